@@ -1,0 +1,131 @@
+"""The embedded log's SQLite file: how it is created, opened, and what its failures mean to a person."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from quietcount_producers.errors import LogError
+
+__all__ = ["APPLICATION_ID", "VERSION", "connect", "create", "explained", "is_busy", "tighten"]
+
+APPLICATION_ID: Final = 0x51434C47  # "QCLG": tells our file from any other SQLite database
+VERSION: Final = 1
+FILE_MODE: Final = 0o600
+
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_NO_ACCESS: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+_DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_NO_SPACE_ERRNO: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ACCESS_ERRNO: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+
+
+def create(path: Path, timeout: float) -> None:
+    """Create an empty log file at `path`, whole or not at all; keep the one another process made first.
+
+    It is built beside its final name and linked into place, because two processes that prepare one file at once meet
+    errors that no timeout covers (the switch to WAL is one).
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".log-", suffix=".new", dir=path.parent)  # mode 0600
+    except OSError as error:
+        raise explained(error, path, "create") from error
+    fresh = Path(name)
+    os.close(descriptor)
+    try:
+        connection = sqlite3.connect(fresh, timeout=timeout, isolation_level=None)
+        with contextlib.closing(connection):
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible before the first table only
+            connection.execute("PRAGMA journal_mode = WAL")
+            script = resources.files("quietcount_producers").joinpath("embedded_log.sql").read_text("utf-8")
+            connection.executescript(
+                f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {script} COMMIT;"
+            )
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)  # unlike a rename, never replaces a log that is already in use
+        _sync_folder(path.parent)
+    except (sqlite3.Error, OSError) as error:
+        raise explained(error, path, "create") from error
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                Path(f"{fresh}{suffix}").unlink()
+
+
+def connect(path: Path, timeout: float) -> sqlite3.Connection:
+    """Open the log file at `path`, which exists."""
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA synchronous = FULL")  # an acknowledged record survives power loss
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")  # nothing of a record in a temporary folder
+        connection.execute("PRAGMA cache_size = -16000")  # KiB: index pages of a long log stay in memory
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def tighten(path: Path) -> None:
+    """Take group's and others' rights away; SQLite gives the -wal and -shm files the mode of their database."""
+    for suffix in ("", "-wal", "-shm"):
+        file = Path(f"{path}{suffix}")
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_mode & 0o077:
+                file.chmod(FILE_MODE)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Return whether `error` means that another process holds the file."""
+    return _code(error) in _BUSY
+
+
+def explained(error: Exception, path: Path, act: str) -> LogError:
+    """Return the LogError that tells a person what `error` means and what to do."""
+    prefix = f"Cannot {act} the log {path}:"
+    if isinstance(error, OSError):
+        if error.errno in _NO_SPACE_ERRNO:
+            return LogError(f"{prefix} no space is left. Free some space and run again; nothing was stored in part.")
+        if error.errno in _NO_ACCESS_ERRNO:
+            return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}. {_FOLDER_HINT}")
+        return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}.")
+    code = _code(error) if isinstance(error, sqlite3.Error) else None
+    if code in _BUSY:
+        return LogError(f"{prefix} another process has held it for too long. See which one, and run again.")
+    if code == sqlite3.SQLITE_FULL:
+        return LogError(f"{prefix} no space is left. Free some space and run again; nothing was stored in part.")
+    if code in _NO_ACCESS:
+        return LogError(f"{prefix} it or its folder cannot be written. {_FOLDER_HINT}")
+    if code in _DAMAGED:
+        return LogError(f"{prefix} it is not a log of quietcount, or it is damaged. Check data_dir, or move it away.")
+    if code == sqlite3.SQLITE_IOERR:
+        return LogError(
+            f"{prefix} the disk failed, is full, or a limit on file sizes was met. Nothing was stored in part; "
+            "mend it and run again."
+        )
+    # SQLite's own words name tables and constraints; they hold no value of ours.
+    return LogError(f"{prefix} {error}.")
+
+
+_FOLDER_HINT: Final = "Check that the folder exists, is on a disk that can be written, and belongs to this user."
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF  # the low byte is the primary code
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
