@@ -1,0 +1,29 @@
+"""The contract of quietcount: event schemas that cannot carry a name, and the strict codec of their events."""
+
+from __future__ import annotations
+
+from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
+from quietcount_schemas.errors import QuietcountError, SchemasError
+from quietcount_schemas.event_types import EventType, Field, FieldKind, Role, SchemaVersion
+from quietcount_schemas.framing import FramingReader
+from quietcount_schemas.periods import Period
+from quietcount_schemas.registry import SchemaRegistry
+from quietcount_schemas.rejection import Rejected, RejectReason
+
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "CaseEvent",
+    "Codec",
+    "EventType",
+    "Field",
+    "FieldKind",
+    "FramingReader",
+    "Period",
+    "QuietcountError",
+    "RejectReason",
+    "Rejected",
+    "Role",
+    "SchemaRegistry",
+    "SchemaVersion",
+    "SchemasError",
+]

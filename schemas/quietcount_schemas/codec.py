@@ -1,0 +1,254 @@
+"""The codec: case events to bytes and back, strictly.
+
+What Avro readers let pass, this refuses: a negative enum or union index, bytes after the datum, an integer that is
+longer than it must be. So every accepted message has exactly one encoding, and a message that differs from another
+in any byte is another event or none. The walk has no recursion and allocates nothing whose size the input chooses.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import fastavro
+
+from quietcount_schemas.errors import SchemasError
+from quietcount_schemas.event_types import EPOCH_ORDINAL, Field, FieldKind, SchemaVersion
+from quietcount_schemas.framing import FramingReader, single_object
+from quietcount_schemas.registry import SchemaRegistry
+from quietcount_schemas.rejection import Rejected, RejectReason
+
+__all__ = ["MAX_EVENT_BYTES", "CaseEvent", "Codec", "RejectReason", "Rejected"]
+
+MAX_EVENT_BYTES = 512
+KEY_BYTES = 16
+
+# The kinds of step, as ints: an int compares faster than an enum member in the loop that runs per field.
+_ENUM, _INT, _DATE, _BOOLEAN = range(4)
+_STEPS = {FieldKind.ENUM: _ENUM, FieldKind.INT: _INT, FieldKind.DATE: _DATE, FieldKind.BOOLEAN: _BOOLEAN}
+
+
+@dataclass(frozen=True, slots=True)
+class CaseEvent:
+    """One event of one case, its attributes as the current version of its schema has them.
+
+    `case_key` and `event_id` have 16 bytes. An attribute is a symbol (str), a bool, an int, a date or None.
+    """
+
+    event: str
+    case_key: bytes
+    event_id: bytes
+    revision: int
+    occurred_on: dt.date
+    attributes: Mapping[str, object]
+
+
+class _Step(NamedTuple):
+    """How to read one attribute of the writer's schema."""
+
+    kind: int
+    nullable: bool
+    symbols: tuple[str, ...]
+    """By the writer's index: the symbol that the current version takes it for."""
+    minimum: int
+    maximum: int
+    name: str
+
+
+class _Plan(NamedTuple):
+    """How to read one version, and how to turn it into the current one."""
+
+    event: str
+    steps: tuple[_Step, ...]
+    revision: Field
+    occurred_on: Field
+    resolution: tuple[tuple[str, int, object], ...]
+    """Per attribute of the current version: its name, its index among the steps or -1, and its default."""
+
+
+class Codec:
+    """Encodes in the current version of each event type and decodes every version the registry knows."""
+
+    def __init__(self, registry: SchemaRegistry, framing: FramingReader | None = None) -> None:
+        self.registry = registry
+        self._framing = framing or FramingReader()
+        self._plans: dict[bytes, _Plan] = {}
+        for event_type in registry.event_types.values():
+            for version in event_type.versions:
+                self._plans[version.fingerprint] = _plan(version, event_type.current)
+
+    def encode(self, event: CaseEvent) -> bytes:
+        """Return `event` as a single object in the current version; an attribute left out takes its default.
+
+        Raises SchemasError naming the event, the field and what is allowed there, never the value.
+        """
+        event_type = self.registry.event_type(event.event)
+        current = event_type.current
+        datum = _datum(event, current)
+        buffer = io.BytesIO()
+        buffer.write(single_object(current.fingerprint))
+        fastavro.schemaless_writer(buffer, current.parsed, datum)
+        return buffer.getvalue()
+
+    def decode(self, data: bytes) -> CaseEvent:
+        """Return the event that `data` holds. Raises Rejected, and nothing else, whatever the bytes are."""
+        plan, case_key, event_id, revision, day, values = self._read(data)
+        attributes = {name: values[index] if index >= 0 else default for name, index, default in plan.resolution}
+        return CaseEvent(plan.event, case_key, event_id, revision, dt.date.fromordinal(day + EPOCH_ORDINAL), attributes)
+
+    def check(self, data: bytes) -> RejectReason | None:
+        """Return why `data` is no event of ours, or None when it is one, without building it."""
+        try:
+            self._read(data)
+        except Rejected as rejected:
+            return rejected.reason
+        return None
+
+    def _read(self, data: bytes) -> tuple[_Plan, bytes, bytes, int, int, list[object]]:
+        if len(data) > MAX_EVENT_BYTES:
+            raise Rejected(RejectReason.TOO_LARGE)
+        fingerprint, start = self._framing.read(data)
+        plan = self._plans.get(fingerprint)
+        if plan is None:
+            raise Rejected(RejectReason.UNKNOWN_FINGERPRINT)
+        event = plan.event
+        name = "case_key"
+        try:
+            middle = start + KEY_BYTES
+            position = middle + KEY_BYTES
+            case_key, event_id = data[start:middle], data[middle:position]
+            if len(event_id) < KEY_BYTES:
+                raise Rejected(RejectReason.TRUNCATED, event, name if len(case_key) < KEY_BYTES else "event_id")
+            if not _is_v4(event_id):
+                raise Rejected(RejectReason.EVENT_ID_NOT_V4, event, "event_id")
+            name = "revision"
+            revision, position = _varint(data, position, event, name)
+            if not plan.revision.minimum <= revision <= plan.revision.maximum:
+                raise Rejected(RejectReason.INT_OUT_OF_BOUNDS, event, name)
+            name = "occurred_on"
+            day, position = _varint(data, position, event, name)
+            if not plan.occurred_on.minimum <= day <= plan.occurred_on.maximum:
+                raise Rejected(RejectReason.DATE_OUT_OF_BOUNDS, event, name)
+            values: list[object] = []
+            for kind, nullable, symbols, minimum, maximum, name in plan.steps:
+                if nullable:
+                    branch, position = _varint(data, position, event, name)
+                    if branch == 0:
+                        values.append(None)
+                        continue
+                    if branch != 1:
+                        raise Rejected(RejectReason.UNION_OUT_OF_RANGE, event, name)
+                if kind == _BOOLEAN:
+                    octet = data[position]
+                    position += 1
+                    if octet > 1:
+                        raise Rejected(RejectReason.BOOLEAN_INVALID, event, name)
+                    values.append(octet == 1)
+                    continue
+                octet = data[position]
+                if octet < 0x80:  # one byte, which nearly every enum index is
+                    position += 1
+                    number = (octet >> 1) ^ -(octet & 1)
+                else:
+                    number, position = _varint(data, position, event, name)
+                if kind == _ENUM:
+                    if not 0 <= number < len(symbols):
+                        raise Rejected(RejectReason.ENUM_OUT_OF_RANGE, event, name)
+                    values.append(symbols[number])
+                elif kind == _INT:
+                    if not minimum <= number <= maximum:
+                        raise Rejected(RejectReason.INT_OUT_OF_BOUNDS, event, name)
+                    values.append(number)
+                else:
+                    if not minimum <= number <= maximum:
+                        raise Rejected(RejectReason.DATE_OUT_OF_BOUNDS, event, name)
+                    values.append(dt.date.fromordinal(number + EPOCH_ORDINAL))
+        except IndexError:
+            raise Rejected(RejectReason.TRUNCATED, event, name) from None
+        if position != len(data):
+            raise Rejected(RejectReason.TRAILING_BYTES, event)
+        return plan, case_key, event_id, revision, day, values
+
+
+def _varint(data: bytes, position: int, event: str, name: str) -> tuple[int, int]:
+    """Return the zigzag integer at `position` and the position after it. Raises Rejected, or IndexError at the end."""
+    octet = data[position]
+    position += 1
+    number = octet & 0x7F
+    shift = 7
+    while octet >= 0x80:
+        if shift > 28:  # a sixth byte: 32 bits need five
+            raise Rejected(RejectReason.VARINT_TOO_LONG, event, name)
+        octet = data[position]
+        position += 1
+        number |= (octet & 0x7F) << shift
+        shift += 7
+    if octet == 0 and shift > 7:
+        raise Rejected(RejectReason.VARINT_NOT_CANONICAL, event, name)
+    return (number >> 1) ^ -(number & 1), position
+
+
+def _plan(writer: SchemaVersion, reader: SchemaVersion) -> _Plan:
+    steps = []
+    targets = {field.name: field for field in reader.attributes}
+    for field in writer.attributes:
+        target = targets.get(field.name, field)
+        symbols = tuple(symbol if symbol in target.symbols else str(target.default_symbol) for symbol in field.symbols)
+        steps.append(_Step(_STEPS[field.kind], field.nullable, symbols, field.minimum, field.maximum, field.name))
+    indexes = {field.name: index for index, field in enumerate(writer.attributes)}
+    resolution = tuple((field.name, indexes.get(field.name, -1), _default(field)) for field in reader.attributes)
+    return _Plan(writer.event, tuple(steps), writer.fields[2], writer.fields[3], resolution)
+
+
+def _default(field: Field) -> object:
+    if field.kind is FieldKind.DATE and isinstance(field.default, int):
+        return dt.date.fromordinal(field.default + EPOCH_ORDINAL)
+    return field.default
+
+
+def _datum(event: CaseEvent, version: SchemaVersion) -> dict[str, Any]:
+    names = {field.name for field in version.attributes}
+    if not names.issuperset(event.attributes):
+        # The name that does not belong is not repeated: it may be data, as in a CSV file that lacks its header.
+        known = ", ".join(field.name for field in version.attributes) or "none"
+        raise SchemasError(f"{event.event}: a field that it does not have; its attributes are: {known}")
+    written: dict[str, object] = {
+        "case_key": event.case_key,
+        "event_id": event.event_id,
+        "revision": event.revision,
+        "occurred_on": event.occurred_on,
+    }
+    datum: dict[str, Any] = {}
+    for field in version.fields:
+        value = written[field.name] if field.name in written else event.attributes.get(field.name, _default(field))
+        if not _fits(field, value):
+            raise SchemasError(f"{event.event}, field {field.name}: {field.allowed}")
+        datum[field.name] = value
+    return datum
+
+
+def _fits(field: Field, value: object) -> bool:
+    """Return whether a value may stand in a field. A `bool` is no int here, and a datetime no date."""
+    if value is None:
+        return field.nullable
+    match field.kind:
+        case FieldKind.ENUM:
+            return type(value) is str and value in field.symbols
+        case FieldKind.BOOLEAN:
+            return type(value) is bool
+        case FieldKind.INT:
+            return type(value) is int and field.minimum <= value <= field.maximum
+        case FieldKind.DATE:
+            return type(value) is dt.date and field.minimum <= value.toordinal() - EPOCH_ORDINAL <= field.maximum
+        case FieldKind.CASE_KEY:
+            return type(value) is bytes and len(value) == KEY_BYTES
+        case FieldKind.EVENT_ID:
+            return type(value) is bytes and len(value) == KEY_BYTES and _is_v4(value)
+
+
+def _is_v4(event_id: bytes) -> bool:
+    # RFC 9562: the version is the high nibble of byte 6, the variant the two high bits of byte 8.
+    return event_id[6] & 0xF0 == 0x40 and event_id[8] & 0xC0 == 0x80

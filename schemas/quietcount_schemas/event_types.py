@@ -1,0 +1,129 @@
+"""Event types as values: their versions, and the fields of each in wire order."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+__all__ = [
+    "ENVELOPE",
+    "EPOCH_ORDINAL",
+    "INT32_MAXIMUM",
+    "INT32_MINIMUM",
+    "EventType",
+    "Field",
+    "FieldKind",
+    "Role",
+    "SchemaVersion",
+]
+
+INT32_MINIMUM = -(2**31)
+INT32_MAXIMUM = 2**31 - 1
+
+EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+"""What `date.toordinal` gives for day 0 of an Avro date."""
+
+#: The fields that every event begins with, in wire order.
+ENVELOPE = ("case_key", "event_id", "revision", "occurred_on")
+
+
+class FieldKind(StrEnum):
+    """What a field may be on the wire."""
+
+    ENUM = "enum"
+    BOOLEAN = "boolean"
+    INT = "int"
+    DATE = "date"
+    CASE_KEY = "case_key"
+    EVENT_ID = "event_id"
+
+
+class Role(StrEnum):
+    """What an event does: it counts, or it takes its case back."""
+
+    EVENT = "event"
+    WITHDRAWAL = "withdrawal"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of one version. Bounds are inclusive; those of a date are days since 1970-01-01."""
+
+    name: str
+    kind: FieldKind
+    nullable: bool = False
+    symbols: tuple[str, ...] = ()
+    default_symbol: str | None = None
+    minimum: int = INT32_MINIMUM
+    maximum: int = INT32_MAXIMUM
+    has_default: bool = False
+    default: object = None
+    doc: str = ""
+    type_name: str = ""
+    """The full name of an enum or fixed type, empty for the others."""
+
+    @property
+    def allowed(self) -> str:
+        """What the field takes, as the end of a sentence: "must be one of A, B"."""
+        return f"{self._wanted()}, or null" if self.nullable else self._wanted()
+
+    def _wanted(self) -> str:
+        match self.kind:
+            case FieldKind.ENUM:
+                return f"must be one of {', '.join(self.symbols)}"
+            case FieldKind.BOOLEAN:
+                return "must be true or false"
+            case FieldKind.INT:
+                return f"must be a whole number from {self.minimum} to {self.maximum}"
+            case FieldKind.DATE:
+                first, last = (dt.date.fromordinal(day + EPOCH_ORDINAL) for day in (self.minimum, self.maximum))
+                return f"must be a date from {first} to {last}"
+            case FieldKind.CASE_KEY:
+                return "must be 16 bytes"
+            case FieldKind.EVENT_ID:
+                return "must be the 16 bytes of a UUID of version 4"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """One .avsc file: version `version` of the event type `event`."""
+
+    event: str
+    version: int
+    fingerprint: bytes
+    """8 bytes: the CRC-64-AVRO of the canonical form, little-endian as in a single-object header."""
+    fields: tuple[Field, ...]
+    parsed: Any
+    source: str
+
+    @property
+    def attributes(self) -> tuple[Field, ...]:
+        """The fields after the envelope, in wire order."""
+        return self.fields[len(ENVELOPE) :]
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """An event type and the history of its schema, oldest first."""
+
+    name: str
+    role: Role
+    versions: tuple[SchemaVersion, ...]
+    doc: str
+
+    @property
+    def current(self) -> SchemaVersion:
+        """The last version: what is written, and what older ones are resolved to."""
+        return self.versions[-1]
+
+    @property
+    def attributes(self) -> tuple[Field, ...]:
+        """The fields of the current version after the envelope."""
+        return self.current.attributes
+
+    @property
+    def dimensions(self) -> tuple[Field, ...]:
+        """The enum and boolean fields of the current version: what statistics may filter and break down by."""
+        return tuple(field for field in self.attributes if field.kind in (FieldKind.ENUM, FieldKind.BOOLEAN))

@@ -1,0 +1,58 @@
+"""Framing: the header that says which schema wrote a message, and knows nothing of what the message means.
+
+Avro single-object encoding (Avro 1.12 specification, "Single-object encoding") is written: C3 01, then the
+CRC-64-AVRO fingerprint of the schema, little-endian. Confluent framing (00, then a registry's schema id, big-endian)
+is read when the reader is told which fingerprint each id stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from quietcount_schemas.rejection import Rejected, RejectReason
+
+__all__ = ["FINGERPRINT_BYTES", "SINGLE_OBJECT_BYTES", "SINGLE_OBJECT_MARKER", "FramingReader", "single_object"]
+
+SINGLE_OBJECT_MARKER = b"\xc3\x01"
+FINGERPRINT_BYTES = 8
+SINGLE_OBJECT_BYTES = len(SINGLE_OBJECT_MARKER) + FINGERPRINT_BYTES
+
+_CONFLUENT_MAGIC = 0x00
+_CONFLUENT_BYTES = 5
+
+
+def single_object(fingerprint: bytes) -> bytes:
+    """Return the 10-byte single-object header of the schema with `fingerprint` (8 bytes)."""
+    if len(fingerprint) != FINGERPRINT_BYTES:
+        raise ValueError("a fingerprint has 8 bytes")
+    return SINGLE_OBJECT_MARKER + fingerprint
+
+
+class FramingReader:
+    """Reads headers: single objects, and Confluent framing for the ids in `confluent_ids` (id to fingerprint)."""
+
+    def __init__(self, confluent_ids: Mapping[int, bytes] | None = None) -> None:
+        self._confluent_ids: Mapping[int, bytes] = MappingProxyType(dict(confluent_ids or {}))
+
+    def read(self, data: bytes) -> tuple[bytes, int]:
+        """Return the fingerprint of the schema that wrote `data`, and where its datum begins.
+
+        Raises Rejected: EMPTY, UNKNOWN_FRAMING, TRUNCATED, or UNKNOWN_FINGERPRINT for an unknown Confluent id.
+        """
+        if not data:
+            raise Rejected(RejectReason.EMPTY)
+        if data.startswith(SINGLE_OBJECT_MARKER):
+            if len(data) < SINGLE_OBJECT_BYTES:
+                raise Rejected(RejectReason.TRUNCATED)
+            return data[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_BYTES], SINGLE_OBJECT_BYTES
+        if data[0] == _CONFLUENT_MAGIC and self._confluent_ids:
+            if len(data) < _CONFLUENT_BYTES:
+                raise Rejected(RejectReason.TRUNCATED)
+            fingerprint = self._confluent_ids.get(int.from_bytes(data[1:_CONFLUENT_BYTES], "big"))
+            if fingerprint is None:
+                raise Rejected(RejectReason.UNKNOWN_FINGERPRINT)
+            return fingerprint, _CONFLUENT_BYTES
+        if data == SINGLE_OBJECT_MARKER[:1]:
+            raise Rejected(RejectReason.TRUNCATED)
+        raise Rejected(RejectReason.UNKNOWN_FRAMING)

@@ -1,0 +1,118 @@
+"""The log protocol: what quietcount asks of Kafka, of the embedded log, and of any log to come.
+
+A log has topics, a topic has partitions, a partition is a sequence of records at increasing offsets. Offsets may have
+gaps (purged records, transaction markers), so the next position is always *last offset + 1*, never a count. Records of
+one key keep their order because one key always lands in one partition. A log knows nothing of what an event means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+__all__ = [
+    "CASE_EVENTS",
+    "DEAD_LETTERS",
+    "RELEASES",
+    "LedgerLog",
+    "LogReader",
+    "LogWriter",
+    "NewRecord",
+    "Position",
+    "Record",
+]
+
+CASE_EVENTS = "case-events"
+DEAD_LETTERS = "case-events.dead-letter"
+RELEASES = "releases"
+
+
+class NewRecord(NamedTuple):
+    """A record to append. `timestamp` is milliseconds since the epoch: the coarsened date, never "now"."""
+
+    key: bytes | None
+    value: bytes
+    timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Record(NamedTuple):
+    """A record as read back."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Position(NamedTuple):
+    """Where a record was stored."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class LogWriter(Protocol):
+    """The emitters' side of a log."""
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        """Store `records` durably, all or none, and return their positions in the order given."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LogReader(Protocol):
+    """The consumer's side of a log. Positions are the caller's: the log remembers none for it."""
+
+    def topic_id(self, topic: str) -> str:
+        """Return the topic's identity, which differs after it was deleted and created again."""
+        ...
+
+    def partitions(self, topic: str) -> list[int]: ...
+
+    def beginning_offsets(self, topic: str) -> dict[int, int]:
+        """Return, per partition, the lowest offset that may still be asked for."""
+        ...
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return, per partition, the offset that the next appended record will have."""
+        ...
+
+    def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
+        """Return at most `limit` records at or after `positions` and before `ends`, in order within a partition."""
+        ...
+
+    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> None:
+        """Forget, per partition, the records before offset `before[partition]` except those at `keep[partition]`.
+
+        A log that can only cut off its beginning (Kafka) forgets up to the lowest offset kept. Nothing at or after
+        `before` is touched.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class LedgerLog(Protocol):
+    """A log of one partition that is only ever appended to, by one holder of the fence at a time."""
+
+    def fence(self) -> int:
+        """Shut out every earlier holder of the fence and return this holder's epoch."""
+        ...
+
+    def read(self, start: int = 0) -> list[bytes]:
+        """Return every committed entry from index `start` on, oldest first."""
+        ...
+
+    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
+        """Append `entries`, all or none, if `epoch` still holds the fence and the log holds `expected` entries.
+
+        Raises a QuietcountError otherwise, and then nothing was appended.
+        """
+        ...
+
+    def close(self) -> None: ...

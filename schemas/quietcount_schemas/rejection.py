@@ -1,0 +1,64 @@
+"""Why a message is not a case event: the reasons, and the error that carries one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from quietcount_schemas.errors import SchemasError
+
+__all__ = ["RejectReason", "Rejected"]
+
+
+class RejectReason(StrEnum):
+    """Why a message was rejected. The value names the reason in a dead letter's headers and in metrics."""
+
+    TOO_LARGE = "too_large"
+    EMPTY = "empty"
+    UNKNOWN_FRAMING = "unknown_framing"
+    UNKNOWN_FINGERPRINT = "unknown_fingerprint"
+    TRUNCATED = "truncated"
+    TRAILING_BYTES = "trailing_bytes"
+    ENUM_OUT_OF_RANGE = "enum_out_of_range"
+    UNION_OUT_OF_RANGE = "union_out_of_range"
+    BOOLEAN_INVALID = "boolean_invalid"
+    VARINT_TOO_LONG = "varint_too_long"
+    VARINT_NOT_CANONICAL = "varint_not_canonical"
+    INT_OUT_OF_BOUNDS = "int_out_of_bounds"
+    DATE_OUT_OF_BOUNDS = "date_out_of_bounds"
+    EVENT_ID_NOT_V4 = "event_id_not_v4"
+    KEY_MISMATCH = "key_mismatch"
+
+    @property
+    def explanation(self) -> str:
+        """What the reason means, as the end of a sentence about a message."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    RejectReason.TOO_LARGE: "it is larger than an event may be",
+    RejectReason.EMPTY: "it holds no byte",
+    RejectReason.UNKNOWN_FRAMING: "it does not begin like an Avro single-object message",
+    RejectReason.UNKNOWN_FINGERPRINT: "no known schema has its fingerprint; add the emitter's schemas to this side",
+    RejectReason.TRUNCATED: "it ends too early",
+    RejectReason.TRAILING_BYTES: "bytes follow its last field",
+    RejectReason.ENUM_OUT_OF_RANGE: "an enum index names no symbol",
+    RejectReason.UNION_OUT_OF_RANGE: "a union index names no branch",
+    RejectReason.BOOLEAN_INVALID: "a boolean is neither 0 nor 1",
+    RejectReason.VARINT_TOO_LONG: "an integer has more bytes than an Avro int may have",
+    RejectReason.VARINT_NOT_CANONICAL: "an integer is not written in its shortest form",
+    RejectReason.INT_OUT_OF_BOUNDS: "an integer is outside the bounds of its field",
+    RejectReason.DATE_OUT_OF_BOUNDS: "a date is outside the bounds of its field",
+    RejectReason.EVENT_ID_NOT_V4: "the event id is not a UUID of version 4",
+    RejectReason.KEY_MISMATCH: "the record's key is not the case key inside it",
+}
+
+
+class Rejected(SchemasError):
+    """A message that is not a case event of ours, with the reason and where it was met, never a value."""
+
+    def __init__(self, reason: RejectReason, event: str | None = None, field: str | None = None) -> None:
+        where = "" if event is None else f" of {event}" if field is None else f" of {event} at field {field}"
+        super().__init__(f"message{where} rejected ({reason.value}): {reason.explanation}")
+        self.reason = reason
+        self.event = event
+        self.field = field
