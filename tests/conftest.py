@@ -1,0 +1,51 @@
+"""What every test stands on: the repository's root, a clean environment, and the rule for what a machine may lack."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+Require = Callable[[bool, str], None]
+
+# A test's time is no promise of ours, and what hypothesis found must be repeatable from the output alone.
+settings.register_profile("house", deadline=None, print_blob=True)
+settings.load_profile("house")
+
+# Configuration comes before what a test writes into its file: a developer's own settings must not decide a verdict.
+_CONFIGURATION = ("CONFIG", "LOG", "DATA_DIR", "LIFETIME_EPSILON", "GRACE", "TICK", "SCHEMAS", "STATISTIC")
+_SECTIONS = ("EMITTER__", "SERVICE__")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take quietcount's own settings out of the environment, for this process and the ones that tests start."""
+    for variable in list(os.environ):
+        key = variable.upper().removeprefix("QUIETCOUNT_")
+        if key != variable.upper() and (key in _CONFIGURATION or key.startswith(_SECTIONS)):
+            del os.environ[variable]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """A function `require(there, what)`: without it the test is left out, or fails where everything has to be there.
+
+    `QUIETCOUNT_REQUIRE_ALL=1`, as continuous integration sets it, makes a lack a failure.
+    """
+
+    def check(there: bool, what: str) -> None:
+        if there:
+            return
+        if os.environ.get("QUIETCOUNT_REQUIRE_ALL") == "1":
+            pytest.fail(f"this machine has to have {what} (QUIETCOUNT_REQUIRE_ALL=1)", pytrace=False)
+        pytest.skip(f"this machine lacks {what}")
+
+    return check
