@@ -20,11 +20,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from quietcount_schemas.log import NewRecord, Position, Record
-
 from quietcount_producers import sqlite_file
 from quietcount_producers.errors import LogError
 from quietcount_producers.partitioner import partition_for
+from quietcount_schemas.log import NewRecord, Position, Record
 
 __all__ = ["EmbeddedLog"]
 

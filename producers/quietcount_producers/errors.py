@@ -2,14 +2,16 @@
 
 QuietcountError
 └── ProducersError
-    └── LogError          the embedded log cannot be opened, read or written
+    ├── LogError          the embedded log cannot be opened, read or written
+    ├── EventRefused      an event cannot be emitted as it is; says which field and why
+    └── PublisherClosed   an event was emitted after `close`
 """
 
 from __future__ import annotations
 
 from quietcount_schemas.errors import QuietcountError
 
-__all__ = ["LogError", "ProducersError"]
+__all__ = ["EventRefused", "LogError", "ProducersError", "PublisherClosed"]
 
 
 class ProducersError(QuietcountError):
@@ -18,3 +20,19 @@ class ProducersError(QuietcountError):
 
 class LogError(ProducersError):
     """The embedded log cannot be opened, read or written; nothing of the failed call was stored."""
+
+
+class PublisherClosed(ProducersError):
+    """The publisher was closed, so it takes no more events."""
+
+
+class EventRefused(ProducersError):
+    """An event cannot be emitted as it is: `field` says where, `reason` why and what to do, neither shows a value."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[EventRefused], tuple[str, str]]:
+        return type(self), (self.field, self.reason)

@@ -1,0 +1,222 @@
+"""Files of events as people have them: JSONL and CSV, read row by row, each row with the line it begins on.
+
+A reader never stops at a bad row: it says what is wrong and goes on, so that one pass finds every mistake. Reasons
+never show what stands in the file, because what stands there can be somebody's name.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from quietcount_producers.composition import close_match, listed
+from quietcount_producers.errors import EventRefused, ProducersError
+
+__all__ = ["LONGEST_LINE", "NOTES", "FileFormat", "Row", "rows"]
+
+LONGEST_LINE: Final = 64 * 1024
+"""Bytes. An event's line has some hundred; a longer one is no event, and must not fill the memory."""
+
+NOTES: Final = ("line", "reason", "original")
+"""The columns that a file of bad lines has beside the facts; they are ignored when the mended file is emitted."""
+
+_NEEDED: Final = ("event", "case", "occurred_on")
+_BOM: Final = b"\xef\xbb\xbf"
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+class FileFormat(StrEnum):
+    """A format that events are read from."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+    @classmethod
+    def guess(cls, path: Path) -> FileFormat:
+        """Return the format that the suffix of `path` tells. Raises ProducersError."""
+        match path.suffix.lower():
+            case ".csv":
+                return cls.CSV
+            case ".jsonl" | ".ndjson":
+                return cls.JSONL
+        raise ProducersError(f"{path}: the format cannot be told from the name. Say --format jsonl or --format csv.")
+
+
+@dataclass(slots=True)
+class Row:
+    """One row: the line it begins on, its text, and either what it says or why that cannot be told.
+
+    The facts of a CSV row are all text, and `cells` has them in the order of the header.
+    """
+
+    line: int
+    original: str
+    facts: dict[str, object] = field(default_factory=dict)
+    cells: Sequence[str] = ()
+    problem: EventRefused | None = None
+
+
+class _Lines:
+    """The physical lines of a binary stream as text; an iterator that goes on after a line it has refused."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.number = 0
+        self.bytes = 0
+        self._record: list[str] = []
+        self._size = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        data = self._stream.readline(LONGEST_LINE + 1)
+        if not data:
+            raise StopIteration
+        self.number += 1
+        if self.number == 1:
+            if data.startswith(_UTF_16):
+                raise ProducersError("The file is UTF-16 text. Save it as UTF-8 and run again; nothing was sent.")
+            data = data.removeprefix(_BOM)
+        self._size += len(data)
+        if len(data) > LONGEST_LINE:
+            while data and not data.endswith(b"\n"):
+                data = self._stream.readline(LONGEST_LINE)
+            raise EventRefused("", f"is longer than {LONGEST_LINE} bytes; one line is one event")
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise EventRefused("", "is not UTF-8 text; save the file as UTF-8") from None
+        self._record.append(text)
+        if self._size > LONGEST_LINE:
+            raise EventRefused("", f"begins a row longer than {LONGEST_LINE} bytes; is a quotation mark not closed?")
+        return text
+
+    def begin(self) -> None:
+        """Forget the text so far: a new row begins."""
+        self._record = []
+        self._size = 0
+
+    @property
+    def text(self) -> str:
+        """The text of the row so far, without its line end."""
+        return "".join(self._record).rstrip("\r\n")
+
+
+def rows(stream: BinaryIO, file_format: FileFormat, known: Iterable[str]) -> Iterator[Row]:
+    """Yield the rows of `stream`, empty lines left out.
+
+    `known` are the names that a CSV header may have. Raises ProducersError, before the first row, for a header that
+    is not in order and for a file that is not text.
+    """
+    lines = _Lines(stream)
+    return _csv_rows(lines, list(known)) if file_format is FileFormat.CSV else _jsonl_rows(lines)
+
+
+# JSONL
+
+
+def _jsonl_rows(lines: _Lines) -> Iterator[Row]:
+    while True:
+        lines.begin()
+        try:
+            text = next(lines)
+        except StopIteration:
+            return
+        except EventRefused as refused:
+            yield Row(lines.number, lines.text, problem=refused)
+            continue
+        if not text.strip():
+            continue
+        try:
+            yield Row(lines.number, lines.text, facts=_object(text))
+        except EventRefused as refused:
+            yield Row(lines.number, lines.text, problem=refused)
+
+
+def _object(text: str) -> dict[str, object]:
+    try:
+        value: object = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise EventRefused("", f"is not JSON (column {error.colno})") from None
+    except (RecursionError, ValueError):  # nested too deep; a number of thousands of digits
+        raise EventRefused("", "is not the JSON object of an event") from None
+    if not isinstance(value, dict):
+        raise EventRefused("", 'is not a JSON object; a line looks like {"event": ..., "case": ..., ...}')
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise EventRefused("", "has a key twice; which of the two holds cannot be told")
+    return found
+
+
+def _no_constant(_: str) -> object:
+    raise EventRefused("", "holds NaN or Infinity, which are not JSON")
+
+
+# CSV
+
+
+def _csv_rows(lines: _Lines, known: list[str]) -> Iterator[Row]:
+    reader = csv.reader(lines, strict=True)
+    header = _header(reader, lines, known)
+    while True:
+        lines.begin()
+        line = lines.number + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except EventRefused as refused:
+            yield Row(line, lines.text, problem=refused)
+            continue
+        except csv.Error:
+            reason = "has a quotation mark that is not closed, or text after one that is"
+            yield Row(line, lines.text, problem=EventRefused("", reason))
+            continue
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            more = "more" if len(cells) > len(header) else "fewer"
+            yield Row(line, lines.text, problem=EventRefused("", f"has {more} values than the header has columns"))
+            continue
+        facts: dict[str, object] = {n: c.strip() for n, c in zip(header, cells, strict=True) if c.strip()}
+        yield Row(line, lines.text, facts=facts, cells=cells)
+
+
+def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> list[str]:
+    header: list[str] = []
+    while not header:  # empty lines may stand before it
+        lines.begin()
+        try:
+            header = [name.strip() for name in next(reader)]
+        except StopIteration:
+            raise ProducersError(
+                f"The file has no header. Its first line names the columns: {listed(known)}."
+            ) from None
+        except (EventRefused, csv.Error):
+            raise ProducersError(
+                "The header cannot be read. Save the file as CSV in UTF-8, columns parted by commas."
+            ) from None
+    problems = []
+    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+        raise ProducersError("The columns are not parted by commas. Save the file as CSV with commas and run again.")
+    allowed = {*known, *NOTES}
+    for number, name in enumerate(header, start=1):
+        # The name is not shown: without a header, the first line is somebody's case.
+        if name not in allowed:
+            problems.append(f"column {number} is not a field of any event type{close_match(name, known)}")
+        elif name in header[: number - 1]:
+            problems.append(f"column {number} stands there twice ({name})")
+    problems += [f"the column {name} is missing" for name in _NEEDED if name not in header]
+    if problems:
+        raise ProducersError(f"The header is not in order: {'; '.join(problems)}. Columns may be: {', '.join(known)}.")
+    return header

@@ -1,0 +1,223 @@
+"""The publisher: what a service that does case work calls for each event.
+
+An event is checked and encoded at once in the thread that emits it, so a mistake shows where it was made. A writer
+thread then stores events in batches: it waits at most `linger` seconds for company, so a lone event is not kept back.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final
+
+from quietcount_producers.composition import Composer, Precision, event_id_bytes, revision_number, utc_today
+from quietcount_producers.errors import EventRefused, ProducersError, PublisherClosed
+from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.settings import EmitterSettings, open_log
+from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
+from quietcount_schemas.periods import Period
+from quietcount_schemas.registry import SchemaRegistry
+
+__all__ = ["CaseEventPublisher"]
+
+_Waiting = tuple[NewRecord, "Future[Position]"]
+
+_QUEUE_BATCHES: Final = 10
+"""How many full batches may wait before `emit` blocks: a log that stands still must not fill the memory."""
+
+
+class CaseEventPublisher:
+    """Publishes case events to `log`; a context manager, safe to share between threads, not across a fork.
+
+    `pepper` turns identifiers into case keys. `registry` holds the event types (the built-in casework by default).
+    `precision` is what dates are coarsened to, for all or by event type (a type without an entry: month). `linger`
+    (seconds) and `batch` (events) bound how long and how many events wait for one write. `today` is the UTC date.
+    The log stays open when the publisher closes, unless `from_config` opened it.
+    """
+
+    def __init__(
+        self,
+        log: LogWriter,
+        *,
+        pepper: Pepper,
+        registry: SchemaRegistry | None = None,
+        precision: Precision = Period.DAY,
+        linger: float = 0.05,
+        batch: int = 1000,
+        today: Callable[[], dt.date] = utc_today,
+    ) -> None:
+        if linger < 0 or batch < 1:
+            raise ProducersError("A publisher needs a linger of 0 seconds or more and a batch of 1 event or more.")
+        self._log = log
+        self._owns_log = False
+        self._linger = linger
+        self._batch = batch
+        self._composer = Composer(registry or SchemaRegistry.load(), pepper, precision, today)
+        self._queue: queue.Queue[_Waiting | None] = queue.Queue(maxsize=_QUEUE_BATCHES * batch)
+        self._entry = threading.Lock()  # one emitter at a time enters the queue, so nothing enters after the end mark
+        self._state = threading.Condition()
+        self._emitted = 0
+        self._settled = 0
+        self._hurry = 0
+        self._failure: Exception | None = None  # not yet raised by flush
+        self._cause: Exception = ProducersError("The log refused events.")  # what `_refused_to` is due to
+        self._refused_to = 0
+        self._closed = False
+        self._writer = threading.Thread(target=self._write, name="quietcount-publisher", daemon=True)
+        self._writer.start()
+
+    @classmethod
+    def from_config(cls, path: Path) -> CaseEventPublisher:
+        """Return a publisher for the configuration file at `path`; it closes its log itself.
+
+        Raises ProducersError or SchemasError when the configuration, the pepper, a schema or the log is not in order.
+        """
+        settings = EmitterSettings.load(path)
+        pepper = Pepper.load(settings.pepper_file)
+        registry = SchemaRegistry.load(settings.schemas)
+        log = open_log(settings)
+        publisher = cls(log, pepper=pepper, registry=registry, precision=settings.precision)
+        publisher._owns_log = True
+        return publisher
+
+    def __enter__(self) -> CaseEventPublisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def emit(
+        self,
+        event: str,
+        case: str,
+        occurred_on: dt.date | str,
+        *,
+        event_id: uuid.UUID | str | None = None,
+        revision: int = 0,
+        **attributes: object,
+    ) -> Future[Position]:
+        """Publish one event and return a future that resolves to its position when it is stored durably.
+
+        `case` is the identifier of the case, of which only a keyed hash is kept. Give `event_id` (a UUIDv4) where a
+        retry or a correction is to be recognised; a correction carries the same id and a higher `revision`. An
+        attribute that is left out takes the schema's default. Blocks while too many events wait for the log.
+
+        Raises EventRefused for what is wrong with the event, and PublisherClosed.
+        """
+        kind = self._composer.event_type(event)
+        values = self._composer.attributes(kind, attributes)
+        day = self._composer.occurred_on(occurred_on)
+        number = revision_number(revision)
+        if event_id is None and number:
+            raise EventRefused("event_id", "is missing; a revision above 0 must name the event that it corrects")
+        identity = uuid.uuid4().bytes if event_id is None else event_id_bytes(event_id)
+        record = self._composer.record(kind, case, day, identity, number, values)
+        future: Future[Position] = Future()
+        future.set_running_or_notify_cancel()  # it is on its way: cancelling it would promise what nobody can keep
+        with self._entry:
+            if self._closed:
+                raise PublisherClosed("This publisher is closed. Emit inside its `with` block, or make a new one.")
+            with self._state:
+                self._emitted += 1
+            self._queue.put((record, future))
+        return future
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until every event emitted so far is stored.
+
+        Raises what the log raised if a write has failed since the last flush, and ProducersError after `timeout`
+        seconds.
+        """
+        with self._state:
+            target = self._emitted
+            self._hurry = max(self._hurry, target)
+            done = self._state.wait_for(lambda: self._settled >= target, timeout)
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        if not done:
+            raise ProducersError(
+                "The log did not take every event in the time given to flush; they still wait, and their futures say "
+                "when they are stored."
+            )
+
+    def close(self) -> None:
+        """Store what waits, stop the writer, and raise what `flush` would raise. Closing twice does no harm."""
+        with self._entry:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
+        self._writer.join()
+        try:
+            self.flush()
+        finally:
+            if self._owns_log:
+                self._log.close()
+
+    def _write(self) -> None:
+        """Store batches in the order of emission until the end mark comes."""
+        ended = False
+        while not ended:
+            first = self._queue.get()
+            if first is None:
+                return
+            waiting = [first]
+            until = time.monotonic() + self._linger
+            while len(waiting) < self._batch:
+                try:
+                    following = self._queue.get(timeout=self._patience(until, len(waiting)))
+                except queue.Empty:
+                    if self._patience(until, len(waiting)) <= 0:
+                        break
+                    continue
+                if following is None:
+                    ended = True
+                    break
+                waiting.append(following)
+            self._store(waiting)
+
+    def _patience(self, until: float, waiting: int) -> float:
+        """Return how many seconds to wait for another event: none when somebody flushes and all of it is here."""
+        with self._state:
+            hurried = self._settled + waiting >= self._hurry > self._settled
+        # At most 10 ms at a time, so that a flush does not wait for the rest of a long linger.
+        return 0.0 if hurried else max(0.0, min(until - time.monotonic(), 0.01))
+
+    def _store(self, waiting: list[_Waiting]) -> None:
+        # What was emitted behind a failed write fails with it: stored alone, a correction would overtake its event.
+        refused = min(len(waiting), max(0, self._refused_to - self._settled))
+        for _, future in waiting[:refused]:
+            future.set_exception(self._cause)
+        failure = self._append(waiting[refused:])
+        with self._state:
+            if failure is not None:
+                self._failure = self._cause = failure
+                self._refused_to = self._emitted
+            self._settled += len(waiting)
+            self._state.notify_all()
+
+    def _append(self, waiting: list[_Waiting]) -> Exception | None:
+        if not waiting:
+            return None
+        try:
+            positions = self._log.append(CASE_EVENTS, [record for record, _ in waiting])
+        except QuietcountError as error:
+            failure: Exception = error
+        except Exception as error:  # a log of one's own may raise anything; the writer must outlive it
+            failure = ProducersError(f"The log refused events: {type(error).__name__}.")
+            failure.__cause__ = error
+        else:
+            for (_, future), position in zip(waiting, positions, strict=True):
+                future.set_result(position)
+            return None
+        for _, future in waiting:
+            future.set_exception(failure)
+        return failure
