@@ -69,8 +69,8 @@ test: $(DEV)  ## every test that takes seconds, on two processes (ARGS="..." goe
 
 .PHONY: lint
 lint: $(DEV)  ## formatting, ruff's rules, and the directions of imports
-	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports
 
 .PHONY: types
