@@ -16,15 +16,12 @@ from typing import Any, NamedTuple
 import fastavro
 
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.event_types import EPOCH_ORDINAL, Field, FieldKind, SchemaVersion
+from quietcount_schemas.event_types import EPOCH_ORDINAL, KEY_BYTES, MAX_EVENT_BYTES, Field, FieldKind, SchemaVersion
 from quietcount_schemas.framing import FramingReader, single_object
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason
 
 __all__ = ["MAX_EVENT_BYTES", "CaseEvent", "Codec", "RejectReason", "Rejected"]
-
-MAX_EVENT_BYTES = 512
-KEY_BYTES = 16
 
 # The kinds of step, as ints: an int compares faster than an enum member in the loop that runs per field.
 _ENUM, _INT, _DATE, _BOOLEAN = range(4)

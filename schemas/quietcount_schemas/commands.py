@@ -1,12 +1,144 @@
-"""The `quietcount schemas` commands."""
+"""The `quietcount schemas` commands: list, show and check event schemas."""
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import click
+
+from quietcount_schemas.cli import DEFAULT_CONFIG, config_option
+from quietcount_schemas.errors import SchemasError
+from quietcount_schemas.event_types import EventType, Field
+from quietcount_schemas.folder import SchemaFolder
+from quietcount_schemas.history import HistoryReason, record_history
+from quietcount_schemas.registry import SchemaRegistry, configured_folders, inspect
 
 __all__ = ["schemas"]
 
 
-@click.group()
+@click.group(epilog="Example: quietcount schemas check my-schemas")
 def schemas() -> None:
-    """List, show and check event schemas."""
+    """List, show and check event schemas.
+
+    The built-in casework schemas, and those in the folders that `schemas = [...]` names in the configuration file.
+    """
+
+
+@schemas.command("list", epilog="Example: quietcount schemas list --format csv")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "csv", "json"]),
+    help="How to print.  [default: table on a terminal, csv in a pipe]",
+)
+@config_option
+def list_schemas(output: str | None, config: Path) -> None:
+    """List the event types, their versions, fields and dimensions."""
+    registry = SchemaRegistry.load(_folders(config))
+    header = ("event", "role", "version", "fields", "dimensions")
+    rows = [_summary(event_type) for event_type in registry.event_types.values()]
+    match output or ("table" if sys.stdout.isatty() else "csv"):
+        case "json":
+            click.echo(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=2))
+        case "csv":
+            csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+        case _:
+            click.echo(_table(header, rows))
+
+
+@schemas.command("show", epilog="Example: quietcount schemas show HelpRequested --version 1 --format avsc")
+@click.argument("event")
+@click.option("--version", "number", type=click.IntRange(min=1), help="Which version.  [default: the current one]")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "avsc"]),
+    default="table",
+    show_default=True,
+    help="A table of the fields, or the Avro schema itself.",
+)
+@config_option
+def show(event: str, number: int | None, output: str, config: Path) -> None:
+    """Show the fields of an event type, or its Avro schema."""
+    registry = SchemaRegistry.load(_folders(config))
+    if event not in registry.event_types:
+        raise SchemasError(f"no event type {event}; the known ones are: {', '.join(registry.event_types)}")
+    event_type = registry.event_type(event)
+    if number is not None and number > len(event_type.versions):
+        raise SchemasError(f"{event} has no version {number}; its last one is {event_type.current.version}")
+    version = event_type.current if number is None else event_type.versions[number - 1]
+    if output == "avsc":
+        click.echo(json.dumps(version.definition, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{event}, version {version.version} of {len(event_type.versions)}: {version.definition['doc']}")
+    click.echo(f"fingerprint {version.fingerprint.hex()}, role {event_type.role.value}\n")
+    header = ("field", "type", "values", "default", "doc")
+    click.echo(_table(header, [_described(field) for field in version.fields]))
+
+
+@schemas.command("check", epilog="Example: quietcount schemas check my-schemas --record")
+@click.argument("folders", nargs=-1, type=click.Path(file_okay=False, path_type=Path), metavar="[FOLDER]...")
+@click.option("--record", is_flag=True, help="Add new versions to each folder's fingerprints.txt; alter no line of it.")
+@config_option
+def check(folders: tuple[Path, ...], record: bool, config: Path) -> None:
+    """Check schemas: what they may carry, how they evolved, and that no committed version changed.
+
+    Checks the built-in schemas, the configured folders and each FOLDER, and prints every finding. Exits 1 on any.
+    """
+    places = [*_folders(config), *folders]
+    inspected, clashes = inspect(places)
+    if record and not clashes and sum([_record(folder) for folder in inspected]):
+        inspected, clashes = inspect(places)
+    findings = [finding for folder in inspected for finding in folder.findings] + clashes
+    for finding in findings:
+        click.echo(str(finding))
+    if findings:
+        raise SchemasError(f"{len(findings)} {'finding' if len(findings) == 1 else 'findings'} in the schemas above")
+    event_types = [event_type for folder in inspected for event_type in folder.event_types]
+    versions = sum(len(event_type.versions) for event_type in event_types)
+    click.echo(f"{len(event_types)} event types, {versions} versions: nothing found wrong")
+
+
+def _folders(config: Path) -> tuple[Path, ...]:
+    """Return the configured folders. The file is optional here, unless somebody named one."""
+    if config == DEFAULT_CONFIG and not config.exists():
+        return ()
+    return configured_folders(config)
+
+
+def _record(folder: SchemaFolder) -> int:
+    """Record what a folder lacks, unless something else is wrong with it: a line once written never changes."""
+    if any(finding.reason.value != HistoryReason.UNRECORDED.value for finding in folder.findings):
+        return 0
+    added = record_history(folder.root, folder.recordable)
+    for line in added:
+        click.echo(f"recorded {line.event} version {line.version}")
+    return len(added)
+
+
+def _summary(event_type: EventType) -> tuple[str, str, int, str, str]:
+    return (
+        event_type.name,
+        event_type.role.value,
+        event_type.current.version,
+        " ".join(field.name for field in event_type.attributes),
+        " ".join(field.name for field in event_type.dimensions),
+    )
+
+
+def _described(field: Field) -> tuple[str, str, str, str, str]:
+    kind = field.kind.value + (" or null" if field.nullable else "")
+    values = ", ".join(field.symbols) if field.symbols else field.allowed.removeprefix("must be ")
+    default = json.dumps(field.default) if field.has_default else ""
+    return field.name, kind, values, default.strip('"'), field.doc
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)

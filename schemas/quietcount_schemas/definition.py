@@ -94,6 +94,7 @@ def schema_version(definition: Any, version: int, source: str) -> SchemaVersion:
         fields=_fields(parsed),
         parsed=parsed,
         source=source,
+        definition=definition,
     )
 
 

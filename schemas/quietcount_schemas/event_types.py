@@ -12,6 +12,8 @@ __all__ = [
     "EPOCH_ORDINAL",
     "INT32_MAXIMUM",
     "INT32_MINIMUM",
+    "KEY_BYTES",
+    "MAX_EVENT_BYTES",
     "EventType",
     "Field",
     "FieldKind",
@@ -24,6 +26,12 @@ INT32_MAXIMUM = 2**31 - 1
 
 EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 """What `date.toordinal` gives for day 0 of an Avro date."""
+
+MAX_EVENT_BYTES = 512
+"""The most that one message may take, framing included: checked before a byte of it is parsed."""
+
+KEY_BYTES = 16
+"""The size of a case key and of an event id."""
 
 #: The fields that every event begins with, in wire order.
 ENVELOPE = ("case_key", "event_id", "revision", "occurred_on")
@@ -96,7 +104,11 @@ class SchemaVersion:
     """8 bytes: the CRC-64-AVRO of the canonical form, little-endian as in a single-object header."""
     fields: tuple[Field, ...]
     parsed: Any
+    """The schema as fastavro parsed it."""
     source: str
+    """The file's name, for messages."""
+    definition: Any = None
+    """The JSON value of the file."""
 
     @property
     def attributes(self) -> tuple[Field, ...]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from quietcount_schemas.definition import read_definition, role_of, schema_version
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, SchemaVersion
+from quietcount_schemas.finding import Finding, refusal
+from quietcount_schemas.folder import SchemaFolder, inspect_folder
+from quietcount_schemas.lint import LintReason
 
-__all__ = ["CASEWORK", "SchemaRegistry"]
+__all__ = ["CASEWORK", "SchemaRegistry", "configured_folders", "inspect"]
 
 CASEWORK = Path(__file__).resolve().parent / "casework"
 """The folder of the built-in schemas."""
@@ -33,21 +36,11 @@ class SchemaRegistry:
 
         Raises SchemasError when a schema is refused by the lint, by the evolution check or by its history.
         """
-        found = []
-        for root in (CASEWORK, *folders):
-            for folder in sorted(root.iterdir()):
-                if not folder.is_dir():
-                    continue
-                definitions = [
-                    read_definition(path, str(path))
-                    for path in sorted(folder.glob("*.avsc"), key=lambda path: int(path.stem))
-                ]
-                versions = tuple(
-                    schema_version(each, number, f"{folder.name}/{number}.avsc")
-                    for number, each in enumerate(definitions, 1)
-                )
-                found.append(EventType(folder.name, role_of(definitions[-1]), versions, definitions[-1]["doc"]))
-        return cls(found)
+        inspected, clashes = inspect(folders)
+        refused = [finding for folder in inspected for finding in folder.refusals] + clashes
+        if refused:
+            raise refusal(refused)
+        return cls([event_type for folder in inspected for event_type in folder.event_types])
 
     def event_type(self, name: str) -> EventType:
         """Return the event type `name`. Raises SchemasError naming the known ones."""
@@ -60,3 +53,41 @@ class SchemaRegistry:
     def by_fingerprint(self, fingerprint: bytes) -> SchemaVersion | None:
         """Return the version with that fingerprint (8 bytes), or None."""
         return self._by_fingerprint.get(fingerprint)
+
+
+def inspect(folders: Sequence[Path] = ()) -> tuple[list[SchemaFolder], list[Finding]]:
+    """Return the built-in folder and `folders` as inspected (each once), and where they clash with one another."""
+    inspected = [inspect_folder(CASEWORK, label=CASEWORK.name, history_required=True)]
+    seen = {CASEWORK}
+    for folder in folders:
+        if folder.resolve() not in seen:
+            seen.add(folder.resolve())
+            inspected.append(inspect_folder(folder))
+    return inspected, list(_clashes(inspected))
+
+
+def _clashes(inspected: Sequence[SchemaFolder]) -> Iterator[Finding]:
+    names: dict[str, EventType] = {}
+    for folder in inspected:
+        for event_type in folder.event_types:
+            other = names.setdefault(event_type.name.lower(), event_type)
+            if other is not event_type:
+                message = f"{other.current.source} has an event type of that name already; choose another name"
+                yield Finding(event_type.current.source, "", LintReason.NAME_CLASH, message)
+
+
+def configured_folders(config: Path) -> tuple[Path, ...]:
+    """Return the folders that `schemas = [...]` names in a configuration file, relative to the file.
+
+    Raises SchemasError when the file cannot be read, is not TOML, or names them in another way.
+    """
+    try:
+        with config.open("rb") as file:
+            named: object = tomllib.load(file).get("schemas", [])
+    except OSError as error:
+        raise SchemasError(f"{config}: cannot be read: {error.strerror or type(error).__name__}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SchemasError(f"{config}: not TOML: {error}") from None
+    if not isinstance(named, list) or not all(isinstance(folder, str) for folder in named):
+        raise SchemasError(f'{config}: schemas must be a list of folders, as schemas = ["my-schemas"]')
+    return tuple(config.parent / str(folder) for folder in named)
