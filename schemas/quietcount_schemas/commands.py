@@ -91,7 +91,9 @@ def check(folders: tuple[Path, ...], record: bool, config: Path) -> None:
     """
     places = [*_folders(config), *folders]
     inspected, clashes = inspect(places)
-    if record and not clashes and sum([_record(folder) for folder in inspected]):
+    if record and not clashes:
+        for folder in inspected:
+            _record(folder)
         inspected, clashes = inspect(places)
     findings = [finding for folder in inspected for finding in folder.findings] + clashes
     for finding in findings:
@@ -110,14 +112,12 @@ def _folders(config: Path) -> tuple[Path, ...]:
     return configured_folders(config)
 
 
-def _record(folder: SchemaFolder) -> int:
+def _record(folder: SchemaFolder) -> None:
     """Record what a folder lacks, unless something else is wrong with it: a line once written never changes."""
     if any(finding.reason.value != HistoryReason.UNRECORDED.value for finding in folder.findings):
-        return 0
-    added = record_history(folder.root, folder.recordable)
-    for line in added:
+        return
+    for line in record_history(folder.root, folder.recordable):
         click.echo(f"recorded {line.event} version {line.version}")
-    return len(added)
 
 
 def _summary(event_type: EventType) -> tuple[str, str, int, str, str]:

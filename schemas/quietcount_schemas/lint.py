@@ -35,13 +35,14 @@ _DATE_MINIMUM = dt.date.min.toordinal() - EPOCH_ORDINAL
 _DATE_MAXIMUM = dt.date.max.toordinal() - EPOCH_ORDINAL
 _LAST_DAY = dt.date(2099, 12, 31).toordinal() - EPOCH_ORDINAL
 
-RESERVED_NAMES = frozenset(
-    # the keys of an emitted line and of the envelope
-    "event case case_key event_id revision occurred_on "
-    # the columns of the published statistics
-    "statistic period period_start period_end cell estimate lower upper noisy noise_scale epsilon max_contributions "
-    "reliability release_id released_at".split()
+_PUBLISHED_COLUMNS = (
+    *("statistic", "period", "period_start", "period_end", "cell"),
+    *("estimate", "lower", "upper", "noisy", "noise_scale", "epsilon", "max_contributions", "reliability"),
+    *("release_id", "released_at"),
 )
+
+RESERVED_NAMES = frozenset({"event", "case", *ENVELOPE, *_PUBLISHED_COLUMNS})
+"""In lower case: the keys of an emitted line, the envelope, and the columns that statistics are published with."""
 
 _ENVELOPE_TYPES: dict[str, dict[str, object]] = {
     "case_key": {"type": "fixed", "name": "CaseKey", "size": 16},
