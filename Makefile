@@ -11,7 +11,8 @@ DECLARED := pyproject.toml $(PARTS:%=%/pyproject.toml) constraints.txt
 
 # Somebody's own settings for pip and Python must not decide what lands in the environment.
 unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
-# pyright would ask the network whether there is a newer one.
+# pyright runs on the pinned node of the environment, and does not ask the network whether there is a newer one.
+export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 # Stamps are written last: an interrupted step is done again.
