@@ -122,9 +122,7 @@ class Composer:
         attributes: Mapping[str, object],
     ) -> NewRecord:
         """Return the record of a checked event: `day` is coarsened in the payload and in the timestamp alike."""
-        if not isinstance(case, str):
-            raise EventRefused("case", "must be text: the identifier of the case")
-        key = self._pepper.case_key(case)
+        key = self.case_key(case)
         period = self.precision(kind.name)
         coarse = max(period.coarsen(day), _EPOCH)  # the week of 1970-01-01 began in 1969
         coarse_attributes = dict(attributes)
@@ -134,6 +132,12 @@ class Composer:
                 coarse_attributes[name] = max(period.coarsen(value), _EPOCH + dt.timedelta(days=field.minimum))
         payload = self._codec.encode(CaseEvent(kind.name, key, event_id, revision, coarse, coarse_attributes))
         return NewRecord(key, payload, (coarse - _EPOCH).days * _DAY_MS)
+
+    def case_key(self, case: object) -> bytes:
+        """Return the case key of the identifier `case`."""
+        if not isinstance(case, str):
+            raise EventRefused("case", "must be text: the identifier of the case")
+        return self._pepper.case_key(case)
 
     def precision(self, event: str) -> Period:
         """Return the period that the dates of `event` are coarsened to."""

@@ -51,12 +51,13 @@ class FileFormat(StrEnum):
 class Row:
     """One row: the line it begins on, its text, and either what it says or why that cannot be told.
 
-    The facts of a CSV row are all text, and `cells` has them in the order of the header.
+    The facts of a CSV row are all text; `columns` is the header and `cells` the row as it stands under it.
     """
 
     line: int
     original: str
     facts: dict[str, object] = field(default_factory=dict)
+    columns: Sequence[str] = ()
     cells: Sequence[str] = ()
     problem: EventRefused | None = None
 
@@ -64,10 +65,10 @@ class Row:
 class _Lines:
     """The physical lines of a binary stream as text; an iterator that goes on after a line it has refused."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
+        self.name = name
         self.number = 0
-        self.bytes = 0
         self._record: list[str] = []
         self._size = 0
 
@@ -81,7 +82,7 @@ class _Lines:
         self.number += 1
         if self.number == 1:
             if data.startswith(_UTF_16):
-                raise ProducersError("The file is UTF-16 text. Save it as UTF-8 and run again; nothing was sent.")
+                raise ProducersError(f"{self.name} is UTF-16 text. Save it as UTF-8 and run again; nothing was sent.")
             data = data.removeprefix(_BOM)
         self._size += len(data)
         if len(data) > LONGEST_LINE:
@@ -108,13 +109,13 @@ class _Lines:
         return "".join(self._record).rstrip("\r\n")
 
 
-def rows(stream: BinaryIO, file_format: FileFormat, known: Iterable[str]) -> Iterator[Row]:
+def rows(stream: BinaryIO, name: str, file_format: FileFormat, known: Iterable[str]) -> Iterator[Row]:
     """Yield the rows of `stream`, empty lines left out.
 
-    `known` are the names that a CSV header may have. Raises ProducersError, before the first row, for a header that
-    is not in order and for a file that is not text.
+    `name` is what messages call the file, `known` are the names that a CSV header may have. Raises ProducersError,
+    before the first row, for a header that is not in order and for a file that is not text.
     """
-    lines = _Lines(stream)
+    lines = _Lines(stream, name)
     return _csv_rows(lines, list(known)) if file_format is FileFormat.CSV else _jsonl_rows(lines)
 
 
@@ -176,20 +177,21 @@ def _csv_rows(lines: _Lines, known: list[str]) -> Iterator[Row]:
         except StopIteration:
             return
         except EventRefused as refused:
-            yield Row(line, lines.text, problem=refused)
+            yield Row(line, lines.text, columns=header, problem=refused)
             continue
         except csv.Error:
             reason = "has a quotation mark that is not closed, or text after one that is"
-            yield Row(line, lines.text, problem=EventRefused("", reason))
+            yield Row(line, lines.text, columns=header, problem=EventRefused("", reason))
             continue
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(header):
             more = "more" if len(cells) > len(header) else "fewer"
-            yield Row(line, lines.text, problem=EventRefused("", f"has {more} values than the header has columns"))
+            wrong = EventRefused("", f"has {more} values than the header has columns")
+            yield Row(line, lines.text, columns=header, problem=wrong)
             continue
         facts: dict[str, object] = {n: c.strip() for n, c in zip(header, cells, strict=True) if c.strip()}
-        yield Row(line, lines.text, facts=facts, cells=cells)
+        yield Row(line, lines.text, facts=facts, columns=header, cells=cells)
 
 
 def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> list[str]:
@@ -200,15 +202,17 @@ def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> lis
             header = [name.strip() for name in next(reader)]
         except StopIteration:
             raise ProducersError(
-                f"The file has no header. Its first line names the columns: {listed(known)}."
+                f"{lines.name} has no header. Its first line names the columns: {listed(known)}."
             ) from None
         except (EventRefused, csv.Error):
             raise ProducersError(
-                "The header cannot be read. Save the file as CSV in UTF-8, columns parted by commas."
+                f"{lines.name}: the header cannot be read. Save the file as CSV in UTF-8, columns parted by commas."
             ) from None
     problems = []
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        raise ProducersError("The columns are not parted by commas. Save the file as CSV with commas and run again.")
+        raise ProducersError(
+            f"{lines.name}: the columns are not parted by commas. Save the file as CSV with commas and run again."
+        )
     allowed = {*known, *NOTES}
     for number, name in enumerate(header, start=1):
         # The name is not shown: without a header, the first line is somebody's case.
@@ -218,5 +222,7 @@ def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> lis
             problems.append(f"column {number} stands there twice ({name})")
     problems += [f"the column {name} is missing" for name in _NEEDED if name not in header]
     if problems:
-        raise ProducersError(f"The header is not in order: {'; '.join(problems)}. Columns may be: {', '.join(known)}.")
+        raise ProducersError(
+            f"{lines.name}: the header is not in order: {'; '.join(problems)}. Columns may be: {', '.join(known)}."
+        )
     return header
