@@ -86,8 +86,10 @@ class LogReader(Protocol):
         """Return at most `limit` records at or after `positions` and before `ends`, in order within a partition."""
         ...
 
-    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> None:
+    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
         """Forget, per partition, the records before offset `before[partition]` except those at `keep[partition]`.
+
+        Return whether the log did all it can towards that; when false, ask again later.
 
         A log that can only cut off its beginning (Kafka) forgets up to the lowest offset kept. Nothing at or after
         `before` is touched.

@@ -1,0 +1,42 @@
+-- Fill the database `next` with what remains of the state once the periods before `following` are closed.
+CREATE TABLE next.open_events (
+    event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL,
+    occurred_on DATE NOT NULL, carried_on DATE, "partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL,
+    first_offset BIGINT NOT NULL -- codes
+);
+INSERT INTO next.open_events BY NAME
+SELECT versions.* FROM versions
+SEMI JOIN (
+    SELECT event_mark FROM contributions JOIN following USING (statistic) WHERE period >= day
+) USING (event_mark)
+ORDER BY "partition", "offset";
+
+INSERT INTO next.meta SELECT * FROM meta WHERE key NOT IN ('intent', 'purge_due');
+INSERT INTO next.meta VALUES ('intent', ''), ('purge_due', 'yes');
+INSERT INTO next.offsets SELECT * FROM offsets;
+INSERT INTO next.withdrawn SELECT DISTINCT case_mark FROM withdrawn ORDER BY case_mark;
+INSERT INTO next.dead_letters SELECT * FROM dead_letters;
+INSERT INTO next.first_open SELECT statistic, day FROM following;
+INSERT INTO next.first_open SELECT * FROM first_open WHERE statistic NOT IN (SELECT statistic FROM following);
+-- Retired statistics are not in `following`: they release nothing any more, so nothing of them is remembered.
+
+-- The order of the marks says nothing of the order of arrival.
+INSERT INTO next.closed_events
+SELECT * FROM (
+    SELECT statistic, event_mark FROM closed_events SEMI JOIN following USING (statistic)
+    UNION
+    SELECT statistic, event_mark FROM contributions JOIN following USING (statistic) WHERE period < day
+) ORDER BY statistic, event_mark;
+
+INSERT INTO next.spent
+SELECT statistic, year, case_mark, sum(contributions)::INTEGER
+FROM (
+    SELECT statistic, year, case_mark, contributions FROM spent
+    UNION ALL
+    SELECT statistic, year, case_year_mark, 1 FROM contributions JOIN following USING (statistic)
+    WHERE counted AND period < day
+)
+JOIN following USING (statistic)
+WHERE year >= year_from
+GROUP BY ALL
+ORDER BY statistic, year, case_mark;

@@ -1,0 +1,201 @@
+"""The entries of the ledger and their bytes.
+
+An entry is an Avro record in single-object encoding. Its digest covers all of its bytes, which include the digest of
+the entry before, so that the last digest (the head) vouches for the whole chain.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from importlib import resources
+from typing import Any, NamedTuple
+
+import fastavro
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from .errors import LedgerBroken
+from .statistics import Statistic
+
+__all__ = ["GENESIS", "Body", "Declared", "Entry", "Head", "Opened", "Released", "Retired", "StateLost"]
+
+GENESIS = bytes(32)
+"""What the first entry names as the digest of the entry before it."""
+
+_DOMAIN = b"quietcount ledger entry\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The first entry: the ledger's identity and the bound it was opened with."""
+
+    ledger_id: bytes
+    lifetime_epsilon: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A statistic, with its whole budget spent."""
+
+    statistic: Statistic
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """One period of one statistic; `values` has one int a cell, in the order of the declared domain."""
+
+    statistic: str
+    digest: bytes
+    period_start: dt.date
+    period_end: dt.date
+    values: tuple[int, ...]
+    mechanism: str
+    noise_scale: float
+    intent: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A statistic that is not released any more."""
+
+    statistic: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateLost:
+    """A loss of the private state; `losses` counts this one too."""
+
+    losses: int
+
+
+Body = Opened | Declared | Released | Retired | StateLost
+
+
+class Head(NamedTuple):
+    """How far a chain goes: the number of entries and the digest of the last one."""
+
+    length: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry in its place in the chain."""
+
+    index: int
+    previous: bytes
+    recorded_at: dt.datetime
+    body: Body
+    data: bytes
+    digest: bytes
+
+    @property
+    def kind(self) -> str:
+        """Return what the entry records, in one lower-case word."""
+        return {"StateLost": "state_lost"}.get(type(self.body).__name__, type(self.body).__name__.lower())
+
+    @classmethod
+    def make(cls, index: int, previous: bytes, recorded_at: dt.datetime, body: Body) -> Entry:
+        """Encode a body as the entry that follows the one with digest `previous`."""
+        record = {
+            "index": index,
+            "previous": previous,
+            "recorded_at": recorded_at,
+            "body": (f"quietcount.ledger.{type(body).__name__}", _record(body)),
+        }
+        buffer = io.BytesIO()
+        fastavro.schemaless_writer(buffer, _SCHEMA, record, strict=True)
+        data = _FRAME + buffer.getvalue()
+        return cls(index, previous, recorded_at, body, data, _digest(data))
+
+    @classmethod
+    def read(cls, data: bytes) -> Entry:
+        """Decode an entry; raise LedgerBroken if its bytes are not exactly what `make` would write."""
+        try:
+            if data[: len(_FRAME)] != _FRAME:
+                raise ValueError("an unknown schema")
+            buffer = io.BytesIO(data[len(_FRAME) :])
+            record: Any = fastavro.schemaless_reader(buffer, _SCHEMA, None, return_record_name=True)
+            name, fields = record["body"]
+            entry = cls.make(record["index"], record["previous"], record["recorded_at"], _body(name, fields))
+        except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, InvalidOperation) as error:
+            raise LedgerBroken(
+                f"a ledger entry cannot be decoded ({type(error).__name__}); it was written by a newer version, "
+                "altered or damaged. Restore the ledger from a copy that is up to date"
+            ) from None
+        if entry.data != data:
+            raise LedgerBroken(
+                "a ledger entry is not in canonical form: it was altered. Restore the ledger from a copy that is up "
+                "to date"
+            )
+        return entry
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(_DOMAIN + data).digest()
+
+
+def _record(body: Body) -> dict[str, Any]:
+    match body:
+        case Opened():
+            return {"ledger_id": body.ledger_id, "lifetime_epsilon": str(body.lifetime_epsilon)}
+        case Declared():
+            return {"statistic": body.statistic.canonical, "digest": body.statistic.digest}
+        case Released():
+            return {
+                "statistic": body.statistic,
+                "digest": body.digest,
+                "period_start": body.period_start,
+                "period_end": body.period_end,
+                "values": list(body.values),
+                "mechanism": body.mechanism,
+                "noise_scale": body.noise_scale,
+                "intent": body.intent,
+            }
+        case Retired():
+            return {"statistic": body.statistic}
+        case StateLost():
+            return {"losses": body.losses}
+
+
+def _body(name: str, fields: dict[str, Any]) -> Body:
+    match name.rpartition(".")[2]:
+        case "Opened":
+            return Opened(fields["ledger_id"], Decimal(fields["lifetime_epsilon"]))
+        case "Declared":
+            statistic = Statistic.from_canonical(fields["statistic"])
+            if statistic.digest != fields["digest"]:
+                raise ValueError("the digest is not that of the statistic")
+            return Declared(statistic)
+        case "Released":
+            return Released(
+                statistic=fields["statistic"],
+                digest=fields["digest"],
+                period_start=fields["period_start"],
+                period_end=fields["period_end"],
+                values=tuple(fields["values"]),
+                mechanism=fields["mechanism"],
+                noise_scale=fields["noise_scale"],
+                intent=fields["intent"],
+            )
+        case "Retired":
+            return Retired(fields["statistic"])
+        case "StateLost":
+            return StateLost(fields["losses"])
+        case other:
+            raise ValueError(other)
+
+
+def _load_schema() -> tuple[Any, bytes]:
+    text = resources.files("quietcount_schemas").joinpath("ledger", "1.avsc").read_text(encoding="utf-8")
+    schema = json.loads(text)
+    crc = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
+    # fastavro prints the 64-bit number with its most significant byte last, as the single-object encoding has it.
+    return fastavro.parse_schema(schema), b"\xc3\x01" + bytes.fromhex(crc)
+
+
+_SCHEMA, _FRAME = _load_schema()

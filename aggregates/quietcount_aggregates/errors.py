@@ -1,0 +1,76 @@
+"""The errors of the privacy core.
+
+AggregatesError (a QuietcountError)
+├── StatisticError        a statistic that cannot be declared as it is written
+├── BudgetError           a declaration that would pass the lifetime epsilon
+├── NoiseError            a draw whose privacy map does not hold
+├── StateError            state.duckdb cannot be used
+│   └── StateLost         the ledger has releases that this state does not know
+├── LedgerError           the ledger cannot be used
+│   ├── LedgerBroken      an entry does not follow from the one before
+│   ├── LedgerBehind      the ledger is older than what was published from it
+│   └── LedgerFenced      another releaser has taken over
+└── PublicationError      statistics.duckdb cannot be written or read
+"""
+
+from __future__ import annotations
+
+from quietcount_schemas.errors import QuietcountError
+
+__all__ = [
+    "AggregatesError",
+    "BudgetError",
+    "LedgerBehind",
+    "LedgerBroken",
+    "LedgerError",
+    "LedgerFenced",
+    "NoiseError",
+    "PublicationError",
+    "StateError",
+    "StateLost",
+    "StatisticError",
+]
+
+
+class AggregatesError(QuietcountError):
+    """The root of the errors of quietcount_aggregates."""
+
+
+class StatisticError(AggregatesError, ValueError):
+    """A statistic that cannot be declared as it is written."""
+
+
+class BudgetError(AggregatesError):
+    """A declaration that would pass the lifetime epsilon, or a lifetime epsilon that changed."""
+
+
+class NoiseError(AggregatesError):
+    """A draw whose preconditions or privacy map do not hold; nothing was drawn."""
+
+
+class StateError(AggregatesError):
+    """The private state cannot be opened or written, or does not belong to this log, ledger or secret."""
+
+
+class StateLost(StateError):
+    """The ledger has releases that this state does not know: the per-case limits would be forgotten."""
+
+
+class LedgerError(AggregatesError):
+    """The ledger cannot be opened, read or appended to."""
+
+
+class LedgerBroken(LedgerError):
+    """An entry does not follow from the one before it: the ledger was altered or damaged."""
+
+
+class LedgerBehind(LedgerError):
+    """The ledger is older than what was published from it: an old copy was restored."""
+
+
+class LedgerFenced(LedgerError):
+    """Another releaser took over the ledger; this one appended nothing."""
+
+
+class PublicationError(AggregatesError):
+    """statistics.duckdb cannot be written, read or trusted."""

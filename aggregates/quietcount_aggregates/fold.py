@@ -1,0 +1,168 @@
+"""The fold: what a batch of log records does to the private state.
+
+The work is set-at-a-time and only ever appends: a batch is decoded into columns, marked, and inserted together with
+the offsets that follow it, in one transaction. Duplicates, corrections and the contribution bound are settled over
+whole sets when a period is released (see bounding.py), so that the work of a batch does not grow with what was folded
+before it, and folding the same records in other batches gives the same state.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from quietcount_schemas.event_types import Role
+from quietcount_schemas.log import Record
+from quietcount_schemas.registry import SchemaRegistry
+from quietcount_schemas.rejection import RejectReason
+
+from .columns import ColumnDecoder, EventColumns, Rejection
+from .marks import ConsumerSecret
+from .state import State, counted_events, registered
+from .statistics import Statistic
+
+__all__ = ["Fold"]
+
+_EPOCH = dt.date(1970, 1, 1)
+
+
+class Fold:
+    """Folds batches into one state, for one set of statistics."""
+
+    def __init__(
+        self,
+        state: State,
+        statistics: Sequence[Statistic],
+        registry: SchemaRegistry,
+        secret: ConsumerSecret,
+    ) -> None:
+        self._state = state
+        self._decoder = ColumnDecoder(registry)
+        self._secret = secret
+        self._counted = counted_events(statistics)
+        self._columns = {
+            event: sorted({field for s in statistics for field in s.fields_of(event)}) for event in self._counted
+        }
+        self._withdrawals = {name for name, kind in registry.event_types.items() if kind.role is Role.WITHDRAWAL}
+        first_open = state.first_open
+        # An event dated before this day is late for at least one statistic that counts its type.
+        self._late_before = {
+            event: max(first_open[s.name] for s in statistics if event in s.events) for event in self._counted
+        }
+        self._late_for_any = max(self._late_before.values(), default=_EPOCH)
+
+    def batch(self, records: Sequence[Record], clock: dt.date) -> bool:
+        """Fold `records` in one transaction with the offsets after them; return whether some were rejected.
+
+        `clock` is the fold's clock: the day in whose period a late event is carried. The records of a partition must
+        be in order. Raises StateError, and then nothing of the batch was folded.
+        """
+        events, rejections = self._decoder.decode([record.value for record in records])
+        partitions = np.fromiter((record.partition for record in records), np.int32, len(records))
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
+        with self._state.transaction() as connection:
+            for columns in events:
+                kept, mismatched = _checked(columns, records)
+                rejections.extend(mismatched)
+                if columns.event in self._withdrawals:
+                    self._withdraw(connection, columns, kept)
+                else:
+                    self._append(connection, columns, kept, partitions, offsets, clock)
+            for rejection in rejections:
+                record = records[rejection.row]
+                connection.execute(
+                    "INSERT INTO dead_letters VALUES (?, ?, ?, ?)",
+                    [record.partition, record.offset, rejection.reason.value, record.value],
+                )
+            for partition, next_offset in _after(records).items():
+                connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, next_offset])
+        return bool(rejections)
+
+    def _withdraw(
+        self, connection: duckdb.DuckDBPyConnection, columns: EventColumns, kept: npt.NDArray[np.bool_]
+    ) -> None:
+        marks = self._secret.case_marks(columns.case_keys[kept])
+        if len(marks):
+            with registered(connection, {"high": marks[:, 0].copy(), "low": marks[:, 1].copy()}):
+                connection.execute("INSERT INTO withdrawn SELECT (high::UHUGEINT << 64) | low FROM batch")
+
+    def _append(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        columns: EventColumns,
+        kept: npt.NDArray[np.bool_],
+        partitions: npt.NDArray[np.int32],
+        offsets: npt.NDArray[np.int64],
+        clock: dt.date,
+    ) -> None:
+        counted = columns.event in self._counted
+        if not counted:
+            # A correction may turn an event of a counted type into one of another type: only then is it kept.
+            kept = kept & (columns.revisions > 0)
+        if not kept.any():
+            return
+        rows = columns.rows[kept]
+        case_keys = columns.case_keys[kept]
+        case_marks = self._secret.case_marks(case_keys)
+        event_marks = self._secret.event_marks(case_keys, columns.event_ids[kept])
+        late = np.where(
+            columns.revisions[kept] > 0,
+            _days(self._late_for_any),
+            _days(self._late_before.get(columns.event, self._late_for_any)),
+        )
+        table: dict[str, npt.NDArray[np.generic]] = {
+            "case_high": case_marks[:, 0].copy(),
+            "case_low": case_marks[:, 1].copy(),
+            "event_high": event_marks[:, 0].copy(),
+            "event_low": event_marks[:, 1].copy(),
+            "revision": columns.revisions[kept].astype(np.int32),
+            "occurred": columns.occurred_on[kept].astype(np.int32),
+            "late": columns.occurred_on[kept] < late,
+            "partition": partitions[rows],
+            "offset": offsets[rows],
+        }
+        names = self._columns.get(columns.event, [])
+        for index, name in enumerate(names):
+            table[f"code_{index}"] = columns.codes[name][kept]
+        codes = "".join(f', code_{index} AS "{columns.event}.{name}"' for index, name in enumerate(names))
+        with registered(connection, table):
+            connection.execute(
+                f"""
+                INSERT INTO open_events BY NAME
+                SELECT ? AS event, (case_high::UHUGEINT << 64) | case_low AS case_mark,
+                    (event_high::UHUGEINT << 64) | event_low AS event_mark, revision,
+                    DATE '1970-01-01' + occurred AS occurred_on, CASE WHEN late THEN ?::DATE END AS carried_on,
+                    "partition", "offset", "offset" AS first_offset{codes}
+                FROM batch
+                """,
+                [columns.event, clock],
+            )
+
+
+def _checked(columns: EventColumns, records: Sequence[Record]) -> tuple[npt.NDArray[np.bool_], list[Rejection]]:
+    """Return which rows have their case key as the record's key, and a rejection for each other.
+
+    A record that landed in the partition of another case's key would be judged out of its case's order.
+    """
+    rows = columns.rows.tolist()
+    claimed = [records[row].key or b"" for row in rows]
+    if all(len(key) == 16 for key in claimed):
+        matrix = np.frombuffer(b"".join(claimed), dtype=np.uint8).reshape(-1, 16)
+        kept = (matrix == columns.case_keys).all(axis=1)
+    else:
+        own = [key.tobytes() for key in columns.case_keys]
+        kept = np.array([a == b for a, b in zip(claimed, own, strict=True)], dtype=np.bool_)
+    rejected = [Rejection(row, RejectReason.KEY_MISMATCH) for row in columns.rows[~kept].tolist()]
+    return kept, rejected
+
+
+def _after(records: Sequence[Record]) -> dict[int, int]:
+    return {record.partition: record.offset + 1 for record in records}
+
+
+def _days(day: dt.date) -> int:
+    return (day - _EPOCH).days

@@ -1,0 +1,273 @@
+"""The ledger: a hash-chained record of what was declared and released, and the truth for everything public.
+
+It is read to its end before every decision and appended to only by the holder of the fence. Replaying its entries
+gives the declarations, the budget and the releases; an entry that the rules would not have allowed breaks the chain.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from quietcount_schemas.log import LedgerLog
+
+from .entries import GENESIS, Body, Declared, Entry, Head, Opened, Released, Retired, StateLost
+from .errors import BudgetError, LedgerBehind, LedgerBroken, LedgerError, StatisticError
+from .statistics import Horizon, Statistic, exact_epsilon
+
+__all__ = ["Budget", "Chain", "Ledger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the declared statistics may tell about one person, and what is left to declare."""
+
+    lifetime_epsilon: Decimal
+    declared: Decimal
+    losses: int
+    yearly: bool
+
+    @property
+    def left(self) -> Decimal:
+        return self.lifetime_epsilon - self.declared
+
+    @property
+    def bound(self) -> Decimal:
+        """Return the stated bound: the lifetime epsilon, once more for each recorded loss of the state."""
+        return self.lifetime_epsilon * (1 + self.losses)
+
+
+@dataclass(slots=True)
+class Chain:
+    """What a sequence of entries adds up to. `extend` accepts an entry or raises LedgerBroken.
+
+    `releases` is by statistic and first day of the period; `first_open` is, for each declared statistic, the first day
+    of the earliest period that is not released.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    declarations: dict[str, Statistic] = field(default_factory=dict)
+    retired: set[str] = field(default_factory=set)
+    releases: dict[tuple[str, dt.date], Entry] = field(default_factory=dict)
+    first_open: dict[str, dt.date] = field(default_factory=dict)
+    losses: int = 0
+
+    @property
+    def head(self) -> Head:
+        return Head(len(self.entries), self.entries[-1].digest if self.entries else GENESIS)
+
+    @property
+    def opened(self) -> Opened:
+        body = self.entries[0].body if self.entries else None
+        if not isinstance(body, Opened):
+            raise LedgerError("the ledger is empty; `quietcount run` opens it")
+        return body
+
+    @property
+    def budget(self) -> Budget:
+        statistics = self.declarations.values()
+        return Budget(
+            lifetime_epsilon=self.opened.lifetime_epsilon,
+            declared=sum((exact_epsilon(s.epsilon) for s in statistics), Decimal(0)),
+            losses=self.losses,
+            yearly=any(s.horizon is Horizon.YEAR for s in statistics),
+        )
+
+    def extend(self, data: bytes) -> Entry:
+        """Accept the next entry's bytes, or raise LedgerBroken and change nothing."""
+        entry = Entry.read(data)
+        place = len(self.entries)
+        if entry.index != place or entry.previous != self.head.digest:
+            raise LedgerBroken(
+                f"ledger entry {place} does not follow from the one before: the ledger was altered, damaged or mixed "
+                "with another. Restore it from a copy that is up to date; nothing is released until then"
+            )
+        reason = self._objection(entry.body)
+        if reason is not None:
+            raise LedgerBroken(f"ledger entry {place} is not one that may stand there: {reason}")
+        self.entries.append(entry)
+        match entry.body:
+            case Declared(statistic):
+                self.declarations[statistic.name] = statistic
+                self.first_open[statistic.name] = statistic.first_day
+            case Released(statistic=name, period_start=start):
+                self.releases[name, start] = entry
+                self.first_open[name] = self.declarations[name].period.next(start)
+            case Retired(name):
+                self.retired.add(name)
+            case StateLost(losses):
+                self.losses = losses
+            case Opened():
+                pass
+        return entry
+
+    def _objection(self, body: Body) -> str | None:
+        """Return why `body` may not be the next entry, or None: the rules of the ledger."""
+        if isinstance(body, Opened) != (not self.entries):
+            return "a ledger is opened once, by its first entry"
+        match body:
+            case Opened(lifetime_epsilon=epsilon):
+                return None if epsilon > 0 else "the lifetime epsilon is not a positive number"
+            case Declared(statistic):
+                if statistic.name in self.declarations:
+                    return f"statistic {statistic.name!r} is declared already"
+                if exact_epsilon(statistic.epsilon) > self.budget.left:
+                    return f"statistic {statistic.name!r} passes the lifetime epsilon"
+            case Released():
+                return self._release_objection(body)
+            case Retired(name):
+                if name not in self.declarations or name in self.retired:
+                    return f"no statistic {name!r} is there to retire"
+            case StateLost(losses):
+                if losses != self.losses + 1:
+                    return "losses are counted one by one"
+        return None
+
+    def _release_objection(self, body: Released) -> str | None:
+        statistic = self.declarations.get(body.statistic)
+        if statistic is None or statistic.digest != body.digest:
+            return f"statistic {body.statistic!r} is not declared so"
+        if body.statistic in self.retired:
+            return f"statistic {body.statistic!r} is retired"
+        if (body.statistic, body.period_start) in self.releases:
+            return f"statistic {body.statistic!r} is released already for the period from {body.period_start}"
+        if body.period_start != self.first_open[body.statistic]:
+            due = self.first_open[body.statistic]
+            return f"statistic {body.statistic!r} is released period by period, and the next one starts on {due}"
+        if body.period_end != statistic.period.end(body.period_start) or len(body.values) != statistic.cells:
+            return f"the release of statistic {body.statistic!r} does not cover its declared period and cells"
+        return None
+
+
+class Ledger:
+    """A chain bound to the log it is kept in."""
+
+    def __init__(self, log: LedgerLog) -> None:
+        self._log = log
+        self._epoch: int | None = None
+        self.chain = Chain()
+
+    def fence(self) -> None:
+        """Shut out other releasers and read to the end: what follows is decided on the whole ledger."""
+        self._epoch = self._log.fence()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read to the end of the log and verify what is new; raise LedgerBroken or LedgerBehind."""
+        known = len(self.chain.entries)
+        # The last entry known is read again, so that a ledger replaced behind our back does not pass for a longer one.
+        data = self._log.read(max(0, known - 1))
+        if known:
+            if not data:
+                raise LedgerBehind(
+                    "the ledger lost entries while the service was running; restore it, then start again"
+                )
+            if data[0] != self.chain.entries[-1].data:
+                raise LedgerBroken(
+                    "the ledger was replaced while the service was running; restore it, then start again"
+                )
+            data = data[1:]
+        for entry in data:
+            self.chain.extend(entry)
+
+    def open(self, lifetime_epsilon: Decimal, now: dt.datetime) -> None:
+        """Open an empty ledger, or check that it was opened with the same lifetime epsilon."""
+        if not self.chain.entries:
+            self.append([Opened(secrets.token_bytes(16), lifetime_epsilon)], now)
+        opened = self.chain.opened.lifetime_epsilon
+        if opened != lifetime_epsilon:
+            raise BudgetError(
+                f"lifetime_epsilon is {lifetime_epsilon} in the configuration, and this ledger was opened with "
+                f"{opened}. The bound is stated once, for ever: write lifetime_epsilon = {opened}"
+            )
+
+    def append(self, bodies: Sequence[Body], now: dt.datetime) -> list[Entry]:
+        """Append entries, all or none, read them back from the log and return them.
+
+        The rules are tried on a copy first, so that nothing is appended that a reader would not accept.
+        """
+        if self._epoch is None:
+            raise LedgerError("the ledger is open for reading only")
+        trial = Chain(
+            list(self.chain.entries),
+            dict(self.chain.declarations),
+            set(self.chain.retired),
+            dict(self.chain.releases),
+            dict(self.chain.first_open),
+            self.chain.losses,
+        )
+        made = []
+        for body in bodies:
+            entry = Entry.make(len(trial.entries), trial.head.digest, now, body)
+            trial.extend(entry.data)
+            made.append(entry)
+        self._log.append([entry.data for entry in made], epoch=self._epoch, expected=len(self.chain.entries))
+        self.refresh()
+        if self.chain.head != trial.head:
+            raise LedgerError(
+                "what was appended to the ledger did not come back as written; nothing is published from it"
+            )
+        return made
+
+    def check_not_behind(self, head: Head, where: str) -> None:
+        """Raise LedgerBehind unless this chain holds the head that `where` was built from."""
+        if not head.length:
+            return
+        entries = self.chain.entries
+        if len(entries) < head.length or entries[head.length - 1].digest != head.digest:
+            raise LedgerBehind(
+                f"the ledger does not hold what {where} was built from: an older copy, or another ledger, was put in "
+                "its place. Releasing from it would draw new noise for released values and lay them bare. Put the "
+                "newest ledger back"
+            )
+
+    def declare(self, wanted: Iterable[Statistic], now: dt.datetime) -> list[Statistic]:
+        """Declare the statistics that are new, all or none, and return them.
+
+        Raises StatisticError for a declared statistic that was changed, left out or retired, and BudgetError for
+        declarations that pass the lifetime epsilon.
+        """
+        wanted = list(wanted)
+        new = []
+        for statistic in wanted:
+            declared = self.chain.declarations.get(statistic.name)
+            if declared is None:
+                new.append(statistic)
+            else:
+                self._check_unchanged(statistic, declared)
+        missing = sorted(set(self.chain.declarations) - self.chain.retired - {s.name for s in wanted})
+        if missing:
+            raise StatisticError(
+                f"statistic {missing[0]!r} is declared in the ledger and missing in the configuration. Put it back, "
+                f"or end it for good with: quietcount ledger retire {missing[0]}"
+            )
+        self._check_budget(new)
+        if new:
+            self.append([Declared(statistic) for statistic in new], now)
+        return new
+
+    def _check_unchanged(self, statistic: Statistic, declared: Statistic) -> None:
+        if statistic.name in self.chain.retired:
+            raise StatisticError(
+                f"statistic {statistic.name!r} was retired, which is for good; remove it or give it another name"
+            )
+        changed = statistic.differences(declared)
+        if changed:
+            raise StatisticError(
+                f"statistic {statistic.name!r}: {', '.join(map(repr, changed))} differs from its declaration in the "
+                "ledger, and a declared statistic never changes. Put the declared value back (quietcount ledger "
+                "show), or give the changed statistic a new name: it then spends its own epsilon"
+            )
+
+    def _check_budget(self, new: Sequence[Statistic]) -> None:
+        budget = self.chain.budget
+        asked = sum((exact_epsilon(s.epsilon) for s in new), Decimal(0))
+        if asked > budget.left:
+            names = ", ".join(s.name for s in new)
+            raise BudgetError(
+                f"declaring {names} would spend epsilon {asked}, and {budget.left} of lifetime_epsilon "
+                f"{budget.lifetime_epsilon} is left. Lower their epsilon or leave some out; nothing was declared"
+            )

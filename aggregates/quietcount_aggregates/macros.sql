@@ -1,0 +1,89 @@
+-- Questions analysts ask of more than one cell. The noise of a sum is that of its terms together; its margin is exact.
+CREATE MACRO series(the_statistic, cells := '{}') AS TABLE
+WITH chosen AS (
+    SELECT period_start, period_end, sum(noisy)::BIGINT AS noisy, count(*) AS terms
+    FROM statistics
+    WHERE statistic = the_statistic AND json_contains(cell, cells)
+    GROUP BY ALL
+)
+SELECT period_start, period_end, greatest(noisy, 0) AS estimate,
+    greatest(noisy - margin, 0) AS lower, greatest(noisy + margin, 0) AS upper, noisy
+FROM (
+    SELECT *, (
+        SELECT min(m.margin) FROM margins m WHERE m.statistic = the_statistic AND m.terms >= chosen.terms
+    ) AS margin
+    FROM chosen
+)
+ORDER BY period_start;
+COMMENT ON MACRO TABLE series IS 'series(statistic, cells := ''{}''): one row a period, summed over the cells that hold the given symbols, with the 95 % interval of the sum.';
+
+CREATE MACRO total(the_statistic, the_start, the_end, cells := '{}') AS TABLE
+WITH chosen AS (
+    SELECT coalesce(sum(noisy), 0)::BIGINT AS noisy, count(*) AS terms,
+        min(period_start) = the_start::DATE AND max(period_end) = the_end::DATE AS covered
+    FROM statistics
+    WHERE statistic = the_statistic AND json_contains(cell, cells)
+        AND period_start >= the_start::DATE AND period_end <= the_end::DATE
+), bounded AS (
+    SELECT *, (
+        SELECT min(m.margin) FROM margins m WHERE m.statistic = the_statistic AND m.terms >= chosen.terms
+    ) AS margin
+    FROM chosen
+)
+SELECT
+    CASE WHEN covered THEN greatest(noisy, 0)
+        ELSE error('total(): the span is not made of whole released periods of this statistic (and of cells it has)')
+    END AS estimate,
+    greatest(noisy - margin, 0) AS lower, greatest(noisy + margin, 0) AS upper, noisy, margin, terms
+FROM bounded;
+COMMENT ON MACRO TABLE total IS 'total(statistic, start, end, cells := ''{}''): the sum over a span of whole released periods (both days inclusive), with its 95 % interval.';
+
+CREATE MACRO compare(the_statistic, from_start, from_end, to_start, to_end, cells := '{}') AS TABLE
+WITH chosen AS (
+    SELECT period_start >= to_start::DATE AND period_end <= to_end::DATE AS later, noisy, period_start, period_end
+    FROM statistics
+    WHERE statistic = the_statistic AND json_contains(cell, cells)
+        AND ((period_start >= from_start::DATE AND period_end <= from_end::DATE)
+            OR (period_start >= to_start::DATE AND period_end <= to_end::DATE))
+), sums AS (
+    SELECT
+        coalesce(sum(noisy) FILTER (NOT later), 0)::BIGINT AS a, coalesce(sum(noisy) FILTER (later), 0)::BIGINT AS b,
+        count(*) FILTER (NOT later) AS n_a, count(*) FILTER (later) AS n_b,
+        coalesce(min(period_start) FILTER (NOT later) = from_start::DATE AND max(period_end) FILTER (NOT later) = from_end::DATE
+            AND min(period_start) FILTER (later) = to_start::DATE AND max(period_end) FILTER (later) = to_end::DATE, false)
+            AND (from_end::DATE < to_start::DATE OR to_end::DATE < from_start::DATE) AS covered
+    FROM chosen
+), looked_up AS (
+    SELECT *,
+        (SELECT min(m.margin) FROM margins m WHERE m.statistic = the_statistic AND m.terms >= n_a) AS m_a,
+        (SELECT min(m.margin) FROM margins m WHERE m.statistic = the_statistic AND m.terms >= n_b) AS m_b,
+        (SELECT min(m.margin) FROM margins m WHERE m.statistic = the_statistic AND m.terms >= n_a + n_b) AS m_both,
+        (SELECT min(m.deviation) FROM margins m WHERE m.statistic = the_statistic) AS deviation
+    FROM sums
+), quantile AS (
+    -- The 95 % quantile of the noise in standard deviations; the largest of the three holds for every weighted difference.
+    SELECT *, greatest(
+        m_a / (deviation * sqrt(n_a)), m_b / (deviation * sqrt(n_b)), m_both / (deviation * sqrt(n_a + n_b))
+    ) AS c
+    FROM looked_up
+), fieller AS (
+    -- Fieller's theorem (1954): the ratios r for which b - r a is within c standard deviations of its noise.
+    SELECT *, (c * deviation) ** 2 * n_a AS g, (c * deviation) ** 2 * n_b AS h FROM quantile
+), solved AS (
+    SELECT *, a > 0 AND a::DOUBLE ** 2 > g AS bounded,
+        sqrt(greatest((a::DOUBLE ** 2 - g) * h + g * b::DOUBLE ** 2, 0)) AS root
+    FROM fieller
+)
+SELECT
+    CASE WHEN covered THEN greatest(a, 0)
+        ELSE error('compare(): the two spans must not overlap, and each must be made of whole released periods of this statistic (and of cells it has)')
+    END AS from_estimate,
+    greatest(b, 0) AS to_estimate,
+    b - a AS difference, b - a - m_both AS difference_lower, b - a + m_both AS difference_upper,
+    CASE WHEN bounded THEN 100 * (greatest(b, 0)::DOUBLE / a - 1) END AS percent_change,
+    CASE WHEN bounded THEN 100 * (greatest((a::DOUBLE * b - root) / (a::DOUBLE ** 2 - g), 0) - 1) END AS percent_lower,
+    CASE WHEN bounded THEN 100 * (greatest((a::DOUBLE * b + root) / (a::DOUBLE ** 2 - g), 0) - 1) END AS percent_upper,
+    CASE WHEN bounded THEN 'interval by Fieller''s theorem with the exact quantile of the noise'
+        ELSE 'withheld: the earlier count is too small for a percent change' END AS note
+FROM solved;
+COMMENT ON MACRO TABLE compare IS 'compare(statistic, from_start, from_end, to_start, to_end, cells := ''{}''): the difference and the percent change between two spans of whole released periods (days inclusive), with 95 % intervals: exact for the difference, by Fieller''s theorem for the percent change.';

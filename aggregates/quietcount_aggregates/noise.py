@@ -1,0 +1,115 @@
+"""The noise: OpenDP's discrete Laplace mechanism, and its exact distribution for intervals.
+
+A release draws one vector. Its sensitivity in L1 is the statistic's `max_contributions` k over the whole horizon, so
+the scale k/epsilon serves every release of the statistic, for ever (Dwork, McSherry, Nissim and Smith, 2006; for
+integers Ghosh, Roughgarden and Sundararajan, 2009). Nothing here has a seed, and nothing turns the noise off.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import opendp.prelude as dp
+
+from .errors import NoiseError
+
+__all__ = ["CONFIDENCE", "DiscreteLaplace", "NoiseMechanism", "margin", "standard_deviation", "sum_margin"]
+
+dp.enable_features("contrib")
+
+CONFIDENCE = 0.95
+"""The confidence of every published interval."""
+
+
+class NoiseMechanism(Protocol):
+    """What a release asks of the noise. `name` is recorded in the ledger with each release."""
+
+    @property
+    def name(self) -> str: ...
+
+    def scale(self, *, cells: int, max_contributions: int, epsilon: float) -> float:
+        """Return the smallest noise scale whose privacy map is at most `epsilon`."""
+        ...
+
+    def draw(self, counts: Sequence[int], *, scale: float, max_contributions: int, epsilon: float) -> list[int]:
+        """Return `counts` (one int a cell) with noise of `scale` added to each."""
+        ...
+
+
+class DiscreteLaplace:
+    """The only mechanism of the service: integers in, integers out, from OpenDP's secure random source."""
+
+    name = "opendp.discrete_laplace"
+
+    def scale(self, *, cells: int, max_contributions: int, epsilon: float) -> float:
+        """Return k/epsilon, raised by the few last digits that make OpenDP's rounded-up map at most epsilon."""
+        scale = max_contributions / epsilon
+        for _ in range(8):
+            if _measurement(cells, scale).map(max_contributions) <= epsilon:
+                return scale
+            scale = math.nextafter(scale, math.inf)
+        raise NoiseError(f"no noise scale gives epsilon {epsilon} for {max_contributions} contributions")
+
+    def draw(self, counts: Sequence[int], *, scale: float, max_contributions: int, epsilon: float) -> list[int]:
+        """Return the noised counts; raise NoiseError before drawing if a precondition does not hold."""
+        if not (math.isfinite(scale) and scale > 0):
+            raise NoiseError("the noise scale is not a positive number; nothing was drawn")
+        if not counts or any(type(count) is not int or count < 0 for count in counts):
+            raise NoiseError("the exact counts are not whole numbers from 0 on; nothing was drawn")
+        measurement = _measurement(len(counts), scale)
+        if not measurement.map(max_contributions) <= epsilon:
+            raise NoiseError("the privacy map of the noise is above the declared epsilon; nothing was drawn")
+        drawn = [int(value) for value in measurement(list(counts))]
+        if len(drawn) != len(counts):
+            raise NoiseError("the mechanism returned another number of cells; nothing was released")
+        return drawn
+
+
+@functools.lru_cache(maxsize=256)
+def _measurement(cells: int, scale: float) -> dp.Measurement:
+    domain = dp.vector_domain(dp.atom_domain(T="i64"), size=cells)
+    return dp.m.make_laplace(domain, dp.l1_distance(T="i64"), scale=scale)
+
+
+def margin(scale: float, confidence: float = CONFIDENCE) -> int:
+    """Return the smallest m with P(|X| <= m) >= confidence for one discrete Laplace draw X of `scale`.
+
+    P(|X| > m) = 2 a^(m+1) / (1 + a) with a = exp(-1/scale); solved for m.
+    """
+    a = math.exp(-1 / scale)
+    if 2 * a / (1 + a) <= 1 - confidence:
+        return 0
+    m = max(0, math.ceil(math.log((1 - confidence) * (1 + a) / 2) / math.log(a) - 1) - 1)
+    while 2 * a ** (m + 1) / (1 + a) > 1 - confidence:
+        m += 1
+    return m
+
+
+def standard_deviation(scale: float) -> float:
+    """Return the standard deviation of one discrete Laplace draw: sqrt(2a) / (1 - a) with a = exp(-1/scale)."""
+    a = math.exp(-1 / scale)
+    return math.sqrt(2 * a) / (1 - a)
+
+
+def sum_margin(scale: float, terms: int, confidence: float = CONFIDENCE) -> int:
+    """Return the smallest m with P(|X1 + ... + Xn| <= m) >= confidence for n = `terms` independent draws.
+
+    The distribution of the sum is exact up to rounding: its characteristic function is the n-th power of
+    (1 - a)^2 / (1 - 2 a cos t + a^2), inverted on a grid wide enough (40 standard deviations and 80 scales) that
+    what wraps round is below the rounding.
+    """
+    if terms == 1:
+        return margin(scale, confidence)
+    a = math.exp(-1 / scale)
+    reach = 40 * standard_deviation(scale) * math.sqrt(terms) + 80 * scale + 64
+    size = 1 << math.ceil(math.log2(2 * reach))
+    angle = 2 * np.pi * np.arange(size // 2 + 1) / size
+    log_phi = 2 * math.log1p(-a) - np.log1p(a * a - 2 * a * np.cos(angle))
+    mass = np.fft.irfft(np.exp(terms * log_phi), n=size)
+    # P(|S| <= m) = mass[0] + 2 (mass[1] + ... + mass[m]), by symmetry.
+    within = mass[0] + 2 * np.concatenate([[0.0], np.cumsum(mass[1 : size // 2])])
+    return int(np.searchsorted(within, confidence - 1e-12))

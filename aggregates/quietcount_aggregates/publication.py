@@ -1,0 +1,266 @@
+"""statistics.duckdb: the public projection of the ledger.
+
+The file is always built new beside the old one and swapped in, so that a reader sees one release or the next and never
+half of either. Nothing but the ledger goes into it: deleted, it comes back with the same values.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+
+from .entries import Declared, Entry, Head, Released
+from .errors import PublicationError
+from .ledger import Chain
+from .noise import margin, standard_deviation, sum_margin
+from .statistics import Horizon, Statistic
+
+__all__ = ["STORAGE_VERSION", "bound_sentence", "publish", "published_head"]
+
+STORAGE_VERSION = "v1.2.0"
+"""The storage version that DuckDB 1.2 and every later one reads."""
+
+FORMAT = 1
+
+_VIEW_COLUMNS = {
+    "period_start": "The first day of the period (UTC).",
+    "period_end": "The last day of the period (UTC), inclusive.",
+    "estimate": "The published figure: noisy, or 0 where noisy is negative.",
+    "lower": "The lower end of the 95 % interval for the true count.",
+    "upper": "The upper end of the 95 % interval for the true count.",
+    "noisy": "The count as drawn, with its sign: add these up, not the estimates.",
+    "reliability": "The margin relative to the estimate: good, fair or poor.",
+}
+
+
+def publish(chain: Chain, path: Path) -> None:
+    """Build the public file from a verified chain and put it in the place of `path`.
+
+    Raises PublicationError; the file that was there is then still whole.
+    """
+    following = path.with_name(path.name + ".next")
+    following.unlink(missing_ok=True)
+    following.with_name(following.name + ".wal").unlink(missing_ok=True)
+    try:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("SET temp_directory = ''")
+            _fill(connection, chain, following)
+        # The public file may be read by everyone; what must not be read lies in the folder `private`.
+        following.chmod(0o644)
+        with following.open("rb") as file:
+            os.fsync(file.fileno())
+        following.replace(path)
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException):
+            raise PublicationError(
+                f"{path}: cannot be written; check that the folder is writable and the disk has room, then run again. "
+                "The release is in the ledger and is not lost"
+            ) from error
+        raise PublicationError(f"{path}: DuckDB refused to build it ({type(error).__name__})") from error
+    except OSError as error:
+        raise PublicationError(
+            f"{path}: cannot be written ({error.strerror}); mend that and run again. Nothing is lost"
+        ) from error
+
+
+def published_head(path: Path) -> Head | None:
+    """Return the head of the ledger that the public file was built from; None if there is no file.
+
+    Raises PublicationError for a file that is there and cannot be read: what it was built from must not be guessed.
+    """
+    if not path.exists():
+        return None
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            rows = dict(connection.execute("SELECT key, value FROM about").fetchall())
+        return Head(int(rows["ledger_length"]), bytes.fromhex(rows["ledger_head"]))
+    except (duckdb.Error, KeyError, ValueError):
+        raise PublicationError(
+            f"{path}: is not a file that quietcount published, or is damaged. Move it away; it comes back from the "
+            "ledger"
+        ) from None
+
+
+def bound_sentence(chain: Chain) -> str:
+    """Return what the numbers can tell anyone about one person, in one sentence."""
+    budget = chain.budget
+    statistics = chain.declarations.values()
+    lifetime = sum(s.epsilon for s in statistics if s.horizon is Horizon.LIFETIME)
+    yearly = sum(s.epsilon for s in statistics if s.horizon is Horizon.YEAR)
+    sentence = (
+        f"However many numbers are published, what they tell about whether one person came stays under epsilon "
+        f"{budget.bound.normalize():f}; the declared statistics spend {budget.declared.normalize():f} of it"
+    )
+    if yearly:
+        sentence += f" ({lifetime:g} once, and {yearly:g} for each year in which the person came)"
+    if budget.losses:
+        sentence += f" (the bound was raised: the record of past contributions was lost, times: {budget.losses})"
+    return sentence + "."
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:
+    quoted = str(path).replace("'", "''")
+    connection.execute(f"ATTACH '{quoted}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
+    # Views and macros keep the names they are written with: unqualified, they resolve in whoever opens the file.
+    connection.execute("USE public")
+    connection.execute("BEGIN")
+    connection.execute(_sql("publication.sql"))
+    _fill_ledger(connection, chain)
+    for statistic in chain.declarations.values():
+        _fill_statistic(connection, chain, statistic)
+    about = {
+        "format": str(FORMAT),
+        "bound": bound_sentence(chain),
+        "lifetime_epsilon": f"{chain.budget.lifetime_epsilon:f}",
+        "epsilon_declared": f"{chain.budget.declared:f}",
+        "state_losses": str(chain.losses),
+        "ledger_id": chain.opened.ledger_id.hex(),
+        "ledger_length": str(chain.head.length),
+        "ledger_head": chain.head.digest.hex(),
+    }
+    connection.execute("INSERT INTO about SELECT unnest(?), unnest(?)", [list(about), list(about.values())])
+    connection.execute(_sql("macros.sql"))
+    connection.execute(
+        """
+        INSERT INTO data_dictionary
+        SELECT table_name, NULL, comment FROM duckdb_tables() WHERE database_name = 'public'
+        UNION ALL SELECT view_name, NULL, comment FROM duckdb_views() WHERE database_name = 'public' AND NOT internal
+        UNION ALL SELECT DISTINCT function_name, NULL, comment FROM duckdb_functions()
+            WHERE database_name = 'public' AND NOT internal
+        UNION ALL SELECT table_name, column_name, comment FROM duckdb_columns()
+            WHERE database_name = 'public' AND NOT internal
+        ORDER BY ALL
+        """
+    )
+    connection.execute("COMMIT")
+    connection.execute("USE memory")
+    connection.execute("DETACH public")
+
+
+def _fill_ledger(connection: duckdb.DuckDBPyConnection, chain: Chain) -> None:
+    entries = chain.entries
+    connection.execute(
+        "INSERT INTO ledger SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), "
+        "unnest(?::DATE[]), "
+        "unnest(?::TIMESTAMP[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::BLOB[])",
+        [
+            [entry.index for entry in entries],
+            [entry.kind for entry in entries],
+            [_subject(entry) for entry in entries],
+            [entry.body.period_start if isinstance(entry.body, Released) else None for entry in entries],
+            [_naive(entry.recorded_at) for entry in entries],
+            [entry.digest.hex() for entry in entries],
+            [entry.previous.hex() for entry in entries],
+            [entry.data for entry in entries],
+        ],
+    )
+
+
+def _fill_statistic(connection: duckdb.DuckDBPyConnection, chain: Chain, statistic: Statistic) -> None:
+    connection.execute(
+        "INSERT INTO budget VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            statistic.name,
+            statistic.epsilon,
+            statistic.max_contributions,
+            statistic.horizon.value,
+            statistic.period.value,
+            statistic.since,
+            statistic.name in chain.retired,
+            statistic.canonical,
+        ],
+    )
+    releases = [
+        (entry, entry.body)
+        for entry in chain.entries
+        if isinstance(entry.body, Released) and entry.body.statistic == statistic.name
+    ]
+    _describe_view(connection, statistic)
+    if not releases:
+        return
+    scale = releases[0][1].noise_scale
+    connection.execute(
+        """
+        INSERT INTO statistics
+        WITH released AS (
+            SELECT unnest(?::DATE[]) AS period_start, unnest(?::DATE[]) AS period_end,
+                unnest(?::DOUBLE[]) AS noise_scale, unnest(?::VARCHAR[]) AS release_id,
+                unnest(?::TIMESTAMP[]) AS released_at, unnest(?::BIGINT[][]) AS drawn,
+                unnest(?::BIGINT[]) AS margin
+        ), cells AS (
+            SELECT * EXCLUDE (drawn), unnest(?::VARCHAR[]) AS cell, unnest(drawn) AS noisy FROM released
+        )
+        SELECT ?, period_start, period_end, cell, greatest(noisy, 0), greatest(noisy - margin, 0),
+            greatest(noisy + margin, 0), noisy, noise_scale, ?, ?,
+            CASE WHEN margin <= 0.1 * noisy THEN 'good' WHEN margin <= 0.3 * noisy THEN 'fair' ELSE 'poor' END,
+            release_id, released_at
+        FROM cells
+        ORDER BY period_start, cell
+        """,
+        [
+            [body.period_start for _, body in releases],
+            [body.period_end for _, body in releases],
+            [body.noise_scale for _, body in releases],
+            [entry.digest.hex() for entry, _ in releases],
+            [_naive(entry.recorded_at) for entry, _ in releases],
+            [list(body.values) for _, body in releases],
+            [margin(body.noise_scale) for _, body in releases],
+            statistic.domain,
+            statistic.name,
+            statistic.epsilon,
+            statistic.max_contributions,
+        ],
+    )
+    terms = list(_terms(len(releases) * statistic.cells))
+    connection.execute(
+        "INSERT INTO margins SELECT ?, unnest(?::BIGINT[]), unnest(?::BIGINT[]), ?",
+        [statistic.name, terms, [sum_margin(scale, n) for n in terms], standard_deviation(scale)],
+    )
+
+
+def _describe_view(connection: duckdb.DuckDBPyConnection, statistic: Statistic) -> None:
+    dimensions = "".join(f", json_extract_string(cell, '$.{d.name}') AS \"{d.name}\"" for d in statistic.by)
+    columns = ", ".join(list(_VIEW_COLUMNS)[2:])
+    connection.execute(
+        f'CREATE VIEW "{statistic.name}" AS SELECT period_start, period_end{dimensions}, {columns} '
+        f"FROM statistics WHERE statistic = '{statistic.name}'"
+    )
+    text = f"{', '.join(statistic.events)} by {statistic.period.value}"
+    if statistic.where:
+        text += ", where " + " and ".join(f"{f.field.name} is {' or '.join(f.accepted)}" for f in statistic.where)
+    connection.execute(f"COMMENT ON VIEW \"{statistic.name}\" IS '{text}: noised counts with 95 % intervals.'")
+    for column, comment in _VIEW_COLUMNS.items():
+        connection.execute(f'COMMENT ON COLUMN "{statistic.name}"."{column}" IS \'{comment}\'')
+    for dimension in statistic.by:
+        symbols = ", ".join(dimension.symbols)
+        connection.execute(f'COMMENT ON COLUMN "{statistic.name}"."{dimension.name}" IS \'One of {symbols}.\'')
+
+
+def _terms(total: int) -> Iterator[int]:
+    """Yield each number of terms up to 64, then steps of two in a hundred, up to one not below `total`."""
+    terms = 1
+    while terms < total:
+        yield terms
+        terms += 1 if terms < 64 else math.ceil(terms * 0.02)
+    yield terms
+
+
+def _subject(entry: Entry) -> str | None:
+    body = entry.body
+    if isinstance(body, Declared):
+        return body.statistic.name
+    return getattr(body, "statistic", None)
+
+
+def _naive(moment: dt.datetime) -> dt.datetime:
+    return moment.astimezone(dt.UTC).replace(tzinfo=None)
+
+
+def _sql(name: str) -> str:
+    return resources.files("quietcount_aggregates").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,253 @@
+"""Releasing: exact counts become published values, once.
+
+The order is the promise: fence other releasers, read the ledger to its end, state the intent, draw, append, read back,
+publish from the ledger, write the state anew without what was counted, purge the log. A crash before the append leaks
+nothing, for nothing drawn has left the process; after it, the ledger is read and never is anything drawn again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from quietcount_schemas.log import LogReader
+from quietcount_schemas.registry import SchemaRegistry
+
+from .bounding import Bounding
+from .entries import Released
+from .entries import StateLost as StateLostEntry
+from .errors import LedgerError, StateLost
+from .ledger import Ledger
+from .marks import YearSecrets
+from .noise import NoiseMechanism
+from .publication import publish, published_head
+from .state import State
+from .statistics import Horizon, Statistic
+
+__all__ = ["DuePeriod", "Releaser", "Step", "due_periods", "record_loss", "stored_symbols"]
+
+
+class Step(StrEnum):
+    """The moments of a release between which a crash may fall."""
+
+    INTENT_STATED = "intent stated"
+    DRAWN = "drawn"
+    APPENDED = "appended"
+    PUBLISHED = "published"
+    STATE_WRITTEN = "state written"
+    PURGED = "purged"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DuePeriod:
+    """A period of a statistic whose end and grace have passed."""
+
+    statistic: str
+    start: dt.date
+    end: dt.date
+
+
+def due_periods(
+    statistics: Sequence[Statistic], first_open: Mapping[str, dt.date], now: dt.datetime, grace: dt.timedelta
+) -> list[DuePeriod]:
+    """Return, from the clock alone, every period from the first open one on that ended at least `grace` before `now`."""
+    due = []
+    for statistic in statistics:
+        start = first_open[statistic.name]
+        while True:
+            following = statistic.period.next(start)
+            if dt.datetime.combine(following, dt.time(), dt.UTC) + grace > now:
+                break
+            due.append(DuePeriod(statistic.name, start, statistic.period.end(start)))
+            start = following
+    return due
+
+
+def stored_symbols(registry: SchemaRegistry) -> dict[str, list[str]]:
+    """Return, for each column "Event.field" of a dimension, the symbols that its codes 0, 1, ... stand for."""
+    return {
+        f"{name}.{field.name}": list(field.symbols) or ["false", "true"]
+        for name, event_type in registry.event_types.items()
+        for field in event_type.dimensions
+    }
+
+
+def _unobserved(_: Step) -> None:
+    """Take no notice of a step."""
+
+
+def record_loss(ledger: Ledger, now: dt.datetime) -> int:
+    """Record in the fenced ledger that the private state is lost; return how often that has happened."""
+    losses = ledger.chain.losses + 1
+    ledger.append([StateLostEntry(losses)], now)
+    return losses
+
+
+class Releaser:
+    """Releases the statistics of one ledger from one state.
+
+    `topic` is the log's topic that the state folds; `observe` is told each step as it is reached.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        ledger: Ledger,
+        log: LogReader,
+        topic: str,
+        registry: SchemaRegistry,
+        mechanism: NoiseMechanism,
+        year_secrets: YearSecrets,
+        public: Path,
+        observe: Callable[[Step], None] | None = None,
+    ) -> None:
+        self._state = state
+        self._ledger = ledger
+        self._log = log
+        self._topic = topic
+        self._symbols = stored_symbols(registry)
+        self._mechanism = mechanism
+        self._year_secrets = year_secrets
+        self._public = public
+        self._observe = observe or _unobserved
+
+    @property
+    def statistics(self) -> list[Statistic]:
+        """Return the declared statistics that are not retired."""
+        chain = self._ledger.chain
+        return [statistic for name, statistic in chain.declarations.items() if name not in chain.retired]
+
+    def recover(self) -> None:
+        """Finish what a crash interrupted, from the ledger; call it on a fenced ledger and before folding anything.
+
+        Raises LedgerBehind when the ledger is older than what it published, and StateLost when it has releases that
+        this state does not know.
+        """
+        chain = self._ledger.chain
+        head = published_head(self._public)
+        if head is not None:
+            chain_name = self._public.name
+            self._ledger.check_not_behind(head, chain_name)
+        self._ledger.check_not_behind(self._state.head, self._state.path.name)
+        unknown = self._unknown_releases()
+        if unknown:
+            if not self._state.intent or any(entry.intent != self._state.intent for entry in unknown):
+                raise StateLost(
+                    f"the ledger has releases that {self._state.path} does not know: the state was lost, is an older "
+                    "copy, or another service releases on this ledger. Put the right state back, or stop the other "
+                    "service. If the state is lost for good, run: quietcount ledger record-loss"
+                )
+            self._finish()
+        elif head != chain.head and chain.entries:
+            publish(chain, self._public)
+        self._destroy_years()
+        self.purge()
+
+    def adopt(self) -> bool:
+        """Let the state count what is declared now; return whether the log is to be folded again from its beginning."""
+        return self._state.adopt(self.statistics, self._symbols)
+
+    def due(self, now: dt.datetime, grace: dt.timedelta) -> list[DuePeriod]:
+        """Return what is due at `now`."""
+        return due_periods(self.statistics, self._state.first_open, now, grace)
+
+    def release(self, due: Sequence[DuePeriod], now: dt.datetime) -> None:
+        """Release what is due, all in one append; the fold must have reached the end of the log."""
+        if not due:
+            return
+        intent = secrets.token_bytes(16)
+        with self._state.transaction():
+            self._state["intent"] = intent.hex()
+        self._observe(Step.INTENT_STATED)
+        bodies = self._draw(due, intent)
+        self._observe(Step.DRAWN)
+        self._ledger.append(bodies, now)
+        self._observe(Step.APPENDED)
+        self._finish()
+        self._destroy_years()
+        self.purge()
+        self._observe(Step.PURGED)
+
+    def _draw(self, due: Sequence[DuePeriod], intent: bytes) -> list[Released]:
+        declared: dict[str, Statistic] = {statistic.name: statistic for statistic in self.statistics}
+        bounding = Bounding(self._state, self.statistics, self._symbols, self._year_secrets)
+        bodies = []
+        for name in sorted({period.statistic for period in due}):
+            statistic = declared[name]
+            periods = [period for period in due if period.statistic == name]
+            counts = bounding.counts(name, [period.start for period in periods])
+            scale = self._mechanism.scale(
+                cells=statistic.cells, max_contributions=statistic.max_contributions, epsilon=statistic.epsilon
+            )
+            for period in periods:
+                drawn = self._mechanism.draw(
+                    counts[period.start],
+                    scale=scale,
+                    max_contributions=statistic.max_contributions,
+                    epsilon=statistic.epsilon,
+                )
+                if len(drawn) != statistic.cells:
+                    raise LedgerError(f"statistic {name!r}: the draw does not cover the domain; nothing was released")
+                bodies.append(
+                    Released(
+                        statistic=name,
+                        digest=statistic.digest,
+                        period_start=period.start,
+                        period_end=period.end,
+                        values=tuple(drawn),
+                        mechanism=self._mechanism.name,
+                        noise_scale=scale,
+                        intent=intent,
+                    )
+                )
+        return bodies
+
+    def _unknown_releases(self) -> list[Released]:
+        """Return the ledger's releases of periods that this state still has open."""
+        first_open = self._state.first_open
+        return [
+            entry.body
+            for (name, start), entry in self._ledger.chain.releases.items()
+            if isinstance(entry.body, Released) and (name not in first_open or start >= first_open[name])
+        ]
+
+    def _finish(self) -> None:
+        """Publish the ledger, then write the state anew without the periods that it has released."""
+        chain = self._ledger.chain
+        publish(chain, self._public)
+        self._observe(Step.PUBLISHED)
+        with self._state.transaction():
+            self._state.see(chain.head)
+        following = {**self._state.first_open, **chain.first_open}
+        Bounding(self._state, self.statistics, self._symbols, self._year_secrets).close(following)
+        self._observe(Step.STATE_WRITTEN)
+
+    def purge(self) -> None:
+        """Purge the log up to what open periods still need, if a release left that to do; else do nothing."""
+        if not self._state["purge_due"]:
+            return
+        kept: dict[int, set[int]] = {}
+        # The first version of a corrected event stays: its place decides the turn when the log is folded again.
+        rows = self._state.connection.execute(
+            'SELECT "partition", "offset" FROM open_events UNION SELECT "partition", first_offset FROM open_events'
+        ).fetchall()
+        for partition, offset in rows:
+            kept.setdefault(partition, set()).add(offset)
+        if self._log.purge(self._topic, self._state.offsets, kept):
+            with self._state.transaction():
+                self._state["purge_due"] = ""
+
+    def _destroy_years(self) -> None:
+        """Destroy the secrets of the years that no statistic with a yearly horizon has open."""
+        first_open = self._state.first_open
+        yearly = [
+            first_open[s.name].year for s in self.statistics if s.horizon is Horizon.YEAR and s.name in first_open
+        ]
+        for year in self._year_secrets.years():
+            if year < min(yearly, default=year + 1):
+                self._year_secrets.destroy(year)

@@ -1,0 +1,283 @@
+"""state.duckdb: the private state of the fold.
+
+It holds the offsets in the same transaction as what was folded up to them, the events of open periods (as marks and
+small codes), and the two kinds of marks that remain of closed ones. It is forgotten from by being written anew without
+what is to be forgotten: DuckDB leaves the bytes of dropped tables in free blocks of a file that lives on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from .entries import Head
+from .errors import StateError
+from .statistics import Statistic
+
+__all__ = ["OPEN_EVENT_COLUMNS", "State", "counted_events", "counted_fields", "registered"]
+
+FORMAT = 1
+
+OPEN_EVENT_COLUMNS = (
+    "event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL, "
+    # carried_on is the fold's clock for an event that came late for a statistic, and null otherwise.
+    "occurred_on DATE NOT NULL, carried_on DATE, "
+    # The place in the log: of this version, and of the event's first version, which decides its turn.
+    '"partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, first_offset BIGINT NOT NULL'
+)
+
+_META = {"format": str(FORMAT), "intent": "", "purge_due": "", "fields": "", "head_length": "0", "head_digest": ""}
+
+
+class State:
+    """An open state file. One process at a time; use `close` or a with statement."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for leftover in (self._next_path, self._next_path.with_name(self._next_path.name + ".wal")):
+            leftover.unlink(missing_ok=True)
+        created = not path.exists()
+        self.connection = _connect(path)
+        if created:
+            self.connection.execute(_schema())
+            self.connection.execute(f"CREATE TABLE open_events ({OPEN_EVENT_COLUMNS})")
+            with self.transaction():
+                for key, value in _META.items():
+                    self[key] = value
+        elif self["format"] != str(FORMAT):
+            found = self["format"]
+            self.close()
+            raise StateError(
+                f"{path}: written in format {found}; this version reads format {FORMAT}. Use the newer quietcount"
+            )
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what was committed is kept."""
+        self.connection.close()
+
+    @property
+    def _next_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".next")
+
+    def __getitem__(self, key: str) -> str:
+        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchone()
+        return row[0] if row else ""
+
+    def __setitem__(self, key: str, value: str) -> None:
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [key, value])
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Run the body in one transaction: all of it is kept, or nothing."""
+        self.connection.execute("BEGIN")
+        try:
+            yield self.connection
+            self.connection.execute("COMMIT")
+        except duckdb.Error as error:
+            self._rollback()
+            raise _explained(error, self.path) from error
+        except BaseException:
+            self._rollback()
+            raise
+
+    def _rollback(self) -> None:
+        with contextlib.suppress(duckdb.Error):
+            self.connection.execute("ROLLBACK")
+
+    def bind(self, **identities: str) -> None:
+        """Remember, or compare, what this state belongs to: the log's topic, the ledger, the secret.
+
+        Raises StateError when one differs from what the state was made with.
+        """
+        for key, value in identities.items():
+            known = self[key]
+            if not known:
+                with self.transaction():
+                    self[key] = value
+            elif known != value:
+                what = {
+                    "topic_id": "the topic was deleted and created again, or belongs to another log",
+                    "ledger_id": "the ledger is another one",
+                    "secret_check": "the consumer's secret is another one",
+                }[key]
+                raise StateError(
+                    f"{self.path}: {what} than this state was made with. Put the right one back; folding on would "
+                    "count cases anew that have used up their contributions"
+                )
+
+    @property
+    def offsets(self) -> dict[int, int]:
+        """Return the next offset of each partition that was read from."""
+        return dict(self.connection.execute('SELECT "partition", next_offset FROM offsets').fetchall())
+
+    @property
+    def first_open(self) -> dict[str, dt.date]:
+        """Return the first open day of each statistic that the state knows."""
+        return dict(self.connection.execute("SELECT statistic, day FROM first_open").fetchall())
+
+    @property
+    def head(self) -> Head:
+        """Return the head of the ledger as this state last saw it."""
+        return Head(int(self["head_length"]), bytes.fromhex(self["head_digest"]))
+
+    def see(self, head: Head) -> None:
+        """Remember how far the ledger went; within a transaction."""
+        self["head_length"], self["head_digest"] = str(head.length), head.digest.hex()
+
+    @property
+    def intent(self) -> bytes:
+        """Return the intent of a release that may have been appended and is not closed here, or nothing."""
+        return bytes.fromhex(self["intent"])
+
+    def adopt(self, statistics: Sequence[Statistic], symbols: Mapping[str, Sequence[str]]) -> bool:
+        """Make room for what `statistics` count; return whether the log is to be folded again from its beginning.
+
+        `symbols` holds, for each column "Event.field", the codes' meanings. When a statistic is new or a schema's
+        symbols changed, the open events are dropped and the offsets forgotten in one transaction: while a period is
+        open, the log is its truth.
+        """
+        wanted = json.dumps(
+            {
+                "columns": {c: list(symbols[c]) for c in counted_fields(statistics)},
+                "events": sorted(counted_events(statistics)),
+            },
+            sort_keys=True,
+        )
+        known = self.first_open
+        if self["fields"] == wanted and all(s.name in known for s in statistics):
+            return False
+        folded = bool(self.offsets)
+        columns = "".join(f', "{column}" UTINYINT' for column in counted_fields(statistics))
+        with self.transaction() as connection:
+            connection.execute("DROP TABLE open_events")
+            connection.execute(f"CREATE TABLE open_events ({OPEN_EVENT_COLUMNS}{columns})")
+            connection.execute("DELETE FROM offsets")
+            for statistic in statistics:
+                if statistic.name not in known:
+                    connection.execute("INSERT INTO first_open VALUES (?, ?)", [statistic.name, statistic.since])
+            self["fields"] = wanted
+        return folded
+
+    def rewrite(self, fill: str) -> None:
+        """Replace the file by a new one that the SQL script `fill` has filled (its schema is named `next`).
+
+        The old file is closed, and its write-ahead log gone, before the new one takes its name: DuckDB would replay a
+        leftover log into the wrong file. A crash before the last step leaves the old file as it was.
+        """
+        following = self._next_path
+        try:
+            self.connection.execute(f"ATTACH '{_quoted(following)}' AS next")
+            self.connection.execute("USE next")
+            try:
+                self.connection.execute(_schema())
+            finally:
+                self.connection.execute(f"USE {_main(self.connection)}")
+            self.connection.execute(fill)
+            self.connection.execute("DETACH next")
+            self.connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            raise _explained(error, following) from error
+        self.connection.close()
+        try:
+            for path in (following, self.path):
+                if path.with_name(path.name + ".wal").exists():
+                    raise StateError(
+                        f"{path}: its write-ahead log could not be folded in; check the disk, then start again"
+                    )
+            with following.open("rb") as file:
+                os.fsync(file.fileno())
+            following.replace(self.path)
+            descriptor = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StateError(
+                f"{self.path}: cannot be replaced ({error.strerror}); check the folder and the disk"
+            ) from error
+        self.connection = _connect(self.path)
+
+
+@contextlib.contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, table: Mapping[str, npt.NDArray[np.generic]]) -> Iterator[None]:
+    """Lend contiguous arrays of one length to DuckDB as the table `batch`, for the length of a with statement."""
+    connection.register("batch", dict(table))
+    try:
+        yield
+    finally:
+        connection.unregister("batch")
+
+
+def counted_events(statistics: Sequence[Statistic]) -> set[str]:
+    """Return the event types that any of `statistics` counts."""
+    return {event for statistic in statistics for event in statistic.events}
+
+
+def counted_fields(statistics: Sequence[Statistic]) -> list[str]:
+    """Return the columns "Event.field" that any of `statistics` refers to, sorted."""
+    return sorted({f"{e}.{f}" for s in statistics for e in s.events for f in s.fields_of(e)})
+
+
+def _schema() -> str:
+    return resources.files("quietcount_aggregates").joinpath("state.sql").read_text(encoding="utf-8")
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    old = os.umask(0o077)
+    try:
+        connection = duckdb.connect(str(path))
+        # Nothing may spill: a temporary file would hold the attributes of open periods in the clear.
+        connection.execute("SET temp_directory = ''")
+        connection.execute("SET enable_progress_bar = false")
+        return connection
+    except (duckdb.Error, OSError) as error:
+        raise _explained(error, path) from error
+    finally:
+        os.umask(old)
+
+
+def _main(connection: duckdb.DuckDBPyConnection) -> str:
+    row = connection.execute(
+        "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'next'"
+    ).fetchone()
+    if row is None:
+        raise StateError("the state has no database of its own; it was closed")
+    return f'"{row[0]}"'
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _explained(error: Exception, path: Path) -> StateError:
+    """Turn DuckDB's error into ours, without its text where that could quote data."""
+    text = str(error)
+    if "Conflicting lock" in text or "Could not set lock" in text:
+        return StateError(f"{path}: another quietcount service holds it; one service runs on a data folder at a time")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return StateError(
+            f"{path}: not enough memory to work on the open periods; give the service more. Nothing was changed"
+        )
+    if isinstance(error, (duckdb.IOException, OSError)):
+        if "No space left" in text or "disk is full" in text.lower():
+            return StateError(f"{path}: the disk is full; make room and start again. Nothing was lost")
+        return StateError(
+            f"{path}: cannot be opened or written; check that the folder exists, is writable, and the disk has room"
+        )
+    return StateError(f"{path}: DuckDB refused an operation ({type(error).__name__}); the file may be damaged")
