@@ -44,6 +44,8 @@ class FileFormat(StrEnum):
                 return cls.CSV
             case ".jsonl" | ".ndjson":
                 return cls.JSONL
+            case _:
+                pass
         raise ProducersError(f"{path}: the format cannot be told from the name. Say --format jsonl or --format csv.")
 
 
