@@ -29,7 +29,7 @@ def test_the_embedded_log_is_a_writer_and_a_reader(tmp_path: Path) -> None:
     with EmbeddedLog(tmp_path / "log.sqlite") as log:
         writer: LogWriter = log
         reader: LogReader = log
-        assert writer is reader
+        assert (writer, reader) == (log, log)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from quietcount_producers import EmitterSettings, LogError, ProducersError, open_log
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
+from quietcount_schemas.periods import Period
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    config = tmp_path / "quietcount.toml"
+    config.write_text(text)
+    return config
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = written(tmp_path, 'data_dir = "d"\nschemas = ["s"]\n[emitter]\npepper_file = "p"\n[service]\n')
+    settings = EmitterSettings.load(config, {})
+    assert settings.data_dir == tmp_path / "d"
+    assert settings.schemas == (tmp_path / "s",)
+    assert settings.pepper_file == tmp_path / "p"
+    assert settings.log_file == tmp_path / "d" / "private" / "log.sqlite"
+
+
+def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
+    settings = EmitterSettings.load(written(tmp_path, ""), {})
+    assert (settings.log, settings.data_dir, settings.pepper_file) == (
+        "embedded",
+        tmp_path / "data",
+        tmp_path / "secrets/pepper",
+    )
+    assert dict(settings.precision) == {}
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+    config = written(tmp_path, 'log = "embedded"\ndata_dir = "d"\n[emitter]\npepper_file = "p"\n')
+    settings = EmitterSettings.load(
+        config,
+        {
+            "QUIETCOUNT_LOG": "kafka://broker:9092",
+            "QUIETCOUNT_DATA_DIR": "e",
+            "QUIETCOUNT_EMITTER__PEPPER_FILE": "/q",
+        },
+    )
+    assert (settings.log, settings.data_dir, settings.pepper_file) == (
+        "kafka://broker:9092",
+        tmp_path / "e",
+        Path("/q"),
+    )
+
+
+@pytest.mark.parametrize(
+    "periods, expected",
+    [
+        (["month"], Period.MONTH),
+        (["year", "month", "quarter"], Period.MONTH),
+        (["day", "week"], Period.DAY),
+        (["week"], Period.WEEK),
+        (["week", "month"], Period.DAY),  # a week lies in two months
+        (["week", "year"], Period.DAY),
+    ],
+)
+def test_a_date_is_as_exact_as_the_statistics_need_and_no_more(
+    tmp_path: Path, periods: list[str], expected: Period
+) -> None:
+    text = "".join(f'[[statistic]]\nevents = ["A", "B{n}"]\nperiod = "{p}"\n' for n, p in enumerate(periods))
+    precision = EmitterSettings.load(written(tmp_path, text), {}).precision
+    assert precision["A"] is expected
+    assert precision["B0"] is Period(periods[0])
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('data_dri = "d"', r'unknown key data_dri; did you mean "data_dir"'),
+        ('[emitter]\npeper_file = "p"', r'unknown key emitter.peper_file; did you mean "pepper_file"'),
+        ("zzz = 1", r"unknown key zzz\. Known"),
+        ("emitter = 1", r"emitter must be a table"),
+        ("statistic = 1", r"statistic must be tables"),
+        ("data_dir = 1", r"data_dir must be text"),
+        ('schemas = "s"', r"schemas must be a list"),
+        ('[[statistic]]\nevents = ["A"]\nperiod = "fortnight"', r"number 1: period must be one of: day, week"),
+        ('[[statistic]]\nevents = "A"\nperiod = "day"', r"number 1: events must be a list"),
+        ("log = ", r"not valid TOML"),
+    ],
+)
+def test_a_configuration_that_is_not_in_order_is_refused_by_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ProducersError, match=message) as caught:
+        EmitterSettings.load(written(tmp_path, text), {})
+    assert "quietcount.toml" in str(caught.value)
+
+
+def test_a_missing_configuration_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ProducersError, match="quietcount init"):
+        EmitterSettings.load(tmp_path / "absent.toml", {})
+
+
+def test_the_log_opens_in_a_private_folder_with_its_topics(tmp_path: Path) -> None:
+    settings = EmitterSettings.load(written(tmp_path, ""), {})
+    with open_log(settings) as log:
+        assert log.partitions(CASE_EVENTS) == log.partitions(DEAD_LETTERS) == [0]
+    assert stat.S_IMODE(settings.log_file.parent.stat().st_mode) == 0o700
+
+
+def test_a_log_that_this_version_does_not_have_is_refused(tmp_path: Path) -> None:
+    settings = EmitterSettings.load(written(tmp_path, 'log = "kafka://broker:9092"'), {})
+    with pytest.raises(LogError, match="embedded log only"):
+        open_log(settings)
+    assert not settings.data_dir.exists()
+
+
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(LogError, match="Check data_dir"):
+        open_log(EmitterSettings.load(written(tmp_path, ""), {}))
