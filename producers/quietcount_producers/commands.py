@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import json
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from quietcount_producers.bad_lines import BadLines
 from quietcount_producers.composition import Composer
-from quietcount_producers.emission import MOST_SHOWN, Check, Spool, check, send
+from quietcount_producers.emission import MOST_SHOWN, Check, Spool, check, plain_file, send
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.event_files import FileFormat
 from quietcount_producers.pseudonyms import Pepper
@@ -202,8 +201,8 @@ def _show(found: Check) -> None:
 
 
 def _size(stream: BinaryIO) -> int | None:
-    status = os.fstat(stream.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    status = plain_file(stream)
+    return None if status is None else status.st_size
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from quietcount_producers.sqlite_file import explained
 from quietcount_schemas.event_types import Field, FieldKind
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
-__all__ = ["MOST_SHOWN", "Check", "Spool", "check", "send"]
+__all__ = ["MOST_SHOWN", "Check", "Spool", "check", "plain_file", "send"]
 
 MOST_SHOWN: Final = 20
 """How many problems are shown one by one."""
@@ -266,10 +266,15 @@ def _known_names(composer: Composer) -> list[str]:
     return list(names)
 
 
-def _stamp(stream: BinaryIO) -> tuple[int, int] | None:
-    """Return the size and time of change of a plain file; a pipe has none worth comparing."""
+def plain_file(stream: BinaryIO) -> os.stat_result | None:
+    """Return the status of `stream` when it is a plain file; a pipe has no size or time worth asking for."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, io.UnsupportedOperation):
         return None
-    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _stamp(stream: BinaryIO) -> tuple[int, int] | None:
+    status = plain_file(stream)
+    return None if status is None else (status.st_size, status.st_mtime_ns)

@@ -1,0 +1,391 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import stat
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from quietcount_producers import EmbeddedLog, EmitterSettings, Pepper
+from quietcount_producers import emission as emission_module
+from quietcount_producers.commands import emit_command
+from quietcount_producers.errors import LogError
+from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.registry import SchemaRegistry
+
+CODEC = Codec(SchemaRegistry.load())
+NAME = "Nobody-may-read-this"
+GOOD = {"event": "HelpRequested", "case": NAME, "occurred_on": "2023-10-03", "service_category": "MOBILISED"}
+HEADER = "event,case,occurred_on,service_category\n"
+
+
+class Place:
+    """A folder with a configuration, in which files are emitted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "quietcount.toml"
+        self.config.write_text('[[statistic]]\nevents = ["HelpRequested"]\nperiod = "month"\n')
+        (folder / "secrets").mkdir()
+        Pepper.generate(folder / "secrets" / "pepper")
+
+    def emit(self, content: str | bytes, *options: str, name: str = "cases.jsonl") -> Result:
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return self.run(str(path), *options)
+
+    def run(self, *arguments: str, stdin: bytes | None = None) -> Result:
+        return CliRunner().invoke(emit_command, [*arguments, "--config", str(self.config)], input=stdin)
+
+    def events(self, codec: Codec = CODEC) -> list[CaseEvent]:
+        path = EmitterSettings.load(self.config, {}).log_file
+        if not path.exists():
+            return []
+        with EmbeddedLog(path, create=False) as log:
+            return [codec.decode(r.value) for r in log.poll(CASE_EVENTS, {0: 0}, log.end_offsets(CASE_EVENTS), 10**6)]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def line(**changes: object) -> str:
+    return json.dumps({**GOOD, **changes}) + "\n"
+
+
+def said(result: Result) -> str:
+    """All that a person sees of `result`, the error included."""
+    assert result.exception is None or isinstance(result.exception, (QuietcountError, SystemExit)), result.exception
+    error = f"{result.exception}" if isinstance(result.exception, QuietcountError) else ""
+    return result.output + error
+
+
+def test_a_good_file_is_emitted_coarsened_and_named_in_one_last_line(place: Place) -> None:
+    result = place.emit(line() + "\n" + line(case="b", occurred_on="2023-11-30"))
+    assert result.exit_code == 0, said(result)
+    assert result.stderr.endswith("cases.jsonl: every line is in the log.\n")
+    assert result.stdout == ""
+    assert [str(event.occurred_on) for event in place.events()] == ["2023-10-01", "2023-11-01"]
+
+
+def test_csv_and_jsonl_of_the_same_facts_have_the_same_ids(place: Place) -> None:
+    place.emit(line() + line() + line(region="URAL") + line(case="b"))
+    first = [event.event_id for event in place.events()]
+    assert len(set(first)) == 4
+    text = (
+        "\ufeffoccurred_on,region,case,event,service_category,event_id,revision\r\n"
+        f"2023-10-03,,{NAME},HelpRequested,MOBILISED,,\r\n\r\n"
+        f'2023-10-03,UNKNOWN," {NAME} ",HelpRequested,MOBILISED,,0\r\n'
+        f'2023-10-03,"URAL",{NAME},HelpRequested, MOBILISED ,,\r\n'
+        "2023-10-03,,b,HelpRequested,MOBILISED,,\r\n,,,,,,\r\n"
+    )
+    assert place.emit(text, name="cases.csv").exit_code == 0
+    assert [event.event_id for event in place.events()][4:] == first
+
+
+def test_ids_tell_exact_days_apart_that_are_coarsened_to_one(place: Place) -> None:
+    place.emit(line() + line(occurred_on="2023-10-04"))
+    events = place.events()
+    assert events[0].occurred_on == events[1].occurred_on
+    assert events[0].event_id != events[1].event_id
+
+
+def test_an_own_id_and_a_revision_are_kept(place: Place) -> None:
+    identity = "35634c09-e5ef-48a7-ba44-95f0feff2761"
+    assert place.emit(line(event_id=identity, revision=3)).exit_code == 0
+    (event,) = place.events()
+    assert (event.event_id.hex(), event.revision) == (identity.replace("-", ""), 3)
+
+
+JSONL_MISTAKES: dict[str, tuple[str | bytes, str]] = {
+    "not JSON": ("{", "is not JSON"),
+    "NaN": ('{"event": NaN}', "NaN or Infinity"),
+    "an array": ("[1]", "is not a JSON object"),
+    "a deep one": ("[" * 60_000, "is not the JSON object"),
+    "a long number": ('{"revision": ' + "9" * 5000 + "}", "is not the JSON object"),
+    "a key twice": ('{"event": "HelpRequested", "event": "HelpRequested"}', "has a key twice"),
+    "not UTF-8": (b'{"event": "\xff"}', "is not UTF-8"),
+    "a huge line": ('{"event": "' + "x" * 70_000 + '"}', "is longer than 65536 bytes"),
+    "a number as text": (line(case=17), "case: must be text"),
+    "a symbol as number": (line(service_category=1), "service_category: must be text"),
+    "a null symbol": (line(service_category=None), "service_category: may not be null"),
+    "a fraction": (line(revision=1.5), "revision: must be a whole number"),
+    "text as a number": (line(revision="1"), "revision: must be a whole number"),
+    "half a letter": (
+        '{"event": "HelpRequested", "case": "\\ud800", "occurred_on": "2023-01-01"}',
+        "case: is not valid",
+    ),
+    "an unknown key": (line(**{NAME: 1}), "key 5: is not a field of HelpRequested"),
+    "no event": ('{"case": "a"}', "event: is missing"),
+    "an unknown event": (line(event=NAME), "event: is not a known event type"),
+    "a withdrawal with attributes": (line(event="CaseWithdrawn"), "is not a field of CaseWithdrawn"),
+}
+
+
+@pytest.mark.parametrize("mistake", JSONL_MISTAKES)
+def test_a_bad_line_of_jsonl_is_named_with_its_reason_and_nothing_is_sent(place: Place, mistake: str) -> None:
+    text, reason = JSONL_MISTAKES[mistake]
+    data = text if isinstance(text, bytes) else text.encode()
+    result = place.emit(line().encode() * 2 + b"\r\n" + data.rstrip(b"\n") + b"\n" + line().encode())
+    shown = said(result)
+    assert result.exit_code == 1
+    assert f"cases.jsonl line 4: {reason}" in shown or ("line 4: " in shown and reason in shown)
+    assert "line 5" not in shown
+    assert NAME not in shown.replace(str(place.folder), "")
+    assert place.events() == []
+
+
+CSV_MISTAKES: dict[str, tuple[str | bytes, str]] = {
+    "an unknown symbol": (f"HelpRequested,{NAME},2023-10-03,MOBILISD", 'service_category: .*did you mean "MOBILISED"'),
+    "more values": (f"HelpRequested,{NAME},2023-10-03,MOBILISED,{NAME}", "has more values than"),
+    "fewer values": (f"HelpRequested,{NAME}", "has fewer values than"),
+    "not UTF-8": (b"HelpRequested,\xe9,2023-10-03,MOBILISED", "is not UTF-8"),
+    "text after a quotation": (f'HelpRequested,"{NAME}"x,2023-10-03,MOBILISED', "quotation mark"),
+    "no case": ("HelpRequested,,2023-10-03,MOBILISED", "case: is missing"),
+    "a day that is none": (f"HelpRequested,{NAME},2023-02-29,MOBILISED", "occurred_on: is not a day"),
+    "a column of another type": (f"CaseWithdrawn,{NAME},2023-02-28,MOBILISED", "service_category: is not a field of"),
+}
+
+
+@pytest.mark.parametrize("mistake", CSV_MISTAKES)
+def test_a_bad_line_of_csv_is_named_by_the_line_it_begins_on(place: Place, mistake: str) -> None:
+    text, reason = CSV_MISTAKES[mistake]
+    data = text if isinstance(text, bytes) else text.encode()
+    quoted = f'HelpRequested,"{NAME}\r\nsecond line",2023-10-03,MOBILISED\r\n\r\n'.encode()
+    result = place.emit(HEADER.encode() + quoted + data + b"\n" + quoted, name="cases.csv")
+    shown = said(result)
+    assert result.exit_code == 1
+    assert "cases.csv line 5: " in shown
+    assert any(re.search(reason, each) for each in shown.splitlines() if "line 5: " in each)
+    assert shown.count(" line ") == 1
+    assert NAME not in shown.replace(str(place.folder), "")
+    assert place.events() == []
+
+
+def test_a_quotation_that_is_not_closed_is_named_where_it_opens(place: Place) -> None:
+    rest = f"HelpRequested,{NAME},2023-10-03,MOBILISED\n"
+    for times in (3, 3000):
+        result = place.emit(
+            HEADER + rest + f'HelpRequested,"{NAME},2023-10-03,MOBILISED\n' + rest * times, name="c.csv"
+        )
+        assert "c.csv line 3: " in said(result)
+        assert "quotation mark" in said(result)
+        assert said(result).count(" line ") == 1
+
+
+@pytest.mark.parametrize(
+    "header, reason",
+    [
+        (
+            "event,case,occurred_on,servicecategory",
+            r'column 4 is not a field of any event type; did you mean "service_',
+        ),
+        (f"HelpRequested,{NAME},2023-10-03,MOBILISED", "column 1 is not a field"),
+        ("event,case,occurred_on,case", "column 4 stands there twice"),
+        ("event,case", "the column occurred_on is missing"),
+        ("event;case;occurred_on", "not parted by commas"),
+        ("", "has no header"),
+        ('"event', "header cannot be read"),
+    ],
+)
+def test_a_header_that_is_not_in_order_is_said_once(place: Place, header: str, reason: str) -> None:
+    body = f"HelpRequested,{NAME},2023-10-03,MOBILISED\n" * 5 if header.count(",") else ""
+    result = place.emit(f"{header}\n{body}" if header else "", "--skip-bad", name="cases.csv")
+    shown = said(result)
+    assert result.exit_code == 1
+    assert re.search(reason, shown)
+    assert not re.search(r" line \d", shown)
+    assert NAME not in shown.replace(str(place.folder), "")
+    assert place.events() == []
+    assert not list(place.folder.glob("*bad*"))
+
+
+def test_a_file_of_another_encoding_says_so(place: Place) -> None:
+    assert "UTF-16" in said(place.emit(line().encode("utf-16")))
+
+
+def test_every_mistake_of_a_line_is_said(place: Place) -> None:
+    shown = said(place.emit(line(case="", occurred_on="soon", region="MOON", revision="x")))
+    assert [each.split(": ")[1] for each in shown.splitlines()[:4]] == ["case", "occurred_on", "revision", "region"]
+
+
+def test_twenty_problems_are_shown_and_the_others_are_counted(place: Place) -> None:
+    shown = said(place.emit(line(region="MOON") * 33))
+    assert shown.count("is not a known symbol") == 20
+    assert "and 13 more problems" in shown
+
+
+def test_an_empty_file_is_no_mistake(place: Place) -> None:
+    for name, content in (("a.jsonl", ""), ("b.jsonl", "\n\n"), ("c.csv", HEADER)):
+        result = place.emit(content, name=name)
+        assert result.exit_code == 0
+        assert "holds no events" in result.stderr
+
+
+def test_a_dry_run_sends_and_makes_nothing(place: Place) -> None:
+    result = place.emit(line(), "--dry-run")
+    assert result.exit_code == 0
+    assert "every line is good. Nothing was sent." in result.stderr
+    assert not (place.folder / "data").exists()
+    assert place.emit(line(region="MOON"), "--dry-run").exit_code == 1
+
+
+def test_skip_bad_sends_the_good_and_writes_the_bad_beside_so_that_they_can_be_mended(place: Place) -> None:
+    rows = [f"HelpRequested,{n},2023-10-0{n},{s}" for n, s in ((1, "MOBILISED"), (2, "MOBILISD"), (3, "CONTRACT"))]
+    result = place.emit(HEADER + "\n".join([*rows, "HelpRequested,4", ""]), "--skip-bad", name="cases.csv")
+    assert result.exit_code == 0, said(result)
+    bad = place.folder / "cases.csv.bad.csv"
+    assert f"every good line is in the log. The bad ones are in {bad}" in result.stderr
+    assert stat.S_IMODE(bad.stat().st_mode) == 0o600
+    table = list(csv.DictReader(io.StringIO(bad.read_text())))
+    assert [each["line"] for each in table] == ["3", "5"]
+    assert table[0]["case"] == "2"
+    assert table[0]["reason"].startswith("service_category: is not a known symbol")
+    assert table[1]["original"] == "HelpRequested,4"
+    assert len(place.events()) == 2
+    mended = bad.read_text().replace("MOBILISD", "MOBILISED").splitlines(keepends=True)[:2]
+    assert place.emit("".join(mended), name="mended.csv").exit_code == 0
+    whole = Place.emit(place, HEADER + "\n".join([*rows[:1], rows[1].replace("ISD", "ISED"), rows[2]]), name="all.csv")
+    assert whole.exit_code == 0
+    assert len({event.event_id for event in place.events()}) == 3
+
+
+def test_skip_bad_of_jsonl_keeps_keys_and_what_could_not_be_read(place: Place) -> None:
+    result = place.emit(line() + line(region="MOON") + "{nonsense\n", "--skip-bad")
+    assert result.exit_code == 0
+    bad = [json.loads(each) for each in (place.folder / "cases.jsonl.bad.jsonl").read_text().splitlines()]
+    assert bad[0] == {**GOOD, "region": "MOON", "line": 2, "reason": bad[0]["reason"]}
+    assert (bad[1]["line"], bad[1]["original"]) == (3, "{nonsense")
+
+
+def test_skip_bad_without_one_good_line_is_refused(place: Place) -> None:
+    result = place.emit(line(region="MOON"), "--skip-bad")
+    assert result.exit_code == 1
+    assert "No line is good" in said(result)
+    assert not list(place.folder.glob("*.bad.*"))
+
+
+def test_standard_input_is_jsonl_and_needs_a_place_for_bad_lines(place: Place) -> None:
+    assert place.run("-", stdin=line().encode()).exit_code == 0
+    assert len(place.events()) == 1
+    assert place.run("-", "--skip-bad", stdin=b"").exit_code == 2
+    bad = place.folder / "bad"
+    both = (line(case="b") + line(region="MOON")).encode()
+    assert place.run("-", "--skip-bad", "--bad-file", str(bad), stdin=both).exit_code == 0
+    assert json.loads(bad.read_text())["line"] == 2
+    text = HEADER + "HelpRequested,c,2023-10-03,MOBILISED\n"
+    assert place.run("-", "--format", "csv", stdin=text.encode()).exit_code == 0
+    assert len(place.events()) == 3
+
+
+def test_usage_errors_exit_2_and_others_1(place: Place) -> None:
+    assert place.emit(line(), "--bad-file", "b").exit_code == 2
+    assert place.emit(line(), "--format", "xml").exit_code == 2
+    assert "Say --format" in said(place.emit(line(), name="cases.txt"))
+    assert "Cannot read" in said(place.run(str(place.folder / "absent.csv")))
+    assert "Cannot read" in said(place.run(str(place.folder), "--format", "csv"))
+
+
+def test_a_bad_file_that_is_the_input_or_cannot_be_written_is_refused(place: Place) -> None:
+    same = str(place.folder / "cases.jsonl")
+    assert "is the file to be emitted" in said(place.emit(line(), "--skip-bad", "--bad-file", same))
+    nowhere = str(place.folder / "absent" / "bad")
+    result = place.emit(line() + line(region="MOON"), "--skip-bad", "--bad-file", nowhere)
+    assert "name another file with --bad-file" in said(result)
+    assert place.events() == []
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.folder / "cases.jsonl"
+    real = emission_module._composed
+
+    def meddling(*arguments: object) -> object:
+        with path.open("a") as file:
+            file.write("\n")
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(emission_module, "_composed", meddling)
+    result = place.emit(line())
+    assert "changed while it was read; nothing was sent" in said(result)
+    assert place.events() == []
+
+
+def _failing(after: int, error: BaseException) -> Callable[..., object]:
+    real = EmbeddedLog.append
+    calls = iter(range(10**6))
+
+    def append(self: EmbeddedLog, *arguments: object) -> object:
+        if next(calls) >= after:
+            raise error
+        return real(self, *arguments)  # type: ignore[arg-type]
+
+    return append
+
+
+@pytest.mark.parametrize("error", [LogError("No space is left."), KeyboardInterrupt()])
+def test_what_stops_midway_is_completed_by_running_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    content = "".join(line(case=str(number)) for number in range(2500))
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddedLog, "append", _failing(1, error))
+        result = place.emit(content)
+        assert result.exit_code == 1
+        shown = result.output + str(result.exception)
+        assert "Run the same command again" in shown or "emit the same file again" in shown
+    assert len(place.events()) == 1000
+    assert place.emit(content).exit_code == 0
+    events = place.events()
+    assert len(events) == 3500
+    assert len({event.event_id for event in events}) == 2500
+    assert [each.name for each in (place.folder / "data" / "private").iterdir()] == ["log.sqlite"]
+
+
+def test_an_event_type_of_ones_own_is_emitted_without_code(place: Place) -> None:
+    """A folder of schemas adds an event type: its enums, booleans, numbers and dates are checked in both formats."""
+    source = Path(str(resources.files("quietcount_schemas"))) / "casework" / "HelpRequested" / "1.avsc"
+    schema = json.loads(source.read_text())
+    schema |= {"name": "MealServed", "namespace": "kitchen"}
+    schema["fields"] = [
+        *schema["fields"][:4],
+        {"name": "vegetarian", "type": "boolean", "default": False, "doc": "Without meat."},
+        {
+            "name": "people",
+            "type": {"type": "int", "minimum": 1, "maximum": 20},
+            "default": 1,
+            "doc": "How many.",
+        },
+    ]
+    folder = place.folder / "kitchen" / "MealServed"
+    folder.mkdir(parents=True)
+    (folder / "1.avsc").write_text(json.dumps(schema))
+    place.config.write_text('schemas = ["kitchen"]\n' + place.config.read_text())
+    registry = SchemaRegistry.load((place.folder / "kitchen",))
+    header = "event,case,occurred_on,vegetarian,people\n"
+    assert (
+        place.emit(header + "MealServed,a,2023-10-03,TRUE,12\nMealServed,b,2023-10-03,,\n", name="m.csv").exit_code == 0
+    )
+    meal = {"event": "MealServed", "case": "a", "occurred_on": "2023-10-03", "vegetarian": True, "people": 12}
+    assert place.emit(json.dumps(meal)).exit_code == 0
+    events = place.events(Codec(registry))
+    assert [dict(event.attributes) for event in events] == [
+        {"vegetarian": True, "people": 12},
+        {"vegetarian": False, "people": 1},
+        {"vegetarian": True, "people": 12},
+    ]
+    assert events[0].event_id == events[2].event_id
+    shown = said(
+        place.emit(header + "MealServed,a,2023-10-03,perhaps,21\nMealServed,a,2023-10-03,,4.5\n", name="m.csv")
+    )
+    for reason in ("vegetarian: must be true or false", "people: must lie between 1 and 20", "people: must be a whole"):
+        assert reason in shown
+    assert "must be a whole number" in said(place.emit(json.dumps({**meal, "people": True})))
