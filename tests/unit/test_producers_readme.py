@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from quietcount_producers import EmbeddedLog, Pepper
+from quietcount_producers.commands import emit_command, simulate_command
+from quietcount_producers.settings import EmitterSettings
+from quietcount_schemas.log import CASE_EVENTS
+
+
+@pytest.fixture
+def readme(root: Path) -> str:
+    return (root / "producers" / "README.md").read_text("utf-8")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quietcount.toml").write_text("")
+    (tmp_path / "secrets").mkdir()
+    Pepper.generate(tmp_path / "secrets" / "pepper")
+    return tmp_path
+
+
+def stored(place: Path) -> int:
+    path = EmitterSettings.load(place / "quietcount.toml", {}).log_file
+    with EmbeddedLog(path, create=False) as log:
+        return log.end_offsets(CASE_EVENTS)[0]
+
+
+def test_the_readmes_python_runs(readme: str, place: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(examples) == 2
+    exec(compile("\n".join(examples), "README.md", "exec"), {})  # noqa: S102  # our own words, run as a reader would
+    assert stored(place) == 2
+    with EmbeddedLog(place / "trial.sqlite", create=False) as log:
+        assert log.end_offsets(CASE_EVENTS) == {0: 1}
+
+
+def test_the_readmes_csv_can_be_emitted(readme: str, place: Path) -> None:
+    (table,) = re.findall(r"```csv\n(.*?)```", readme, re.DOTALL)
+    (place / "cases.csv").write_text(table)
+    assert CliRunner().invoke(emit_command, ["cases.csv"]).exit_code == 0
+    assert stored(place) == 2
+
+
+def test_the_readmes_line_of_jsonl_can_be_emitted(readme: str, place: Path) -> None:
+    (line,) = re.findall(r"`(\{\"event\".*?\})`", readme)
+    assert CliRunner().invoke(emit_command, ["-"], input=line).exit_code == 0
+    assert stored(place) == 1
+
+
+def test_the_readme_names_every_option_that_needs_a_word(readme: str) -> None:
+    assert re.search(r"quietcount simulate --events", readme)
+    for option in ("--dry-run", "--skip-bad"):
+        assert option in readme
+    for command in (emit_command, simulate_command):
+        assert f"quietcount {command.name}" in readme
+        assert command.help
+        assert f"Example: quietcount {command.name}" in (command.epilog or "")
