@@ -186,7 +186,7 @@ def evolved(draw: st.DrawFn, before: dict[str, Any], *, compatible: bool) -> dic
             case "append" if chosen and _is_enum(chosen):
                 symbols = _inner(chosen)["symbols"]
                 if len(symbols) < 250:
-                    symbols.append(f"S{len(symbols)}")
+                    symbols.append(f"S{1 + max(int(symbol[1:]) for symbol in symbols)}")
             case "default" if chosen and _is_enum(chosen) and chosen["default"] is not None:
                 chosen["default"] = draw(st.sampled_from(_inner(chosen)["symbols"]))
             case "swap" if chosen and _is_enum(chosen):

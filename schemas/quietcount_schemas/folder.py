@@ -72,10 +72,11 @@ def inspect_folder(root: Path, *, label: str | None = None, history_required: bo
     present: dict[tuple[str, int], tuple[str, Recorded]] = {}
     for event in sorted(files):
         _inspect_event(event, files[event], folder, present)
+    written = {(event, number) for event, versions in files.items() for number in versions}
     folder.recordable = [recorded for _, recorded in present.values()]
     try:
         history = read_history(root)
-        folder.findings += check_history(root, history, present, required=history_required)
+        folder.findings += check_history(root, history, written, present, required=history_required)
     except SchemasError as error:
         folder.findings.append(Finding(label, "", FolderReason.UNREADABLE, str(error)))
     return folder

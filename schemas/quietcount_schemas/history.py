@@ -7,7 +7,7 @@ fingerprint alone would not show a default or a bound that was edited in place.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -77,22 +77,27 @@ def read_history(root: Path) -> dict[tuple[str, int], Recorded] | None:
 def check_history(
     root: Path,
     history: dict[tuple[str, int], Recorded] | None,
+    files: Collection[tuple[str, int]],
     present: dict[tuple[str, int], tuple[str, Recorded]],
     *,
     required: bool,
 ) -> Iterator[Finding]:
-    """Yield where `present` (file and line by event type and version) differs from the history."""
+    """Yield where a folder differs from its history.
+
+    `files` are the event types and versions that have a file; `present` has the file and line of those that are
+    sound. A file with faults of its own has findings enough.
+    """
     place = str(root / HISTORY_FILE)
     for key, recorded in (history or {}).items():
         event, version = key
-        if key not in present:
+        if key not in files:
             yield Finding(
                 place,
                 f"{event} {version}",
                 HistoryReason.VANISHED,
                 "a committed version is gone; restore its file: messages and statistics may still need it",
             )
-        elif present[key][1] != recorded:
+        elif key in present and present[key][1] != recorded:
             yield Finding(
                 present[key][0],
                 "",

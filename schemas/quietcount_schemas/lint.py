@@ -360,7 +360,7 @@ class _Lint:
         if unknown:
             yield self._found(
                 LintReason.UNKNOWN_ATTRIBUTE,
-                f"unknown attribute {_shown(unknown[0])}; known here: {', '.join(sorted(known))}",
+                f"unknown attribute {unknown[0][:40]!r}; known here: {', '.join(sorted(known))}",
             )
 
     def _name(self, name: Any) -> Iterator[Finding]:
@@ -396,7 +396,3 @@ def _same(written: Any, wanted: object) -> bool:
     if isinstance(written, dict) and isinstance(wanted, dict):
         return written.keys() == wanted.keys() and all(_same(written[key], wanted[key]) for key in written)
     return type(written) is type(wanted) and bool(written == wanted)
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "…")

@@ -1,0 +1,282 @@
+"""The lint: what a schema may carry, each refusal for its own reason, at its own field."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from tests.strategies import casework_files, envelope
+
+from quietcount_schemas import SchemasError
+from quietcount_schemas.definition import MAX_SCHEMA_BYTES, parse_definition, read_definition
+from quietcount_schemas.folder import FolderReason, inspect_folder
+from quietcount_schemas.lint import LintReason, lint
+from quietcount_schemas.registry import CASEWORK
+
+GOOD: dict[str, Any] = {
+    "type": "record",
+    "name": "Trial",
+    "namespace": "example.trial",
+    "doc": "A trial.",
+    "fields": [
+        *envelope(),
+        {
+            "name": "kind",
+            "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B"], "default": "A", "doc": "Kinds."},
+            "default": "A",
+            "doc": "A kind.",
+        },
+        {"name": "people", "type": {"type": "int", "minimum": 1, "maximum": 9}, "default": 1, "doc": "How many."},
+        {"name": "other_kind", "type": "Kind", "default": "B", "doc": "Another kind."},
+        {"name": "urgent", "type": "boolean", "default": False, "doc": "Whether it hurries."},
+        {"name": "hurt", "type": {"type": "boolean"}, "default": False, "doc": "Whether it hurts."},
+        {"name": "maybe_kind", "type": ["null", "example.trial.Kind"], "default": None, "doc": "Perhaps a kind."},
+        {
+            "name": "due",
+            "type": ["null", {"type": "int", "logicalType": "date", "minimum": 0, "maximum": 10}],
+            "default": None,
+            "doc": "When.",
+        },
+    ],
+}
+KIND, PEOPLE, REFERENCE, URGENT, MAYBE = 4, 5, 6, 7, 9
+DATE = {"type": "int", "logicalType": "date", "minimum": 0}
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+def typed(written: object) -> Edit:
+    """Give the field `people` another type."""
+    return lambda schema: schema["fields"][PEOPLE].update(type=written)
+
+
+def field(index: int, **changes: object) -> Edit:
+    return lambda schema: schema["fields"][index].update(changes)
+
+
+def kind(**changes: object) -> Edit:
+    return lambda schema: schema["fields"][KIND]["type"].update(changes)
+
+
+def test_a_schema_of_everything_allowed_has_no_finding_and_fastavro_takes_it() -> None:
+    assert lint(GOOD, "1.avsc") == []
+    fastavro.parse_schema(copy.deepcopy(GOOD), named_schemas={})
+
+
+@pytest.mark.parametrize("name", casework_files())
+def test_the_built_in_schemas_have_no_finding(name: str) -> None:
+    assert lint(read_definition(CASEWORK / name, name), name) == []
+
+
+REFUSED: list[tuple[LintReason, str, Edit]] = [
+    (LintReason.STRING, "people", typed("string")),
+    (LintReason.STRING, "people", typed(["null", "string"])),
+    (LintReason.STRING, "people", typed({"type": "string"})),
+    (LintReason.STRING, "people", typed({"type": "string", "logicalType": "uuid"})),
+    (LintReason.BYTES, "people", typed("bytes")),
+    (LintReason.BYTES, "people", typed({"type": "bytes", "logicalType": "decimal", "precision": 4})),
+    (LintReason.FLOAT, "people", typed("float")),
+    (LintReason.DOUBLE, "people", typed("double")),
+    (LintReason.LONG, "people", typed("long")),
+    (LintReason.LONG, "people", typed({"type": "long", "logicalType": "timestamp-millis"})),
+    (LintReason.NULL, "people", typed("null")),
+    (LintReason.ARRAY, "people", typed({"type": "array", "items": "null"})),  # 5 bytes of it took 1.35 GB
+    (LintReason.MAP, "people", typed({"type": "map", "values": "int"})),
+    (LintReason.NESTED_RECORD, "people", typed({"type": "record", "name": "Inner", "fields": []})),
+    (LintReason.NESTED_RECORD, "people", typed({"type": "error", "name": "Inner", "fields": []})),
+    (LintReason.RECURSION, "people", typed("Trial")),
+    (LintReason.RECURSION, "people", typed(["null", "example.trial.Trial"])),  # 5 kB of it ended the process
+    (LintReason.FIXED, "people", typed({"type": "fixed", "name": "Name", "size": 64})),
+    (LintReason.FIXED, "people", typed({"type": "fixed", "name": "Sixteen", "size": 16})),
+    (LintReason.FIXED, "people", typed("CaseKey")),
+    (LintReason.UNION, "people", typed(["string", "null"])),
+    (LintReason.UNION, "people", typed(["null", "boolean", "Kind"])),
+    (LintReason.UNION, "people", typed(["boolean"])),
+    (LintReason.UNION, "people", typed([])),
+    (LintReason.UNION, "people", typed(["null", ["null", "boolean"]])),
+    (LintReason.INT_UNBOUNDED, "people", typed("int")),
+    (LintReason.INT_UNBOUNDED, "people", typed({"type": "int"})),
+    (LintReason.INT_UNBOUNDED, "people", typed({"type": "int", "minimum": 0})),
+    (LintReason.INT_UNBOUNDED, "people", typed({"type": "int", "logicalType": "date"})),
+    (LintReason.LOGICAL_TYPE, "people", typed({"type": "int", "logicalType": "time-millis"})),
+    (LintReason.LOGICAL_TYPE, "people", typed({"type": "boolean", "logicalType": "date"})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": 2, "maximum": 1})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": 0, "maximum": 2**31})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": -(2**31) - 1, "maximum": 2})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": False, "maximum": 2})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": 0.0, "maximum": 2})),
+    (
+        LintReason.BOUNDS_INVALID,
+        "people",
+        typed({**DATE, "maximum": 10**7}),
+    ),
+    (LintReason.UNKNOWN_TYPE, "people", typed("Nowhere")),
+    (LintReason.UNKNOWN_TYPE, "people", typed({"type": "Kind"})),
+    (LintReason.UNKNOWN_TYPE, "people", typed({"type": {"type": "int"}})),
+    (LintReason.UNKNOWN_TYPE, "people", typed(None)),
+    (LintReason.UNKNOWN_TYPE, "people", typed(5)),
+    (LintReason.UNKNOWN_TYPE, "people", lambda schema: schema["fields"][PEOPLE].pop("type")),
+    (LintReason.UNKNOWN_ATTRIBUTE, "people", typed({"type": "int", "minimum": 1, "maximum": 9, "maximun": 3})),
+    (LintReason.UNKNOWN_ATTRIBUTE, "people", field(PEOPLE, order="ignore")),
+    (LintReason.UNKNOWN_ATTRIBUTE, "", lambda schema: schema.update({"quietcount.rule": "withdrawal"})),
+    (LintReason.ALIASES, "people", field(PEOPLE, aliases=["persons"])),
+    (LintReason.ALIASES, "kind", kind(aliases=["Sort"])),
+    (LintReason.ALIASES, "", lambda schema: schema.update(aliases=["Test"])),
+    (LintReason.DEFAULT_MISSING, "people", lambda schema: schema["fields"][PEOPLE].pop("default")),
+    (LintReason.DEFAULT_INVALID, "people", field(PEOPLE, default=10)),
+    (LintReason.DEFAULT_INVALID, "people", field(PEOPLE, default=True)),
+    (LintReason.DEFAULT_INVALID, "people", field(PEOPLE, default=None)),
+    (LintReason.DEFAULT_INVALID, "kind", field(KIND, default="C")),
+    (LintReason.DEFAULT_INVALID, "kind", field(KIND, default=["A"])),
+    (LintReason.DEFAULT_INVALID, "other_kind", field(REFERENCE, default="C")),
+    (LintReason.DEFAULT_INVALID, "urgent", field(URGENT, default=0)),
+    (LintReason.DEFAULT_INVALID, "maybe_kind", field(MAYBE, default="A")),
+    (LintReason.DEFAULT_INVALID, "kind", kind(default="C")),
+    (LintReason.DOC_MISSING, "people", lambda schema: schema["fields"][PEOPLE].pop("doc")),
+    (LintReason.DOC_MISSING, "people", field(PEOPLE, doc="  ")),
+    (LintReason.DOC_MISSING, "people", field(PEOPLE, doc=["A", "list"])),
+    (LintReason.DOC_MISSING, "kind", lambda schema: schema["fields"][KIND]["type"].pop("doc")),
+    (LintReason.DOC_MISSING, "occurred_on", lambda schema: schema["fields"][3].pop("doc")),
+    (LintReason.DOC_MISSING, "", lambda schema: schema.pop("doc")),
+    (LintReason.ENUM_DEFAULT_MISSING, "kind", lambda schema: schema["fields"][KIND]["type"].pop("default")),
+    (LintReason.SYMBOLS_INVALID, "kind", kind(symbols=["A", "with space"])),
+    (LintReason.SYMBOLS_INVALID, "kind", kind(symbols="AB")),
+    (LintReason.TOO_MANY_SYMBOLS, "kind", kind(symbols=["A", *(f"B{n}" for n in range(250))])),
+    (LintReason.NAME_CLASH, "kind", kind(symbols=["A", "a"])),
+    (LintReason.NAME_CLASH, "kind", kind(symbols=["A", "A"])),
+    (LintReason.NAME_CLASH, "People", field(URGENT, name="People")),
+    (LintReason.NAME_CLASH, "people", field(URGENT, name="people")),
+    (LintReason.NAME_CLASH, "case_key", lambda schema: schema["fields"].append(envelope()[0])),
+    (
+        LintReason.NAME_CLASH,
+        "people",
+        typed({"type": "enum", "name": "CaseKey", "symbols": ["A"], "default": "A", "doc": "x"}),
+    ),
+    (LintReason.NAME_RESERVED, "estimate", field(PEOPLE, name="estimate")),
+    (LintReason.NAME_RESERVED, "Case", field(PEOPLE, name="Case")),
+    (LintReason.NAME_INVALID, "_people", field(PEOPLE, name="_people")),
+    (LintReason.NAME_INVALID, "pe-ople", field(PEOPLE, name="pe-ople")),
+    (LintReason.NAME_INVALID, "p" * 64, field(PEOPLE, name="p" * 64)),
+    (LintReason.NAME_INVALID, "(a field without a name)", field(PEOPLE, name=3)),
+    (LintReason.NAME_INVALID, "kind", kind(name="record")),  # Avro's own
+    (LintReason.NAME_INVALID, "", lambda schema: schema.update(name="example.Trial")),
+    (LintReason.NAME_INVALID, "", lambda schema: schema.pop("namespace")),
+    (LintReason.NAME_INVALID, "", lambda schema: schema.update(namespace="a..b")),
+    (LintReason.ROLE_INVALID, "", lambda schema: schema.update({"quietcount.role": "withdraw"})),
+    (LintReason.ROLE_INVALID, "", lambda schema: schema.update({"quietcount.role": ["event"]})),
+    (LintReason.WITHDRAWAL_WITH_ATTRIBUTES, "", lambda schema: schema.update({"quietcount.role": "withdrawal"})),
+    (LintReason.ENVELOPE, "case_key", lambda schema: schema["fields"].pop(0)),
+    (LintReason.ENVELOPE, "event_id", lambda schema: schema["fields"].insert(1, schema["fields"].pop(2))),
+    (LintReason.ENVELOPE, "case_key", lambda schema: schema["fields"][0]["type"].update(size=32)),
+    (LintReason.ENVELOPE, "event_id", lambda schema: schema["fields"][1].update(type="string")),
+    (LintReason.ENVELOPE, "revision", lambda schema: schema["fields"][2].update(default=1)),
+    (LintReason.ENVELOPE, "revision", lambda schema: schema["fields"][2].update(default=False)),
+    (LintReason.ENVELOPE, "revision", lambda schema: schema["fields"][2]["type"].update(maximum=2**31 - 1)),
+    (LintReason.ENVELOPE, "occurred_on", lambda schema: schema["fields"][3]["type"].pop("logicalType")),
+    (LintReason.ENVELOPE, "occurred_on", lambda schema: schema["fields"][3].update(default=0)),
+    (LintReason.FIELDS_INVALID, "", lambda schema: schema.update(fields={})),
+    (LintReason.FIELDS_INVALID, "", lambda schema: schema["fields"].append("name")),
+    (LintReason.NOT_A_RECORD, "", lambda schema: schema.update(type="array", items="null")),
+]
+
+
+@pytest.mark.parametrize("reason, path, edit", REFUSED)
+def test_a_schema_is_refused_for_its_own_reason_at_its_own_field(reason: LintReason, path: str, edit: Edit) -> None:
+    schema = copy.deepcopy(GOOD)
+    edit(schema)
+    found = lint(schema, "Trial/1.avsc")
+    assert (path, reason) in [(finding.path, finding.reason) for finding in found]
+    assert all(str(finding).startswith("Trial/1.avsc: ") for finding in found)
+    assert all(finding.message and finding.reason.value in str(finding) for finding in found)
+
+
+def test_every_reason_has_a_schema_that_shows_it() -> None:
+    elsewhere = {LintReason.TOO_LARGE, LintReason.NAME_MISMATCH}
+    assert {reason for reason, _, _ in REFUSED} == set(LintReason) - elsewhere
+
+
+def test_an_enum_may_have_250_symbols() -> None:
+    schema = copy.deepcopy(GOOD)
+    kind(symbols=["A", *(f"B{n}" for n in range(249))])(schema)
+    schema["fields"][REFERENCE]["default"] = "A"
+    assert lint(schema, "1.avsc") == []
+
+
+def test_the_worst_case_size_is_counted_with_the_framing() -> None:
+    schema = copy.deepcopy(GOOD)
+    # 10 of framing, 38 of envelope, and 5 for each int that needs all its bytes: 92 of them are 508, 93 are too much.
+    full = {"type": "int", "minimum": -(2**31), "maximum": 2**31 - 1}
+    schema["fields"] = envelope() + [
+        {"name": f"f{number}", "type": full, "default": 0, "doc": "Any."} for number in range(92)
+    ]
+    assert lint(schema, "1.avsc") == []
+    schema["fields"].append({"name": "more", "type": full, "default": 0, "doc": "Any."})
+    assert [finding.reason for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
+
+
+def test_the_size_counts_null_branches_and_references() -> None:
+    schema = copy.deepcopy(GOOD)
+    enum = GOOD["fields"][KIND]
+    nullable = [
+        {"name": f"f{number}", "type": ["null", "Kind"], "default": None, "doc": "Any."} for number in range(231)
+    ]
+    schema["fields"] = [*envelope(), enum, *nullable]
+    assert lint(schema, "1.avsc") == []  # 48 + 1 + 2 * 231 = 511
+    schema["fields"].append({"name": "more", "type": ["null", "boolean"], "default": None, "doc": "Any."})
+    assert [finding.reason for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
+
+
+@pytest.mark.parametrize("value", [None, 5, [], "record", ["record"], {"type": ["record"]}, {}])
+def test_what_is_no_record_is_refused(value: object) -> None:
+    assert [finding.reason for finding in lint(value, "1.avsc")] == [LintReason.NOT_A_RECORD]
+
+
+# ---------------------------------------------------------------- hostile files
+
+HOSTILE = {
+    "deep array": '{"type":"array","items":' * 10_000 + '"null"' + "}" * 10_000,
+    "deep list": "[" * 100_000 + "]" * 100_000,
+    "deep record": '{"type":"record","name":"Trial","fields":[{"name":"f","type":' * 5_000 + '"int"' + "}]}" * 5_000,
+    "endless number": '{"type": ' + "9" * 10_000 + "}",
+    "not a number": '{"type": NaN}',
+    "same key twice": '{"type": "record", "type": "enum"}',
+    "cut off": '{"type": "record", ',
+    "empty": "",
+    "too large": '"' + "x" * MAX_SCHEMA_BYTES + '"',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_one_clean_refusal(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "Trial.avsc"
+    file.write_text(HOSTILE[name])
+    with pytest.raises(SchemasError, match=r"^Trial\.avsc"):
+        read_definition(file, "Trial.avsc")
+    folder = inspect_folder(tmp_path)
+    assert [finding.reason for finding in folder.findings] == [FolderReason.UNREADABLE]
+    assert folder.event_types == []
+
+
+def test_a_recursive_schema_never_reaches_the_avro_library(tmp_path: Path) -> None:
+    bomb = {
+        **GOOD,
+        "fields": [*GOOD["fields"], {"name": "more", "type": ["null", "Trial"], "default": None, "doc": "x"}],
+    }
+    (tmp_path / "Trial.avsc").write_text(json.dumps(bomb))
+    assert [finding.reason for finding in inspect_folder(tmp_path).findings] == [LintReason.RECURSION]
+
+
+def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "Trial.avsc").write_bytes(b'{"type": "\xff"}')
+    with pytest.raises(SchemasError, match="UTF-8"):
+        read_definition(tmp_path / "Trial.avsc", "Trial.avsc")
+
+
+def test_broken_json_is_refused_with_its_line() -> None:
+    with pytest.raises(SchemasError, match=r"^Trial\.avsc, line 2: not JSON"):
+        parse_definition('{\n"type" "record"}', "Trial.avsc")
