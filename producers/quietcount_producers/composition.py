@@ -32,6 +32,7 @@ _DAY_MS: Final = 86_400_000
 _MOST_REVISIONS: Final = 65_535
 _LONGEST_LIST: Final = 20
 _UUID_VERSION: Final = 4
+_CANONICAL: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def utc_today() -> dt.date:
@@ -115,14 +116,13 @@ class Composer:
     def record(
         self,
         kind: EventType,
-        case: object,
+        key: bytes,
         day: dt.date,
         event_id: bytes,
         revision: int,
         attributes: Mapping[str, object],
     ) -> NewRecord:
-        """Return the record of a checked event: `day` is coarsened in the payload and in the timestamp alike."""
-        key = self.case_key(case)
+        """Return the record of a checked event: its dates are coarsened in the payload and in the timestamp alike."""
         period = self.precision(kind.name)
         coarse = max(period.coarsen(day), _EPOCH)  # the week of 1970-01-01 began in 1969
         coarse_attributes = dict(attributes)
@@ -160,7 +160,7 @@ class Composer:
             if not (fields[name].has_default and value == _default(fields[name]))
         }
         facts = [kind.name, normal_identifier(case), day.isoformat(), told]
-        return json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        return _CANONICAL.encode(facts).encode()
 
     def derived_event_id(self, canonical: bytes, occurrence: int) -> bytes:
         """Return the id of the `occurrence`-th event with this canonical form."""

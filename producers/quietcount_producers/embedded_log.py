@@ -208,11 +208,9 @@ class EmbeddedLog:
         with self._transaction("purge") as cursor:
             number, _ = self._topic(cursor, topic)
             for statement in (
-                "CREATE TEMP TABLE IF NOT EXISTS cut (partition INTEGER PRIMARY KEY, before INTEGER NOT NULL)",
-                'CREATE TEMP TABLE IF NOT EXISTS kept (partition INTEGER, "offset" INTEGER, '
+                "CREATE TEMP TABLE cut (partition INTEGER PRIMARY KEY, before INTEGER NOT NULL)",
+                'CREATE TEMP TABLE kept (partition INTEGER, "offset" INTEGER, '
                 'PRIMARY KEY (partition, "offset")) WITHOUT ROWID',
-                "DELETE FROM temp.cut",
-                "DELETE FROM temp.kept",
             ):
                 cursor.execute(statement)
             cursor.executemany("INSERT INTO temp.cut VALUES (?, ?)", before.items())
@@ -229,6 +227,8 @@ class EmbeddedLog:
                 )
                 cursor.execute("DROP TABLE records")
                 cursor.execute("ALTER TABLE records_kept RENAME TO records")
+            cursor.execute("DROP TABLE temp.cut")
+            cursor.execute("DROP TABLE temp.kept")
         return self.scrub()
 
     def delete_topic(self, name: str) -> bool:

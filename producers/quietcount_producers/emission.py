@@ -201,8 +201,9 @@ def _composed(
     revision = 0
     values: dict[str, object] = {}
     case = row.facts.get("case")
+    key = b""
     with noting:
-        composer.case_key(_needed(row.facts, "case"))
+        key = composer.case_key(_needed(row.facts, "case"))
     with noting:
         day = composer.occurred_on(_needed(row.facts, "occurred_on"))
     with noting:
@@ -230,7 +231,7 @@ def _composed(
         if identity is None:
             canonical = composer.canonical(kind, case, day, values)
             identity = composer.derived_event_id(canonical, occurrences.next(canonical))
-        return problems, composer.record(kind, case, day, identity, revision, values)
+        return problems, composer.record(kind, key, day, identity, revision, values)
     return problems, None
 
 

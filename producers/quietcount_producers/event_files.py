@@ -144,7 +144,7 @@ def _jsonl_rows(lines: _Lines) -> Iterator[Row]:
 
 def _object(text: str) -> dict[str, object]:
     try:
-        value: object = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value: object = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise EventRefused("", f"is not JSON (column {error.colno})") from None
     except (RecursionError, ValueError):  # nested too deep; a number of thousands of digits
@@ -163,6 +163,9 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(_: str) -> object:
     raise EventRefused("", "holds NaN or Infinity, which are not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 # CSV

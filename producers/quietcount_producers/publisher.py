@@ -118,7 +118,7 @@ class CaseEventPublisher:
         if event_id is None and number:
             raise EventRefused("event_id", "is missing; a revision above 0 must name the event that it corrects")
         identity = uuid.uuid4().bytes if event_id is None else event_id_bytes(event_id)
-        record = self._composer.record(kind, case, day, identity, number, values)
+        record = self._composer.record(kind, self._composer.case_key(case), day, identity, number, values)
         future: Future[Position] = Future()
         future.set_running_or_notify_cancel()  # it is on its way: cancelling it would promise what nobody can keep
         with self._entry:
