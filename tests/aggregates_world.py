@@ -1,0 +1,299 @@
+"""A small world for the tests of the privacy core: a log and a ledger in memory, a noiseless test mechanism, and the
+whole way of an event from the log to the ledger, with the restart of a process in between wherever a test wants one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from tests.strategies import envelope, registry_of
+
+from quietcount_aggregates.entries import Released
+from quietcount_aggregates.errors import LedgerFenced
+from quietcount_aggregates.fold import Fold
+from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.noise import NoiseMechanism
+from quietcount_aggregates.release import Releaser, Step
+from quietcount_aggregates.state import State
+from quietcount_aggregates.statistics import Statistic
+from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, NewRecord, Position, Record
+from quietcount_schemas.registry import SchemaRegistry
+
+__all__ = [
+    "SECRET",
+    "TRIALS",
+    "ExactMechanism",
+    "MemoryLedger",
+    "MemoryLog",
+    "World",
+    "case_key",
+    "event_id",
+    "record_of",
+    "utc",
+]
+
+SECRET = ConsumerSecret(bytes(range(32)))
+
+
+class ExactMechanism:
+    """No noise at all: for tests of what is counted, never for the service."""
+
+    name = "test.exact"
+
+    def scale(self, *, cells: int, max_contributions: int, epsilon: float) -> float:
+        return max_contributions / epsilon
+
+    def draw(self, counts: Sequence[int], *, scale: float, max_contributions: int, epsilon: float) -> list[int]:
+        return list(counts)
+
+
+class MemoryLog:
+    """A log in memory. `exact_purge` forgets each record by itself; otherwise only the beginning is cut off."""
+
+    def __init__(self, partitions: int = 1, *, exact_purge: bool = True) -> None:
+        self.records: list[list[Record]] = [[] for _ in range(partitions)]
+        self.ends = [0] * partitions
+        self.exact_purge = exact_purge
+
+    def topic_id(self, topic: str) -> str:
+        return "memory"
+
+    def partitions(self, topic: str) -> list[int]:
+        return list(range(len(self.records)))
+
+    def beginning_offsets(self, topic: str) -> dict[int, int]:
+        return {p: records[0].offset if records else self.ends[p] for p, records in enumerate(self.records)}
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        return dict(enumerate(self.ends))
+
+    def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
+        found = [
+            record
+            for partition, records in enumerate(self.records)
+            for record in records
+            if positions.get(partition, 0) <= record.offset < ends[partition]
+        ]
+        return found[:limit]
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        stored = []
+        for record in records:
+            partition = (record.key or b"\0")[0] % len(self.records)
+            offset = self.ends[partition]
+            self.ends[partition] += 1
+            self.records[partition].append(
+                Record(partition, offset, record.timestamp, record.key, record.value, record.headers)
+            )
+            stored.append(Position(topic, partition, offset))
+        return stored
+
+    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
+        for partition, records in enumerate(self.records):
+            end, kept = before.get(partition, 0), keep.get(partition, ())
+            if not self.exact_purge:
+                end, kept = min([end, *kept]), ()
+            self.records[partition] = [r for r in records if r.offset >= end or r.offset in kept]
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class MemoryLedger:
+    """A ledger log in memory."""
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+        self.epoch = 0
+
+    def fence(self) -> int:
+        self.epoch += 1
+        return self.epoch
+
+    def read(self, start: int = 0) -> list[bytes]:
+        return self.entries[start:]
+
+    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
+        if epoch != self.epoch or expected != len(self.entries):
+            raise LedgerFenced("another releaser has taken over")
+        self.entries.extend(entries)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _trial_registry() -> SchemaRegistry:
+    colour = {
+        "name": "colour",
+        "type": {"type": "enum", "name": "Colour", "symbols": ["RED", "GREEN", "NONE"], "default": "NONE", "doc": "."},
+        "default": "NONE",
+        "doc": "A colour.",
+    }
+    urgent = {"name": "urgent", "type": ["null", "boolean"], "default": None, "doc": "Whether it was urgent."}
+    bodies: list[tuple[str, str, list[Any]]] = [
+        ("Asked", "event", [colour, urgent]),
+        ("Answered", "event", [colour]),
+        ("Idle", "event", []),
+        ("Left", "withdrawal", []),
+    ]
+    return registry_of(
+        *(
+            {
+                "type": "record",
+                "name": name,
+                "namespace": "example.trial",
+                "doc": "A trial.",
+                "quietcount.role": role,
+                "fields": envelope() + fields,
+            }
+            for name, role, fields in bodies
+        )
+    )
+
+
+TRIALS = _trial_registry()
+"""Asked (colour, urgent), Answered (colour), Idle, and the withdrawal Left."""
+
+
+def case_key(number: int) -> bytes:
+    """Return the case key of a test's case; its first byte decides the partition."""
+    return bytes([number]) + b"case" * 3 + number.to_bytes(3, "big")
+
+
+def event_id(number: int) -> bytes:
+    """Return a test's event id, a UUID of version 4."""
+    return uuid.UUID(int=(0xE0E1E2E3E4E5 << 80) | number, version=4).bytes
+
+
+def utc(day: dt.date) -> dt.datetime:
+    """Return midnight of a day, UTC."""
+    return dt.datetime.combine(day, dt.time(), dt.UTC)
+
+
+def record_of(codec: Codec, event: CaseEvent) -> NewRecord:
+    """Return the record that an emitter appends for an event."""
+    return NewRecord(event.case_key, codec.encode(event), 0)
+
+
+class World:
+    """One deployment in a folder. `restart` is what a new process does; objects are never shared across it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        statistics: Sequence[Statistic],
+        *,
+        registry: SchemaRegistry = TRIALS,
+        log: Any = None,
+        ledger_log: LedgerLog | None = None,
+        mechanism: NoiseMechanism | None = None,
+        now: dt.datetime | None = None,
+        observe: Callable[[Step], None] | None = None,
+        start: bool = True,
+    ) -> None:
+        self.folder = folder
+        self.statistics = list(statistics)
+        self.registry = registry
+        self.codec = Codec(registry)
+        self.log: Any = log if log is not None else MemoryLog()
+        self.ledger_log: LedgerLog = ledger_log if ledger_log is not None else MemoryLedger()
+        self.mechanism: NoiseMechanism = mechanism or ExactMechanism()
+        self.observe = observe
+        self.secret = SECRET
+        self.years = YearSecrets(folder / "years")
+        self.public = folder / "statistics.duckdb"
+        self.state_path = folder / "state.duckdb"
+        self.state: State | None = None
+        if start:
+            self.restart(now or dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
+
+    @property
+    def there(self) -> State:
+        assert self.state is not None
+        return self.state
+
+    def close(self) -> None:
+        """End the process, so to speak."""
+        if self.state is not None:
+            self.state.close()
+            self.state = None
+
+    def restart(self, now: dt.datetime) -> bool:
+        """Start a new process: fence, recover, declare, adopt; return whether the log is to be folded again."""
+        self.close()
+        self.ledger = Ledger(self.ledger_log)
+        self.ledger.fence()
+        self.ledger.open(Decimal(100), now)
+        self.state = State(self.state_path)
+        reader: LogReader = self.log
+        self.releaser = Releaser(
+            state=self.state,
+            ledger=self.ledger,
+            log=reader,
+            topic=CASE_EVENTS,
+            registry=self.registry,
+            mechanism=self.mechanism,
+            year_secrets=self.years,
+            public=self.public,
+            observe=self.observe,
+        )
+        self.releaser.recover()
+        self.ledger.declare(self.statistics, now)
+        again = self.releaser.adopt()
+        self._renew_fold()
+        return again
+
+    def _renew_fold(self) -> None:
+        self.folder_of_events = Fold(self.there, self.releaser.statistics, self.registry, self.secret)
+
+    def emit(self, events: Sequence[CaseEvent]) -> None:
+        """Append events to the log."""
+        self.log.append(CASE_EVENTS, [record_of(self.codec, event) for event in events])
+
+    def fold(self, clock: dt.date, sizes: Iterator[int] | None = None) -> None:
+        """Fold to the end of the log, in batches of the given sizes."""
+        ends = self.log.end_offsets(CASE_EVENTS)
+        while True:
+            at = self.there.offsets
+            positions = {partition: at.get(partition, 0) for partition in ends}
+            records = self.log.poll(CASE_EVENTS, positions, ends, next(sizes) if sizes is not None else 10_000)
+            if not records:
+                return
+            self.folder_of_events.batch(records, clock)
+
+    def release(self, now: dt.datetime, grace: dt.timedelta = dt.timedelta(0)) -> int:
+        """Release what is due; return how many periods that was."""
+        due = self.releaser.due(now, grace)
+        self.releaser.release(due, now)
+        self._renew_fold()
+        return len(due)
+
+    @property
+    def released(self) -> dict[tuple[str, dt.date], tuple[int, ...]]:
+        """Return the values of each release in the ledger."""
+        return {
+            key: entry.body.values
+            for key, entry in self.ledger.chain.releases.items()
+            if isinstance(entry.body, Released)
+        }
+
+
+@contextmanager
+def world_in(folder: Path, statistics: Sequence[Statistic], **options: Any) -> Iterator[World]:
+    """Open a world and close its files whatever happens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    world = World(folder, statistics, start=False, **{k: v for k, v in options.items() if k != "now"})
+    try:
+        world.restart(options.get("now") or dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
+        yield world
+    finally:
+        world.close()
