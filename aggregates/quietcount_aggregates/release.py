@@ -54,7 +54,7 @@ class DuePeriod:
 def due_periods(
     statistics: Sequence[Statistic], first_open: Mapping[str, dt.date], now: dt.datetime, grace: dt.timedelta
 ) -> list[DuePeriod]:
-    """Return, from the clock alone, every period from the first open one on that ended at least `grace` before `now`."""
+    """Return, from the clock alone, every period from the first open one on that ended `grace` or more before `now`."""
     due = []
     for statistic in statistics:
         start = first_open[statistic.name]
@@ -128,11 +128,9 @@ class Releaser:
         Raises LedgerBehind when the ledger is older than what it published, and StateLost when it has releases that
         this state does not know.
         """
-        chain = self._ledger.chain
         head = published_head(self._public)
         if head is not None:
-            chain_name = self._public.name
-            self._ledger.check_not_behind(head, chain_name)
+            self._ledger.check_not_behind(head, self._public.name)
         self._ledger.check_not_behind(self._state.head, self._state.path.name)
         unknown = self._unknown_releases()
         if unknown:
@@ -143,10 +141,15 @@ class Releaser:
                     "service. If the state is lost for good, run: quietcount ledger record-loss"
                 )
             self._finish()
-        elif head != chain.head and chain.entries:
-            publish(chain, self._public)
         self._destroy_years()
         self.purge()
+
+    def publish(self) -> None:
+        """Publish the ledger, unless the public file was built from its head."""
+        if published_head(self._public) != self._ledger.chain.head:
+            publish(self._ledger.chain, self._public)
+        with self._state.transaction():
+            self._state.see(self._ledger.chain.head)
 
     def adopt(self) -> bool:
         """Let the state count what is declared now; return whether the log is to be folded again from its beginning."""

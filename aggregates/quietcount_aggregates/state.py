@@ -173,6 +173,19 @@ class State:
             self["fields"] = wanted
         return folded
 
+    def begin_anew(self, first_open: Mapping[str, dt.date]) -> None:
+        """Start after a recorded loss: from the log's beginning, with the ledger's first open days.
+
+        Marks that are left are kept; they only ever lower what a case may still add.
+        """
+        with self.transaction() as connection:
+            for table in ("open_events", "offsets", "first_open", "dead_letters"):
+                connection.execute(f"DELETE FROM {table}")
+            for statistic, day in first_open.items():
+                connection.execute("INSERT INTO first_open VALUES (?, ?)", [statistic, day])
+            for key in ("intent", "topic_id", "ledger_id", "secret_check"):
+                self[key] = ""
+
     def rewrite(self, fill: str) -> None:
         """Replace the file by a new one that the SQL script `fill` has filled (its schema is named `next`).
 

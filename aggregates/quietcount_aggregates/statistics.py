@@ -195,9 +195,17 @@ class Statistic:
         return list(dict.fromkeys([f.field.name for f in self.where] + [d.name for d in self.by]))
 
     def differences(self, other: Statistic) -> list[str]:
-        """Return the keys in which two statistics differ, a missing `since` taken as equal to any."""
-        keys = ("events", "where", "by", "period", "max_contributions", "horizon", "epsilon", "late")
+        """Return the keys in which two statistics differ as a person writes them.
+
+        A missing `since` is equal to any. Symbols that a schema has gained since a declaration make no difference:
+        the declared domain stays as it is.
+        """
+        keys = ("events", "period", "max_contributions", "horizon", "epsilon", "late")
         found = [key for key in keys if getattr(self, key) != getattr(other, key)]
+        if [(f.field.name, f.accepted) for f in self.where] != [(f.field.name, f.accepted) for f in other.where]:
+            found.append("where")
+        if [dimension.name for dimension in self.by] != [dimension.name for dimension in other.by]:
+            found.append("by")
         if None not in (self.since, other.since) and self.since != other.since:
             found.append("since")
         return found

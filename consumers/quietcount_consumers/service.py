@@ -1,0 +1,213 @@
+"""The service: folds the log in fixed ticks, releases what is due, publishes.
+
+A tick looks at the clock once. Everything it decides follows from that reading, the log as it stood then, and the
+ledger; nothing it says outside the private folder depends on how much there was to fold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from quietcount_aggregates.fold import Fold
+from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+from quietcount_aggregates.release import DuePeriod, Releaser, Step
+from quietcount_aggregates.state import State
+from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
+
+from .configuration import Configuration, beginning_now
+from .dead_letters import relay
+from .embedded_ledger import EmbeddedLedger
+from .errors import ServiceError
+
+__all__ = ["Service", "Tick", "open_ledger", "open_log", "prepare_folders"]
+
+# Large enough that a batch's fixed costs (a transaction, its sync) fade, small enough to stop soon after a signal.
+BATCH = 20_000
+
+_log = structlog.get_logger("quietcount")
+
+
+class Tick(NamedTuple):
+    """What a tick came to: whether the fold reached the end of the log, and what was released."""
+
+    caught_up: bool
+    released: list[DuePeriod]
+
+
+class Service:
+    """One state, one log, one ledger, bound together; use it in a with statement.
+
+    Opening it finishes what a crash interrupted, declares the statistics that are new, and publishes. Raises a
+    QuietcountError when any of that must be refused, and then nothing was folded or released.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        now: dt.datetime,
+        *,
+        mechanism: NoiseMechanism | None = None,
+        observe: Callable[[Step], None] | None = None,
+        batch: int = BATCH,
+    ) -> None:
+        self._configuration = configuration
+        self._batch = batch
+        self._stack = contextlib.ExitStack()
+        try:
+            self._open(mechanism or DiscreteLaplace(), observe, now)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _open(self, mechanism: NoiseMechanism, observe: Callable[[Step], None] | None, now: dt.datetime) -> None:
+        configuration = self._configuration
+        registry = configuration.registry()
+        wanted = configuration.statistics(registry)
+        secret = ConsumerSecret.load(configuration.service.secret_file)
+        prepare_folders(configuration)
+        self._log = self._stack.enter_context(contextlib.closing(open_log(configuration)))
+        # The state is opened before the fence is taken: a second service on the same folder stops here, harmlessly.
+        self._state = self._stack.enter_context(State(configuration.private_dir / "state.duckdb"))
+        ledger_log = self._stack.enter_context(contextlib.closing(open_ledger(configuration)))
+        self._ledger = Ledger(ledger_log)
+        self._ledger.fence()
+        self._releaser = Releaser(
+            state=self._state,
+            ledger=self._ledger,
+            log=self._log,
+            topic=CASE_EVENTS,
+            registry=registry,
+            mechanism=mechanism,
+            year_secrets=YearSecrets(configuration.years_dir),
+            public=configuration.public_file,
+            observe=observe,
+        )
+        self._state.bind(topic_id=self._log.topic_id(CASE_EVENTS), secret_check=secret.check)
+        self._releaser.recover()
+        self._log.scrub()
+        self._ledger.open(configuration.lifetime_epsilon, now)
+        self._state.bind(ledger_id=self._ledger.chain.opened.ledger_id.hex())
+        declared = self._ledger.chain.declarations
+        for statistic in self._ledger.declare(
+            [s if s.name in declared else beginning_now(s, now.date()) for s in wanted], now
+        ):
+            _log.info("statistic declared", statistic=statistic.name, since=str(statistic.since))
+        self._releaser.adopt()
+        self._releaser.publish()
+        self._registry, self._secret = registry, secret
+        self._fold = self._new_fold()
+
+    def due(self, now: dt.datetime) -> list[DuePeriod]:
+        """Return what a tick at `now` would release."""
+        return self._releaser.due(now, self._configuration.grace)
+
+    def tick(self, now: dt.datetime, stopping: Callable[[], bool] = lambda: False) -> Tick:
+        """Fold to the end of the log as it stands, then release what is due at `now`.
+
+        When `stopping` says so the fold ends after the batch in hand, and nothing is released.
+        """
+        self._ledger.refresh()
+        caught_up = self._fold_to_end(now.date(), stopping)
+        relay(self._state, self._log, self._log, CASE_EVENTS)
+        due = self.due(now) if caught_up else []
+        if due:
+            self._releaser.release(due, now)
+            self._fold = self._new_fold()
+            for period in due:
+                _log.info("released", statistic=period.statistic, period_start=str(period.start))
+        self._releaser.purge()
+        return Tick(caught_up, due)
+
+    def at_end(self) -> bool:
+        """Return whether nothing was appended to the log since the last fold."""
+        offsets = self._state.offsets
+        return all(offsets.get(partition, 0) >= end for partition, end in self._log.end_offsets(CASE_EVENTS).items())
+
+    def _new_fold(self) -> Fold:
+        """Return a fold for the periods that are open now."""
+        return Fold(self._state, self._releaser.statistics, self._registry, self._secret)
+
+    def _fold_to_end(self, clock: dt.date, stopping: Callable[[], bool]) -> bool:
+        ends = self._log.end_offsets(CASE_EVENTS)
+        positions = self._positions(ends)
+        while any(positions[partition] < end for partition, end in ends.items()):
+            if stopping():
+                return False
+            records = self._log.poll(CASE_EVENTS, positions, ends, self._batch)
+            if not records:
+                # What is left before the end was purged or holds no records: there is nothing more to come.
+                self._skip_to(ends)
+                break
+            self._fold.batch(records, clock)
+            for record in records:
+                positions[record.partition] = record.offset + 1
+        return True
+
+    def _positions(self, ends: dict[int, int]) -> dict[int, int]:
+        """Return where reading resumes, or refuse: a gap would lose records, a step back would count them twice."""
+        offsets = self._state.offsets
+        beginnings = self._log.beginning_offsets(CASE_EVENTS)
+        for partition, offset in offsets.items():
+            if offset < beginnings.get(partition, 0):
+                raise ServiceError(
+                    f"topic {CASE_EVENTS}, partition {partition}: records are gone from the log that were never "
+                    "folded. Restore the log, or, if they are lost for good, run: quietcount ledger record-loss"
+                )
+            if offset > ends.get(partition, 0):
+                raise ServiceError(
+                    f"topic {CASE_EVENTS}, partition {partition}: the log ends before what was folded from it: it "
+                    "is an older copy. Put the newest log back"
+                )
+        return {partition: offsets.get(partition, beginnings[partition]) for partition in ends}
+
+    def _skip_to(self, ends: dict[int, int]) -> None:
+        with self._state.transaction() as connection:
+            for partition, end in ends.items():
+                connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, end])
+
+
+def prepare_folders(configuration: Configuration) -> None:
+    """Make the data folder and its private part; refuse folders that cannot be written."""
+    try:
+        configuration.data_dir.mkdir(parents=True, exist_ok=True)
+        private = configuration.private_dir
+        private.mkdir(mode=0o700, exist_ok=True)
+        private.chmod(0o700)
+    except OSError as error:
+        raise ServiceError(
+            f"{configuration.data_dir}: the data folder cannot be made or written ({os.strerror(error.errno or 0)}); "
+            "choose another data_dir or mend its rights"
+        ) from None
+    for folder in (configuration.data_dir, private):
+        if not os.access(folder, os.W_OK):
+            raise ServiceError(f"{folder}: is read-only; mend its rights or choose another data_dir")
+
+
+def open_log(configuration: Configuration) -> EmbeddedLog:
+    """Open the log that the configuration names, with its topics."""
+    log = EmbeddedLog(configuration.private_dir / "log.sqlite")
+    for topic in (CASE_EVENTS, DEAD_LETTERS):
+        log.create_topic(topic)
+    return log
+
+
+def open_ledger(configuration: Configuration, *, create: bool = True) -> EmbeddedLedger:
+    """Open the ledger that the configuration names; `create=False` only ever reads."""
+    path: Path = configuration.private_dir / "ledger.sqlite"
+    return EmbeddedLedger(path, create=create)
