@@ -62,3 +62,6 @@ class Rejected(SchemasError):
         self.reason = reason
         self.event = event
         self.field = field
+
+    def __reduce__(self) -> tuple[type[Rejected], tuple[RejectReason, str | None, str | None]]:
+        return type(self), (self.reason, self.event, self.field)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import pickle
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -217,6 +218,12 @@ def test_a_rejection_names_no_byte_of_the_message(codec: Codec, event: CaseEvent
     assert str(rejected.value) == (
         "message of Trial at field kind rejected (enum_out_of_range): an enum index names no symbol"
     )
+
+
+def test_a_rejection_passes_between_processes() -> None:
+    rejected = Rejected(RejectReason.TRUNCATED, "Trial", "kind")
+    again = pickle.loads(pickle.dumps(rejected))  # noqa: S301
+    assert (str(again), again.reason, again.event, again.field) == (str(rejected), "truncated", "Trial", "kind")
 
 
 def test_every_reason_is_explained() -> None:
