@@ -45,12 +45,12 @@ class State:
         self.path = path
         for leftover in (self._next_path, self._next_path.with_name(self._next_path.name + ".wal")):
             leftover.unlink(missing_ok=True)
-        created = not path.exists()
         self.connection = _connect(path)
-        if created:
-            self.connection.execute(_schema())
-            self.connection.execute(f"CREATE TABLE open_events ({OPEN_EVENT_COLUMNS})")
-            with self.transaction():
+        # Asked of the tables and not of the file: a kill may have come between the two.
+        if not self.connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'meta'").fetchone():
+            with self.transaction() as connection:
+                connection.execute(_schema())
+                connection.execute(f"CREATE TABLE open_events ({OPEN_EVENT_COLUMNS})")
                 for key, value in _META.items():
                     self[key] = value
         elif self["format"] != str(FORMAT):
@@ -194,7 +194,8 @@ class State:
         """
         following = self._next_path
         try:
-            self.connection.execute(f"ATTACH '{_quoted(following)}' AS next")
+            with _private_files():
+                self.connection.execute(f"ATTACH '{_quoted(following)}' AS next")
             self.connection.execute("USE next")
             try:
                 self.connection.execute(_schema())
@@ -252,15 +253,23 @@ def _schema() -> str:
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    old = os.umask(0o077)
     try:
-        connection = duckdb.connect(str(path))
+        with _private_files():
+            connection = duckdb.connect(str(path))
         # Nothing may spill: a temporary file would hold the attributes of open periods in the clear.
         connection.execute("SET temp_directory = ''")
         connection.execute("SET enable_progress_bar = false")
         return connection
     except (duckdb.Error, OSError) as error:
         raise _explained(error, path) from error
+
+
+@contextlib.contextmanager
+def _private_files() -> Iterator[None]:
+    """Let files made in the body be for their owner only; DuckDB would make them 0644."""
+    old = os.umask(0o077)
+    try:
+        yield
     finally:
         os.umask(old)
 

@@ -227,7 +227,7 @@ def _log_to_stderr(*, quiet: bool = False) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer(colors=False)
             if sys.stderr.isatty()
-            else structlog.processors.LogfmtRenderer(),
+            else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -235,5 +235,6 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     }
     model = sections.get(str(location[0]), Configuration) if len(location) > 1 else Configuration
     known = list(model.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    *_, last = location
+    close = difflib.get_close_matches(str(last), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import io
 import json
 import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, TextIO
+from typing import Any
 
 import click
 from rich.console import Console
@@ -31,9 +32,9 @@ def default_format() -> Format:
     return Format.TABLE if sys.stdout.isatty() else Format.CSV
 
 
-def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format, out: TextIO | None = None) -> None:
-    """Write rows to `out` (stdout by default)."""
-    out = out or click.get_text_stream("stdout")
+def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format) -> None:
+    """Write rows to stdout."""
+    out = io.StringIO()
     match form:
         case Format.JSON:
             objects = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
@@ -50,7 +51,8 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Forma
                 table.add_column(column, justify="right" if numeric else "left", overflow="fold")
             for row in rows:
                 table.add_row(*("" if value is None else str(_plain(value)) for value in row))
-            Console(file=out, highlight=False, markup=False).print(table)
+            Console(highlight=False, markup=False).print(table)
+    click.echo(out.getvalue(), nl=False)
 
 
 def _plain(value: Any) -> Any:

@@ -183,9 +183,15 @@ class Service:
 
 
 def prepare_folders(configuration: Configuration) -> None:
-    """Make the data folder and its private part; refuse folders that cannot be written."""
+    """Make the data folder and its private part; refuse folders that cannot be written.
+
+    From here on the process makes files that only their owner can read; what is published is opened to all explicitly.
+    """
+    os.umask(0o077)
     try:
-        configuration.data_dir.mkdir(parents=True, exist_ok=True)
+        if not configuration.data_dir.is_dir():
+            configuration.data_dir.mkdir(parents=True)
+            configuration.data_dir.chmod(0o755)
         private = configuration.private_dir
         private.mkdir(mode=0o700, exist_ok=True)
         private.chmod(0o700)
