@@ -162,12 +162,14 @@ class EmbeddedLog:
                         'SELECT "offset", timestamp, key, value, headers FROM records WHERE topic = ? AND partition = ?'
                         ' AND "offset" >= ? AND "offset" < ? ORDER BY "offset" LIMIT ?',
                         (number, partition, at[partition], ends[partition], wanted),
-                    ).fetchall()
+                    )
+                    before = len(found)
                     found += [
-                        new(Record, (partition, *row[:4], () if row[4] is None else _unpacked(row[4]))) for row in rows
+                        new(Record, (partition, offset, timestamp, key, value, _unpacked(headers) if headers else ()))
+                        for offset, timestamp, key, value, headers in rows
                     ]
-                    if len(rows) == wanted:
-                        at[partition] = rows[-1][0] + 1
+                    if len(found) - before == wanted:
+                        at[partition] = found[-1].offset + 1
                         more.append(partition)
                 order = more
         return found
