@@ -135,8 +135,8 @@ def audited_epsilon(mechanism: DiscreteLaplace, runs: int, epsilon: float, k: in
         return math.log(lower / upper) if lower > 0 else -math.inf
 
     candidates = [(t, up) for t in range(20 - 6 * k, 20 + 7 * k + 1) for up in (True, False)]
-    chosen = max(candidates, key=lambda event: bound(0, *event, alpha=0.01))
-    return bound(1, *chosen, alpha=FALSE_ALARM / 2)
+    chosen = max(candidates, key=lambda event: bound(0, event[0], event[1], 0.01))
+    return bound(1, chosen[0], chosen[1], FALSE_ALARM / 2)
 
 
 def test_an_auditor_finds_no_more_than_the_declared_epsilon() -> None:
