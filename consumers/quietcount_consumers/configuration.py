@@ -235,6 +235,6 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     }
     model = sections.get(str(location[0]), Configuration) if len(location) > 1 else Configuration
     known = list(model.model_fields)
-    *_, last = location
+    last = list(location)[-1]
     close = difflib.get_close_matches(str(last), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
