@@ -1,0 +1,236 @@
+"""Projects in a folder, and real processes of the `quietcount` command in them."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from quietcount_aggregates.bounding import Bounding
+from quietcount_aggregates.entries import Released
+from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.release import stored_symbols
+from quietcount_aggregates.state import State
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.service import open_ledger
+from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.simulation import Mix, Tally, encoded, simulate
+
+__all__ = ["EXACT", "MIXED", "Cell", "Finished", "Project", "ended", "simulated", "true_cells"]
+
+TIMEOUT = 120.0  # seconds after which a process that should have ended is a failure
+
+# At epsilon 20 a cell is released as it is but for one time in 2.4e8: so few cells are compared that a test errs in
+# less than one of 10^6 runs, and the real mechanism is what runs.
+EXACT = """
+lifetime_epsilon = 100
+grace = "7d"
+tick = "1s"
+
+[[statistic]]
+name = "requests"
+events = ["HelpRequested"]
+by = ["help_kind"]
+period = "month"
+since = 2023-01-01
+epsilon = 20.0
+
+[[statistic]]
+name = "court_cases"
+events = ["CourtCaseFiled"]
+by = ["charge"]
+period = "month"
+since = 2023-01-01
+epsilon = 20.0
+"""
+
+MIXED = Mix(duplicates=0.15, corrections=0.15, withdrawals=0.05, late=0.1)
+
+Cell = tuple[str, str, str]
+"""The statistic, the first day of the period, the cell as JSON text."""
+
+_COMMAND = "from quietcount_schemas.cli import main; main()"
+_RUNNER = Path(__file__).with_name("service_runner.py")
+_COUNTED = {"requests": ("HelpRequested", "help_kind"), "court_cases": ("CourtCaseFiled", "charge")}
+_OWN_TO_A_COPY = ("ledger_id", "head_digest")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a process ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    def refusal(self, code: int = 1) -> str:
+        """The one message of a refusal, which has no traceback."""
+        assert "Traceback" not in self.err, self.err
+        assert self.code == code, (self.code, self.err)
+        lines = [line for line in self.err.splitlines() if line.startswith("Error: ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+    def done(self) -> Finished:
+        assert self.code == 0, (self.code, self.err)
+        return self
+
+
+class Project:
+    """A folder with a configuration and secrets; `quietcount` commands run in it."""
+
+    def __init__(self, folder: Path, configuration: str = EXACT, *, create: bool = True) -> None:
+        self.folder = folder
+        self.config = folder / "quietcount.toml"
+        self.data = folder / "data"
+        self.private = self.data / "private"
+        self.public = self.data / "statistics.duckdb"
+        if create:
+            (folder / "secrets").mkdir(parents=True, mode=0o700)
+            Pepper.generate(folder / "secrets" / "pepper")
+            ConsumerSecret.generate(folder / "secrets" / "service")
+            self.config.write_text(configuration, encoding="utf-8")
+
+    @property
+    def configuration(self) -> Configuration:
+        return Configuration.load(self.config)
+
+    def copy(self, folder: Path) -> Project:
+        """Copy the project with all its files and secrets."""
+        shutil.copytree(self.folder, folder)
+        return Project(folder, create=False)
+
+    # Processes
+
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+        """Start `quietcount` in the project's folder."""
+        return self._start([sys.executable, "-c", _COMMAND, *arguments], environment or {}, options)
+
+    def start_runner(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the service as the runner of trials does."""
+        return self._start([sys.executable, str(_RUNNER), str(self.config), *arguments], {}, {})
+
+    def quietcount(self, *arguments: str, **options: Any) -> Finished:
+        """Run `quietcount` to its end."""
+        return ended(self.start(*arguments, **options))
+
+    def runner(self, *arguments: str) -> Finished:
+        """Run the runner of trials to its end."""
+        return ended(self.start_runner(*arguments))
+
+    def run(self, as_of: str = "2024-01-08") -> Finished:
+        """Run the service until it is idle; it must succeed."""
+        return self.quietcount("run", "--until-idle", "--as-of", as_of).done()
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]
+    ) -> subprocess.Popen[str]:
+        settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            command,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "120", **environment},
+            **{**settings, **options},
+        )
+
+    # What is in the project
+
+    def emit(self, lines: Iterable[Mapping[str, object]], name: str = "cases.jsonl") -> Finished:
+        """Write `lines` into a file and emit it."""
+        (self.folder / name).write_bytes(b"".join(map(encoded, lines)))
+        return self.quietcount("emit", name).done()
+
+    def log(self) -> EmbeddedLog:
+        return EmbeddedLog(self.private / "log.sqlite", create=False)
+
+    def released(self) -> dict[Cell, int]:
+        """Return what the public file holds."""
+        with duckdb.connect(str(self.public), read_only=True) as connection:
+            rows = connection.execute("SELECT statistic, period_start::VARCHAR, cell, noisy FROM statistics").fetchall()
+        cells = {(statistic, start, cell): noisy for statistic, start, cell, noisy in rows}
+        assert len(cells) == len(rows), "a cell has two values"
+        return cells
+
+    def ledger_values(self) -> dict[Cell, int]:
+        """Return what the ledger holds, read by itself; an entry that says a second value is a failure."""
+        with contextlib.closing(open_ledger(self.configuration, create=False)) as log:
+            ledger = Ledger(log)
+            ledger.refresh()
+        found: dict[Cell, int] = {}
+        for entry in ledger.chain.entries:
+            body = entry.body
+            if isinstance(body, Released):
+                domain = ledger.chain.declarations[body.statistic].domain
+                for cell, value in zip(domain, body.values, strict=True):
+                    key = (body.statistic, body.period_start.isoformat(), cell)
+                    assert key not in found, "a cell has two values"
+                    found[key] = value
+        return found
+
+    def state(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return the content of the private state, table by table, but for what no two copies share."""
+        with duckdb.connect(str(self.private / "state.duckdb"), read_only=True) as connection:
+            tables = [row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+            content = {t: connection.execute(f'SELECT * FROM "{t}" ORDER BY ALL').fetchall() for t in sorted(tables)}
+        content["meta"] = [row for row in content["meta"] if row[0] not in _OWN_TO_A_COPY]
+        return content
+
+    def open_cells(self) -> dict[Cell, int]:
+        """Return the exact counts of 2023 that a release would draw from now; cells of zero are left out."""
+        configuration = self.configuration
+        registry = configuration.registry()
+        statistics = configuration.statistics(registry)
+        found: dict[Cell, int] = {}
+        with State(self.private / "state.duckdb") as state:
+            bounding = Bounding(state, statistics, stored_symbols(registry), YearSecrets(configuration.years_dir))
+            for statistic in statistics:
+                months = [dt.date(2023, month, 1) for month in range(1, 13)]
+                for start, counts in bounding.counts(statistic.name, months).items():
+                    for cell, count in zip(statistic.domain, counts, strict=True):
+                        if count:
+                            found[statistic.name, start.isoformat(), cell] = count
+        return found
+
+
+def ended(process: subprocess.Popen[str]) -> Finished:
+    """Wait for the end of a process that this test started."""
+    try:
+        out, err = process.communicate(timeout=TIMEOUT)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return Finished(process.returncode, out or "", err or "")
+
+
+def true_cells(lines: Iterable[Mapping[str, object]], statistics: Iterable[str] = _COUNTED) -> dict[Cell, int]:
+    """Return what EXACT counts of `lines`, by the oracle of the simulation; cells of zero are left out."""
+    tally = Tally()
+    for line in lines:
+        tally.add(line)
+    firsts: Any = tally.totals()["first_per_case"]
+    return {
+        (name, f"{month}-01", json.dumps({_COUNTED[name][1]: symbol}, separators=(",", ":"))): count
+        for name in statistics
+        for month, of_month in firsts.get(_COUNTED[name][0], {}).items()
+        for symbol, count in of_month[_COUNTED[name][1]].items()
+        if count and month < "2024"
+    }
+
+
+def simulated(events: int, seed: int = 1, mix: Mix = MIXED) -> list[dict[str, object]]:
+    """Return the lines of a year of synthetic casework."""
+    return list(simulate(events, seed, mix=mix))
