@@ -16,7 +16,7 @@ import numpy as np
 from quietcount_schemas.periods import Period
 
 from .marks import YearSecrets
-from .state import State, counted_fields, registered
+from .state import State, registered
 from .statistics import Dimension, Horizon, Late, Statistic
 
 __all__ = ["LIFETIME", "Bounding"]
@@ -40,7 +40,6 @@ class Bounding:
         self._state = state
         self._connection = state.connection
         self._statistics: dict[str, Statistic] = {statistic.name: statistic for statistic in statistics}
-        self._columns = counted_fields(statistics)
         self._connection.execute(_sql("versions.sql"))
         first_open = state.first_open
         for statistic in statistics:
@@ -75,7 +74,11 @@ class Bounding:
             day = first_open[statistic.name]
             year = day.year if statistic.horizon is Horizon.YEAR else LIFETIME
             connection.execute("INSERT INTO following VALUES (?, ?, ?)", [statistic.name, day, year])
-        self._state.rewrite(_close_script(self._columns))
+        # Retired statistics move on too: a period that the ledger has released must not look unknown to this state.
+        connection.execute("CREATE OR REPLACE TEMP TABLE opened (statistic VARCHAR, day DATE)")
+        for name in self._state.first_open:
+            connection.execute("INSERT INTO opened VALUES (?, ?)", [name, first_open[name]])
+        self._state.rewrite(_close_script(self._state.columns))
 
     def _mark_years(self, placed: str, year_secrets: YearSecrets) -> None:
         """Add the marks, under each year's secret, of the cases that have events in that year."""

@@ -16,8 +16,7 @@ INSERT INTO next.meta VALUES ('intent', ''), ('purge_due', 'yes');
 INSERT INTO next.offsets SELECT * FROM offsets;
 INSERT INTO next.withdrawn SELECT DISTINCT case_mark FROM withdrawn ORDER BY case_mark;
 INSERT INTO next.dead_letters SELECT * FROM dead_letters;
-INSERT INTO next.first_open SELECT statistic, day FROM following;
-INSERT INTO next.first_open SELECT * FROM first_open WHERE statistic NOT IN (SELECT statistic FROM following);
+INSERT INTO next.first_open SELECT statistic, day FROM opened;
 -- Retired statistics are not in `following`: they release nothing any more, so nothing of them is remembered.
 
 -- The order of the marks says nothing of the order of arrival.

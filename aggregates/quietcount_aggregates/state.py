@@ -131,6 +131,12 @@ class State:
         return dict(self.connection.execute("SELECT statistic, day FROM first_open").fetchall())
 
     @property
+    def columns(self) -> list[str]:
+        """Return the columns "Event.field" that the open events have, in order."""
+        described = self.connection.execute("SELECT * FROM open_events LIMIT 0").description
+        return [name for name, *_ in described if "." in name]
+
+    @property
     def head(self) -> Head:
         """Return the head of the ledger as this state last saw it."""
         return Head(int(self["head_length"]), bytes.fromhex(self["head_digest"]))
