@@ -38,6 +38,7 @@ __all__ = [
     "event_id",
     "record_of",
     "utc",
+    "world_in",
 ]
 
 SECRET = ConsumerSecret(bytes(range(32)))
@@ -231,9 +232,8 @@ class World:
         """Start a new process: fence, recover, declare, adopt; return whether the log is to be folded again."""
         self.close()
         self.ledger = Ledger(self.ledger_log)
-        self.ledger.fence()
-        self.ledger.open(Decimal(100), now)
         self.state = State(self.state_path)
+        self.ledger.fence()
         reader: LogReader = self.log
         self.releaser = Releaser(
             state=self.state,
@@ -247,8 +247,10 @@ class World:
             observe=self.observe,
         )
         self.releaser.recover()
+        self.ledger.open(Decimal(100), now)
         self.ledger.declare(self.statistics, now)
         again = self.releaser.adopt()
+        self.releaser.publish()
         self._renew_fold()
         return again
 
