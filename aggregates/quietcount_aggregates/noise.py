@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 import opendp.prelude as dp
+from opendp.mod import OpenDPException
 
 from .errors import NoiseError
 
@@ -63,7 +64,10 @@ class DiscreteLaplace:
         measurement = _measurement(len(counts), scale)
         if not measurement.map(max_contributions) <= epsilon:
             raise NoiseError("the privacy map of the noise is above the declared epsilon; nothing was drawn")
-        drawn = [int(value) for value in measurement(list(counts))]
+        try:
+            drawn = [int(value) for value in measurement(list(counts))]
+        except OpenDPException as error:
+            raise NoiseError(f"OpenDP could not draw ({error.variant}); nothing was released") from None
         if len(drawn) != len(counts):
             raise NoiseError("the mechanism returned another number of cells; nothing was released")
         return drawn

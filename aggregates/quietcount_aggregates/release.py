@@ -20,7 +20,7 @@ from quietcount_schemas.registry import SchemaRegistry
 from .bounding import Bounding
 from .entries import Released
 from .entries import StateLost as StateLostEntry
-from .errors import LedgerError, StateLost
+from .errors import LedgerError, StateLost, StatisticError
 from .ledger import Ledger
 from .marks import YearSecrets
 from .noise import NoiseMechanism
@@ -110,6 +110,7 @@ class Releaser:
         self._ledger = ledger
         self._log = log
         self._topic = topic
+        self._events = frozenset(registry.event_types)
         self._symbols = stored_symbols(registry)
         self._mechanism = mechanism
         self._year_secrets = year_secrets
@@ -131,6 +132,7 @@ class Releaser:
         head = published_head(self._public)
         if head is not None:
             self._ledger.check_not_behind(head, self._public.name)
+        self._check_schemas()
         self._ledger.check_not_behind(self._state.head, self._state.path.name)
         unknown = self._unknown_releases()
         if unknown:
@@ -167,7 +169,8 @@ class Releaser:
         with self._state.transaction():
             self._state["intent"] = intent.hex()
         self._observe(Step.INTENT_STATED)
-        bodies = self._draw(due, intent)
+        with self._state.guarded():
+            bodies = self._draw(due, intent)
         self._observe(Step.DRAWN)
         self._ledger.append(bodies, now)
         self._observe(Step.APPENDED)
@@ -175,6 +178,18 @@ class Releaser:
         self._destroy_years()
         self.purge()
         self._observe(Step.PURGED)
+
+    def _check_schemas(self) -> None:
+        """Raise StatisticError if the schemas no longer have what a declared statistic counts."""
+        for statistic in self.statistics:
+            columns = [f"{event}.{field}" for event in statistic.events for field in statistic.fields_of(event)]
+            gone = [name for name in statistic.events if name not in self._events]
+            gone += [column for column in columns if column not in self._symbols]
+            if gone:
+                raise StatisticError(
+                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have. Put the schema back, "
+                    f"or end the statistic for good with: quietcount ledger retire {statistic.name}"
+                )
 
     def _draw(self, due: Sequence[DuePeriod], intent: bytes) -> list[Released]:
         declared: dict[str, Statistic] = {statistic.name: statistic for statistic in self.statistics}
@@ -227,7 +242,8 @@ class Releaser:
         with self._state.transaction():
             self._state.see(chain.head)
         following = {**self._state.first_open, **chain.first_open}
-        Bounding(self._state, self.statistics, self._symbols, self._year_secrets).close(following)
+        with self._state.guarded():
+            Bounding(self._state, self.statistics, self._symbols, self._year_secrets).close(following)
         self._observe(Step.STATE_WRITTEN)
 
     def purge(self) -> None:

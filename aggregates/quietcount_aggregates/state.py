@@ -84,20 +84,23 @@ class State:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Run the body in one transaction: all of it is kept, or nothing."""
-        self.connection.execute("BEGIN")
+        with self.guarded():
+            self.connection.execute("BEGIN")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(duckdb.Error):
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Turn what DuckDB raises in the body into a StateError, whose text quotes no data."""
         try:
             yield self.connection
-            self.connection.execute("COMMIT")
         except duckdb.Error as error:
-            self._rollback()
             raise _explained(error, self.path) from error
-        except BaseException:
-            self._rollback()
-            raise
-
-    def _rollback(self) -> None:
-        with contextlib.suppress(duckdb.Error):
-            self.connection.execute("ROLLBACK")
 
     def bind(self, **identities: str) -> None:
         """Remember, or compare, what this state belongs to: the log's topic, the ledger, the secret.

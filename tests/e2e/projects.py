@@ -23,7 +23,8 @@ from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.service import open_ledger
+from quietcount_consumers.service import Service, open_ledger
+from quietcount_consumers.ticks import StopSignal, fixed_clock, run
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
@@ -133,6 +134,13 @@ class Project:
     def run(self, as_of: str = "2024-01-08") -> Finished:
         """Run the service until it is idle; it must succeed."""
         return self.quietcount("run", "--until-idle", "--as-of", as_of).done()
+
+    def run_here(self, as_of: str = "2024-01-08") -> None:
+        """Do in this process what `quietcount run --until-idle` does."""
+        configuration = self.configuration
+        clock = fixed_clock(dt.datetime.fromisoformat(as_of).replace(tzinfo=dt.UTC))
+        with StopSignal() as stop, Service(configuration, clock()) as service:
+            run(service, clock, configuration.tick, until_idle=True, stop=stop)
 
     def _start(
         self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]

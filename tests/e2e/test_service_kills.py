@@ -24,7 +24,7 @@ def emitted(folder: Path, events: int, seed: int = 1) -> tuple[Project, Project,
 
 def check_against_oracle(project: Project, oracle: Project, lines: list[dict[str, object]]) -> None:
     """The check that every twin has to pass, or to fail: the state of an undisturbed run, and the true counts."""
-    oracle.run(BEFORE_ANY_RELEASE)
+    oracle.run_here(BEFORE_ANY_RELEASE)
     undisturbed = oracle.state()
     assert undisturbed["open_events"]
     assert undisturbed["withdrawn"]
