@@ -187,8 +187,8 @@ class Releaser:
             gone += [column for column in columns if column not in self._symbols]
             if gone:
                 raise StatisticError(
-                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have. Put the schema back, "
-                    f"or end the statistic for good with: quietcount ledger retire {statistic.name}"
+                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have. Put the schema "
+                    f"back, or end the statistic for good with: quietcount ledger retire {statistic.name}"
                 )
 
     def _draw(self, due: Sequence[DuePeriod], intent: bytes) -> list[Released]:
