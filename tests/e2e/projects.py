@@ -115,7 +115,9 @@ class Project:
 
     # Processes
 
-    def start(self, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
         """Start `quietcount` in the project's folder."""
         return self._start([sys.executable, "-c", _COMMAND, *arguments], environment or {}, options)
 
@@ -150,7 +152,12 @@ class Project:
             command,
             text=True,
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "120", **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+                "COLUMNS": "120",
+                **environment,
+            },
             **{**settings, **options},
         )
 
