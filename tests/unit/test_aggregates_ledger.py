@@ -1,0 +1,294 @@
+"""The ledger: a chain that takes nothing that was altered, and rules that hold for every entry."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.aggregates_world import TRIALS, MemoryLedger
+
+from quietcount_aggregates.entries import GENESIS, Declared, Entry, Head, Opened, Released, Retired, StateLost
+from quietcount_aggregates.errors import (
+    BudgetError,
+    LedgerBehind,
+    LedgerBroken,
+    LedgerError,
+    LedgerFenced,
+    StatisticError,
+)
+from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.statistics import Statistic, resolve
+
+NOW = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+SINCE = dt.date(2024, 1, 1)
+
+
+def of(name: str, epsilon: float = 0.5, **more: Any) -> Statistic:
+    return resolve(name, events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=epsilon, **more)
+
+
+def release(statistic: Statistic, month: int = 1, **changes: Any) -> Released:
+    start = dt.date(2024, month, 1)
+    made = Released(
+        statistic=statistic.name,
+        digest=statistic.digest,
+        period_start=start,
+        period_end=statistic.period.end(start),
+        values=tuple(range(-1, statistic.cells - 1)),
+        mechanism="test.exact",
+        noise_scale=2.0,
+        intent=bytes(16),
+    )
+    return replace(made, **changes)
+
+
+def opened(log: MemoryLedger | None = None, epsilon: str = "1") -> Ledger:
+    ledger = Ledger(log or MemoryLedger())
+    ledger.fence()
+    ledger.open(Decimal(epsilon), NOW)
+    return ledger
+
+
+@pytest.fixture
+def log() -> MemoryLedger:
+    """A ledger with two declarations, three releases, a retirement and a loss."""
+    log = MemoryLedger()
+    ledger = opened(log)
+    one, two = of("one"), of("two", by=["colour"])
+    ledger.declare([one, two], NOW)
+    ledger.append([release(one), release(two)], NOW)
+    ledger.append([release(one, 2)], NOW)
+    ledger.append([Retired("two")], NOW)
+    ledger.append([StateLost(1)], NOW)
+    return log
+
+
+def read(entries: list[bytes]) -> Chain:
+    chain = Chain()
+    for data in entries:
+        chain.extend(data)
+    return chain
+
+
+def test_a_chain_reads_back_what_was_appended(log: MemoryLedger) -> None:
+    chain = read(log.entries)
+    assert chain.head.length == len(log.entries) == 8
+    assert set(chain.declarations) == {"one", "two"}
+    assert chain.retired == {"two"}
+    assert chain.losses == 1
+    assert chain.first_open == {"one": dt.date(2024, 3, 1), "two": dt.date(2024, 2, 1)}
+    assert set(chain.releases) == {("one", SINCE), ("two", SINCE), ("one", dt.date(2024, 2, 1))}
+    assert chain.budget.bound == 2
+    assert chain.budget.left == 0
+    assert [entry.kind for entry in chain.entries][-2:] == ["retired", "state_lost"]
+    assert chain.entries[0].previous == GENESIS
+
+
+def test_every_single_flipped_bit_breaks_the_chain_or_the_head(log: MemoryLedger) -> None:
+    """A chain vouches for its end by its head alone: a forged last entry is seen by whoever kept the head."""
+    head = read(log.entries).head
+    accepted = 0
+    for index, data in enumerate(log.entries):
+        for bit in range(8 * len(data)):
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << bit % 8
+            forged = [*log.entries[:index], bytes(flipped), *log.entries[index + 1 :]]
+            try:
+                other = read(forged).head
+            except LedgerBroken:
+                continue
+            accepted += 1
+            assert index == len(log.entries) - 1
+            assert other != head
+    assert accepted < 100
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda entries: entries[1:],
+        lambda entries: entries[:3] + entries[4:],
+        lambda entries: [*entries[:3], entries[4], entries[3], *entries[5:]],
+        lambda entries: [*entries[:3], entries[3], entries[3], *entries[4:]],
+        lambda entries: entries + entries[-1:],
+        lambda entries: [entries[0], *entries],
+        lambda entries: [*entries[:2], b"", *entries[2:]],
+        lambda entries: [*entries[:2], entries[2] + b"\0", *entries[3:]],
+        lambda entries: [*entries[:2], entries[2][:-1], *entries[3:]],
+    ],
+    ids=["head cut", "dropped", "swapped", "repeated", "last again", "opened twice", "empty", "longer", "shorter"],
+)
+def test_entries_that_were_dropped_swapped_or_repeated_are_refused(
+    tamper: Callable[[list[bytes]], list[bytes]], log: MemoryLedger
+) -> None:
+    with pytest.raises(LedgerBroken) as refused:
+        read(tamper(log.entries))
+    assert "Restore" in str(refused.value) or "may stand there" in str(refused.value)
+
+
+def test_arbitrary_bytes_are_refused_and_raise_nothing_else(log: MemoryLedger) -> None:
+    rng = random.Random(7)
+    for _ in range(3000):
+        data = bytearray(rng.choice(log.entries))
+        for _ in range(rng.choice((1, 2, 8))):
+            data[rng.randrange(len(data))] = rng.choice((0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        cut = bytes(data[: rng.randrange(len(data) + 1)]) if rng.random() < 0.3 else bytes(data)
+        if cut not in log.entries:
+            with contextlib.suppress(LedgerBroken):
+                Entry.read(cut)
+
+
+def forged(log: MemoryLedger, body: Any) -> list[bytes]:
+    """Append an entry that is well made and that the rules do not allow."""
+    head = read(log.entries).head
+    return [*log.entries, Entry.make(head.length, head.digest, NOW, body).data]
+
+
+@pytest.mark.parametrize(
+    "body, says",
+    [
+        (Opened(bytes(16), Decimal(9)), "opened once"),
+        (Declared(of("one")), "declared already"),
+        (Declared(of("three", epsilon=0.001)), "lifetime epsilon"),
+        (release(of("one")), "released already"),
+        (release(of("one"), 4), "period by period"),
+        (release(of("one", epsilon=0.4), 3), "not declared so"),
+        (release(of("unheard"), 3), "not declared so"),
+        (release(of("two", by=["colour"]), 2), "retired"),
+        (release(of("one"), 3, values=(1, 2)), "does not cover"),
+        (release(of("one"), 3, period_end=dt.date(2024, 3, 30)), "does not cover"),
+        (Retired("two"), "to retire"),
+        (Retired("unheard"), "to retire"),
+        (StateLost(1), "one by one"),
+        (StateLost(3), "one by one"),
+    ],
+)
+def test_an_entry_that_the_rules_forbid_breaks_the_chain_even_when_it_is_well_made(
+    body: Any, says: str, log: MemoryLedger
+) -> None:
+    with pytest.raises(LedgerBroken, match=says):
+        read(forged(log, body))
+
+
+def test_a_release_out_of_order_or_twice_is_never_appended(log: MemoryLedger) -> None:
+    ledger = opened(log)
+    for body in (release(of("one"), 5), release(of("one"), 2)):
+        with pytest.raises(LedgerBroken):
+            ledger.append([body], NOW)
+        with pytest.raises(LedgerBroken):
+            ledger.append([release(of("one"), 3), body], NOW)
+    assert len(log.entries) == 8
+
+
+def test_a_declaration_over_the_budget_declares_nothing(log: MemoryLedger) -> None:
+    fresh = MemoryLedger()
+    ledger = opened(fresh)
+    with pytest.raises(BudgetError) as refused:
+        ledger.declare([of("one", 0.75), of("two", 0.5)], NOW)
+    assert "1.25" in str(refused.value)
+    assert "nothing was declared" in str(refused.value)
+    assert ledger.chain.declarations == {}
+    assert len(fresh.entries) == 1
+    assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], NOW)] == ["one", "two"]
+    assert ledger.chain.budget.left == 0
+
+
+def test_ten_declarations_of_a_tenth_fit_into_one() -> None:
+    ledger = opened()
+    ledger.declare([of(f"s{number}", 0.1) for number in range(10)], NOW)
+    assert ledger.chain.budget.left == 0
+
+
+def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLedger) -> None:
+    ledger = opened()
+    ledger.declare([of("one", 0.25)], NOW)
+    for changed, key in (
+        (of("one", 0.2), "'epsilon'"),
+        (of("one", 0.25, max_contributions=2), "'max_contributions'"),
+        (of("one", 0.25, by=["colour"]), "'by'"),
+        (of("one", 0.25, late="drop"), "'late'"),
+        (of("one", 0.25, horizon="year"), "'horizon'"),
+        (of("one", 0.25, where={"colour": ["RED"]}), "'where'"),
+    ):
+        with pytest.raises(StatisticError) as refused:
+            ledger.declare([changed], NOW)
+        assert key in str(refused.value)
+        assert "'one'" in str(refused.value)
+
+
+def test_a_declared_statistic_cannot_be_left_out_and_a_retired_one_cannot_come_back() -> None:
+    ledger = opened()
+    ledger.declare([of("one"), of("two")], NOW)
+    with pytest.raises(StatisticError, match="ledger retire two"):
+        ledger.declare([of("one")], NOW)
+    ledger.append([Retired("two")], NOW)
+    assert ledger.declare([of("one")], NOW) == []
+    with pytest.raises(StatisticError, match="retired"):
+        ledger.declare([of("one"), of("two")], NOW)
+    assert ledger.chain.budget.left == 0, "what was spent stays spent"
+
+
+def test_the_lifetime_epsilon_is_stated_once(log: MemoryLedger) -> None:
+    ledger = Ledger(log)
+    ledger.fence()
+    ledger.open(Decimal("1.0"), NOW)
+    with pytest.raises(BudgetError, match="lifetime_epsilon = 1"):
+        ledger.open(Decimal(2), NOW)
+
+
+def test_a_fenced_releaser_appends_nothing_and_a_reader_cannot_append(log: MemoryLedger) -> None:
+    first, second = opened(log), opened(log)
+    with pytest.raises(LedgerFenced):
+        first.append([release(of("one"), 3)], NOW)
+    assert len(log.entries) == 8
+    second.append([release(of("one"), 3)], NOW)
+    reader = Ledger(log)
+    reader.refresh()
+    with pytest.raises(LedgerError, match="reading only"):
+        reader.append([release(of("one"), 4)], NOW)
+
+
+def test_a_ledger_that_is_replaced_or_shortened_while_it_is_open_is_refused(log: MemoryLedger) -> None:
+    ledger = opened(log)
+    whole = list(log.entries)
+    log.entries[:] = whole[:3]
+    with pytest.raises(LedgerBehind):
+        ledger.refresh()
+    other = MemoryLedger()
+    opened(other).declare([of(f"s{number}", 0.1) for number in range(9)], NOW)
+    log.entries[:] = other.entries
+    with pytest.raises(LedgerBroken, match="replaced"):
+        ledger.refresh()
+
+
+def test_a_ledger_behind_what_was_built_from_it_is_told_apart_from_one_that_went_on(log: MemoryLedger) -> None:
+    ledger = opened(log)
+    heads = [Head(entry.index + 1, entry.digest) for entry in ledger.chain.entries]
+    for head in heads:
+        ledger.check_not_behind(head, "statistics.duckdb")
+    ledger.check_not_behind(Head(0, b""), "statistics.duckdb")
+    for head in (Head(9, heads[-1].digest), Head(8, heads[-2].digest)):
+        with pytest.raises(LedgerBehind, match=r"statistics\.duckdb"):
+            ledger.check_not_behind(head, "statistics.duckdb")
+
+
+def test_an_append_that_does_not_come_back_as_written_is_not_trusted(log: MemoryLedger) -> None:
+    ledger = opened(log)
+
+    def swallow(entries: Any, *, epoch: int, expected: int) -> None:
+        """Lose what was acknowledged."""
+
+    log.append = swallow  # type: ignore[method-assign]
+    with pytest.raises(LedgerError, match="did not come back"):
+        ledger.append([release(of("one"), 3)], NOW)
+
+
+def test_an_empty_ledger_says_how_it_is_opened() -> None:
+    with pytest.raises(LedgerError, match="quietcount run"):
+        _ = Chain().opened
