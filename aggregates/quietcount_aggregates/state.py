@@ -43,9 +43,10 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.connection = _connect(path)
+        # Only now, holding the file: before, it could be what another process is writing its state anew into.
         for leftover in (self._next_path, self._next_path.with_name(self._next_path.name + ".wal")):
             leftover.unlink(missing_ok=True)
-        self.connection = _connect(path)
         # Asked of the tables and not of the file: a kill may have come between the two.
         if not self.connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'meta'").fetchone():
             with self.transaction() as connection:
