@@ -89,7 +89,9 @@ class State:
             self.connection.execute("BEGIN")
             try:
                 yield self.connection
-                self.connection.execute("COMMIT")
+                # The write-ahead log is made when there is first something to write.
+                with _private_files():
+                    self.connection.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(duckdb.Error):
                     self.connection.execute("ROLLBACK")
@@ -206,14 +208,14 @@ class State:
         try:
             with _private_files():
                 self.connection.execute(f"ATTACH '{_quoted(following)}' AS next")
-            self.connection.execute("USE next")
-            try:
-                self.connection.execute(_schema())
-            finally:
-                self.connection.execute(f"USE {_main(self.connection)}")
-            self.connection.execute(fill)
-            self.connection.execute("DETACH next")
-            self.connection.execute("CHECKPOINT")
+                self.connection.execute("USE next")
+                try:
+                    self.connection.execute(_schema())
+                finally:
+                    self.connection.execute(f"USE {_main(self.connection)}")
+                self.connection.execute(fill)
+                self.connection.execute("DETACH next")
+                self.connection.execute("CHECKPOINT")
         except duckdb.Error as error:
             raise _explained(error, following) from error
         self.connection.close()
