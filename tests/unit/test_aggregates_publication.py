@@ -1,0 +1,284 @@
+"""The public file: whole at every moment, described in every part, and the same again after it was deleted."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+import threading
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from tests.aggregates_world import TRIALS, World, case_key, event_id, utc, world_in
+
+from quietcount_aggregates.entries import Entry, Head
+from quietcount_aggregates.errors import PublicationError
+from quietcount_aggregates.noise import DiscreteLaplace, margin
+from quietcount_aggregates.publication import publish, published_head
+from quietcount_aggregates.statistics import resolve
+from quietcount_schemas.codec import CaseEvent
+
+SINCE = dt.date(2024, 1, 1)
+TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", "statistics"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Six months of two statistics, released with real noise."""
+    statistics = [
+        resolve("plain", events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=0.5),
+        resolve(
+            "detailed",
+            events=["Asked"],
+            registry=TRIALS,
+            period="month",
+            since=SINCE,
+            epsilon=1.0,
+            by=["colour", "urgent"],
+            where={"colour": ["RED", "GREEN"]},
+        ),
+    ]
+    with world_in(tmp_path_factory.mktemp("published"), statistics, mechanism=DiscreteLaplace()) as world:
+        for month in range(1, 7):
+            world.emit(
+                [
+                    CaseEvent(
+                        "Asked",
+                        case_key(case),
+                        event_id(1000 * month + case),
+                        0,
+                        dt.date(2024, month, 1),
+                        {"colour": "RED", "urgent": case % 2 == 0},
+                    )
+                    for case in range(30 * month, 30 * month + 30)
+                ]
+            )
+            world.fold(dt.date(2024, month, 2))
+        world.release(utc(dt.date(2024, 7, 1)))
+        yield world
+
+
+def rows(path: Path, query: str, arguments: list[Any] | None = None) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return connection.execute(query, arguments or []).fetchall()
+
+
+def test_the_file_is_readable_by_everyone_and_stands_alone(world: World) -> None:
+    assert stat.S_IMODE(world.public.stat().st_mode) == 0o644
+    assert [path.name for path in world.folder.glob("statistics.duckdb*")] == ["statistics.duckdb"]
+
+
+def test_everything_in_it_is_described(world: World) -> None:
+    undescribed = rows(
+        world.public,
+        """
+        SELECT table_name FROM duckdb_tables() WHERE NOT internal AND comment IS NULL
+        UNION ALL SELECT view_name FROM duckdb_views() WHERE NOT internal AND comment IS NULL
+        UNION ALL SELECT table_name || '.' || column_name FROM duckdb_columns() WHERE NOT internal AND comment IS NULL
+        UNION ALL SELECT function_name FROM duckdb_functions()
+            WHERE NOT internal AND database_name = 'statistics' AND comment IS NULL
+        """,
+    )
+    assert undescribed == []
+    dictionary = rows(world.public, "SELECT table_name, column_name FROM data_dictionary")
+    assert len(dictionary) == len(set(dictionary))
+    assert {name for name, column in dictionary if column is None} >= {*TABLES, "plain", "detailed", "compare", "total"}
+    assert ("detailed", "colour") in dictionary
+
+
+def test_a_row_holds_the_noised_value_and_its_interval_and_nothing_else(world: World) -> None:
+    found = rows(
+        world.public,
+        "SELECT statistic, period_start, cell, estimate, lower, upper, noisy, noise_scale FROM statistics",
+    )
+    domains = {statistic.name: statistic.domain for statistic in world.releaser.statistics}
+    drawn = {
+        (str(name), start, cell): value
+        for (name, start), values in world.released.items()
+        for cell, value in zip(domains[name], values, strict=True)  # type: ignore[index]
+    }
+    assert len(found) == len(drawn) == 6 + 6 * 6
+    for statistic, start, cell, estimate, lower, upper, noisy, scale in found:
+        m = margin(scale)
+        assert noisy == drawn[statistic, start, cell]
+        assert (estimate, lower, upper) == (max(noisy, 0), max(noisy - m, 0), max(noisy + m, 0))
+
+
+def test_a_statistics_view_has_its_dimensions_as_columns(world: World) -> None:
+    columns = [row[0] for row in rows(world.public, "DESCRIBE detailed")]
+    assert columns[:4] == ["period_start", "period_end", "colour", "urgent"]
+    cells = rows(world.public, "SELECT DISTINCT colour, urgent FROM detailed ORDER BY ALL")
+    assert cells == [(colour, urgent) for colour in ("GREEN", "NONE", "RED") for urgent in ("false", "true")]
+    assert "cell" not in columns
+
+
+def test_the_head_in_it_is_the_chains_and_anyone_can_check_the_entries(world: World) -> None:
+    assert published_head(world.public) == world.ledger.chain.head
+    entries = rows(world.public, 'SELECT entry, digest, previous FROM ledger ORDER BY "index"')
+    previous = bytes(32).hex()
+    for data, digest, named in entries:
+        assert named == previous
+        assert Entry.read(bytes(data)).digest.hex() == digest
+        assert hashlib.sha256(b"quietcount ledger entry\0" + bytes(data)).hexdigest() == digest
+        previous = digest
+
+
+def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    return {table: rows(path, f"SELECT * FROM {table} ORDER BY ALL") for table in TABLES}
+
+
+def test_deleted_and_published_again_it_holds_the_same(world: World, tmp_path: Path) -> None:
+    before = contents(world.public)
+    again = tmp_path / "statistics.duckdb"
+    publish(world.ledger.chain, again)
+    assert contents(again) == before
+    again.unlink()
+    publish(world.ledger.chain, again)
+    assert contents(again) == before
+
+
+def test_totals_and_series_add_up_the_signed_values(world: World) -> None:
+    noisy = [row[0] for row in rows(world.public, "SELECT noisy FROM plain ORDER BY period_start")]
+    total = rows(world.public, "SELECT noisy, terms, upper - lower FROM total('plain', '2024-01-01', '2024-03-31')")
+    assert total[0][:2] == (sum(noisy[:3]), 3)
+    assert [row[-1] for row in rows(world.public, "FROM series('plain')")] == noisy
+    red = rows(world.public, "SELECT sum(noisy) FROM detailed WHERE colour = 'RED'")
+    found = rows(world.public, "SELECT sum(noisy) FROM series('detailed', cells := '{\"colour\": \"RED\"}')")
+    assert found == red
+    compared = rows(world.public, "FROM compare('plain', '2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30')")
+    assert compared[0][:3] == (sum(noisy[:3]), sum(noisy[3:]), sum(noisy[3:]) - sum(noisy[:3]))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "FROM total('plain', '2024-01-02', '2024-03-31')",
+        "FROM total('plain', '2024-01-01', '2024-03-30')",
+        "FROM total('plain', '2023-12-01', '2024-03-31')",
+        "FROM total('plain', '2024-06-01', '2024-07-31')",
+        "FROM total('unheard', '2024-01-01', '2024-03-31')",
+        "FROM compare('plain', '2024-01-01', '2024-03-31', '2024-03-01', '2024-06-30')",
+        "FROM compare('plain', '2024-01-01', '2024-03-31', '2024-04-01', '2024-07-31')",
+    ],
+)
+def test_a_span_that_is_not_made_of_released_periods_is_refused_and_not_guessed(query: str, world: World) -> None:
+    with pytest.raises(duckdb.Error, match="whole released periods"):
+        rows(world.public, query)
+
+
+def test_readers_never_see_half_a_file_while_it_is_replaced(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "statistics.duckdb"
+    chain = world.ledger.chain
+    publish(chain, path)
+    failures: list[str] = []
+    opened = 0
+    done = threading.Event()
+
+    def swap() -> None:
+        try:
+            for _ in range(12):
+                publish(chain, path)
+        finally:
+            done.set()
+
+    reader = (
+        "import sys, duckdb\n"
+        "while sys.stdin.readline():\n"
+        "    with duckdb.connect(sys.argv[1], read_only=True) as c:\n"
+        "        print(c.execute('SELECT count(*) FROM statistics').fetchone()[0], flush=True)\n"
+    )
+    writer = threading.Thread(target=swap)
+    with subprocess.Popen(
+        [sys.executable, "-c", reader, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        writer.start()
+        while not done.is_set():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            answer = process.stdout.readline().strip()
+            opened += 1
+            if answer != "42":
+                failures.append(answer)
+                break
+        writer.join()
+        process.stdin.close()
+    assert failures == []
+    assert opened > 3
+
+
+def test_what_is_no_public_file_is_refused_and_not_overwritten_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.duckdb"
+    assert published_head(path) is None
+    path.write_bytes(b"something else")
+    with pytest.raises(PublicationError, match="Move it away"):
+        published_head(path)
+    with duckdb.connect(str(tmp_path / "other.duckdb")) as connection:
+        connection.execute("CREATE TABLE t (x INTEGER)")
+    with pytest.raises(PublicationError):
+        published_head(tmp_path / "other.duckdb")
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_old_file_whole(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "statistics.duckdb"
+    publish(world.ledger.chain, path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(PublicationError, match="No space left"):
+            publish(world.ledger.chain, path)
+    head = published_head(path)
+    assert isinstance(head, Head)
+    assert head == world.ledger.chain.head
+    with pytest.raises(PublicationError):
+        publish(world.ledger.chain, tmp_path / "missing" / "statistics.duckdb")
+
+
+def test_it_opens_with_the_newest_duckdb_of_the_line_before(
+    world: World, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    folder = tmp_path / "venv"
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))}
+    environment.update({key: value for key, value in os.environ.items() if key in ("PIP_INDEX_URL", "PIP_CONFIG_FILE")})
+    installed = subprocess.run(
+        [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "duckdb<2"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
+    require(installed.returncode == 0, "a package index, to install an older DuckDB from")
+    code = (
+        "import sys, duckdb\n"
+        "c = duckdb.connect(sys.argv[1], read_only=True)\n"
+        "print(duckdb.__version__)\n"
+        "for query in ('SELECT count(*) FROM statistics', 'SELECT count(*) FROM detailed', "
+        "\"SELECT terms FROM total('plain', '2024-01-01', '2024-03-31')\", "
+        "\"SELECT note LIKE '%Fieller%' OR note LIKE 'withheld%' FROM "
+        "compare('plain', '2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30')\", "
+        "\"SELECT count(*) FROM series('detailed')\", 'SELECT count(*) > 60 FROM data_dictionary'):\n"
+        "    print(c.execute(query).fetchone()[0])\n"
+    )
+    found = subprocess.run(
+        [str(python), "-c", code, str(world.public)], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert found.returncode == 0, found.stderr
+    version, *answers = found.stdout.split()
+    print(f"opened with DuckDB {version}")
+    assert version.startswith("1.")
+    assert answers == ["42", "36", "3", "True", "6", "True"]

@@ -1,0 +1,166 @@
+"""The private state: what it refuses, what it remembers in one transaction, and what it says."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from tests.aggregates_world import TRIALS, case_key, event_id, record_of, utc, world_in
+
+from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.state import State
+from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.log import CASE_EVENTS, NewRecord
+
+SINCE = dt.date(2024, 1, 1)
+
+
+def monthly(name: str = "asked") -> Statistic:
+    return resolve(name, events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=1.0, by=["colour"])
+
+
+def asked(case: int, event: int, day: dt.date = SINCE) -> CaseEvent:
+    return CaseEvent("Asked", case_key(case), event_id(event), 0, day, {"colour": "RED", "urgent": None})
+
+
+def test_a_state_written_in_a_newer_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.duckdb"
+    with State(path) as state, state.transaction():
+        state["format"] = "2"
+    with pytest.raises(StateError, match=r"state\.duckdb: written in format 2.*newer quietcount"):
+        State(path)
+
+
+@pytest.mark.parametrize("key, says", [("topic_id", "topic"), ("ledger_id", "ledger"), ("secret_check", "secret")])
+def test_a_state_of_another_topic_ledger_or_secret_is_refused(key: str, says: str, tmp_path: Path) -> None:
+    with State(tmp_path / "state.duckdb") as state:
+        state.bind(**{key: "one"})
+        state.bind(**{key: "one"})
+        with pytest.raises(StateError, match=says) as refused:
+            state.bind(**{key: "other"})
+        assert "Put the right one back" in str(refused.value)
+        assert "'other'" not in str(refused.value)
+        assert state[key] == "one"
+
+
+def test_what_is_no_state_and_what_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
+    damaged = tmp_path / "state.duckdb"
+    damaged.write_bytes(b"not a database" * 1000)
+    with pytest.raises(StateError, match=r"state\.duckdb"):
+        State(damaged)
+    with pytest.raises(StateError, match="folder exists"):
+        State(tmp_path / "missing" / "state.duckdb")
+
+
+def test_a_second_service_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.duckdb"
+    code = (
+        "import sys; from pathlib import Path; from quietcount_aggregates.state import State\n"
+        "from quietcount_aggregates.errors import StateError\n"
+        "try: State(Path(sys.argv[1]))\n"
+        "except StateError as error: print(error)"
+    )
+    with State(path):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        found = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment, timeout=60
+        )
+    assert "another quietcount service holds it" in found.stdout, found.stderr
+
+
+def test_every_file_of_the_state_is_for_its_owner_only_before_and_after_it_is_written_anew(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        with world_in(tmp_path, [monthly()]) as world:
+            world.emit([asked(1, 1)])
+            world.fold(SINCE)
+            for _ in range(2):
+                for path in tmp_path.glob("state.duckdb*"):
+                    assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
+                world.release(utc(dt.date(2024, 2, 1)))
+            assert stat.S_IMODE(world.public.stat().st_mode) == 0o644
+    finally:
+        os.umask(old)
+
+
+def test_offsets_are_kept_with_what_was_folded_or_not_at_all(tmp_path: Path) -> None:
+    with world_in(tmp_path, [monthly()]) as world:
+        world.emit([asked(1, 1), asked(2, 2)])
+        world.fold(SINCE)
+        assert world.there.offsets == {0: 2}
+        world.emit([asked(3, 3)])
+        records = world.log.poll(CASE_EVENTS, {0: 2}, {0: 3}, 10)
+        world.there.connection.execute("ALTER TABLE offsets RENAME TO elsewhere")
+        with pytest.raises(StateError):
+            world.folder_of_events.batch(records, SINCE)
+        world.there.connection.execute("ALTER TABLE elsewhere RENAME TO offsets")
+        assert world.there.offsets == {0: 2}
+        assert world.there.connection.execute("SELECT count(*) FROM open_events").fetchone() == (2,)
+        assert world.folder_of_events.batch(records, SINCE) is False
+        assert world.there.offsets == {0: 3}
+
+
+def test_a_rejected_record_is_set_aside_with_its_reason_and_stops_nothing(tmp_path: Path) -> None:
+    with world_in(tmp_path, [monthly()]) as world:
+        good = record_of(world.codec, asked(1, 1))
+        other_key = good._replace(key=case_key(2))
+        no_key = good._replace(key=None)
+        broken = NewRecord(good.key, good.value + b"\0", 0)
+        world.log.append(CASE_EVENTS, [broken, other_key, good, no_key, NewRecord(good.key, b"", 0)])
+        world.fold(SINCE)
+        letters = world.there.connection.execute(
+            'SELECT "offset", reason, value FROM dead_letters ORDER BY 1'
+        ).fetchall()
+        assert [(offset, reason) for offset, reason, _ in letters] == [
+            (0, "trailing_bytes"),
+            (1, "key_mismatch"),
+            (3, "key_mismatch"),
+            (4, "empty"),
+        ]
+        assert letters[0][2] == broken.value
+        assert world.there.offsets == {0: 5}
+        assert world.there.connection.execute("SELECT count(*) FROM open_events").fetchone() == (1,)
+
+
+def test_an_error_of_the_database_quotes_no_data(tmp_path: Path) -> None:
+    with State(tmp_path / "state.duckdb") as state, pytest.raises(StateError) as refused, state.transaction() as inner:
+        inner.execute("SELECT CAST('someone@example.org' AS INTEGER)")
+    assert "someone" not in str(refused.value)
+    assert isinstance(refused.value.__cause__, duckdb.Error)
+
+
+def test_leftovers_of_an_interrupted_rewrite_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "state.duckdb"
+    State(path).close()
+    for name in ("state.duckdb.next", "state.duckdb.next.wal"):
+        (tmp_path / name).write_bytes(b"half")
+    with State(path):
+        assert sorted(p.name for p in tmp_path.glob("*.next*")) == []
+
+
+def test_a_rewrite_that_the_database_refuses_leaves_the_state_usable_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "state.duckdb"
+    with State(path) as state:
+        state.bind(topic_id="one")
+        with pytest.raises(StateError):
+            state.rewrite("SELECT * FROM missing")
+    with State(path) as state:
+        assert state["topic_id"] == "one"
+
+
+def test_adopting_again_what_is_known_changes_nothing(tmp_path: Path) -> None:
+    with world_in(tmp_path, [monthly()]) as world:
+        world.emit([asked(1, 1)])
+        world.fold(SINCE)
+        assert world.restart(utc(SINCE)) is False
+        assert world.there.offsets == {0: 1}
+        world.statistics.append(monthly("again"))
+        assert world.restart(utc(SINCE)) is True
+        assert world.there.offsets == {}
