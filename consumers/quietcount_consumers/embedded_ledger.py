@@ -35,11 +35,19 @@ class EmbeddedLedger:
         old = os.umask(0o077)
         try:
             self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._prepare()
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
         except sqlite3.Error as error:
-            raise self._explained(error) from error
+            if create or not _is_still(path):
+                raise self._explained(error) from error
+            # A reader on a disk that cannot be written: SQLite may not lock there, and nobody else can write either.
+            uri = f"{path.resolve().as_uri()}?immutable=1"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
         finally:
             os.umask(old)
 
@@ -125,6 +133,15 @@ class EmbeddedLedger:
             f"{self.path}: cannot be opened or written ({error}); check that the folder exists, is writable, and the "
             "disk has room"
         )
+
+
+def _is_still(path: Path) -> bool:
+    """Return whether a ledger lies where nothing can be written, with every entry in its one file."""
+    wal = path.with_name(path.name + "-wal")
+    try:
+        return os.statvfs(path).f_flag & os.ST_RDONLY != 0 and not (wal.exists() and wal.stat().st_size)
+    except OSError:
+        return False
 
 
 def _statements(script: str) -> list[str]:

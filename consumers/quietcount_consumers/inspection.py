@@ -41,7 +41,8 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
     lines = [f"The ledger's chain holds; its head is {chain.head.digest.hex()}.", bound_sentence(chain)]
     if not public.exists():
         return [*lines, f"{public} is not there; `quietcount run` brings it back with the same values."]
-    with tempfile.TemporaryDirectory(prefix=".verify-", dir=public.parent) as folder:
+    # Not beside the public file, whose folder may be read-only: what is built here is as public as that one.
+    with tempfile.TemporaryDirectory(prefix="quietcount-verify-") as folder:
         again = Path(folder) / "statistics.duckdb"
         publish(chain, again)
         for table in _PUBLIC_TABLES:

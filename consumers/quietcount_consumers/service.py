@@ -151,12 +151,13 @@ class Service:
                 return False
             records = self._log.poll(CASE_EVENTS, positions, ends, self._batch)
             if not records:
-                # What is left before the end was purged or holds no records: there is nothing more to come.
-                self._skip_to(ends)
                 break
             self._fold.batch(records, clock)
             for record in records:
                 positions[record.partition] = record.offset + 1
+        if self._state.offsets != ends:
+            # What was left before the end was purged, or never held a record: there is nothing there to come.
+            self._move_to(ends)
         return True
 
     def _positions(self, ends: dict[int, int]) -> dict[int, int]:
@@ -176,7 +177,7 @@ class Service:
                 )
         return {partition: offsets.get(partition, beginnings[partition]) for partition in ends}
 
-    def _skip_to(self, ends: dict[int, int]) -> None:
+    def _move_to(self, ends: dict[int, int]) -> None:
         with self._state.transaction() as connection:
             for partition, end in ends.items():
                 connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, end])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from click.testing import CliRunner
 
 from quietcount_aggregates.bounding import Bounding
 from quietcount_aggregates.entries import Released
@@ -25,6 +26,7 @@ from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.service import Service, open_ledger
 from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_producers.commands import emit_command
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
@@ -163,10 +165,12 @@ class Project:
 
     # What is in the project
 
-    def emit(self, lines: Iterable[Mapping[str, object]], name: str = "cases.jsonl") -> Finished:
-        """Write `lines` into a file and emit it."""
-        (self.folder / name).write_bytes(b"".join(map(encoded, lines)))
-        return self.quietcount("emit", name).done()
+    def emit(self, lines: Iterable[Mapping[str, object]], name: str = "cases.jsonl") -> None:
+        """Write `lines` into a file and emit it, by the command but in this process."""
+        file = self.folder / name
+        file.write_bytes(b"".join(map(encoded, lines)))
+        result = CliRunner().invoke(emit_command, [str(file), "--config", str(self.config)])
+        assert result.exit_code == 0, result.output
 
     def log(self) -> EmbeddedLog:
         return EmbeddedLog(self.private / "log.sqlite", create=False)
