@@ -186,7 +186,7 @@ def main() -> None:
         PUBLIC.append(configuration.public_file)
         publish_before_append()
     if given.no_recovery:
-        mock.patch.object(Releaser, "recover", lambda _: None).start()
+        mock.patch.object(Releaser, "recover", return_value=None).start()
     observe = kill_at(given.kill_at, given.kill_number) if given.kill_at else None
     with StopSignal() as stop, Service(configuration, moment, observe=observe, batch=given.batch) as service:
         sys.stdout.write("open\n")

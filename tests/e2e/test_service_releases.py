@@ -1,4 +1,4 @@
-"""A release that dies at each of its steps: one value for a cell, for ever, and the public file is what the ledger says."""
+"""A release that dies at each step: one value for a cell, for ever, and the public file says what the ledger says."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_crash_at_each_moment_of_a_release_is_mended_by_running_again(tmp_path
     assert "holds exactly what the ledger says" in project.quietcount("ledger", "verify").done().out
     assert not list(project.private.glob("*.next*"))
     # What was released is gone from the state, whatever died when.
-    statistics = {name: day for name, day in project.state()["first_open"]}
+    statistics = dict(project.state()["first_open"])
     assert {str(day) for day in statistics.values()} == {"2023-11-01", "2023-10-30"}
     assert all(row[4] >= min(statistics.values()) for row in project.state()["open_events"] if row[5] is None)
 

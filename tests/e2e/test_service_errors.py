@@ -1,0 +1,429 @@
+"""Each mistake a person can make, and each thing a machine can lack: one sentence, nothing half done, and a way on."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from tests.conftest import Require
+from tests.e2e.projects import EXACT, Finished, Project, ended, simulated, true_cells
+
+from quietcount_producers.simulation import encoded
+from quietcount_schemas.cli import main
+
+LINES = simulated(250)
+TRUE = true_cells(LINES)
+
+
+def nonzero(project: Project) -> dict[tuple[str, str, str], int]:
+    return {cell: value for cell, value in project.released().items() if value}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Finished]]:
+    """`quietcount` in this process, in the folder of a project: the same main, without an interpreter's start."""
+
+    def run(project: Project, *arguments: str) -> Finished:
+        monkeypatch.chdir(project.folder)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        code = caught.value.code
+        return Finished(code if isinstance(code, int) else 1, *capfd.readouterr())
+
+    yield run
+    structlog.reset_defaults()
+
+
+def rewritten(project: Project, old: str, new: str) -> None:
+    text = project.config.read_text(encoding="utf-8")
+    assert old in text
+    project.config.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+RUN = ("run", "--until-idle", "--as-of", "2024-01-08")
+CHANGES = [
+    ("events", 'events = ["HelpRequested"]', 'events = ["HelpRequested", "OutcomeRecorded"]'),
+    ("by", 'by = ["help_kind"]', 'by = ["region"]'),
+    ("period", 'period = "month"', 'period = "week"'),
+    ("since", "since = 2023-01-01", "since = 2023-02-01"),
+    ("epsilon", "epsilon = 20.0", "epsilon = 10.0"),
+    ("late", "epsilon = 20.0", 'epsilon = 20.0\nlate = "drop"'),
+    ("max_contributions", "epsilon = 20.0", "epsilon = 20.0\nmax_contributions = 2"),
+    ("horizon", "epsilon = 20.0", 'epsilon = 20.0\nhorizon = "year"'),
+    ("where", "epsilon = 20.0", 'epsilon = 20.0\nwhere = { region = ["CENTRAL"] }'),
+]
+
+
+def test_a_statistic_that_was_changed_after_its_declaration_is_refused(
+    project: Project, here: Callable[..., Finished]
+) -> None:
+    project.run_here("2023-02-08")
+    before = project.config.read_text(encoding="utf-8")
+    released = project.released()
+    for key, old, new in CHANGES:
+        if key == "events":
+            rewritten(project, 'by = ["help_kind"]\n', 'by = ["region"]\n')
+        rewritten(project, old, new)
+        message = here(project, *RUN).refusal()
+        assert f"'{key}'" in message
+        assert "'requests'" in message
+        assert "never changes" in message
+        assert "new name" in message
+        project.config.write_text(before, encoding="utf-8")
+    assert project.released() == released
+    assert here(project, *RUN).code == 0
+    assert released.items() < project.released().items()
+
+
+def test_a_statistic_left_out_is_refused_until_it_is_retired(project: Project, here: Callable[..., Finished]) -> None:
+    project.run_here("2023-02-08")
+    text = project.config.read_text(encoding="utf-8")
+    project.config.write_text(text[: text.rindex("[[statistic]]")], encoding="utf-8")
+    message = here(project, *RUN).refusal()
+    assert "quietcount ledger retire court_cases" in message
+    assert here(project, "ledger", "retire", "court_cases").code == 0
+    assert here(project, *RUN).code == 0
+    assert {statistic for statistic, start, _ in project.released() if start > "2023-02"} == {"requests"}
+
+
+def test_a_budget_overrun_is_refused_and_declares_nothing(project: Project, here: Callable[..., Finished]) -> None:
+    rewritten(project, "lifetime_epsilon = 100", "lifetime_epsilon = 39.999")
+    message = here(project, *RUN).refusal()
+    for part in ("requests, court_cases", "epsilon 40", "39.999", "nothing was declared"):
+        assert part in message
+    assert "declared" not in here(project, "ledger", "show").out
+    rewritten(project, "epsilon = 20.0", "epsilon = 19.999")
+    assert here(project, *RUN).code == 0
+    # What is declared is spent: one more is one too many.
+    extra = EXACT[EXACT.index("[[statistic]]") :].split("[[statistic]]")[1].replace('"requests"', '"more"')
+    rewritten(project, 'tick = "1s"', 'tick = "1s"\n')
+    project.config.write_text(f"{project.config.read_text()}\n[[statistic]]{extra}", encoding="utf-8")
+    assert "0.000 of lifetime_epsilon" in here(project, *RUN).refusal()
+
+
+def test_a_lifetime_epsilon_that_changed_is_refused(project: Project, here: Callable[..., Finished]) -> None:
+    project.run_here("2023-02-08")
+    rewritten(project, "lifetime_epsilon = 100", "lifetime_epsilon = 60")
+    message = here(project, *RUN).refusal()
+    assert "write lifetime_epsilon = 100" in message
+
+
+@pytest.mark.parametrize(
+    "old, new, parts",
+    [
+        ("lifetime_epsilon", "lifetime_epsilom", ["lifetime_epsilom", "did you mean 'lifetime_epsilon'", "missing"]),
+        ('tick = "1s"', "[service]\nsecret = 1", ["service.secret", "did you mean 'secret_file'"]),
+        ('tick = "1s"', "[emitter]\npeper_file = 'x'", ["emitter.peper_file", "did you mean 'pepper_file'"]),
+        ('by = ["help_kind"]', 'bye = ["help_kind"]', ["statistic.1.bye", "did you mean 'by'"]),
+        ('tick = "1s"', 'colour = "red"', ["'colour' is unknown", "known are log, data_dir"]),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_one_that_was_meant(
+    project: Project, here: Callable[..., Finished], old: str, new: str, parts: list[str]
+) -> None:
+    rewritten(project, old, new)
+    message = here(project, *RUN).refusal()
+    for part in ("quietcount.toml", *parts):
+        assert part in message
+    assert not project.data.exists()
+
+
+def test_a_configuration_that_is_missing_or_no_toml_is_said(project: Project, here: Callable[..., Finished]) -> None:
+    assert "quietcount init" in here(project, "--config", "absent.toml", *RUN).refusal()
+    project.config.write_text("lifetime_epsilon = \n", encoding="utf-8")
+    message = here(project, *RUN).refusal()
+    assert "is not TOML" in message
+    assert "line 1" in message
+    project.config.write_bytes(b'log = "\xff"\n')
+    assert "cannot be read" in here(project, *RUN).refusal()
+    assert not project.data.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", "--as-of", "yesterday"), ("release", "--as-of", "2023-13-01"), ("query",)]
+)
+def test_wrong_usage_ends_with_2(project: Project, here: Callable[..., Finished], arguments: tuple[str, ...]) -> None:
+    finished = here(project, *arguments)
+    assert finished.code == 2
+    assert "Traceback" not in finished.err
+    assert "Usage: quietcount" in finished.err
+
+
+@pytest.mark.parametrize("name, command", [("pepper", ("emit", "cases.jsonl")), ("service", RUN)])
+def test_a_secret_that_others_can_read_is_refused_until_it_is_private(
+    project: Project, here: Callable[..., Finished], name: str, command: tuple[str, ...]
+) -> None:
+    (project.folder / "cases.jsonl").write_bytes(b"")
+    secret = project.folder / "secrets" / name
+    for mode in (0o640, 0o604, 0o644):
+        secret.chmod(mode)
+        message = here(project, *command).refusal()
+        assert re.search(rf"chmod 600 \S*secrets/{name}", message)
+        assert secret.read_text().strip() not in message
+        assert not project.public.exists()
+    secret.chmod(0o600)
+    assert here(project, *command).code == 0
+    secret.unlink()
+    assert "quietcount init" in here(project, *command).refusal()
+
+
+def test_an_unknown_symbol_on_line_7_of_a_csv_is_named_and_nothing_is_sent(
+    project: Project, here: Callable[..., Finished]
+) -> None:
+    rows = ["event,case,occurred_on,help_kind", *(f"HelpRequested,c{n},2023-02-0{n},DESERTION" for n in range(1, 9))]
+    rows[6] = rows[6].replace("DESERTION", "DESSERT")
+    (project.folder / "cases.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    finished = here(project, "emit", "cases.csv")
+    finished.refusal()
+    assert "cases.csv line 7: help_kind" in finished.err
+    assert "DESERTION" in finished.err
+    assert "DESSERT" not in finished.err.replace("DESERTION", "")
+    (project.folder / "cases.csv").write_text("\n".join(rows).replace("DESSERT", "DESERTION") + "\n", encoding="utf-8")
+    assert here(project, "emit", "cases.csv").code == 0
+    project.run_here()
+    assert nonzero(project) == {("requests", "2023-02-01", '{"help_kind":"DESERTION"}'): 8}
+
+
+# Disks
+
+
+def mounted(require: Require, *arguments: str | Path) -> None:
+    """Mount, which needs a right that not every machine gives to its tests."""
+    mount = shutil.which("mount")
+    done = mount is not None and subprocess.run([mount, *arguments], capture_output=True).returncode == 0
+    require(done, "the right to mount a file system")
+
+
+def unmounted(folder: Path) -> None:
+    subprocess.run(["umount", folder], check=True)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, kibibytes: int, require: Require) -> Iterator[None]:
+    """Mount a file system of so many KiB at `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mounted(require, "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder)
+    try:
+        yield
+    finally:
+        unmounted(folder)
+
+
+def resized(folder: Path, kibibytes: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={kibibytes}k", folder], check=True)
+
+
+FULL = re.compile(r"disk|space|room")
+
+
+@pytest.mark.parametrize("kibibytes", [150, 700, 1300])
+def test_a_full_disk_is_said_and_mended_by_making_room(project: Project, require: Require, kibibytes: int) -> None:
+    assert fill(project, require, kibibytes)
+
+
+def fill(project: Project, require: Require, kibibytes: int) -> int:
+    """Do the whole job on a disk of this size, making room after each refusal; return how many there were.
+
+    Whatever there is no room for, emitting, folding, drawing, publishing or forgetting: the job can be done again.
+    """
+    lines = simulated(1500)
+    with small_disk(project.data, kibibytes, require):
+        (project.folder / "cases.jsonl").write_bytes(b"".join(map(encoded, lines)))
+        refusals = 0
+        for command in (("emit", "cases.jsonl"), RUN):
+            finished = project.quietcount(*command)
+            if finished.code:
+                message = finished.refusal()
+                assert FULL.search(message), message
+                assert "damaged" not in message, message
+                refusals += 1
+                resized(project.data, 100_000)
+                kept = project.ledger_values() if (project.private / "ledger.sqlite").exists() else {}
+                project.quietcount(*command).done()
+                if command == RUN:
+                    assert kept.items() <= project.ledger_values().items()
+        assert nonzero(project) == true_cells(lines)
+        assert project.ledger_values() == project.released()
+        return refusals
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kibibytes", range(20, 4000, 90))
+def test_a_disk_that_fills_up_at_any_point(project: Project, require: Require, kibibytes: int) -> None:
+    fill(project, require, kibibytes)
+
+
+@pytest.mark.parametrize("limit", [60_000, 600_000])
+def test_a_limit_on_the_size_of_files_is_said_and_mended(project: Project, limit: int) -> None:
+    project.emit(LINES)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    message = project.quietcount(*RUN, preexec_fn=limited).refusal()
+    assert "damaged" not in message
+    project.run()
+    assert nonzero(project) == TRUE
+
+
+@contextlib.contextmanager
+def read_only(folder: Path, require: Require) -> Iterator[None]:
+    """Make a folder read-only, for root too."""
+    mounted(require, "--bind", folder, folder)
+    try:
+        mounted(require, "-o", "remount,bind,ro", folder)
+        yield
+    finally:
+        unmounted(folder)
+
+
+def test_a_read_only_folder_is_said_and_nothing_is_half_done(project: Project, require: Require) -> None:
+    project.emit(LINES)
+    project.run_here("2023-03-08")
+    before = contents(project.data)
+    with read_only(project.data, require):
+        for command in (("emit", "cases.jsonl"), RUN, ("release", "--as-of", "2024-01-08")):
+            message = project.quietcount(*command).refusal()
+            assert re.search("read-only|cannot be written|written", message), message
+        # Who only reads is not held up.
+        assert project.quietcount("query", "SELECT count(*) AS n FROM statistics").done().out.startswith("n\n")
+        assert "holds exactly" in project.quietcount("ledger", "verify").done().out
+        assert project.quietcount("ledger", "show").code == 0
+        assert project.quietcount("release", "--dry-run", "--as-of", "2024-01-08").code == 0
+    assert contents(project.data) == before
+    project.run_here()
+    assert nonzero(project) == TRUE
+
+
+def test_a_file_in_place_of_the_data_folder_is_said(project: Project, here: Callable[..., Finished]) -> None:
+    project.data.write_text("in the way")
+    for command in (("emit", "cases.jsonl"), RUN):
+        (project.folder / "cases.jsonl").write_bytes(b"")
+        assert "data" in here(project, *command).refusal()
+    assert project.data.read_text() == "in the way"
+
+
+# What was lost or doubled
+
+
+def test_a_second_service_on_one_folder_is_refused_and_harms_nothing(
+    project: Project, here: Callable[..., Finished]
+) -> None:
+    project.emit(LINES)
+    rewritten(project, 'tick = "1s"', 'tick = "1h"')
+    first = project.start_runner("--as-of", "2023-01-02", "--advance")  # nothing is due: it sits and waits
+    try:
+        assert first.stdout is not None
+        first.stdout.readline()
+        rewrite = project.private / "state.duckdb.next"
+        rewrite.write_bytes(b"the first service is writing its state anew")
+        for command in (RUN, ("release", "--as-of", "2024-01-08"), ("ledger", "retire", "requests")):
+            assert "another quietcount service holds it" in here(project, *command).refusal()
+        assert rewrite.read_bytes() == b"the first service is writing its state anew"
+    finally:
+        first.send_signal(signal.SIGTERM)
+        finished = ended(first)
+    finished.done()
+    project.run_here()
+    assert nonzero(project) == TRUE
+
+
+def test_an_older_ledger_is_refused(project: Project, here: Callable[..., Finished]) -> None:
+    project.emit(LINES)
+    project.run_here("2023-03-08")
+    ledger = project.private / "ledger.sqlite"
+    old = ledger.read_bytes()
+    project.run_here("2023-06-08")
+    new, released = ledger.read_bytes(), project.released()
+    public = project.public.read_bytes()
+    ledger.write_bytes(old)
+    message = here(project, *RUN).refusal()
+    assert "older copy" in message
+    assert "Put the newest ledger back" in message
+    project.public.unlink()  # the state knows the newer head, too
+    assert "older copy" in here(project, *RUN).refusal()
+    project.public.write_bytes(public)
+    message = here(project, "ledger", "record-loss", "--yes").refusal()
+    assert "older copy" in message
+    assert project.released() == released
+    ledger.write_bytes(new)
+    assert here(project, *RUN).code == 0
+    assert nonzero(project) == TRUE
+
+
+def test_a_lost_state_is_refused_until_the_loss_is_recorded(project: Project, here: Callable[..., Finished]) -> None:
+    project.emit(LINES)
+    project.run_here("2023-06-08")
+    released = project.released()
+    (project.private / "state.duckdb").unlink()
+    message = here(project, *RUN).refusal()
+    assert "quietcount ledger record-loss" in message
+    assert project.released() == released
+    assert here(project, "ledger", "record-loss", "--yes").code == 0
+    assert here(project, *RUN).code == 0
+    assert released.items() <= project.released().items()
+    answer = here(project, "query", "SELECT value FROM about WHERE key IN ('state_losses', 'bound') ORDER BY key").out
+    assert "stays under epsilon 200" in answer
+    assert "times: 1" in answer
+    assert "\n1\n" in answer
+
+
+def test_another_secret_is_refused(project: Project, here: Callable[..., Finished]) -> None:
+    project.emit(LINES)
+    project.run_here("2023-02-08")
+    secret = project.folder / "secrets" / "service"
+    right = secret.read_bytes()
+    secret.write_bytes(b"ab" * 32 + b"\n")
+    assert "secret is another one" in here(project, *RUN).refusal()
+    secret.write_bytes(right)
+    assert here(project, *RUN).code == 0
+    assert nonzero(project) == TRUE
+
+
+def test_a_log_that_lost_its_end_or_was_replaced_is_refused(project: Project, here: Callable[..., Finished]) -> None:
+    project.emit(LINES[:100])
+    log = project.private / "log.sqlite"
+    old = log.read_bytes()
+    project.emit(LINES[100:], "more.jsonl")
+    project.run_here("2023-01-02")
+    new = log.read_bytes()
+    log.write_bytes(old)
+    assert "older copy" in here(project, *RUN).refusal()
+    log.unlink()
+    assert "another log" in here(project, *RUN).refusal()
+    log.write_bytes(new)
+    assert here(project, *RUN).code == 0
+    assert nonzero(project) == TRUE
+
+
+def test_a_damaged_public_file_is_refused_and_comes_back_once_moved_away(
+    project: Project, here: Callable[..., Finished]
+) -> None:
+    project.run_here("2023-03-08")
+    values = project.released()
+    project.public.write_bytes(b"not a database" * 100)
+    assert "Move it away" in here(project, *RUN).refusal()
+    assert "cannot be opened" in here(project, "query", "SELECT 1").refusal()
+    project.public.unlink()
+    assert "nothing is published yet" in here(project, "query", "SELECT 1").refusal()
+    assert here(project, *RUN).code == 0
+    assert values.items() <= project.released().items()
+    assert project.public.stat().st_mode & 0o777 == 0o644
