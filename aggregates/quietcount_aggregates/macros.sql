@@ -7,7 +7,7 @@ WITH chosen AS (
     GROUP BY ALL
 )
 SELECT period_start, period_end, greatest(noisy, 0) AS estimate,
-    greatest(noisy - margin, 0) AS lower, greatest(noisy + margin, 0) AS upper, noisy
+    greatest(noisy - margin, 0) AS lower, greatest(noisy, 0) + margin AS upper, noisy
 FROM (
     SELECT *, (
         SELECT min(m.margin) FROM margins m WHERE m.statistic = the_statistic AND m.terms >= chosen.terms
@@ -34,7 +34,7 @@ SELECT
     CASE WHEN covered THEN greatest(noisy, 0)
         ELSE error('total(): the span is not made of whole released periods of this statistic (and of cells it has)')
     END AS estimate,
-    greatest(noisy - margin, 0) AS lower, greatest(noisy + margin, 0) AS upper, noisy, margin, terms
+    greatest(noisy - margin, 0) AS lower, greatest(noisy, 0) + margin AS upper, noisy, margin, terms
 FROM bounded;
 COMMENT ON MACRO TABLE total IS 'total(statistic, start, end, cells := ''{}''): the sum over a span of whole released periods (both days inclusive), with its 95 % interval.';
 

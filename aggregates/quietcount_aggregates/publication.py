@@ -33,7 +33,7 @@ _VIEW_COLUMNS = {
     "period_end": "The last day of the period (UTC), inclusive.",
     "estimate": "The published figure: noisy, or 0 where noisy is negative.",
     "lower": "The lower end of the 95 % interval for the true count.",
-    "upper": "The upper end of the 95 % interval for the true count.",
+    "upper": "The upper end of the 95 % interval for the true count, never less than the margin above the estimate.",
     "noisy": "The count as drawn, with its sign: add these up, not the estimates.",
     "reliability": "The margin relative to the estimate: good, fair or poor.",
 }
@@ -197,7 +197,7 @@ def _fill_statistic(connection: duckdb.DuckDBPyConnection, chain: Chain, statist
             SELECT * EXCLUDE (drawn), unnest(?::VARCHAR[]) AS cell, unnest(drawn) AS noisy FROM released
         )
         SELECT ?, period_start, period_end, cell, greatest(noisy, 0), greatest(noisy - margin, 0),
-            greatest(noisy + margin, 0), noisy, noise_scale, ?, ?,
+            greatest(noisy, 0) + margin, noisy, noise_scale, ?, ?,
             CASE WHEN margin <= 0.1 * noisy THEN 'good' WHEN margin <= 0.3 * noisy THEN 'fair' ELSE 'poor' END,
             release_id, released_at
         FROM cells

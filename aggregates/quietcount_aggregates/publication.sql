@@ -22,7 +22,7 @@ COMMENT ON COLUMN statistics.period_end IS 'The last day of the period (UTC), in
 COMMENT ON COLUMN statistics.cell IS 'The symbol of each dimension, as a JSON object with sorted keys; {} where there is none.';
 COMMENT ON COLUMN statistics.estimate IS 'The published figure: noisy, or 0 where noisy is negative. Do not add estimates up: add noisy, or use total().';
 COMMENT ON COLUMN statistics.lower IS 'The lower end of the 95 % interval for the true count, from the exact distribution of the noise.';
-COMMENT ON COLUMN statistics.upper IS 'The upper end of the 95 % interval for the true count.';
+COMMENT ON COLUMN statistics.upper IS 'The upper end of the 95 % interval for the true count; never less than the margin above the estimate, so that no noise makes a 0 look certain.';
 COMMENT ON COLUMN statistics.noisy IS 'The count as drawn, with its sign: negative values keep sums unbiased.';
 COMMENT ON COLUMN statistics.noise_scale IS 'The scale of the discrete Laplace noise: max_contributions / epsilon.';
 COMMENT ON COLUMN statistics.epsilon IS 'The privacy budget of the statistic, for all of its releases together.';
