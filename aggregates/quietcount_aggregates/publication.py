@@ -120,6 +120,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> No
         "lifetime_epsilon": f"{chain.budget.lifetime_epsilon:f}",
         "epsilon_declared": f"{chain.budget.declared:f}",
         "state_losses": str(chain.losses),
+        "mechanisms": ", ".join(sorted({e.body.mechanism for e in chain.entries if isinstance(e.body, Released)})),
         "ledger_id": chain.opened.ledger_id.hex(),
         "ledger_length": str(chain.head.length),
         "ledger_head": chain.head.digest.hex(),

@@ -149,7 +149,7 @@ def _as_object(configuration: Configuration, figures: Sequence[Figure]) -> dict[
 
 def _show(console: Console, configuration: Configuration, figures: Sequence[Figure], folder: Path) -> None:
     public = configuration.public_file
-    console.print("Published figures, and what quietcount tells of synthetic cases that have these true counts\n")
+    console.print("Published figures, beside what quietcount tells of synthetic cases with these counts\n")
     console.print(_figure_table(figures))
     console.print("\nRequests for help to desert, a month (bar: estimate; ├─┤: 95 % interval)\n")
     _, months = query(public, "SELECT period_start, estimate, lower, upper FROM desertion_requests ORDER BY ALL")
@@ -161,18 +161,24 @@ def _show(console: Console, configuration: Configuration, figures: Sequence[Figu
     console.print(f"\n{rows[0][0]}\n")
     console.print("What the synthetic cases assume\n")
     for assumption in ASSUMPTIONS:
-        console.print(f"  - {assumption}")
+        console.print(textwrap.fill(assumption, console.width - 2, initial_indent="  - ", subsequent_indent="    "))
     config = folder / "quietcount.toml"
-    console.print(f"\nFiles\n\n  {public}   for analysts: noised values only")
-    console.print(f"  {configuration.private_dir}   for nobody: log, ledger, state")
-    console.print(f"  {config}   the configuration, with comments")
-    console.print("\nTry next\n", soft_wrap=True)
+    console.print("\nFiles\n")
+    for path, what in (
+        (folder / "data" / public.name, "for analysts: noised values only"),
+        (folder / "data" / configuration.private_dir.name, "for nobody: log, ledger, state"),
+        (config, "the configuration, with comments"),
+    ):
+        console.print(f"  {path}: {what}", soft_wrap=True)
+    console.print("\nTry next\n")
+    # As this command was called: the environment it lives in need not be on the path.
+    program = "quietcount" if shutil.which("quietcount") else sys.argv[0]
     for command in (
-        f'quietcount query --config {config} "FROM desertion_requests"',
-        f"quietcount query --config {config} \"FROM compare('desertion_requests', '2023-06-01', '2023-08-31', "
+        f'{program} query --config {config} "FROM desertion_requests"',
+        f"{program} query --config {config} \"FROM compare('desertion_requests', '2023-06-01', '2023-08-31', "
         "'2023-09-01', '2023-11-30')\"",
-        f"quietcount ledger show --config {config}",
-        "quietcount init my-project",
+        f"{program} ledger show --config {config}",
+        f"{program} init my-project",
     ):
         console.print(f"  {command}", soft_wrap=True)
 
