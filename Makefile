@@ -21,7 +21,9 @@ RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
 
 # Built with the pinned back end that is already in the environment: once, not anew for each of the five.
-PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+# A build constraint from outside is taken away: newer versions of pip refuse it where nothing is built in isolation.
+unexport PIP_BUILD_CONSTRAINT
+PIP := PIP_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCAL := $(PARTS:%=-e ./%)
 

@@ -43,18 +43,13 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.exists():
+            _create(path)
         self.connection = _connect(path)
         # Only now, holding the file: before, it could be what another process is writing its state anew into.
-        for leftover in (self._next_path, self._next_path.with_name(self._next_path.name + ".wal")):
+        for leftover in path.parent.glob(path.name + ".ne[wx]*"):
             leftover.unlink(missing_ok=True)
-        # Asked of the tables and not of the file: a kill may have come between the two.
-        if not self.connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'meta'").fetchone():
-            with self.transaction() as connection:
-                connection.execute(_schema())
-                connection.execute(f"CREATE TABLE open_events ({OPEN_EVENT_COLUMNS})")
-                for key, value in _META.items():
-                    self[key] = value
-        elif self["format"] != str(FORMAT):
+        if self["format"] != str(FORMAT):
             found = self["format"]
             self.close()
             raise StateError(
@@ -264,6 +259,34 @@ def _schema() -> str:
     return resources.files("quietcount_aggregates").joinpath("state.sql").read_text(encoding="utf-8")
 
 
+def _create(path: Path) -> None:
+    """Make an empty state, whole or not at all, and keep the one that another process made first.
+
+    DuckDB cannot open what it leaves behind when it is killed, or the disk is full, while it makes a file.
+    """
+    fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
+    try:
+        fresh.unlink(missing_ok=True)
+        connection = _connect(fresh)
+        try:
+            connection.execute(_schema())
+            connection.execute(f"CREATE TABLE open_events ({OPEN_EVENT_COLUMNS})")
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", list(_META.items()))
+        finally:
+            connection.close()
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        # Unlike a rename, a link never replaces; a fresh file that is gone was cleared away by whoever holds the state.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            os.link(fresh, path)
+    except (duckdb.Error, OSError) as error:
+        raise _explained(error, path) from error
+    finally:
+        for leftover in (fresh, fresh.with_name(fresh.name + ".wal")):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         with _private_files():
@@ -304,13 +327,13 @@ def _explained(error: Exception, path: Path) -> StateError:
     text = str(error)
     if "Conflicting lock" in text or "Could not set lock" in text:
         return StateError(f"{path}: another quietcount service holds it; one service runs on a data folder at a time")
+    if any(sign in text for sign in ("No space left", "File too large", "disk is full")):
+        return StateError(f"{path}: the disk is full; make room and start again. Nothing was lost")
     if isinstance(error, duckdb.OutOfMemoryException):
         return StateError(
             f"{path}: not enough memory to work on the open periods; give the service more. Nothing was changed"
         )
     if isinstance(error, (duckdb.IOException, OSError)):
-        if "No space left" in text or "disk is full" in text.lower():
-            return StateError(f"{path}: the disk is full; make room and start again. Nothing was lost")
         return StateError(
             f"{path}: cannot be opened or written; check that the folder exists, is writable, and the disk has room"
         )

@@ -7,6 +7,8 @@ import datetime as dt
 import json
 import os
 import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
