@@ -272,6 +272,7 @@ def _create(path: Path) -> None:
             connection.execute(_schema())
             connection.execute(f"CREATE TABLE open_events ({OPEN_EVENT_COLUMNS})")
             connection.executemany("INSERT INTO meta VALUES (?, ?)", list(_META.items()))
+            connection.execute("CHECKPOINT")  # which closing does too, but without a word when it fails
         finally:
             connection.close()
         with fresh.open("rb") as file:
