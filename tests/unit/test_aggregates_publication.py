@@ -108,7 +108,7 @@ def test_a_row_holds_the_noised_value_and_its_interval_and_nothing_else(world: W
     for statistic, start, cell, estimate, lower, upper, noisy, scale in found:
         m = margin(scale)
         assert noisy == drawn[statistic, start, cell]
-        assert (estimate, lower, upper) == (max(noisy, 0), max(noisy - m, 0), max(noisy + m, 0))
+        assert (estimate, lower, upper) == (max(noisy, 0), max(noisy - m, 0), max(noisy, 0) + m)
 
 
 def test_a_statistics_view_has_its_dimensions_as_columns(world: World) -> None:
