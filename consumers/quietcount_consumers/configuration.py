@@ -25,7 +25,7 @@ from .errors import ConfigurationError
 
 __all__ = ["Configuration", "StatisticSection", "beginning_now"]
 
-_DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9})\s*(s|m|h|d)")  # so few digits that no number of days overflows
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -40,18 +41,34 @@ def create_project(folder: Path, *, with_history: bool = False) -> list[Path]:
     for path in (configuration, pepper, service):
         if path.exists():
             raise ServiceError(f"{path}: exists already and is not overwritten; choose another folder")
+    made: list[Path] = []
     try:
         secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         secrets.chmod(0o700)
-        Pepper.generate(pepper)
-        ConsumerSecret.generate(service)
-        # Last, and whole or not at all: a folder with a configuration is a finished project.
-        draft = configuration.with_name(".quietcount.toml.new")
-        draft.write_text(configuration_text(with_history=with_history), encoding="utf-8")
-        draft.replace(configuration)
-    except OSError as error:
-        raise ServiceError(
-            f"{folder}: the project cannot be written ({os.strerror(error.errno or 0)}); choose another folder or "
-            "mend its rights"
-        ) from None
+        _put(pepper, made, Pepper.generate)
+        _put(service, made, ConsumerSecret.generate)
+        text = configuration_text(with_history=with_history)
+        # Last: a folder with a configuration is a finished project.
+        _put(configuration, made, lambda draft: draft.write_text(text, encoding="utf-8"))
+    except BaseException as error:
+        # Half a project would stop the next attempt, which overwrites nothing.
+        for path in made:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ServiceError(
+                f"{folder}: the project cannot be written ({os.strerror(error.errno or 0)}); choose another folder or "
+                "mend its rights"
+            ) from None
+        raise
     return [configuration, pepper, service]
+
+
+def _put(path: Path, made: list[Path], write: Callable[[Path], object]) -> None:
+    """Write a file, whole or not at all and never over another, and add its path to `made`."""
+    draft = path.with_name(f".{path.name}.new-{os.getpid()}")
+    try:
+        write(draft)
+        os.link(draft, path)  # unlike a rename, never replaces
+        made.append(path)
+    finally:
+        draft.unlink(missing_ok=True)
