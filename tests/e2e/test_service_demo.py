@@ -1,0 +1,115 @@
+"""The demo, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.projects import Project
+
+# What was published, by hand: the demo's own copy must not decide what is right.
+PUBLISHED = [54, 251, 184, 218, 175, 305, 577, 89, 1000, 22000, 4121, 3470, 200, 40]
+# Figures of which no two tell of the same cell, and whose synthetic counts are the published ones.
+APART = {
+    "requests for help to desert",
+    "unauthorised-abandonment cases sent to military courts since mobilisation",
+    "of these sentenced",
+    "prisoners of war captured in August",
+}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder in which `quietcount demo --json` ran, and its answer."""
+    place = tmp_path_factory.mktemp("demo")
+    project = Project(place, create=False)
+    finished = project.quietcount("demo", "--json").done()
+    answer: dict[str, Any] = json.loads(finished.out)
+    return place, answer
+
+
+def test_the_json_has_an_answer_to_each_published_figure(demo: tuple[Path, dict[str, Any]], root: Path) -> None:
+    place, answer = demo
+    assert set(answer) == {"statistics_db", "lifetime_epsilon", "figures"}
+    assert Path(place, answer["statistics_db"]).is_file()
+    assert answer["lifetime_epsilon"] == 2.5
+    figures = answer["figures"]
+    assert [figure["published"] for figure in figures] == PUBLISHED
+    for figure in figures:
+        assert set(figure) == {"source", "statistic", "published", "estimate", "lower", "upper"}
+        assert figure["lower"] <= figure["estimate"] <= figure["upper"]
+    packaged = root / "consumers" / "quietcount_consumers" / "published_figures.csv"
+    with packaged.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["source"], row["statistic"], int(row["value"])) for row in rows] == [
+        (figure["source"], figure["statistic"], figure["published"]) for figure in figures
+    ]
+
+
+def test_the_change_in_percent_is_told_to_fifteen_points(demo: tuple[Path, dict[str, Any]]) -> None:
+    (change,) = [figure for figure in demo[1]["figures"] if "percent" in figure["statistic"]]
+    assert change["published"] == 89
+    # The width follows from the two noisy sums; it passes 30 points only if the earlier sum is drawn some 130 too low,
+    # which three draws at epsilon 0.5 do less than once in 10^20 runs.
+    assert change["upper"] - change["lower"] <= 30
+
+
+def test_the_answers_are_near_the_published_figures(demo: tuple[Path, dict[str, Any]]) -> None:
+    """False alarms: below 2e-9 of runs.
+
+    Asked is not the 95 % interval, which must miss now and then, but four times its width. With t = margin + 1, the
+    noise is at least t with a probability of 0.05 at most, and its tail is log-concave (so is that of a sum of such
+    noises): it is 4 t or more with at most 0.05 ** 4 < 6.3e-6. The eight figures below have no cell in common, so two
+    of them miss with at most 28 * (6.3e-6) ** 2.
+    """
+    apart = [figure for figure in demo[1]["figures"] if figure["statistic"] in APART]
+    assert len(apart) == 8
+    missed = [
+        figure["statistic"]
+        for figure in apart
+        if not figure["estimate"] - 4 * (figure["estimate"] - figure["lower"] + 1)
+        <= figure["published"]
+        <= figure["estimate"] + 4 * (figure["upper"] - figure["estimate"] + 1)
+    ]
+    assert len(missed) <= 1, missed
+
+
+def test_the_demo_leaves_nothing_outside_its_folder_and_replaces_an_earlier_run(
+    demo: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    place, _ = demo
+    assert [path.name for path in place.iterdir()] == ["quietcount-demo"]
+    folder = place / "quietcount-demo"
+    before = (folder / "secrets" / "pepper").read_bytes()
+    (folder / "left over").write_text("by an earlier run")
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"HOME": str(home), "TMPDIR": str(home)}
+    finished = Project(place, create=False).quietcount("demo", environment=environment).done()
+    assert (folder / "secrets" / "pepper").read_bytes() != before
+    assert not (folder / "left over").exists()
+    assert [path.name for path in place.iterdir()] == ["quietcount-demo"]
+    assert list(home.iterdir()) == []
+    page = finished.out
+    for part in (
+        "95 % interval", "+89 %", "> 22000", "├", "Nov 2023", "lifetime epsilon", "2.5", "stays under epsilon",
+        "Try next", "statistics.duckdb", "split 125 and 126", "desertion_requests",
+    ):  # fmt: skip
+        assert part in page
+    assert "\x1b" not in page  # no colours in a pipe
+    assert max(map(len, (line for line in page.splitlines() if "quietcount" not in line))) <= 120
+
+
+def test_the_demo_refuses_a_folder_that_is_not_a_demos(tmp_path: Path) -> None:
+    project = Project(tmp_path, create=False)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("years of work")
+    message = project.quietcount("demo", "--dir", "theirs").refusal()
+    assert "--dir" in message
+    assert [path.name for path in theirs.iterdir()] == ["thesis.txt"]
+    (tmp_path / "file").write_text("")
+    assert project.quietcount("demo", "--dir", "file").code == 2

@@ -1,0 +1,195 @@
+"""The configuration: precedence, defaults, refusals, and that nothing secret is in it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from quietcount_consumers.configuration import (
+    Configuration,
+    EmitterSection,
+    ServiceSection,
+    StatisticSection,
+    beginning_now,
+)
+from quietcount_consumers.errors import ConfigurationError
+from quietcount_schemas.registry import SchemaRegistry
+
+STATISTIC = """
+[[statistic]]
+name = "requests"
+events = ["HelpRequested"]
+period = "quarter"
+epsilon = 0.5
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "quietcount.toml"
+    path.write_text("lifetime_epsilon = 2.5\n" + STATISTIC, encoding="utf-8")
+    return path
+
+
+def prepend(file: Path, text: str) -> None:
+    file.write_text(f"{text}\n{file.read_text(encoding='utf-8')}", encoding="utf-8")
+
+
+def test_what_the_file_leaves_out_has_the_documented_default(file: Path) -> None:
+    configuration = Configuration.load(file)
+    folder = file.parent
+    assert configuration.log == "embedded"
+    assert configuration.data_dir == folder / "data"
+    assert configuration.lifetime_epsilon == Decimal("2.5")
+    assert configuration.grace == dt.timedelta(days=7)
+    assert configuration.tick == dt.timedelta(seconds=60)
+    assert configuration.schemas == []
+    assert configuration.emitter.pepper_file == folder / "secrets" / "pepper"
+    assert configuration.service.secret_file == folder / "secrets" / "service"
+    assert configuration.years_dir == folder / "secrets" / "service-years"
+    assert configuration.private_dir == folder / "data" / "private"
+    assert configuration.public_file == folder / "data" / "statistics.duckdb"
+    (statistic,) = configuration.statistics(SchemaRegistry.load())
+    assert (statistic.max_contributions, statistic.horizon, statistic.late) == (1, "lifetime", "carry")
+    assert statistic.since is None
+
+
+def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepend(file, 'grace = "1d"\ntick = "1m"\ndata_dir = "from-file"\n')
+    monkeypatch.setenv("QUIETCOUNT_GRACE", "2d")
+    monkeypatch.setenv("QUIETCOUNT_TICK", "2m")
+    monkeypatch.setenv("QUIETCOUNT_SERVICE__SECRET_FILE", "from-environment")
+    configuration = Configuration.load(file, grace="3d")
+    assert configuration.grace == dt.timedelta(days=3)
+    assert configuration.tick == dt.timedelta(minutes=2)
+    assert configuration.data_dir == file.parent / "from-file"
+    assert configuration.service.secret_file == file.parent / "from-environment"
+    assert configuration.emitter.pepper_file == file.parent / "secrets" / "pepper"
+
+
+def test_two_files_loaded_in_turn_do_not_mix(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "quietcount.toml"
+    other.parent.mkdir()
+    other.write_text("lifetime_epsilon = 1\n", encoding="utf-8")
+    first = Configuration.load(file)
+    assert Configuration.load(other).statistic == []
+    assert Configuration.load(file).model_dump() == first.model_dump()
+
+
+@pytest.mark.parametrize(
+    "text, seconds", [("60s", 60), ("15m", 900), ("12h", 43_200), ("7d", 604_800), (" 90 s ", 90), ("0d", 0)]
+)
+def test_a_duration_is_a_number_and_a_unit(file: Path, text: str, seconds: int) -> None:
+    prepend(file, f'grace = "{text}"')
+    assert Configuration.load(file).grace == dt.timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ['"7"', '"d"', '"7w"', '"-1d"', '"1.5h"', "7", '"7d 3h"', '"367d"', "true", '"٣d"', '"9999999999999d"']
+)
+def test_anything_else_is_no_duration(file: Path, text: str) -> None:
+    prepend(file, f"grace = {text}")
+    with pytest.raises(ConfigurationError, match="key 'grace'"):
+        Configuration.load(file)
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    [
+        ('tick = "0s"', "key 'tick'"),
+        ('tick = "2d"', "key 'tick'"),
+        ('log = "kafka://host:9092"', '"embedded" only'),
+        ("schemas = 3", "key 'schemas'"),
+        ('emitter = "x"', "key 'emitter'"),
+        ("grase = '7d'", "did you mean 'grace'"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_key(file: Path, text: str, part: str) -> None:
+    prepend(file, text)
+    with pytest.raises(ConfigurationError) as caught:
+        Configuration.load(file)
+    assert part in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "101", "nan", "inf", "'much'", "true"])
+def test_a_lifetime_epsilon_is_a_positive_number(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "quietcount.toml"
+    path.write_text(f"lifetime_epsilon = {value}\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="lifetime_epsilon"):
+        Configuration.load(path)
+
+
+def test_every_wrong_key_is_named_at_once(file: Path) -> None:
+    file.write_text('colour = 1\ntick = "x"\n[[statistic]]\nname = "a"\nevent = ["b"]\n', encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        Configuration.load(file)
+    for key in ("lifetime_epsilon", "colour", "tick", "statistic.1.event", "statistic.1.events", "statistic.1.period"):
+        assert f"'{key}'" in str(caught.value)
+
+
+def test_two_statistics_of_one_name_are_refused(file: Path) -> None:
+    file.write_text(file.read_text(encoding="utf-8") + STATISTIC, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="two statistics are named 'requests'"):
+        Configuration.load(file)
+
+
+def test_no_secret_is_in_the_configuration_or_in_what_it_shows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the names of the secrets' files and never opens them; what was wrongly put there is not repeated."""
+    (file.parent / "secrets").mkdir()
+    for name in ("pepper", "service"):
+        (file.parent / "secrets" / name).write_text("5ec2e7" * 12)
+    configuration = Configuration.load(file)
+    assert "5ec2e7" not in repr(configuration) + str(configuration.model_dump())
+    monkeypatch.setenv("QUIETCOUNT_TICK", "5ec2e75ec2e7")
+    prepend(file, "pepper = '5ec2e75ec2e7'")
+    with pytest.raises(ConfigurationError) as caught:
+        Configuration.load(file)
+    assert "'pepper' is unknown" in str(caught.value)
+    assert "5ec2e7" not in str(caught.value)
+
+
+def test_a_statistic_without_since_begins_with_the_period_of_its_declaration(file: Path) -> None:
+    (statistic,) = Configuration.load(file).statistics(SchemaRegistry.load())
+    assert beginning_now(statistic, dt.date(2023, 8, 17)).since == dt.date(2023, 7, 1)
+    fixed = beginning_now(statistic, dt.date(2023, 8, 17))
+    assert beginning_now(fixed, dt.date(2030, 1, 1)) == fixed
+
+
+def keys() -> list[str]:
+    """Every configuration key, as documentation names it."""
+    sections: dict[str, type[BaseModel]] = {
+        "": Configuration,
+        "emitter.": EmitterSection,
+        "service.": ServiceSection,
+        "statistic.": StatisticSection,
+    }
+    inner = {"emitter", "service", "statistic"}
+    return [f"{prefix}{key}" for prefix, model in sections.items() for key in model.model_fields if key not in inner]
+
+
+@pytest.mark.parametrize("key", keys())
+def test_each_key_is_documented_in_the_readme_and_in_the_commented_file(root: Path, key: str) -> None:
+    assert f"| `{key}` |" in (root / "README.md").read_text(encoding="utf-8")
+    commented = "".join(
+        (root / path).read_text(encoding="utf-8")
+        for path in (
+            "consumers/quietcount_consumers/quietcount.toml",
+            "aggregates/quietcount_aggregates/casework.toml",
+        )
+    )
+    name = key.rpartition(".")[2]
+    assert f"\n{name} = " in commented or f"#   {name} " in commented
+
+
+def test_no_key_is_documented_that_does_not_exist(root: Path) -> None:
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| key | default | meaning |")[2].partition("\n\n")[0]
+    documented = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(documented) == sorted(keys())

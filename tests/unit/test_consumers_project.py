@@ -1,0 +1,114 @@
+"""What `quietcount init` writes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.statistics import exact_epsilon
+from quietcount_consumers.commands import init_command
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.project import configuration_text, create_project
+from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.settings import EmitterSettings
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_a_project_has_private_secrets_whatever_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o000)
+    try:
+        paths = create_project(tmp_path / "project")
+    finally:
+        os.umask(old)
+    folder = tmp_path / "project"
+    assert paths == [folder / "quietcount.toml", folder / "secrets" / "pepper", folder / "secrets" / "service"]
+    assert mode(folder / "secrets") == 0o700
+    assert mode(folder / "secrets" / "pepper") == mode(folder / "secrets" / "service") == 0o600
+    pepper, service = ((folder / "secrets" / name).read_text() for name in ("pepper", "service"))
+    assert pepper != service
+    assert sorted(path.name for path in folder.iterdir()) == ["quietcount.toml", "secrets"]
+
+
+def test_what_it_writes_can_be_used_by_the_service_and_by_emitters(tmp_path: Path) -> None:
+    create_project(tmp_path)
+    configuration = Configuration.load(tmp_path / "quietcount.toml")
+    statistics = configuration.statistics(configuration.registry())
+    assert sum(exact_epsilon(statistic.epsilon) for statistic in statistics) <= Decimal("2.5")
+    assert configuration.lifetime_epsilon == Decimal("2.5")
+    ConsumerSecret.load(configuration.service.secret_file)
+    Pepper.load(configuration.emitter.pepper_file)
+    settings = EmitterSettings.load(tmp_path / "quietcount.toml", {})
+    assert settings.pepper_file == configuration.emitter.pepper_file
+    assert settings.data_dir == configuration.data_dir
+
+
+def test_the_catalogue_with_history_says_since_when_and_the_plain_one_does_not(tmp_path: Path) -> None:
+    for with_history in (True, False):
+        folder = tmp_path / str(with_history)
+        create_project(folder, with_history=with_history)
+        assert {section.since is not None for section in Configuration.load(folder / "quietcount.toml").statistic} == {
+            with_history
+        }
+    assert configuration_text().replace("# since", "since") == configuration_text(with_history=True)
+
+
+@pytest.mark.parametrize("there", ["quietcount.toml", "secrets/pepper", "secrets/service"])
+def test_nothing_is_ever_overwritten(tmp_path: Path, there: str) -> None:
+    path = tmp_path / there
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(ServiceError, match="is not overwritten"):
+        create_project(tmp_path)
+    assert path.read_text() == "mine"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+@pytest.mark.parametrize("failing", ["pepper", "service", "quietcount.toml"])
+def test_a_project_that_cannot_be_written_whole_can_be_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """A full disk amid `init` leaves no secret behind that would stop the next one."""
+    real_fsync, real_write = os.fsync, Path.write_text
+
+    def fsync(descriptor: int) -> None:
+        if failing in Path(f"/proc/self/fd/{descriptor}").readlink().name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real_fsync(descriptor)
+
+    def write_text(self: Path, *arguments: str, **keywords: str) -> int:
+        if failing in self.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_write(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        patch.setattr(Path, "write_text", write_text)
+        result = CliRunner().invoke(init_command, [str(tmp_path / "project")])
+        assert result.exit_code == 1
+    create_project(tmp_path / "project")
+    Configuration.load(tmp_path / "project" / "quietcount.toml")
+
+
+def test_init_names_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
+    result = CliRunner().invoke(init_command, [str(tmp_path / "helpline")])
+    assert result.exit_code == 0
+    folder = tmp_path / "helpline"
+    wrote = [folder / "quietcount.toml", folder / "secrets" / "pepper", folder / "secrets" / "service"]
+    assert result.stdout.split("\n") == [*map(str, wrote), ""]
+    assert "quietcount run" in result.stderr
+
+
+def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
+    (tmp_path / "secrets").write_text("")
+    with pytest.raises(ServiceError, match=r"cannot be written.*choose another folder"):
+        create_project(tmp_path)
