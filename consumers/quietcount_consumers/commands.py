@@ -143,7 +143,7 @@ def ledger_show_command(config: Path, form: str | None) -> None:
     show_rows(columns, rows, _form(form))
 
 
-@ledger_command.command("verify")
+@ledger_command.command("verify", short_help="Verify the chain of the ledger, and the published file against it.")
 @config_option
 def ledger_verify_command(config: Path) -> None:
     """Verify the chain of the ledger, and that the published file holds what the ledger says.
@@ -155,7 +155,7 @@ def ledger_verify_command(config: Path) -> None:
         click.echo(line)
 
 
-@ledger_command.command("retire")
+@ledger_command.command("retire", short_help="End a statistic for good; its epsilon stays spent.")
 @click.argument("statistic")
 @config_option
 def ledger_retire_command(statistic: str, config: Path) -> None:
@@ -167,7 +167,7 @@ def ledger_retire_command(statistic: str, config: Path) -> None:
     click.echo(f"Retired {statistic}. Remove it from the configuration too.", err=True)
 
 
-@ledger_command.command("record-loss")
+@ledger_command.command("record-loss", short_help="Record that the private state is lost, and raise the stated bound.")
 @config_option
 @click.confirmation_option(
     prompt="Every case gets its limits anew and the stated bound is raised for ever. Is the state lost for good?"
@@ -180,7 +180,7 @@ def ledger_record_loss_command(config: Path) -> None:
     click.echo(record_state_loss(Configuration.load(config), _now()), err=True)
 
 
-@click.command("demo")
+@click.command("demo", short_help="Do the whole job on synthetic cases, in seconds.")
 @click.option(
     "--dir",
     "folder",

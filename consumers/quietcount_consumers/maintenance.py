@@ -20,13 +20,12 @@ __all__ = ["record_state_loss", "retire_statistic"]
 
 def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) -> None:
     """Append the retirement of a declared statistic to the ledger, and publish it."""
-    # Opening the state first refuses while a service runs, which would otherwise be fenced in the middle of its work.
+    # Opening the state before the fence refuses while a service runs, which would be fenced in the middle of its work.
     with (
-        State(configuration.private_dir / "state.duckdb"),
         contextlib.closing(open_ledger(configuration, create=False)) as log,
+        State(configuration.private_dir / "state.duckdb") as state,
     ):
-        ledger = Ledger(log)
-        ledger.fence()
+        ledger = _newest(Ledger(log), state, configuration)
         if name not in ledger.chain.declarations:
             known = ", ".join(ledger.chain.declarations) or "none"
             raise StatisticError(f"no statistic {name!r} is declared; declared are: {known}")
@@ -41,18 +40,22 @@ def record_state_loss(configuration: Configuration, now: dt.datetime) -> str:
 
     The ledger must hold all that was published: a loss of the ledger cannot be recorded in an older copy of it.
     """
-    configuration.private_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
-        State(configuration.private_dir / "state.duckdb") as state,
         contextlib.closing(open_ledger(configuration, create=False)) as log,
+        State(configuration.private_dir / "state.duckdb") as state,
     ):
-        ledger = Ledger(log)
-        ledger.fence()
-        head = published_head(configuration.public_file)
-        if head is not None:
-            ledger.check_not_behind(head, configuration.public_file.name)
-        ledger.check_not_behind(state.head, state.path.name)
+        ledger = _newest(Ledger(log), state, configuration)
         record_loss(ledger, now)
         state.begin_anew(ledger.chain.first_open)
         publish(ledger.chain, configuration.public_file)
         return bound_sentence(ledger.chain)
+
+
+def _newest(ledger: Ledger, state: State, configuration: Configuration) -> Ledger:
+    """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain."""
+    ledger.fence()
+    head = published_head(configuration.public_file)
+    if head is not None:
+        ledger.check_not_behind(head, configuration.public_file.name)
+    ledger.check_not_behind(state.head, state.path.name)
+    return ledger

@@ -80,7 +80,11 @@ def show(event: str, number: int | None, output: str, config: Path) -> None:
     click.echo(_table(header, [_described(field) for field in version.fields]))
 
 
-@schemas.command("check", epilog="Example: quietcount schemas check my-schemas --record")
+@schemas.command(
+    "check",
+    epilog="Example: quietcount schemas check my-schemas --record",
+    short_help="Check what schemas may carry, how they evolved, and their history.",
+)
 @click.argument("folders", nargs=-1, type=click.Path(file_okay=False, path_type=Path), metavar="[FOLDER]...")
 @click.option("--record", is_flag=True, help="Add new versions to each folder's fingerprints.txt; alter no line of it.")
 @config_option
