@@ -1,0 +1,156 @@
+"""Looking at a ledger, and changing it on purpose, through the commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import click
+import duckdb
+import pytest
+from click.testing import CliRunner, Result
+from tests.e2e.projects import Project, simulated
+
+from quietcount_consumers.commands import ledger_command, query_command, release_command, run_command
+from quietcount_schemas.errors import QuietcountError
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path / "project")
+    project.emit(simulated(100))
+    return project
+
+
+def invoked(project: Project, command: click.Command, *arguments: str) -> Result:
+    """Invoke a command that must succeed."""
+    result = CliRunner().invoke(command, [*arguments, "--config", str(project.config)])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refused(project: Project, command: click.Command, *arguments: str) -> str:
+    result = CliRunner().invoke(command, [*arguments, "--config", str(project.config)])
+    assert isinstance(result.exception, QuietcountError), result.output
+    return str(result.exception)
+
+
+def contents(project: Project) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(project.data.rglob("*")) if path.is_file()}
+
+
+def test_a_dry_run_says_what_a_release_does_and_touches_nothing(project: Project) -> None:
+    when = ("--as-of", "2023-04-08", "--format", "json")
+    first = contents(project)
+    foretold = json.loads(invoked(project, release_command, *when, "--dry-run").stdout)
+    assert contents(project) == first  # not even a ledger or a state comes into being
+    released = json.loads(invoked(project, release_command, *when).stdout)
+    assert released == foretold
+    assert [row["period_start"] for row in released] == ["2023-01-01", "2023-02-01", "2023-03-01"] * 2
+    before = contents(project)
+    more = json.loads(
+        invoked(project, release_command, "--as-of", "2023-05-08", "--format", "json", "--dry-run").stdout
+    )
+    assert [row["period_start"] for row in more] == ["2023-04-01"] * 2
+    assert json.loads(invoked(project, release_command, *when, "--dry-run").stdout) == []
+    assert contents(project) == before
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "table"])
+def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    shown = invoked(project, ledger_command, "show", "--format", form).stdout
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(shown)))
+    elif form == "json":
+        rows = json.loads(shown)
+    else:
+        assert shown.split()[:7] == ["index", "recorded_at", "kind", "statistic", "period_start", "what", "digest"]
+        assert len(shown.splitlines()) == 6
+        return
+    assert [row["kind"] for row in rows] == ["opened", "declared", "declared", "released", "released"]
+    assert [int(row["index"]) for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[1]["what"] == "epsilon 20 spent, released by month"
+    assert {row["recorded_at"] for row in rows} == {"2023-02-08T00:00:00Z"}
+    assert rows[3]["period_start"] == "2023-01-01"
+    assert len({row["digest"] for row in rows}) == 5
+
+
+def test_a_public_file_that_was_altered_is_found(project: Project) -> None:
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    assert "holds exactly" in invoked(project, ledger_command, "verify").stdout
+    with duckdb.connect(str(project.public)) as connection:
+        connection.execute("UPDATE statistics SET estimate = estimate + 1 WHERE cell LIKE '%SURRENDER%'")
+    message = refused(project, ledger_command, "verify")
+    assert "table statistics does not hold what the ledger says" in message
+    assert "Delete it" in message
+    project.public.unlink()
+    invoked(project, run_command, "--until-idle", "--as-of", "2023-02-08")
+    assert "holds exactly" in invoked(project, ledger_command, "verify").stdout
+
+
+def test_a_ledger_that_was_altered_is_found(project: Project) -> None:
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    with closing(sqlite3.connect(project.private / "ledger.sqlite")) as connection:
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute('DELETE FROM entries WHERE "index" = 4')
+        connection.execute("DROP TRIGGER entries_are_not_changed")
+        entry = bytearray(connection.execute('SELECT entry FROM entries WHERE "index" = 3').fetchone()[0])
+        entry[-1] ^= 1
+        connection.execute('UPDATE entries SET entry = ? WHERE "index" = 3', (bytes(entry),))
+        connection.commit()
+    for command, arguments in (
+        (ledger_command, ("verify",)),
+        (ledger_command, ("show",)),
+        (run_command, ("--until-idle", "--as-of", "2023-03-08")),
+    ):
+        assert "Restore it" in refused(project, command, *arguments) or command is ledger_command
+        assert "ledger entry" in refused(project, command, *arguments)
+
+
+def test_a_retired_statistic_is_released_no_more_and_its_epsilon_stays_spent(project: Project) -> None:
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    assert "known" not in refused(project, ledger_command, "retire", "nothing")
+    assert "court_cases" in refused(project, ledger_command, "retire", "nothing")
+    invoked(project, ledger_command, "retire", "court_cases")
+    assert "retired already" in refused(project, ledger_command, "retire", "court_cases")
+    assert "Remove it" not in refused(project, run_command, "--until-idle")
+    assert "retired" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
+    text = project.config.read_text(encoding="utf-8")
+    project.config.write_text(text[: text.rindex("[[statistic]]")], encoding="utf-8")
+    rows = json.loads(invoked(project, release_command, "--as-of", "2023-03-08", "--format", "json").stdout)
+    assert [row["statistic"] for row in rows] == ["requests"]
+    budget = invoked(project, query_command, "SELECT statistic, epsilon, retired FROM budget ORDER BY ALL").stdout
+    assert budget == "statistic,epsilon,retired\ncourt_cases,20.0,True\nrequests,20.0,False\n"
+
+
+def test_a_recorded_loss_raises_the_bound_in_public_and_lets_releases_go_on(project: Project) -> None:
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    before = project.released()
+    sql = "SELECT value FROM about WHERE key = 'bound'"
+    assert "stays under epsilon 100;" in invoked(project, query_command, sql).stdout
+    (project.private / "state.duckdb").unlink()
+    asked = CliRunner().invoke(ledger_command, ["record-loss", "--config", str(project.config)], input="n\n")
+    assert asked.exit_code == 1
+    assert "Every case gets its limits anew" in asked.output
+    assert "record-loss" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
+    said = invoked(project, ledger_command, "record-loss", "--yes").stderr
+    assert "stays under epsilon 200;" in said
+    assert said.strip() in invoked(project, query_command, sql + " -- \n").stdout
+    assert "stays under epsilon 200;" in invoked(project, ledger_command, "verify").stdout
+    invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08")
+    assert before.items() < project.released().items()
+    kinds = invoked(project, query_command, "SELECT kind FROM ledger WHERE kind = 'state_lost'").stdout
+    assert kinds == "kind\nstate_lost\n"
+
+
+def test_what_there_is_not_yet_is_said(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    for arguments in (("show",), ("verify",), ("retire", "requests")):
+        assert "quietcount run" in refused(project, ledger_command, *arguments)
+    assert "nothing is published yet" in refused(project, query_command, "SELECT 1")
