@@ -61,9 +61,11 @@ WITH chosen AS (
         (SELECT min(m.deviation) FROM margins m WHERE m.statistic = the_statistic) AS deviation
     FROM sums
 ), quantile AS (
-    -- The 95 % quantile of the noise in standard deviations; the largest of the three holds for every weighted difference.
+    -- The 95 % quantile of the noise in standard deviations, the largest of the three. A weighted difference falls between
+    -- the whole numbers that the margins m are made for: with m in place of m + 1 it missed up to 10 times in 100.
     SELECT *, greatest(
-        m_a / (deviation * sqrt(n_a)), m_b / (deviation * sqrt(n_b)), m_both / (deviation * sqrt(n_a + n_b))
+        (m_a + 1) / (deviation * sqrt(n_a)), (m_b + 1) / (deviation * sqrt(n_b)),
+        (m_both + 1) / (deviation * sqrt(n_a + n_b))
     ) AS c
     FROM looked_up
 ), fieller AS (
@@ -83,7 +85,7 @@ SELECT
     CASE WHEN bounded THEN 100 * (greatest(b, 0)::DOUBLE / a - 1) END AS percent_change,
     CASE WHEN bounded THEN 100 * (greatest((a::DOUBLE * b - root) / (a::DOUBLE ** 2 - g), 0) - 1) END AS percent_lower,
     CASE WHEN bounded THEN 100 * (greatest((a::DOUBLE * b + root) / (a::DOUBLE ** 2 - g), 0) - 1) END AS percent_upper,
-    CASE WHEN bounded THEN 'interval by Fieller''s theorem with the exact quantile of the noise'
+    CASE WHEN bounded THEN 'interval by Fieller''s theorem with a quantile of the noise that is never too small'
         ELSE 'withheld: the earlier count is too small for a percent change' END AS note
 FROM solved;
 COMMENT ON MACRO TABLE compare IS 'compare(statistic, from_start, from_end, to_start, to_end, cells := ''{}''): the difference and the percent change between two spans of whole released periods (days inclusive), with 95 % intervals: exact for the difference, by Fieller''s theorem for the percent change.';

@@ -167,6 +167,7 @@ GRID = [
     (2.0, 1, 1, 20, 19),
     (2.0, 2, 1, 25, 100),
     (3.0, 1, 2, 30, 11),
+    (0.44, 6, 6, 30, 60),  # with the margins themselves as quantiles: missed 10 times in 100
 ]
 TOLERANCE = 4 * NEGLIGIBLE + 1e-9
 
@@ -189,10 +190,10 @@ def test_the_intervals_of_compare_miss_at_most_one_time_in_twenty() -> None:
 def test_the_intervals_of_compare_miss_at_most_one_time_in_twenty_on_a_wide_grid() -> None:
     grid = [
         (scale, n_a, n_b, count_a, round(count_a * ratio) if count_a else 5)
-        for scale in (0.15, 0.2, 0.25, 0.3, 0.35, 0.5, 0.75, 1.0, 2.0)
-        for n_a, n_b in ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (3, 3), (1, 12), (12, 1), (6, 12))
-        for count_a in (0, 1, 2, 5, 15, 40, 400)
-        for ratio in (0.2, 0.5, 0.9, 1.0, 1.5, 2.0, 4.0)
+        for scale in (0.2, 0.25, 0.35, 0.44, 0.6, 1.0)
+        for n_a, n_b in ((1, 1), (1, 3), (6, 6), (3, 1), (1, 12))
+        for count_a in (0, 2, 15, 60)
+        for ratio in (0.5, 0.9, 2.0, 4.0)
     ]
     percent, difference = worst_of(_sql("macros.sql"), grid)
     print(f"worst of {len(grid)}: percent {percent:.5f}, difference {difference:.5f}")
