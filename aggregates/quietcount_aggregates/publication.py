@@ -57,7 +57,8 @@ def publish(chain: Chain, path: Path) -> None:
             os.fsync(file.fileno())
         following.replace(path)
     except duckdb.Error as error:
-        if isinstance(error, duckdb.IOException):
+        # A commit that finds no room is no IOException.
+        if isinstance(error, duckdb.IOException) or "Could not write file" in str(error):
             raise PublicationError(
                 f"{path}: cannot be written; check that the folder is writable and the disk has room, then run again. "
                 "The release is in the ledger and is not lost"
