@@ -42,7 +42,8 @@ def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         code = caught.value.code
-        return Finished(code if isinstance(code, int) else 1, *capfd.readouterr())
+        out, err = capfd.readouterr()
+        return Finished(code if isinstance(code, int) else 1, out, err)
 
     yield run
     structlog.reset_defaults()
