@@ -180,6 +180,8 @@ def main() -> None:
     _log_to_stderr()
     moment = dt.datetime.fromisoformat(given.as_of).replace(tzinfo=dt.UTC)
     clock = advancing(moment) if given.advance else fixed_clock(moment)
+    # Before the twin's own patch, so that "after batch" falls between the commit and the file.
+    observe = kill_at(given.kill_at, given.kill_number) if given.kill_at else None
     if given.offsets_apart:
         keep_offsets_apart(configuration.private_dir / "offsets.json", before=given.offsets_apart == "before")
     if given.publish_early:
@@ -187,7 +189,6 @@ def main() -> None:
         publish_before_append()
     if given.no_recovery:
         mock.patch.object(Releaser, "recover", return_value=None).start()
-    observe = kill_at(given.kill_at, given.kill_number) if given.kill_at else None
     with StopSignal() as stop, Service(configuration, moment, observe=observe, batch=given.batch) as service:
         sys.stdout.write("open\n")
         sys.stdout.flush()

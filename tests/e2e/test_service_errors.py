@@ -235,7 +235,7 @@ def resized(folder: Path, kibibytes: int) -> None:
 FULL = re.compile(r"disk|space|room")
 
 
-@pytest.mark.parametrize("kibibytes", [150, 700, 1300])
+@pytest.mark.parametrize("kibibytes", [150, 1000])
 def test_a_full_disk_is_said_and_mended_by_making_room(project: Project, require: Require, kibibytes: int) -> None:
     assert fill(project, require, kibibytes)
 
@@ -272,7 +272,7 @@ def test_a_disk_that_fills_up_at_any_point(project: Project, require: Require, k
     fill(project, require, kibibytes)
 
 
-@pytest.mark.parametrize("limit", [60_000, 600_000])
+@pytest.mark.parametrize("limit", [600_000])
 def test_a_limit_on_the_size_of_files_is_said_and_mended(project: Project, limit: int) -> None:
     project.emit(LINES)
 
@@ -296,19 +296,21 @@ def read_only(folder: Path, require: Require) -> Iterator[None]:
         unmounted(folder)
 
 
-def test_a_read_only_folder_is_said_and_nothing_is_half_done(project: Project, require: Require) -> None:
+def test_a_read_only_folder_is_said_and_nothing_is_half_done(
+    project: Project, require: Require, here: Callable[..., Finished]
+) -> None:
     project.emit(LINES)
     project.run_here("2023-03-08")
     before = contents(project.data)
     with read_only(project.data, require):
         for command in (("emit", "cases.jsonl"), RUN, ("release", "--as-of", "2024-01-08")):
-            message = project.quietcount(*command).refusal()
+            message = here(project, *command).refusal()
             assert re.search("read-only|cannot be written|written", message), message
         # Who only reads is not held up.
-        assert project.quietcount("query", "SELECT count(*) AS n FROM statistics").done().out.startswith("n\n")
-        assert "holds exactly" in project.quietcount("ledger", "verify").done().out
-        assert project.quietcount("ledger", "show").code == 0
-        assert project.quietcount("release", "--dry-run", "--as-of", "2024-01-08").code == 0
+        assert here(project, "query", "SELECT count(*) AS n FROM statistics").done().out.startswith("n\n")
+        assert "holds exactly" in here(project, "ledger", "verify").done().out
+        assert here(project, "ledger", "show").code == 0
+        assert here(project, "release", "--dry-run", "--as-of", "2024-01-08").code == 0
     assert contents(project.data) == before
     project.run_here()
     assert nonzero(project) == TRUE

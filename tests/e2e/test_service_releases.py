@@ -95,13 +95,12 @@ def test_counts_are_right_after_crashes_at_every_moment(tmp_path: Path) -> None:
 def test_a_twin_that_publishes_before_the_ledger_holds_it_shows_two_values(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", NOISY)
     project.emit(simulated(300))
-    project.run("2023-02-08")
     seen = Seen()
     assert project.runner("--as-of", "2023-12-08", "--publish-early").code == -signal.SIGKILL
     seen.look(project)
     assert project.quietcount("run", "--until-idle", "--as-of", "2023-12-08").refusal().count("newest ledger") == 1
     project.public.unlink()  # as somebody would who wants the service to go on
-    project.run("2023-12-08")
+    project.run_here("2023-12-08")
     with pytest.raises(AssertionError, match="a second value"):
         seen.look(project)
 
