@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.cmac import CMAC
+
 from quietcount_aggregates import marks
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
@@ -80,7 +81,7 @@ def test_a_secret_that_others_can_read_is_refused_with_the_command_that_mends_it
         ConsumerSecret.load(path)
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"xyz\n", "hexadecimal"), (b"abcd\n", "fewer than 32")])
+@pytest.mark.parametrize("content, reason", [(b"xyz\n", "hexadecimal"), (b"abcd\n", "fewer than 32")])
 def test_a_damaged_secret_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "service"
     path.write_bytes(content)
