@@ -19,7 +19,7 @@ tick = "1s"
 [[statistic]]
 name = "requests"
 events = ["HelpRequested"]
-by = ["help_kind", "service_category"]
+by = ["help_kind"]
 period = "month"
 since = 2023-01-01
 epsilon = 0.05
