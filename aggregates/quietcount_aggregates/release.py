@@ -81,7 +81,12 @@ def _unobserved(_: Step) -> None:
 
 
 def record_loss(ledger: Ledger, now: dt.datetime) -> int:
-    """Record in the fenced ledger that the private state is lost; return how often that has happened."""
+    """Record in the fenced ledger that the private state is lost; return how often that has happened.
+
+    A loss that nothing was released after is recorded already: asking again, after a crash, adds none.
+    """
+    if ledger.chain.entries and isinstance(ledger.chain.entries[-1].body, StateLostEntry):
+        return ledger.chain.losses
     losses = ledger.chain.losses + 1
     ledger.append([StateLostEntry(losses)], now)
     return losses

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import IO
 
 import duckdb
 import numpy as np
@@ -38,14 +40,22 @@ OPEN_EVENT_COLUMNS = (
 _META = {"format": str(FORMAT), "intent": "", "purge_due": "", "fields": "", "head_length": "0", "head_digest": ""}
 
 
+_HELD = "{path}: another quietcount service holds it; one service runs on a data folder at a time"
+
+
 class State:
     """An open state file. One process at a time; use `close` or a with statement."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            _create(path)
-        self.connection = _connect(path)
+        self._lock = _locked(path)
+        try:
+            if not path.exists():
+                _create(path)
+            self.connection = _connect(path)
+        except BaseException:
+            self._lock.close()
+            raise
         # Only now, holding the file: before, it could be what another process is writing its state anew into.
         for leftover in path.parent.glob(path.name + ".ne[wx]*"):
             leftover.unlink(missing_ok=True)
@@ -65,6 +75,7 @@ class State:
     def close(self) -> None:
         """Close the file; what was committed is kept."""
         self.connection.close()
+        self._lock.close()
 
     @property
     def _next_path(self) -> Path:
@@ -310,6 +321,24 @@ def _private_files() -> Iterator[None]:
         os.umask(old)
 
 
+def _locked(path: Path) -> IO[bytes]:
+    """Take the lock beside the state file and return the open file that holds it.
+
+    DuckDB locks the file itself, but that lock is gone for a moment while a new file takes the old one's name.
+    """
+    try:
+        with _private_files():
+            lock = path.with_name(path.name + ".lock").open("ab")
+    except OSError as error:
+        raise _explained(error, path) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StateError(_HELD.format(path=path)) from None
+    return lock
+
+
 def _main(connection: duckdb.DuckDBPyConnection) -> str:
     row = connection.execute(
         "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'next'"
@@ -327,7 +356,7 @@ def _explained(error: Exception, path: Path) -> StateError:
     """Turn DuckDB's error into ours, without its text where that could quote data."""
     text = str(error)
     if "Conflicting lock" in text or "Could not set lock" in text:
-        return StateError(f"{path}: another quietcount service holds it; one service runs on a data folder at a time")
+        return StateError(_HELD.format(path=path))
     if any(sign in text for sign in ("No space left", "File too large", "disk is full")):
         return StateError(f"{path}: the disk is full; make room and start again. Nothing was lost")
     if isinstance(error, duckdb.OutOfMemoryException):

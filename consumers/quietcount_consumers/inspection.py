@@ -22,14 +22,14 @@ __all__ = ["due_now", "ledger_rows", "verify_ledger"]
 _PUBLIC_TABLES = ("statistics", "ledger", "budget", "about")
 
 
-def ledger_rows(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
+def ledger_rows(chain: Chain, *, digest_length: int = 64) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return the columns and one row for each entry of the ledger."""
     columns = ["index", "recorded_at", "kind", "statistic", "period_start", "what", "digest"]
     rows: list[tuple[object, ...]] = []
     for entry in chain.entries:
         statistic, period, what = _summary(entry)
         moment = entry.recorded_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        rows.append((entry.index, moment, entry.kind, statistic, period, what, entry.digest.hex()))
+        rows.append((entry.index, moment, entry.kind, statistic, period, what, entry.digest.hex()[:digest_length]))
     return columns, rows
 
 
