@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,45 @@ class QueryError(ConsumersError):
 def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run one SQL statement on the published database and return its columns and rows.
 
-    The connection reads that file and no other: the private state next to it is out of its reach.
+    The connection reads that file and no other: the private state next to it is out of its reach. Raises QueryError,
+    also for no statement and for more than one: of several, DuckDB answers the last alone.
     """
-    if not path.exists():
-        raise QueryError(f"{path}: nothing is published yet; `quietcount run` or `quietcount release` publishes")
     try:
-        with duckdb.connect(str(path), read_only=True, config=_config()) as connection:
-            result = connection.execute(sql)
+        sql.encode()
+    except UnicodeEncodeError:
+        raise QueryError("the query is not text: it holds bytes that are not UTF-8") from None
+    with _opened(path) as connection:
+        try:
+            statements = connection.extract_statements(sql)
+            if not statements:
+                raise QueryError("the query is empty; write one statement: FROM statistics")
+            if len(statements) > 1:
+                raise QueryError("the query is more than one statement; ask them one by one")
+            result = connection.execute(statements[0])
             columns = [column[0] for column in result.description or []]
             rows: Sequence[tuple[Any, ...]] = result.fetchall() if columns else []
             return columns, list(rows)
-    except duckdb.IOException:
-        raise QueryError(
-            f"{path}: cannot be opened; check that it is readable and was published by quietcount"
-        ) from None
-    except duckdb.Error as error:
-        # What DuckDB says is about the query, and the file holds nothing that may not be told.
-        raise QueryError(f"the query was not answered: {str(error).strip()}") from None
+        except duckdb.Error as error:
+            # What DuckDB says is about the query, and the file holds nothing that may not be told.
+            raise QueryError(f"the query was not answered: {str(error).strip()}") from None
+
+
+def _opened(path: Path) -> duckdb.DuckDBPyConnection:
+    if not path.exists():
+        raise QueryError(f"{path}: nothing is published yet; `quietcount run` or `quietcount release` publishes")
+    if not os.access(path, os.R_OK):
+        raise QueryError(f"{path}: cannot be read; mend its rights")
+    try:
+        connection = duckdb.connect(str(path), read_only=True, config=_config())
+        if connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'about'").fetchone():
+            return connection
+        connection.close()
+    except duckdb.Error:
+        pass
+    raise QueryError(
+        f"{path}: is damaged, or not a file that quietcount published. Delete it: `quietcount run` brings it back from "
+        "the ledger"
+    )
 
 
 def _config() -> dict[str, str | bool | int | float | list[str]]:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quietcount_consumers.chart import Bar, bar_chart
+from quietcount_consumers.errors import ConsumersError
 from quietcount_consumers.presentation import Format, show_rows
 
 COLUMNS = ["name", "day", "count", "share", "raw", "nothing"]
@@ -54,6 +55,38 @@ def test_a_table_shows_what_stands_in_cells_as_it_is(capsys: pytest.CaptureFixtu
     assert "[bold]x[/bold]" in out
     assert "None" not in out
     assert out.splitlines()[0].split() == COLUMNS
+
+
+def test_a_table_wider_than_the_terminal_is_shown_as_a_block_a_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = [f"column_{index}" for index in range(14)]
+    show_rows(columns, [range(14), ["x" * 120, None, *range(12)]], Format.TABLE)
+    first, second = capsys.readouterr().out.split("\n\n")
+    assert first.splitlines() == [f"{column + ':':<11}{index}" for index, column in enumerate(columns)]
+    assert second.splitlines()[0] == "column_0: " + " " + "x" * 120  # whole, to be copied
+    assert second.splitlines()[1].strip() == "column_1:"
+    show_rows(columns[:3], [range(3)], Format.TABLE)
+    assert capsys.readouterr().out.splitlines()[0].split() == columns[:3]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), [float("nan")], {"a": float("inf")}])
+def test_json_has_null_for_what_is_no_number(capsys: pytest.CaptureFixture[str], value: object) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    show_rows(["a"], [(value,)], Format.JSON)
+    (row,) = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert row["a"] in (None, [None], {"a": None})
+
+
+def test_json_refuses_two_columns_of_one_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConsumersError, match="two columns are named 'a'"):
+        show_rows(["a", "b", "a"], [(1, 2, 3)], Format.JSON)
+    assert capsys.readouterr().out == ""
+    show_rows(["a", "a"], [(1, 2)], Format.CSV)
+    assert capsys.readouterr().out == "a,a\n1,2\n"
 
 
 @pytest.mark.parametrize("form, expected", [(Format.CSV, "a,b\n"), (Format.JSON, "[]\n")])

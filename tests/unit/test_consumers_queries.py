@@ -1,0 +1,71 @@
+"""Queries on a published file, and what is said of those that cannot be answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from quietcount_consumers.queries import QueryError, query
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    path = tmp_path / "statistics.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE about (key VARCHAR)")
+        connection.execute("CREATE TABLE t AS SELECT 'a' AS kind, 1 AS n UNION ALL SELECT 'b', 2")
+    return path
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT kind, n FROM t ORDER BY ALL", "FROM t ORDER BY ALL;", "FROM t ORDER BY ALL; -- that is all"]
+)
+def test_one_statement_is_answered(public: Path, sql: str) -> None:
+    assert query(public, sql) == (["kind", "n"], [("a", 1), ("b", 2)])
+
+
+def test_a_pivot_is_one_statement(public: Path) -> None:
+    assert query(public, "PIVOT t ON kind USING sum(n)") == (["a", "b"], [(1, 2)])
+
+
+@pytest.mark.parametrize("sql", ["", "  ", ";", " ; ", "-- FROM t"])
+def test_an_empty_query_is_refused(public: Path, sql: str) -> None:
+    with pytest.raises(QueryError, match="the query is empty"):
+        query(public, sql)
+
+
+@pytest.mark.parametrize("sql", ["FROM t; FROM t", "SET threads = 1; FROM t", "FROM t;\n;FROM t"])
+def test_several_statements_are_refused(public: Path, sql: str) -> None:
+    with pytest.raises(QueryError, match="more than one statement"):
+        query(public, sql)
+
+
+@pytest.mark.parametrize("sql", ["SELEC", "FROM nothing", "SELECT 1/", "SELECT \udcff"])
+def test_a_query_that_cannot_be_read_is_a_query_error(public: Path, sql: str) -> None:
+    with pytest.raises(QueryError, match="the query"):
+        query(public, sql)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
+def test_a_foreign_file_in_the_place_of_the_public_one_may_be_deleted(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "statistics.duckdb"
+    path.write_bytes(content)
+    with pytest.raises(QueryError, match="Delete it: `quietcount run` brings it back"):
+        query(path, "SELECT 1")
+
+
+def test_somebody_elses_database_in_the_place_of_the_public_one_may_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE statistics (a INTEGER)")
+    with pytest.raises(QueryError, match="Delete it: `quietcount run` brings it back"):
+        query(path, "FROM statistics")
+
+
+def test_a_damaged_file_in_the_place_of_the_public_one_may_be_deleted(public: Path) -> None:
+    with public.open("r+b") as file:
+        file.truncate(5000)
+    with pytest.raises(QueryError, match="Delete it: `quietcount run` brings it back"):
+        query(public, "FROM t")
