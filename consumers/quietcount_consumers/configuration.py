@@ -6,18 +6,29 @@ Unknown keys are refused. Secrets are never in it, only the names of their files
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import re
-import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_schemas.configuration import (
+    DEFAULT_DATA_DIR,
+    DEFAULT_LOG,
+    DEFAULT_PEPPER_FILE,
+    DEFAULT_SECRET_FILE,
+    KEYS,
+    Fault,
+    RawConfiguration,
+    private_folder,
+    read_configuration,
+)
+from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -54,7 +65,7 @@ class EmitterSection(BaseModel):
     """[emitter]: read by emitters only; the service never opens the pepper."""
 
     model_config = _STRICT
-    pepper_file: Path = Path("secrets/pepper")
+    pepper_file: Path = Path(DEFAULT_PEPPER_FILE)
     """The emitters' secret, from which case keys are made."""
 
 
@@ -62,7 +73,7 @@ class ServiceSection(BaseModel):
     """[service]: read by the service only."""
 
     model_config = _STRICT
-    secret_file: Path = Path("secrets/service")
+    secret_file: Path = Path(DEFAULT_SECRET_FILE)
     """The service's secret, under which the private state keeps its marks; the secrets of years lie beside it."""
 
 
@@ -85,18 +96,11 @@ class StatisticSection(BaseModel):
 class Configuration(BaseSettings):
     """The checked configuration. Paths are absolute once loaded."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid",
-        frozen=True,
-        env_prefix="QUIETCOUNT_",
-        env_nested_delimiter="__",
-        hide_input_in_errors=True,
-        nested_model_default_partial_update=True,
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    log: str = "embedded"
+    log: str = DEFAULT_LOG
     """Where case events are: "embedded", an SQLite log in the data folder."""
-    data_dir: Path = Path("data")
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
     """What the service writes: statistics.duckdb for everyone, and the folder private for nobody."""
     lifetime_epsilon: Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0, le=100)]
     """The bound on what all statistics together may tell about one person; fixed when the ledger is opened."""
@@ -110,40 +114,44 @@ class Configuration(BaseSettings):
     service: ServiceSection = ServiceSection()
     statistic: list[StatisticSection] = []
 
-    _file: ClassVar[Path | None] = None
-
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the names are pydantic's)
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the names are pydantic's)
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Give flags precedence over the environment, and the environment over the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, cls._file)
+        """Take what `load` hands in and nothing else: file and environment were read before, as emitters read them."""
+        return (init_settings,)
 
     @classmethod
-    def load(cls, path: Path, **flags: Any) -> Configuration:
-        """Read and check the file at `path`; `flags` override what it says.
+    def load(cls, path: Path, environment: Mapping[str, str] | None = None, **flags: Any) -> Configuration:
+        """Read and check the file at `path`; `environment` overrides what it says, and `flags` override both.
 
-        Raises ConfigurationError, which names the file and every key that is wrong.
+        `environment` is the process's own unless given; {} switches it off. Raises ConfigurationError, which names the
+        file and every key or variable that is wrong.
         """
-        _readable(path)
-        # The source reads the file that the class names, so each load gets a class of its own.
-        bound = type("Configuration", (cls,), {"_file": path, "__module__": cls.__module__})
         try:
-            loaded: Configuration = bound(**flags)
+            raw = read_configuration(path, environment)
+        except SchemasError as error:
+            raise ConfigurationError(str(error)) from None
+        # Unknown keys are among the faults already; as arguments some would mean something to pydantic.
+        given = {key: value for key, value in raw.table.items() if key in KEYS[""]} | flags
+        try:
+            loaded = cls(**given)
         except ValidationError as error:
-            raise ConfigurationError(_explained(path, error)) from None
+            raise ConfigurationError(raw.refusal(_faults(raw, error))) from None
+        if raw.faults:
+            raise ConfigurationError(raw.refusal())
         names = [section.name for section in loaded.statistic]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigurationError(f"{path}: two statistics are named {twice[0]!r}; a name is given once")
-        if loaded.log != "embedded":
-            raise ConfigurationError(f'{path}: log: this version reads "embedded" only')
-        return loaded._resolved(path.absolute().parent)
+        if loaded.log != DEFAULT_LOG:
+            raise ConfigurationError(raw.refusal([raw.fault("log", f'this version reads "{DEFAULT_LOG}" only')]))
+        return loaded._resolved(raw.folder)
 
     def _resolved(self, folder: Path) -> Configuration:
         return self.model_copy(
@@ -157,8 +165,8 @@ class Configuration(BaseSettings):
 
     @property
     def private_dir(self) -> Path:
-        """Return the folder (mode 0700) that holds the log, the ledger and the state."""
-        return self.data_dir / "private"
+        """Return the folder that holds the log, the ledger and the state; it and its parent have mode 0700."""
+        return private_folder(self.data_dir)
 
     @property
     def public_file(self) -> Path:
@@ -202,39 +210,14 @@ def beginning_now(statistic: Statistic, today: dt.date) -> Statistic:
     return statistic if statistic.since is not None else replace(statistic, since=statistic.period.start(today))
 
 
-def _readable(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            tomllib.load(file)
-    except FileNotFoundError:
-        raise ConfigurationError(f"{path}: there is no such file; `quietcount init` writes one") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: is not TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read ({error.__class__.__name__})") from None
-
-
-def _explained(path: Path, error: ValidationError) -> str:
-    lines = []
+def _faults(raw: RawConfiguration, error: ValidationError) -> list[Fault]:
+    """Return what pydantic found, in our words: its own speak of classes and of bounds as Python writes them."""
+    faults: dict[str, Fault] = {}
     for problem in error.errors(include_url=False, include_input=False):
-        key = ".".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"key {key!r} is unknown{_suggestion(problem['loc'])}")
-        elif problem["type"] == "missing":
-            lines.append(f"key {key!r} is missing")
-        else:
-            lines.append(f"key {key!r}: {problem['msg'].removeprefix('Value error, ')}")
-    return f"{path}: " + "; ".join(lines)
-
-
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    sections: dict[str, type[BaseModel]] = {
-        "emitter": EmitterSection,
-        "service": ServiceSection,
-        "statistic": StatisticSection,
-    }
-    model = sections.get(str(location[0]), Configuration) if len(location) > 1 else Configuration
-    known = list(model.model_fields)
-    last = list(location)[-1]
-    close = difflib.get_close_matches(str(last), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+        # Within a list or a table of a statistic the key is as near as a person needs.
+        depth = 3 if problem["loc"][0] == "statistic" else 2 if problem["loc"][0] in ("emitter", "service") else 1
+        location = problem["loc"][:depth]
+        key = ".".join(str(part + 1) if isinstance(part, int) else part for part in location)
+        missing = problem["type"] == "missing"
+        faults.setdefault(key, Fault(key, f"key {key!a} is missing") if missing else raw.fault(key))
+    return list(faults.values())

@@ -25,7 +25,6 @@ from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
 from quietcount_schemas.cli import config_option
-from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["emit_command", "simulate_command"]
 
@@ -75,7 +74,7 @@ def emit_command(
     else:
         file_format = FileFormat.JSONL if stdin else FileFormat.guess(path)
     settings = EmitterSettings.load(config)
-    composer = Composer(SchemaRegistry.load(settings.schemas), Pepper.load(settings.pepper_file), settings.precision)
+    composer = Composer(settings.registry(), Pepper.load(settings.pepper_file), settings.precision)
     with ExitStack() as stack:
         stream = sys.stdin.buffer if stdin else stack.enter_context(_opened(path))
         if dry_run:

@@ -52,7 +52,7 @@ class Composer:
         self,
         registry: SchemaRegistry,
         pepper: Pepper,
-        precision: Precision = Period.DAY,
+        precision: Precision = Period.MONTH,
         today: Callable[[], dt.date] = utc_today,
     ) -> None:
         self.registry = registry

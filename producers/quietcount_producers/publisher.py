@@ -37,8 +37,8 @@ class CaseEventPublisher:
     """Publishes case events to `log`; a context manager, safe to share between threads, not across a fork.
 
     `pepper` turns identifiers into case keys. `registry` holds the event types (the built-in casework by default).
-    `precision` is what dates are coarsened to, for all or by event type (a type without an entry: month). `linger`
-    (seconds) and `batch` (events) bound how long and how many events wait for one write. `today` is the UTC date.
+    `precision` is what dates are coarsened to, for all or by event type (a type without an entry: month);
+    `from_config` derives it from the declared statistics. `linger` (seconds) and `batch` (events) bound how long and how many events wait for one write. `today` is the UTC date.
     The log stays open when the publisher closes, unless `from_config` opened it.
     """
 
@@ -48,7 +48,7 @@ class CaseEventPublisher:
         *,
         pepper: Pepper,
         registry: SchemaRegistry | None = None,
-        precision: Precision = Period.DAY,
+        precision: Precision = Period.MONTH,
         linger: float = 0.05,
         batch: int = 1000,
         today: Callable[[], dt.date] = utc_today,
@@ -81,7 +81,7 @@ class CaseEventPublisher:
         """
         settings = EmitterSettings.load(path)
         pepper = Pepper.load(settings.pepper_file)
-        registry = SchemaRegistry.load(settings.schemas)
+        registry = settings.registry()
         log = open_log(settings)
         publisher = cls(log, pepper=pepper, registry=registry, precision=settings.precision)
         publisher._owns_log = True

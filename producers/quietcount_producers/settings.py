@@ -1,40 +1,33 @@
-"""What an emitter reads of the configuration file: the log, the schemas, the pepper, and how exact a date may be.
+"""What an emitter reads of the configuration: the log, the schemas, the pepper, and how exact a date may be.
 
-Precedence: flag, then environment (`QUIETCOUNT_LOG`, `QUIETCOUNT_DATA_DIR`, `QUIETCOUNT_EMITTER__PEPPER_FILE`), then
-file. Every path is relative to the folder of the file, also one from the environment.
+The file and the environment are read by `quietcount_schemas.configuration`, as the service reads them.
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
 
-from quietcount_producers.composition import close_match
+from quietcount_producers.composition import close_match, listed
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, ProducersError
+from quietcount_schemas.configuration import (
+    DEFAULT_LOG,
+    LOG_FILE,
+    Fault,
+    RawConfiguration,
+    private_folder,
+    read_configuration,
+)
+from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.periods import Period
+from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["EmitterSettings", "open_log"]
-
-_TOP_LEVEL: Final = (
-    "log",
-    "data_dir",
-    "lifetime_epsilon",
-    "grace",
-    "tick",
-    "schemas",
-    "emitter",
-    "statistic",
-    "service",
-)
-_EMITTER: Final = ("pepper_file",)
-_EMBEDDED: Final = "embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,52 +44,64 @@ class EmitterSettings:
     @property
     def log_file(self) -> Path:
         """Where the embedded log lies."""
-        return self.data_dir / "private" / "log.sqlite"
+        return private_folder(self.data_dir) / LOG_FILE
 
     @classmethod
-    def load(cls, config: Path, environment: Mapping[str, str] = os.environ) -> EmitterSettings:
-        """Read the configuration file at `config`. Raises ProducersError naming the file and the key."""
-        table = _read(config)
-        _refuse_unknown(config, "", table, _TOP_LEVEL)
-        emitter = table.get("emitter", {})
-        if not isinstance(emitter, dict):
-            raise ProducersError(f"{config}: emitter must be a table: [emitter].")
-        _refuse_unknown(config, "emitter.", emitter, _EMITTER)
-        folder = config.parent
-        schemas = table.get("schemas", [])
-        if not isinstance(schemas, list) or not all(isinstance(entry, str) for entry in schemas):
-            raise ProducersError(f"{config}: schemas must be a list of folders.")
+    def load(cls, config: Path, environment: Mapping[str, str] | None = None) -> EmitterSettings:
+        """Read the configuration file at `config` under `environment` (the process's own by default, {} for none).
+
+        Raises ProducersError naming the file and every key or variable that is wrong.
+        """
+        try:
+            raw = read_configuration(config, environment)
+        except SchemasError as error:
+            raise ProducersError(str(error)) from None
+        faults: list[Fault] = []
+        precision = _precision(raw, faults)
+        if raw.faults or faults:
+            raise ProducersError(raw.refusal(faults))
         return cls(
             config=config,
-            log=_text(config, "log", environment.get("QUIETCOUNT_LOG") or table.get("log", _EMBEDDED)),
-            data_dir=folder
-            / _text(config, "data_dir", environment.get("QUIETCOUNT_DATA_DIR") or table.get("data_dir", "data")),
-            schemas=tuple(folder / entry for entry in schemas),
-            pepper_file=folder
-            / _text(
-                config,
-                "emitter.pepper_file",
-                environment.get("QUIETCOUNT_EMITTER__PEPPER_FILE") or emitter.get("pepper_file", "secrets/pepper"),
-            ),
-            precision=MappingProxyType(_precision(config, table.get("statistic", []))),
+            log=raw.log,
+            data_dir=raw.data_dir,
+            schemas=raw.schemas,
+            pepper_file=raw.pepper_file,
+            precision=MappingProxyType(precision),
         )
+
+    def registry(self) -> SchemaRegistry:
+        """Load the event types: the built-in ones and those of `schemas`.
+
+        Raises SchemasError for a schema that is not in order, and ProducersError when a statistic counts an event that
+        no schema has: a misspelt one would leave the dates of the true one at another precision than it needs.
+        """
+        registry = SchemaRegistry.load(self.schemas)
+        for name in self.precision:
+            if name not in registry.event_types:
+                known = list(registry.event_types)
+                raise ProducersError(
+                    f"{self.config}: a [[statistic]] names the event type {name!a}, which no schema has"
+                    f"{close_match(name, known)}; known are {listed(known)}."
+                )
+        return registry
 
 
 def open_log(settings: EmitterSettings) -> EmbeddedLog:
     """Open the log that `settings` name, with its topics, creating what is missing. Raises LogError.
 
-    The folder of the log is private (mode 0700), because the log holds what each case did.
+    The folders of the log are private (mode 0700), because the log holds what each case did.
     """
-    if settings.log != _EMBEDDED:
+    if settings.log != DEFAULT_LOG:
         raise LogError(
-            f'{settings.config}: log must be "{_EMBEDDED}": this version has the embedded log only, Kafka is to come.'
+            f'{settings.config}: log must be "{DEFAULT_LOG}": this version has the embedded log only, Kafka is to come.'
         )
     folder = settings.log_file.parent
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_mode & 0o077:
-            folder.chmod(0o700)
+        for private in (folder.parent, folder):
+            private.mkdir(mode=0o700, exist_ok=True)
+            if private.stat().st_mode & 0o077:
+                private.chmod(0o700)
     except OSError as error:
         raise LogError(
             f"Cannot make the folder {folder}: {os.strerror(error.errno or 0).lower()}. "
@@ -112,50 +117,21 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog:
     return log
 
 
-def _read(config: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(config.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ProducersError(
-            f"There is no configuration file {config}. Make one with `quietcount init`, or name it with --config."
-        ) from None
-    except OSError as error:
-        raise ProducersError(f"Cannot read {config}: {os.strerror(error.errno or 0).lower()}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ProducersError(f"{config} is not valid TOML: {error}.") from error
-    except UnicodeDecodeError:
-        raise ProducersError(f"{config} is not UTF-8 text. Save it as UTF-8.") from None
-
-
-def _refuse_unknown(config: Path, prefix: str, table: Mapping[str, object], known: tuple[str, ...]) -> None:
-    for key in table:
-        if key not in known:
-            hint = close_match(key, known)
-            raise ProducersError(f"{config}: unknown key {prefix}{key}{hint or '.'} Known here: {', '.join(known)}.")
-
-
-def _text(config: Path, key: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ProducersError(f"{config}: {key} must be text and not empty.")
-    return value
-
-
-def _precision(config: Path, statistics: object) -> dict[str, Period]:
+def _precision(raw: RawConfiguration, faults: list[Fault]) -> dict[str, Period]:
     """Return the coarsest precision with which every statistic can still be told, by event type it counts."""
-    if not isinstance(statistics, list) or not all(isinstance(entry, dict) for entry in statistics):
-        raise ProducersError(f"{config}: statistic must be tables: [[statistic]].")
+    statistics = raw.table.get("statistic", [])
     periods: dict[str, set[Period]] = {}
-    for number, entry in enumerate(statistics, start=1):
-        where = f"{config}: [[statistic]] number {number}"
-        events = entry.get("events")
+    for number, entry in enumerate(statistics if isinstance(statistics, list) else [], start=1):
+        if not isinstance(entry, dict):
+            continue  # told by who read it
+        events, period = entry.get("events"), entry.get("period")
         if not isinstance(events, list) or not all(isinstance(name, str) for name in events):
-            raise ProducersError(f"{where}: events must be a list of event types.")
-        try:
-            period = Period(str(entry.get("period")))
-        except ValueError:
-            raise ProducersError(f"{where}: period must be one of: {', '.join(Period)}.") from None
-        for name in events:
-            periods.setdefault(name, set()).add(period)
+            faults.append(raw.fault(f"statistic.{number}.events"))
+        elif period not in list(Period):
+            faults.append(raw.fault(f"statistic.{number}.period"))
+        else:
+            for name in events:
+                periods.setdefault(name, set()).add(Period(period))
     return {name: _finest(wanted) for name, wanted in periods.items()}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from quietcount_schemas.configuration import read_configuration
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, SchemaVersion
 from quietcount_schemas.finding import Finding, refusal
@@ -77,17 +77,11 @@ def _clashes(inspected: Sequence[SchemaFolder]) -> Iterator[Finding]:
 
 
 def configured_folders(config: Path) -> tuple[Path, ...]:
-    """Return the folders that `schemas = [...]` names in a configuration file, relative to the file.
+    """Return the folders that `schemas = [...]` or QUIETCOUNT_SCHEMAS names, relative to the configuration file.
 
-    Raises SchemasError when the file cannot be read, is not TOML, or names them in another way.
+    Raises SchemasError when the file cannot be read, is not TOML, or has a key that is unknown or out of order.
     """
-    try:
-        with config.open("rb") as file:
-            named: object = tomllib.load(file).get("schemas", [])
-    except OSError as error:
-        raise SchemasError(f"{config}: cannot be read: {error.strerror or type(error).__name__}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemasError(f"{config}: not TOML: {error}") from None
-    if not isinstance(named, list) or not all(isinstance(folder, str) for folder in named):
-        raise SchemasError(f'{config}: schemas must be a list of folders, as schemas = ["my-schemas"]')
-    return tuple(config.parent / str(folder) for folder in named)
+    raw = read_configuration(config)
+    if raw.faults:
+        raise SchemasError(raw.refusal())
+    return raw.schemas

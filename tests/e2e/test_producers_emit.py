@@ -64,7 +64,7 @@ def place(tmp_path: Path) -> Path:
 
 def stored(place: Path) -> list[bytes]:
     codec = Codec(SchemaRegistry.load())
-    path = place / "data" / "private" / "log.sqlite"
+    path = place / "data" / "private" / "store" / "log.sqlite"
     if not path.exists():
         return []
     with EmbeddedLog(path, create=False) as log:
@@ -95,7 +95,7 @@ def test_kill_9_midway_and_running_again_gives_the_ids_of_an_undisturbed_run(pla
     seed = random.randrange(10**9)
     print("seed", seed)
     chance = random.Random(seed)
-    log = place / "data" / "private" / "log.sqlite"
+    log = place / "data" / "private" / "store" / "log.sqlite"
     for _ in range(3):
         process = quietcount(place, "emit", "cases.jsonl")
         while not log.exists() and process.poll() is None:
@@ -151,7 +151,7 @@ def test_no_error_of_a_person_shows_a_traceback(place: Path) -> None:
 def test_interrupting_says_how_to_go_on(place: Path) -> None:
     (place / "cases.jsonl").write_text(lines(20_000))
     process = quietcount(place, "emit", "cases.jsonl")
-    log = place / "data" / "private" / "log.sqlite"
+    log = place / "data" / "private" / "store" / "log.sqlite"
     while not log.exists() and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)

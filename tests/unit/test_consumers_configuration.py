@@ -51,7 +51,7 @@ def test_what_the_file_leaves_out_has_the_documented_default(file: Path) -> None
     assert configuration.emitter.pepper_file == folder / "secrets" / "pepper"
     assert configuration.service.secret_file == folder / "secrets" / "service"
     assert configuration.years_dir == folder / "secrets" / "service-years"
-    assert configuration.private_dir == folder / "data" / "private"
+    assert configuration.private_dir == folder / "data" / "private" / "store"
     assert configuration.public_file == folder / "data" / "statistics.duckdb"
     (statistic,) = configuration.statistics(SchemaRegistry.load())
     assert (statistic.max_contributions, statistic.horizon, statistic.late) == (1, "lifetime", "carry")
@@ -97,6 +97,44 @@ def test_anything_else_is_no_duration(file: Path, text: str) -> None:
     prepend(file, f"grace = {text}")
     with pytest.raises(ConfigurationError, match="key 'grace'"):
         Configuration.load(file)
+
+
+PYDANTICS = ("timedelta", "<class", "valid", "Input", "input", "greater", "should")
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        (
+            'grace = "99999999999d"',
+            """key 'grace': write a duration from "0d" to "366d": a number, then s, m, h or d""",
+        ),
+        ('grace = "400d"', """key 'grace': write a duration from "0d" to "366d": a number, then s, m, h or d"""),
+        ('tick = "0s"', """key 'tick': write a duration from "1s" to "1d": a number, then s, m, h or d"""),
+        ("data_dir = 3", "key 'data_dir': write a path as text that is not empty"),
+        ('data_dir = ""', "key 'data_dir': write a path as text that is not empty"),
+        ('data_dir = "a\\u0000b"', "key 'data_dir': write a path as text that is not empty"),
+        ('schemas = [""]', """key 'schemas': write a list of folders, as ["my-schemas"]"""),
+        ("log = ''", """key 'log': write text, as "embedded\""""),
+        ("service = { secret_file = 1 }", "key 'service.secret_file': write a path as text that is not empty"),
+        (
+            "statistic = [{ name = 1, events = 2, period = 3, epsilon = 'x', where = 5, by = 6 }]",
+            "key 'statistic.1.by'",
+        ),
+        (
+            "statistic = [{ since = 'x', late = 'y', horizon = 'z', max_contributions = 'k' }]",
+            "key 'statistic.1.since'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_plain_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "quietcount.toml"
+    path.write_text(f"lifetime_epsilon = 1\n{text}\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        Configuration.load(path)
+    message = str(caught.value).removeprefix(f"{path}: ")
+    assert sentence in message
+    assert not [word for word in PYDANTICS if word in message]
 
 
 @pytest.mark.parametrize(

@@ -347,7 +347,7 @@ def test_what_stops_midway_is_completed_by_running_again(
     events = place.events()
     assert len(events) == 3500
     assert len({event.event_id for event in events}) == 2500
-    assert [each.name for each in (place.folder / "data" / "private").iterdir()] == ["log.sqlite"]
+    assert [each.name for each in (place.folder / "data" / "private" / "store").iterdir()] == ["log.sqlite"]
 
 
 def test_an_event_type_of_ones_own_is_emitted_without_code(place: Place) -> None:

@@ -279,12 +279,18 @@ def test_a_log_that_raises_anything_does_not_end_the_writer(log: MemoryLog, monk
     publisher.close()
 
 
+def test_without_a_precision_dates_are_told_to_the_month(log: MemoryLog, publisher: CaseEventPublisher) -> None:
+    """Whoever hands in the parts and forgets the precision must not publish days."""
+    publisher.emit("HelpRequested", "a", "2023-05-17").result(30)
+    assert [event.occurred_on for event in log.events] == [dt.date(2023, 5, 1)]
+
+
 def test_from_config_opens_the_log_that_the_configuration_names(tmp_path: Path) -> None:
     config = tmp_path / "quietcount.toml"
     config.write_text('[emitter]\npepper_file = "pepper"\n[[statistic]]\nevents = ["HelpRequested"]\nperiod = "year"\n')
     Pepper.generate(tmp_path / "pepper")
     with CaseEventPublisher.from_config(config) as publisher:
         publisher.emit("HelpRequested", "a", "2023-05-05").result(30)
-    with EmbeddedLog(tmp_path / "data" / "private" / "log.sqlite", create=False) as log:
+    with EmbeddedLog(tmp_path / "data" / "private" / "store" / "log.sqlite", create=False) as log:
         (record,) = log.poll(CASE_EVENTS, {0: 0}, log.end_offsets(CASE_EVENTS), 10)
     assert CODEC.decode(record.value).occurred_on == dt.date(2023, 1, 1)

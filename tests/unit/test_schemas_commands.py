@@ -124,7 +124,7 @@ def test_configured_folders_are_listed_and_checked(run: Run, tmp_path: Path) -> 
 
 def test_a_configuration_file_that_somebody_named_must_be_there(run: Run) -> None:
     result = run("list", "--config", "other.toml")
-    assert "other.toml: cannot be read" in str(result.exception)
+    assert "There is no configuration file other.toml" in str(result.exception)
 
 
 def test_the_configuration_file_may_come_from_the_environment(

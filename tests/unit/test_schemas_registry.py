@@ -303,9 +303,20 @@ def test_configured_folders_are_relative_to_the_file(tmp_path: Path) -> None:
     assert configured_folders(config) == ()
 
 
+def test_configured_folders_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "quietcount.toml").write_text('schemas = ["my-schemas"]')
+    monkeypatch.setenv("QUIETCOUNT_SCHEMAS", '["others"]')
+    assert configured_folders(tmp_path / "quietcount.toml") == (tmp_path / "others",)
+
+
 @pytest.mark.parametrize(
     "text, message",
-    [("schemas = 5", "must be a list"), ("schemas = [5]", "must be a list"), ("schemas = [", "not TOML")],
+    [
+        ("schemas = 5", "key 'schemas': write a list"),
+        ("schemas = [5]", "key 'schemas': write a list"),
+        ("schemas = [", "not TOML"),
+        ('shemas = ["x"]', "key 'shemas' is unknown; did you mean 'schemas'"),
+    ],
 )
 def test_a_configuration_that_names_folders_in_another_way_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "quietcount.toml").write_text(text)
@@ -314,5 +325,5 @@ def test_a_configuration_that_names_folders_in_another_way_is_refused(tmp_path: 
 
 
 def test_a_configuration_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SchemasError, match="cannot be read"):
+    with pytest.raises(SchemasError, match=r"There is no configuration file .*quietcount\.toml"):
         configured_folders(tmp_path / "quietcount.toml")
