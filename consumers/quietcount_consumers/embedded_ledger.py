@@ -13,10 +13,12 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
-from quietcount_aggregates.errors import LedgerError, LedgerFenced
+from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerFenced
+from quietcount_producers import sqlite_file
 
-__all__ = ["EmbeddedLedger"]
+__all__ = ["APPLICATION_ID", "EmbeddedLedger"]
 
+APPLICATION_ID = 0x51434C52  # "QCLR": tells our file from any other SQLite database, and from a log of quietcount
 FORMAT = 1
 # How long to wait for another releaser's transaction, which takes milliseconds, before calling the file stuck.
 BUSY_TIMEOUT_SECONDS = 10.0
@@ -31,23 +33,23 @@ class EmbeddedLedger:
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         if not create and not path.exists():
-            raise LedgerError(f"{path}: there is no ledger yet; `quietcount run` opens it")
+            raise _missing(path)
         old = os.umask(0o077)
         try:
             self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
-            try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._prepare()
-            except BaseException:
-                self._connection.close()
-                raise
-        except sqlite3.Error as error:
+            self._prepare(create)
+            sqlite_file.tighten(path)
+        except _UNREADABLE as error:
+            self._connection_closed()
             if create or not _is_still(path):
                 raise self._explained(error) from error
             # A reader on a disk that cannot be written: SQLite may not lock there, and nobody else can write either.
             uri = f"{path.resolve().as_uri()}?immutable=1"
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            self._check_kind()
+        except BaseException:
+            self._connection_closed()
+            raise
         finally:
             os.umask(old)
 
@@ -60,23 +62,27 @@ class EmbeddedLedger:
     def fence(self) -> int:
         """Raise the epoch and return it."""
         with self._transaction() as cursor:
-            cursor.execute("UPDATE fence SET epoch = epoch + 1")
-            return int(cursor.execute("SELECT epoch FROM fence").fetchone()[0])
+            epoch = self._epoch(cursor) + 1
+            cursor.execute("UPDATE fence SET epoch = ?", (epoch,))
+            return epoch
 
     def read(self, start: int = 0) -> list[bytes]:
         """Return every entry from index `start` on."""
         try:
-            rows = self._connection.execute('SELECT entry FROM entries WHERE "index" >= ? ORDER BY "index"', (start,))
-            return [bytes(row[0]) for row in rows]
-        except sqlite3.Error as error:
+            rows = self._connection.execute(
+                'SELECT entry FROM entries WHERE "index" >= ? ORDER BY "index"', (start,)
+            ).fetchall()
+        except _UNREADABLE as error:
             raise self._explained(error) from error
+        if not all(isinstance(entry, bytes) for (entry,) in rows):
+            raise self._damaged()
+        return [entry for (entry,) in rows]
 
     def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
         """Append `entries`, all or none. Raises LedgerFenced if the epoch or the length is not as expected."""
         with self._transaction() as cursor:
-            current = cursor.execute("SELECT epoch FROM fence").fetchone()[0]
             length = cursor.execute("SELECT count(*) FROM entries").fetchone()[0]
-            if current != epoch or length != expected:
+            if self._epoch(cursor) != epoch or length != expected:
                 raise LedgerFenced(
                     f"{self.path}: another releaser has taken over the ledger; this one released nothing. Run one "
                     "service on a ledger"
@@ -87,14 +93,18 @@ class EmbeddedLedger:
         """Close the file."""
         self._connection.close()
 
-    def _prepare(self) -> None:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > FORMAT:
-            raise LedgerError(
-                f"{self.path}: written in format {version}; this version reads format {FORMAT}. Use the newer "
-                "quietcount"
-            )
-        if version == FORMAT:
+    def _connection_closed(self) -> None:
+        with suppress(AttributeError, sqlite3.Error):
+            self._connection.close()
+
+    def _prepare(self, create: bool) -> None:
+        # Looked at before anything is set: a file that is not ours is left as it is.
+        fresh = self._check_kind()
+        if fresh and not create:
+            raise _missing(self.path)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        if not fresh:
             return
         with self._transaction() as cursor:
             # Another process may have made the tables while this one waited for its turn.
@@ -104,7 +114,35 @@ class EmbeddedLedger:
                 )
                 for statement in _statements(script):
                     cursor.execute(statement)
+                cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 cursor.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _check_kind(self) -> bool:
+        """Return whether the file holds nothing yet; raise LedgerError if it holds something else than a ledger."""
+        kind = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if (kind, version, tables) == (0, 0, 0):
+            return True
+        if kind == sqlite_file.APPLICATION_ID:
+            raise LedgerBroken(
+                f"{self.path}: is a log of events and not a ledger; a copy of log.sqlite was put in its place. Put the "
+                "newest ledger back"
+            )
+        if kind != APPLICATION_ID:
+            raise self._damaged()
+        if version != FORMAT:
+            raise LedgerError(
+                f"{self.path}: written in format {version}; this version reads format {FORMAT}. Use the newer "
+                "quietcount"
+            )
+        return False
+
+    def _epoch(self, cursor: sqlite3.Cursor) -> int:
+        row = cursor.execute("SELECT epoch FROM fence").fetchone()
+        if row is None or not isinstance(row[0], int):
+            raise self._damaged()
+        return row[0]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -118,21 +156,45 @@ class EmbeddedLedger:
                 with suppress(sqlite3.Error):
                     cursor.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self._explained(error) from error
 
-    def _explained(self, error: sqlite3.Error) -> LedgerError:
-        text = str(error).lower()
-        if "full" in text:
+    def _explained(self, error: sqlite3.Error | UnicodeDecodeError) -> LedgerError:
+        code = getattr(error, "sqlite_errorcode", None)
+        # The low byte is the primary code. What has no code is Python's own: it could not make sense of the file.
+        primary = sqlite3.SQLITE_CORRUPT if code is None else int(code) & 0xFF
+        if primary == sqlite3.SQLITE_FULL:
             return LedgerError(f"{self.path}: the disk is full; make room and start again. Nothing was appended")
-        if "locked" in text or "busy" in text:
+        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return LedgerError(f"{self.path}: another process holds the ledger; end it, then start again")
-        if "malformed" in text or "not a database" in text:
-            return LedgerError(f"{self.path}: is damaged or not a ledger; restore it from a copy that is up to date")
+        if primary in _DAMAGED:
+            return self._damaged()
+        if primary == sqlite3.SQLITE_IOERR:
+            return LedgerError(
+                f"{self.path}: the disk failed, is full, or a limit on file sizes was met; mend it and start again. "
+                "Nothing was appended"
+            )
         return LedgerError(
-            f"{self.path}: cannot be opened or written ({error}); check that the folder exists, is writable, and the "
-            "disk has room"
+            f"{self.path}: cannot be opened or written; check that the folder exists, is writable, and the disk has "
+            "room"
         )
+
+    def _damaged(self) -> LedgerBroken:
+        return LedgerBroken(f"{self.path}: is damaged or not a ledger; restore it from a copy that is up to date")
+
+
+# SQLite's own messages are decoded too, and quote what stands in a damaged file.
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+
+# SQLITE_ERROR is what a missing table or column gives: the statements themselves are right.
+_DAMAGED = (
+    sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT,
+)  # fmt: skip
+
+
+def _missing(path: Path) -> LedgerError:
+    return LedgerError(f"{path}: there is no ledger yet; `quietcount run` opens it")
 
 
 def _is_still(path: Path) -> bool:
