@@ -14,12 +14,20 @@ from quietcount_aggregates.release import DuePeriod, due_periods
 
 from .configuration import Configuration, beginning_now
 from .errors import ServiceError
-from .queries import query
+from .queries import QueryError, query
 from .service import open_ledger
 
 __all__ = ["due_now", "ledger_rows", "verify_ledger"]
 
-_PUBLIC_TABLES = ("statistics", "ledger", "budget", "about")
+# What the public file says without being a row of a table: a view or a macro can lie as well as a number.
+_CATALOG = {
+    "table": "SELECT table_name, sql, comment FROM duckdb_tables() WHERE NOT internal ORDER BY ALL",
+    "view": "SELECT view_name, sql, comment FROM duckdb_views() WHERE NOT internal ORDER BY ALL",
+    "macro": "SELECT function_name, parameters, macro_definition, comment FROM duckdb_functions() "
+    "WHERE NOT internal ORDER BY ALL",
+    "column": "SELECT table_name || '.' || column_name, data_type, comment FROM duckdb_columns() "
+    "WHERE NOT internal ORDER BY ALL",
+}
 
 
 def ledger_rows(chain: Chain, *, digest_length: int = 64) -> tuple[list[str], list[tuple[object, ...]]]:
@@ -45,14 +53,31 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="quietcount-verify-") as folder:
         again = Path(folder) / "statistics.duckdb"
         publish(chain, again)
-        for table in _PUBLIC_TABLES:
-            sql = f"SELECT * FROM {table} ORDER BY ALL"
-            if query(public, sql) != query(again, sql):
-                raise ServiceError(
-                    f"{public}: table {table} does not hold what the ledger says; it is older, or was altered. Delete "
-                    "it: `quietcount run` brings it back from the ledger"
-                )
+        altered = _difference(public, again)
+    if altered:
+        raise ServiceError(
+            f"{public}: {altered} does not hold what the ledger says; it is older, or was altered. Delete it: "
+            "`quietcount run` brings it back from the ledger"
+        )
     return [*lines, f"{public} holds exactly what the ledger says."]
+
+
+def _difference(public: Path, again: Path) -> str | None:
+    """Return the first thing that is not the same in both files, or None."""
+    for kind, sql in _CATALOG.items():
+        found, wanted = query(public, sql)[1], query(again, sql)[1]
+        for name, *_ in [row for row in wanted if row not in found] + [row for row in found if row not in wanted]:
+            return f"{kind} {name}"
+    for (table,) in query(again, "SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL")[1]:
+        sql = f'SELECT * FROM "{table}" ORDER BY ALL'
+        wanted = query(again, sql)[1]
+        try:
+            same = query(public, sql)[1] == wanted
+        except QueryError:  # the file opens, and the blocks of this table are damaged
+            same = False
+        if not same:
+            return f"table {table}"
+    return None
 
 
 def due_now(configuration: Configuration, now: dt.datetime) -> list[DuePeriod]:

@@ -98,7 +98,8 @@ class Project:
         self.folder = folder
         self.config = folder / "quietcount.toml"
         self.data = folder / "data"
-        self.private = self.data / "private"
+        # Where the service keeps it, whether or not the configuration of a trial can be read.
+        self.private = Configuration.model_construct(data_dir=self.data).private_dir
         self.public = self.data / "statistics.duckdb"
         if create:
             (folder / "secrets").mkdir(parents=True, mode=0o700)

@@ -26,6 +26,15 @@ def project(tmp_path: Path) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that released a month; a test that alters its files puts them back."""
+    project = Project(tmp_path_factory.mktemp("released") / "project")
+    project.emit(simulated(50))
+    project.run_here("2023-02-08")
+    return project
+
+
 def invoked(project: Project, command: click.Command, *arguments: str) -> Result:
     """Invoke a command that must succeed."""
     result = CliRunner().invoke(command, [*arguments, "--config", str(project.config)])
@@ -92,6 +101,45 @@ def test_a_public_file_that_was_altered_is_found(project: Project) -> None:
     project.public.unlink()
     invoked(project, run_command, "--until-idle", "--as-of", "2023-02-08")
     assert "holds exactly" in invoked(project, ledger_command, "verify").stdout
+
+
+@pytest.mark.parametrize(
+    "sql, what",
+    [
+        ("UPDATE margins SET margin = margin + 1", "table margins"),
+        ("UPDATE data_dictionary SET description = 'exact'", "table data_dictionary"),
+        ("UPDATE about SET value = 'none' WHERE key = 'bound'", "table about"),
+        ("DELETE FROM budget", "table budget"),
+        ("DELETE FROM ledger WHERE kind = 'released'", "table ledger"),
+        ("CREATE OR REPLACE VIEW requests AS SELECT 12345 AS estimate", "view requests"),
+        ("DROP VIEW requests", "view requests"),
+        ("CREATE OR REPLACE MACRO total(a, b, c, cells := '{}') AS TABLE SELECT 12345 AS estimate", "macro total"),
+        ("DROP MACRO TABLE compare", "macro compare"),
+        ("CREATE TABLE more AS SELECT 1", "table more"),
+        ("COMMENT ON COLUMN statistics.estimate IS 'The exact count.'", "column statistics.estimate"),
+    ],
+)
+def test_a_public_file_that_was_altered_anywhere_is_found(released: Project, sql: str, what: str) -> None:
+    whole = released.public.read_bytes()
+    with duckdb.connect(str(released.public)) as connection:
+        connection.execute(sql)
+    try:
+        message = refused(released, ledger_command, "verify")
+    finally:
+        released.public.write_bytes(whole)
+    assert f"{what} does not hold what the ledger says" in message
+    assert "Delete it: `quietcount run` brings it back" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
+def test_a_foreign_file_in_the_place_of_the_public_one_may_be_deleted(released: Project, content: bytes) -> None:
+    whole = released.public.read_bytes()
+    released.public.write_bytes(content)
+    try:
+        for command, argument in ((ledger_command, "verify"), (query_command, "FROM requests")):
+            assert "Delete it: `quietcount run` brings it back" in refused(released, command, argument)
+    finally:
+        released.public.write_bytes(whole)
 
 
 def test_a_ledger_that_was_altered_is_found(project: Project) -> None:
