@@ -23,6 +23,7 @@ from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic
+from quietcount_aggregates.witness import Witness
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, NewRecord, Position, Record
 from quietcount_schemas.registry import SchemaRegistry
@@ -244,11 +245,11 @@ class World:
             mechanism=self.mechanism,
             year_secrets=self.years,
             public=self.public,
+            witness=Witness(self.public.with_name("witness")),
             observe=self.observe,
         )
         self.releaser.recover()
-        self.ledger.open(Decimal(100), now)
-        self.ledger.declare(self.statistics, now)
+        self.ledger.declare(self.statistics, Decimal(100), now)
         again = self.releaser.adopt()
         self.releaser.publish()
         self._renew_fold()

@@ -15,6 +15,7 @@ import numpy as np
 
 from quietcount_schemas.periods import Period
 
+from .errors import StateError
 from .marks import YearSecrets
 from .state import State, registered
 from .statistics import Dimension, Horizon, Late, Statistic
@@ -80,12 +81,28 @@ class Bounding:
             connection.execute("INSERT INTO opened VALUES (?, ?)", [name, first_open[name]])
         self._state.rewrite(_close_script(self._state.columns))
 
+    def _check_secret(self, year: int, year_secrets: YearSecrets) -> None:
+        """Refuse a year's secret that is not the one its marks were made with: limits used up would be forgotten."""
+        key = f"year {year:04d}"
+        known, found = self._state[key], year_secrets.check(year)
+        if not known:
+            year_secrets.create(year)
+            with self._state.transaction():
+                self._state[key] = year_secrets.check(year)
+        elif known != found:
+            raise StateError(
+                f"{year_secrets.path(year)}: the secret of {year} is {'another one' if found else 'missing'}; the "
+                "limits that cases have used up in that year are kept under it. Restore it. If it is lost for good, "
+                "run: quietcount ledger record-loss"
+            )
+
     def _mark_years(self, placed: str, year_secrets: YearSecrets) -> None:
         """Add the marks, under each year's secret, of the cases that have events in that year."""
         years = self._connection.execute(
             f"SELECT DISTINCT year(period)::INTEGER FROM {placed} WHERE period IS NOT NULL ORDER BY 1"
         ).fetchall()
         for (year,) in years:
+            self._check_secret(year, year_secrets)
             cases = self._connection.execute(
                 f"""
                 SELECT (case_mark >> 64)::UBIGINT AS high, (case_mark & 18446744073709551615)::UBIGINT AS low

@@ -11,11 +11,16 @@ SEMI JOIN (
 ) USING (event_mark)
 ORDER BY "partition", "offset";
 
-INSERT INTO next.meta SELECT * FROM meta WHERE key NOT IN ('intent', 'purge_due');
+INSERT INTO next.meta SELECT * FROM meta
+WHERE key NOT IN ('intent', 'purge_due')
+    -- The checks of years whose secret is about to be destroyed go with it.
+    AND NOT (key LIKE 'year %' AND try_cast(substr(key, 6) AS INTEGER) < (SELECT min(year_from) FROM following WHERE year_from > 0));
 INSERT INTO next.meta VALUES ('intent', ''), ('purge_due', 'yes');
 INSERT INTO next.offsets SELECT * FROM offsets;
 INSERT INTO next.withdrawn SELECT DISTINCT case_mark FROM withdrawn ORDER BY case_mark;
 INSERT INTO next.dead_letters SELECT * FROM dead_letters;
+INSERT INTO next.unresolved SELECT DISTINCT * FROM unresolved;
+INSERT INTO next.dead_letter_ends SELECT DISTINCT * FROM dead_letter_ends;
 INSERT INTO next.first_open SELECT statistic, day FROM opened;
 -- Retired statistics are not in `following`: they release nothing any more, so nothing of them is remembered.
 

@@ -76,12 +76,8 @@ class Fold:
                     self._withdraw(connection, columns, kept)
                 else:
                     self._append(connection, columns, kept, partitions, offsets, clock)
-            for rejection in rejections:
-                record = records[rejection.row]
-                connection.execute(
-                    "INSERT INTO dead_letters VALUES (?, ?, ?, ?)",
-                    [record.partition, record.offset, rejection.reason.value, record.value],
-                )
+            if rejections:
+                _reject(connection, rejections, records, clock)
             for partition in np.unique(partitions).tolist():
                 next_offset = int(offsets[partitions == partition].max()) + 1
                 connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, next_offset])
@@ -146,6 +142,34 @@ class Fold:
                 """,
                 [columns.event, clock],
             )
+
+
+def _reject(
+    connection: duckdb.DuckDBPyConnection,
+    rejections: Sequence[Rejection],
+    records: Sequence[Record],
+    clock: dt.date,
+) -> None:
+    """Put the rejected records on their way to the dead letters.
+
+    Where a record of an unknown schema lies is remembered too: an emitter may have been upgraded before the service.
+    """
+    rejected = [records[rejection.row] for rejection in rejections]
+    connection.execute(
+        "INSERT INTO dead_letters "
+        "SELECT unnest(?::INTEGER[]), unnest(?::BIGINT[]), unnest(?::VARCHAR[]), unnest(?::BLOB[])",
+        [
+            [record.partition for record in rejected],
+            [record.offset for record in rejected],
+            [rejection.reason.value for rejection in rejections],
+            [record.value for record in rejected],
+        ],
+    )
+    unknown = [records[r.row] for r in rejections if r.reason is RejectReason.UNKNOWN_FINGERPRINT]
+    connection.execute(
+        "INSERT INTO unresolved SELECT unnest(?::INTEGER[]), unnest(?::BIGINT[]), ?::DATE",
+        [[record.partition for record in unknown], [record.offset for record in unknown], clock],
+    )
 
 
 def _checked(columns: EventColumns, records: Sequence[Record]) -> tuple[npt.NDArray[np.bool_], list[Rejection]]:

@@ -28,7 +28,8 @@ class Budget:
     lifetime_epsilon: Decimal
     declared: Decimal
     losses: int
-    yearly: bool
+    yearly: Decimal
+    """How much of `declared` is for statistics with a yearly horizon: once for each year in which a person came."""
 
     @property
     def left(self) -> Decimal:
@@ -73,7 +74,7 @@ class Chain:
             lifetime_epsilon=self.opened.lifetime_epsilon,
             declared=sum((exact_epsilon(s.epsilon) for s in statistics), Decimal(0)),
             losses=self.losses,
-            yearly=any(s.horizon is Horizon.YEAR for s in statistics),
+            yearly=sum((exact_epsilon(s.epsilon) for s in statistics if s.horizon is Horizon.YEAR), Decimal(0)),
         )
 
     def extend(self, data: bytes) -> Entry:
@@ -173,17 +174,6 @@ class Ledger:
         for entry in data:
             self.chain.extend(entry)
 
-    def open(self, lifetime_epsilon: Decimal, now: dt.datetime) -> None:
-        """Open an empty ledger, or check that it was opened with the same lifetime epsilon."""
-        if not self.chain.entries:
-            self.append([Opened(secrets.token_bytes(16), lifetime_epsilon)], now)
-        opened = self.chain.opened.lifetime_epsilon
-        if opened != lifetime_epsilon:
-            raise BudgetError(
-                f"lifetime_epsilon is {lifetime_epsilon} in the configuration, and this ledger was opened with "
-                f"{opened}. The bound is stated once, for ever: write lifetime_epsilon = {opened}"
-            )
-
     def append(self, bodies: Sequence[Body], now: dt.datetime) -> list[Entry]:
         """Append entries, all or none, read them back from the log and return them.
 
@@ -224,13 +214,23 @@ class Ledger:
                 "newest ledger back"
             )
 
-    def declare(self, wanted: Iterable[Statistic], now: dt.datetime) -> list[Statistic]:
-        """Declare the statistics that are new, all or none, and return them.
+    def declare(self, wanted: Iterable[Statistic], lifetime_epsilon: Decimal, now: dt.datetime) -> list[Statistic]:
+        """Declare the statistics that are new, all or none, and return them; open the ledger if it is empty.
 
-        Raises StatisticError for a declared statistic that was changed, left out or retired, and BudgetError for
-        declarations that pass the lifetime epsilon.
+        Opening and the first declarations are one append: a first run that is refused has fixed nothing. Raises
+        StatisticError for a declared statistic that was changed, left out or retired, and BudgetError for declarations
+        that pass the lifetime epsilon, or a lifetime epsilon that is not the one the ledger was opened with.
         """
         wanted = list(wanted)
+        bodies: list[Body] = []
+        if not self.chain.entries:
+            bodies.append(Opened(secrets.token_bytes(16), lifetime_epsilon))
+        elif self.chain.opened.lifetime_epsilon != lifetime_epsilon:
+            opened = self.chain.opened.lifetime_epsilon
+            raise BudgetError(
+                f"lifetime_epsilon is {lifetime_epsilon} in the configuration, and this ledger was opened with "
+                f"{opened}. The bound is stated once, for ever: write lifetime_epsilon = {opened}"
+            )
         new = []
         for statistic in wanted:
             declared = self.chain.declarations.get(statistic.name)
@@ -244,9 +244,10 @@ class Ledger:
                 f"statistic {missing[0]!r} is declared in the ledger and missing in the configuration. Put it back, "
                 f"or end it for good with: quietcount ledger retire {missing[0]}"
             )
-        self._check_budget(new)
-        if new:
-            self.append([Declared(statistic) for statistic in new], now)
+        _check_budget(new, self.chain.budget.left if self.chain.entries else lifetime_epsilon, lifetime_epsilon)
+        bodies += [Declared(statistic) for statistic in new]
+        if bodies:
+            self.append(bodies, now)
         return new
 
     def _check_unchanged(self, statistic: Statistic, declared: Statistic) -> None:
@@ -262,12 +263,12 @@ class Ledger:
                 "show), or give the changed statistic a new name: it then spends its own epsilon"
             )
 
-    def _check_budget(self, new: Sequence[Statistic]) -> None:
-        budget = self.chain.budget
-        asked = sum((exact_epsilon(s.epsilon) for s in new), Decimal(0))
-        if asked > budget.left:
-            names = ", ".join(s.name for s in new)
-            raise BudgetError(
-                f"declaring {names} would spend epsilon {asked}, and {budget.left} of lifetime_epsilon "
-                f"{budget.lifetime_epsilon} is left. Lower their epsilon or leave some out; nothing was declared"
-            )
+
+def _check_budget(new: Sequence[Statistic], left: Decimal, lifetime_epsilon: Decimal) -> None:
+    asked = sum((exact_epsilon(s.epsilon) for s in new), Decimal(0))
+    if asked > left:
+        names = ", ".join(s.name for s in new)
+        raise BudgetError(
+            f"declaring {names} would spend epsilon {asked}, and {left} of lifetime_epsilon {lifetime_epsilon} is "
+            "left. Lower their epsilon or leave some out; nothing was declared"
+        )

@@ -30,8 +30,6 @@ class ConsumerSecret:
     """The secret under which the state's marks are made. Its repr shows nothing of it."""
 
     def __init__(self, key: bytes) -> None:
-        if len(key) < _SECRET_BYTES:
-            raise StateError(f"the consumer's secret has fewer than {_SECRET_BYTES} bytes; make a new one")
         self._mac = _BulkMac(hashlib.sha256(b"quietcount marks\x00" + key).digest())
         self._check = hashlib.sha256(b"quietcount secret check\x00" + key).hexdigest()[:32]
 
@@ -80,6 +78,26 @@ class YearSecrets:
         mac = _BulkMac(hashlib.sha256(b"quietcount year\x00" + self._key(year)).digest())
         return mac.of(case_marks.astype(">u8").view(np.uint8).reshape(-1, MARK_BYTES))
 
+    def path(self, year: int) -> Path:
+        """Return where the secret of `year` lies."""
+        return self._folder / f"{year:04d}"
+
+    def create(self, year: int) -> None:
+        """Make the secret of `year` unless there is one."""
+        if self.path(year).exists():
+            return
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(f"{self._folder}: must be a folder that can be written ({error.strerror})") from None
+        _write_private(self.path(year), secrets.token_bytes(_SECRET_BYTES).hex().encode() + b"\n")
+
+    def check(self, year: int) -> str:
+        """Return a value by which a state recognises the year's secret, or nothing if there is no such secret."""
+        if not self.path(year).exists():
+            return ""
+        return hashlib.sha256(b"quietcount year check\x00" + self._key(year)).hexdigest()[:32]
+
     def years(self) -> list[int]:
         """Return the years whose secret still exists."""
         if not self._folder.is_dir():
@@ -88,7 +106,7 @@ class YearSecrets:
 
     def destroy(self, year: int) -> None:
         """Overwrite and remove the secret of `year`; do nothing if it is gone."""
-        path = self._folder / f"{year:04d}"
+        path = self.path(year)
         try:
             with path.open("r+b", buffering=0) as file:
                 file.write(os.urandom(max(path.stat().st_size, _SECRET_BYTES)))
@@ -102,11 +120,7 @@ class YearSecrets:
             ) from None
 
     def _key(self, year: int) -> bytes:
-        path = self._folder / f"{year:04d}"
-        if not path.exists():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_private(path, secrets.token_bytes(_SECRET_BYTES).hex().encode() + b"\n")
-        return _read_private(path, f"the secret of {year}")
+        return _read_private(self.path(year), f"the secret of {year}")
 
 
 class _BulkMac:
@@ -132,18 +146,30 @@ class _BulkMac:
 
 
 def _write_private(path: Path, content: bytes) -> None:
+    """Write a file of mode 0600, whole or not at all, and never over another."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except FileExistsError:
         raise StateError(
             f"{path}: exists already and is not overwritten; remove it only if nothing depends on it"
         ) from None
     except OSError as error:
         raise StateError(f"{path}: cannot be written ({error.strerror}); check the folder and the disk") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read_private(path: Path, what: str) -> bytes:
@@ -151,12 +177,17 @@ def _read_private(path: Path, what: str) -> bytes:
         mode = path.stat().st_mode
         text = path.read_bytes().strip()
     except FileNotFoundError:
-        raise StateError(f"{path}: {what} is missing; restore it, or run `quietcount init` for a new project") from None
+        raise StateError(
+            f"{path}: {what} is missing; restore it from a backup, or make a new project with `quietcount init`"
+        ) from None
     except OSError as error:
         raise StateError(f"{path}: {what} cannot be read ({error.strerror})") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise StateError(f"{path}: {what} can be read by others; run: chmod 600 {path}")
     try:
-        return bytes.fromhex(text.decode("ascii"))
+        key = bytes.fromhex(text.decode("ascii"))
     except ValueError:
         raise StateError(f"{path}: {what} is not a line of hexadecimal digits; restore it") from None
+    if len(key) < _SECRET_BYTES:
+        raise StateError(f"{path}: {what} has fewer than {_SECRET_BYTES} bytes; restore it")
+    return key

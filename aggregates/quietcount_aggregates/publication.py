@@ -10,6 +10,7 @@ import datetime as dt
 import math
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .entries import Declared, Entry, Head, Released
 from .errors import PublicationError
 from .ledger import Chain
 from .noise import margin, standard_deviation, sum_margin
-from .statistics import Horizon, Statistic
+from .statistics import Statistic
 
 __all__ = ["STORAGE_VERSION", "bound_sentence", "publish", "published_head"]
 
@@ -33,7 +34,7 @@ _VIEW_COLUMNS = {
     "period_end": "The last day of the period (UTC), inclusive.",
     "estimate": "The published figure: noisy, or 0 where noisy is negative.",
     "lower": "The lower end of the 95 % interval for the true count.",
-    "upper": "The upper end of the 95 % interval for the true count, never less than the margin above the estimate.",
+    "upper": "The upper end of the 95 % interval for the true count; at least a margin above the estimate.",
     "noisy": "The count as drawn, with its sign: add these up, not the estimates.",
     "reliability": "The margin relative to the estimate: good, fair or poor.",
 }
@@ -53,6 +54,9 @@ def publish(chain: Chain, path: Path) -> None:
             _fill(connection, chain, following)
         # The public file may be read by everyone; what must not be read lies in the folder `private`.
         following.chmod(0o644)
+        # Not the moment of writing, which would tell how long the release took.
+        moment = chain.entries[-1].recorded_at.timestamp()
+        os.utime(following, (moment, moment))
         with following.open("rb") as file:
             os.fsync(file.fileno())
         following.replace(path)
@@ -91,18 +95,24 @@ def published_head(path: Path) -> Head | None:
 def bound_sentence(chain: Chain) -> str:
     """Return what the numbers can tell anyone about one person, in one sentence."""
     budget = chain.budget
-    statistics = chain.declarations.values()
-    lifetime = sum(s.epsilon for s in statistics if s.horizon is Horizon.LIFETIME)
-    yearly = sum(s.epsilon for s in statistics if s.horizon is Horizon.YEAR)
+    times = 1 + budget.losses
     sentence = (
-        f"However many numbers are published, what they tell about whether one person came stays under epsilon "
-        f"{budget.bound.normalize():f}; the declared statistics spend {budget.declared.normalize():f} of it"
+        "However many numbers are published, what they tell about whether one person came stays under epsilon "
+        f"{_plain(budget.bound)}"
     )
-    if yearly:
-        sentence += f" ({lifetime:g} once, and {yearly:g} for each year in which the person came)"
+    if budget.yearly:
+        sentence += (
+            f" for a person who came in one calendar year, and rises by {_plain(budget.yearly * times)} for each "
+            "further year in which the person came"
+        )
+    sentence += f"; the declared statistics spend {_plain(budget.declared)} of {_plain(budget.lifetime_epsilon)}"
     if budget.losses:
-        sentence += f" (the bound was raised: the record of past contributions was lost, times: {budget.losses})"
+        sentence += f". The bound was raised: the record of past contributions was lost, times: {budget.losses}"
     return sentence + "."
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:

@@ -27,8 +27,9 @@ from .noise import NoiseMechanism
 from .publication import publish, published_head
 from .state import State
 from .statistics import Horizon, Statistic
+from .witness import Witness
 
-__all__ = ["DuePeriod", "Releaser", "Step", "due_periods", "record_loss", "stored_symbols"]
+__all__ = ["DuePeriod", "Releaser", "Step", "check_newest", "due_periods", "record_loss", "stored_symbols"]
 
 
 class Step(StrEnum):
@@ -76,6 +77,18 @@ def stored_symbols(registry: SchemaRegistry) -> dict[str, list[str]]:
     }
 
 
+def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -> None:
+    """Raise LedgerBehind unless the ledger holds what each of its witnesses has seen: public file, state, and witness.
+
+    To be called on a fenced ledger before anything is appended to it or published from it.
+    """
+    head = published_head(public)
+    if head is not None:
+        ledger.check_not_behind(head, public.name)
+    ledger.check_not_behind(state.head, state.path.name)
+    witness.check(ledger)
+
+
 def _unobserved(_: Step) -> None:
     """Take no notice of a step."""
 
@@ -109,6 +122,7 @@ class Releaser:
         mechanism: NoiseMechanism,
         year_secrets: YearSecrets,
         public: Path,
+        witness: Witness,
         observe: Callable[[Step], None] | None = None,
     ) -> None:
         self._state = state
@@ -116,10 +130,14 @@ class Releaser:
         self._log = log
         self._topic = topic
         self._events = frozenset(registry.event_types)
+        self._fingerprints = [
+            version.fingerprint.hex() for known in registry.event_types.values() for version in known.versions
+        ]
         self._symbols = stored_symbols(registry)
         self._mechanism = mechanism
         self._year_secrets = year_secrets
         self._public = public
+        self._witness = witness
         self._observe = observe or _unobserved
 
     @property
@@ -134,11 +152,8 @@ class Releaser:
         Raises LedgerBehind when the ledger is older than what it published, and StateLost when it has releases that
         this state does not know.
         """
-        head = published_head(self._public)
-        if head is not None:
-            self._ledger.check_not_behind(head, self._public.name)
+        check_newest(self._ledger, self._state, self._public, self._witness)
         self._check_schemas()
-        self._ledger.check_not_behind(self._state.head, self._state.path.name)
         unknown = self._unknown_releases()
         if unknown:
             if not self._state.intent or any(entry.intent != self._state.intent for entry in unknown):
@@ -152,15 +167,15 @@ class Releaser:
         self.purge()
 
     def publish(self) -> None:
-        """Publish the ledger, unless the public file was built from its head."""
-        if published_head(self._public) != self._ledger.chain.head:
-            publish(self._ledger.chain, self._public)
+        """Publish the ledger, whatever the public file was: a damaged or altered one does not outlive a start."""
+        self._witness.see(self._ledger.chain.head)
+        publish(self._ledger.chain, self._public)
         with self._state.transaction():
             self._state.see(self._ledger.chain.head)
 
     def adopt(self) -> bool:
         """Let the state count what is declared now; return whether the log is to be folded again from its beginning."""
-        return self._state.adopt(self.statistics, self._symbols)
+        return self._state.adopt(self.statistics, self._symbols, self._fingerprints)
 
     def due(self, now: dt.datetime, grace: dt.timedelta) -> list[DuePeriod]:
         """Return what is due at `now`."""
@@ -173,13 +188,15 @@ class Releaser:
         intent = secrets.token_bytes(16)
         with self._state.transaction():
             self._state["intent"] = intent.hex()
+            self._state["released_on"] = now.date().isoformat()
         self._observe(Step.INTENT_STATED)
         with self._state.guarded():
-            bodies = self._draw(due, intent)
+            bounding = self._bounding()
+            bodies = self._draw(bounding, due, intent)
         self._observe(Step.DRAWN)
         self._ledger.append(bodies, now)
         self._observe(Step.APPENDED)
-        self._finish()
+        self._finish(bounding)
         self._destroy_years()
         self.purge()
         self._observe(Step.PURGED)
@@ -196,9 +213,14 @@ class Releaser:
                     f"back, or end the statistic for good with: quietcount ledger retire {statistic.name}"
                 )
 
-    def _draw(self, due: Sequence[DuePeriod], intent: bytes) -> list[Released]:
+    def _bounding(self) -> Bounding:
+        """Settle the open events for the statistics that the state knows; a new one may be declared after a crash."""
+        known = self._state.first_open
+        counted = [statistic for statistic in self.statistics if statistic.name in known]
+        return Bounding(self._state, counted, self._symbols, self._year_secrets)
+
+    def _draw(self, bounding: Bounding, due: Sequence[DuePeriod], intent: bytes) -> list[Released]:
         declared: dict[str, Statistic] = {statistic.name: statistic for statistic in self.statistics}
-        bounding = Bounding(self._state, self.statistics, self._symbols, self._year_secrets)
         bodies = []
         for name in sorted({period.statistic for period in due}):
             statistic = declared[name]
@@ -239,16 +261,21 @@ class Releaser:
             if isinstance(entry.body, Released) and (name not in first_open or start >= first_open[name])
         ]
 
-    def _finish(self) -> None:
-        """Publish the ledger, then write the state anew without the periods that it has released."""
+    def _finish(self, bounding: Bounding | None = None) -> None:
+        """Publish the ledger, then write the state anew without the periods that it has released.
+
+        `bounding` is what the values were drawn from; after a crash the same is settled again.
+        """
         chain = self._ledger.chain
+        self._witness.see(chain.head)
         publish(chain, self._public)
         self._observe(Step.PUBLISHED)
         with self._state.transaction():
             self._state.see(chain.head)
-        following = {**self._state.first_open, **chain.first_open}
+        known = self._state.first_open
+        following = {name: chain.first_open.get(name, day) for name, day in known.items()}
         with self._state.guarded():
-            Bounding(self._state, self.statistics, self._symbols, self._year_secrets).close(following)
+            (bounding or self._bounding()).close(following)
         self._observe(Step.STATE_WRITTEN)
 
     def purge(self) -> None:
@@ -257,9 +284,10 @@ class Releaser:
             return
         kept: dict[int, set[int]] = {}
         # The first version of a corrected event stays: its place decides the turn when the log is folded again.
-        rows = self._state.connection.execute(
-            'SELECT "partition", "offset" FROM open_events UNION SELECT "partition", first_offset FROM open_events'
-        ).fetchall()
+        rows = self._state.rows(
+            'SELECT "partition", "offset" FROM open_events UNION SELECT "partition", first_offset FROM open_events '
+            'UNION SELECT "partition", "offset" FROM unresolved'
+        )
         for partition, offset in rows:
             kept.setdefault(partition, set()).add(offset)
         if self._log.purge(self._topic, self._state.offsets, kept):

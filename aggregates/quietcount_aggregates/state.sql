@@ -7,5 +7,9 @@ CREATE TABLE withdrawn (case_mark UHUGEINT NOT NULL);
 CREATE TABLE spent (statistic VARCHAR NOT NULL, year INTEGER NOT NULL, case_mark UHUGEINT NOT NULL, contributions INTEGER NOT NULL);
 CREATE TABLE closed_events (statistic VARCHAR NOT NULL, event_mark UHUGEINT NOT NULL);
 CREATE TABLE first_open (statistic VARCHAR PRIMARY KEY, day DATE NOT NULL);
+-- Records whose schema is not known yet: they stay in the log for a while, so that folding it again can count them.
+CREATE TABLE unresolved ("partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, seen_on DATE NOT NULL);
+-- How far the dead-letter topic went at earlier releases: what is old enough is purged from it.
+CREATE TABLE dead_letter_ends ("partition" INTEGER NOT NULL, next_offset BIGINT NOT NULL, seen_on DATE NOT NULL);
 -- Rejected records on their way to the dead-letter topic.
 CREATE TABLE dead_letters ("partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, reason VARCHAR NOT NULL, value BLOB NOT NULL);

@@ -42,6 +42,10 @@ Epsilon = NewType("Epsilon", float)
 # A vector of 100,000 cells takes OpenDP 0.65 s to draw; past that a catalogue is a mistake rather than a wish.
 MAX_CELLS = 100_000
 MAX_CONTRIBUTIONS = 1_000_000
+# Noise of this scale hides any count that case work has; the margins of its sums take the more memory, the wider it is.
+MAX_SCALE = 100_000
+# The days that an event may carry.
+EARLIEST, LATEST = dt.date(1970, 1, 1), dt.date(2099, 12, 31)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -272,6 +276,10 @@ def resolve(
     for dimension in dimensions:
         if dimension.name in RESERVED_COLUMNS:
             raise refuse("by", f"the field {dimension.name!r} has the name of a published column")
+    if since is not None and not EARLIEST <= since <= LATEST:
+        raise refuse("since", f"a date from {EARLIEST} to {LATEST}, as events may have")
+    if max_contributions / epsilon > MAX_SCALE:
+        raise refuse("epsilon", f"the noise scale, max_contributions / epsilon, would be above {MAX_SCALE:,}")
     statistic = Statistic(
         name=StatisticName(name),
         events=tuple(sorted(events)),

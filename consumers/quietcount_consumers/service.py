@@ -21,15 +21,17 @@ from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
 from quietcount_aggregates.release import DuePeriod, Releaser, Step
 from quietcount_aggregates.state import State
+from quietcount_aggregates.statistics import Statistic
+from quietcount_aggregates.witness import Witness
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 
+from . import dead_letters
 from .configuration import Configuration, beginning_now
-from .dead_letters import relay
 from .embedded_ledger import EmbeddedLedger
 from .errors import ServiceError
 
-__all__ = ["Service", "Tick", "open_ledger", "open_log", "prepare_folders"]
+__all__ = ["Service", "Tick", "open_ledger", "open_log", "prepare_folders", "witness_of"]
 
 # Large enough that a batch's fixed costs (a transaction, its sync) fade, small enough to stop soon after a signal.
 BATCH = 20_000
@@ -96,18 +98,18 @@ class Service:
             mechanism=mechanism,
             year_secrets=YearSecrets(configuration.years_dir),
             public=configuration.public_file,
+            witness=witness_of(configuration),
             observe=observe,
         )
         self._state.bind(topic_id=self._log.topic_id(CASE_EVENTS), secret_check=secret.check)
         self._releaser.recover()
         self._log.scrub()
-        self._ledger.open(configuration.lifetime_epsilon, now)
-        self._state.bind(ledger_id=self._ledger.chain.opened.ledger_id.hex())
         declared = self._ledger.chain.declarations
-        for statistic in self._ledger.declare(
-            [s if s.name in declared else beginning_now(s, now.date()) for s in wanted], now
-        ):
-            _log.info("statistic declared", statistic=statistic.name, since=str(statistic.since))
+        wanted = [s if s.name in declared else beginning_now(s, now.date()) for s in wanted]
+        new = self._ledger.declare(wanted, configuration.lifetime_epsilon, now)
+        self._state.bind(ledger_id=self._ledger.chain.opened.ledger_id.hex())
+        for statistic in new:
+            self._say_declared(statistic, now)
         self._releaser.adopt()
         self._releaser.publish()
         self._registry, self._secret = registry, secret
@@ -124,13 +126,13 @@ class Service:
         """
         self._ledger.refresh()
         caught_up = self._fold_to_end(now.date(), stopping)
-        relay(self._state, self._log, self._log, CASE_EVENTS)
+        dead_letters.relay(self._state, self._log, self._log, CASE_EVENTS)
         due = self.due(now) if caught_up else []
         if due:
             self._releaser.release(due, now)
             self._fold = self._new_fold()
-            for period in due:
-                _log.info("released", statistic=period.statistic, period_start=str(period.start))
+            dead_letters.purge(self._state, self._log, now.date())
+            self._say_released(due, now)
         self._releaser.purge()
         return Tick(caught_up, due)
 
@@ -138,6 +140,25 @@ class Service:
         """Return whether nothing was appended to the log since the last fold."""
         offsets = self._state.offsets
         return all(offsets.get(partition, 0) >= end for partition, end in self._log.end_offsets(CASE_EVENTS).items())
+
+    def _say_declared(self, statistic: Statistic, now: dt.datetime) -> None:
+        _log.info("statistic declared", tick=now.isoformat(), statistic=statistic.name, since=str(statistic.since))
+        released_on = self._state["released_on"]
+        if released_on and statistic.first_day.isoformat() <= released_on:
+            _log.warning(
+                "statistic declared late",
+                tick=now.isoformat(),
+                statistic=statistic.name,
+                meaning="what came in before the last release is counted only as far as another statistic still needed "
+                "it; the first period may be too low",
+            )
+
+    def _say_released(self, due: list[DuePeriod], now: dt.datetime) -> None:
+        """Log one line a statistic. The time is the tick's: the moment of writing would tell how long it took."""
+        for name in sorted({period.statistic for period in due}):
+            periods = [period for period in due if period.statistic == name]
+            first, last = str(periods[0].start), str(periods[-1].end)
+            _log.info("released", tick=now.isoformat(), statistic=name, period_start=first, period_end=last)
 
     def _new_fold(self) -> Fold:
         """Return a fold for the periods that are open now."""
@@ -193,9 +214,11 @@ def prepare_folders(configuration: Configuration) -> None:
         if not configuration.data_dir.is_dir():
             configuration.data_dir.mkdir(parents=True)
             configuration.data_dir.chmod(0o755)
+        # Two folders deep: the outer one's modification time is there for all to see, and it stands still.
         private = configuration.private_dir
-        private.mkdir(mode=0o700, exist_ok=True)
-        private.chmod(0o700)
+        for folder in (private.parent, private):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
     except OSError as error:
         raise ServiceError(
             f"{configuration.data_dir}: the data folder cannot be made or written ({os.strerror(error.errno or 0)}); "
@@ -204,6 +227,12 @@ def prepare_folders(configuration: Configuration) -> None:
     for folder in (configuration.data_dir, private):
         if not os.access(folder, os.W_OK):
             raise ServiceError(f"{folder}: is read-only; mend its rights or choose another data_dir")
+
+
+def witness_of(configuration: Configuration) -> Witness:
+    """Return the witness of the ledger, which lies with the service's secret."""
+    secret = configuration.service.secret_file
+    return Witness(secret.with_name(secret.name + "-head"))
 
 
 def open_log(configuration: Configuration) -> EmbeddedLog:

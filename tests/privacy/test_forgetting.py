@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from tests.aggregates_world import SECRET, TRIALS, World, utc, world_in
 
-from quietcount_aggregates import state as state_module
+from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.noise import DiscreteLaplace
-from quietcount_aggregates.state import OPEN_EVENT_COLUMNS, State
+from quietcount_aggregates.state import State
+from quietcount_aggregates.state_file import OPEN_EVENT_COLUMNS
 from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
@@ -135,7 +136,7 @@ def _in_place(statements: Callable[[str], list[str]]) -> Callable[[State, str], 
         connection = self.connection
         connection.execute("ATTACH ':memory:' AS next")
         connection.execute("USE next")
-        connection.execute(state_module._schema())
+        connection.execute(state_file.schema())
         connection.execute("USE state")
         connection.execute(fill)
         names = [
@@ -224,18 +225,21 @@ def test_a_years_marks_are_not_the_cases_marks_and_differ_between_years(tmp_path
         events = events_on(dt.date(2024, 6, 3), 1, 1)
         keys = np.frombuffer(events[0].case_key, dtype=np.uint8).reshape(1, 16)
         marks = SECRET.case_marks(keys)
+        world.years.create(2024)
+        world.years.create(2025)
         one, other = world.years.marks(2024, marks), world.years.marks(2025, marks)
         assert len({marks.tobytes(), one.tobytes(), other.tobytes()}) == 3
         assert (world.years.marks(2024, marks) == one).all()
         world.years.destroy(2024)
         world.years.destroy(2024)
+        world.years.create(2024)
         assert not (world.years.marks(2024, marks) == one).all()
 
 
 def test_a_years_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", statistics()[1:]) as world:
         marks = SECRET.case_marks(np.zeros((1, 16), dtype=np.uint8))
-        world.years.marks(2024, marks)
+        world.years.create(2024)
         (world.folder / "years" / "2024").chmod(0o644)
         with pytest.raises(StateError, match="chmod 600"):
             world.years.marks(2024, marks)

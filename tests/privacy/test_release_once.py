@@ -20,7 +20,7 @@ from quietcount_aggregates.entries import Entry, Released, Retired
 from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateError, StateLost
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import Releaser, Step, record_loss
-from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_aggregates.statistics import Horizon, Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
@@ -322,6 +322,8 @@ def test_a_crash_while_the_state_is_written_anew_leaves_the_old_one(
                 patch.setattr("quietcount_aggregates.state.os.fsync", refuse)
             else:
                 patch.setattr(Path, "replace", refuse)
+            # The witness syncs and replaces a file of its own, before.
+            patch.setattr(world.releaser._witness, "see", lambda _: None)
             with pytest.raises(StateError, match="cannot be replaced"):
                 world.releaser.release(due, utc(DAYS[1]))
         world.restart(utc(DAYS[1]))
@@ -329,3 +331,51 @@ def test_a_crash_while_the_state_is_written_anew_leaves_the_old_one(
         live(world, [3])
         assert world.released == undisturbed
         assert not list(world.folder.glob("*.next*"))
+
+
+# ---------------------------------------------------------------- what the reviews found
+
+
+def test_a_year_secret_that_was_lost_or_emptied_is_refused_not_made_anew(tmp_path: Path) -> None:
+    yearly = [statistic for statistic in statistics() if statistic.horizon is Horizon.YEAR]
+    assert yearly
+    with world_in(tmp_path / "world", yearly) as world:
+        live(world, [1])
+        [secret] = list((world.folder / "years").iterdir())
+        kept = secret.read_bytes()
+        for spoil in (secret.unlink, lambda: secret.write_bytes(b"")):
+            spoil()
+            if secret.exists():
+                secret.chmod(0o600)
+            with pytest.raises(StateError, match=secret.name):
+                live(world, [2])
+            secret.write_bytes(kept)
+            secret.chmod(0o600)
+        live(world, [2])
+
+
+def test_a_whole_folder_put_back_from_a_backup_is_refused_by_the_witness(tmp_path: Path) -> None:
+    with world_in(tmp_path / "world", statistics()) as world:
+        live(world, [1])
+        entries = list(world.ledger_log.entries)
+        world.close()
+        state, public = world.state_path.read_bytes(), world.public.read_bytes()
+        world.restart(utc(DAYS[0]))
+        live(world, [2])
+        world.close()
+        world.ledger_log.entries[:] = entries
+        world.state_path.write_bytes(state)
+        world.public.write_bytes(public)
+        with pytest.raises(LedgerBehind, match="witness"):
+            world.restart(utc(DAYS[2]))
+
+
+def test_a_damaged_public_file_does_not_outlive_a_restart(tmp_path: Path) -> None:
+    with world_in(tmp_path / "world", statistics()) as world:
+        live(world, [1])
+        before = rows_of(world.public)
+        with duckdb.connect(str(world.public)) as connection:
+            connection.execute("UPDATE statistics SET noisy = 999")
+        assert rows_of(world.public) != before
+        world.restart(utc(DAYS[1]))
+        assert rows_of(world.public) == before

@@ -48,10 +48,14 @@ def release(statistic: Statistic, month: int = 1, **changes: Any) -> Released:
     return replace(made, **changes)
 
 
+ONE = Decimal(1)
+
+
 def opened(log: MemoryLedger | None = None, epsilon: str = "1") -> Ledger:
     ledger = Ledger(log or MemoryLedger())
     ledger.fence()
-    ledger.open(Decimal(epsilon), NOW)
+    if not ledger.chain.entries:
+        ledger.declare([], Decimal(epsilon), NOW)
     return ledger
 
 
@@ -61,7 +65,7 @@ def log() -> MemoryLedger:
     log = MemoryLedger()
     ledger = opened(log)
     one, two = of("one"), of("two", by=["colour"])
-    ledger.declare([one, two], NOW)
+    ledger.declare([one, two], ONE, NOW)
     ledger.append([release(one), release(two)], NOW)
     ledger.append([release(one, 2)], NOW)
     ledger.append([Retired("two")], NOW)
@@ -190,24 +194,24 @@ def test_a_declaration_over_the_budget_declares_nothing(log: MemoryLedger) -> No
     fresh = MemoryLedger()
     ledger = opened(fresh)
     with pytest.raises(BudgetError) as refused:
-        ledger.declare([of("one", 0.75), of("two", 0.5)], NOW)
+        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW)
     assert "1.25" in str(refused.value)
     assert "nothing was declared" in str(refused.value)
     assert ledger.chain.declarations == {}
     assert len(fresh.entries) == 1
-    assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], NOW)] == ["one", "two"]
+    assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], ONE, NOW)] == ["one", "two"]
     assert ledger.chain.budget.left == 0
 
 
 def test_ten_declarations_of_a_tenth_fit_into_one() -> None:
     ledger = opened()
-    ledger.declare([of(f"s{number}", 0.1) for number in range(10)], NOW)
+    ledger.declare([of(f"s{number}", 0.1) for number in range(10)], ONE, NOW)
     assert ledger.chain.budget.left == 0
 
 
 def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLedger) -> None:
     ledger = opened()
-    ledger.declare([of("one", 0.25)], NOW)
+    ledger.declare([of("one", 0.25)], ONE, NOW)
     for changed, key in (
         (of("one", 0.2), "'epsilon'"),
         (of("one", 0.25, max_contributions=2), "'max_contributions'"),
@@ -217,29 +221,40 @@ def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLe
         (of("one", 0.25, where={"colour": ["RED"]}), "'where'"),
     ):
         with pytest.raises(StatisticError) as refused:
-            ledger.declare([changed], NOW)
+            ledger.declare([changed], ONE, NOW)
         assert key in str(refused.value)
         assert "'one'" in str(refused.value)
 
 
 def test_a_declared_statistic_cannot_be_left_out_and_a_retired_one_cannot_come_back() -> None:
     ledger = opened()
-    ledger.declare([of("one"), of("two")], NOW)
+    ledger.declare([of("one"), of("two")], ONE, NOW)
     with pytest.raises(StatisticError, match="ledger retire two"):
-        ledger.declare([of("one")], NOW)
+        ledger.declare([of("one")], ONE, NOW)
     ledger.append([Retired("two")], NOW)
-    assert ledger.declare([of("one")], NOW) == []
+    assert ledger.declare([of("one")], ONE, NOW) == []
     with pytest.raises(StatisticError, match="retired"):
-        ledger.declare([of("one"), of("two")], NOW)
+        ledger.declare([of("one"), of("two")], ONE, NOW)
     assert ledger.chain.budget.left == 0, "what was spent stays spent"
 
 
 def test_the_lifetime_epsilon_is_stated_once(log: MemoryLedger) -> None:
     ledger = Ledger(log)
     ledger.fence()
-    ledger.open(Decimal("1.0"), NOW)
+    assert ledger.declare([of("one")], Decimal("1.0"), NOW) == []
     with pytest.raises(BudgetError, match="lifetime_epsilon = 1"):
-        ledger.open(Decimal(2), NOW)
+        ledger.declare([of("one")], Decimal(2), NOW)
+
+
+def test_a_first_run_that_is_refused_fixes_no_bound() -> None:
+    log = MemoryLedger()
+    ledger = Ledger(log)
+    ledger.fence()
+    with pytest.raises(BudgetError):
+        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW)
+    assert log.entries == []
+    ledger.declare([of("one", 0.75), of("two", 0.5)], Decimal("1.25"), NOW)
+    assert ledger.chain.budget.lifetime_epsilon == Decimal("1.25")
 
 
 def test_a_fenced_releaser_appends_nothing_and_a_reader_cannot_append(log: MemoryLedger) -> None:
@@ -261,7 +276,7 @@ def test_a_ledger_that_is_replaced_or_shortened_while_it_is_open_is_refused(log:
     with pytest.raises(LedgerBehind):
         ledger.refresh()
     other = MemoryLedger()
-    opened(other).declare([of(f"s{number}", 0.1) for number in range(9)], NOW)
+    opened(other).declare([of(f"s{number}", 0.1) for number in range(9)], ONE, NOW)
     log.entries[:] = other.entries
     with pytest.raises(LedgerBroken, match="replaced"):
         ledger.refresh()

@@ -98,10 +98,15 @@ def test_a_missing_secret_says_what_to_do(tmp_path: Path) -> None:
 def test_marks_of_a_year_come_back_until_its_secret_is_destroyed(tmp_path: Path) -> None:
     years = YearSecrets(tmp_path / "years")
     cases = np.array([[1, 2], [3, 4]], dtype=np.uint64)
+    years.create(2023)
+    years.create(2024)
     first = years.marks(2023, cases)
     assert (years.marks(2023, cases) == first).all()
     assert (years.marks(2024, cases) != first).any()
     assert years.years() == [2023, 2024]
     years.destroy(2023)
     assert years.years() == [2024]
+    with pytest.raises(StateError, match="missing"):
+        years.marks(2023, cases)
+    years.create(2023)
     assert (years.marks(2023, cases) != first).any(), "the secret that was destroyed came back"

@@ -45,9 +45,21 @@ def test_a_state_of_another_topic_ledger_or_secret_is_refused(key: str, says: st
         state.bind(**{key: "one"})
         with pytest.raises(StateError, match=says) as refused:
             state.bind(**{key: "other"})
-        assert "Put the right one back" in str(refused.value)
+        assert f"Put the right {says.replace('topic', 'log')} back" in str(refused.value)
         assert "'other'" not in str(refused.value)
         assert state[key] == "one"
+
+
+def test_a_state_goes_on_with_a_new_log_and_what_came_first_keeps_its_turn(tmp_path: Path) -> None:
+    with State(tmp_path / "state.duckdb") as state:
+        state.bind(topic_id="one")
+        state.connection.execute("INSERT INTO offsets VALUES (0, 7)")
+        state.connection.execute("INSERT INTO open_events VALUES ('Asked', 1, 2, 0, DATE '2024-01-01', NULL, 0, 6, 5)")
+        state.follow("other")
+        state.bind(topic_id="other")
+        assert state.offsets == {}
+        [(offset, first)] = state.rows('SELECT "offset", first_offset FROM open_events')
+        assert first < offset < 0
 
 
 def test_what_is_no_state_and_what_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
