@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.definition import role_of, schema_version
 from quietcount_schemas.event_types import EPOCH_ORDINAL, EventType, Field, FieldKind, SchemaVersion
+from quietcount_schemas.lint import MAX_FREE_BITS, MAX_INT_VALUES
 from quietcount_schemas.registry import CASEWORK, SchemaRegistry
 
 __all__ = [
@@ -129,7 +130,8 @@ def attribute_definitions(draw: st.DrawFn, name: str) -> dict[str, Any]:
         default = draw(st.booleans())
     else:
         lowest, highest = (-2000, 80000) if kind == "date" else (-(2**31), 2**31 - 1)
-        bounds = sorted(draw(st.lists(st.integers(lowest, highest), min_size=2, max_size=2)))
+        first = draw(st.integers(lowest, highest))
+        bounds = [first, min(highest, first + draw(st.integers(0, MAX_INT_VALUES - 1)))]
         written = {"type": "int", "minimum": bounds[0], "maximum": bounds[1]}
         if kind == "date":
             written["logicalType"] = "date"
@@ -143,17 +145,32 @@ def attribute_definitions(draw: st.DrawFn, name: str) -> dict[str, Any]:
 def definitions(draw: st.DrawFn, event: str = "Trial", most: int = 6) -> dict[str, Any]:
     """Event schemas that the lint accepts, with up to `most` attributes called f0, f1, ..."""
     count = draw(st.integers(0, most))
+    own: list[dict[str, Any]] = []
+    room = 2**MAX_FREE_BITS
+    for number in range(count):
+        field = draw(attribute_definitions(f"f{number}"))
+        if room >= _values(field):  # a field for which there is no room any more is left out
+            room //= _values(field)
+            own.append(field)
     return {
         "type": "record",
         "name": event,
         "namespace": NAMESPACE,
         "doc": "A trial.",
-        "fields": envelope() + [draw(attribute_definitions(f"f{number}")) for number in range(count)],
+        "fields": envelope() + own,
     }
 
 
 def _inner(field: dict[str, Any]) -> Any:
     return field["type"][1] if isinstance(field["type"], list) else field["type"]
+
+
+def _values(field: dict[str, Any]) -> int:
+    """How many values a field takes that is no enum; 1 for an enum."""
+    inner, nullable = _inner(field), isinstance(field["type"], list)
+    if inner == "boolean":
+        return 2 + nullable
+    return int(inner["maximum"]) - int(inner["minimum"]) + 1 + nullable if inner["type"] == "int" else 1
 
 
 def _is_enum(field: dict[str, Any]) -> bool:

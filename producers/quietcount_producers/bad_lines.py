@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from quietcount_producers.errors import ProducersError
-from quietcount_producers.event_files import NOTES, FileFormat, Row
+from quietcount_producers.event_files import FileFormat, Row
+from quietcount_schemas.event_types import BAD_LINE_NOTES
 
 __all__ = ["BadLines"]
 
@@ -39,7 +40,7 @@ class BadLines:
                 os.fchmod(descriptor, 0o600)
                 self._file = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
                 if self._format is FileFormat.CSV:
-                    self._file.write(_csv_line([*_columns(row), *NOTES]))
+                    self._file.write(_csv_line([*_columns(row), *BAD_LINE_NOTES]))
             self._file.write(self._line(row, reason))
         except OSError as error:
             raise self._refused(error) from error
@@ -85,7 +86,7 @@ class BadLines:
 
 
 def _columns(row: Row) -> list[str]:
-    return [name for name in row.columns if name not in NOTES]
+    return [name for name in row.columns if name not in BAD_LINE_NOTES]
 
 
 def _csv_line(cells: list[str]) -> str:

@@ -24,9 +24,9 @@ from typing import IO, BinaryIO, Final
 from quietcount_producers.bad_lines import BadLines
 from quietcount_producers.composition import Composer, close_match, event_id_bytes, listed, revision_number
 from quietcount_producers.errors import EventRefused, ProducersError
-from quietcount_producers.event_files import NOTES, FileFormat, Row, rows
+from quietcount_producers.event_files import FileFormat, Row, rows
 from quietcount_producers.sqlite_file import explained
-from quietcount_schemas.event_types import Field, FieldKind
+from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS, Field, FieldKind
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
 __all__ = ["MOST_SHOWN", "Check", "Spool", "check", "plain_file", "send"]
@@ -35,7 +35,6 @@ MOST_SHOWN: Final = 20
 """How many problems are shown one by one."""
 
 _BATCH: Final = 1000
-_ENVELOPE: Final = ("event", "case", "occurred_on", "event_id", "revision")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,10}")
 _HEAD: Final = struct.Struct("<qBH")  # timestamp, length of the key, length of the value
 
@@ -219,7 +218,7 @@ def _composed(
     for position, (name, value) in enumerate(row.facts.items(), start=1):
         if name in fields:
             attributes[name] = _typed(fields[name], value) if file_format is FileFormat.CSV else value
-        elif name not in _ENVELOPE and name not in NOTES:
+        elif name not in EMITTED_KEYS and name not in BAD_LINE_NOTES:
             # A CSV column was checked to be a field of some event type; a JSON key may be anything, so it is not shown.
             where = name if file_format is FileFormat.CSV else f"key {position}"
             hint = f"{close_match(name, fields)}; its fields: {listed(fields)}"
@@ -261,7 +260,7 @@ def _said(refused: EventRefused) -> str:
 
 
 def _known_names(composer: Composer) -> list[str]:
-    names = dict.fromkeys(_ENVELOPE)
+    names = dict.fromkeys(EMITTED_KEYS)
     for kind in composer.registry.event_types.values():
         names |= dict.fromkeys(composer.fields(kind))
     return list(names)

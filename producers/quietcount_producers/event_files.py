@@ -16,14 +16,12 @@ from typing import BinaryIO, Final
 
 from quietcount_producers.composition import close_match, listed
 from quietcount_producers.errors import EventRefused, ProducersError
+from quietcount_schemas.event_types import BAD_LINE_NOTES
 
-__all__ = ["LONGEST_LINE", "NOTES", "FileFormat", "Row", "rows"]
+__all__ = ["LONGEST_LINE", "FileFormat", "Row", "rows"]
 
 LONGEST_LINE: Final = 64 * 1024
 """Bytes. An event's line has some hundred; a longer one is no event, and must not fill the memory."""
-
-NOTES: Final = ("line", "reason", "original")
-"""The columns that a file of bad lines has beside the facts; they are ignored when the mended file is emitted."""
 
 _NEEDED: Final = ("event", "case", "occurred_on")
 _BOM: Final = b"\xef\xbb\xbf"
@@ -218,7 +216,7 @@ def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> lis
         raise ProducersError(
             f"{lines.name}: the columns are not parted by commas. Save the file as CSV with commas and run again."
         )
-    allowed = {*known, *NOTES}
+    allowed = {*known, *BAD_LINE_NOTES}
     for number, name in enumerate(header, start=1):
         # The name is not shown: without a header, the first line is somebody's case.
         if name not in allowed:

@@ -38,9 +38,9 @@ class CaseEventPublisher:
 
     `pepper` turns identifiers into case keys. `registry` holds the event types (the built-in casework by default).
     `precision` is what dates are coarsened to, for all or by event type (a type without an entry: month);
-    `from_config` derives it from the declared statistics. `linger` (seconds) and `batch` (events) bound how long and how many events wait for one write. `today` is the UTC date.
-    The log stays open when the publisher closes, unless `from_config` opened it.
-    """
+    `from_config` derives it from the declared statistics. `linger` (seconds) and `batch` (events) bound how long
+    and how many events wait for one write. `today` is the UTC date. The log stays open when the publisher closes,
+    unless `from_config` opened it."""
 
     def __init__(
         self,

@@ -19,6 +19,8 @@ from quietcount_schemas.registry import SchemaRegistry, configured_folders, insp
 
 __all__ = ["schemas"]
 
+_RECORDABLE = (HistoryReason.UNRECORDED.value, HistoryReason.MISSING.value)
+
 
 @click.group(epilog="Example: quietcount schemas check my-schemas")
 def schemas() -> None:
@@ -118,7 +120,7 @@ def _folders(config: Path) -> tuple[Path, ...]:
 
 def _record(folder: SchemaFolder) -> None:
     """Record what a folder lacks, unless something else is wrong with it: a line once written never changes."""
-    if any(finding.reason.value != HistoryReason.UNRECORDED.value for finding in folder.findings):
+    if any(finding.reason.value not in _RECORDABLE for finding in folder.findings):
         return
     for line in record_history(folder.root, folder.recordable):
         click.echo(f"recorded {line.event} version {line.version}")

@@ -31,7 +31,7 @@ def parse_definition(text: str, source: str) -> Any:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise SchemasError(f"{source}: the key {key!r} appears twice in one object; remove one")
+                raise SchemasError(f"{source}: the key {key[:40]!a} appears twice in one object; remove one")
             found[key] = value
         return found
 
@@ -58,7 +58,7 @@ def read_definition(path: Path, source: str) -> Any:
     if len(raw) > MAX_SCHEMA_BYTES:
         raise SchemasError(f"{source}: larger than {MAX_SCHEMA_BYTES // 1024} KiB; an event schema is far smaller")
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SchemasError(f"{source}: not UTF-8; save it as UTF-8") from None
     return parse_definition(text, source)

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 __all__ = [
+    "BAD_LINE_NOTES",
+    "EMITTED_KEYS",
     "ENVELOPE",
     "EPOCH_ORDINAL",
     "INT32_MAXIMUM",
@@ -35,6 +37,12 @@ KEY_BYTES = 16
 
 #: The fields that every event begins with, in wire order.
 ENVELOPE = ("case_key", "event_id", "revision", "occurred_on")
+
+#: The keys of an emitted line that are no attributes.
+EMITTED_KEYS = ("event", "case", "occurred_on", "event_id", "revision")
+
+#: What a file of bad lines tells of each beside its facts. Emitters leave them out, so such a file can be mended.
+BAD_LINE_NOTES = ("line", "reason", "original")
 
 
 class FieldKind(StrEnum):

@@ -24,7 +24,9 @@ class Finding:
 
     def __str__(self) -> str:
         where = f"{self.source}: {self.path}" if self.path else self.source
-        return f"{where}: {self.message} [{self.reason.value}]"
+        text = f"{where}: {self.message} [{self.reason.value}]"
+        # A file's name may hold anything, and what is printed must not act on a terminal or fail to encode.
+        return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def refusal(findings: Iterable[Finding]) -> SchemasError:

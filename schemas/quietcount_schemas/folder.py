@@ -17,7 +17,7 @@ from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, SchemaVersion
 from quietcount_schemas.evolution import check_evolution
 from quietcount_schemas.finding import Finding
-from quietcount_schemas.history import HistoryReason, Recorded, check_history, read_history
+from quietcount_schemas.history import HISTORY_FILE, HistoryReason, Recorded, check_history, read_history
 from quietcount_schemas.lint import LintReason, lint
 
 __all__ = ["FolderReason", "SchemaFolder", "inspect_folder"]
@@ -31,6 +31,7 @@ class FolderReason(StrEnum):
     UNREADABLE = "unreadable"
     NO_SCHEMA = "no_schema"
     FILE_NAME = "file_name"
+    NOT_A_FILE = "not_a_file"
     TWO_PLACES = "two_places"
     VERSION_GAP = "version_gap"
 
@@ -52,7 +53,8 @@ class SchemaFolder:
         return [
             each
             for each in self.findings
-            if self.history_required or each.reason.value != HistoryReason.UNRECORDED.value
+            if self.history_required
+            or each.reason.value not in (HistoryReason.UNRECORDED.value, HistoryReason.MISSING.value)
         ]
 
 
@@ -78,7 +80,9 @@ def inspect_folder(root: Path, *, label: str | None = None, history_required: bo
         history = read_history(root)
         folder.findings += check_history(root, history, written, present, required=history_required)
     except SchemasError as error:
-        folder.findings.append(Finding(label, "", FolderReason.UNREADABLE, str(error)))
+        place = str(root / HISTORY_FILE)
+        message = str(error).removeprefix(place).lstrip(":, ")
+        folder.findings.append(Finding(place, "", FolderReason.UNREADABLE, message))
     return folder
 
 
@@ -86,10 +90,14 @@ def _files(root: Path, label: str, findings: list[Finding]) -> dict[str, dict[in
     """Return, by event type and version, the label and path of each schema file."""
     files: dict[str, dict[int, tuple[str, Path]]] = {}
     for entry in sorted(root.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
+        if entry.suffix == ".avsc" and not entry.is_file():
+            findings.append(_no_file(f"{label}/{entry.name}"))
+        elif entry.is_dir() and not entry.name.startswith("."):
             for path in sorted(entry.glob("*.avsc")):
                 source = f"{label}/{entry.name}/{path.name}"
-                if _VERSION.fullmatch(path.stem):
+                if not path.is_file():
+                    findings.append(_no_file(source))
+                elif _VERSION.fullmatch(path.stem):
                     files.setdefault(entry.name, {})[int(path.stem)] = (source, path)
                 else:
                     message = "a version's file is called by its number: 1.avsc, 2.avsc, ..."
@@ -102,6 +110,11 @@ def _files(root: Path, label: str, findings: list[Finding]) -> dict[str, dict[in
             else:
                 files[entry.stem] = {1: (source, entry)}
     return files
+
+
+def _no_file(source: str) -> Finding:
+    # Reading a pipe would wait for ever.
+    return Finding(source, "", FolderReason.NOT_A_FILE, "is not a plain file; put the schema's file in its place")
 
 
 def _inspect_event(
@@ -128,7 +141,7 @@ def _inspect_event(
                 recorded = Recorded(event, number, version.fingerprint.hex(), digest(definition))
                 present[event, number] = (source, recorded)
         except SchemasError as error:
-            message = str(error).removeprefix(f"{source}: ")
+            message = str(error).removeprefix(source).lstrip(":, ")
             faults.append(Finding(source, "", FolderReason.UNREADABLE, message))
     if not faults:
         faults += check_evolution(versions)

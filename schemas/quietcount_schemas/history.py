@@ -22,6 +22,8 @@ HISTORY_FILE = "fingerprints.txt"
 _LINE = re.compile(
     r"(?P<event>[A-Za-z]\w*) (?P<version>[1-9]\d*) (?P<fingerprint>[0-9a-f]{16}) (?P<digest>[0-9a-f]{64})"
 )
+_SECOND = 2
+"""Whoever has a second version had a first one to keep."""
 _HEADER = """\
 # The committed history of these schemas: event type, version, CRC-64-AVRO fingerprint, SHA-256 of the definition.
 # A committed version never changes. `quietcount schemas check --record` adds the lines of new versions.
@@ -34,6 +36,7 @@ class HistoryReason(StrEnum):
     CHANGED = "committed_version_changed"
     VANISHED = "committed_version_vanished"
     UNRECORDED = "version_not_recorded"
+    MISSING = "history_missing"
 
 
 class Recorded(NamedTuple):
@@ -105,6 +108,15 @@ def check_history(
                 f"a committed version never changes: restore it, and add {event}/{_next(event, present)}.avsc",
             )
     if history is None and not required:
+        for event, version in files:
+            if version == _SECOND:
+                yield Finding(
+                    place,
+                    event,
+                    HistoryReason.MISSING,
+                    "there is no such file, and this event type has more than one version: restore it from your"
+                    " history; if there never was one, run `quietcount schemas check --record`",
+                )
         return
     for key, (source, _) in present.items():
         if key not in (history or {}):

@@ -7,12 +7,16 @@ it costs nothing, and what passes is one flat record of enums, booleans, bounded
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
 from quietcount_schemas.event_types import (
+    BAD_LINE_NOTES,
+    EMITTED_KEYS,
     ENVELOPE,
     EPOCH_ORDINAL,
     INT32_MAXIMUM,
@@ -24,12 +28,19 @@ from quietcount_schemas.event_types import (
 from quietcount_schemas.finding import Finding
 from quietcount_schemas.framing import SINGLE_OBJECT_BYTES
 
-__all__ = ["MAX_SYMBOLS", "RESERVED_NAMES", "LintReason", "lint"]
+__all__ = ["MAX_FREE_BITS", "MAX_INT_VALUES", "MAX_SYMBOLS", "RESERVED_NAMES", "LintReason", "lint"]
 
 MAX_SYMBOLS = 250
 """The fold keeps a symbol's index in one byte, and a few values apart for null and unknown."""
 
+MAX_INT_VALUES = 10_000
+"""How many values an int may take: enough for any number that is counted by, too few for an identifier."""
+
+MAX_FREE_BITS = 64
+"""What the ints, dates and booleans of one event may tell together, in bits (log2 of the combinations)."""
+
 MAX_NAME = 63
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, half surrogate pairs, line separators
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DATE_MINIMUM = dt.date.min.toordinal() - EPOCH_ORDINAL
 _DATE_MAXIMUM = dt.date.max.toordinal() - EPOCH_ORDINAL
@@ -41,8 +52,9 @@ _PUBLISHED_COLUMNS = (
     *("release_id", "released_at"),
 )
 
-RESERVED_NAMES = frozenset({"event", "case", *ENVELOPE, *_PUBLISHED_COLUMNS})
-"""In lower case: the keys of an emitted line, the envelope, and the columns that statistics are published with."""
+RESERVED_NAMES = frozenset({"self", *EMITTED_KEYS, *BAD_LINE_NOTES, *ENVELOPE, *_PUBLISHED_COLUMNS})
+"""In lower case: what an emitted line, a file of bad lines and a publisher's arguments are called, the envelope, and
+the columns that statistics are published with."""
 
 _ENVELOPE_TYPES: dict[str, dict[str, object]] = {
     "case_key": {"type": "fixed", "name": "CaseKey", "size": 16},
@@ -70,6 +82,7 @@ class LintReason(StrEnum):
     ENVELOPE = "envelope"
     FIELDS_INVALID = "fields_invalid"
     DOC_MISSING = "doc_missing"
+    DOC_INVALID = "doc_invalid"
     DEFAULT_MISSING = "default_missing"
     DEFAULT_INVALID = "default_invalid"
     STRING = "string"
@@ -87,6 +100,8 @@ class LintReason(StrEnum):
     LOGICAL_TYPE = "logical_type"
     INT_UNBOUNDED = "int_unbounded"
     BOUNDS_INVALID = "bounds_invalid"
+    INT_TOO_WIDE = "int_too_wide"
+    TOO_MUCH_INFORMATION = "too_much_information"
     ENUM_DEFAULT_MISSING = "enum_default_missing"
     SYMBOLS_INVALID = "symbols_invalid"
     TOO_MANY_SYMBOLS = "too_many_symbols"
@@ -132,6 +147,7 @@ class _Lint:
         self._namespace = ""
         self._named: dict[str, Any] = {}  # by full name: the enums and fixed types defined so far
         self._size = SINGLE_OBJECT_BYTES
+        self._values = 1  # how many the ints, dates and booleans take together
 
     def _found(self, reason: LintReason, message: str) -> Finding:
         return Finding(self._source, self._path, reason, message)
@@ -161,7 +177,7 @@ class _Lint:
         seen: set[str] = set()
         for field in fields:
             name = field.get("name")
-            self._path = name if isinstance(name, str) else "(a field without a name)"
+            self._path = _shown(name) if isinstance(name, str) else "(a field without a name)"
             if isinstance(name, str):
                 if name.lower() in seen:
                     yield self._found(
@@ -184,6 +200,12 @@ class _Lint:
             yield self._found(
                 LintReason.TOO_LARGE,
                 f"an event can take {self._size} bytes, and {MAX_EVENT_BYTES} are the most; remove fields",
+            )
+        if self._values > 2**MAX_FREE_BITS:
+            yield self._found(
+                LintReason.TOO_MUCH_INFORMATION,
+                f"the ints, dates and booleans hold {math.log2(self._values):.0f} bits, and {MAX_FREE_BITS} are the"
+                " most: an identifier would fit into them; remove fields, or narrow their bounds",
             )
 
     def _envelope(self, fields: list[Any]) -> Iterator[Finding]:
@@ -227,6 +249,8 @@ class _Lint:
             self._size += 1
         faults = list(self._type(written))
         yield from faults
+        if not faults:
+            self._values *= self._combinations(written, nullable=nullable)
         if "default" not in field:
             yield self._found(
                 LintReason.DEFAULT_MISSING, 'a "default" is needed, or no version can ever add or remove the field'
@@ -331,7 +355,23 @@ class _Lint:
                 f'"minimum" and "maximum" must be whole numbers {unit}from {lowest} to {highest}, the lower one first',
             )
             return
+        if not is_date and maximum - minimum >= MAX_INT_VALUES:
+            yield self._found(
+                LintReason.INT_TOO_WIDE,
+                f"an int may take {MAX_INT_VALUES} values at most: an identifier would fit into more; narrow its"
+                " bounds, or make it an enum of ranges",
+            )
         self._size += max(_varint_size(minimum), _varint_size(maximum))
+
+    def _combinations(self, written: Any, *, nullable: bool) -> int:
+        """Return how many values a sound type takes; an enum's are named in the schema for all to judge: 1."""
+        match written if isinstance(written, str) else written["type"]:
+            case "boolean":
+                return 2 + nullable
+            case "int":
+                return int(written["maximum"]) - int(written["minimum"]) + 1 + nullable
+            case _:
+                return 1
 
     def _default_fits(self, default: Any, written: Any, nullable: bool) -> bool:
         if nullable:
@@ -360,7 +400,7 @@ class _Lint:
         if unknown:
             yield self._found(
                 LintReason.UNKNOWN_ATTRIBUTE,
-                f"unknown attribute {unknown[0][:40]!r}; known here: {', '.join(sorted(known))}",
+                f"unknown attribute {unknown[0][:40]!a}; known here: {', '.join(sorted(known))}",
             )
 
     def _name(self, name: Any) -> Iterator[Finding]:
@@ -380,10 +420,19 @@ class _Lint:
     def _doc(self, written: dict[str, Any], what: str = "") -> Iterator[Finding]:
         doc = written.get("doc")
         if not isinstance(doc, str) or not doc.strip():
-            yield self._found(LintReason.DOC_MISSING, f'{what}a "doc" is needed: one sentence that analysts will read')
+            yield self._found(LintReason.DOC_MISSING, f'{what}a "doc" is needed: one sentence that says what it is')
+        elif any(unicodedata.category(character) in _UNPRINTABLE for character in doc):
+            yield self._found(
+                LintReason.DOC_INVALID, f'{what}the "doc" has control characters or broken ones; write one plain line'
+            )
 
 
 _BOUNDS_NEEDED = 'an int needs "minimum" and "maximum", so that it has no room for an identifier'
+
+
+def _shown(name: str) -> str:
+    """Return a field's name for messages: as it is, or escaped when it is none and might do things to a terminal."""
+    return name if _NAME.fullmatch(name) else ascii(name[:MAX_NAME])
 
 
 def _varint_size(number: int) -> int:

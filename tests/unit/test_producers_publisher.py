@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import threading
 import time
 import uuid
@@ -19,6 +20,7 @@ from quietcount_producers import (
     PublisherClosed,
 )
 from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.lint import RESERVED_NAMES
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
@@ -277,6 +279,12 @@ def test_a_log_that_raises_anything_does_not_end_the_writer(log: MemoryLog, monk
             publisher.flush(30)
     publisher.emit("HelpRequested", "a", "2023-01-01").result(30)
     publisher.close()
+
+
+def test_no_field_can_be_called_like_an_argument_of_emit() -> None:
+    """A field of that name could never be given: the argument would take its value."""
+    arguments = {name for name in inspect.signature(CaseEventPublisher.emit).parameters if name != "attributes"}
+    assert arguments <= RESERVED_NAMES
 
 
 def test_without_a_precision_dates_are_told_to_the_month(log: MemoryLog, publisher: CaseEventPublisher) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,12 @@ def test_the_built_in_schemas_have_no_finding(name: str) -> None:
     assert lint(read_definition(CASEWORK / name, name), name) == []
 
 
+def digits(count: int, values: int = 10_000) -> list[dict[str, Any]]:
+    """Fields that each carry four digits of an identifier."""
+    written = {"type": "int", "minimum": 0, "maximum": values - 1}
+    return [{"name": f"digits{n}", "type": written, "default": 0, "doc": "Digits."} for n in range(count)]
+
+
 REFUSED: list[tuple[LintReason, str, Edit]] = [
     (LintReason.STRING, "people", typed("string")),
     (LintReason.STRING, "people", typed(["null", "string"])),
@@ -110,6 +117,18 @@ REFUSED: list[tuple[LintReason, str, Edit]] = [
     (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": -(2**31) - 1, "maximum": 2})),
     (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": False, "maximum": 2})),
     (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": 0.0, "maximum": 2})),
+    (LintReason.INT_TOO_WIDE, "people", typed({"type": "int", "minimum": 0, "maximum": 10_000})),
+    (LintReason.INT_TOO_WIDE, "people", typed({"type": "int", "minimum": -(2**31), "maximum": 2**31 - 1})),
+    (LintReason.INT_TOO_WIDE, "people", typed(["null", {"type": "int", "minimum": 1, "maximum": 20_000}])),
+    (LintReason.TOO_MUCH_INFORMATION, "", lambda schema: schema["fields"].extend(digits(5))),
+    (LintReason.DOC_INVALID, "people", field(PEOPLE, doc="One\x1b[2Jline.")),
+    (LintReason.DOC_INVALID, "people", field(PEOPLE, doc="Two\nlines.")),
+    (LintReason.DOC_INVALID, "kind", kind(doc="Half a pair \ud800.")),
+    (LintReason.DOC_INVALID, "", lambda schema: schema.update(doc="A\u2028B")),
+    (LintReason.DOC_INVALID, "case_key", lambda schema: schema["fields"][0].update(doc="\x00")),
+    *((LintReason.NAME_RESERVED, name, field(PEOPLE, name=name)) for name in ("line", "reason", "original", "self")),
+    (LintReason.NAME_RESERVED, "event", field(PEOPLE, name="event")),
+    (LintReason.NAME_INVALID, r"'\x1b[2J\u043f\ud800'", field(PEOPLE, name="\x1b[2J\u043f\ud800")),
     (
         LintReason.BOUNDS_INVALID,
         "people",
@@ -160,7 +179,7 @@ REFUSED: list[tuple[LintReason, str, Edit]] = [
     (LintReason.NAME_RESERVED, "estimate", field(PEOPLE, name="estimate")),
     (LintReason.NAME_RESERVED, "Case", field(PEOPLE, name="Case")),
     (LintReason.NAME_INVALID, "_people", field(PEOPLE, name="_people")),
-    (LintReason.NAME_INVALID, "pe-ople", field(PEOPLE, name="pe-ople")),
+    (LintReason.NAME_INVALID, "'pe-ople'", field(PEOPLE, name="pe-ople")),
     (LintReason.NAME_INVALID, "p" * 64, field(PEOPLE, name="p" * 64)),
     (LintReason.NAME_INVALID, "(a field without a name)", field(PEOPLE, name=3)),
     (LintReason.NAME_INVALID, "kind", kind(name="record")),  # Avro's own
@@ -200,6 +219,45 @@ def test_every_reason_has_a_schema_that_shows_it() -> None:
     assert {reason for reason, _, _ in REFUSED} == set(LintReason) - elsewhere
 
 
+def test_an_int_may_take_ten_thousand_values_wherever_they_lie() -> None:
+    schema = copy.deepcopy(GOOD)
+    typed({"type": "int", "minimum": -5000, "maximum": 4999})(schema)
+    assert lint(schema, "1.avsc") == []
+
+
+@pytest.mark.parametrize(
+    "fields, fits",
+    [
+        (digits(4, 2**12) + digits(16, 2)[4:] + digits(20, 2)[16:], True),  # 48 + 16 bits
+        (digits(4, 2**12) + digits(21, 2)[4:], False),
+        ([{"name": f"b{n}", "type": "boolean", "default": False, "doc": "B."} for n in range(64)], True),
+        ([{"name": f"b{n}", "type": "boolean", "default": False, "doc": "B."} for n in range(65)], False),
+        # null is a value more: 3 ** 41 is more than 2 ** 64
+        ([{"name": f"b{n}", "type": ["null", "boolean"], "default": None, "doc": "B."} for n in range(40)], True),
+        ([{"name": f"b{n}", "type": ["null", "boolean"], "default": None, "doc": "B."} for n in range(41)], False),
+        (
+            [{"name": f"d{n}", "type": {**DATE, "maximum": 2**16 - 1}, "default": 0, "doc": "D."} for n in range(4)],
+            True,
+        ),
+        ([{"name": f"d{n}", "type": {**DATE, "maximum": 2**16}, "default": 0, "doc": "D."} for n in range(4)], False),
+    ],
+)
+def test_what_is_no_enum_tells_64_bits_at_most(fields: list[dict[str, Any]], fits: bool) -> None:
+    found = lint({**GOOD, "fields": [*envelope(), *fields]}, "1.avsc")
+    assert [finding.reason for finding in found] == ([] if fits else [LintReason.TOO_MUCH_INFORMATION])
+    assert fits or "an identifier would fit" in str(found[0])
+
+
+def test_no_finding_acts_on_a_terminal() -> None:
+    schema = copy.deepcopy(GOOD)
+    schema["fields"][PEOPLE].update({"name": "\x1b[2J", "doc": "\x07", "\x1b]0;x": 1})
+    found = lint(schema, "a\x1b[2J\ud800.avsc")
+    assert len(found) >= 3
+    for finding in found:
+        assert str(finding).isprintable()
+        str(finding).encode()
+
+
 def test_an_enum_may_have_250_symbols() -> None:
     schema = copy.deepcopy(GOOD)
     kind(symbols=["A", *(f"B{n}" for n in range(249))])(schema)
@@ -210,12 +268,12 @@ def test_an_enum_may_have_250_symbols() -> None:
 def test_the_worst_case_size_is_counted_with_the_framing() -> None:
     schema = copy.deepcopy(GOOD)
     # 10 of framing, 38 of envelope, and 5 for each int that needs all its bytes: 92 of them are 508, 93 are too much.
-    full = {"type": "int", "minimum": -(2**31), "maximum": 2**31 - 1}
+    full = {"type": "int", "minimum": 2**31 - 1, "maximum": 2**31 - 1}
     schema["fields"] = envelope() + [
-        {"name": f"f{number}", "type": full, "default": 0, "doc": "Any."} for number in range(92)
+        {"name": f"f{number}", "type": full, "default": 2**31 - 1, "doc": "Any."} for number in range(92)
     ]
     assert lint(schema, "1.avsc") == []
-    schema["fields"].append({"name": "more", "type": full, "default": 0, "doc": "Any."})
+    schema["fields"].append({"name": "more", "type": full, "default": 2**31 - 1, "doc": "Any."})
     assert [finding.reason for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
 
 
@@ -275,6 +333,31 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "Trial.avsc").write_bytes(b'{"type": "\xff"}')
     with pytest.raises(SchemasError, match="UTF-8"):
         read_definition(tmp_path / "Trial.avsc", "Trial.avsc")
+
+
+def test_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "Trial.avsc").write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    assert inspect_folder(tmp_path).findings == []
+
+
+@pytest.mark.parametrize("name", ["Trial.avsc", "Trial/1.avsc"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_called_like_a_schema_and_is_no_file_is_refused_unread(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    (tmp_path / "Trial").mkdir(exist_ok=True)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    make(tmp_path / name)
+    assert [finding.reason for finding in inspect_folder(tmp_path).findings] == [FolderReason.NOT_A_FILE]
+
+
+def test_a_finding_names_its_file_once(tmp_path: Path) -> None:
+    (tmp_path / "Trial.avsc").write_text('{\n"type" "record"}')
+    (tmp_path / "fingerprints.txt").write_text("nonsense\n")
+    found = [str(finding) for finding in inspect_folder(tmp_path, label="own").findings]
+    assert found[0].startswith("own/Trial.avsc: line 2: not JSON")
+    assert found[1].startswith(f"{tmp_path}/fingerprints.txt: line 1: not a line")
+    assert [text.count("avsc") + text.count("fingerprints") for text in found] == [1, 1]
 
 
 def test_broken_json_is_refused_with_its_line() -> None:

@@ -160,7 +160,7 @@ def test_an_incompatible_version_is_refused(own: Path) -> None:
     (own / "HotlineCalled.avsc").unlink()
     minutes = {**HOTLINE["fields"][-1], "type": {"type": "int", "minimum": 0, "maximum": 600}}
     write(own / "HotlineCalled" / "2.avsc", HOTLINE, fields=[*HOTLINE["fields"][:-1], minutes, ADDED])
-    assert reasons(own) == [EvolutionReason.BOUNDS_CHANGED]
+    assert reasons(own) == [EvolutionReason.BOUNDS_CHANGED, HistoryReason.MISSING]
     with pytest.raises(SchemasError, match="add a field of another name instead"):
         SchemaRegistry.load([own])
 
@@ -251,6 +251,19 @@ def test_an_own_folder_needs_no_history_until_it_has_one(own: Path) -> None:
     write(own / "Other.avsc", HOTLINE, name="Other")
     assert reasons(own) == [HistoryReason.UNRECORDED]
     assert "Other" in SchemaRegistry.load([own]).event_types  # it is in use already: only the check insists
+
+
+def test_a_history_that_vanished_is_found_once_a_type_has_two_versions(own: Path) -> None:
+    (own / "HotlineCalled").mkdir()
+    (own / "HotlineCalled.avsc").rename(own / "HotlineCalled" / "1.avsc")
+    write(own / "HotlineCalled" / "2.avsc", HOTLINE, fields=HOTLINE["fields"][:-1])
+    recorded(own)
+    assert reasons(own) == []
+    (own / HISTORY_FILE).unlink()
+    (found,) = inspect_folder(own).findings
+    assert (found.reason, found.path) == (HistoryReason.MISSING, "HotlineCalled")
+    assert "restore it from your history" in str(found)
+    assert "HotlineCalled" in SchemaRegistry.load([own]).event_types  # only the check insists
 
 
 def test_the_built_in_folder_must_have_its_history(copied: Path) -> None:
