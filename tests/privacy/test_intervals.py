@@ -219,3 +219,10 @@ def test_a_difference_interval_with_the_margin_of_one_side_is_caught() -> None:
     mutant = macros.replace("b - a - m_both", "b - a - m_a").replace("b - a + m_both", "b - a + m_a")
     assert mutant != macros
     assert worst_of(mutant, GRID[:2])[1] > 1 - CONFIDENCE + 0.02
+
+
+@pytest.mark.parametrize("scale", [1001.0, 5000.0, 100_000.0])
+def test_the_margin_of_a_sum_at_a_great_scale_is_told_in_little_memory_and_is_not_too_narrow(scale: float) -> None:
+    """The exact margin at a scale of 1000, stretched, is the continuous limit: within 1 % of it, and never below."""
+    limit = sum_margin(1000.0, 7) * scale / 1000
+    assert limit - 1 <= sum_margin(scale, 7) <= 1.01 * limit

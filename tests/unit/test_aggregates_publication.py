@@ -173,6 +173,41 @@ def test_a_span_that_is_not_made_of_released_periods_is_refused_and_not_guessed(
         rows(world.public, query)
 
 
+@pytest.mark.parametrize(
+    "call, columns",
+    [
+        ("total('plain', '2024-01-15', '2024-04-10')", "estimate lower upper noisy margin terms"),
+        ("total('nosuch', '2024-01-01', '2024-01-31')", "estimate lower upper noisy margin terms"),
+        ("total('plain', '2030-01-01', '2030-01-31')", "noisy upper"),
+        ("series('nosuch')", "period_start estimate noisy"),
+        ("series('detailed', cells := '{\"colour\":\"BLUE\"}')", "noisy"),
+        ("series('detailed', cells := '\"RED\"')", "noisy"),
+        (
+            "compare('plain', '2024-01-01', '2024-03-31', '2024-03-01', '2024-06-30')",
+            "from_estimate to_estimate difference difference_lower difference_upper percent_change percent_lower "
+            "percent_upper note",
+        ),
+    ],
+)
+def test_whichever_column_is_asked_for_a_wrong_question_is_refused(call: str, columns: str, world: World) -> None:
+    for column in columns.split():
+        with pytest.raises(duckdb.Error, match=r"(total|series|compare)\(\):"):
+            rows(world.public, f"SELECT {column} FROM {call}")
+
+
+def test_the_files_time_is_that_of_the_tick_and_says_nothing_of_how_long_a_release_took(world: World) -> None:
+    assert world.public.stat().st_mtime == utc(dt.date(2024, 7, 1)).timestamp()
+
+
+def test_the_stated_bound_of_a_yearly_horizon_grows_with_the_years(tmp_path: Path) -> None:
+    yearly = resolve(
+        "yearly", events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=0.5, horizon="year"
+    )
+    with world_in(tmp_path / "world", [yearly]) as world:
+        [(sentence,)] = rows(world.public, "SELECT value FROM about WHERE key = 'bound'")
+    assert "in one calendar year, and rises by 0.5 for each further year" in sentence
+
+
 def test_readers_never_see_half_a_file_while_it_is_replaced(world: World, tmp_path: Path) -> None:
     path = tmp_path / "statistics.duckdb"
     chain = world.ledger.chain
