@@ -1,0 +1,57 @@
+"""The worked example of the privacy contract is computed from the catalogue it speaks of."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quietcount_aggregates.noise import margin
+
+
+def catalogue() -> list[dict[str, Any]]:
+    text = resources.files("quietcount_aggregates").joinpath("casework.toml").read_text(encoding="utf-8")
+    statistics: list[dict[str, Any]] = tomllib.loads(text)["statistic"]
+    return statistics
+
+
+def posterior(prior: float, epsilon: float) -> float:
+    odds = prior / (1 - prior) * math.exp(epsilon)
+    return odds / (1 + odds)
+
+
+@pytest.fixture
+def readme(root: Path) -> str:
+    return " ".join((root / "README.md").read_text(encoding="utf-8").split())
+
+
+def test_what_one_request_to_desert_can_tell_is_the_sum_of_all_statistics_that_count_it(readme: str) -> None:
+    counted = [
+        statistic["epsilon"]
+        for statistic in catalogue()
+        if "HelpRequested" in statistic["events"]
+        and "DESERTION" in statistic.get("where", {}).get("help_kind", ["DESERTION"])
+    ]
+    assert sorted(counted) == [0.25, 0.25, 0.5]
+    total = sum(counted)
+    assert (
+        f"at most e^1 = {math.exp(total):.2f}, and 50 % becomes at most {100 * posterior(0.5, total):.0f} %" in readme
+    )
+    assert f"from 50 % to at most {100 * posterior(0.5, 0.5):.0f} %" in readme
+
+
+def test_the_worst_case_is_that_of_the_whole_catalogue(readme: str) -> None:
+    total = sum(statistic["epsilon"] for statistic in catalogue())
+    assert total == 2.5
+    rare, seldom, even = (posterior(prior, total) for prior in (0.001, 0.01, 0.5))
+    assert f"e^2.5 = {math.exp(total):.1f}: a suspicion of 1 in 1000 becomes at most 1 in {1 / rare:.0f}" in readme
+    assert f"one of 1 in 100 at most {100 * seldom:.0f} %, even odds at most {100 * even:.0f} %" in readme
+
+
+@pytest.mark.parametrize("epsilon", [0.25, 0.5, 1.0, 2.5])
+def test_the_table_of_margins_is_that_of_the_noise(epsilon: float, readme: str) -> None:
+    assert f"| {epsilon:g} | {100 * posterior(0.5, epsilon):.0f} % | ±{margin(1 / epsilon)} |" in readme
