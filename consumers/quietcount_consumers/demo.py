@@ -75,13 +75,16 @@ def run_demo(folder: Path, *, as_json: bool) -> None:
     """Make `folder` anew, do the whole job in it and show what came out. Raises a QuietcountError."""
     _prepare(folder)
     stderr = Console(stderr=True)
-    with stderr.status("Emitting synthetic cases") as status:
+    with stderr.status("Making a project") as status:
         create_project(folder, with_history=True)
-        configuration = Configuration.load(folder / "quietcount.toml")
-        _emit(folder / "quietcount.toml")
-        status.update("Folding, releasing, publishing")
+        # The environment is a real project's: what it says must not lead the demo to that project's files.
+        configuration = Configuration.load(folder / "quietcount.toml", environment={})
         with StopSignal() as stop:
+            # First the service, then the events: what cannot be folded is not emitted either.
             with Service(configuration, AS_OF) as service:
+                status.update("Emitting synthetic cases")
+                _emit(folder / "quietcount.toml")
+                status.update("Folding, releasing, publishing")
                 run(service, fixed_clock(AS_OF), configuration.tick, until_idle=True, stop=stop)
             if stop():
                 raise click.Abort
@@ -108,7 +111,7 @@ def _prepare(folder: Path) -> None:
 
 
 def _emit(config: Path) -> None:
-    settings = EmitterSettings.load(config)
+    settings = EmitterSettings.load(config, environment={})
     log = open_log(settings)
     try:
         pepper = Pepper.load(settings.pepper_file)
@@ -165,10 +168,11 @@ def _show(console: Console, configuration: Configuration, figures: Sequence[Figu
     for assumption in ASSUMPTIONS:
         console.print(textwrap.fill(assumption, console.width - 2, initial_indent="  - ", subsequent_indent="    "))
     config = folder / "quietcount.toml"
+    private = folder / configuration.private_dir.relative_to(configuration.data_dir.parent)
     console.print("\nFiles\n")
     for path, what in (
         (folder / "data" / public.name, "for analysts: noised values only"),
-        (folder / "data" / configuration.private_dir.name, "for nobody: log, ledger, state"),
+        (private, "for nobody: log, ledger, state"),
         (config, "the configuration, with comments"),
     ):
         console.print(f"  {path}: {what}", soft_wrap=True)

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from tests.e2e.projects import Project
 
+from quietcount_consumers import demo as demo_module
+from quietcount_consumers.errors import ServiceError
+from quietcount_schemas.configuration import KEYS
+
 # What was published, by hand: the demo's own copy must not decide what is right.
 PUBLISHED = [54, 251, 184, 218, 175, 305, 577, 89, 1000, 22000, 4121, 3470, 200, 40]
 # Figures of which no two tell of the same cell, and whose synthetic counts are the published ones.
@@ -113,3 +117,51 @@ def test_the_demo_refuses_a_folder_that_is_not_a_demos(tmp_path: Path) -> None:
     assert [path.name for path in theirs.iterdir()] == ["thesis.txt"]
     (tmp_path / "file").write_text("")
     assert project.quietcount("demo", "--dir", "file").code == 2
+
+
+def test_the_demo_obeys_no_variable_of_a_real_project(tmp_path: Path) -> None:
+    """Whoever has a project in the environment must not find the demo's events in its log."""
+    real = Project(tmp_path / "real")
+    real.emit([{"event": "HelpRequested", "case": "real", "occurred_on": "2023-05-01", "help_kind": "DESERTION",
+                "service_category": "MOBILISED"}])  # fmt: skip
+    real.run_here("2023-06-08")
+    before = {path: path.read_bytes() for path in real.folder.rglob("*") if path.is_file()}
+    values = {
+        "LOG": "kafka://nowhere:9092",
+        "DATA_DIR": str(real.data),
+        "LIFETIME_EPSILON": "100",
+        "GRACE": "366d",
+        "TICK": "1d",
+        "SCHEMAS": "[]",
+        "STATISTIC": "[]",
+        "EMITTER": json.dumps({"pepper_file": str(real.folder / "secrets" / "pepper")}),
+        "EMITTER__PEPPER_FILE": str(real.folder / "secrets" / "pepper"),
+        "SERVICE": json.dumps({"secret_file": str(real.folder / "secrets" / "service")}),
+        "SERVICE__SECRET_FILE": str(real.folder / "secrets" / "service"),
+        "CONFIG": str(real.config),
+        "NO_SUCH_KEY": "1",
+    }
+    known = {key.upper() for key in KEYS[""]} | {
+        f"{section}__{key}".upper() for section in ("emitter", "service") for key in KEYS[section]
+    }
+    assert known <= set(values), "a key is new: give it a value here"
+    environment = {f"QUIETCOUNT_{name}": value for name, value in values.items()}
+    finished = Project(tmp_path / "place", create=False)
+    finished.folder.mkdir()
+    answer = json.loads(finished.quietcount("demo", "--json", environment=environment).done().out)
+    assert answer["lifetime_epsilon"] == 2.5
+    assert Path(finished.folder, answer["statistics_db"]) == finished.folder / "quietcount-demo/data/statistics.duckdb"
+    assert {path: path.read_bytes() for path in real.folder.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "real"]
+
+
+def test_the_demo_emits_nothing_before_the_service_could_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ServiceError("no service today")
+
+    monkeypatch.setattr(demo_module, "Service", refuse)
+    with pytest.raises(ServiceError, match="no service today"):
+        demo_module.run_demo(tmp_path / "demo", as_json=True)
+    assert list((tmp_path / "demo").rglob("log.sqlite")) == []
