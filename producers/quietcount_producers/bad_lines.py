@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import filecmp
 import io
 import json
 import os
@@ -46,12 +47,22 @@ class BadLines:
             raise self._refused(error) from error
 
     def finish(self) -> bool:
-        """Put the file in its place; return whether there was a bad row."""
+        """Put the file in its place; return whether there was a bad row.
+
+        A file that is there already and differs is never replaced: somebody may be mending it.
+        """
         if self._file is None:
             return False
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
+            if self.path.exists() and not (
+                self.path.is_file() and filecmp.cmp(self._partial, self.path, shallow=False)
+            ):
+                raise ProducersError(
+                    f"{self.path} is there already and holds something else; nothing was sent. Move it away, or name "
+                    "another file with --bad-file."
+                )
             self._file.close()
             self._partial.replace(self.path)
         except OSError as error:

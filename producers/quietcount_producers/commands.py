@@ -29,6 +29,7 @@ from quietcount_schemas.cli import config_option
 __all__ = ["emit_command", "simulate_command"]
 
 _STANDARD = "-"
+_DAY = click.DateTime(["%Y-%m-%d"])
 _SHARE = click.FloatRange(0.0, 1.0)
 _ROWS_A_STEP = 2000  # a progress bar that moves at each row costs more than the row
 
@@ -78,7 +79,7 @@ def emit_command(
     with ExitStack() as stack:
         stream = sys.stdin.buffer if stdin else stack.enter_context(_opened(path))
         if dry_run:
-            with _progress("Checking", _size(stream)) as bar:
+            with _stoppable(), _progress("Checking", _size(stream)) as bar:
                 found = check(stream, name, file_format, composer, advance=_Steps(bar, stream))
             _show(found)
             if found.problems and not skip_bad:
@@ -98,16 +99,20 @@ def emit_command(
         log = stack.enter_context(open_log(settings))
         spool = Spool(settings.log_file.parent)
         stack.callback(spool.close)
-        with _progress("Checking", _size(stream)) as bar:
+        with _stoppable(), _progress("Checking", _size(stream)) as bar:
             found = check(stream, name, file_format, composer, spool=spool, bad=bad, advance=_Steps(bar, stream))
         _show(found)
-        if found.problems and (bad is None or not found.good):
+        if found.problems and bad is None:
             raise ProducersError(
                 f"{name} has lines that cannot be emitted; nothing was sent. "
-                + ("No line is good." if bad is not None else "Mend them, or send the others with --skip-bad.")
+                "Mend them, or send the others with --skip-bad."
             )
         if bad is not None:
             bad.finish()
+            if found.problems and not found.good:
+                raise ProducersError(
+                    f"No line of {name} is good; nothing was sent. They are in {bad.path}, with reasons."
+                )
         try:
             with _progress("Sending", spool.records) as bar:
                 send(log, spool, bar)
@@ -129,12 +134,20 @@ def emit_command(
 )
 @click.option("--events", type=click.IntRange(min=0), default=1000, show_default=True, help="How many events.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes everywhere.")
-@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), default="2023-01-01", help="First day.")
-@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), default="2023-12-31", help="Last day.")
-@click.option("--duplicates", type=_SHARE, default=0.0, help="Share of events that are sent twice.")
-@click.option("--corrections", type=_SHARE, default=0.0, help="Share of events that are corrected later.")
-@click.option("--withdrawals", type=_SHARE, default=0.0, help="Share of cases that withdraw.")
-@click.option("--late", type=_SHARE, default=0.0, help="Share of events that come up to four months after their day.")
+@click.option("--from", "first", type=_DAY, metavar="DAY", default="2023-01-01", show_default=True, help="First day.")
+@click.option("--to", "last", type=_DAY, metavar="DAY", default="2023-12-31", show_default=True, help="Last day.")
+@click.option("--duplicates", type=_SHARE, metavar="SHARE", default=0.0, help="Share of events that are sent twice.")
+@click.option(
+    "--corrections", type=_SHARE, metavar="SHARE", default=0.0, help="Share of events that are corrected later."
+)
+@click.option("--withdrawals", type=_SHARE, metavar="SHARE", default=0.0, help="Share of cases that withdraw.")
+@click.option(
+    "--late",
+    type=_SHARE,
+    metavar="SHARE",
+    default=0.0,
+    help="Share of events that come up to four months after their day.",
+)
 @click.option("-o", "--output", default=_STANDARD, metavar="FILE|-", help="Where the lines go.  [default: -]")
 @click.option(
     "--totals",
@@ -159,9 +172,12 @@ def simulate_command(
     No line is about anybody. The totals are those after duplicates, corrections and withdrawals, before any bound on
     contributions, and beside them those of each case's first event of a type.
     """
-    mix = Mix(duplicates=duplicates, corrections=corrections, withdrawals=withdrawals, late=late)
     tally = Tally() if totals is not None else None
-    lines = simulate(events, seed, first=first.date(), last=last.date(), mix=mix)
+    try:
+        mix = Mix(duplicates=duplicates, corrections=corrections, withdrawals=withdrawals, late=late)
+        lines = simulate(events, seed, first=first.date(), last=last.date(), mix=mix)
+    except ProducersError as error:  # shares and days come from the command line alone
+        raise click.UsageError(str(error)) from None
     with _written(output) as stream:
         for line in lines:
             stream.write(encoded(line))
@@ -177,6 +193,16 @@ def _opened(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise ProducersError(f"Cannot read {path}: {os.strerror(error.errno or 0).lower()}.") from error
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Tell whoever presses Ctrl-C while a file is checked that nothing has happened yet."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Stopped; nothing was sent.", err=True)
+        raise
 
 
 @contextlib.contextmanager

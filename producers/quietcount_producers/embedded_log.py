@@ -60,7 +60,7 @@ class EmbeddedLog:
         try:
             sqlite_file.tighten(path)
             self._connection = sqlite_file.connect(path, timeout)
-        except (sqlite3.Error, OSError) as error:
+        except sqlite_file.FAILURES as error:
             raise sqlite_file.explained(error, path, "open") from error
         try:
             self._check_kind()
@@ -257,7 +257,7 @@ class EmbeddedLog:
                 if sqlite_file.is_busy(error):
                     return False
                 raise sqlite_file.explained(error, self.path, "scrub") from error
-            except sqlite3.Error as error:
+            except sqlite_file.FAILURES as error:
                 raise sqlite_file.explained(error, self.path, "scrub") from error
         return not blocked
 
@@ -289,7 +289,7 @@ class EmbeddedLog:
         with self._lock:
             try:
                 yield self._connection.cursor()
-            except sqlite3.Error as error:
+            except sqlite_file.FAILURES as error:
                 raise sqlite_file.explained(error, self.path, "read") from error
 
     @contextlib.contextmanager
@@ -307,7 +307,7 @@ class EmbeddedLog:
                         with contextlib.suppress(sqlite3.Error):
                             cursor.execute("ROLLBACK")
                     raise
-            except (sqlite3.Error, OSError) as error:
+            except sqlite_file.FAILURES as error:
                 raise sqlite_file.explained(error, self.path, act) from error
 
 

@@ -22,6 +22,8 @@ __all__ = ["Mix", "Tally", "encoded", "simulate"]
 Line = dict[str, object]
 _Weights = Sequence[tuple[str, int]]
 
+_FIRST_DAY: Final = dt.date(1970, 1, 1)
+_LAST_DAY: Final = dt.date(2099, 12, 31)
 _MOST_DAYS_LATE: Final = 120
 _MOST_DAYS_TO_CORRECTION: Final = 20
 _LEAST_DAYS_TO_CORRECTION: Final = 1
@@ -153,6 +155,8 @@ def simulate(
     """
     if last < first:
         raise ProducersError("The last day of a simulation must not lie before its first.")
+    if first < _FIRST_DAY or last > _LAST_DAY:
+        raise ProducersError(f"The days of a simulation lie from {_FIRST_DAY} to {_LAST_DAY}, as those of events do.")
     return iter(_ordered(events, random.Random(seed), first, last, mix or Mix()))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import struct
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Final
 
 from quietcount_producers.errors import LogError
 
-__all__ = ["APPLICATION_ID", "VERSION", "connect", "create", "explained", "is_busy", "tighten"]
+__all__ = ["APPLICATION_ID", "FAILURES", "VERSION", "connect", "create", "explained", "is_busy", "tighten"]
 
 APPLICATION_ID: Final = 0x51434C47  # "QCLG": tells our file from any other SQLite database
 VERSION: Final = 1
 FILE_MODE: Final = 0o600
+
+FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError, struct.error)
+"""What working with a log file may raise, and `explained` explains."""
 
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _NO_ACCESS: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
@@ -50,7 +54,7 @@ def create(path: Path, timeout: float) -> None:
         with contextlib.suppress(FileExistsError):
             os.link(fresh, path)  # unlike a rename, never replaces a log that is already in use
         _sync_folder(path.parent)
-    except (sqlite3.Error, OSError) as error:
+    except FAILURES as error:
         raise explained(error, path, "create") from error
     finally:
         for suffix in ("", "-wal", "-shm"):
@@ -98,14 +102,14 @@ def explained(error: Exception, path: Path, act: str) -> LogError:
             return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}. {_FOLDER_HINT}")
         return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}.")
     code = _code(error) if isinstance(error, sqlite3.Error) else None
+    if code in _DAMAGED or _is_undecodable(error):
+        return LogError(f"{prefix} it is not a log of quietcount, or it is damaged. Check data_dir, or move it away.")
     if code in _BUSY:
         return LogError(f"{prefix} another process has held it for too long. See which one, and run again.")
     if code == sqlite3.SQLITE_FULL:
         return LogError(f"{prefix} no space is left. Free some space and run again; nothing was stored in part.")
     if code in _NO_ACCESS:
         return LogError(f"{prefix} it or its folder cannot be written. {_FOLDER_HINT}")
-    if code in _DAMAGED:
-        return LogError(f"{prefix} it is not a log of quietcount, or it is damaged. Check data_dir, or move it away.")
     if code == sqlite3.SQLITE_IOERR:
         return LogError(
             f"{prefix} the disk failed, is full, or a limit on file sizes was met. Nothing was stored in part; "
@@ -116,6 +120,14 @@ def explained(error: Exception, path: Path, act: str) -> LogError:
 
 
 _FOLDER_HINT: Final = "Check that the folder exists, is on a disk that can be written, and belongs to this user."
+
+
+def _is_undecodable(error: Exception) -> bool:
+    # Text that is not UTF-8, in a message of SQLite's, in a column (which the driver's own words would repeat), or in a
+    # record's headers; and headers that end too early.
+    return isinstance(error, UnicodeDecodeError | struct.error) or (
+        isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+    )
 
 
 def _code(error: sqlite3.Error) -> int | None:

@@ -118,7 +118,7 @@ def _older_and_newer(folder: Path) -> SchemaRegistry:
 
     def definition(symbols: list[str], more: list[dict[str, Any]]) -> dict[str, Any]:
         enum = {"type": "enum", "name": "Colour", "symbols": symbols, "default": "NONE", "doc": "Colours."}
-        optional = ["null", {"type": "int", "minimum": -5, "maximum": 70000}]
+        optional = ["null", {"type": "int", "minimum": 65000, "maximum": 70000}]
         return {
             "type": "record",
             "name": "Trial",
@@ -152,7 +152,7 @@ def test_an_older_version_takes_the_defaults_of_what_it_lacks(tmp_path: Path) ->
     for attributes in (
         {"colour": "RED", "urgent": None, "number": None},
         {"colour": "NONE", "urgent": True, "number": 70000},
-        {"colour": "NONE", "urgent": False, "number": -5},
+        {"colour": "NONE", "urgent": False, "number": 65000},
     ):
         values.append(old.encode(CaseEvent("Trial", key, event, 65535, day, attributes)))
         values.append(Codec(registry).encode(CaseEvent("Trial", key, event, 0, day, {**attributes, "colour": "BLUE"})))

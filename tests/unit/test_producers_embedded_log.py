@@ -247,6 +247,37 @@ def test_a_log_that_is_held_too_long_is_refused(tmp_path: Path) -> None:
         assert log.end_offsets("t") == {0: 1}
 
 
+DAMAGES = {
+    "a column": "UPDATE topics SET id = CAST(x'ff5ec2' AS TEXT)",
+    "headers": "UPDATE records SET headers = CAST(replace(headers, 'reason', x'ff5ec2ff5ec2') AS BLOB)",
+    "headers cut short": "UPDATE records SET headers = x'00'",
+    "the schema": "UPDATE sqlite_schema SET sql = CAST('CREATE TABLE topics (' || x'ff5ec2' || ' nonsense' AS TEXT)",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_log_says_so_and_repeats_nothing_of_it(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "log.sqlite"
+    with EmbeddedLog(path) as log:
+        log.create_topic("t")
+        log.append("t", [NewRecord(b"k", b"v", 0, (("reason", b"x"),))])
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute(DAMAGES[damage])
+    connection.close()
+
+    def read() -> None:
+        with EmbeddedLog(path) as log:
+            log.topic_id("t")
+            log.poll("t", {0: 0}, {0: 1}, 1)
+
+    with pytest.raises(LogError, match=r"or it is damaged\. Check data_dir") as caught:
+        read()
+    assert str(path) in str(caught.value)
+    assert "\ufffd" not in str(caught.value)
+    assert "nonsense" not in str(caught.value)
+
+
 def test_another_partition_count_is_refused(tmp_path: Path) -> None:
     with EmbeddedLog(tmp_path / "log.sqlite") as log:
         log.create_topic("t", 2)

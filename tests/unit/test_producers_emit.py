@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from quietcount_producers import EmbeddedLog, EmitterSettings, Pepper
 from quietcount_producers import emission as emission_module
 from quietcount_producers.commands import emit_command
 from quietcount_producers.errors import LogError
+from quietcount_schemas.cli import main
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
@@ -270,8 +272,52 @@ def test_skip_bad_of_jsonl_keeps_keys_and_what_could_not_be_read(place: Place) -
 def test_skip_bad_without_one_good_line_is_refused(place: Place) -> None:
     result = place.emit(line(region="MOON"), "--skip-bad")
     assert result.exit_code == 1
-    assert "No line is good" in said(result)
-    assert not list(place.folder.glob("*.bad.*"))
+    bad = place.folder / "cases.jsonl.bad.jsonl"
+    assert f"No line of {place.folder / 'cases.jsonl'} is good; nothing was sent. They are in {bad}" in said(result)
+    assert json.loads(bad.read_text())["line"] == 1
+    assert place.events() == []
+
+
+def test_a_bad_file_that_somebody_may_be_mending_is_not_replaced(place: Place) -> None:
+    bad = place.folder / "cases.jsonl.bad.jsonl"
+    content = line() + line(region="MOON")
+    assert place.emit(content, "--skip-bad").exit_code == 0
+    before = bad.read_bytes()
+    assert place.emit(content, "--skip-bad").exit_code == 0  # the same again is no loss
+    bad.write_bytes(before.replace(b"MOON", b"URAL"))
+    events = len(place.events())
+    result = place.emit(line(case="more") + line(region="MOON"), "--skip-bad")
+    assert result.exit_code == 1
+    assert "is there already" in said(result)
+    assert "--bad-file" in said(result)
+    assert b"URAL" in bad.read_bytes()
+    assert len(place.events()) == events
+    assert not list(place.folder.glob("*.partial"))
+    other = str(place.folder / "other")
+    assert place.emit(line(case="more") + line(region="MOON"), "--skip-bad", "--bad-file", other).exit_code == 0
+    (place.folder / "folder").mkdir()
+    assert place.emit(content, "--skip-bad", "--bad-file", str(place.folder / "folder")).exit_code == 2
+    fifo = place.folder / "fifo"
+    os.mkfifo(fifo)
+    assert "is there already" in said(place.emit(content, "--skip-bad", "--bad-file", str(fifo)))
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--skip-bad",)])
+def test_ctrl_c_while_a_file_is_checked_says_that_nothing_was_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    path = place.folder / "cases.jsonl"
+    path.write_text(line())
+    with monkeypatch.context() as patch:
+        patch.setattr("quietcount_producers.commands.check", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            main(["emit", str(path), *options, "--config", str(place.config)])
+    assert ended.value.code == 130
+    assert "Stopped; nothing was sent." in capsys.readouterr().err
+    assert place.events() == []
 
 
 def test_standard_input_is_jsonl_and_needs_a_place_for_bad_lines(place: Place) -> None:

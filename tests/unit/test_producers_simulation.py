@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -120,11 +121,32 @@ def test_the_command_writes_lines_and_totals(tmp_path: Path) -> None:
     assert FileFormat.guess(out) is FileFormat.JSONL
 
 
+def test_the_help_says_how_days_and_shares_are_written_and_what_they_are_by_default() -> None:
+    shown = CliRunner().invoke(simulate_command, ["--help"]).output
+    assert re.search(r"--from DAY .*\[default: 2023-01-01\]", shown)
+    assert re.search(r"--to DAY .*\[default: 2023-12-31\]", shown)
+    assert "--late SHARE" in shown
+    assert "FLOAT" not in shown
+
+
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProducersError, match="must not lie before"):
         simulate(1, first=dt.date(2023, 2, 1), last=dt.date(2023, 1, 1))
     with pytest.raises(ProducersError, match="share of late"):
         Mix(late=1.5)
-    assert CliRunner().invoke(simulate_command, ["--late", "2"]).exit_code == 2
+    for day, name in (("1969-12-31", "first"), ("2100-01-01", "last")):
+        with pytest.raises(ProducersError, match="lie from 1970-01-01 to 2099-12-31"):
+            simulate(1, **{name: dt.date.fromisoformat(day)})
+    for wrong in (
+        ["--late", "2"],
+        ["--late", "nan"],
+        ["--from", "1969-12-31"],
+        ["--from", "2024-01-01"],
+        ["--to", "x"],
+    ):
+        result = CliRunner().invoke(simulate_command, wrong)
+        assert result.exit_code == 2, wrong
+        assert "Error: " in result.output
+        assert result.output.startswith("Usage: ")
     result = CliRunner().invoke(simulate_command, ["-o", str(tmp_path / "absent" / "x")])
     assert isinstance(result.exception, ProducersError)
