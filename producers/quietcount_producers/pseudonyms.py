@@ -64,8 +64,8 @@ class Pepper:
                 content = file.read(_MOST_BYTES + 1).rstrip(b"\r\n")
         except FileNotFoundError:
             raise ProducersError(
-                f"There is no pepper at {path}. Make one with `quietcount init`, or copy the one that your other "
-                "emitters use: with another pepper the same person gets another case key."
+                f"There is no pepper at {path}. `quietcount init` makes the first one; on an emitter copy the one that "
+                "it made and that your other emitters use: with another pepper the same person gets another case key."
             ) from None
         except OSError as error:
             raise ProducersError(
@@ -76,8 +76,8 @@ class Pepper:
             raise ProducersError(f"The pepper {path} is longer than {_MOST_BYTES} bytes. Check emitter.pepper_file.")
         if len(content) < _LEAST_BYTES or len(set(content)) < _LEAST_DISTINCT:
             raise ProducersError(
-                f"The pepper {path} is not a random secret of {_LEAST_BYTES} bytes or more. Make one with "
-                "`quietcount init`; a pepper that can be guessed protects nobody."
+                f"The pepper {path} is not a random secret of {_LEAST_BYTES} bytes or more, and one that can be "
+                "guessed protects nobody. Copy the one that `quietcount init` made and that your other emitters use."
             )
         return cls(content)
 

@@ -11,7 +11,6 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import Any
 
 from quietcount_schemas.event_types import (
@@ -27,6 +26,7 @@ from quietcount_schemas.event_types import (
 )
 from quietcount_schemas.finding import Finding
 from quietcount_schemas.framing import SINGLE_OBJECT_BYTES
+from quietcount_schemas.lint_reason import FORBIDDEN, LintReason
 
 __all__ = ["MAX_FREE_BITS", "MAX_INT_VALUES", "MAX_SYMBOLS", "RESERVED_NAMES", "LintReason", "lint"]
 
@@ -65,65 +65,9 @@ _ENVELOPE_TYPES: dict[str, dict[str, object]] = {
 _ENVELOPE_DEFAULTS = {"revision": 0}
 _ENVELOPE_SIZES = {"case_key": KEY_BYTES, "event_id": KEY_BYTES, "revision": 3, "occurred_on": 3}
 
-
-class LintReason(StrEnum):
-    """Why a schema is refused."""
-
-    NOT_A_RECORD = "not_a_record"
-    NAME_INVALID = "name_invalid"
-    NAME_RESERVED = "name_reserved"
-    NAME_CLASH = "name_clash"
-    NAME_MISMATCH = "name_mismatch"
-    UNKNOWN_ATTRIBUTE = "unknown_attribute"
-    UNKNOWN_TYPE = "unknown_type"
-    ALIASES = "aliases"
-    ROLE_INVALID = "role_invalid"
-    WITHDRAWAL_WITH_ATTRIBUTES = "withdrawal_with_attributes"
-    ENVELOPE = "envelope"
-    FIELDS_INVALID = "fields_invalid"
-    DOC_MISSING = "doc_missing"
-    DOC_INVALID = "doc_invalid"
-    DEFAULT_MISSING = "default_missing"
-    DEFAULT_INVALID = "default_invalid"
-    STRING = "string"
-    BYTES = "bytes"
-    FLOAT = "float"
-    DOUBLE = "double"
-    LONG = "long"
-    NULL = "null"
-    ARRAY = "array"
-    MAP = "map"
-    NESTED_RECORD = "nested_record"
-    RECURSION = "recursion"
-    FIXED = "fixed"
-    UNION = "union"
-    LOGICAL_TYPE = "logical_type"
-    INT_UNBOUNDED = "int_unbounded"
-    BOUNDS_INVALID = "bounds_invalid"
-    INT_TOO_WIDE = "int_too_wide"
-    TOO_MUCH_INFORMATION = "too_much_information"
-    ENUM_DEFAULT_MISSING = "enum_default_missing"
-    SYMBOLS_INVALID = "symbols_invalid"
-    TOO_MANY_SYMBOLS = "too_many_symbols"
-    TOO_LARGE = "too_large"
-
-
-_FORBIDDEN = {
-    "string": (LintReason.STRING, "a free string can carry a name; use an enum"),
-    "bytes": (LintReason.BYTES, "free bytes can carry anything; use an enum"),
-    "float": (LintReason.FLOAT, "a float is not counted by; use an int with bounds"),
-    "double": (LintReason.DOUBLE, "a double is not counted by; use an int with bounds"),
-    "long": (LintReason.LONG, "a long has room for an identifier; use an int with bounds"),
-    "null": (LintReason.NULL, "null alone carries nothing; remove the field"),
-    "array": (LintReason.ARRAY, "an array has no bounded size; emit one event for each item"),
-    "map": (LintReason.MAP, "a map has no bounded size and free keys; use fields"),
-    "record": (LintReason.NESTED_RECORD, "a record within an event is not supported; use fields of the event"),
-    "error": (LintReason.NESTED_RECORD, "a record within an event is not supported; use fields of the event"),
-}
-
 _RECORD_KEYS = {"type", "name", "namespace", "doc", "quietcount.role", "fields"}
 _FIELD_KEYS = {"name", "type", "default", "doc"}
-_TYPE_NAMES = {*_FORBIDDEN, "int", "boolean", "enum", "fixed"}
+_TYPE_NAMES = {*FORBIDDEN, "int", "boolean", "enum", "fixed"}
 _TYPE_KEYS = {
     "enum": {"type", "name", "symbols", "default", "doc"},
     "int": {"type", "logicalType", "minimum", "maximum"},
@@ -267,8 +211,8 @@ class _Lint:
             yield self._found(LintReason.UNKNOWN_TYPE, "a type is a name, an object with a type's name, or a union")
             return
         base: str = written["type"]
-        if base in _FORBIDDEN:
-            reason, message = _FORBIDDEN[base]
+        if base in FORBIDDEN:
+            reason, message = FORBIDDEN[base]
             yield self._found(reason, message)
             return
         if base not in _TYPE_KEYS:
@@ -292,8 +236,8 @@ class _Lint:
                 self._size += 1
 
     def _reference(self, name: str) -> Iterator[Finding]:
-        if name in _FORBIDDEN and name not in ("record", "error", "array", "map"):
-            reason, message = _FORBIDDEN[name]
+        if name in FORBIDDEN and name not in ("record", "error", "array", "map"):
+            reason, message = FORBIDDEN[name]
             yield self._found(reason, message)
         elif name == "boolean":
             self._size += 1

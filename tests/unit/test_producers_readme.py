@@ -10,6 +10,7 @@ from quietcount_producers import EmbeddedLog, Pepper
 from quietcount_producers.commands import emit_command, simulate_command
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.periods import Period
 
 
 @pytest.fixture
@@ -39,6 +40,27 @@ def test_the_readmes_python_runs(readme: str, place: Path) -> None:
     assert stored(place) == 2
     with EmbeddedLog(place / "trial.sqlite", create=False) as log:
         assert log.end_offsets(CASE_EVENTS) == {0: 1}
+
+
+def test_the_readmes_least_configuration_is_one(readme: str, place: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    (place / "quietcount.toml").write_text(text)
+    settings = EmitterSettings.load(place / "quietcount.toml", {})
+    assert settings.registry()
+    assert dict(settings.precision) == {"HelpRequested": Period.MONTH}
+    assert settings.pepper_file == place / "secrets" / "pepper"
+
+
+def test_the_readme_installs_from_the_repository_and_by_no_name(readme: str) -> None:
+    """Nothing is published under our names: whoever installed by name would run a stranger's code with the pepper."""
+    assert re.findall(r"pip install (.*)", readme) == ["./schemas ./producers"]
+    assert readme.index("-m venv") < readme.index("pip install")
+
+
+def test_the_readme_says_where_an_emitter_gets_its_files_from(readme: str) -> None:
+    section = readme.partition("## The configuration and the pepper")[2].partition("\n## ")[0]
+    for word in ("`quietcount init`", "copy two files", "`quietcount.toml`", "`secrets/pepper`", "chmod 600"):
+        assert word in section
 
 
 def test_the_readmes_csv_can_be_emitted(readme: str, place: Path) -> None:
