@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import structlog
 
-from quietcount_aggregates.errors import LedgerError
+from quietcount_aggregates.errors import LedgerError, StatisticError
 from quietcount_aggregates.ledger import Ledger
 from quietcount_schemas.cli import config_option
 
 from .configuration import Configuration
 from .demo import DEFAULT_DIR, run_demo
-from .inspection import ledger_rows, verify_ledger
-from .maintenance import record_state_loss, retire_statistic
+from .inspection import due_now, ledger_rows, verify_ledger
+from .maintenance import follow_new_log, record_state_loss, retire_statistic
+from .moments import Moment, check_not_far_ahead
 from .presentation import Format, default_format, show_rows
 from .project import create_project
 from .queries import query
 from .service import Service, open_ledger
-from .ticks import StopSignal, fixed_clock, run, system_clock
+from .ticks import Clock, StopSignal, fixed_clock, run, system_clock
 
 __all__ = ["demo_command", "init_command", "ledger_command", "query_command", "release_command", "run_command"]
 
 
-class _Moment(click.ParamType[dt.datetime]):
-    """A date or a moment, in UTC unless it says otherwise."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dt.datetime:
-        if isinstance(value, dt.datetime):
-            return value
-        try:
-            moment = dt.datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail("write a date or a moment: 2023-12-08, or 2023-12-08T06:00:00", param, ctx)
-        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
-
-
 as_of_option = click.option(
     "--as-of",
-    type=_Moment(),
+    type=Moment(),
     metavar="TIME",
     help="Let the clock stand at this date or moment (UTC): for trials, and for history emitted afterwards.",
 )
@@ -61,7 +49,10 @@ format_option = click.option(
 def init_command(folder: Path) -> None:
     """Start a project: a commented quietcount.toml, and secrets with the right modes.
 
-    Nothing is overwritten. Example: quietcount init helpline
+    Nothing is overwritten.
+
+    \b
+    Example: quietcount init helpline
     """
     for path in create_project(folder):
         click.echo(str(path))
@@ -75,13 +66,17 @@ def init_command(folder: Path) -> None:
 def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> None:
     """Run the service: fold in ticks, release what is due, publish.
 
-    SIGTERM and SIGINT let the batch in hand be folded, then end with 0. Example: quietcount run --until-idle --as-of
-    2023-12-08
+    SIGTERM and SIGINT let the batch in hand be folded, then end with 0.
+
+    \b
+    Example: quietcount run
+    What is there, and no more: quietcount run --until-idle
+    History, as of a day: quietcount run --until-idle --as-of 2023-12-08
     """
     configuration = Configuration.load(config)
     _log_to_stderr()
-    clock = fixed_clock(as_of) if as_of else system_clock(configuration.tick)
-    with StopSignal() as stop, Service(configuration, clock()) as service:
+    clock = _clock(configuration, as_of)
+    with StopSignal() as stop, _naming(config), Service(configuration, clock()) as service:
         run(service, clock, configuration.tick, until_idle=until_idle, stop=stop)
 
 
@@ -93,18 +88,20 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
 def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form: str | None) -> None:
     """Release what is due and stop; what was released is written to stdout.
 
+    \b
     Example: quietcount release --dry-run
     """
     configuration = Configuration.load(config)
     _log_to_stderr(quiet=True)
-    clock = fixed_clock(as_of) if as_of else system_clock(configuration.tick)
-    now = clock()
     if dry_run:
-        from .inspection import due_now
-
-        released = due_now(configuration, now)
+        with _naming(config):
+            # What closes nothing may look further ahead than a release.
+            released = due_now(configuration, as_of or system_clock(configuration.tick)())
+        if not released:
+            click.echo("Nothing is due.", err=True)
     else:
-        with StopSignal() as stop, Service(configuration, now) as service:
+        now = _clock(configuration, as_of)()
+        with StopSignal() as stop, _naming(config), Service(configuration, now) as service:
             released = service.tick(now, stop).released
     rows = [(period.statistic, period.start, period.end) for period in released]
     show_rows(["statistic", "period_start", "period_end"], rows, _form(form))
@@ -117,7 +114,9 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
 def query_command(sql: str, config: Path, form: str | None) -> None:
     """Answer one SQL query from the published statistics.
 
-    Example: quietcount query "FROM total('desertion_requests', '2023-06-01', '2023-08-31')"
+    \b
+    Example: quietcount query "FROM desertion_requests"
+    What there is to ask: quietcount query "FROM data_dictionary"
     """
     columns, rows = query(Configuration.load(config).public_file, sql)
     show_rows(columns, rows, _form(form))
@@ -127,6 +126,7 @@ def query_command(sql: str, config: Path, form: str | None) -> None:
 def ledger_command() -> None:
     """Look into the ledger of what was declared and released.
 
+    \b
     Example: quietcount ledger verify
     """
 
@@ -137,6 +137,7 @@ def ledger_command() -> None:
 def ledger_show_command(config: Path, form: str | None) -> None:
     """Show every entry of the ledger.
 
+    \b
     Example: quietcount ledger show --format json
     """
     how = _form(form)
@@ -152,6 +153,7 @@ def ledger_show_command(config: Path, form: str | None) -> None:
 def ledger_verify_command(config: Path) -> None:
     """Verify the chain of the ledger, and that the published file holds what the ledger says.
 
+    \b
     Example: quietcount ledger verify
     """
     configuration = Configuration.load(config)
@@ -165,6 +167,7 @@ def ledger_verify_command(config: Path) -> None:
 def ledger_retire_command(statistic: str, config: Path) -> None:
     """End a statistic for good: it is not released any more, and its epsilon stays spent.
 
+    \b
     Example: quietcount ledger retire desertion_requests
     """
     retire_statistic(Configuration.load(config), statistic, _now())
@@ -179,9 +182,29 @@ def ledger_retire_command(statistic: str, config: Path) -> None:
 def ledger_record_loss_command(config: Path) -> None:
     """Record that the private state is lost, raise the stated bound, and let releasing go on.
 
+    \b
     Example: quietcount ledger record-loss
     """
-    click.echo(record_state_loss(Configuration.load(config), _now()), err=True)
+    for line in record_state_loss(Configuration.load(config), _now()):
+        click.echo(line, err=True)
+
+
+@ledger_command.command("new-log", short_help="Go on with a new log in the place of one that is lost.")
+@config_option
+@click.confirmation_option(
+    prompt="Events that were not folded yet are gone unless they are emitted again. Is the old log lost for good?"
+)
+def ledger_new_log_command(config: Path) -> None:
+    """Go on with a new log in the place of one that is lost: every limit, mark and open period stays as it is.
+
+    The log that lies in its place is folded from its beginning; if there is none, an empty one is made. Events that
+    the old log held and that were not folded yet are to be emitted again: what was counted already counts once.
+
+    \b
+    Example: quietcount ledger new-log
+    """
+    follow_new_log(Configuration.load(config))
+    click.echo("The state follows the new log. Emit again what may not have been folded.", err=True)
 
 
 @click.command("demo", short_help="Do the whole job on synthetic cases, in seconds.")
@@ -197,6 +220,7 @@ def ledger_record_loss_command(config: Path) -> None:
 def demo_command(folder: Path, as_json: bool) -> None:
     """Do the whole job on synthetic cases: emit, fold, release, publish, compare with published figures.
 
+    \b
     Example: quietcount demo --dir /tmp/quietcount-demo
     """
     _log_to_stderr(quiet=True)
@@ -215,6 +239,22 @@ def _read_ledger(configuration: Configuration) -> Ledger:
     return ledger
 
 
+def _clock(configuration: Configuration, as_of: dt.datetime | None) -> Clock:
+    if as_of is None:
+        return system_clock(configuration.tick)
+    check_not_far_ahead(as_of, _now())
+    return fixed_clock(as_of)
+
+
+@contextlib.contextmanager
+def _naming(config: Path) -> Iterator[None]:
+    """Name the file in which a statistic is written that cannot be declared."""
+    try:
+        yield
+    except StatisticError as error:
+        raise StatisticError(f"{config}: {error}") from None
+
+
 def _form(form: str | None) -> Format:
     return Format(form) if form else default_format()
 
@@ -224,14 +264,17 @@ def _now() -> dt.datetime:
 
 
 def _log_to_stderr(*, quiet: bool = False) -> None:
-    """Send the service's events to stderr, one line each; data goes to stdout."""
+    """Send the service's events to stderr, one line each; data goes to stdout.
+
+    No line says when it was written, only which tick it is of: the time between two lines would tell how much there was
+    to fold.
+    """
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer(colors=False)
             if sys.stderr.isatty()
-            else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+            else structlog.processors.LogfmtRenderer(key_order=["tick", "level", "event"], drop_missing=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -1,61 +1,150 @@
-"""What an operator does to a ledger on purpose: end a statistic, or record that the private state is lost."""
+"""What an operator does on purpose: end a statistic, record that the private state is lost, go on with a new log."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
-from quietcount_aggregates.entries import Retired
-from quietcount_aggregates.errors import StatisticError
+from quietcount_aggregates import state_file
+from quietcount_aggregates.entries import Body, Retired
+from quietcount_aggregates.errors import LedgerError, StateError, StatisticError
 from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.publication import bound_sentence, publish, published_head
-from quietcount_aggregates.release import record_loss
+from quietcount_aggregates.publication import bound_sentence, publish
+from quietcount_aggregates.release import check_newest, record_loss
 from quietcount_aggregates.state import State
+from quietcount_schemas.log import CASE_EVENTS
 
 from .configuration import Configuration
-from .service import open_ledger
+from .errors import ServiceError
+from .service import open_ledger, open_log, witness_of
 
-__all__ = ["record_state_loss", "retire_statistic"]
+__all__ = ["follow_new_log", "record_state_loss", "retire_statistic"]
 
 
 def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) -> None:
     """Append the retirement of a declared statistic to the ledger, and publish it."""
-    # Opening the state before the fence refuses while a service runs, which would be fenced in the middle of its work.
-    with (
-        contextlib.closing(open_ledger(configuration, create=False)) as log,
-        State(configuration.private_dir / "state.duckdb") as state,
-    ):
-        ledger = _newest(Ledger(log), state, configuration)
-        if name not in ledger.chain.declarations:
-            known = ", ".join(ledger.chain.declarations) or "none"
-            raise StatisticError(f"no statistic {name!r} is declared; declared are: {known}")
-        if name in ledger.chain.retired:
-            raise StatisticError(f"statistic {name!r} is retired already")
-        ledger.append([Retired(name)], now)
-        publish(ledger.chain, configuration.public_file)
+    with _ledger_of(configuration) as ledger:
+        path = _state_path(configuration)
+        if not path.exists():
+            raise StateError(
+                f"{path}: is missing. Put it back, or, if it is lost for good, run: quietcount ledger record-loss"
+            )
+        # Opening the state before the fence refuses while a service runs, which would be fenced amid its work.
+        with State(path) as state:
+            _fence(ledger, state, configuration)
+            if name not in ledger.chain.declarations:
+                known = ", ".join(ledger.chain.declarations) or "none"
+                raise StatisticError(f"no statistic {name!r} is declared; declared are: {known}")
+            if name in ledger.chain.retired:
+                raise StatisticError(f"statistic {name!r} is retired already")
+            bodies: list[Body] = [Retired(name)]
+            ledger.append(bodies, now)
+            _publish(ledger, configuration)
 
 
-def record_state_loss(configuration: Configuration, now: dt.datetime) -> str:
-    """Record the loss in the ledger, start the state anew, and return the sentence of the raised bound.
+def record_state_loss(configuration: Configuration, now: dt.datetime) -> list[str]:
+    """Record the loss in the ledger, start the state anew, and return what is to be said of it, a line each.
 
-    The ledger must hold all that was published: a loss of the ledger cannot be recorded in an older copy of it.
+    A damaged state is moved aside, never overwritten. The ledger must hold all that was published: a loss of the
+    ledger cannot be recorded in an older copy of it.
     """
-    with (
-        contextlib.closing(open_ledger(configuration, create=False)) as log,
-        State(configuration.private_dir / "state.duckdb") as state,
-    ):
-        ledger = _newest(Ledger(log), state, configuration)
-        record_loss(ledger, now)
-        state.begin_anew(ledger.chain.first_open)
-        publish(ledger.chain, configuration.public_file)
-        return bound_sentence(ledger.chain)
+    with _ledger_of(configuration) as ledger:
+        path = _state_path(configuration)
+        said = []
+        try:
+            _record(ledger, configuration, now)
+        except StateError as error:
+            if not _tells_of_damage(error):
+                raise
+            aside = _set_aside(path)
+            said.append(
+                f"The damaged state is now {aside}. Delete it as soon as nothing is to be rescued from it: it may hold "
+                "what was to be forgotten."
+            )
+            _record(ledger, configuration, now)
+        return [*said, bound_sentence(ledger.chain)]
 
 
-def _newest(ledger: Ledger, state: State, configuration: Configuration) -> Ledger:
+def follow_new_log(configuration: Configuration) -> None:
+    """Bind the state to the log that is there now, or to a new one; limits and marks stay as they are.
+
+    Raises ServiceError when there is nothing to follow.
+    """
+    path = _state_path(configuration)
+    if not path.exists():
+        raise ServiceError(f"{path}: there is no state that folds a log; `quietcount run` makes one")
+    with State(path) as state, contextlib.closing(open_log(configuration)) as log:
+        topic = log.topic_id(CASE_EVENTS)
+        if state["topic_id"] in ("", topic):
+            raise ServiceError(
+                f"{log.path}: is the log that the state folds already; nothing was changed. If it is an older copy, "
+                "and the newest is lost for good, move it away first"
+            )
+        state.follow(topic)
+
+
+def _state_path(configuration: Configuration) -> Path:
+    return configuration.private_dir / "state.duckdb"
+
+
+@contextlib.contextmanager
+def _ledger_of(configuration: Configuration) -> Iterator[Ledger]:
+    """Open a ledger that has entries; bring nothing into being."""
+    with contextlib.closing(open_ledger(configuration, create=False)) as log:
+        ledger = Ledger(log)
+        ledger.refresh()
+        if not ledger.chain.entries:
+            raise LedgerError(f"{log.path}: there is no ledger yet; `quietcount run` opens it")
+        yield ledger
+
+
+def _fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
     """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain."""
     ledger.fence()
-    head = published_head(configuration.public_file)
-    if head is not None:
-        ledger.check_not_behind(head, configuration.public_file.name)
-    ledger.check_not_behind(state.head, state.path.name)
-    return ledger
+    check_newest(ledger, state, configuration.public_file, witness_of(configuration))
+
+
+def _publish(ledger: Ledger, configuration: Configuration) -> None:
+    witness_of(configuration).see(ledger.chain.head)
+    publish(ledger.chain, configuration.public_file)
+
+
+def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> None:
+    with State(_state_path(configuration)) as state:
+        _fence(ledger, state, configuration)
+        record_loss(ledger, now)
+        state.begin_anew(ledger.chain.first_open)
+        _publish(ledger, configuration)
+
+
+def _tells_of_damage(error: StateError) -> bool:
+    """Return whether an error names the way on after a loss: it is said of a damaged state, not of one that is held,
+    written by a newer version, or in need of room or rights."""
+    return "record-loss" in str(error)
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a state and its write-ahead log, which DuckDB would replay into the next one, to a name that is free."""
+    with contextlib.closing(state_file.locked(path)):
+        aside = path.with_name(path.name + ".damaged")
+        number = 1
+        while aside.exists() or _wal(aside).exists():
+            number += 1
+            aside = path.with_name(f"{path.name}.damaged-{number}")
+        try:
+            if _wal(path).exists():
+                _wal(path).rename(_wal(aside))
+            path.rename(aside)
+        except OSError as error:
+            raise ServiceError(
+                f"{path}: is damaged and cannot be moved to {aside.name} ({os.strerror(error.errno or 0)}); mend that "
+                "and run again"
+            ) from None
+        return aside
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")

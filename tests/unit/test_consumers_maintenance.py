@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import sqlite3
@@ -13,9 +14,12 @@ import click
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
-from tests.e2e.projects import Project, simulated
+from tests.e2e.projects import Project, simulated, true_cells
 
+from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.state import State
 from quietcount_consumers.commands import ledger_command, query_command, release_command, run_command
+from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_schemas.errors import QuietcountError
 
 
@@ -202,3 +206,131 @@ def test_what_there_is_not_yet_is_said(tmp_path: Path) -> None:
     for arguments in (("show",), ("verify",), ("retire", "requests")):
         assert "quietcount run" in refused(project, ledger_command, *arguments)
     assert "nothing is published yet" in refused(project, query_command, "SELECT 1")
+
+
+def test_retire_before_the_first_run_brings_nothing_into_being(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    project.private.mkdir(parents=True)
+    assert "there is no ledger yet" in refused(project, ledger_command, "retire", "requests")
+    assert list(project.private.iterdir()) == []
+    EmbeddedLedger(project.private / "ledger.sqlite").close()  # made by a first run that was refused
+    before = contents(project)
+    assert "there is no ledger yet" in refused(project, ledger_command, "retire", "requests")
+    assert "there is no ledger yet" in refused(project, ledger_command, "record-loss", "--yes")
+    assert contents(project) == before
+
+
+def test_retire_without_the_state_names_the_way_on_and_makes_none(released: Project) -> None:
+    state = released.private / "state.duckdb"
+    state.rename(aside := state.with_name("aside"))
+    try:
+        assert "record-loss" in refused(released, ledger_command, "retire", "requests")
+        assert not state.exists()
+    finally:
+        aside.rename(state)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut", "foreign", "write-ahead log"])
+def test_a_damaged_state_is_moved_aside_when_its_loss_is_recorded(project: Project, damage: str) -> None:
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    released = project.released()
+    state = project.private / "state.duckdb"
+    if damage == "garbage":
+        state.write_bytes(b"not a database" * 1000)
+    elif damage == "cut":
+        state.write_bytes(state.read_bytes()[:6000])
+    elif damage == "write-ahead log":
+        state.write_bytes(b"")
+        state.with_name("state.duckdb.wal").write_bytes(b"what DuckDB would replay")
+    else:
+        state.unlink()
+        with duckdb.connect(str(state)) as connection:
+            connection.execute("CREATE TABLE theirs (a INTEGER)")
+    damaged = state.read_bytes()
+    taken = state.with_name("state.duckdb.damaged")
+    taken.write_bytes(b"of an earlier time")
+    for command, arguments in (
+        (run_command, ("--until-idle", "--as-of", "2023-03-08")),
+        (release_command, ("--as-of", "2023-03-08")),
+        (ledger_command, ("retire", "requests")),
+    ):
+        assert "quietcount ledger record-loss" in refused(project, command, *arguments)
+    said = invoked(project, ledger_command, "record-loss", "--yes").stderr
+    aside = state.with_name("state.duckdb.damaged-2")
+    assert str(aside) in said
+    assert "stays under epsilon 200;" in said
+    assert aside.read_bytes() == damaged
+    assert taken.read_bytes() == b"of an earlier time"
+    assert not state.with_name("state.duckdb.wal").exists()
+    invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08")
+    assert released.items() < project.released().items()
+
+
+def test_a_state_that_is_held_or_cannot_be_written_is_not_moved_aside(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    state = project.private / "state.duckdb"
+    with State(state):
+        assert "another quietcount service holds it" in refused(project, ledger_command, "record-loss", "--yes")
+
+    def full(_: Path) -> None:
+        raise StateError("the disk is full; make room")
+
+    monkeypatch.setattr("quietcount_consumers.maintenance.State", full)
+    assert "make room" in refused(project, ledger_command, "record-loss", "--yes")
+    assert state.exists()
+    assert list(project.private.glob("*.damaged*")) == []
+
+
+def test_after_a_lost_log_the_service_goes_on_with_a_new_one(project: Project) -> None:
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    released = project.released()
+    log = project.private / "log.sqlite"
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{log}{suffix}").unlink(missing_ok=True)
+    assert "quietcount ledger new-log" in refused(project, run_command, "--until-idle", "--as-of", "2023-02-08")
+    asked = CliRunner().invoke(ledger_command, ["new-log", "--config", str(project.config)], input="n\n")
+    assert asked.exit_code == 1
+    assert "Is the old log lost for good?" in asked.output
+    with State(project.private / "state.duckdb"):
+        assert "another quietcount service holds it" in refused(project, ledger_command, "new-log", "--yes")
+    assert "Emit again" in invoked(project, ledger_command, "new-log", "--yes").stderr
+    # Emitted again, as the command says: what was folded from the old log counts once.
+    project.emit(simulated(100))
+    invoked(project, run_command, "--until-idle", "--as-of", "2024-01-08")
+    assert released.items() < project.released().items()
+    assert {cell: n for cell, n in project.released().items() if n} == true_cells(simulated(100))
+    assert "holds exactly" in invoked(project, ledger_command, "verify").stdout
+
+
+def test_a_new_log_is_refused_where_there_is_none_to_follow(project: Project) -> None:
+    assert "there is no state" in refused(project, ledger_command, "new-log", "--yes")
+    invoked(project, release_command, "--as-of", "2023-02-08")
+    before = project.state()
+    assert "folds already" in refused(project, ledger_command, "new-log", "--yes")
+    assert project.state() == before
+
+
+def test_a_statistic_that_cannot_be_declared_is_found_in_the_configuration_it_names(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    text = project.config.read_text(encoding="utf-8")
+    project.config.write_text(text.replace('by = ["help_kind"]', 'by = ["nothing"]'), encoding="utf-8")
+    for command, arguments in (
+        (run_command, ("--until-idle", "--as-of", "2023-02-08")),
+        (release_command, ("--as-of", "2023-02-08")),
+        (release_command, ("--as-of", "2023-02-08", "--dry-run")),
+    ):
+        message = refused(project, command, *arguments)
+        assert message.startswith(f"{project.config}: ")
+        assert "requests" in message
+
+
+def test_no_log_line_says_when_it_was_written(project: Project) -> None:
+    lines = invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08").stderr.splitlines()
+    assert any("event=released" in line for line in lines)
+    today = dt.datetime.now(dt.UTC)
+    for line in lines:
+        assert "timestamp" not in line
+        assert not any(f"{today + dt.timedelta(days=days):%Y-%m-%d}" in line for days in (-1, 0))
+        assert line.startswith("tick=2023-03-08T00:00:00+00:00 level=")
