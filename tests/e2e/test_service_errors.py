@@ -154,7 +154,7 @@ def test_a_configuration_that_is_missing_or_no_toml_is_said(project: Project, he
     assert "is not TOML" in message
     assert "line 1" in message
     project.config.write_bytes(b'log = "\xff"\n')
-    assert "cannot be read" in here(project, *RUN).refusal()
+    assert "is not UTF-8 text" in here(project, *RUN).refusal()
     assert not project.data.exists()
 
 
@@ -411,7 +411,7 @@ def test_a_log_that_lost_its_end_or_was_replaced_is_refused(project: Project, he
     log.write_bytes(old)
     assert "older copy" in here(project, *RUN).refusal()
     log.unlink()
-    assert "another log" in here(project, *RUN).refusal()
+    assert "the log is another one" in here(project, *RUN).refusal()
     log.write_bytes(new)
     assert here(project, *RUN).code == 0
     assert nonzero(project) == TRUE
@@ -424,7 +424,7 @@ def test_a_damaged_public_file_is_refused_and_comes_back_once_moved_away(
     values = project.released()
     project.public.write_bytes(b"not a database" * 100)
     assert "Move it away" in here(project, *RUN).refusal()
-    assert "cannot be opened" in here(project, "query", "SELECT 1").refusal()
+    assert "Delete it" in here(project, "query", "SELECT 1").refusal()
     project.public.unlink()
     assert "nothing is published yet" in here(project, "query", "SELECT 1").refusal()
     assert here(project, *RUN).code == 0
