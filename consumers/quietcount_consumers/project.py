@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from .errors import ServiceError
 
 __all__ = ["configuration_text", "create_project"]
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SINCE = re.compile(r"^# (since = )", re.MULTILINE)
 
 
@@ -42,6 +45,7 @@ def create_project(folder: Path, *, with_history: bool = False) -> list[Path]:
         if path.exists():
             raise ServiceError(f"{path}: exists already and is not overwritten; choose another folder")
     made: list[Path] = []
+    new_folders = [each for each in (secrets, *secrets.parents) if not each.exists()]
     try:
         secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         secrets.chmod(0o700)
@@ -54,13 +58,23 @@ def create_project(folder: Path, *, with_history: bool = False) -> list[Path]:
         # Half a project would stop the next attempt, which overwrites nothing.
         for path in made:
             path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ServiceError(
-                f"{folder}: the project cannot be written ({os.strerror(error.errno or 0)}); choose another folder or "
-                "mend its rights"
-            ) from None
+        for path in new_folders:  # the innermost first
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError):
+            raise ServiceError(_explained(folder, cause)) from None
         raise
     return [configuration, pepper, service]
+
+
+def _explained(folder: Path, error: OSError) -> str:
+    if error.errno in _NO_SPACE:
+        return f"{folder}: the disk is full; make room and run again. Nothing was left behind"
+    return (
+        f"{folder}: the project cannot be written ({os.strerror(error.errno or 0)}); choose another folder or mend its "
+        "rights"
+    )
 
 
 def _put(path: Path, made: list[Path], write: Callable[[Path], object]) -> None:

@@ -93,10 +93,26 @@ def test_a_project_that_cannot_be_written_whole_can_be_begun_again(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         patch.setattr(Path, "write_text", write_text)
-        result = CliRunner().invoke(init_command, [str(tmp_path / "project")])
-        assert result.exit_code == 1
-    create_project(tmp_path / "project")
-    Configuration.load(tmp_path / "project" / "quietcount.toml")
+        result = CliRunner().invoke(init_command, [str(tmp_path / "new" / "project")])
+        assert isinstance(result.exception, ServiceError)
+        assert "make room" in str(result.exception)
+        assert ".new-" not in str(result.exception)  # a name that only ever stood there for a moment
+    assert list(tmp_path.iterdir()) == []
+    create_project(tmp_path / "new" / "project")
+    Configuration.load(tmp_path / "new" / "project" / "quietcount.toml", environment={})
+
+
+def test_a_folder_that_was_there_before_stays_when_a_project_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "project").mkdir()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ServiceError, match="make room"):
+        create_project(tmp_path / "project")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "project"]
 
 
 def test_init_names_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
