@@ -94,6 +94,18 @@ def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytes
     assert len({row["digest"] for row in rows}) == 5
 
 
+def test_wide_rows_read_well_at_80_columns(released: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ledger = invoked(released, ledger_command, "show", "--format", "table").stdout.split("\n\n")
+    assert len(ledger) == 5
+    assert "kind:" in ledger[3]
+    assert ledger[3].splitlines()[2].split() == ["kind:", "released"]
+    assert all(len(line) <= 80 for block in ledger for line in block.splitlines())
+    rows = invoked(released, query_command, "FROM statistics", "--format", "table").stdout.split("\n\n")
+    assert len(rows) == len(released.released())
+    assert {line.split(":")[0] for line in rows[0].splitlines()} >= {"statistic", "cell", "estimate", "lower", "upper"}
+
+
 def test_a_public_file_that_was_altered_is_found(project: Project) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
     assert "holds exactly" in invoked(project, ledger_command, "verify").stdout
