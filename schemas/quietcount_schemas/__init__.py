@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
+from quietcount_schemas.configuration import RawConfiguration, read_configuration
 from quietcount_schemas.errors import QuietcountError, SchemasError
 from quietcount_schemas.event_types import EventType, Field, FieldKind, Role, SchemaVersion
 from quietcount_schemas.framing import FramingReader
@@ -20,10 +21,12 @@ __all__ = [
     "FramingReader",
     "Period",
     "QuietcountError",
+    "RawConfiguration",
     "RejectReason",
     "Rejected",
     "Role",
     "SchemaRegistry",
     "SchemaVersion",
     "SchemasError",
+    "read_configuration",
 ]

@@ -309,7 +309,9 @@ class _Lint:
 
     def _combinations(self, written: Any, *, nullable: bool) -> int:
         """Return how many values a sound type takes; an enum's are named in the schema for all to judge: 1."""
-        match written if isinstance(written, str) else written["type"]:
+        if isinstance(written, str):
+            written = {"type": written}
+        match written["type"]:
             case "boolean":
                 return 2 + nullable
             case "int":

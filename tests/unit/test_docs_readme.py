@@ -88,7 +88,12 @@ def test_the_names_that_other_programs_use_do_not_change(root: Path) -> None:
     """Topics and file names that the documentation of operators tells."""
     readme = (root / "README.md").read_text(encoding="utf-8")
     assert CASE_EVENTS in readme
-    for name in ("statistics.duckdb", "private/ledger.sqlite", "private/state.duckdb", "private/log.sqlite"):
+    for name in (
+        "statistics.duckdb",
+        "private/store/ledger.sqlite",
+        "private/store/state.duckdb",
+        "private/store/log.sqlite",
+    ):
         assert f"`{name}`" in readme
 
 
