@@ -73,13 +73,18 @@ def _show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in texts:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not rows or console.measure(table, options=console.options.update(width=_NO_LIMIT)).maximum <= console.width:
         console.print(table)
         return
     left = max(map(len, columns)) + 1
+    further = "\n" + " " * (left + 1)
     blocks = [
-        "\n".join(f"{column + ':':<{left}} {text}" for column, text in zip(columns, row, strict=True)) for row in texts
+        "\n".join(
+            f"{column + ':':<{left}} {text.replace(chr(10), further)}"
+            for column, text in zip(columns, row, strict=True)
+        )
+        for row in texts
     ]
     # The terminal wraps a long value itself, so that it can be copied whole.
     console.print("\n\n".join(blocks), soft_wrap=True)

@@ -67,6 +67,12 @@ def test_a_table_wider_than_the_terminal_is_shown_as_a_block_a_row(
     assert first.splitlines() == [f"{column + ':':<11}{index}" for index, column in enumerate(columns)]
     assert second.splitlines()[0] == "column_0: " + " " + "x" * 120  # whole, to be copied
     assert second.splitlines()[1].strip() == "column_1:"
+    show_rows(["sql", "other"], [("SELECT 1\nFROM t" + " " * 80, ":eye:")], Format.TABLE)
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "sql:   SELECT 1",
+        "       FROM t",
+        "other: :eye:",
+    ]
     show_rows(columns[:3], [range(3)], Format.TABLE)
     assert capsys.readouterr().out.splitlines()[0].split() == columns[:3]
 
