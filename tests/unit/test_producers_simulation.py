@@ -134,9 +134,9 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         simulate(1, first=dt.date(2023, 2, 1), last=dt.date(2023, 1, 1))
     with pytest.raises(ProducersError, match="share of late"):
         Mix(late=1.5)
-    for day, name in (("1969-12-31", "first"), ("2100-01-01", "last")):
+    for first, last in ((dt.date(1969, 12, 31), dt.date(2023, 1, 1)), (dt.date(2023, 1, 1), dt.date(2100, 1, 1))):
         with pytest.raises(ProducersError, match="lie from 1970-01-01 to 2099-12-31"):
-            simulate(1, **{name: dt.date.fromisoformat(day)})
+            simulate(1, first=first, last=last)
     for wrong in (
         ["--late", "2"],
         ["--late", "nan"],
