@@ -43,10 +43,7 @@ class EmbeddedLedger:
             self._connection_closed()
             if create or not _is_still(path):
                 raise self._explained(error) from error
-            # A reader on a disk that cannot be written: SQLite may not lock there, and nobody else can write either.
-            uri = f"{path.resolve().as_uri()}?immutable=1"
-            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-            self._check_kind()
+            self._open_still()
         except BaseException:
             self._connection_closed()
             raise
@@ -92,6 +89,20 @@ class EmbeddedLedger:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _open_still(self) -> None:
+        """Open for a reader on a disk that cannot be written: SQLite may not lock there, and nobody else can write."""
+        uri = f"{self.path.resolve().as_uri()}?immutable=1"
+        try:
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            if self._check_kind():
+                raise _missing(self.path)
+        except _UNREADABLE as error:
+            self._connection_closed()
+            raise self._explained(error) from error
+        except LedgerError:
+            self._connection_closed()
+            raise
 
     def _connection_closed(self) -> None:
         with suppress(AttributeError, sqlite3.Error):

@@ -142,3 +142,21 @@ def test_what_an_error_means_is_told_by_its_code_and_not_by_its_words(tmp_path: 
     path = tmp_path / "full locked malformed" / "ledger.sqlite"
     with pytest.raises(LedgerError, match="check that the folder exists"):
         EmbeddedLedger(path)
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 1000, None], ids=["garbage", "whole"])
+def test_a_reader_on_a_disk_that_cannot_be_written_reads_or_says_why_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    def unwritable(*_: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr("quietcount_consumers.embedded_ledger._is_still", lambda _: True)
+    monkeypatch.setattr(EmbeddedLedger, "_prepare", unwritable)
+    if content is None:
+        with EmbeddedLedger(path, create=False) as ledger:
+            assert ledger.read() == [b"one", b"two"]
+        return
+    path.write_bytes(content)
+    with pytest.raises(LedgerBroken, match="is damaged or not a ledger"):
+        EmbeddedLedger(path, create=False)
