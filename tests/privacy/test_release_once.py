@@ -357,6 +357,7 @@ def test_a_year_secret_that_was_lost_or_emptied_is_refused_not_made_anew(tmp_pat
 def test_a_whole_folder_put_back_from_a_backup_is_refused_by_the_witness(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", statistics()) as world:
         live(world, [1])
+        assert isinstance(world.ledger_log, MemoryLedger)
         entries = list(world.ledger_log.entries)
         world.close()
         state, public = world.state_path.read_bytes(), world.public.read_bytes()
