@@ -274,6 +274,8 @@ def test_a_damaged_state_is_moved_aside_when_its_loss_is_recorded(project: Proje
     assert aside.read_bytes() == damaged
     assert taken.read_bytes() == b"of an earlier time"
     assert not state.with_name("state.duckdb.wal").exists()
+    if damage == "write-ahead log":
+        assert aside.with_name(f"{aside.name}.wal").read_bytes() == b"what DuckDB would replay"
     invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     assert released.items() < project.released().items()
 
