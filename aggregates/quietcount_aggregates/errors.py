@@ -5,6 +5,7 @@ AggregatesError (a QuietcountError)
 ├── BudgetError           a declaration that would pass the lifetime epsilon
 ├── NoiseError            a draw whose privacy map does not hold
 ├── StateError            state.duckdb cannot be used
+│   ├── StateDamaged      the file is damaged, or no state at all
 │   └── StateLost         the ledger has releases that this state does not know
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
@@ -26,6 +27,7 @@ __all__ = [
     "LedgerFenced",
     "NoiseError",
     "PublicationError",
+    "StateDamaged",
     "StateError",
     "StateLost",
     "StatisticError",
@@ -50,6 +52,10 @@ class NoiseError(AggregatesError):
 
 class StateError(AggregatesError):
     """The private state cannot be opened or written, or does not belong to this log, ledger or secret."""
+
+
+class StateDamaged(StateError):
+    """The state's file is damaged, or was never a state."""
 
 
 class StateLost(StateError):

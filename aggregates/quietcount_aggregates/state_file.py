@@ -12,7 +12,7 @@ from typing import IO
 
 import duckdb
 
-from .errors import StateError
+from .errors import StateDamaged, StateError
 
 __all__ = [
     "FORMAT",
@@ -148,9 +148,9 @@ def explained(error: Exception, path: Path) -> StateError:
             f"{path}: not enough memory to work on the open periods; give the service more. Nothing was changed"
         )
     if any(sign in text.lower() for sign in ("corrupt", "not a valid duckdb", "bytes", "checksum", "magic")):
-        return StateError(_DAMAGED.format(path=path))
+        return StateDamaged(_DAMAGED.format(path=path))
     if isinstance(error, (duckdb.IOException, OSError)):
         return StateError(
             f"{path}: cannot be opened or written; check that the folder exists, is writable, and the disk has room"
         )
-    return StateError(_DAMAGED.format(path=path))
+    return StateDamaged(_DAMAGED.format(path=path))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.entries import Body, Retired
-from quietcount_aggregates.errors import LedgerError, StateError, StatisticError
+from quietcount_aggregates.errors import LedgerError, StateDamaged, StateError, StatisticError
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import bound_sentence, publish
 from quietcount_aggregates.release import check_newest, record_loss
@@ -56,9 +56,7 @@ def record_state_loss(configuration: Configuration, now: dt.datetime) -> list[st
         said = []
         try:
             _record(ledger, configuration, now)
-        except StateError as error:
-            if not _tells_of_damage(error):
-                raise
+        except StateDamaged:
             aside = _set_aside(path)
             said.append(
                 f"The damaged state is now {aside}. Delete it as soon as nothing is to be rescued from it: it may hold "
@@ -118,12 +116,6 @@ def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> N
         record_loss(ledger, now)
         state.begin_anew(ledger.chain.first_open)
         _publish(ledger, configuration)
-
-
-def _tells_of_damage(error: StateError) -> bool:
-    """Return whether an error names the way on after a loss: it is said of a damaged state, not of one that is held,
-    written by a newer version, or in need of room or rights."""
-    return "record-loss" in str(error)
 
 
 def _set_aside(path: Path) -> Path:
