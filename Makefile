@@ -83,11 +83,11 @@ types: $(DEV)  ## mypy --strict and pyright
 
 .PHONY: bench
 bench: $(DEV)  ## measurements, printed as ratios
-	@$(BIN)/pytest -m bench -s -p no:xdist $(ARGS) tests/benchmarks
+	@$(BIN)/pytest -m bench -s -n 0 $(ARGS) tests/benchmarks
 
 .PHONY: soak
 soak: $(DEV)  ## the trials that take minutes: kills, mutations, statistics of the guarantee
-	@$(BIN)/pytest -m soak -s -p no:xdist $(ARGS)
+	@$(BIN)/pytest -m soak -s -n 0 $(ARGS)
 
 .PHONY: format
 format: $(DEV)  ## put the code into the house's form, with ruff's safe fixes

@@ -102,3 +102,14 @@ def test_an_environment_that_works_is_kept_and_one_that_does_not_is_made_anew(ma
     again = run(make, bare, ".venv/made.stamp", f"PYTHON={sys.executable}")
     assert again.returncode == 0, again.stderr
     assert "Making .venv" in again.stdout
+
+
+@pytest.mark.parametrize("target", ["soak", "bench"])
+def test_the_long_trials_can_be_collected_as_make_runs_them(target: str, root: Path) -> None:
+    recipe = next(line for line in (root / "Makefile").read_text().splitlines() if f"-m {target} " in line)
+    arguments = recipe.split("pytest", 1)[1].replace("$(ARGS)", "--collect-only").split()
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *arguments], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stdout[-2000:]
+    assert "::test_" in told.stdout
