@@ -81,8 +81,8 @@ class Service:
         configuration = self._configuration
         registry = configuration.registry()
         wanted = configuration.statistics(registry)
-        secret = ConsumerSecret.load(configuration.service.secret_file)
         prepare_folders(configuration)
+        secret = _secret_of(configuration)
         self._log = self._stack.enter_context(contextlib.closing(open_log(configuration)))
         # The state is opened before the fence is taken: a second service on the same folder stops here, harmlessly.
         self._state = self._stack.enter_context(State(configuration.private_dir / "state.duckdb"))
@@ -227,6 +227,22 @@ def prepare_folders(configuration: Configuration) -> None:
     for folder in (configuration.data_dir, private):
         if not os.access(folder, os.W_OK):
             raise ServiceError(f"{folder}: is read-only; mend its rights or choose another data_dir")
+
+
+def _secret_of(configuration: Configuration) -> ConsumerSecret:
+    """Load the service's secret; make it where nothing yet depends on it, so that a configuration alone is a start."""
+    path = configuration.service.secret_file
+    made = ("state.duckdb", "ledger.sqlite")
+    if path.exists() or any((configuration.private_dir / name).exists() for name in made):
+        return ConsumerSecret.load(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(
+            f"{path.parent}: the folder of the service's secret cannot be made ({os.strerror(error.errno or 0)}); name "
+            "another with service.secret_file"
+        ) from None
+    return ConsumerSecret.generate(path)
 
 
 def witness_of(configuration: Configuration) -> Witness:

@@ -114,3 +114,16 @@ def test_a_statistic_declared_late_says_so(tmp_path: Path) -> None:
     said = project.quietcount("run", "--until-idle", "--as-of", "2024-02-11").done().err
     assert "statistic declared late" in said
     assert "daily" in said
+
+
+def test_a_configuration_alone_is_a_start_and_a_secret_that_something_depends_on_is_not_made_anew(
+    tmp_path: Path,
+) -> None:
+    project = Project(tmp_path / "project", OUTCOMES)
+    secret = project.folder / "secrets" / "service"
+    secret.unlink()
+    project.quietcount("run", "--until-idle", "--as-of", "2024-01-02").done()
+    assert secret.stat().st_mode & 0o777 == 0o600
+    secret.unlink()
+    assert "is missing" in project.quietcount("run", "--until-idle", "--as-of", "2024-01-03").refusal()
+    assert not secret.exists()
