@@ -66,8 +66,8 @@ class Bounding:
         """Write the state anew without what was counted before `first_open`, but for its marks.
 
         `first_open` holds the new first open day of every statistic. Attributes, places in the log and superseded
-        versions of closed periods are gone afterwards; the marks of years that a yearly horizon has
-        behind it are gone too. Retired statistics, which release nothing any more, keep no marks.
+        versions of closed periods are gone afterwards, and so are the marks of years that a yearly horizon has behind
+        it. Retired statistics, which release nothing any more, keep no marks.
         """
         connection = self._connection
         connection.execute("CREATE OR REPLACE TEMP TABLE following (statistic VARCHAR, day DATE, year_from INTEGER)")
