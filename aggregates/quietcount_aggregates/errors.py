@@ -10,13 +10,14 @@ AggregatesError (a QuietcountError)
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
 │   ├── LedgerBehind      the ledger is older than what was published from it
-│   └── LedgerFenced      another releaser has taken over
+│   ├── LedgerFenced      another releaser has taken over
+│   └── LedgerUnavailable the ledger did not answer (also an Unavailable)
 └── PublicationError      statistics.duckdb cannot be written or read
 """
 
 from __future__ import annotations
 
-from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.errors import QuietcountError, Unavailable
 
 __all__ = [
     "AggregatesError",
@@ -25,6 +26,7 @@ __all__ = [
     "LedgerBroken",
     "LedgerError",
     "LedgerFenced",
+    "LedgerUnavailable",
     "NoiseError",
     "PublicationError",
     "StateDamaged",
@@ -72,6 +74,10 @@ class LedgerBroken(LedgerError):
 
 class LedgerBehind(LedgerError):
     """The ledger is older than what was published from it: an old copy was restored."""
+
+
+class LedgerUnavailable(LedgerError, Unavailable):
+    """The ledger did not answer in time; after an append it is not known whether the entries are in it."""
 
 
 class LedgerFenced(LedgerError):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.configuration import (
     DEFAULT_DATA_DIR,
     DEFAULT_LOG,
@@ -37,6 +38,8 @@ from .errors import ConfigurationError
 __all__ = ["Configuration", "StatisticSection", "beginning_now"]
 
 _DURATION = re.compile(r"([0-9]{1,9})\s*(s|m|h|d)")  # so few digits that no number of days overflows
+# Sections that emitters read too, and that are checked where both read them.
+_READ_ELSEWHERE = ("kafka", "schema_registry")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -67,6 +70,8 @@ class EmitterSection(BaseModel):
     model_config = _STRICT
     pepper_file: Path = Path(DEFAULT_PEPPER_FILE)
     """The emitters' secret, from which case keys are made."""
+    spool: Path | None = None
+    """Where an emitter keeps events while the log does not answer."""
 
 
 class ServiceSection(BaseModel):
@@ -99,7 +104,7 @@ class Configuration(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     log: str = DEFAULT_LOG
-    """Where case events are: "embedded", an SQLite log in the data folder."""
+    """Where case events are: "embedded", an SQLite log in the data folder, or "kafka://host:9092,host2:9092"."""
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     """What the service writes: statistics.duckdb for everyone, and the folder private for nobody."""
     lifetime_epsilon: Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0, le=100)]
@@ -113,6 +118,8 @@ class Configuration(BaseSettings):
     emitter: EmitterSection = EmitterSection()
     service: ServiceSection = ServiceSection()
     statistic: list[StatisticSection] = []
+    kafka: KafkaSettings | None = None
+    """The brokers that `log` names, and the [kafka] section; None for the embedded log."""
 
     @classmethod
     def settings_customise_sources(
@@ -138,19 +145,21 @@ class Configuration(BaseSettings):
         except SchemasError as error:
             raise ConfigurationError(str(error)) from None
         # Unknown keys are among the faults already; as arguments some would mean something to pydantic.
-        given = {key: value for key, value in raw.table.items() if key in KEYS[""]} | flags
+        elsewhere: list[Fault] = []
+        flags["kafka"] = KafkaSettings.of(raw, elsewhere)
+        given = {
+            key: value for key, value in raw.table.items() if key in KEYS[""] and key not in _READ_ELSEWHERE
+        } | flags
         try:
             loaded = cls(**given)
         except ValidationError as error:
-            raise ConfigurationError(raw.refusal(_faults(raw, error))) from None
-        if raw.faults:
-            raise ConfigurationError(raw.refusal())
+            raise ConfigurationError(raw.refusal([*_faults(raw, error), *elsewhere])) from None
+        if raw.faults or elsewhere:
+            raise ConfigurationError(raw.refusal(elsewhere))
         names = [section.name for section in loaded.statistic]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigurationError(f"{path}: two statistics are named {twice[0]!r}; a name is given once")
-        if loaded.log != DEFAULT_LOG:
-            raise ConfigurationError(raw.refusal([raw.fault("log", f'this version reads "{DEFAULT_LOG}" only')]))
         return loaded._resolved(raw.folder)
 
     def _resolved(self, folder: Path) -> Configuration:
@@ -158,7 +167,10 @@ class Configuration(BaseSettings):
             update={
                 "data_dir": folder / self.data_dir,
                 "schemas": [folder / schema for schema in self.schemas],
-                "emitter": EmitterSection(pepper_file=folder / self.emitter.pepper_file),
+                "emitter": EmitterSection(
+                    pepper_file=folder / self.emitter.pepper_file,
+                    spool=None if self.emitter.spool is None else folder / self.emitter.spool,
+                ),
                 "service": ServiceSection(secret_file=folder / self.service.secret_file),
             }
         )

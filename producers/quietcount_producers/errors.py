@@ -2,16 +2,17 @@
 
 QuietcountError
 └── ProducersError
-    ├── LogError          the embedded log cannot be opened, read or written
+    ├── LogError          the log cannot be opened, read or written
+    │   └── LogUnavailable    the log did not answer (also an Unavailable)
     ├── EventRefused      an event cannot be emitted as it is; says which field and why
     └── PublisherClosed   an event was emitted after `close`
 """
 
 from __future__ import annotations
 
-from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.errors import QuietcountError, Unavailable
 
-__all__ = ["EventRefused", "LogError", "ProducersError", "PublisherClosed"]
+__all__ = ["EventRefused", "LogError", "LogUnavailable", "ProducersError", "PublisherClosed"]
 
 
 class ProducersError(QuietcountError):
@@ -19,7 +20,11 @@ class ProducersError(QuietcountError):
 
 
 class LogError(ProducersError):
-    """The embedded log cannot be opened, read or written; nothing of the failed call was stored."""
+    """The log cannot be opened, read or written; nothing of the failed call was stored, unless it says otherwise."""
+
+
+class LogUnavailable(LogError, Unavailable):
+    """The log did not answer in time; whether the failed call stored something is not known."""
 
 
 class PublisherClosed(ProducersError):

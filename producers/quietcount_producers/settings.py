@@ -14,6 +14,7 @@ from types import MappingProxyType
 from quietcount_producers.composition import close_match, listed
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, ProducersError
+from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.configuration import (
     DEFAULT_LOG,
     LOG_FILE,
@@ -40,6 +41,10 @@ class EmitterSettings:
     schemas: tuple[Path, ...]
     pepper_file: Path
     precision: Mapping[str, Period]
+    spool: Path | None = None
+    """Where events wait while the log does not answer, if anywhere."""
+    kafka: KafkaSettings | None = None
+    """The brokers that `log` names; None for the embedded log."""
 
     @property
     def log_file(self) -> Path:
@@ -58,6 +63,7 @@ class EmitterSettings:
             raise ProducersError(str(error)) from None
         faults: list[Fault] = []
         precision = _precision(raw, faults)
+        kafka = KafkaSettings.of(raw, faults)
         if raw.faults or faults:
             raise ProducersError(raw.refusal(faults))
         return cls(
@@ -67,6 +73,8 @@ class EmitterSettings:
             schemas=raw.schemas,
             pepper_file=raw.pepper_file,
             precision=MappingProxyType(precision),
+            spool=raw.spool,
+            kafka=kafka,
         )
 
     def registry(self) -> SchemaRegistry:
@@ -91,10 +99,8 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog:
 
     The folders of the log are private (mode 0700), because the log holds what each case did.
     """
-    if settings.log != DEFAULT_LOG:
-        raise LogError(
-            f'{settings.config}: log must be "{DEFAULT_LOG}": this version has the embedded log only, Kafka is to come.'
-        )
+    if settings.kafka is not None:
+        raise LogError(f'{settings.config}: log must be "{DEFAULT_LOG}" here')
     folder = settings.log_file.parent
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)

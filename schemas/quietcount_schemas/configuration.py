@@ -24,9 +24,11 @@ from quietcount_schemas.periods import Period
 
 __all__ = [
     "DEFAULT_DATA_DIR",
+    "DEFAULT_IDS_FILE",
     "DEFAULT_LOG",
     "DEFAULT_PEPPER_FILE",
     "DEFAULT_SECRET_FILE",
+    "KAFKA_SCHEME",
     "KEYS",
     "LOG_FILE",
     "Fault",
@@ -39,17 +41,22 @@ DEFAULT_LOG: Final = "embedded"
 DEFAULT_DATA_DIR: Final = "data"
 DEFAULT_PEPPER_FILE: Final = "secrets/pepper"
 DEFAULT_SECRET_FILE: Final = "secrets/service"  # noqa: S105 (a path)
+DEFAULT_IDS_FILE: Final = "registry-ids.json"
+
+KAFKA_SCHEME: Final = "kafka://"
+"""What `log` begins with when it names the brokers of Kafka and not the embedded log."""
 
 LOG_FILE: Final = "log.sqlite"
 """The embedded log's file in the private folder."""
 
 _DURATION: Final = 'write a duration from "{}" to "{}": a number, then s, m, h or d'
 _PATH: Final = "write a path as text that is not empty"
+_TEXT: Final = "write text that is not empty"
 
 KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "": {
-            "log": f'write text, as "{DEFAULT_LOG}"',
+            "log": f'write "{DEFAULT_LOG}", or the brokers of Kafka, as "{KAFKA_SCHEME}host:9092,host2:9092"',
             "data_dir": _PATH,
             "lifetime_epsilon": "write a number above 0, 100 at most",
             "grace": _DURATION.format("0d", "366d"),
@@ -57,10 +64,30 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "schemas": 'write a list of folders, as ["my-schemas"]',
             "emitter": "write a table: [emitter]",
             "service": "write a table: [service]",
+            "kafka": "write a table: [kafka]",
+            "schema_registry": "write a table: [schema_registry]",
             "statistic": "write a list of tables: [[statistic]]",
         },
-        "emitter": {"pepper_file": _PATH},
+        "emitter": {"pepper_file": _PATH, "spool": _PATH},
         "service": {"secret_file": _PATH},
+        "kafka": {
+            "topic_prefix": "write letters, digits, '.', '_' and '-', as text",
+            "tls": "write true or false",
+            "ca_file": _PATH,
+            "certificate_file": _PATH,
+            "key_file": _PATH,
+            "key_password_file": _PATH,
+            "username": _TEXT,
+            "password_file": _PATH,
+            "sasl_mechanism": 'write "SCRAM-SHA-512" or "SCRAM-SHA-256"',
+        },
+        "schema_registry": {
+            "url": 'write an address, as "https://registry:8081"',
+            "username": _TEXT,
+            "password_file": _PATH,
+            "ca_file": _PATH,
+            "ids_file": _PATH,
+        },
         "statistic": {
             "name": "write text",
             "events": 'write a list of event types, as ["HelpRequested"]',
@@ -78,8 +105,10 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 """Every key by section (the top level is ""), with what to write there."""
 
 _PREFIX: Final = "QUIETCOUNT_"
-_SECTIONS: Final = ("emitter", "service")
-_JSON: Final[Mapping[str, type]] = {"schemas": list, "statistic": list, "emitter": dict, "service": dict}
+_SECTIONS: Final = ("emitter", "service", "kafka", "schema_registry")
+_JSON: Final[Mapping[str, type]] = {"schemas": list, "statistic": list} | dict.fromkeys(_SECTIONS, dict)
+_BOOLEANS: Final = {"kafka.tls": {"true": True, "false": False}}
+"""Keys that are no text, with what a variable says for them."""
 _NOT_KEYS: Final = frozenset({"CONFIG", "REQUIRE_ALL", "MUTATIONS", "ORACLE_RUNS", "SEED"})
 """Variables with our prefix that are no keys: the file's own name, and what the project's trials are steered by."""
 _TRIALS: Final = "TEST_"
@@ -139,6 +168,21 @@ class RawConfiguration:
     def pepper_file(self) -> Path:
         """The emitters' secret."""
         return self.folder / str(self.table.get("emitter", {}).get("pepper_file", DEFAULT_PEPPER_FILE))
+
+    @property
+    def spool(self) -> Path | None:
+        """The emitters' spool, if they have one."""
+        return self.path_of("emitter.spool")
+
+    def path_of(self, key: str) -> Path | None:
+        """Return the path that a dotted key of a section names, or None where it is not given."""
+        given = self.value_of(key)
+        return None if given is None else self.folder / str(given)
+
+    def value_of(self, key: str) -> Any:
+        """Return the value of a dotted key of a section, or None where it is not given."""
+        section, _, name = key.rpartition(".")
+        return self.table.get(section, {}).get(name)
 
     def fault(self, key: str, message: str = "") -> Fault:
         """Return the fault of a key: `message`, or what to write there."""
@@ -209,6 +253,8 @@ def _overlay(table: dict[str, Any], environment: Mapping[str, str], origins: dic
                 yield Fault(key, f"variable {variable}: write {what} as JSON, as {example}")
                 table.pop(name, None)
                 continue
+        elif key in _BOOLEANS:
+            value = _BOOLEANS[key].get(value.strip().lower(), value)
         origins[key] = variable
         inner = table.get(section, {}) if section else table
         if not isinstance(inner, dict):
@@ -263,11 +309,17 @@ def _misshapen(raw: RawConfiguration) -> Iterator[Fault]:
             yield raw.fault(section)
             continue
         for key in KEYS[section]:
-            if key in inner and not _is_name(inner[key]):
+            if key in inner and not _is_right(f"{section}.{key}", inner[key]):
                 yield raw.fault(f"{section}.{key}")
     statistics = table.get("statistic", [])
     if not isinstance(statistics, list) or not all(isinstance(entry, dict) for entry in statistics):
         yield raw.fault("statistic")
+
+
+def _is_right(key: str, value: object) -> bool:
+    if key in _BOOLEANS:
+        return isinstance(value, bool)
+    return _is_name(value) or (key == "kafka.topic_prefix" and value == "")
 
 
 def _is_name(value: object) -> bool:

@@ -13,11 +13,18 @@ identifier, a case key or a count.
 
 from __future__ import annotations
 
-__all__ = ["QuietcountError", "SchemasError"]
+__all__ = ["QuietcountError", "SchemasError", "Unavailable"]
 
 
 class QuietcountError(Exception):
     """An error whose message is written for the person who can mend its cause."""
+
+
+class Unavailable(QuietcountError):
+    """What is needed did not answer; nothing is wrong with what was asked, and asking again later may do.
+
+    Errors of a distribution that are of this kind derive from it too. A service that runs waits for its next tick.
+    """
 
 
 class SchemasError(QuietcountError):
