@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.kafka.fixtures import apache_kafka, kafka, kafka_cluster, kafka_three
+
+__all__ = ["apache_kafka", "kafka", "kafka_cluster", "kafka_three"]  # fixtures for every folder
 
 Require = Callable[[bool, str], None]
 
