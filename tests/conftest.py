@@ -8,9 +8,24 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from tests.kafka.fixtures import apache_kafka, kafka, kafka_cluster, kafka_three
+from tests.kafka.fixtures import (
+    apache_kafka,
+    kafka,
+    kafka_cluster,
+    kafka_secure,
+    kafka_three,
+    pytest_runtest_makereport,
+)
 
-__all__ = ["apache_kafka", "kafka", "kafka_cluster", "kafka_three"]  # fixtures for every folder
+# Fixtures for every folder, and the hook that shows a broker's log with a failure.
+__all__ = [
+    "apache_kafka",
+    "kafka",
+    "kafka_cluster",
+    "kafka_secure",
+    "kafka_three",
+    "pytest_runtest_makereport",
+]
 
 Require = Callable[[bool, str], None]
 

@@ -42,7 +42,7 @@ COMMON = {
     # Purged records leave the disk soon enough for a test to look.
     "log.retention.check.interval.ms": "1000",
     "log.initial.task.delay.ms": "1000",
-    "file.delete.delay.ms": "500",
+    "log.segment.delete.delay.ms": "500",
 }
 ALONE = {
     "offsets.topic.replication.factor": "1",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.kafka import artifacts
 from tests.kafka.cluster import POM, Cluster, new_prefix
+from tests.kafka.secured import SecuredCluster
 
 Require = Callable[[bool, str], None]
 EXTERNAL = "QUIETCOUNT_TEST_KAFKA"
@@ -61,25 +62,64 @@ def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         cluster.close()
 
 
-@pytest.fixture
-def kafka_cluster(apache_kafka: None, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
-    """A function `kafka_cluster(size=1, **settings)`: brokers of the test's own, started, with their controls."""
-    made: list[Cluster] = []
+class Clusters:
+    """Brokers of a test's own: each call starts a cluster, and all end with the test."""
 
-    def make(size: int = 1, **settings: Any) -> Cluster:
-        cluster = Cluster(tmp_path / f"kafka-{len(made)}", size, **settings)
-        made.append(cluster)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[Cluster] = []
+
+    def __call__(self, size: int = 1, **settings: Any) -> Cluster:
+        """Start `size` brokers; `settings` are those of `Cluster`."""
+        cluster = Cluster(self._folder / f"kafka-{len(self._made)}", size, **settings)
+        self._made.append(cluster)
         cluster.start()
         return cluster
 
-    try:
-        yield make
-    finally:
-        for cluster in made:
+    def logs(self) -> Iterator[tuple[str, str]]:
+        """The end of each broker's log."""
+        for cluster in self._made:
+            yield from cluster.logs()
+
+    def close(self) -> None:
+        """End every process and remove the data."""
+        for cluster in self._made:
             cluster.close()
 
 
 @pytest.fixture
-def kafka_three(kafka_cluster: Callable[..., Cluster]) -> Cluster:
+def kafka_cluster(apache_kafka: None, tmp_path: Path) -> Iterator[Clusters]:
+    """A function `kafka_cluster(size=1, **settings)`: brokers of the test's own, started, with their controls."""
+    clusters = Clusters(tmp_path)
+    try:
+        yield clusters
+    finally:
+        clusters.close()
+
+
+@pytest.fixture
+def kafka_three(kafka_cluster: Clusters) -> Cluster:
     """Three brokers, replication 3, min ISR 2."""
     return kafka_cluster(3)
+
+
+@pytest.fixture(scope="session")
+def kafka_secure(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredCluster]:
+    """One broker behind TLS, client certificates, SCRAM and access rules, for the whole run of a worker."""
+    cluster = SecuredCluster(tmp_path_factory.mktemp("kafka-secure"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of the brokers' logs with each test that failed and had a broker."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, (Cluster, Kafka, Clusters)):
+                report.sections += [each for each in value.logs() if each[1] and each not in report.sections]
+    return report
