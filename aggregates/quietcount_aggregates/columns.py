@@ -8,14 +8,16 @@ and names the reason; so this module can be fast and never has the last word on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
 from quietcount_schemas.event_types import Field, FieldKind, SchemaVersion
+from quietcount_schemas.framing import CONFLUENT_BYTES, CONFLUENT_MAGIC, SINGLE_OBJECT_BYTES, SINGLE_OBJECT_MARKER
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason
 
@@ -24,8 +26,6 @@ __all__ = ["NULL_CODE", "ColumnDecoder", "EventColumns", "Rejection"]
 NULL_CODE = 255
 """The code of null in a dimension's column; a lint rule keeps enums below it."""
 
-_HEADER = 10  # two marker bytes and the 8-byte fingerprint of Avro's single-object encoding
-_MARKER = (0xC3, 0x01)
 _EPOCH = 719163  # date(1970, 1, 1).toordinal()
 
 Bytes = npt.NDArray[np.uint8]
@@ -104,10 +104,16 @@ class ColumnDecoder:
     def __init__(self, registry: SchemaRegistry) -> None:
         self._registry = registry
         self._codec = Codec(registry)
+        # By what stands in a header: a fingerprint as a little-endian number, or a registry's id.
         self._versions = {
             int.from_bytes(version.fingerprint, "little"): version
             for event_type in registry.event_types.values()
             for version in event_type.versions
+        }
+        self._confluent = {
+            number: version
+            for number, fingerprint in registry.confluent_ids.items()
+            if (version := registry.by_fingerprint(fingerprint)) is not None
         }
 
     def decode(self, values: Sequence[bytes]) -> tuple[list[EventColumns], list[Rejection]]:
@@ -117,20 +123,12 @@ class ColumnDecoder:
         # The padding lets a clamped gather of 16 bytes stay inside the buffer whatever the last record is.
         buffer = np.frombuffer(b"".join(values) + bytes(32), dtype=np.uint8)
         starts = np.cumsum(lengths) - lengths
-        framed = (lengths >= _HEADER) & (lengths <= MAX_EVENT_BYTES)
-        framed &= (buffer[starts] == _MARKER[0]) & (buffer[starts + 1] == _MARKER[1])
-        header = np.ascontiguousarray(buffer[starts[:, None] + np.arange(2, _HEADER)])
-        fingerprints = header.view("<u8").reshape(-1)
-        declined = ~framed
+        declined = np.ones(n, dtype=np.bool_)
         parts: list[EventColumns] = []
-        for fingerprint in np.unique(fingerprints[framed]):
-            rows = np.flatnonzero(framed & (fingerprints == fingerprint))
-            version = self._versions.get(int(fingerprint))
-            if version is None:
-                declined[rows] = True
-                continue
-            columns, ok = self._walk(version, buffer, starts[rows], starts[rows] + lengths[rows], rows)
-            declined[rows[~ok]] = True
+        for version, header, rows in self._written(buffer, starts, lengths):
+            begins, ends = starts[rows] + header, starts[rows] + lengths[rows]
+            columns, ok = self._walk(version, buffer, begins, ends, rows)
+            declined[rows[ok]] = False
             if len(columns.rows):
                 parts.append(columns)
         rejections: list[Rejection] = []
@@ -141,10 +139,21 @@ class ColumnDecoder:
                 rejections.append(Rejection(row, rejected.reason))
         return _merged(parts), rejections
 
+    def _written(self, buffer: Bytes, starts: Ints, lengths: Ints) -> Iterator[tuple[SchemaVersion, int, Ints]]:
+        """Yield each version that wrote records of the batch, with the size of their header and their rows."""
+        sized = lengths <= MAX_EVENT_BYTES
+        first, second = buffer[starts], buffer[starts + 1]
+        framed = sized & (lengths >= SINGLE_OBJECT_BYTES)
+        framed &= (first == SINGLE_OBJECT_MARKER[0]) & (second == SINGLE_OBJECT_MARKER[1])
+        yield from _grouped(framed, _gathered(buffer, starts, 2, "<u8"), self._versions, SINGLE_OBJECT_BYTES)
+        if self._confluent:
+            framed = sized & (lengths >= CONFLUENT_BYTES) & (first == CONFLUENT_MAGIC)
+            yield from _grouped(framed, _gathered(buffer, starts, 1, ">u4"), self._confluent, CONFLUENT_BYTES)
+
     def _walk(
-        self, version: SchemaVersion, buffer: Bytes, starts: Ints, ends: Ints, rows: Ints
+        self, version: SchemaVersion, buffer: Bytes, begins: Ints, ends: Ints, rows: Ints
     ) -> tuple[EventColumns, Mask]:
-        cursor = _Cursor(buffer, starts + _HEADER, ends)
+        cursor = _Cursor(buffer, begins, ends)
         current = {field.name: field for field in self._registry.event_type(version.event).dimensions}
         fixed: dict[FieldKind, Bytes] = {}
         numbers: dict[str, Ints] = {}
@@ -195,6 +204,22 @@ class ColumnDecoder:
             occurred_on=np.array([event.occurred_on.toordinal() - _EPOCH], dtype=np.int64),
             codes=codes,
         )
+
+
+def _gathered(buffer: Bytes, starts: Ints, skipped: int, number: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Return, a record, the number of dtype `number` that lies `skipped` bytes after its start."""
+    dtype = np.dtype(number)
+    taken = np.ascontiguousarray(buffer[starts[:, None] + np.arange(skipped, skipped + dtype.itemsize)])
+    return taken.view(dtype).reshape(-1)
+
+
+def _grouped(
+    framed: Mask, names: npt.NDArray[np.unsignedinteger[Any]], versions: Mapping[int, SchemaVersion], header: int
+) -> Iterator[tuple[SchemaVersion, int, Ints]]:
+    for name in np.unique(names[framed]).tolist():
+        version = versions.get(name)
+        if version is not None:
+            yield version, header, np.flatnonzero(framed & (names == name))
 
 
 def _value(field: Field, cursor: _Cursor, present: Mask | None) -> Ints:

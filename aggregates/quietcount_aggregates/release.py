@@ -130,9 +130,7 @@ class Releaser:
         self._log = log
         self._topic = topic
         self._events = frozenset(registry.event_types)
-        self._fingerprints = [
-            version.fingerprint.hex() for known in registry.event_types.values() for version in known.versions
-        ]
+        self._decodable = registry.decodable
         self._symbols = stored_symbols(registry)
         self._mechanism = mechanism
         self._year_secrets = year_secrets
@@ -175,7 +173,7 @@ class Releaser:
 
     def adopt(self) -> bool:
         """Let the state count what is declared now; return whether the log is to be folded again from its beginning."""
-        return self._state.adopt(self.statistics, self._symbols, self._fingerprints)
+        return self._state.adopt(self.statistics, self._symbols, self._decodable)
 
     def due(self, now: dt.datetime, grace: dt.timedelta) -> list[DuePeriod]:
         """Return what is due at `now`."""

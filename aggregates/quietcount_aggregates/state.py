@@ -167,20 +167,20 @@ class State:
         return bytes.fromhex(self["intent"])
 
     def adopt(
-        self, statistics: Sequence[Statistic], symbols: Mapping[str, Sequence[str]], fingerprints: Sequence[str] = ()
+        self, statistics: Sequence[Statistic], symbols: Mapping[str, Sequence[str]], decodable: Sequence[str] = ()
     ) -> bool:
         """Make room for what `statistics` count; return whether the log is to be folded again from its beginning.
 
-        `symbols` holds, for each column "Event.field", the codes' meanings, and `fingerprints` the schemas that can be
-        decoded. When a statistic is new, a schema's symbols changed, or a schema is new whose records were rejected so
-        far, the open events are dropped and the offsets forgotten in one transaction: while a period is open, the log
-        is its truth.
+        `symbols` holds, for each column "Event.field", the codes' meanings, and `decodable` the headers that can be
+        decoded (see SchemaRegistry.decodable). When a statistic is new, a schema's symbols changed, or a schema or a
+        registry's id is new whose records were rejected so far, the open events are dropped and the offsets forgotten
+        in one transaction: while a period is open, the log is its truth.
         """
         wanted = json.dumps(
             {
                 "columns": {c: list(symbols[c]) for c in counted_fields(statistics)},
                 "events": sorted(counted_events(statistics)),
-                "schemas": sorted(fingerprints),
+                "schemas": sorted(decodable),
             },
             sort_keys=True,
         )

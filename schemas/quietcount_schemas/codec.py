@@ -17,7 +17,7 @@ import fastavro
 
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EPOCH_ORDINAL, KEY_BYTES, MAX_EVENT_BYTES, Field, FieldKind, SchemaVersion
-from quietcount_schemas.framing import FramingReader, single_object
+from quietcount_schemas.framing import FramingReader, confluent, single_object
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason
 
@@ -67,26 +67,39 @@ class _Plan(NamedTuple):
 
 
 class Codec:
-    """Encodes in the current version of each event type and decodes every version the registry knows."""
+    """Encodes in the current version of each event type and decodes every version the registry knows.
+
+    It writes Avro single objects, or Confluent framing where the registry has `confluent_ids`, and reads both.
+    """
 
     def __init__(self, registry: SchemaRegistry, framing: FramingReader | None = None) -> None:
         self.registry = registry
-        self._framing = framing or FramingReader()
+        self._framing = framing or FramingReader(registry.confluent_ids)
         self._plans: dict[bytes, _Plan] = {}
+        self._headers: dict[str, bytes] = {}
         for event_type in registry.event_types.values():
+            header = _header(registry, event_type.current.fingerprint)
+            if header is not None:
+                self._headers[event_type.name] = header
             for version in event_type.versions:
                 self._plans[version.fingerprint] = _plan(version, event_type.current)
 
     def encode(self, event: CaseEvent) -> bytes:
-        """Return `event` as a single object in the current version; an attribute left out takes its default.
+        """Return `event` in the current version; an attribute left out takes its default.
 
         Raises SchemasError naming the event, the field and what is allowed there, never the value.
         """
         event_type = self.registry.event_type(event.event)
         current = event_type.current
         datum = _datum(event, current)
+        header = self._headers.get(event.event)
+        if header is None:
+            raise SchemasError(
+                f"{event.event} version {current.version}: no id of the Schema Registry is pinned for it; run "
+                "`quietcount schemas register`"
+            )
         buffer = io.BytesIO()
-        buffer.write(single_object(current.fingerprint))
+        buffer.write(header)
         fastavro.schemaless_writer(buffer, current.parsed, datum)
         return buffer.getvalue()
 
@@ -198,6 +211,13 @@ def _plan(writer: SchemaVersion, reader: SchemaVersion) -> _Plan:
     indexes = {field.name: index for index, field in enumerate(writer.attributes)}
     resolution = tuple((field.name, indexes.get(field.name, -1), _default(field)) for field in reader.attributes)
     return _Plan(writer.event, tuple(steps), writer.fields[2], writer.fields[3], resolution)
+
+
+def _header(registry: SchemaRegistry, fingerprint: bytes) -> bytes | None:
+    if not registry.confluent_ids:
+        return single_object(fingerprint)
+    number = registry.confluent_id(fingerprint)
+    return None if number is None else confluent(number)
 
 
 def _default(field: Field) -> object:

@@ -2,7 +2,7 @@
 
 Avro single-object encoding (Avro 1.12 specification, "Single-object encoding") is written: C3 01, then the
 CRC-64-AVRO fingerprint of the schema, little-endian. Confluent framing (00, then a registry's schema id, big-endian)
-is read when the reader is told which fingerprint each id stands for.
+is written and read for the ids whose fingerprint is known here: nobody asks the registry what an id stands for.
 """
 
 from __future__ import annotations
@@ -12,14 +12,26 @@ from types import MappingProxyType
 
 from quietcount_schemas.rejection import Rejected, RejectReason
 
-__all__ = ["FINGERPRINT_BYTES", "SINGLE_OBJECT_BYTES", "SINGLE_OBJECT_MARKER", "FramingReader", "single_object"]
+__all__ = [
+    "CONFLUENT_BYTES",
+    "CONFLUENT_MAGIC",
+    "FINGERPRINT_BYTES",
+    "MAX_CONFLUENT_ID",
+    "SINGLE_OBJECT_BYTES",
+    "SINGLE_OBJECT_MARKER",
+    "FramingReader",
+    "confluent",
+    "single_object",
+]
 
 SINGLE_OBJECT_MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
 SINGLE_OBJECT_BYTES = len(SINGLE_OBJECT_MARKER) + FINGERPRINT_BYTES
 
-_CONFLUENT_MAGIC = 0x00
-_CONFLUENT_BYTES = 5
+CONFLUENT_MAGIC = 0x00
+CONFLUENT_BYTES = 5
+MAX_CONFLUENT_ID = 2**31 - 1
+"""A registry's ids are Java ints from 1 on."""
 
 
 def single_object(fingerprint: bytes) -> bytes:
@@ -27,6 +39,13 @@ def single_object(fingerprint: bytes) -> bytes:
     if len(fingerprint) != FINGERPRINT_BYTES:
         raise ValueError("a fingerprint has 8 bytes")
     return SINGLE_OBJECT_MARKER + fingerprint
+
+
+def confluent(schema_id: int) -> bytes:
+    """Return the 5-byte Confluent header of the schema that a registry calls `schema_id`."""
+    if not 1 <= schema_id <= MAX_CONFLUENT_ID:
+        raise ValueError("a registry's id is a whole number from 1 to 2147483647")
+    return bytes([CONFLUENT_MAGIC]) + schema_id.to_bytes(CONFLUENT_BYTES - 1, "big")
 
 
 class FramingReader:
@@ -46,13 +65,13 @@ class FramingReader:
             if len(data) < SINGLE_OBJECT_BYTES:
                 raise Rejected(RejectReason.TRUNCATED)
             return data[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_BYTES], SINGLE_OBJECT_BYTES
-        if data[0] == _CONFLUENT_MAGIC and self._confluent_ids:
-            if len(data) < _CONFLUENT_BYTES:
+        if data[0] == CONFLUENT_MAGIC and self._confluent_ids:
+            if len(data) < CONFLUENT_BYTES:
                 raise Rejected(RejectReason.TRUNCATED)
-            fingerprint = self._confluent_ids.get(int.from_bytes(data[1:_CONFLUENT_BYTES], "big"))
+            fingerprint = self._confluent_ids.get(int.from_bytes(data[1:CONFLUENT_BYTES], "big"))
             if fingerprint is None:
                 raise Rejected(RejectReason.UNKNOWN_FINGERPRINT)
-            return fingerprint, _CONFLUENT_BYTES
+            return fingerprint, CONFLUENT_BYTES
         if data == SINGLE_OBJECT_MARKER[:1]:
             raise Rejected(RejectReason.TRUNCATED)
         raise Rejected(RejectReason.UNKNOWN_FRAMING)

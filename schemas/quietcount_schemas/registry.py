@@ -20,18 +20,23 @@ CASEWORK = Path(__file__).resolve().parent / "casework"
 
 
 class SchemaRegistry:
-    """The known event types, by name and by fingerprint."""
+    """The known event types, by name and by fingerprint.
 
-    def __init__(self, event_types: Sequence[EventType]) -> None:
+    `confluent_ids` are the ids of a Confluent Schema Registry, each with the fingerprint of the schema that it stands
+    for, which need not be known here. Where there are any, messages are written in Confluent framing.
+    """
+
+    def __init__(self, event_types: Sequence[EventType], confluent_ids: Mapping[int, bytes] | None = None) -> None:
         self.event_types: Mapping[str, EventType] = MappingProxyType(
             {event_type.name: event_type for event_type in sorted(event_types, key=lambda each: each.name)}
         )
         self._by_fingerprint = {
             version.fingerprint: version for event_type in event_types for version in event_type.versions
         }
+        self.confluent_ids: Mapping[int, bytes] = MappingProxyType(dict(sorted((confluent_ids or {}).items())))
 
     @classmethod
-    def load(cls, folders: Sequence[Path] = ()) -> SchemaRegistry:
+    def load(cls, folders: Sequence[Path] = (), confluent_ids: Mapping[int, bytes] | None = None) -> SchemaRegistry:
         """Return the built-in event types and those of `folders`.
 
         Raises SchemasError when a schema is refused by the lint, by the evolution check or by its history.
@@ -40,7 +45,7 @@ class SchemaRegistry:
         refused = [finding for folder in inspected for finding in folder.refusals] + clashes
         if refused:
             raise refusal(refused)
-        return cls([event_type for folder in inspected for event_type in folder.event_types])
+        return cls([event_type for folder in inspected for event_type in folder.event_types], confluent_ids)
 
     def event_type(self, name: str) -> EventType:
         """Return the event type `name`. Raises SchemasError naming the known ones."""
@@ -53,6 +58,19 @@ class SchemaRegistry:
     def by_fingerprint(self, fingerprint: bytes) -> SchemaVersion | None:
         """Return the version with that fingerprint (8 bytes), or None."""
         return self._by_fingerprint.get(fingerprint)
+
+    def confluent_id(self, fingerprint: bytes) -> int | None:
+        """Return the id to write for the schema with that fingerprint, the lowest of several, or None."""
+        return next((number for number, pinned in self.confluent_ids.items() if pinned == fingerprint), None)
+
+    @property
+    def decodable(self) -> list[str]:
+        """What headers can be decoded, as text: another list means that records rejected before may be read now."""
+        pinned = ((number, known) for number, known in self.confluent_ids.items() if known in self._by_fingerprint)
+        return [
+            *(fingerprint.hex() for fingerprint in self._by_fingerprint),
+            *(f"{number} {fingerprint.hex()}" for number, fingerprint in pinned),
+        ]
 
 
 def inspect(folders: Sequence[Path] = ()) -> tuple[list[SchemaFolder], list[Finding]]:
