@@ -23,7 +23,7 @@ from typing import Final
 from quietcount_producers import sqlite_file
 from quietcount_producers.errors import LogError
 from quietcount_producers.partitioner import partition_for
-from quietcount_schemas.log import NewRecord, Position, Record
+from quietcount_schemas.log import Mark, NewRecord, Position, Record
 
 __all__ = ["EmbeddedLog"]
 
@@ -78,6 +78,11 @@ class EmbeddedLog:
         """Close the file; the last process to close it folds the WAL into it."""
         with self._lock:
             self._connection.close()
+
+    @property
+    def place(self) -> str:
+        """Where the log is, for messages."""
+        return str(self.path)
 
     # Topics
 
@@ -173,6 +178,17 @@ class EmbeddedLog:
                         more.append(partition)
                 order = more
         return found
+
+    def marks(self, topic: str) -> dict[int, Mark]:  # noqa: ARG002 (the protocol's)
+        """Return nothing: a file that is put back is told by its ends, and one that is made anew by its topic's id."""
+        return {}
+
+    def diverged(self, topic: str, marks: Mapping[int, Mark]) -> list[int]:  # noqa: ARG002 (the protocol's)
+        """Return nothing, as `marks` does."""
+        return []
+
+    def report(self, topic: str, positions: Mapping[int, int]) -> None:
+        """Do nothing: nobody watches."""
 
     # Writing
 

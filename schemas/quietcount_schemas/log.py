@@ -17,6 +17,7 @@ __all__ = [
     "LedgerLog",
     "LogReader",
     "LogWriter",
+    "Mark",
     "NewRecord",
     "Position",
     "Record",
@@ -55,6 +56,17 @@ class Position(NamedTuple):
     offset: int
 
 
+class Mark(NamedTuple):
+    """What tells a log from another with the same offsets: the offset after a record, and that record's epoch.
+
+    The epoch is Kafka's leader epoch: it rises with each leader of the partition, and the log of a leader that lacked
+    records departs from what was read before under a new one.
+    """
+
+    offset: int
+    epoch: int
+
+
 class LogWriter(Protocol):
     """The emitters' side of a log."""
 
@@ -89,6 +101,17 @@ class LogReader(Protocol):
         """
         ...
 
+    def marks(self, topic: str) -> dict[int, Mark]:
+        """Return, per partition, the mark after the last record that `poll` handed out; none where it needs none."""
+        ...
+
+    def diverged(self, topic: str, marks: Mapping[int, Mark]) -> list[int]:
+        """Return the partitions that no longer hold what was read before their mark: cut off, or written anew.
+
+        What was purged has not diverged.
+        """
+        ...
+
     def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
         """Forget, per partition, the records before offset `before[partition]` except those at `keep[partition]`.
 
@@ -97,6 +120,19 @@ class LogReader(Protocol):
         A log that can only cut off its beginning (Kafka) forgets up to the lowest offset kept. Nothing at or after
         `before` is touched.
         """
+        ...
+
+    def scrub(self) -> bool:
+        """Finish what a purge that was cut short left to do; return as `purge` does. To be called at a start."""
+        ...
+
+    def report(self, topic: str, positions: Mapping[int, int]) -> None:
+        """Tell whoever watches the log how far its reader came. Nothing depends on it; a failure is kept quiet."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where the log is, for messages."""
         ...
 
     def close(self) -> None: ...

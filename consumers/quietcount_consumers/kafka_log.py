@@ -1,0 +1,404 @@
+"""The log on Kafka: the log protocol on real topics.
+
+Positions are the caller's: they come from the private state and from nowhere else. The group's offsets are written
+after, for those who watch a cluster, and never read.
+
+An admin client asks for what is known of a topic; a consumer, made at the first poll, fetches records. Reading is
+`read_committed`, but the end that is reported is the high watermark and not the last stable offset: a release must not
+close over records that were acknowledged behind a transaction that is still open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter, itemgetter
+from typing import Any, Final, TypeVar
+
+import kafka.errors as kafka_errors
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.protocol.consumer import OffsetForLeaderEpochRequest, OffsetSpec
+from kafka.structs import OffsetAndMetadata
+
+from quietcount_producers.errors import LogUnavailable
+from quietcount_producers.kafka_connection import client_options, explained, reach
+from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
+
+__all__ = ["GROUP", "KafkaLog"]
+
+CLIENT: Final = "quietcount-service"
+GROUP: Final = "quietcount"
+"""The consumer group (behind the topics' prefix) whose offsets say how far the fold came."""
+
+ANSWER_SECONDS: Final = 10.0
+"""How long a question may take, its repetitions included: a leader that moves needs a few seconds, and a service that
+waits longer for a broker that is gone would not end soon after a signal."""
+REQUEST_MS: Final = 8_000
+"""For purging, which waits for every replica: below the time after which a request is given up."""
+PAUSE_SECONDS: Final = 0.2
+"""Between two attempts at a question."""
+STEP_MS: Final = 200
+"""How long one poll waits. What is skipped (markers of transactions) moves the position without a record, so the
+position is looked at between polls."""
+CLOSE_SECONDS: Final = 2.0
+"""How long closing waits for the group's offsets, which are only information."""
+
+# What one answer may hold bounds the reader's memory, whatever the backlog: as objects it takes some six times as much,
+# and a partition is asked for more only when it has none left. A quarter of a MiB is about 3,000 events, enough that a
+# request's fixed costs fade.
+MAX_PARTITION_FETCH: Final = 256 * 1024
+MAX_FETCH: Final = 8 * 1024 * 1024
+# All of an answer is taken at once: records of a paused partition that the client (3.0.12) parks half taken it forgets.
+ALL: Final = 1 << 31
+
+_RECORD_FIELDS: Final = itemgetter(*(ConsumerRecord._fields.index(n) for n in Record._fields))
+_VALUE: Final = itemgetter(ConsumerRecord._fields.index("value"))
+_HEADERS: Final = itemgetter(ConsumerRecord._fields.index("headers"))
+_OFFSET: Final = attrgetter("offset")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """What was fetched of a partition and not handed out yet; `next` is the offset after what was handed out."""
+
+    next: int
+    records: list[Any] = field(default_factory=list)
+    start: int = 0
+
+    def __len__(self) -> int:
+        return len(self.records) - self.start
+
+    def add(self, records: Sequence[Any]) -> None:
+        if self.start:
+            del self.records[: self.start]
+            self.start = 0
+        self.records += records
+
+    def before(self, end: int) -> int:
+        """Return how many of the records in hand lie before `end`."""
+        if not len(self) or self.records[-1].offset < end:
+            return len(self)
+        low, high = self.start, len(self.records)
+        while low < high:
+            middle = (low + high) // 2
+            if self.records[middle].offset < end:
+                low = middle + 1
+            else:
+                high = middle
+        return low - self.start
+
+    def take(self, count: int) -> list[Any]:
+        taken = list(islice(self.records, self.start, self.start + count))
+        self.start += count
+        self.next = taken[-1].offset + 1
+        return taken
+
+
+class KafkaLog:
+    """A log on Kafka; a LogReader and a LogWriter. To be used from one thread.
+
+    Raises LogUnavailable when the brokers do not answer in time, and LogError for what a person has to mend.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+        self._consumer: KafkaConsumer | None = None
+        self._writer: LogWriter | None = None
+        self._partitions: dict[str, list[int]] = {}
+        self._buffers: dict[TopicPartition, _Buffer] = {}
+        self._marks: dict[str, dict[int, Mark]] = {}
+        self._turn = 0
+        self._reported: Any = None
+        reach(settings, CLIENT)
+        with self._explaining("use"):
+            self._admin = KafkaAdminClient(**client_options(settings, CLIENT))
+
+    def __enter__(self) -> KafkaLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def place(self) -> str:
+        """Where the log is, for messages."""
+        return f"kafka://{','.join(self.settings.brokers)}"
+
+    def close(self) -> None:
+        """Close the connections. Waits a moment for the group's offsets."""
+        if self._reported is not None:
+            until = time.monotonic() + CLOSE_SECONDS
+            while not self._reported.is_done and time.monotonic() < until:
+                time.sleep(0.01)
+        if self._writer is not None:
+            self._writer.close()
+        for client in (self._consumer, self._admin):
+            if client is not None:
+                with contextlib.suppress(kafka_errors.KafkaError, RuntimeError):
+                    client.close()
+
+    # What is known of a topic
+
+    def topic_id(self, topic: str) -> str:
+        """Return the topic's identity, which differs after it was deleted and created again."""
+        return str(self._describe(topic)["topic_id"])
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the numbers of the topic's partitions, in order."""
+        found = sorted(int(each["partition_index"]) for each in self._describe(topic)["partitions"])
+        self._partitions[topic] = found
+        return found
+
+    def beginning_offsets(self, topic: str) -> dict[int, int]:
+        """Return, per partition, the lowest offset that may still be asked for."""
+        return self._offsets(topic, OffsetSpec.EARLIEST)
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return, per partition, the high watermark: the offset that the next record will have."""
+        return self._offsets(topic, OffsetSpec.LATEST)
+
+    def marks(self, topic: str) -> dict[int, Mark]:
+        """Return, per partition, the mark after the last record that `poll` handed out."""
+        return dict(self._marks.get(topic, {}))
+
+    def diverged(self, topic: str, marks: Mapping[int, Mark]) -> list[int]:
+        """Return the partitions whose log is cut off before a mark, or was written anew there.
+
+        A leader that lacked records may have been elected: it goes on under a new epoch from where its copy ended, and
+        the offsets after that are given to other records (KIP-320).
+        """
+        if not marks:
+            return []
+
+        def ask() -> list[int]:
+            described = self._describe(topic)
+            asked: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+            for each in described["partitions"]:
+                mark = marks.get(each["partition_index"])
+                if mark is not None:
+                    asked[each["leader_id"]].append((each["partition_index"], each["leader_epoch"], mark.epoch))
+            found = []
+            for leader, partitions in asked.items():
+                request = OffsetForLeaderEpochRequest(replica_id=-1, topics=[(self.settings.topic(topic), partitions)])
+                response = self._admin._manager.run(self._sent, request, leader)
+                for answer in response.topics[0].partitions:
+                    error = kafka_errors.for_code(answer.error_code)
+                    if error is not kafka_errors.NoError:
+                        raise error()
+                    # No epoch at all, or one that ended before the mark.
+                    if answer.end_offset < marks[answer.partition].offset:
+                        found.append(int(answer.partition))
+            gone = [p for p in marks if p not in {each["partition_index"] for each in described["partitions"]}]
+            return sorted(found + gone)
+
+        return self._asked("compare with what was read of it", topic, ask)
+
+    # Reading
+
+    def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
+        """Return at most `limit` records at or after `positions` and before `ends`, in order within a partition.
+
+        A partition without an entry in `positions` or `ends` is not read. The limit is shared among the partitions
+        that have records left, and the first turn goes round. Raises LogUnavailable when records do not come that must
+        be there, and LogError when a position is gone.
+        """
+        known = self._partitions.get(topic) or self.partitions(topic)
+        order = [p for p in sorted(positions) if p in ends and p in known and positions[p] < ends[p]]
+        if not order or limit < 1:
+            return []
+        self._turn = (self._turn + 1) % len(order)
+        order = order[self._turn :] + order[: self._turn]
+        name = self.settings.topic(topic)
+        self._seek(name, {p: positions[p] for p in order})
+        self._fill(topic, {TopicPartition(name, p): ends[p] for p in order}, -(-limit // len(order)))
+        found: list[Any] = []
+        left = {p: self._buffers[TopicPartition(name, p)].before(ends[p]) for p in order}
+        marks = self._marks.setdefault(topic, {})
+        while len(found) < limit and any(left.values()):
+            share = -(-(limit - len(found)) // sum(1 for count in left.values() if count))
+            for partition in order:
+                count = min(share, left[partition], limit - len(found))
+                if count:
+                    taken = self._buffers[TopicPartition(name, partition)].take(count)
+                    left[partition] -= count
+                    found += taken
+                    marks[partition] = Mark(taken[-1].offset + 1, taken[-1].leader_epoch)
+        return _records(found)
+
+    # Writing
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        """Store `records` durably and return their positions in the order given; see KafkaWriter."""
+        if self._writer is None:
+            from quietcount_producers.kafka_writer import KafkaWriter
+
+            self._writer = KafkaWriter(self.settings)
+        return self._writer.append(topic, records)
+
+    # Forgetting
+
+    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
+        """Let each partition begin at `before`, or at the lowest offset of `keep` if that comes first; return True.
+
+        Kafka can only cut off a beginning: what lies after something kept stays until that may go.
+        """
+        beginnings = self.beginning_offsets(topic)
+        name = self.settings.topic(topic)
+        cut = {}
+        for partition, wanted in before.items():
+            beginning = beginnings.get(partition)
+            if beginning is None:
+                continue
+            # What is kept and lies before the beginning was of a log that is no more (see State.follow).
+            lowest = min((each for each in keep.get(partition, ()) if each >= beginning), default=wanted)
+            if beginning < min(wanted, lowest):
+                cut[TopicPartition(name, partition)] = min(wanted, lowest)
+        if cut:
+            self._asked("purge", topic, lambda: self._admin.delete_records(cut, timeout_ms=REQUEST_MS))
+        return True
+
+    def scrub(self) -> bool:
+        """Do nothing: the brokers give purged bytes back by themselves, segment by segment."""
+        return True
+
+    def report(self, topic: str, positions: Mapping[int, int]) -> None:
+        """Write `positions` as the group's offsets, for those who watch the cluster; nothing depends on it."""
+        name = self.settings.topic(topic)
+        offsets = {TopicPartition(name, p): OffsetAndMetadata(at, "", -1) for p, at in positions.items()}
+
+        async def told() -> None:
+            with contextlib.suppress(Exception):  # information only: whatever fails here stops nothing
+                await self._admin._async_alter_group_offsets(self.settings.topic(GROUP), offsets)
+
+        with contextlib.suppress(Exception):
+            self._reported = self._admin._manager.call_soon(told)
+
+    # Inside
+
+    def _describe(self, topic: str) -> dict[str, Any]:
+        name = self.settings.topic(topic)
+
+        def ask() -> dict[str, Any]:
+            described: dict[str, Any] = self._admin.describe_topics([name])[0]
+            error = kafka_errors.for_code(described["error_code"])
+            if error is not kafka_errors.NoError:
+                raise error()
+            return described
+
+        return self._asked("see", topic, ask)
+
+    def _offsets(self, topic: str, spec: OffsetSpec) -> dict[int, int]:
+        name = self.settings.topic(topic)
+        wanted = {TopicPartition(name, partition): spec for partition in self.partitions(topic)}
+        found = self._asked(
+            "ask for the offsets of",
+            topic,
+            lambda: self._admin.list_partition_offsets(wanted, timeout_ms=REQUEST_MS),
+        )
+        return {tp.partition: int(found[tp].offset) for tp in sorted(found)}
+
+    async def _sent(self, request: Any, node: int) -> Any:
+        return await self._admin._manager.send(request, node_id=node)
+
+    def _asked(self, act: str, topic: str, ask: Callable[[], T]) -> T:
+        """Ask until there is an answer; a broker that is away for a moment is asked again."""
+        until = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return ask()
+            except (kafka_errors.KafkaError, OSError) as error:
+                told = explained(error, self.settings, act, topic)
+                if not isinstance(told, LogUnavailable) or time.monotonic() > until:
+                    raise told from error
+                time.sleep(PAUSE_SECONDS)
+
+    @contextlib.contextmanager
+    def _explaining(self, act: str, topic: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (kafka_errors.KafkaError, OSError) as error:
+            raise explained(error, self.settings, act, topic) from error
+
+    def _reader(self) -> KafkaConsumer:
+        if self._consumer is None:
+            with self._explaining("use"):
+                self._consumer = KafkaConsumer(
+                    **client_options(self.settings, CLIENT),
+                    group_id=None,
+                    enable_auto_commit=False,
+                    auto_offset_reset="none",
+                    isolation_level="read_committed",
+                    max_partition_fetch_bytes=MAX_PARTITION_FETCH,
+                    fetch_max_bytes=MAX_FETCH,
+                    metrics_enabled=False,
+                )
+        return self._consumer
+
+    def _seek(self, name: str, positions: Mapping[int, int]) -> None:
+        """Let the consumer stand where the caller does, without fetching again what is in hand."""
+        consumer = self._reader()
+        wanted = {TopicPartition(name, p): at for p, at in positions.items()}
+        assigned = consumer.assignment()
+        if any(tp.topic != name for tp in assigned):
+            self._buffers.clear()
+            assigned = set()
+        if not set(wanted) <= assigned:
+            consumer.assign([*(tp for tp in assigned), *(tp for tp in wanted if tp not in assigned)])
+        for tp, at in wanted.items():
+            buffer = self._buffers.get(tp)
+            if buffer is None or buffer.next != at:
+                consumer.seek(tp, at)
+                self._buffers[tp] = _Buffer(at)
+
+    def _fill(self, topic: str, ends: Mapping[TopicPartition, int], share: int) -> None:
+        """Fetch until each partition of `ends` has `share` records in hand, or all there are before its end."""
+        consumer = self._reader()
+        hungry = set(ends)
+        moved = time.monotonic()
+        seen: dict[TopicPartition, int] = {}
+        with self._explaining("read", topic):
+            while True:
+                for tp in list(hungry):
+                    buffer = self._buffers[tp]
+                    at = consumer.position(tp, timeout_ms=0)
+                    if at != seen.get(tp):
+                        seen[tp], moved = at, time.monotonic()
+                    if len(buffer) >= share or (at is not None and at >= ends[tp]):
+                        hungry.discard(tp)
+                if not hungry:
+                    return
+                paused, full = consumer.paused(), consumer.assignment() - hungry
+                if full - paused:
+                    consumer.pause(*(full - paused))
+                if hungry & paused:
+                    consumer.resume(*(hungry & paused))
+                if time.monotonic() - moved > ANSWER_SECONDS:
+                    self.partitions(topic)  # says so if the topic is gone
+                    raise LogUnavailable(
+                        f"Topic {self.settings.topic(topic)} at {self.settings.servers}, partition "
+                        f"{min(tp.partition for tp in hungry)}: the records up to its end did not come in time. Its "
+                        "leader does not answer, or a transaction of another client is still open."
+                    )
+                for tp, records in consumer.poll(STEP_MS, max_records=ALL).items():
+                    self._buffers[tp].add(records)
+
+
+def _records(found: Sequence[Any]) -> list[Record]:
+    """Turn the client's records into ours: at C speed where nothing is missing, which is nearly always."""
+    records = list(map(Record._make, map(_RECORD_FIELDS, found)))
+    if None in map(_VALUE, found) or any(map(_HEADERS, found)):
+        # A record without a value (a tombstone) is one without bytes to us: it is rejected as such, not passed over.
+        return [
+            record._replace(
+                value=record.value or b"", headers=tuple((name, value or b"") for name, value in record.headers or ())
+            )
+            for record in records
+        ]
+    return records
