@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from quietcount_producers.errors import LogError
 from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME, Fault, RawConfiguration
 
-__all__ = ["DEFAULT_PORT", "KafkaSettings"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["DEFAULT_PORT", "KafkaSettings", "private", "secret_text"]
 
 DEFAULT_PORT: Final = 9092
 
@@ -19,6 +24,7 @@ _BROKER: Final = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
 )
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")  # Kafka's own alphabet; a topic's name has 249 characters at most
+_MOST_BYTES: Final = 1 << 20  # a bundle of every authority of a system is a quarter of it
 _MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 
 
@@ -65,21 +71,113 @@ class KafkaSettings:
     def client(self, client_id: str) -> dict[str, Any]:
         """Return kafka-python's options for connecting: brokers, client id, TLS and SASL.
 
-        Raises LogError when a file that is named cannot be read or does not hold what it should.
+        Raises LogError when a file that is named cannot be read, does not hold what it should, or is a secret that
+        others can read.
         """
         options: dict[str, Any] = {"bootstrap_servers": list(self.brokers), "client_id": client_id}
         options["security_protocol"] = ("SASL_" if self.username else "") + ("SSL" if self.tls else "PLAINTEXT")
+        if self.tls:
+            options["ssl_context"] = self.tls_context()
         if self.username and self.password_file:
             options["sasl_mechanism"] = self.sasl_mechanism
-            options["sasl_plain_username"] = self.username
-            options["sasl_plain_password"] = self._secret("kafka.password_file", self.password_file)
+            # RFC 5802, section 5.1: these two would end the name; the library leaves the escaping to its caller.
+            options["sasl_plain_username"] = self.username.replace("=", "=3D").replace(",", "=2C")
+            options["sasl_plain_password"] = secret_text("kafka.password_file", self.password_file, self.config)
         return options
 
-    def _secret(self, key: str, path: Path) -> str:
+    def tls_context(self) -> ssl.SSLContext:
+        """Return what TLS is spoken with: the authority and the certificate of the settings, host names checked.
+
+        Raises LogError naming the key whose file is not in order.
+        """
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificates and host names are checked
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.ca_file is None:
+            context.load_default_certs()
+        else:
+            _readable("kafka.ca_file", self.ca_file, self.config)
+            try:
+                context.load_verify_locations(self.ca_file)
+            except (OSError, ValueError):
+                raise self._wrong("ca_file", self.ca_file, "holds no certificates in PEM form") from None
+        if self.certificate_file is not None and self.key_file is not None:
+            self._load_certificate(context, self.certificate_file, self.key_file)
+        return context
+
+    def _load_certificate(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+        import ssl
+
+        _readable("kafka.certificate_file", certificate, self.config)
+        private("kafka.key_file", key, self.config)
+        given = None
+        if self.key_password_file is not None:
+            given = secret_text("kafka.key_password_file", self.key_password_file, self.config)
+        asked = False
+
+        def password() -> str:
+            # Without a callback OpenSSL would ask at the terminal, and a service would wait there for ever.
+            nonlocal asked
+            asked = True
+            return given or ""
+
         try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError):
-            raise LogError(f"{self.config}: key {key!r}: {path} cannot be read as text.") from None
+            context.load_cert_chain(certificate, key, password)
+        except (OSError, ValueError) as error:
+            if asked and given is None:
+                raise self._wrong(
+                    "key_file", key, "is encrypted; name the file of its password as kafka.key_password_file"
+                ) from None
+            if asked:
+                raise self._wrong("key_password_file", key, "is not opened by the password in that file") from None
+            if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+                raise self._wrong("key_file", key, f"is not the key of the certificate {certificate}") from None
+            try:
+                ssl.create_default_context(cafile=certificate)
+            except (OSError, ValueError):
+                raise self._wrong("certificate_file", certificate, "holds no certificate in PEM form") from None
+            raise self._wrong("key_file", key, "holds no private key in PEM form") from None
+
+    def _wrong(self, key: str, path: Path, what: str) -> LogError:
+        return LogError(f"{self.config}: key 'kafka.{key}': {path} {what}.")
+
+
+def secret_text(key: str, path: Path, config: Path) -> str:
+    """Return the password in the file at `path`, which `key` of `config` names; a line end after it is no part of it.
+
+    Raises LogError when the file is missing, empty, no text, or open to group or others.
+    """
+    content = private(key, path, config)
+    try:
+        text = content.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise LogError(f"{config}: key {key!r}: {path} is not text in UTF-8.") from None
+    if not text:
+        raise LogError(f"{config}: key {key!r}: {path} is empty; write the password into it.")
+    return text
+
+
+def private(key: str, path: Path, config: Path) -> bytes:
+    """Return the bytes of a secret's file, which nobody but its owner may read. Raises LogError."""
+    content, mode = _readable(key, path, config)
+    if mode & 0o077:
+        raise LogError(f"{config}: key {key!r}: {path} is a secret and can be read by others. Run: chmod 600 {path}")
+    return content
+
+
+def _readable(key: str, path: Path, config: Path) -> tuple[bytes, int]:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise LogError(f"{config}: key {key!r}: {path} is not a plain file.")
+            return file.read(_MOST_BYTES), stat.S_IMODE(status.st_mode)
+    except FileNotFoundError:
+        raise LogError(f"{config}: key {key!r}: there is no file {path}.") from None
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise LogError(f"{config}: key {key!r}: cannot read {path}: {reason}.") from None
 
 
 def _brokers(raw: RawConfiguration, faults: list[Fault]) -> tuple[str, ...]:
