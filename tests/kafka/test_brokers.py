@@ -137,7 +137,7 @@ def test_an_orderly_stop_frees_the_port_and_the_data_comes_back(kafka_cluster: C
 def leader_of(cluster: Cluster, topic: str) -> int:
     with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
         (described,) = admin.describe_topics([topic])
-    return described["partitions"][0]["leader_id"]
+    return int(described["partitions"][0]["leader_id"])
 
 
 def test_three_brokers_survive_the_kill_of_the_leader(kafka_three: Cluster) -> None:
@@ -176,7 +176,7 @@ def opening(cluster: SecuredCluster, listener: str, user: str = "service") -> di
 
 def cluster_id(client: dict[str, Any]) -> str:
     with KafkaAdminClient(**client) as admin:
-        return admin.describe_cluster()["cluster_id"]
+        return str(admin.describe_cluster()["cluster_id"])
 
 
 OPEN = ["TLS", "MTLS", "SCRAM", "SCRAM_TLS"]
