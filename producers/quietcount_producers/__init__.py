@@ -12,6 +12,7 @@ from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.simulation import Mix, Tally, simulate
+from quietcount_producers.spool import EventSpool, SpoolState
 
 __all__ = [
     "CaseEventPublisher",
@@ -19,11 +20,13 @@ __all__ = [
     "EmbeddedLog",
     "EmitterSettings",
     "EventRefused",
+    "EventSpool",
     "LogError",
     "Mix",
     "Pepper",
     "ProducersError",
     "PublisherClosed",
+    "SpoolState",
     "Tally",
     "open_log",
     "simulate",

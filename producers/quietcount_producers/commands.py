@@ -24,6 +24,8 @@ from quietcount_producers.event_files import FileFormat
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
+from quietcount_producers.spool import EventSpool
+from quietcount_producers.spool_commands import sent_on
 from quietcount_schemas.cli import config_option
 
 __all__ = ["emit_command", "simulate_command"]
@@ -96,8 +98,9 @@ def emit_command(
                 raise ProducersError(f"{target} is the file to be emitted. Name another with --bad-file.")
             bad = BadLines(target, file_format)
             stack.callback(bad.discard)
-        log = stack.enter_context(open_log(settings))
-        spool = Spool(settings.log_file.parent)
+        outbox = None if settings.spool is None else stack.enter_context(EventSpool(settings.spool))
+        log = outbox or stack.enter_context(open_log(settings))
+        spool = Spool(outbox.store if outbox else settings.log_file.parent)
         stack.callback(spool.close)
         with _stoppable(), _progress("Checking", _size(stream)) as bar:
             found = check(stream, name, file_format, composer, spool=spool, bad=bad, advance=_Steps(bar, stream))
@@ -116,15 +119,16 @@ def emit_command(
         try:
             with _progress("Sending", spool.records) as bar:
                 send(log, spool, bar)
+            where = sent_on(outbox, settings, name) if outbox else "in the log"
         except KeyboardInterrupt:
             click.echo(f"Stopped. Run the same command again to complete {name}: nothing counts twice.", err=True)
             raise
         if not found.good:
             click.echo(f"{name} holds no events.", err=True)
         elif bad is not None and found.problems:
-            click.echo(f"Emitted {name}: every good line is in the log. The bad ones are in {bad.path}.", err=True)
+            click.echo(f"Emitted {name}: every good line is {where}. The bad ones are in {bad.path}.", err=True)
         else:
-            click.echo(f"Emitted {name}: every line is in the log.", err=True)
+            click.echo(f"Emitted {name}: every line is {where}.", err=True)
 
 
 @click.command(

@@ -2,6 +2,7 @@
 
 An event is checked and encoded at once in the thread that emits it, so a mistake shows where it was made. A writer
 thread then stores events in batches: it waits at most `linger` seconds for company, so a lone event is not kept back.
+With a spool it stores them there, and a relay sends them on when the log takes them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Final
 from quietcount_producers.composition import Composer, Precision, event_id_bytes, revision_number, utc_today
 from quietcount_producers.errors import EventRefused, ProducersError, PublisherClosed
 from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.relay import Relay
 from quietcount_producers.settings import EmitterSettings, open_log
+from quietcount_producers.spool import EventSpool, SpoolState
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
 from quietcount_schemas.periods import Period
@@ -32,6 +35,11 @@ _Waiting = tuple[NewRecord, "Future[Position]"]
 _QUEUE_BATCHES: Final = 10
 """How many full batches may wait before `emit` blocks: a log that stands still must not fill the memory."""
 
+RELAY_WAIT: Final = 5.0
+"""Seconds that closing waits for the relay: enough to connect and send the little that a short-lived process emits."""
+
+_DRAIN_POLL: Final = 0.02
+
 
 class CaseEventPublisher:
     """Publishes case events to `log`; a context manager, safe to share between threads, not across a fork.
@@ -39,12 +47,15 @@ class CaseEventPublisher:
     `pepper` turns identifiers into case keys. `registry` holds the event types (the built-in casework by default).
     `precision` is what dates are coarsened to, for all or by event type (a type without an entry: month);
     `from_config` derives it from the declared statistics. `linger` (seconds) and `batch` (events) bound how long
-    and how many events wait for one write. `today` is the UTC date. The log stays open when the publisher closes,
-    unless `from_config` opened it."""
+    and how many events wait for one write. `today` is the UTC date.
+
+    `log` is an open log, which stays open when the publisher closes, or a function that opens it, and then the
+    publisher closes it. With `spool`, a folder of its own, events are stored there and sent on by a relay: neither
+    `emit` nor opening a publisher needs a log that answers. Raises what opening the log or the spool raises."""
 
     def __init__(
         self,
-        log: LogWriter,
+        log: LogWriter | Callable[[], LogWriter],
         *,
         pepper: Pepper,
         registry: SchemaRegistry | None = None,
@@ -52,14 +63,17 @@ class CaseEventPublisher:
         linger: float = 0.05,
         batch: int = 1000,
         today: Callable[[], dt.date] = utc_today,
+        spool: Path | None = None,
     ) -> None:
         if linger < 0 or batch < 1:
             raise ProducersError("A publisher needs a linger of 0 seconds or more and a batch of 1 event or more.")
-        self._log = log
-        self._owns_log = False
         self._linger = linger
         self._batch = batch
         self._composer = Composer(registry or SchemaRegistry.load(), pepper, precision, today)
+        self._spool = None if spool is None else EventSpool(spool)
+        self._relay = None if spool is None else _relay(spool, log, today)
+        self._owns_log = self._spool is not None or callable(log)
+        self._log: LogWriter = self._spool if self._spool is not None else (log() if callable(log) else log)
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(maxsize=_QUEUE_BATCHES * batch)
         self._entry = threading.Lock()  # one emitter at a time enters the queue, so nothing enters after the end mark
         self._state = threading.Condition()
@@ -72,20 +86,26 @@ class CaseEventPublisher:
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="quietcount-publisher", daemon=True)
         self._writer.start()
+        if self._relay is not None:
+            self._relay.start()
 
     @classmethod
     def from_config(cls, path: Path) -> CaseEventPublisher:
-        """Return a publisher for the configuration file at `path`; it closes its log itself.
+        """Return a publisher for the configuration file at `path`; with `emitter.spool` it needs no log that answers.
 
-        Raises ProducersError or SchemasError when the configuration, the pepper, a schema or the log is not in order.
+        Raises ProducersError or SchemasError when the configuration, the pepper, a schema, the spool or (without a
+        spool) the log is not in order.
         """
         settings = EmitterSettings.load(path)
         pepper = Pepper.load(settings.pepper_file)
         registry = settings.registry()
-        log = open_log(settings)
-        publisher = cls(log, pepper=pepper, registry=registry, precision=settings.precision)
-        publisher._owns_log = True
-        return publisher
+        return cls(
+            lambda: open_log(settings),
+            pepper=pepper,
+            registry=registry,
+            precision=settings.precision,
+            spool=settings.spool,
+        )
 
     def __enter__(self) -> CaseEventPublisher:
         return self
@@ -104,6 +124,8 @@ class CaseEventPublisher:
         **attributes: object,
     ) -> Future[Position]:
         """Publish one event and return a future that resolves to its position when it is stored durably.
+
+        With a spool that is when, and where, the event is stored in the spool.
 
         `case` is the identifier of the case, of which only a keyed hash is kept. Give `event_id` (a UUIDv4) where a
         retry or a correction is to be recognised; a correction carries the same id and a higher `revision`. An
@@ -148,8 +170,40 @@ class CaseEventPublisher:
                 "when they are stored."
             )
 
-    def close(self) -> None:
-        """Store what waits, stop the writer, and raise what `flush` would raise. Closing twice does no harm."""
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until every event emitted so far is in the log; without a spool, the same as `flush`.
+
+        Raises what `flush` raises, and ProducersError after `timeout` seconds: what waits then stays in the spool.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        self.flush(timeout)
+        if self._spool is None:
+            return
+        end = self._spool.end()
+        while self._spool.relayed() < end:  # another process may be the one that relays, so there is nobody to tell
+            if until is not None and time.monotonic() >= until:
+                error = self.relay_error
+                raise ProducersError(
+                    "The log did not take every event in the time given to drain; they stay in the spool and are sent "
+                    f"later.{'' if error is None else f' The last failure: {error}'}"
+                ) from error
+            time.sleep(_DRAIN_POLL)
+
+    @property
+    def relay_error(self) -> QuietcountError | None:
+        """Why the relay could send nothing at its last try, or None; an Unavailable goes away by itself."""
+        return None if self._relay is None else self._relay.error
+
+    def spool_state(self) -> SpoolState:
+        """Return whether events wait in the spool, and since which UTC day the log has not been reached."""
+        return SpoolState(empty=True) if self._spool is None else self._spool.state()
+
+    def close(self, wait: float = RELAY_WAIT) -> None:
+        """Store what waits, stop the writer, and raise what `flush` would raise. Closing twice does no harm.
+
+        With a spool, the relay goes on for `wait` seconds at most, less when the log does not take events; what is left
+        is sent by the next publisher with that spool, or by `quietcount spool drain`.
+        """
         with self._entry:
             if self._closed:
                 return
@@ -159,6 +213,8 @@ class CaseEventPublisher:
         try:
             self.flush()
         finally:
+            if self._relay is not None:
+                self._relay.stop(wait)
             if self._owns_log:
                 self._log.close()
 
@@ -217,7 +273,16 @@ class CaseEventPublisher:
         else:
             for (_, future), position in zip(waiting, positions, strict=True):
                 future.set_result(position)
+            if self._relay is not None:
+                self._relay.wake()
             return None
         for _, future in waiting:
             future.set_exception(failure)
         return failure
+
+
+def _relay(spool: Path, log: LogWriter | Callable[[], LogWriter], today: Callable[[], dt.date]) -> Relay:
+    if callable(log):
+        return Relay(spool, log, today=today)
+    opened = log
+    return Relay(spool, lambda: opened, keep=True, today=today)

@@ -1,0 +1,273 @@
+"""The spool: case events on the emitter's own disk until the log has them.
+
+It is an embedded log in a private folder. `append` returns when the events are durable; a relay (see `relay`) sends
+them on in order and notes how far it is. What was sent is purged, so that no byte of it lies around. Beside the events
+lies the relay's position, and the UTC day since which the log could not be reached, if so: no time of arrival is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import struct
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.errors import LogError
+from quietcount_producers.sqlite_file import explained
+from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position, Record
+
+__all__ = ["EventSpool", "SpoolState"]
+
+# Files come and go in the inner folder, so the modification time of the outer one, which others can see, tells nothing.
+_STORE: Final = "store"
+_EVENTS: Final = "events.sqlite"
+_LOCK: Final = "relay.lock"
+
+_RELAYED: Final = "spool.relayed"
+"""The topic of the relay's marks; the last one counts."""
+_MARK: Final = struct.Struct(">qi")  # the first offset that was not sent; the ordinal of a UTC day, 0 for none
+
+_PURGE_LEAST: Final = 10_000
+_PURGE_MOST: Final = 200_000
+"""A purge copies what still waits. It is worth it when more was sent than waits, and emitters, whom it holds up, are
+not to feel it: copying these many takes about a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """What an operator may know of a spool: not how many events wait, and of no event when it came."""
+
+    empty: bool
+    unreached_since: dt.date | None = None
+    """The UTC day on which the log was first found not to take what waits; None while none was."""
+
+
+class EventSpool:
+    """A spool in `folder`, which is its own (mode 0700) and is made unless `create` is false; a LogWriter.
+
+    Any number of processes may append. One at a time relays: who got true from `hold`. Safe to share between threads,
+    not across a fork. Raises LogError when the folder or the file in it is not in order.
+    """
+
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        self.folder = folder
+        self.store = store = folder / _STORE
+        """Where files may lie that belong to this spool."""
+        if create:
+            _make(folder, store)
+        elif not self.exists(folder):
+            raise LogError(f"There is no spool at {folder}. It is made when the first event is emitted.")
+        self._lock = _Lock(store / _LOCK)
+        self._log = EmbeddedLog(store / _EVENTS, create=create)
+        self._unstored = False
+        self._unscrubbed = True  # a process that was killed while it purged leaves purged events in the WAL
+        self.fault: LogError | None = None
+        """Why the relay's position, or the purge of what was sent, was not stored; it is tried again."""
+        try:
+            for topic in (CASE_EVENTS, _RELAYED):
+                self._log.create_topic(topic)
+            self._position, self._day = self._mark()
+        except BaseException:
+            self._log.close()
+            raise
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Return whether a spool was ever made in `folder`. Raises LogError where nobody can look."""
+        try:
+            return (folder / _STORE / _EVENTS).exists()
+        except OSError as error:
+            raise explained(error, folder, "look at") from error
+
+    def __enter__(self) -> EventSpool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the relay's place and close the file."""
+        self._lock.release()
+        self._log.close()
+
+    # For emitters
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        """Store `records` durably, all or none, and return their positions in the spool, in the order given."""
+        return self._log.append(topic, records)
+
+    def end(self) -> int:
+        """Return the offset that the next event will have."""
+        return self._log.end_offsets(CASE_EVENTS)[0]
+
+    def relayed(self) -> int:
+        """Return the offset before which the log has everything, as the relay of whichever process stored it."""
+        return self._mark()[0]
+
+    def state(self) -> SpoolState:
+        """Return whether events wait, and since which day the log has not been reached."""
+        relayed, day = self._mark()
+        empty = relayed >= self.end()
+        return SpoolState(empty, dt.date.fromordinal(day) if day and not empty else None)
+
+    # For the relay
+
+    def hold(self) -> bool:
+        """Become the one that relays and take up its position, or return false: another process or thread does.
+
+        The place is given back by `close`, and by the system when the process ends however it ends.
+        """
+        if self._lock.held:
+            return True
+        if not self._lock.acquire():
+            return False
+        self._position, self._day = self._mark()
+        return True
+
+    @property
+    def holding(self) -> bool:
+        """Whether this is the one that relays."""
+        return self._lock.held
+
+    def waiting(self, limit: int) -> list[Record]:
+        """Return the first `limit` events that the log does not have, in the order they were emitted."""
+        return self._log.poll(CASE_EVENTS, {0: self._position}, self._log.end_offsets(CASE_EVENTS), limit)
+
+    def forward(self, position: int) -> None:
+        """Note that the log has everything before `position`, durably.
+
+        On a disk that takes nothing the position is kept in memory, which `fault` tells, and stored later: events go
+        on being sent, and a crash before then sends some of them twice.
+        """
+        self._position = position
+        self._unstored = True
+        self._store_mark(0 if position >= self.end() else self._day)
+
+    def unreached(self, today: dt.date) -> None:
+        """Note that the log does not take what waits; only the first day of it is kept."""
+        if self._position < self.end() and not self._day:
+            self._store_mark(today.toordinal())
+
+    def tidy(self) -> None:
+        """Purge what was sent, if that is worth its cost now: always when nothing waits. Faults are told by `fault`."""
+        if self._unstored:
+            self._store_mark(self._day)
+            if self._unstored:
+                return  # what a crash would send again has to stay
+        try:
+            sent = self._position - self._log.beginning_offsets(CASE_EVENTS)[0]
+            waits = self.end() - self._position
+            if sent > 0 and (not waits or (sent >= max(waits, _PURGE_LEAST) and waits <= _PURGE_MOST)):
+                self._unscrubbed = not self._log.purge(CASE_EVENTS, {0: self._position}, {})
+                last = self._log.end_offsets(_RELAYED)[0] - 1
+                if not waits and self._log.beginning_offsets(_RELAYED)[0] < last:
+                    self._unscrubbed = not self._log.purge(_RELAYED, {0: last}, {})
+            elif self._unscrubbed:
+                self._unscrubbed = not self._log.scrub()
+        except LogError as error:
+            self.fault = error
+        else:
+            self.fault = None
+
+    def _store_mark(self, day: int) -> None:
+        try:
+            self._log.append(_RELAYED, [NewRecord(None, _MARK.pack(self._position, day), 0)])
+        except LogError as error:
+            self.fault = error
+        else:
+            self.fault = None
+            self._unstored = False
+            self._day = day
+
+    def _mark(self) -> tuple[int, int]:
+        while True:
+            end = self._log.end_offsets(_RELAYED)[0]
+            if not end:
+                return 0, 0
+            marks = self._log.poll(_RELAYED, {0: end - 1}, {0: end}, 1)
+            if marks:  # else the relay has stored another and purged this one meanwhile
+                try:
+                    position, day = _MARK.unpack(marks[-1].value)
+                except struct.error as error:
+                    raise explained(error, self.folder, "read") from error
+                return position, day
+
+
+class _Lock:
+    """The relay's place: an exclusive lock on a file, which the system takes back when the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        _locks.add(self)
+
+    @property
+    def held(self) -> bool:
+        return self._descriptor is not None
+
+    def acquire(self) -> bool:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise explained(error, self._path, "lock") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except OSError as error:
+            os.close(descriptor)
+            raise explained(error, self._path, "lock") from error
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+_locks: weakref.WeakSet[_Lock] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    # A child that was forked off shares the lock and would keep it after its parent's end, though it relays nothing.
+    for lock in list(_locks):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _make(folder: Path, store: Path) -> None:
+    """Make the two folders with mode 0700. A folder that holds other things is not ours to close to others."""
+    try:
+        if folder.is_dir():
+            if folder.stat().st_mode & 0o077:
+                if any(each.name != _STORE for each in folder.iterdir()):
+                    raise LogError(
+                        f"The spool's folder {folder} holds other files and is open to others. Name a folder of its "
+                        f"own (key 'emitter.spool'), or take the others' rights away: chmod 700 {folder}"
+                    )
+                folder.chmod(0o700)
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+        store.mkdir(mode=0o700, exist_ok=True)
+        if store.stat().st_mode & 0o077:
+            store.chmod(0o700)
+    except FileExistsError:
+        raise LogError(f"The spool {folder} is a file. Name a folder of its own (key 'emitter.spool').") from None
+    except OSError as error:
+        raise LogError(
+            f"Cannot make the spool's folder {folder}: {os.strerror(error.errno or 0).lower()}. "
+            "Check the key 'emitter.spool', and that its disk can be written and has space."
+        ) from error
