@@ -239,7 +239,7 @@ class KafkaLog:
         if self._writer is None:
             from quietcount_producers.kafka_writer import KafkaWriter
 
-            self._writer = KafkaWriter(self.settings)
+            self._writer = KafkaWriter(self.settings, topics=[topic])
         return self._writer.append(topic, records)
 
     # Forgetting

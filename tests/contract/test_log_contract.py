@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests.kafka.bench import KafkaBench
 
 from quietcount_producers import EmbeddedLog, ProducersError
 from quietcount_schemas.errors import QuietcountError
@@ -47,7 +48,8 @@ class Bench(Protocol):
 class EmbeddedBench:
     exact_purge = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        folder: Path = request.getfixturevalue("tmp_path")
         self.path = folder / "log.sqlite"
 
     def open(self) -> Log:
@@ -61,12 +63,12 @@ class EmbeddedBench:
         return NewRecord(b"k", None, 0)  # type: ignore[arg-type]  # a record without a value
 
 
-BENCHES: dict[str, Callable[[Path], Bench]] = {"embedded": EmbeddedBench}
+BENCHES: dict[str, Callable[[pytest.FixtureRequest], Bench]] = {"embedded": EmbeddedBench, "kafka": KafkaBench}
 
 
 @pytest.fixture(params=BENCHES)
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    return BENCHES[request.param](tmp_path)
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return BENCHES[request.param](request)
 
 
 @pytest.fixture
