@@ -32,6 +32,7 @@ from quietcount_schemas.configuration import (
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
+from quietcount_schemas.registry_settings import RegistrySettings
 
 from .errors import ConfigurationError
 
@@ -120,6 +121,8 @@ class Configuration(BaseSettings):
     statistic: list[StatisticSection] = []
     kafka: KafkaSettings | None = None
     """The brokers that `log` names, and the [kafka] section; None for the embedded log."""
+    schema_registry: RegistrySettings = RegistrySettings()
+    """The Schema Registry whose ids are read, if there is one; nobody asks it while folding."""
 
     @classmethod
     def settings_customise_sources(
@@ -147,6 +150,7 @@ class Configuration(BaseSettings):
         # Unknown keys are among the faults already; as arguments some would mean something to pydantic.
         elsewhere: list[Fault] = []
         flags["kafka"] = KafkaSettings.of(raw, elsewhere)
+        flags["schema_registry"] = RegistrySettings.of(raw, elsewhere)
         given = {
             key: value for key, value in raw.table.items() if key in KEYS[""] and key not in _READ_ELSEWHERE
         } | flags
@@ -191,8 +195,8 @@ class Configuration(BaseSettings):
         return self.service.secret_file.with_name(self.service.secret_file.name + "-years")
 
     def registry(self) -> SchemaRegistry:
-        """Load the event types: the built-in ones and one's own."""
-        return SchemaRegistry.load(self.schemas)
+        """Load the event types: the built-in ones and one's own, with the pinned ids of a Schema Registry."""
+        return self.schema_registry.registry(self.schemas)
 
     def statistics(self, registry: SchemaRegistry) -> list[Statistic]:
         """Return the configured statistics, checked against the schemas.

@@ -27,6 +27,7 @@ from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
+from quietcount_schemas.registry_settings import RegistrySettings
 
 __all__ = ["EmitterSettings", "open_log"]
 
@@ -45,6 +46,8 @@ class EmitterSettings:
     """Where events wait while the log does not answer, if anywhere."""
     kafka: KafkaSettings | None = None
     """The brokers that `log` names; None for the embedded log."""
+    schema_registry: RegistrySettings = RegistrySettings()
+    """The Schema Registry whose ids are written, if there is one."""
 
     @property
     def log_file(self) -> Path:
@@ -64,6 +67,7 @@ class EmitterSettings:
         faults: list[Fault] = []
         precision = _precision(raw, faults)
         kafka = KafkaSettings.of(raw, faults)
+        schema_registry = RegistrySettings.of(raw, faults)
         if raw.faults or faults:
             raise ProducersError(raw.refusal(faults))
         return cls(
@@ -75,15 +79,18 @@ class EmitterSettings:
             precision=MappingProxyType(precision),
             spool=raw.spool,
             kafka=kafka,
+            schema_registry=schema_registry,
         )
 
     def registry(self) -> SchemaRegistry:
         """Load the event types: the built-in ones and those of `schemas`.
 
-        Raises SchemasError for a schema that is not in order, and ProducersError when a statistic counts an event that
-        no schema has: a misspelt one would leave the dates of the true one at another precision than it needs.
+        Raises SchemasError for a schema that is not in order or, where there is a Schema Registry, has no pinned id, and
+        ProducersError when a statistic counts an event that no schema has: a misspelt one would leave the dates of the
+        true one at another precision than it needs.
         """
-        registry = SchemaRegistry.load(self.schemas)
+        registry = self.schema_registry.registry(self.schemas)
+        self.schema_registry.check_writable(registry)
         for name in self.precision:
             if name not in registry.event_types:
                 known = list(registry.event_types)

@@ -1,4 +1,4 @@
-"""The `quietcount schemas` commands: list, show and check event schemas."""
+"""The `quietcount schemas` commands: list, show, check and register event schemas."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from pathlib import Path
 
 import click
 
+from quietcount_schemas import registry_ids
 from quietcount_schemas.cli import DEFAULT_CONFIG, config_option
+from quietcount_schemas.configuration import Fault, read_configuration
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, Field
 from quietcount_schemas.folder import SchemaFolder
 from quietcount_schemas.history import HistoryReason, record_history
+from quietcount_schemas.registration import Registration
 from quietcount_schemas.registry import SchemaRegistry, configured_folders, inspect
+from quietcount_schemas.registry_client import RegistryClient
+from quietcount_schemas.registry_settings import RegistrySettings
 
 __all__ = ["schemas"]
 
@@ -24,7 +29,7 @@ _RECORDABLE = (HistoryReason.UNRECORDED.value, HistoryReason.MISSING.value)
 
 @click.group(epilog="Example: quietcount schemas check my-schemas")
 def schemas() -> None:
-    """List, show and check event schemas.
+    """List, show, check and register event schemas.
 
     The built-in casework schemas, and those in the folders that `schemas = [...]` names in the configuration file.
     """
@@ -109,6 +114,36 @@ def check(folders: tuple[Path, ...], record: bool, config: Path) -> None:
     event_types = [event_type for folder in inspected for event_type in folder.event_types]
     versions = sum(len(event_type.versions) for event_type in event_types)
     click.echo(f"{len(event_types)} event types, {versions} versions: nothing found wrong")
+
+
+@schemas.command(
+    "register",
+    epilog="Example: quietcount schemas register",
+    short_help="Register every version in the Schema Registry, and pin its ids.",
+)
+@config_option
+def register(config: Path) -> None:
+    """Register every version of every event type in the Schema Registry, and pin the ids that it gives.
+
+    The registry is the one of [schema_registry]. A version's subject is the full name of its record, its compatibility
+    FULL_TRANSITIVE. The ids are written to ids_file, from which emitters and the service read them: they never ask the
+    registry. Done again it changes nothing; when the registry contradicts what is pinned, nothing is written.
+    """
+    raw = read_configuration(config)
+    faults: list[Fault] = []
+    settings = RegistrySettings.of(raw, faults)
+    if raw.faults or faults:
+        raise SchemasError(raw.refusal(faults))
+    client = RegistryClient(settings)
+    before = registry_ids.read(settings.ids_file)
+    registration = Registration(client, settings, before)
+    done = list(registration.register(SchemaRegistry.load(raw.schemas)))
+    if registration.pinned != before:
+        registry_ids.save(settings.ids_file, registration.pinned)
+    for each in done:
+        click.echo(f"{each.subject} version {each.version}: id {each.number}{', new' if each.new else ''}")
+    new = sum(each.new for each in done)
+    click.echo(f"{len(done)} versions registered, {new} of them new; their ids are pinned in {settings.ids_file}")
 
 
 def _folders(config: Path) -> tuple[Path, ...]:

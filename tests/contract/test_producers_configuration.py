@@ -27,7 +27,7 @@ key_file = "key-of-file"
 username = "name-of-file"
 password_file = "password-of-file"
 [schema_registry]
-url = "http://registry-of-file:8081"
+url = "https://registry-of-file:8081"
 username = "name-of-file"
 password_file = "password-of-file"
 [[statistic]]
@@ -98,6 +98,7 @@ def test_an_emitter_and_the_service_read_the_same(config: Path, variable: str | 
     assert emitter.pepper_file == service.emitter.pepper_file
     assert emitter.log == service.log
     assert emitter.kafka == service.kafka
+    assert emitter.schema_registry == service.schema_registry
     assert emitter.spool == service.emitter.spool
     assert emitter.precision == {name: each.period for each in service.statistic for name in each.events}
 
