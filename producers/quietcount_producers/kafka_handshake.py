@@ -1,0 +1,231 @@
+"""Getting in: one connection to one broker, step by step, so that each failure is told apart and names its key.
+
+Connect; speak TLS; ask what is there; log in; ask for topics. The library does the same and keeps what went wrong to
+itself: a broker that refuses a password answers and hangs up at once, and it loses the answer over the hanging up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kafka import errors as kafka_errors
+from kafka.net.sasl import get_sasl_mechanism
+from kafka.protocol.broker_version_data import BrokerVersionData
+from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
+from kafka.protocol.parser import KafkaProtocol
+from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
+
+from quietcount_producers.errors import LogError, LogUnavailable
+from quietcount_producers.kafka_settings import KafkaSettings
+
+__all__ = ["ANSWER_SECONDS", "CONNECT_SECONDS", "refused_login", "shake_hands", "unusable"]
+
+CONNECT_SECONDS: Final = 3.0
+"""For a connection to one broker: a packet filter that drops everything must not hold a command for minutes."""
+ANSWER_SECONDS: Final = 5.0
+"""For one answer of a broker that took the connection: one that is stopped or full keeps silent."""
+
+_MOST_BYTES: Final = 16_000_000  # an answer about a few topics takes kilobytes; what is no Kafka may promise anything
+_TLS_RECORDS: Final = (b"\x15\x03", b"\x16\x03")  # an alert and a handshake, of any version (RFC 8446, section 5.1)
+_WRONG_NAMES: Final = frozenset({62, 64})  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_OUT_OF_DATE: Final = frozenset({9, 10})  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any], topics: Sequence[str]) -> Any:
+    """Return the library's MetadataResponse of `broker` on `topics` (names on the broker), after getting in.
+
+    `options` are those of a client. Raises LogUnavailable when it does not answer, LogError when it refuses.
+    """
+    host, _, port = broker.rpartition(":")
+    host = host.strip("[]")
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(_connected(settings, broker, host, int(port)))
+        if settings.tls:
+            try:
+                connection = stack.enter_context(options["ssl_context"].wrap_socket(connection, server_hostname=host))
+            except OSError as error:
+                raise _refused_tls(settings, broker, error) from None
+        conversation = _Conversation(settings, broker, connection, options["client_id"])
+        conversation.begin()
+        if settings.username is not None:
+            _log_in(settings, conversation, host, options)
+        request = MetadataRequest(
+            topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics] or MetadataRequest.NO_TOPICS,
+            allow_auto_topic_creation=False,
+            include_cluster_authorized_operations=False,
+            include_topic_authorized_operations=False,
+        )
+        hint = ""
+        if settings.username is None:
+            hint = "; if it wants a password there, give kafka.username and kafka.password_file"
+        return conversation.ask(request, hint)
+
+
+def unusable(settings: KafkaSettings, broker: str, reason: str) -> LogUnavailable:
+    """Return the error for a broker that cannot be used now."""
+    return LogUnavailable(
+        f"{settings.config}: key 'log': broker {broker} cannot be used: {reason}. Start Kafka, or correct the address."
+    )
+
+
+def refused_login(settings: KafkaSettings, error: BaseException) -> LogError:
+    """Return the error for a login that the brokers refuse."""
+    if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
+        return LogError(
+            f"{settings.config}: key 'kafka.sasl_mechanism': the brokers at {settings.servers} do not take "
+            f"{settings.sasl_mechanism}. Write the one that they do."
+        )
+    return LogError(
+        f"{settings.config}: key 'kafka.password_file': the brokers at {settings.servers} refuse the password in "
+        f"{settings.password_file}, or do not know kafka.username {settings.username!a} for {settings.sasl_mechanism}."
+    )
+
+
+class _Conversation:
+    """Questions to one broker and its answers, one at a time."""
+
+    def __init__(self, settings: KafkaSettings, broker: str, connection: socket.socket, client_id: str) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._connection = connection
+        self._protocol = KafkaProtocol(client_id=client_id)
+        self._versions: Any = None
+
+    def begin(self) -> None:
+        """Ask which requests there are; this first answer shows what it is that listens there."""
+        request = ApiVersionsRequest(version=0)
+        request.API_VERSION = 0  # every broker answers this version
+        hint = "" if self._settings.tls else "; if it speaks TLS there, set kafka.tls to true"
+        answer = self._exchange(request, hint)
+        self._versions = BrokerVersionData(
+            api_versions={each.api_key: (each.min_version, each.max_version) for each in answer.api_keys}
+        )
+
+    def ask(self, request: Any, hint: str = "") -> Any:
+        """Send `request` and return the answer; `hint` says why the broker may hang up."""
+        try:
+            request.API_VERSION = self._versions.api_version(request)
+        except kafka_errors.IncompatibleBrokerVersion:
+            raise LogError(
+                f"{self._settings.config}: key 'log': what listens at {self._broker} is a controller of Kafka, or too "
+                "old. Name the port that clients use."
+            ) from None
+        return self._exchange(request, hint)
+
+    def _exchange(self, request: Any, hint: str) -> Any:
+        try:
+            self._protocol.send_request(request)
+            self._connection.sendall(self._protocol.send_bytes())
+            head = self._read(4)
+            size = struct.unpack(">i", head)[0] if len(head) == 4 else 0
+            body = self._read(size) if 0 < size <= _MOST_BYTES else b""
+        except ssl.SSLError as error:
+            raise _refused_certificate(self._settings, self._broker, error) from None
+        except TimeoutError:
+            raise unusable(self._settings, self._broker, "it takes connections and does not answer") from None
+        except OSError:
+            head = body = b""
+        if head.startswith(_TLS_RECORDS) and not self._settings.tls:
+            raise LogError(
+                f"{self._settings.config}: key 'kafka.tls': broker {self._broker} speaks TLS there. Set kafka.tls to "
+                "true, and kafka.ca_file if its authority is your own."
+            )
+        if not head:
+            raise unusable(self._settings, self._broker, f"it ends the connection{hint}")
+        try:
+            ((_, answer),) = self._protocol.receive_bytes(head + body)
+        except (kafka_errors.KafkaError, ValueError):
+            raise LogError(
+                f"{self._settings.config}: key 'log': what listens at {self._broker} is not Kafka. Check host and port."
+            ) from None
+        return answer
+
+    def _read(self, size: int) -> bytes:
+        """Return `size` bytes, or less where the broker hung up."""
+        found = b""
+        while len(found) < size and (more := self._connection.recv(size - len(found))):
+            found += more
+        return found
+
+
+def _connected(settings: KafkaSettings, broker: str, host: str, port: int) -> socket.socket:
+    try:
+        connection = socket.create_connection((host, port), CONNECT_SECONDS)
+    except (socket.gaierror, UnicodeError):
+        raise LogUnavailable(
+            f"{settings.config}: key 'log': the name {host} of broker {broker} cannot be resolved. Check it."
+        ) from None
+    except OSError as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else (error.strerror or type(error).__name__).lower()
+        raise unusable(settings, broker, reason) from None
+    connection.settimeout(ANSWER_SECONDS)
+    return connection
+
+
+def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, options: Mapping[str, Any]) -> None:
+    """Prove the password, and let the broker prove that it knows it (RFC 5802)."""
+    answer = conversation.ask(SaslHandshakeRequest(mechanism=settings.sasl_mechanism))
+    refused = kafka_errors.for_code(answer.error_code)
+    if refused is kafka_errors.UnsupportedSaslMechanismError:
+        raise refused_login(settings, refused())
+    if refused is not kafka_errors.NoError:  # IllegalSaslState: the listener takes none
+        raise LogError(
+            f"{settings.config}: key 'kafka.username': the brokers at {settings.servers} ask for no password there. "
+            "Leave out kafka.username and kafka.password_file, or name the port that takes them."
+        )
+    mechanism = get_sasl_mechanism(settings.sasl_mechanism)(host=host, **options)
+    while not mechanism.is_done():
+        answer = conversation.ask(SaslAuthenticateRequest(mechanism.auth_bytes()))
+        if answer.error_code:
+            raise refused_login(settings, kafka_errors.for_code(answer.error_code)())
+        try:
+            mechanism.receive(answer.auth_bytes)
+        except (ValueError, KeyError):
+            raise LogError(
+                f"{settings.config}: key 'log': the brokers at {settings.servers} do not prove that they know the "
+                f"password of kafka.username {settings.username!a}, so they may not be yours. Check the address."
+            ) from None
+
+
+def _refused_tls(settings: KafkaSettings, broker: str, error: OSError) -> LogError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _WRONG_NAMES:
+            return LogError(
+                f"{settings.config}: key 'log': the certificate of broker {broker} is for another host name. Name the "
+                "broker as its certificate does."
+            )
+        if error.verify_code in _OUT_OF_DATE:
+            return LogError(
+                f"{settings.config}: key 'log': the certificate of broker {broker} is out of date. Let it be renewed, "
+                "or set the clock of this machine."
+            )
+        whose = "an authority that this system knows" if settings.ca_file is None else f"that of {settings.ca_file}"
+        return LogError(
+            f"{settings.config}: key 'kafka.ca_file': the authority that signed the certificate of broker {broker} is "
+            f"not {whose}. Name the file of the right one."
+        )
+    if isinstance(error, TimeoutError):
+        return unusable(settings, broker, "it does not answer in TLS; if it speaks none there, set kafka.tls to false")
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        return _refused_certificate(settings, broker, error)
+    return LogError(
+        f"{settings.config}: key 'kafka.tls': broker {broker} does not speak TLS there. Name its TLS port in log, or "
+        "leave out kafka.tls and its files."
+    )
+
+
+def _refused_certificate(settings: KafkaSettings, broker: str, error: ssl.SSLError) -> LogError:
+    if settings.certificate_file is None:
+        return LogError(
+            f"{settings.config}: key 'kafka.certificate_file': broker {broker} asks for a client's certificate. Give "
+            "kafka.certificate_file and kafka.key_file."
+        )
+    return LogError(
+        f"{settings.config}: key 'kafka.certificate_file': broker {broker} refuses the certificate in "
+        f"{settings.certificate_file} ({(error.reason or 'no reason given').lower().replace('_', ' ')})."
+    )
