@@ -25,7 +25,7 @@ from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic
 from quietcount_aggregates.witness import Witness
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, NewRecord, Position, Record
+from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, Mark, NewRecord, Position, Record
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = [
@@ -105,6 +105,18 @@ class MemoryLog:
                 end, kept = min([end, *kept]), ()
             self.records[partition] = [r for r in records if r.offset >= end or r.offset in kept]
         return True
+
+    def marks(self, topic: str) -> dict[int, Mark]:
+        return {}
+
+    def diverged(self, topic: str, marks: Mapping[int, Mark]) -> list[int]:
+        return []
+
+    def scrub(self) -> bool:
+        return True
+
+    def report(self, topic: str, positions: Mapping[int, int]) -> None:
+        """Nobody watches."""
 
     def close(self) -> None:
         """Nothing is open."""

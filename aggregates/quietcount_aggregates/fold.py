@@ -9,7 +9,7 @@ before it, and folding the same records in other batches gives the same state.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 import duckdb
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quietcount_schemas.event_types import Role
-from quietcount_schemas.log import Record
+from quietcount_schemas.log import Mark, Record
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import RejectReason
 
@@ -59,11 +59,12 @@ class Fold:
         }
         self._late_for_any = max(self._late_before.values(), default=_EPOCH)
 
-    def batch(self, records: Sequence[Record], clock: dt.date) -> bool:
+    def batch(self, records: Sequence[Record], clock: dt.date, marks: Mapping[int, Mark] | None = None) -> bool:
         """Fold `records` in one transaction with the offsets after them; return whether some were rejected.
 
-        `clock` is the fold's clock: the day in whose period a late event is carried. The records of a partition must
-        be in order. Raises StateError, and then nothing of the batch was folded.
+        `clock` is the fold's clock: the day in whose period a late event is carried. `marks` are the log's after these
+        records. The records of a partition must be in order. Raises StateError, and then nothing of the batch was
+        folded.
         """
         events, rejections = self._decoder.decode([record.value for record in records])
         partitions = np.fromiter(map(_PARTITION, records), np.int32, len(records))
@@ -81,6 +82,8 @@ class Fold:
             for partition in np.unique(partitions).tolist():
                 next_offset = int(offsets[partitions == partition].max()) + 1
                 connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, next_offset])
+            if marks:
+                self._state.mark(marks)
         return bool(rejections)
 
     def _withdraw(

@@ -280,6 +280,12 @@ class Releaser:
         """Purge the log up to what open periods still need, if a release left that to do; else do nothing."""
         if not self._state["purge_due"]:
             return
+        # What lies before the offsets was folded in the log that they are of, and only there: in a log that was made
+        # anew or cut off meanwhile others lie there. The next tick tells of it.
+        if self._state["topic_id"] not in ("", self._log.topic_id(self._topic)):
+            return
+        if self._log.diverged(self._topic, self._state.marks):
+            return
         kept: dict[int, set[int]] = {}
         # The first version of a corrected event stays: its place decides the turn when the log is folded again.
         rows = self._state.rows(

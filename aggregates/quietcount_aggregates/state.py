@@ -19,6 +19,8 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from quietcount_schemas.log import Mark
+
 from . import state_file
 from .entries import Head
 from .errors import StateError
@@ -38,6 +40,9 @@ _FOREIGN = {
         "would count cases anew that have used up their contributions"
     ),
 }
+
+# The key of the log's marks. It is not there in a state that never folded from a log that has any.
+_MARKS = "log_marks"
 
 # Further than any log reaches.
 _BEFORE_ANY = 1 << 60
@@ -142,6 +147,15 @@ class State:
         return dict(self.rows('SELECT "partition", next_offset FROM offsets'))
 
     @property
+    def marks(self) -> dict[int, Mark]:
+        """Return the log's mark after the last record that was folded from each partition, where the log has marks."""
+        return {int(partition): Mark(*mark) for partition, mark in json.loads(self[_MARKS] or "{}").items()}
+
+    def mark(self, marks: Mapping[int, Mark]) -> None:
+        """Remember the log's marks after what was folded; within the transaction that folds it."""
+        self[_MARKS] = json.dumps({str(partition): list(mark) for partition, mark in {**self.marks, **marks}.items()})
+
+    @property
     def first_open(self) -> dict[str, dt.date]:
         """Return the first open day of each statistic that the state knows."""
         return dict(self.rows("SELECT statistic, day FROM first_open"))
@@ -210,7 +224,7 @@ class State:
             connection.execute(
                 'UPDATE open_events SET "offset" = "offset" - $1, first_offset = first_offset - $1', [_BEFORE_ANY]
             )
-            self["topic_id"] = topic_id
+            self["topic_id"], self[_MARKS] = topic_id, ""
 
     def begin_anew(self, first_open: Mapping[str, dt.date]) -> None:
         """Start after a recorded loss: from the log's beginning, with the ledger's first open days.
@@ -223,7 +237,7 @@ class State:
             connection.execute("DELETE FROM meta WHERE key LIKE 'year %'")
             for statistic, day in first_open.items():
                 connection.execute("INSERT INTO first_open VALUES (?, ?)", [statistic, day])
-            for key in ("intent", "topic_id", "ledger_id", "secret_check"):
+            for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS):
                 self[key] = ""
 
     def rewrite(self, fill: str) -> None:

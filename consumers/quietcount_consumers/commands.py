@@ -25,7 +25,7 @@ from .presentation import Format, default_format, show_rows
 from .project import create_project
 from .queries import query
 from .service import Service, open_ledger
-from .ticks import Clock, StopSignal, fixed_clock, run, system_clock
+from .ticks import Clock, StopSignal, fixed_clock, keep_running, run, system_clock
 
 __all__ = ["demo_command", "init_command", "ledger_command", "query_command", "release_command", "run_command"]
 
@@ -66,7 +66,8 @@ def init_command(folder: Path) -> None:
 def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> None:
     """Run the service: fold in ticks, release what is due, publish.
 
-    SIGTERM and SIGINT let the batch in hand be folded, then end with 0.
+    SIGTERM and SIGINT let the batch in hand be folded, then end with 0. When the brokers stop answering, the service
+    waits and goes on at the tick at which they do; if they do not answer at its start, it ends with 1.
 
     \b
     Example: quietcount run
@@ -76,8 +77,12 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
     configuration = Configuration.load(config)
     _log_to_stderr()
     clock = _clock(configuration, as_of)
-    with StopSignal() as stop, _naming(config), Service(configuration, clock()) as service:
-        run(service, clock, configuration.tick, until_idle=until_idle, stop=stop)
+    with StopSignal() as stop, _naming(config):
+        if until_idle:
+            with Service(configuration, clock()) as service:
+                run(service, clock, configuration.tick, until_idle=True, stop=stop)
+        else:
+            keep_running(lambda now: Service(configuration, now), clock, configuration.tick, stop=stop)
 
 
 @click.command("release")

@@ -50,6 +50,11 @@ class EmbeddedLedger:
         finally:
             os.umask(old)
 
+    @property
+    def place(self) -> str:
+        """Where the ledger is, for messages."""
+        return str(self.path)
+
     def __enter__(self) -> EmbeddedLedger:
         return self
 

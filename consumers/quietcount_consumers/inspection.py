@@ -83,8 +83,7 @@ def _difference(public: Path, again: Path) -> str | None:
 def due_now(configuration: Configuration, now: dt.datetime) -> list[DuePeriod]:
     """Return what a release at `now` would release, without touching anything."""
     chain = Chain()
-    path = configuration.private_dir / "ledger.sqlite"
-    if path.exists():
+    if configuration.kafka is not None or (configuration.private_dir / "ledger.sqlite").exists():
         with contextlib.closing(open_ledger(configuration, create=False)) as log:
             ledger = Ledger(log)
             ledger.refresh()

@@ -19,7 +19,7 @@ from quietcount_schemas.log import CASE_EVENTS
 
 from .configuration import Configuration
 from .errors import ServiceError
-from .service import open_ledger, open_log, witness_of
+from .service import lost_of, open_ledger, open_log, witness_of
 
 __all__ = ["follow_new_log", "record_state_loss", "retire_statistic"]
 
@@ -76,11 +76,9 @@ def follow_new_log(configuration: Configuration) -> None:
         raise ServiceError(f"{path}: there is no state that folds a log; `quietcount run` makes one")
     with State(path) as state, contextlib.closing(open_log(configuration)) as log:
         topic = log.topic_id(CASE_EVENTS)
-        if state["topic_id"] in ("", topic):
-            raise ServiceError(
-                f"{log.path}: is the log that the state folds already; nothing was changed. If it is an older copy, "
-                "and the newest is lost for good, move it away first"
-            )
+        beginnings, ends = log.beginning_offsets(CASE_EVENTS), log.end_offsets(CASE_EVENTS)
+        if state["topic_id"] in ("", topic) and lost_of(state, log, beginnings, ends) is None:
+            raise ServiceError(f"{log.place}: is the log that the state folds already; nothing was changed")
         state.follow(topic)
 
 
@@ -95,7 +93,7 @@ def _ledger_of(configuration: Configuration) -> Iterator[Ledger]:
         ledger = Ledger(log)
         ledger.refresh()
         if not ledger.chain.entries:
-            raise LedgerError(f"{log.path}: there is no ledger yet; `quietcount run` opens it")
+            raise LedgerError(f"{log.place}: there is no ledger yet; `quietcount run` opens it")
         yield ledger
 
 

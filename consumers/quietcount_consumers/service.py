@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -24,14 +23,18 @@ from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic
 from quietcount_aggregates.witness import Witness
 from quietcount_producers.embedded_log import EmbeddedLog
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader
 
 from . import dead_letters
 from .configuration import Configuration, beginning_now
 from .embedded_ledger import EmbeddedLedger
 from .errors import ServiceError
 
-__all__ = ["Service", "Tick", "open_ledger", "open_log", "prepare_folders", "witness_of"]
+if TYPE_CHECKING:
+    from .kafka_ledger import KafkaLedger
+    from .kafka_log import KafkaLog
+
+__all__ = ["Service", "Tick", "lost_of", "open_ledger", "open_log", "prepare_folders", "witness_of"]
 
 # Large enough that a batch's fixed costs (a transaction, its sync) fade, small enough to stop soon after a signal.
 BATCH = 20_000
@@ -125,7 +128,9 @@ class Service:
         When `stopping` says so the fold ends after the batch in hand, and nothing is released.
         """
         self._ledger.refresh()
+        self._check_topic()
         caught_up = self._fold_to_end(now.date(), stopping)
+        self._log.report(CASE_EVENTS, self._state.offsets)
         dead_letters.relay(self._state, self._log, self._log, CASE_EVENTS)
         due = self.due(now) if caught_up else []
         if due:
@@ -173,7 +178,9 @@ class Service:
             records = self._log.poll(CASE_EVENTS, positions, ends, self._batch)
             if not records:
                 break
-            self._fold.batch(records, clock)
+            # Now, and not only before: a topic that was made anew meanwhile has other records at the same offsets.
+            self._check_topic()
+            self._fold.batch(records, clock, self._log.marks(CASE_EVENTS))
             for record in records:
                 positions[record.partition] = record.offset + 1
         if self._state.offsets != ends:
@@ -183,25 +190,45 @@ class Service:
 
     def _positions(self, ends: dict[int, int]) -> dict[int, int]:
         """Return where reading resumes, or refuse: a gap would lose records, a step back would count them twice."""
-        offsets = self._state.offsets
         beginnings = self._log.beginning_offsets(CASE_EVENTS)
-        for partition, offset in offsets.items():
-            if offset < beginnings.get(partition, 0):
-                raise ServiceError(
-                    f"topic {CASE_EVENTS}, partition {partition}: records are gone from the log that were never "
-                    "folded. Restore the log, or, if they are lost for good, run: quietcount ledger record-loss"
-                )
-            if offset > ends.get(partition, 0):
-                raise ServiceError(
-                    f"topic {CASE_EVENTS}, partition {partition}: the log ends before what was folded from it: it "
-                    "is an older copy. Put the newest log back"
-                )
+        lost = lost_of(self._state, self._log, beginnings, ends)
+        if lost:
+            raise ServiceError(lost)
+        offsets = self._state.offsets
         return {partition: offsets.get(partition, beginnings[partition]) for partition in ends}
+
+    def _check_topic(self) -> None:
+        self._state.bind(topic_id=self._log.topic_id(CASE_EVENTS))
 
     def _move_to(self, ends: dict[int, int]) -> None:
         with self._state.transaction() as connection:
             for partition, end in ends.items():
                 connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, end])
+
+
+def lost_of(state: State, log: LogReader, beginnings: Mapping[int, int], ends: Mapping[int, int]) -> str | None:
+    """Return what the log has lost of what `state` folded or is to fold, and what to do about it; None if nothing."""
+    for partition, offset in state.offsets.items():
+        where = f"topic {CASE_EVENTS}, partition {partition}"
+        if offset < beginnings.get(partition, 0):
+            return (
+                f"{where}: records are gone from the log that were never folded: all before offset "
+                f"{beginnings[partition]}. Nothing but this service may purge the log. Restore it, or, if they are "
+                "lost for good, run: quietcount ledger new-log"
+            )
+        if offset > ends.get(partition, 0):
+            return (
+                f"{where}: the log ends before what was folded from it: it is an older copy, or lost its end. Put the "
+                "newest log back, or, if that is lost for good, run: quietcount ledger new-log"
+            )
+    for partition in log.diverged(CASE_EVENTS, state.marks):
+        return (
+            f"topic {CASE_EVENTS}, partition {partition}: the log lost records that were folded, and goes on with "
+            "others in their places: a broker that lacked them became its leader. Put the newest log back, or, if they "
+            "are lost for good, run: quietcount ledger new-log. Set unclean.leader.election.enable to false "
+            "(quietcount topics check)"
+        )
+    return None
 
 
 def prepare_folders(configuration: Configuration) -> None:
@@ -232,8 +259,10 @@ def prepare_folders(configuration: Configuration) -> None:
 def _secret_of(configuration: Configuration) -> ConsumerSecret:
     """Load the service's secret; make it where nothing yet depends on it, so that a configuration alone is a start."""
     path = configuration.service.secret_file
-    made = ("state.duckdb", "ledger.sqlite")
-    if path.exists() or any((configuration.private_dir / name).exists() for name in made):
+    made = [configuration.private_dir / "state.duckdb"]
+    if configuration.kafka is None:
+        made.append(configuration.private_dir / "ledger.sqlite")
+    if path.exists() or any(each.exists() for each in made) or _has_entries(configuration):
         return ConsumerSecret.load(path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -251,15 +280,37 @@ def witness_of(configuration: Configuration) -> Witness:
     return Witness(secret.with_name(secret.name + "-head"))
 
 
-def open_log(configuration: Configuration) -> EmbeddedLog:
-    """Open the log that the configuration names, with its topics."""
-    log = EmbeddedLog(configuration.private_dir / "log.sqlite")
+def open_log(configuration: Configuration) -> EmbeddedLog | KafkaLog:
+    """Open the log that the configuration names; the embedded one is made with its topics where it is missing."""
+    if configuration.kafka is not None:
+        from .kafka_log import KafkaLog
+
+        log = KafkaLog(configuration.kafka)
+        try:
+            for topic in (CASE_EVENTS, DEAD_LETTERS):
+                log.topic_id(topic)  # says what to do about a topic that is missing
+        except BaseException:
+            log.close()
+            raise
+        return log
+    embedded = EmbeddedLog(configuration.private_dir / "log.sqlite")
     for topic in (CASE_EVENTS, DEAD_LETTERS):
-        log.create_topic(topic)
-    return log
+        embedded.create_topic(topic)
+    return embedded
 
 
-def open_ledger(configuration: Configuration, *, create: bool = True) -> EmbeddedLedger:
+def open_ledger(configuration: Configuration, *, create: bool = True) -> EmbeddedLedger | KafkaLedger:
     """Open the ledger that the configuration names; `create=False` only ever reads."""
-    path: Path = configuration.private_dir / "ledger.sqlite"
-    return EmbeddedLedger(path, create=create)
+    if configuration.kafka is not None:
+        from .kafka_ledger import KafkaLedger
+
+        return KafkaLedger(configuration.kafka, create=create)
+    return EmbeddedLedger(configuration.private_dir / "ledger.sqlite", create=create)
+
+
+def _has_entries(configuration: Configuration) -> bool:
+    """Return whether there is a ledger on Kafka that somebody's first run has opened already."""
+    if configuration.kafka is None:
+        return False
+    with contextlib.closing(open_ledger(configuration, create=False)) as log:
+        return bool(log.read())

@@ -10,12 +10,19 @@ import datetime as dt
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Protocol
 
+import structlog
+
+from quietcount_schemas.errors import Unavailable
+
 from .service import Tick
 
-__all__ = ["Clock", "StopSignal", "fixed_clock", "run", "system_clock"]
+__all__ = ["Clock", "StopSignal", "fixed_clock", "keep_running", "run", "system_clock"]
+
+_log = structlog.get_logger("quietcount")
 
 Clock = Callable[[], dt.datetime]
 
@@ -86,6 +93,40 @@ def run(service: Ticking, clock: Clock, tick: dt.timedelta, *, until_idle: bool,
             if service.at_end() and not service.due(now):
                 return
             continue
-        # The next point of the grid, from the real clock: a clock that stands still must not spin.
-        moment = dt.datetime.now(dt.UTC)
-        stop.wait((tick - (moment - _EPOCH) % tick).total_seconds())
+        _wait(tick, stop)
+
+
+def keep_running(
+    opening: Callable[[dt.datetime], AbstractContextManager[Ticking]],
+    clock: Clock,
+    tick: dt.timedelta,
+    *,
+    stop: StopSignal,
+) -> None:
+    """Open a service and tick until stopped; when what it needs does not answer, close it and open it anew at a tick.
+
+    Opening finishes what was cut short, so an outage is no other case than a crash. One that is there at the first
+    opening is raised: a wrong address would else wait for ever.
+    """
+    opened = waiting = False
+    while not stop():
+        now = clock()
+        try:
+            with opening(now) as service:
+                if waiting:
+                    _log.info("going on", tick=now.isoformat())
+                opened, waiting = True, False
+                run(service, clock, tick, until_idle=False, stop=stop)
+        except Unavailable as error:
+            if not opened:
+                raise
+            if not waiting:
+                _log.warning("waiting", tick=now.isoformat(), meaning=str(error))
+            waiting = True
+            _wait(tick, stop)
+
+
+def _wait(tick: dt.timedelta, stop: StopSignal) -> None:
+    """Wait for the next point of the grid, from the real clock: a clock that stands still must not spin."""
+    moment = dt.datetime.now(dt.UTC)
+    stop.wait((tick - (moment - _EPOCH) % tick).total_seconds())

@@ -130,11 +130,6 @@ class LogReader(Protocol):
         """Tell whoever watches the log how far its reader came. Nothing depends on it; a failure is kept quiet."""
         ...
 
-    @property
-    def place(self) -> str:
-        """Where the log is, for messages."""
-        ...
-
     def close(self) -> None: ...
 
 
@@ -152,7 +147,8 @@ class LedgerLog(Protocol):
     def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
         """Append `entries`, all or none, if `epoch` still holds the fence and the log holds `expected` entries.
 
-        Raises a QuietcountError otherwise, and then nothing was appended.
+        Raises a QuietcountError otherwise, and then nothing was appended, unless it is an Unavailable: whether the
+        entries are in the log then only reading tells.
         """
         ...
 

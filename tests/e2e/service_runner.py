@@ -96,11 +96,11 @@ def keep_offsets_apart(path: Path, *, before: bool) -> None:
     def write(offsets: dict[int, int]) -> None:
         path.write_text(json.dumps(offsets), encoding="utf-8")
 
-    def batch(self: Fold, records: Sequence[Any], clock: dt.date) -> bool:
+    def batch(self: Fold, records: Sequence[Any], clock: dt.date, marks: Any = None) -> bool:
         after = {record.partition: record.offset + 1 for record in records}
         if before:
             write(after)
-        result = original(self, records, clock)
+        result = original(self, records, clock, marks)
         if not before:
             write(after)
         return result
