@@ -10,42 +10,73 @@ after the release that found it there.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from quietcount_aggregates.state import State
-from quietcount_schemas.log import DEAD_LETTERS, LogReader, LogWriter, NewRecord
+from quietcount_schemas.codec import Codec, Rejected, RejectReason
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader, LogWriter, NewRecord, Record
 
-__all__ = ["RETENTION", "purge", "relay"]
+__all__ = ["LARGEST", "RETENTION", "Letter", "Replayed", "letters", "purge", "relay", "replay"]
 
 RETENTION = dt.timedelta(days=30)
 """How long an operator has, at least, to look at a dead letter, or to give the service the schema that it lacked."""
 
-_BATCH = 1000
+LARGEST: Final = 900_000
+"""How many bytes of a record a dead letter keeps. A topic takes little more, so a larger record (which is no event, nor
+will be) would be refused there at every attempt, and with it everything that comes after it."""
+
+_BATCH: Final = 1000
+# So many bytes go to the topic at once, and are in memory at once, however many records were rejected. Below what a
+# topic takes as one batch.
+_BATCH_BYTES: Final = 500_000
+_DIGITS: Final = 18  # of an offset: 63 bits
+
+_Place = tuple[int, int]
+"""A partition and an offset."""
+
+
+class Letter(NamedTuple):
+    """A dead letter. What its headers say is None where it is not what the service writes there."""
+
+    reason: RejectReason | None
+    topic: str | None
+    partition: int | None
+    offset: int | None
+    value: bytes
+
+
+class Replayed(NamedTuple):
+    """What a replay did with a dead letter: `rejected` says why it is still none of ours, None that it is appended."""
+
+    letter: Letter
+    rejected: RejectReason | None
 
 
 def relay(state: State, reader: LogReader, writer: LogWriter, topic: str) -> None:
     """Move the rejected records of `topic` from the state to the dead-letter topic, each once."""
-    rows = state.rows('SELECT "partition", "offset", reason, value FROM dead_letters ORDER BY "partition", "offset"')
-    if not rows:
+    # A record is there twice when the log was folded again before its first rejection was relayed.
+    sizes = state.rows(
+        'SELECT "partition", "offset", max(octet_length(value)) FROM dead_letters GROUP BY ALL ORDER BY ALL'
+    )
+    if not sizes:
         return
-    held = _held(reader, topic)
-    fresh = [
-        NewRecord(
-            key=None,
-            value=value,
-            # Not the moment of arrival: a dead letter has no date that may be told.
-            timestamp=0,
-            headers=(
-                ("reason", reason.encode()),
-                ("topic", topic.encode()),
-                ("partition", str(partition).encode()),
-                ("offset", str(offset).encode()),
-            ),
+    held = _held(reader, topic, {(partition, offset) for partition, offset, _ in sizes})
+    for run in _runs(sizes):
+        rows = state.rows(
+            'SELECT DISTINCT ON ("partition", "offset") "partition", "offset", reason, value FROM dead_letters '
+            'WHERE ("partition", "offset") IN (SELECT unnest(?::INTEGER[]), unnest(?::BIGINT[])) '
+            'ORDER BY "partition", "offset", reason',
+            [[partition for partition, _ in run], [offset for _, offset in run]],
         )
-        for partition, offset, reason, value in rows
-        if (partition, offset) not in held
-    ]
-    for start in range(0, len(fresh), _BATCH):
-        writer.append(DEAD_LETTERS, fresh[start : start + _BATCH])
+        fresh = [
+            _record(topic, partition, offset, reason, value[:LARGEST])
+            for partition, offset, reason, value in rows
+            if (partition, offset, _digest(value[:LARGEST])) not in held
+        ]
+        if fresh:
+            writer.append(DEAD_LETTERS, fresh)
     with state.transaction() as connection:
         connection.execute("DELETE FROM dead_letters")
 
@@ -54,26 +85,136 @@ def purge(state: State, reader: LogReader, today: dt.date) -> None:
     """Purge the dead letters that were there at a release RETENTION before `today`; to be called at each release."""
     last_day = today - RETENTION
     old = 'SELECT "partition", max(next_offset) FROM dead_letter_ends WHERE seen_on <= ? GROUP BY ALL'
-    before = dict(state.rows(old, [last_day]))
+    ends = reader.end_offsets(DEAD_LETTERS)
+    # An end that is beyond the topic's was another topic's, in the place of which this one is: its letters are younger.
+    before = {partition: end for partition, end in state.rows(old, [last_day]) if end <= ends.get(partition, -1)}
     if before and not reader.purge(DEAD_LETTERS, before, {}):
         return
     with state.transaction() as connection:
         connection.execute("DELETE FROM dead_letter_ends WHERE seen_on <= ?", [last_day])
         connection.execute("DELETE FROM unresolved WHERE seen_on <= ?", [last_day])
-        for partition, end in reader.end_offsets(DEAD_LETTERS).items():
+        for partition, end in ends.items():
             connection.execute("INSERT INTO dead_letter_ends VALUES (?, ?, ?)", [partition, end, today])
 
 
-def _held(reader: LogReader, topic: str) -> set[tuple[int, int]]:
-    """Return the partition and offset of each record of `topic` that the dead-letter topic holds."""
-    held = set()
+def letters(reader: LogReader) -> Iterator[Letter]:
+    """Yield the dead letters that are there now, oldest first."""
+    for record in _records(reader):
+        headers = dict(record.headers)
+        reason = headers.get("reason", b"").decode("utf-8", "replace")
+        yield Letter(
+            reason=RejectReason(reason) if reason in list(RejectReason) else None,
+            topic=CASE_EVENTS if headers.get("topic") == CASE_EVENTS.encode() else None,
+            partition=_number(headers.get("partition")),
+            offset=_number(headers.get("offset")),
+            value=record.value,
+        )
+
+
+def replay(
+    reader: LogReader,
+    writer: LogWriter | None,
+    codec: Codec,
+    timestamp: Callable[[str, dt.date], int],
+    only: RejectReason | None = None,
+) -> Iterator[Replayed]:
+    """Append to the case events, with their bytes as they are, the dead letters that `codec` takes now; yield each.
+
+    The key is the case key in the event, and `timestamp` says the record's from the event type and its day. `only`
+    leaves out the dead letters of other reasons. What was rejected for its key is replayed only when `only` says so:
+    nothing that was learned since makes it good, and whether its key or its content was right somebody has to judge.
+    Without `writer` nothing is appended.
+
+    Nothing marks what was replayed. An event that is there twice counts once, so a replay may be repeated, and may be
+    ended at any moment.
+    """
+    batch: list[tuple[Letter, NewRecord]] = []
+    size = 0
+    for letter in letters(reader):
+        if only is not None and letter.reason is not only:
+            continue
+        if letter.reason is RejectReason.KEY_MISMATCH and only is None:
+            yield Replayed(letter, RejectReason.KEY_MISMATCH)
+            continue
+        try:
+            event = codec.decode(letter.value)
+        except Rejected as rejected:
+            yield Replayed(letter, rejected.reason)
+            continue
+        batch.append((letter, NewRecord(event.case_key, letter.value, timestamp(event.event, event.occurred_on))))
+        size += len(letter.value)
+        if len(batch) == _BATCH or size > _BATCH_BYTES:
+            yield from _replayed(writer, batch)
+            batch, size = [], 0
+    yield from _replayed(writer, batch)
+
+
+def _replayed(writer: LogWriter | None, batch: Sequence[tuple[Letter, NewRecord]]) -> Iterator[Replayed]:
+    if batch and writer is not None:
+        writer.append(CASE_EVENTS, [record for _, record in batch])
+    for letter, _ in batch:
+        yield Replayed(letter, None)
+
+
+def _record(topic: str, partition: int, offset: int, reason: str, value: bytes) -> NewRecord:
+    return NewRecord(
+        key=None,
+        value=value,
+        # Not the moment of arrival: a dead letter has no date that may be told.
+        timestamp=0,
+        headers=(
+            ("reason", reason.encode()),
+            # As this program calls it: the prefix of the names on the broker is the dead letter's own topic's, too.
+            ("topic", topic.encode()),
+            ("partition", str(partition).encode()),
+            ("offset", str(offset).encode()),
+        ),
+    )
+
+
+def _runs(sizes: Sequence[tuple[int, int, int]]) -> Iterator[list[_Place]]:
+    """Yield the places of `sizes` (partition, offset, bytes) in runs that are small enough to be appended at once."""
+    run: list[_Place] = []
+    total = 0
+    for partition, offset, whole in sizes:
+        size = min(whole, LARGEST)
+        if run and (total + size > _BATCH_BYTES or len(run) == _BATCH):
+            yield run
+            run, total = [], 0
+        run.append((partition, offset))
+        total += size
+    yield run
+
+
+def _held(reader: LogReader, topic: str, places: Collection[_Place]) -> set[tuple[int | None, int | None, bytes]]:
+    """Return which of `places` of `topic` the dead-letter topic holds, each with a digest of what it holds.
+
+    The place alone does not tell: after the topic of case events was made anew its offsets begin again.
+    """
+    held: set[tuple[int | None, int | None, bytes]] = set()
+    for record in _records(reader):
+        headers = dict(record.headers)
+        partition, offset = _number(headers.get("partition")), _number(headers.get("offset"))
+        if headers.get("topic") == topic.encode() and (partition, offset) in places:
+            held.add((partition, offset, _digest(record.value)))
+    return held
+
+
+def _records(reader: LogReader) -> Iterator[Record]:
     positions = reader.beginning_offsets(DEAD_LETTERS)
     ends = reader.end_offsets(DEAD_LETTERS)
     while records := reader.poll(DEAD_LETTERS, positions, ends, _BATCH):
         for record in records:
-            headers = dict(record.headers)
-            partition, offset = headers.get("partition", b""), headers.get("offset", b"")
-            if headers.get("topic") == topic.encode() and partition.isdigit() and offset.isdigit():
-                held.add((int(partition), int(offset)))
+            yield record
             positions[record.partition] = record.offset + 1
-    return held
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=16).digest()
+
+
+def _number(header: bytes | None) -> int | None:
+    """Return the whole number in a header, or None: whoever may write to the topic may write anything."""
+    if header is None or not header.isdigit() or len(header) > _DIGITS:
+        return None
+    return int(header)

@@ -328,19 +328,19 @@ def _of_replicas(described: TopicDescription, description: ClusterDescription) -
             "There are brokers for more copies: what one holds alone is lost with it.",
             "kafka-reassign-partitions.sh; or, if the topic is empty, delete it and run quietcount topics create",
         )
-    elif described.replicas == 1:
-        yield Finding(
-            Severity.WARNING,
-            described.name,
-            "replication factor",
-            "1",
-            str(MOST_REPLICAS),
-            "One broker holds the only copy: with flush.messages=1 it survives a power cut, and is lost with the disk.",
-            "run three brokers where losing the disk must not lose events",
-        )
 
 
 def _of_cluster(description: ClusterDescription) -> Iterator[Finding]:
+    if description.brokers == 1 and any(topic.replicas == 1 for topic in description.topics.values()):
+        yield Finding(
+            Severity.WARNING,
+            "",
+            "replication factor",
+            "1",
+            str(MOST_REPLICAS),
+            "One broker holds the only copy: it survives a power cut with flush.messages=1 alone, and goes with its disk.",
+            "run three brokers where losing a disk must not lose events",
+        )
     if description.auto_create is None:
         yield Finding(
             Severity.WARNING,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from quietcount_producers.errors import LogError, LogUnavailable
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["create_topics", "delete_topics", "describe_topics"]
 
 _CLIENT: Final = "quietcount-topics"
-# A broker that does not answer at all: a person waits for this long and is told.
-_REACH_MS: Final = 10_000
 # Making topics waits for every broker to hear of them.
 _ACT_MS: Final = 30_000
 
@@ -46,7 +44,7 @@ def create_topics(
     `partitions` is for case events; the other topics have one. `replication_factor` is the number of brokers, three at
     most, unless given. What is there already is left as it is. Raises LogError or LogUnavailable.
     """
-    with _admin(settings) as admin:
+    with _admin(settings, "make the topics of") as admin:
         replicas = replication_factor or min(MOST_REPLICAS, _brokers(admin))
         there = _metadata(admin, settings)
         missing = {
@@ -66,17 +64,14 @@ def create_topics(
             if answer["error_code"] == _NONE:
                 made.append(answer["name"])
             elif answer["error_code"] != _THERE_ALREADY:  # somebody else makes them at the same time
-                raise LogError(
-                    f"topic {answer['name']} cannot be made: {_said(answer)}. "
-                    + ("What was made so far stays: " + ", ".join(made) if made else "Nothing was made")
-                )
+                raise _refused(answer, "make", settings, made)
         admin.wait_for_topics(list(missing))
         return made
 
 
 def delete_topics(settings: KafkaSettings) -> list[str]:
     """Delete the topics, and with them all that they hold; return the names of those that were there."""
-    with _admin(settings) as admin:
+    with _admin(settings, "delete the topics of") as admin:
         there = [
             settings.topic(topic)
             for topic, found in _metadata(admin, settings).items()
@@ -89,7 +84,7 @@ def delete_topics(settings: KafkaSettings) -> list[str]:
             if answer["error_code"] == _NONE:
                 deleted.append(answer["name"])
             elif answer["error_code"] != _UNKNOWN_TOPIC:
-                raise LogError(f"topic {answer['name']} cannot be deleted: {_said(answer)}")
+                raise _refused(answer, "delete", settings, deleted)
         return deleted
 
 
@@ -97,7 +92,7 @@ def describe_topics(settings: KafkaSettings) -> ClusterDescription:
     """Describe the brokers and the topics as this user may see them. Raises LogError or LogUnavailable."""
     from kafka.admin import ConfigResource
 
-    with _admin(settings) as admin:
+    with _admin(settings, "describe the topics of") as admin:
         brokers = admin.describe_cluster()["brokers"]
         metadata = _metadata(admin, settings)
         seen = [settings.topic(topic) for topic, found in metadata.items() if found["error_code"] == _NONE]
@@ -156,10 +151,20 @@ def _brokers(admin: KafkaAdminClient) -> int:
     return len([each for each in admin.describe_cluster()["brokers"] if not each.get("is_fenced")])
 
 
-def _said(answer: Mapping[str, Any]) -> str:
-    from kafka.errors import for_code
+def _refused(answer: Mapping[str, Any], act: str, settings: KafkaSettings, done: Sequence[str]) -> LogError:
+    """Return what a person is told of an answer that refuses to make or delete a topic."""
+    from kafka.errors import AuthorizationError, for_code
 
-    return str(answer.get("error_message") or for_code(answer["error_code"]).__name__).rstrip(".")
+    from quietcount_producers.kafka_connection import explained
+
+    error = for_code(answer["error_code"])
+    so_far = f" Done so far: {', '.join(done)}." if done else ""
+    if issubclass(error, AuthorizationError):
+        return LogError(
+            f"{explained(error(), settings, act, answer['name'].removeprefix(settings.topic_prefix))}{so_far}"
+        )
+    said = str(answer.get("error_message") or error.__name__).rstrip(".")
+    return LogError(f"Cannot {act} topic {answer['name']} at {settings.servers}: {said}.{so_far}")
 
 
 def _loopback(host: str) -> bool:
@@ -170,17 +175,20 @@ def _loopback(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def _admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
+def _admin(settings: KafkaSettings, act: str) -> Iterator[KafkaAdminClient]:
+    """Give the body a client that has reached the brokers; tell what they refuse of what is to be done (`act`)."""
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
+    from quietcount_producers.kafka_connection import client_options, explained, reach
+
+    # The library's own client ends in a timeout, whatever keeps it from the brokers.
+    reach(settings, _CLIENT)
     try:
-        admin = KafkaAdminClient(**settings.client(_CLIENT), bootstrap_timeout_ms=_REACH_MS)
+        admin = KafkaAdminClient(**client_options(settings, _CLIENT))
         try:
             yield admin
         finally:
             admin.close()
     except KafkaError as error:
-        raise LogUnavailable(
-            f"{settings.config}: key 'log': the brokers {settings.servers} did not answer ({type(error).__name__})"
-        ) from None
+        raise explained(error, settings, act) from error
