@@ -27,6 +27,7 @@ from quietcount_producers.simulation import Mix, Tally, encoded, simulate
 from quietcount_producers.spool import EventSpool
 from quietcount_producers.spool_commands import sent_on
 from quietcount_schemas.cli import config_option
+from quietcount_schemas.log import LogWriter
 
 __all__ = ["emit_command", "simulate_command"]
 
@@ -99,8 +100,8 @@ def emit_command(
             bad = BadLines(target, file_format)
             stack.callback(bad.discard)
         outbox = None if settings.spool is None else stack.enter_context(EventSpool(settings.spool))
-        log = outbox or stack.enter_context(open_log(settings))
-        spool = Spool(outbox.store if outbox else settings.log_file.parent)
+        log: LogWriter = outbox or stack.enter_context(open_log(settings))
+        spool = Spool(outbox.store if outbox else settings.scratch_folder)
         stack.callback(spool.close)
         with _stoppable(), _progress("Checking", _size(stream)) as bar:
             found = check(stream, name, file_format, composer, spool=spool, bad=bad, advance=_Steps(bar, stream))

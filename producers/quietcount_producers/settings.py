@@ -6,17 +6,18 @@ The file and the environment are read by `quietcount_schemas.configuration`, as 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from quietcount_producers.composition import close_match, listed
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, ProducersError
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.configuration import (
-    DEFAULT_LOG,
     LOG_FILE,
     Fault,
     RawConfiguration,
@@ -28,6 +29,9 @@ from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.registry_settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from quietcount_producers.kafka_writer import KafkaWriter
 
 __all__ = ["EmitterSettings", "open_log"]
 
@@ -46,13 +50,21 @@ class EmitterSettings:
     """Where events wait while the log does not answer, if anywhere."""
     kafka: KafkaSettings | None = None
     """The brokers that `log` names; None for the embedded log."""
-    schema_registry: RegistrySettings = RegistrySettings()
+    schema_registry: RegistrySettings = field(default_factory=RegistrySettings)
     """The Schema Registry whose ids are written, if there is one."""
 
     @property
     def log_file(self) -> Path:
         """Where the embedded log lies."""
         return private_folder(self.data_dir) / LOG_FILE
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Where an unlinked file may lie while a command runs: beside the embedded log, else where the system says.
+
+        An emitter of Kafka has no data folder, and need not be able to write one.
+        """
+        return self.log_file.parent if self.kafka is None else Path(tempfile.gettempdir())
 
     @classmethod
     def load(cls, config: Path, environment: Mapping[str, str] | None = None) -> EmitterSettings:
@@ -85,9 +97,9 @@ class EmitterSettings:
     def registry(self) -> SchemaRegistry:
         """Load the event types: the built-in ones and those of `schemas`.
 
-        Raises SchemasError for a schema that is not in order or, where there is a Schema Registry, has no pinned id, and
-        ProducersError when a statistic counts an event that no schema has: a misspelt one would leave the dates of the
-        true one at another precision than it needs.
+        Raises SchemasError for a schema that is not in order or, where there is a Schema Registry, has no pinned id,
+        and ProducersError when a statistic counts an event that no schema has: a misspelt one would leave the dates of
+        the true one at another precision than it needs.
         """
         registry = self.schema_registry.registry(self.schemas)
         self.schema_registry.check_writable(registry)
@@ -101,13 +113,16 @@ class EmitterSettings:
         return registry
 
 
-def open_log(settings: EmitterSettings) -> EmbeddedLog:
-    """Open the log that `settings` name, with its topics, creating what is missing. Raises LogError.
+def open_log(settings: EmitterSettings) -> EmbeddedLog | KafkaWriter:
+    """Open the log that `settings` name. Raises LogError, on Kafka LogUnavailable when no broker answers.
 
-    The folders of the log are private (mode 0700), because the log holds what each case did.
+    The embedded log is made with its topics where it is missing, in private folders (mode 0700), because it holds what
+    each case did. Topics on Kafka are made by `quietcount topics create` alone, and a missing one is an error.
     """
     if settings.kafka is not None:
-        raise LogError(f'{settings.config}: log must be "{DEFAULT_LOG}" here')
+        from quietcount_producers.kafka_writer import KafkaWriter
+
+        return KafkaWriter(settings.kafka)
     folder = settings.log_file.parent
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)

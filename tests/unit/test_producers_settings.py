@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quietcount_producers import EmitterSettings, LogError, ProducersError, open_log
+from quietcount_producers import EmbeddedLog, EmitterSettings, LogError, ProducersError, open_log
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.periods import Period
 
@@ -101,6 +101,7 @@ def test_a_missing_configuration_says_how_to_make_one(tmp_path: Path) -> None:
 def test_the_log_opens_in_a_private_folder_with_its_topics(tmp_path: Path) -> None:
     settings = EmitterSettings.load(written(tmp_path, ""), {})
     with open_log(settings) as log:
+        assert isinstance(log, EmbeddedLog)
         assert log.partitions(CASE_EVENTS) == log.partitions(DEAD_LETTERS) == [0]
     for folder in (settings.log_file.parent, settings.log_file.parent.parent):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -136,13 +137,6 @@ def test_a_misspelt_key_of_a_section_that_only_the_service_reads_is_refused_here
 ) -> None:
     with pytest.raises(ProducersError, match=f"key '{key}' is unknown; did you mean"):
         EmitterSettings.load(written(tmp_path, text), {})
-
-
-def test_a_log_that_this_version_does_not_have_is_refused(tmp_path: Path) -> None:
-    settings = EmitterSettings.load(written(tmp_path, 'log = "kafka://broker:9092"'), {})
-    with pytest.raises(LogError, match="embedded log only"):
-        open_log(settings)
-    assert not settings.data_dir.exists()
 
 
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
