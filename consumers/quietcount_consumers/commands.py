@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import structlog
 from quietcount_aggregates.errors import LedgerError, StatisticError
 from quietcount_aggregates.ledger import Ledger
 from quietcount_schemas.cli import config_option
+from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
 
 from .configuration import Configuration
 from .demo import DEFAULT_DIR, run_demo
@@ -29,12 +31,33 @@ from .ticks import Clock, StopSignal, fixed_clock, keep_running, run, system_clo
 
 __all__ = ["demo_command", "init_command", "ledger_command", "query_command", "release_command", "run_command"]
 
+_KAFKA = re.compile(re.escape(KAFKA_SCHEME) + r"[A-Za-z0-9.,:_\[\]-]+/?")
+
+
+class LogName(click.ParamType):
+    """The embedded log, or brokers of Kafka, in characters that mean nothing else in TOML."""
+
+    name = "log"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != DEFAULT_LOG and not _KAFKA.fullmatch(value):
+            self.fail(f'write "{DEFAULT_LOG}", or brokers, as kafka://host:9092,host2:9092', param, ctx)
+        return value
+
 
 as_of_option = click.option(
     "--as-of",
     type=Moment(),
     metavar="TIME",
     help="Let the clock stand at this date or moment (UTC): for trials, and for history emitted afterwards.",
+)
+log_option = click.option(
+    "--log",
+    type=LogName(),
+    default=DEFAULT_LOG,
+    show_default=True,
+    metavar="LOG",
+    help="The embedded log, or brokers: kafka://host:9092,host2:9092.",
 )
 format_option = click.option(
     "--format",
@@ -46,7 +69,8 @@ format_option = click.option(
 
 @click.command("init")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path(), metavar="[DIR]")
-def init_command(folder: Path) -> None:
+@log_option
+def init_command(folder: Path, log: str) -> None:
     """Start a project: a commented quietcount.toml, and secrets with the right modes.
 
     Nothing is overwritten.
@@ -54,9 +78,14 @@ def init_command(folder: Path) -> None:
     \b
     Example: quietcount init helpline
     """
-    for path in create_project(folder):
+    for path in create_project(folder, log=log):
         click.echo(str(path))
-    click.echo("Next: emit events (quietcount emit --help), then run the service (quietcount run).", err=True)
+    if log == DEFAULT_LOG:
+        click.echo("Next: emit events (quietcount emit --help), then run the service (quietcount run).", err=True)
+    else:
+        click.echo(
+            "Next: look at [kafka] in quietcount.toml, then make the topics (quietcount topics create).", err=True
+        )
 
 
 @click.command("run")
@@ -222,14 +251,19 @@ def ledger_new_log_command(config: Path) -> None:
     help="Where the demo's files go; made anew at each run.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the page for people.")
-def demo_command(folder: Path, as_json: bool) -> None:
+@log_option
+def demo_command(folder: Path, as_json: bool, log: str) -> None:
     """Do the whole job on synthetic cases: emit, fold, release, publish, compare with published figures.
+
+    On Kafka it makes topics of its own (quietcount-demo-...), which the next demo in the same folder deletes. It knows
+    no password and no TLS: the brokers must take anyone.
 
     \b
     Example: quietcount demo --dir /tmp/quietcount-demo
+    On Kafka: quietcount demo --log kafka://localhost:9092
     """
     _log_to_stderr(quiet=True)
-    run_demo(folder, as_json=as_json)
+    run_demo(folder, as_json=as_json, log=log)
 
 
 def _read_ledger(configuration: Configuration) -> Ledger:

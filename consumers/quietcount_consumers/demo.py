@@ -1,4 +1,8 @@
-"""The demo: the whole job on the embedded log, on synthetic cases whose true counts are published figures."""
+"""The demo: the whole job on synthetic cases whose true counts are published figures.
+
+It runs on the embedded log, or on brokers that take anyone: there on topics of its own, which the next demo in the same
+folder deletes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import csv
 import datetime as dt
 import json
 import os
+import re
+import secrets
 import shutil
 import sys
 import textwrap
@@ -21,6 +27,8 @@ from rich.table import Table
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings, open_log
+from quietcount_schemas.configuration import DEFAULT_LOG
+from quietcount_schemas.errors import QuietcountError
 
 from .chart import Bar, bar_chart
 from .configuration import Configuration
@@ -39,6 +47,7 @@ DEFAULT_DIR = Path("quietcount-demo")
 AS_OF = dt.datetime(2023, 12, 8, tzinfo=dt.UTC)
 
 _MARKER = ".quietcount-demo"
+_TOPIC_PREFIX = re.compile(r"quietcount-demo-[0-9a-f]{8}\.")
 
 # How each published figure is asked for: the macro, the statistic, and the cells it is about. Statistics by month begin
 # with the month that holds the 21st of September 2022; the demo has no case of that month from before that day.
@@ -71,14 +80,19 @@ class Figure(NamedTuple):
     upper: float
 
 
-def run_demo(folder: Path, *, as_json: bool) -> None:
-    """Make `folder` anew, do the whole job in it and show what came out. Raises a QuietcountError."""
-    _prepare(folder)
+def run_demo(folder: Path, *, as_json: bool, log: str = DEFAULT_LOG) -> None:
+    """Make `folder` anew, do the whole job in it on `log` and show what came out. Raises a QuietcountError."""
     stderr = Console(stderr=True)
     with stderr.status("Making a project") as status:
-        create_project(folder, with_history=True)
+        _prepare(folder)
+        prefix = "" if log == DEFAULT_LOG else f"quietcount-demo-{secrets.token_hex(4)}."
+        create_project(folder, with_history=True, log=log, topic_prefix=prefix)
         # The environment is a real project's: what it says must not lead the demo to that project's files.
         configuration = Configuration.load(folder / "quietcount.toml", environment={})
+        if configuration.kafka is not None:
+            from .topics import create_topics
+
+            create_topics(configuration.kafka)
         with StopSignal() as stop:
             # First the service, then the events: what cannot be folded is not emitted either.
             with Service(configuration, AS_OF) as service:
@@ -101,6 +115,7 @@ def _prepare(folder: Path) -> None:
         if folder.exists() and any(folder.iterdir()):
             if not (folder / _MARKER).is_file():
                 raise ServiceError(f"{folder}: is not empty and not a demo's; name another folder with --dir")
+            _delete_topics(folder / "quietcount.toml")
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARKER).write_text("Made by quietcount demo, which may remove this folder.\n", encoding="utf-8")
@@ -108,6 +123,19 @@ def _prepare(folder: Path) -> None:
         raise ServiceError(
             f"{folder}: cannot be made or written ({os.strerror(error.errno or 0)}); name another folder with --dir"
         ) from None
+
+
+def _delete_topics(config: Path) -> None:
+    """Delete the topics of an earlier demo; those of a project, which somebody may have made of it, are left alone."""
+    try:
+        settings = Configuration.load(config, environment={}).kafka
+        if settings is not None and _TOPIC_PREFIX.fullmatch(settings.topic_prefix):
+            from .topics import delete_topics
+
+            delete_topics(settings)
+    except QuietcountError as error:
+        # Its brokers may be gone for good, as trials go.
+        click.echo(f"The topics of the earlier demo were left where they are: {error}", err=True)
 
 
 def _emit(config: Path) -> None:
@@ -172,7 +200,7 @@ def _show(console: Console, configuration: Configuration, figures: Sequence[Figu
     console.print("\nFiles\n")
     for path, what in (
         (folder / "data" / public.name, "for analysts: noised values only"),
-        (private, "for nobody: log, ledger, state"),
+        (private, "for nobody: log, ledger, state" if configuration.kafka is None else "for nobody: the state"),
         (config, "the configuration, with comments"),
     ):
         console.print(f"  {path}: {what}", soft_wrap=True)

@@ -12,28 +12,36 @@ from pathlib import Path
 
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_producers.pseudonyms import Pepper
+from quietcount_schemas.configuration import DEFAULT_LOG
 
 from .errors import ServiceError
 
 __all__ = ["configuration_text", "create_project"]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOPIC_PREFIX = re.compile(r"^# topic_prefix = .*$", re.MULTILINE)
 _SINCE = re.compile(r"^# (since = )", re.MULTILINE)
 
 
-def configuration_text(*, with_history: bool = False) -> str:
+def configuration_text(*, with_history: bool = False, log: str = DEFAULT_LOG, topic_prefix: str = "") -> str:
     """Return a commented configuration with the starting catalogue of casework.
 
-    `with_history` uncomments the dates since when the published figures go back.
+    `with_history` uncomments the dates since when the published figures go back. `log` and `topic_prefix` are written
+    as they are: they hold nothing that TOML would read otherwise.
     """
     head = resources.files("quietcount_consumers").joinpath("quietcount.toml").read_text(encoding="utf-8")
     catalogue = resources.files("quietcount_aggregates").joinpath("casework.toml").read_text(encoding="utf-8")
     if with_history:
         catalogue = _SINCE.sub(r"\1", catalogue)
+    head = head.replace(f'log = "{DEFAULT_LOG}"\n', f'log = "{log}"\n')
+    if topic_prefix:
+        head = _TOPIC_PREFIX.sub(f'topic_prefix = "{topic_prefix}"', head)
     return f"{head}\n{catalogue}"
 
 
-def create_project(folder: Path, *, with_history: bool = False) -> list[Path]:
+def create_project(
+    folder: Path, *, with_history: bool = False, log: str = DEFAULT_LOG, topic_prefix: str = ""
+) -> list[Path]:
     """Write quietcount.toml and the secrets into `folder` and return their paths; nothing is ever overwritten.
 
     Raises ServiceError if any of them is there already, or cannot be written.
@@ -51,7 +59,7 @@ def create_project(folder: Path, *, with_history: bool = False) -> list[Path]:
         secrets.chmod(0o700)
         _put(pepper, made, Pepper.generate)
         _put(service, made, ConsumerSecret.generate)
-        text = configuration_text(with_history=with_history)
+        text = configuration_text(with_history=with_history, log=log, topic_prefix=topic_prefix)
         # Last: a folder with a configuration is a finished project.
         _put(configuration, made, lambda draft: draft.write_text(text, encoding="utf-8"))
     except BaseException as error:
