@@ -94,8 +94,8 @@ class Relay:
     """A thread that sends what waits in the spool in `folder` to the log that `connect` opens, until `stop`.
 
     The log is opened at once, also with nothing to send: so what is wrong with it is told at the start, and the time
-    when it is told says nothing of when events came. After a failure it is closed (unless `keep`) and opened anew.
-    While another process relays this one stands by.
+    when it is told says nothing of when events came. A log that raised a QuietcountError is asked again; after anything
+    else it is closed (unless `keep`) and opened anew. While another process relays this one stands by.
     """
 
     def __init__(
@@ -193,8 +193,14 @@ class Relay:
             if self._log is None:
                 self._log = self._connect()
             more = relay_batch(self._spool, self._log)
-        except Exception as error:  # a log of one's own may raise anything; the relay must outlive it
+        except QuietcountError as error:
             self._failed(error)
+            return _Outcome.FAILED
+        except Exception as error:  # a log of one's own may raise anything; the relay must outlive it
+            self._disconnect()
+            wrapped = ProducersError(f"The log refused events: {type(error).__name__}.")
+            wrapped.__cause__ = error
+            self._failed(wrapped)
             return _Outcome.FAILED
         self._failures = 0
         self._tidy()
@@ -211,20 +217,15 @@ class Relay:
             self._spool.tidy()
         self._purged_at = time.monotonic()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: QuietcountError) -> None:
         self._failures += 1
-        if isinstance(error, QuietcountError):
-            self._error = error
-        else:
-            self._error = ProducersError(f"The log refused events: {type(error).__name__}.")
-            self._error.__cause__ = error
-        self._disconnect()
+        self._error = error
         if self._spool is not None and self._spool.holding:
             with contextlib.suppress(QuietcountError):
                 self._spool.unreached(self._today())
         # A log that does not answer is what a spool is for; a line at that moment would tell that an event had come.
-        said = str(self._error)
-        if not isinstance(self._error, Unavailable) and said not in self._warned:
+        said = str(error)
+        if not isinstance(error, Unavailable) and said not in self._warned:
             self._warned.add(said)
             _LOGGER.warning("Events stay in the spool %s until this is mended: %s", self._folder, said)
 
