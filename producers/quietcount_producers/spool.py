@@ -250,6 +250,8 @@ os.register_at_fork(after_in_child=_let_go)
 def _make(folder: Path, store: Path) -> None:
     """Make the two folders with mode 0700. A folder that holds other things is not ours to close to others."""
     try:
+        if folder.exists() and not folder.is_dir():
+            raise LogError(f"The spool {folder} is a file. Name a folder of its own (key 'emitter.spool').")
         if folder.is_dir():
             if folder.stat().st_mode & 0o077:
                 if any(each.name != _STORE for each in folder.iterdir()):
@@ -264,8 +266,6 @@ def _make(folder: Path, store: Path) -> None:
         store.mkdir(mode=0o700, exist_ok=True)
         if store.stat().st_mode & 0o077:
             store.chmod(0o700)
-    except FileExistsError:
-        raise LogError(f"The spool {folder} is a file. Name a folder of its own (key 'emitter.spool').") from None
     except OSError as error:
         raise LogError(
             f"Cannot make the spool's folder {folder}: {os.strerror(error.errno or 0).lower()}. "

@@ -128,7 +128,7 @@ def killed(spool: EventSpool, log: PartialLog, step: Kill, relay: Relay) -> None
 
     try:
         if step.when == "sent, not noted":
-            spool.forward = die  # type: ignore[method-assign]
+            spool.forward = die  # type: ignore[method-assign,assignment]
             relay(spool, log, BATCH)
         elif step.when == "purged, not scrubbed":
             spool._log.scrub = die  # type: ignore[method-assign,assignment]
