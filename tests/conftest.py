@@ -16,6 +16,7 @@ from tests.kafka.fixtures import (
     kafka_three,
     pytest_runtest_makereport,
 )
+from tests.registry.apicurio import schema_registry
 
 # Fixtures for every folder, and the hook that shows a broker's log with a failure.
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "kafka_secure",
     "kafka_three",
     "pytest_runtest_makereport",
+    "schema_registry",
 ]
 
 Require = Callable[[bool, str], None]
@@ -35,14 +37,14 @@ settings.load_profile("house")
 
 # Configuration comes before what a test writes into its file: a developer's own settings must not decide a verdict.
 _CONFIGURATION = ("CONFIG", "LOG", "DATA_DIR", "LIFETIME_EPSILON", "GRACE", "TICK", "SCHEMAS", "STATISTIC")
-_SECTIONS = ("EMITTER__", "SERVICE__")
+_SECTIONS = ("EMITTER", "SERVICE", "KAFKA", "SCHEMA_REGISTRY")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take quietcount's own settings out of the environment, for this process and the ones that tests start."""
     for variable in list(os.environ):
         key = variable.upper().removeprefix("QUIETCOUNT_")
-        if key != variable.upper() and (key in _CONFIGURATION or key.startswith(_SECTIONS)):
+        if key != variable.upper() and (key in _CONFIGURATION or key.split("__")[0] in _SECTIONS):
             del os.environ[variable]
 
 

@@ -72,8 +72,10 @@ def jars(pom: Path) -> Path:
 
 
 def _fetch(pom: Path, folder: Path) -> None:
-    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={folder}", "-DincludeScope=runtime"]
-    command = ["mvn", "--quiet", "--batch-mode", "--file", str(pom), *goal]
+    # A pom names a class path as its dependencies, or an archive as an item to unpack.
+    unpacked = b"<artifactItems>" in pom.read_bytes()
+    goal = ["dependency:unpack"] if unpacked else ["dependency:copy-dependencies", "-DincludeScope=runtime"]
+    command = ["mvn", "--quiet", "--batch-mode", "--file", str(pom), *goal, f"-DoutputDirectory={folder}"]
     said = "Maven (mvn) is not installed"
     for _ in range(2):  # a registry that stumbles once is no reason to fail
         try:
