@@ -155,6 +155,7 @@ class KafkaWriter:
 
     def _connected(self) -> Any:
         if self._producer is None:
+            reach(self._settings, self._client_id)  # the library would try for ten seconds, and not say what is wrong
             producer = KafkaProducer(
                 **client_options(self._settings, self._client_id),
                 acks="all",
