@@ -221,7 +221,7 @@ def findings(description: ClusterDescription, settings: KafkaSettings) -> list[F
                     "topic",
                     "missing",
                     "there",
-                    "Nothing is written or read without it; or this user may not see it.",
+                    "Nothing can be written to it or read from it.",
                     "quietcount topics create",
                 )
             )
@@ -233,7 +233,7 @@ def findings(description: ClusterDescription, settings: KafkaSettings) -> list[F
                     "topic",
                     "hidden",
                     "described",
-                    "This user may not see it.",
+                    "This user may not see it, if it is there.",
                     f"allow DESCRIBE on it to the user of {settings.config}",
                 )
             )
@@ -338,7 +338,7 @@ def _of_cluster(description: ClusterDescription) -> Iterator[Finding]:
             "replication factor",
             "1",
             str(MOST_REPLICAS),
-            "One broker holds the only copy: it survives a power cut with flush.messages=1 alone, and goes with its disk.",
+            "One broker holds the only copy: flush.messages=1 lets it survive a power cut; it goes with its disk.",
             "run three brokers where losing a disk must not lose events",
         )
     if description.auto_create is None:

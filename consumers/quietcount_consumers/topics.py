@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_schemas.log import CASE_EVENTS
 
 from .topic_settings import (
     MOST_REPLICAS,
@@ -26,8 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["create_topics", "delete_topics", "describe_topics"]
 
 _CLIENT: Final = "quietcount-topics"
-# Making topics waits for every broker to hear of them.
-_ACT_MS: Final = 30_000
+# Making topics waits for the brokers to hear of them.
+_ACT_MS: Final = 8_000
+# A broker that just died is asked for a while before the others know; replacing a leader takes about ten seconds.
+_PATIENCE_SECONDS: Final = 15.0
+_PAUSE_SECONDS: Final = 0.3
+_LOOKS: Final = 4
+
+T = TypeVar("T")
 
 # Error codes of the protocol.
 _NONE: Final = 0
@@ -44,77 +52,87 @@ def create_topics(
     `partitions` is for case events; the other topics have one. `replication_factor` is the number of brokers, three at
     most, unless given. What is there already is left as it is. Raises LogError or LogUnavailable.
     """
-    with _admin(settings, "make the topics of") as admin:
-        replicas = replication_factor or min(MOST_REPLICAS, _brokers(admin))
-        there = _metadata(admin, settings)
+    made: list[str] = []
+
+    def make(admin: KafkaAdminClient) -> None:
+        replicas = replication_factor or min(MOST_REPLICAS, _alive(admin.describe_cluster()["brokers"]))
         missing = {
             settings.topic(topic): {
-                "num_partitions": partitions if partitions and topic == TOPICS[0] else PARTITIONS[topic],
+                "num_partitions": partitions if partitions and topic == CASE_EVENTS else PARTITIONS[topic],
                 "replication_factor": replicas,
                 "configs": {key: wanted.value for key, wanted in wanted_settings(topic, replicas).items()},
             }
-            for topic in TOPICS
-            if there[topic]["error_code"] == _UNKNOWN_TOPIC
+            for topic, found in _metadata(admin, settings).items()
+            # What this user may not see may be missing: making it says which.
+            if found["error_code"] in (_UNKNOWN_TOPIC, _HIDDEN)
         }
         if not missing:
-            return []
-        answers = admin.create_topics(missing, timeout_ms=_ACT_MS, raise_errors=False)["topics"]
-        made = []
-        for answer in answers:
+            return
+        for answer in admin.create_topics(missing, timeout_ms=_ACT_MS, raise_errors=False)["topics"]:
             if answer["error_code"] == _NONE:
                 made.append(answer["name"])
-            elif answer["error_code"] != _THERE_ALREADY:  # somebody else makes them at the same time
+            elif answer["error_code"] != _THERE_ALREADY:  # as when somebody else makes them at the same time
                 raise _refused(answer, "make", settings, made)
-        admin.wait_for_topics(list(missing))
-        return made
+        admin.wait_for_topics([name for name in missing if name in made])
+
+    _asked(settings, "make the topics of", make)
+    return made
 
 
 def delete_topics(settings: KafkaSettings) -> list[str]:
     """Delete the topics, and with them all that they hold; return the names of those that were there."""
-    with _admin(settings, "delete the topics of") as admin:
-        there = [
-            settings.topic(topic)
-            for topic, found in _metadata(admin, settings).items()
-            if found["error_code"] != _UNKNOWN_TOPIC
-        ]
+    deleted: list[str] = []
+
+    def delete(admin: KafkaAdminClient) -> None:
+        metadata = _metadata(admin, settings)
+        there = [settings.topic(topic) for topic, found in metadata.items() if found["error_code"] != _UNKNOWN_TOPIC]
         if not there:
-            return []
-        deleted = []
+            return
         for answer in admin.delete_topics(there, timeout_ms=_ACT_MS, raise_errors=False)["topics"]:
             if answer["error_code"] == _NONE:
                 deleted.append(answer["name"])
             elif answer["error_code"] != _UNKNOWN_TOPIC:
                 raise _refused(answer, "delete", settings, deleted)
-        return deleted
+
+    _asked(settings, "delete the topics of", delete)
+    return deleted
 
 
 def describe_topics(settings: KafkaSettings) -> ClusterDescription:
     """Describe the brokers and the topics as this user may see them. Raises LogError or LogUnavailable."""
+    for _ in range(_LOOKS - 1):
+        description = _asked(settings, "describe the topics of", lambda admin: _description(admin, settings))
+        if all(topic.settings or topic.hidden for topic in description.topics.values()):
+            return description
+        # Forbidden, or made a moment ago: a broker that has not heard of a topic has no settings of it either.
+        time.sleep(_PAUSE_SECONDS)
+    return _asked(settings, "describe the topics of", lambda admin: _description(admin, settings))
+
+
+def _description(admin: KafkaAdminClient, settings: KafkaSettings) -> ClusterDescription:
     from kafka.admin import ConfigResource
 
-    with _admin(settings, "describe the topics of") as admin:
-        brokers = admin.describe_cluster()["brokers"]
-        metadata = _metadata(admin, settings)
-        seen = [settings.topic(topic) for topic, found in metadata.items() if found["error_code"] == _NONE]
-        broker = str(brokers[0]["broker_id"])
-        described = admin.describe_configs(
-            [
-                *(ConfigResource("TOPIC", name) for name in seen),
-                ConfigResource("BROKER", broker, ["auto.create.topics.enable"]),
-            ],
-            config_filter="all",
-        )
+    brokers = admin.describe_cluster()["brokers"]
+    metadata = _metadata(admin, settings)
+    seen = [settings.topic(topic) for topic, found in metadata.items() if found["error_code"] == _NONE]
+    broker = str(brokers[0]["broker_id"])
+    described = admin.describe_configs(
+        [
+            *(ConfigResource("TOPIC", name) for name in seen),
+            ConfigResource("BROKER", broker, ["auto.create.topics.enable"]),
+        ],
+        config_filter="all",
+    )
     of_topics = described.get("topic", {})
     auto_create = described.get("broker", {}).get(broker, {}).get("auto.create.topics.enable")
-    topics = {
-        topic: _described(settings.topic(topic), found, of_topics.get(settings.topic(topic)))
-        for topic, found in metadata.items()
-        if found["error_code"] != _UNKNOWN_TOPIC
-    }
     hosts = [f"{each['host']}:{each['port']}" for each in brokers if not _loopback(each["host"])]
     return ClusterDescription(
-        brokers=len([each for each in brokers if not each.get("is_fenced")]),
-        topics=topics,
+        brokers=_alive(brokers),
+        topics={
+            topic: _described(settings.topic(topic), found, of_topics.get(settings.topic(topic)))
+            for topic, found in metadata.items()
+            if found["error_code"] != _UNKNOWN_TOPIC
+        },
         auto_create=None if auto_create is None else auto_create["value"] == "true",
         open_hosts=() if settings.tls else tuple(sorted(hosts)),
     )
@@ -147,8 +165,8 @@ def _metadata(admin: KafkaAdminClient, settings: KafkaSettings) -> dict[str, dic
     return answers
 
 
-def _brokers(admin: KafkaAdminClient) -> int:
-    return len([each for each in admin.describe_cluster()["brokers"] if not each.get("is_fenced")])
+def _alive(brokers: Sequence[Mapping[str, Any]]) -> int:
+    return len([each for each in brokers if not each.get("is_fenced")])
 
 
 def _refused(answer: Mapping[str, Any], act: str, settings: KafkaSettings, done: Sequence[str]) -> LogError:
@@ -174,21 +192,25 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-@contextlib.contextmanager
-def _admin(settings: KafkaSettings, act: str) -> Iterator[KafkaAdminClient]:
-    """Give the body a client that has reached the brokers; tell what they refuse of what is to be done (`act`)."""
+def _asked(settings: KafkaSettings, act: str, ask: Callable[[KafkaAdminClient], T]) -> T:
+    """Return what `ask` returns of a client that has reached the brokers; ask again while one of them goes away.
+
+    Raises LogError or LogUnavailable, which says what was to be done (`act`).
+    """
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
     from quietcount_producers.kafka_connection import client_options, explained, reach
 
-    # The library's own client ends in a timeout, whatever keeps it from the brokers.
-    reach(settings, _CLIENT)
-    try:
-        admin = KafkaAdminClient(**client_options(settings, _CLIENT))
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        # The library's own client ends in a timeout, whatever keeps it from the brokers.
+        reach(settings, _CLIENT)
         try:
-            yield admin
-        finally:
-            admin.close()
-    except KafkaError as error:
-        raise explained(error, settings, act) from error
+            with contextlib.closing(KafkaAdminClient(**client_options(settings, _CLIENT))) as admin:
+                return ask(admin)
+        except KafkaError as error:
+            told = explained(error, settings, act)
+            if not isinstance(told, LogUnavailable) or time.monotonic() > until:
+                raise told from error
+        time.sleep(_PAUSE_SECONDS)
