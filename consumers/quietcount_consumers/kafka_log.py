@@ -249,7 +249,7 @@ class KafkaLog:
 
         Kafka can only cut off a beginning: what lies after something kept stays until that may go.
         """
-        beginnings = self.beginning_offsets(topic)
+        beginnings, ends = self.beginning_offsets(topic), self.end_offsets(topic)
         name = self.settings.topic(topic)
         cut = {}
         for partition, wanted in before.items():
@@ -258,8 +258,9 @@ class KafkaLog:
                 continue
             # What is kept and lies before the beginning was of a log that is no more (see State.follow).
             lowest = min((each for each in keep.get(partition, ()) if each >= beginning), default=wanted)
-            if beginning < min(wanted, lowest):
-                cut[TopicPartition(name, partition)] = min(wanted, lowest)
+            following = min(wanted, lowest, ends[partition])
+            if beginning < following:
+                cut[TopicPartition(name, partition)] = following
         if cut:
             self._asked("purge", topic, lambda: self._admin.delete_records(cut, timeout_ms=REQUEST_MS))
         return True
@@ -290,6 +291,9 @@ class KafkaLog:
             error = kafka_errors.for_code(described["error_code"])
             if error is not kafka_errors.NoError:
                 raise error()
+            if any(each["leader_id"] < 0 for each in described["partitions"]):
+                # The client asks the leader nobody knows, and gives up.
+                raise kafka_errors.LeaderNotAvailableError()
             return described
 
         return self._asked("see", topic, ask)

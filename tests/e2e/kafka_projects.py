@@ -1,0 +1,37 @@
+"""Projects whose log and ledger are on a real broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.e2e.projects import EXACT, Project
+
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.topics import create_topics
+from quietcount_producers.kafka_settings import KafkaSettings
+
+__all__ = ["PARTITIONS", "kafka_configuration", "kafka_project", "settings_of"]
+
+PARTITIONS = 3
+
+
+def kafka_configuration(bootstrap: str, prefix: str, configuration: str = EXACT) -> str:
+    """Return `configuration` on Kafka."""
+    return f'log = "kafka://{bootstrap}"\nkafka = {{ topic_prefix = "{prefix}" }}\n{configuration}'
+
+
+def kafka_project(
+    folder: Path, bootstrap: str, prefix: str, configuration: str = EXACT, *, topics: bool = True
+) -> Project:
+    """Make a project on the brokers at `bootstrap`, with its topics."""
+    project = Project(folder, kafka_configuration(bootstrap, prefix, configuration))
+    if topics:
+        create_topics(settings_of(project), partitions=PARTITIONS)
+    return project
+
+
+def settings_of(project: Project) -> KafkaSettings:
+    """Return where the project's log is."""
+    settings = Configuration.load(project.config).kafka
+    assert settings is not None
+    return settings
