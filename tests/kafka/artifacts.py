@@ -65,7 +65,6 @@ def jars(pom: Path) -> Path:
         if folder.is_dir():
             return folder
         partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
         _fetch(pom, partial)
         partial.replace(folder)
     return folder
@@ -78,6 +77,7 @@ def _fetch(pom: Path, folder: Path) -> None:
     command = ["mvn", "--quiet", "--batch-mode", "--file", str(pom), *goal, f"-DoutputDirectory={folder}"]
     said = "Maven (mvn) is not installed"
     for _ in range(2):  # a registry that stumbles once is no reason to fail
+        shutil.rmtree(folder, ignore_errors=True)  # Maven takes a jar that was cut off for one it has
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCHING_SECONDS, cwd=pom.parent)
         except FileNotFoundError:

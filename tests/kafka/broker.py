@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,15 @@ class Broker:
             for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
         ]
         done = subprocess.run(
-            [*self._java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties), *scram],
+            [
+                *self._java,
+                "kafka.tools.StorageTool",
+                "format",
+                f"--cluster-id={cluster_id}",
+                "-c",
+                str(self._properties),
+                *scram,
+            ],
             capture_output=True,
             text=True,
             timeout=120,
@@ -87,8 +96,10 @@ class Broker:
         """Start the process, without waiting for it to answer."""
         if self.running:
             raise RuntimeError(f"broker {self.number} runs already")
-        # Where the kernel can do it, the broker ends with the tests even if those are killed.
-        bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        # Where the kernel can do it, the broker ends with the tests even if those are killed. It is the end of the
+        # thread that counts, so a broker that a trial's own thread starts is not bound to it.
+        lasting = threading.current_thread() is threading.main_thread()
+        bound = ["setpriv", "--pdeathsig", "KILL"] if lasting and shutil.which("setpriv") else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*bound, *self._java, "kafka.Kafka", str(self._properties)],

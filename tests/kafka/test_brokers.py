@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ACLOperation, ConfigResource, ResourceType
 from kafka.errors import KafkaError, KafkaTimeoutError
-from tests.kafka.cluster import Cluster
-from tests.kafka.fixtures import Clusters, Kafka
+from tests.kafka.cluster import Cluster, free_ports
+from tests.kafka.fixtures import Clusters, Kafka, Require, pytest_runtest_makereport
 from tests.kafka.secured import LISTENERS, USERS, SecuredCluster
+
+pytestmark = pytest.mark.xdist_group("brokers")  # on one worker: the others start none of these
+
+
+@pytest.fixture(scope="module")
+def own(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A broker that these tests may end in every way; each starts it again."""
+    clusters = Clusters(tmp_path_factory.mktemp("own"))
+    try:
+        yield clusters()
+    finally:
+        clusters.close()
 
 
 def make_topic(bootstrap: str, name: str, replicas: int = 1) -> None:
@@ -87,51 +107,49 @@ def test_a_topic_is_never_made_by_using_it(kafka: Kafka) -> None:
         producer.send(kafka.prefix() + "absent", b"x").get(5)
 
 
-def test_a_broker_that_is_killed_and_started_again_keeps_what_it_acknowledged(kafka_cluster: Clusters) -> None:
-    cluster = kafka_cluster()
-    make_topic(cluster.bootstrap, "t")
-    acknowledged = []
-    with producing(cluster.bootstrap) as producer:
-        for round_ in range(2):
-            for n in range(20):
-                value = b"%d:%d" % (round_, n)
-                producer.send("t", value).get(60)
-                acknowledged.append(value)
-            cluster.broker.kill()
-            assert not cluster.broker.running
-            cluster.restart()
-    assert read(cluster.bootstrap, "t") == acknowledged
+def test_a_broker_that_is_killed_and_started_again_keeps_what_it_acknowledged(own: Cluster) -> None:
+    topic = own.prefix() + "t"
+    make_topic(own.bootstrap, topic)
+    acknowledged = [b"%d" % n for n in range(30)]
+    with producing(own.bootstrap) as producer:
+        for value in acknowledged:
+            producer.send(topic, value).get(60)
+    own.broker.kill()
+    assert not own.broker.running
+    own.restart()
+    assert read(own.bootstrap, topic) == acknowledged
 
 
-def test_a_paused_broker_is_silent_and_goes_on_when_it_is_resumed(kafka_cluster: Clusters) -> None:
-    cluster = kafka_cluster()
-    make_topic(cluster.bootstrap, "t")
-    with producing(cluster.bootstrap) as producer:
-        producer.send("t", b"before").get(30)
-        cluster.broker.pause()
+def test_a_paused_broker_is_silent_and_goes_on_when_it_is_resumed(own: Cluster) -> None:
+    topic = own.prefix() + "t"
+    make_topic(own.bootstrap, topic)
+    with producing(own.bootstrap) as producer:
+        producer.send(topic, b"before").get(30)
+        own.broker.pause()
         try:
-            assert cluster.broker.running
-            waiting = producer.send("t", b"meanwhile")
+            assert own.broker.running
+            waiting = producer.send(topic, b"meanwhile")
             with pytest.raises(KafkaTimeoutError):
                 waiting.get(2)
         finally:
-            cluster.broker.resume()
-        cluster.ready()
+            own.broker.resume()
+        own.ready()
         waiting.get(60)
-    assert read(cluster.bootstrap, "t") == [b"before", b"meanwhile"]
+    assert read(own.bootstrap, topic) == [b"before", b"meanwhile"]
 
 
-def test_an_orderly_stop_frees_the_port_and_the_data_comes_back(kafka_cluster: Clusters) -> None:
-    cluster = kafka_cluster()
-    make_topic(cluster.bootstrap, "t")
-    with producing(cluster.bootstrap) as producer:
-        producer.send("t", b"x").get(30)
-    cluster.stop()
-    assert not cluster.broker.running
-    with pytest.raises(KafkaTimeoutError):
-        KafkaAdminClient(bootstrap_servers=cluster.bootstrap, bootstrap_timeout_ms=300)
-    cluster.start()
-    assert read(cluster.bootstrap, "t") == [b"x"]
+def test_an_orderly_stop_frees_the_port_and_the_data_comes_back(own: Cluster) -> None:
+    topic = own.prefix() + "t"
+    make_topic(own.bootstrap, topic)
+    with producing(own.bootstrap) as producer:
+        producer.send(topic, b"x").get(30)
+    own.stop()
+    assert not own.broker.running
+    with socket.socket() as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port.bind(("127.0.0.1", own.broker.ports["PLAINTEXT"]))
+    own.start()
+    assert read(own.bootstrap, topic) == [b"x"]
 
 
 def leader_of(cluster: Cluster, topic: str) -> int:
@@ -237,3 +255,82 @@ def test_a_name_may_do_what_was_allowed_and_nothing_else(kafka_secure: SecuredCl
     create(prefix + "t")
     with pytest.raises(KafkaError, match="Authorization"):
         create("x" + prefix + "t")
+
+
+_HOLDER = """
+import sys, pathlib, time
+from tests.kafka.cluster import Cluster, free_ports
+cluster = Cluster(pathlib.Path(sys.argv[1]))
+cluster.broker.launch()
+print(cluster.broker.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_broker_does_not_outlive_tests_that_are_killed(
+    apache_kafka: None, tmp_path: Path, root: Path, require: Require
+) -> None:
+    require(shutil.which("setpriv") is not None, "setpriv (of util-linux)")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        pid = int(holder.stdout.readline())
+        os.kill(pid, 0)
+    finally:
+        holder.kill()
+        holder.communicate()
+    deadline = time.monotonic() + 30
+    while running(pid):
+        assert time.monotonic() < deadline, "the broker is still there"
+        time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_a_broker_that_a_thread_starts_outlives_the_thread(own: Cluster) -> None:
+    own.broker.kill()
+    starter = threading.Thread(target=own.restart)
+    starter.start()
+    starter.join()
+    own.ready()
+    assert own.broker.running
+
+
+def test_ports_lie_where_the_kernel_gives_none_to_clients() -> None:
+    ports = free_ports(40)
+    assert len(set(ports)) == 40
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(ports) < lowest or lowest < 32_000
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports[0]))
+        taken.listen()
+        assert ports[0] not in free_ports(200)
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_failure_shows_the_end_of_the_brokers_log(tmp_path: Path, failed: bool) -> None:
+    class Logging(Clusters):
+        def logs(self) -> Iterator[tuple[str, str]]:
+            yield "log of Kafka broker 1", "what it said"
+            yield "log of Kafka broker 2", ""
+
+    class Report:
+        def __init__(self) -> None:
+            self.failed = failed
+            self.sections: list[tuple[str, str]] = []
+
+    clusters = Logging(tmp_path)
+    item = SimpleNamespace(funcargs={"kafka_cluster": clusters, "again": clusters, "tmp_path": tmp_path})
+    report = Report()
+    hook = pytest_runtest_makereport(item)  # type: ignore[arg-type]
+    next(hook)
+    with pytest.raises(StopIteration):
+        hook.send(report)  # type: ignore[arg-type]
+    assert report.sections == ([("log of Kafka broker 1", "what it said")] if failed else [])
