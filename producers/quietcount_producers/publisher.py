@@ -195,7 +195,7 @@ class CaseEventPublisher:
         return None if self._relay is None else self._relay.error
 
     def spool_state(self) -> SpoolState:
-        """Return whether events wait in the spool, and since which UTC day the log has not been reached."""
+        """Return whether events wait in the spool and, when the log did not take them, since which UTC day."""
         return SpoolState(empty=True) if self._spool is None else self._spool.state()
 
     def close(self, wait: float = RELAY_WAIT) -> None:

@@ -2,7 +2,7 @@
 
 It is an embedded log in a private folder. `append` returns when the events are durable; a relay (see `relay`) sends
 them on in order and notes how far it is. What was sent is purged, so that no byte of it lies around. Beside the events
-lies the relay's position, and the UTC day since which the log could not be reached, if so: no time of arrival is kept.
+lies the relay's position and, when the log did not take what waited, that UTC day: no time of arrival is kept.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class SpoolState:
     """What an operator may know of a spool: not how many events wait, and of no event when it came."""
 
     empty: bool
-    unreached_since: dt.date | None = None
-    """The UTC day on which the log was first found not to take what waits; None while none was."""
+    waiting_since: dt.date | None = None
+    """The UTC day on which the log first did not take what waited; the spool has not been empty since."""
 
 
 class EventSpool:
@@ -112,7 +112,7 @@ class EventSpool:
         return self._mark()[0]
 
     def state(self) -> SpoolState:
-        """Return whether events wait, and since which day the log has not been reached."""
+        """Return whether events wait, and since which day."""
         relayed, day = self._mark()
         empty = relayed >= self.end()
         return SpoolState(empty, dt.date.fromordinal(day) if day and not empty else None)

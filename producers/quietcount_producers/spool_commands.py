@@ -32,10 +32,10 @@ def spool_command() -> None:
 @spool_command.command(
     "status", epilog="Example: quietcount spool status --json", short_help="Tell whether events wait in the spool."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object with empty and unreached_since.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object with empty and waiting_since.")
 @config_option
 def status(as_json: bool, config: Path) -> None:
-    """Tell whether events wait in the spool, and since which day (UTC) the log has not taken them.
+    """Tell whether events wait in the spool, and since which day (UTC), if the log did not take them.
 
     How many wait, or when one came, is told by nothing.
     """
@@ -44,15 +44,15 @@ def status(as_json: bool, config: Path) -> None:
     if EventSpool.exists(folder):
         with EventSpool(folder, create=False) as spool:
             state = spool.state()
-    since = state.unreached_since
+    since = state.waiting_since
     if as_json:
-        click.echo(json.dumps({"empty": state.empty, "unreached_since": since and since.isoformat()}))
+        click.echo(json.dumps({"empty": state.empty, "waiting_since": since and since.isoformat()}))
     elif state.empty:
         click.echo("The spool is empty: the log has every event.")
     elif since is None:
         click.echo("Events wait in the spool.")
     else:
-        click.echo(f"Events wait in the spool; the log has not taken them since {since} (UTC).")
+        click.echo(f"Events wait in the spool, which has not been empty since {since} (UTC).")
 
 
 @spool_command.command(

@@ -503,9 +503,9 @@ def test_the_state_tells_the_first_day_of_an_outage_and_forgets_it_when_all_is_s
             with pytest.raises(LogUnavailable):
                 relay_rest(spool, log.open, lambda day=day: day)  # type: ignore[misc]
         with EventSpool(folder) as other:
-            assert other.state() == spool_module.SpoolState(empty=False, unreached_since=TODAY)
+            assert other.state() == spool_module.SpoolState(empty=False, waiting_since=TODAY)
         assert relay_batch(spool, log)
-        assert spool.state().unreached_since == TODAY  # some of it waits still
+        assert spool.state().waiting_since == TODAY  # some of it waits still
         log.opening = None
         assert relay_rest(spool, log.open)
         assert spool.state() == spool_module.SpoolState(empty=True)

@@ -82,15 +82,15 @@ def test_a_file_waits_in_the_spool_for_a_log_that_does_not_answer(
     )
     today = dt.datetime.now(dt.UTC).date()
     status = run("spool", "status").stdout
-    assert status == f"Events wait in the spool; the log has not taken them since {today} (UTC).\n"
-    assert json.loads(run("spool", "status", "--json").stdout) == {"empty": False, "unreached_since": str(today)}
+    assert status == f"Events wait in the spool, which has not been empty since {today} (UTC).\n"
+    assert json.loads(run("spool", "status", "--json").stdout) == {"empty": False, "waiting_since": str(today)}
     error = run("spool", "drain", ok=False).exception
     assert "Events stay in the spool" in str(error)
     assert "No broker answers" in str(error)
     log_raises(None)
     assert run("spool", "drain").stderr == "The spool is empty: the log has every event.\n"
     assert stored(place) == 3
-    assert json.loads(run("spool", "status", "--json").stdout) == {"empty": True, "unreached_since": None}
+    assert json.loads(run("spool", "status", "--json").stdout) == {"empty": True, "waiting_since": None}
 
 
 def test_what_waiting_does_not_mend_is_an_error_and_the_events_are_safe(
