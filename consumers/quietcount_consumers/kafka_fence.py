@@ -131,13 +131,13 @@ class Fence:
         """Commit what was sent. Whatever this raises, it is not known whether the entries were appended."""
         try:
             _within(COMMIT_SECONDS, self._producer.commit_transaction)
-        except _FENCED as error:
-            # An answer that was lost on the way may have said that it is done.
-            raise LedgerFenced(
-                f"{place(self._settings)}: another releaser has taken over the ledger while this one appended; the "
-                "next start reads whether it did. Run one service on a ledger"
-            ) from error
         except kafka_errors.KafkaError as error:
+            if isinstance(ledger_error(error, self._settings, "append to"), LedgerFenced):
+                # An answer that was lost on the way may have said that it is done.
+                raise LedgerFenced(
+                    f"{place(self._settings)}: another releaser has taken over the ledger while this one appended; the "
+                    "next start reads whether it did. Run one service on a ledger"
+                ) from error
             raise outcome_unknown(self._settings) from error
 
     def close(self) -> None:
@@ -187,6 +187,8 @@ def outcome_unknown(settings: KafkaSettings) -> LedgerUnavailable:
 
 def ledger_error(error: kafka_errors.KafkaError, settings: KafkaSettings, act: str, outcome: str = "") -> LedgerError:
     """Return what a person is told of the library's `error` while it was to `act` ("read", "append to")."""
+    # The library wraps the answers to a transaction's requests into its plainest error.
+    error = next((each for each in error.args if isinstance(each, kafka_errors.KafkaError)), error)
     if isinstance(error, _FENCED):
         return fenced(settings)
     if isinstance(error, _LAPSED):

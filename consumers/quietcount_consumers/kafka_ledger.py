@@ -18,7 +18,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import TopicPartition
 
-from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerUnavailable
+from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerUnavailable
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka_connection import reach
 from quietcount_producers.kafka_settings import KafkaSettings
@@ -222,7 +222,12 @@ class KafkaLedger:
         """Raise LedgerBroken where the topic would lose entries; return the size in bytes that a batch may have."""
         resource = ConfigResource(ConfigResourceType.TOPIC, self._topic)
         found = self._asked(lambda: self._admin.describe_configs([resource], config_filter="all"))
-        values = {key: entry["value"] for key, entry in found["topic"][self._topic].items()}
+        values = {key: entry["value"] for key, entry in found.get("topic", {}).get(self._topic, {}).items()}
+        if not values:  # the answer to who may not read them
+            raise LedgerError(
+                f"{self.place}: kafka.username {self._settings.username!a} may not read its settings. Grant it "
+                "DESCRIBE_CONFIGS on the topic"
+            )
         policy = str(values.get("cleanup.policy"))
         wrong = ["cleanup.policy"] if "compact" in policy else []
         if "delete" in policy:

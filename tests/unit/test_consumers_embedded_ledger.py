@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerFenced
+from quietcount_aggregates.errors import LedgerBroken, LedgerError
 from quietcount_consumers.embedded_ledger import APPLICATION_ID, EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 
@@ -43,15 +43,6 @@ def test_what_was_appended_is_there_under_a_kind_of_its_own(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_an_append_under_an_older_fence_is_refused(path: Path) -> None:
-    with EmbeddedLedger(path) as older, EmbeddedLedger(path) as newer:
-        epoch = older.fence()
-        newer.fence()
-        with pytest.raises(LedgerFenced, match="Run one service"):
-            older.append([b"three"], epoch=epoch, expected=2)
-        assert newer.read() == [b"one", b"two"]
 
 
 def test_a_log_in_the_place_of_the_ledger_is_named_and_left_as_it_is(tmp_path: Path) -> None:

@@ -1,0 +1,557 @@
+"""The ledger on Kafka: what its topic must be, what others do to it, and answers that do not come.
+
+The twins at the end each lack one safeguard, and fail the check that it is there for.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaTimeoutError
+from kafka.structs import TopicPartition
+from tests.kafka.fixtures import Clusters, Kafka
+from tests.kafka.secured import SecuredCluster
+
+from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerFenced, LedgerUnavailable
+from quietcount_consumers import kafka_fence, kafka_ledger
+from quietcount_consumers.kafka_fence import TRANSACTIONAL_ID, Fence
+from quietcount_consumers.kafka_ledger import KafkaLedger
+from quietcount_consumers.topics import create_topics
+from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_schemas.log import RELEASES
+
+Opened = Callable[[KafkaSettings], KafkaLedger]
+
+
+def settings_of(bootstrap: str, prefix: str) -> KafkaSettings:
+    return KafkaSettings(brokers=tuple(bootstrap.split(",")), topic_prefix=prefix)
+
+
+@pytest.fixture
+def bare(kafka: Kafka) -> KafkaSettings:
+    """Settings behind which there is no topic yet."""
+    return settings_of(kafka.bootstrap, kafka.prefix())
+
+
+@pytest.fixture
+def settings(bare: KafkaSettings) -> KafkaSettings:
+    create_topics(bare)
+    return bare
+
+
+@pytest.fixture
+def admin(kafka: Kafka) -> Iterator[Any]:
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap.split(",")) as admin:
+        yield admin
+
+
+def producer_of(settings: KafkaSettings, transactional_id: str | None = None) -> Any:
+    """A client of somebody else."""
+    return KafkaProducer(
+        bootstrap_servers=list(settings.brokers), transactional_id=transactional_id, transaction_timeout_ms=60_000
+    )
+
+
+def raw(settings: KafkaSettings) -> list[Any]:
+    """Return every record of the topic, those of aborted and open transactions too."""
+    partition = TopicPartition(settings.topic(RELEASES), 0)
+    with closing(KafkaConsumer(bootstrap_servers=list(settings.brokers), group_id=None)) as consumer:
+        consumer.assign([partition])
+        consumer.seek(partition, 0)
+        end = consumer.end_offsets([partition])[partition]
+        found: list[Any] = []
+        while consumer.position(partition) < end:
+            for records in consumer.poll(timeout_ms=100).values():
+                found += records
+        return found
+
+
+def filled(settings: KafkaSettings, entries: Sequence[bytes] = (b"one", b"two")) -> KafkaLedger:
+    ledger = KafkaLedger(settings)
+    ledger.append(entries, epoch=ledger.fence(), expected=0)
+    return ledger
+
+
+# What the topic must be
+
+
+def test_a_topic_that_is_not_there_is_named_with_the_command_that_makes_it(bare: KafkaSettings) -> None:
+    for create in (True, False):
+        with pytest.raises(LedgerError, match=rf"{bare.topic(RELEASES)}.*`quietcount topics create`"):
+            KafkaLedger(bare, create=create)
+
+
+def made(admin: Any, settings: KafkaSettings, partitions: int = 1, **configs: str) -> None:
+    wanted = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
+    admin.create_topics({settings.topic(RELEASES): wanted})
+    admin.wait_for_topics([settings.topic(RELEASES)])
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("cleanup.policy", "compact"),
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "604800000"),
+        ("retention.bytes", "1000000"),
+    ],
+)
+def test_nothing_is_released_into_a_topic_that_would_lose_entries(
+    admin: Any, bare: KafkaSettings, key: str, value: str
+) -> None:
+    made(admin, bare, **{"retention.ms": "-1", **{key: value}})
+    with closing(KafkaLedger(bare)) as ledger:
+        assert ledger.read() == []  # who only reads need not mend it
+        with pytest.raises(LedgerBroken, match=rf"its setting {key} would delete entries.*`quietcount topics check`"):
+            ledger.fence()
+
+
+def test_a_topic_of_several_partitions_is_no_ledger(admin: Any, bare: KafkaSettings) -> None:
+    made(admin, bare, 2)
+    with pytest.raises(LedgerBroken, match="more than one partition"):
+        KafkaLedger(bare)
+
+
+def test_a_ledger_whose_beginning_was_deleted_is_broken(admin: Any, settings: KafkaSettings) -> None:
+    with closing(filled(settings)) as ledger:
+        admin.delete_records({TopicPartition(settings.topic(RELEASES), 0): 1})
+        for each in (ledger, KafkaLedger(settings)):
+            with closing(each), pytest.raises(LedgerBroken, match="its first entries were deleted"):
+                each.read()
+
+
+def test_a_topic_made_anew_under_an_open_ledger_is_noticed(admin: Any, settings: KafkaSettings) -> None:
+    with closing(filled(settings)) as ledger:
+        admin.delete_topics([settings.topic(RELEASES)])
+        with pytest.raises(LedgerError, match=r"no topic|created again"):
+            ledger.read()
+        create_topics(settings)
+        with closing(filled(settings, [b"one", b"two", b"three"])), pytest.raises(LedgerBroken, match="created again"):
+            ledger.read(1)
+
+
+def test_a_record_that_is_no_entry_is_named_by_its_offset(settings: KafkaSettings) -> None:
+    with closing(filled(settings)) as ledger:
+        with closing(producer_of(settings)) as stranger:
+            stranger.send(settings.topic(RELEASES), key=b"key", value=None, partition=0).get(10)
+        with pytest.raises(LedgerBroken, match="offset 3: holds a record that is no entry"):
+            ledger.read()
+
+
+def test_an_entry_tells_the_broker_nothing_but_itself(settings: KafkaSettings) -> None:
+    with closing(filled(settings)):
+        assert [(r.value, r.key, r.headers, r.timestamp) for r in raw(settings)] == [
+            (b"one", None, [], 0),
+            (b"two", None, [], 0),
+        ]
+
+
+def test_an_entry_that_the_topic_does_not_take_is_refused_before_anything_is_sent(
+    admin: Any, bare: KafkaSettings
+) -> None:
+    made(admin, bare, **{"retention.ms": "-1", "max.message.bytes": "10000"})
+    with closing(KafkaLedger(bare)) as ledger:
+        epoch = ledger.fence()
+        with pytest.raises(LedgerError, match=r"entry 1 of the ledger is larger than max\.message\.bytes"):
+            ledger.append([b"small", bytes(9_900)], epoch=epoch, expected=0)
+        assert raw(bare) == []
+        ledger.append([b"small", bytes(9_800)], epoch=epoch, expected=0)
+        assert ledger.read() == [b"small", bytes(9_800)]
+
+
+# What others do to it
+
+
+def check_the_open_transaction_of_a_dead_releaser_is_never_read(open_ledger: Opened, settings: KafkaSettings) -> None:
+    with closing(producer_of(settings, settings.topic(TRANSACTIONAL_ID))) as dead:
+        dead.init_transactions()
+        dead.begin_transaction()
+        dead.send(settings.topic(RELEASES), b"half of an append", partition=0).get(10)
+        with closing(open_ledger(settings)) as ledger:
+            epoch = ledger.fence()
+            assert ledger.read() == []
+            ledger.append([b"one"], epoch=epoch, expected=0)
+            assert ledger.read() == [b"one"]
+
+
+def test_the_open_transaction_of_a_dead_releaser_is_never_read(settings: KafkaSettings) -> None:
+    check_the_open_transaction_of_a_dead_releaser_is_never_read(KafkaLedger, settings)
+
+
+def test_a_reader_waits_for_an_open_transaction_and_takes_none_for_the_end(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_ledger, "OPEN_TRANSACTION_SECONDS", 0.3)
+    with closing(filled(settings)) as ledger, closing(producer_of(settings, secrets.token_hex(8))) as stranger:
+        stranger.init_transactions()
+        stranger.begin_transaction()
+        stranger.send(settings.topic(RELEASES), b"three", partition=0).get(10)
+        with pytest.raises(LedgerUnavailable, match="a transaction is open in it"):
+            ledger.read()
+        stranger.commit_transaction()
+        assert ledger.read() == [b"one", b"two", b"three"]
+
+
+def check_a_writer_that_goes_round_the_fence_never_shares_a_place(open_ledger: Opened, settings: KafkaSettings) -> None:
+    """The stranger's record comes in after the ledger was read, and before the append."""
+    with closing(open_ledger(settings)) as ledger, closing(producer_of(settings)) as stranger:
+        epoch = ledger.fence()
+        assert ledger._fence is not None
+        begin = ledger._fence._producer.begin_transaction
+
+        def begin_late() -> None:
+            stranger.send(settings.topic(RELEASES), b"stranger", partition=0).get(10)
+            begin()
+
+        ledger._fence._producer.begin_transaction = begin_late
+        with pytest.raises(LedgerFenced):
+            ledger.append([b"one", b"two"], epoch=epoch, expected=0)
+        assert ledger.read() == [b"stranger"]
+
+
+def test_a_writer_that_goes_round_the_fence_never_shares_a_place(settings: KafkaSettings) -> None:
+    check_a_writer_that_goes_round_the_fence_never_shares_a_place(KafkaLedger, settings)
+
+
+def test_who_is_fenced_between_two_entries_appends_neither_and_takes_nothing_back(settings: KafkaSettings) -> None:
+    """The client answers some errors by initialising its id again, which would shut out the rightful holder."""
+    with closing(KafkaLedger(settings)) as older, closing(KafkaLedger(settings)) as newer:
+        epoch = older.fence()
+        assert older._fence is not None
+        producer = older._fence._producer
+        send = producer.send
+        newer_epoch: list[int] = []
+
+        def send_and_be_fenced(*arguments: Any, **keywords: Any) -> Any:
+            if newer_epoch:
+                return send(*arguments, **keywords)
+            future = send(*arguments, **keywords)
+            future.get(10)  # the partition is in the transaction from now on
+            newer_epoch.append(newer.fence())
+            return future
+
+        producer.send = send_and_be_fenced
+        with pytest.raises(LedgerFenced):
+            older.append([b"one", b"two"], epoch=epoch, expected=0)
+        newer.append([b"three"], epoch=newer_epoch[0], expected=0)
+        assert newer.read() == older.read() == [b"three"]
+
+
+# Answers that do not come
+
+
+def losing(commit: Callable[[], None], *, committed: bool) -> Callable[[], None]:
+    """A commit whose answer is lost on the way, or that never reached the broker."""
+
+    def lost() -> None:
+        if committed:
+            commit()
+        raise KafkaTimeoutError("no answer")
+
+    return lost
+
+
+def check_an_unknown_outcome_is_read_and_never_tried_again(
+    open_ledger: Opened, settings: KafkaSettings, *, committed: bool
+) -> None:
+    with closing(open_ledger(settings)) as ledger:
+        epoch = ledger.fence()
+        assert ledger._fence is not None
+        producer = ledger._fence._producer
+        producer.commit_transaction = losing(producer.commit_transaction, committed=committed)
+        with pytest.raises(LedgerUnavailable, match="did not say whether the entries were appended"):
+            ledger.append([b"one"], epoch=epoch, expected=0)
+        for attempt in (lambda: ledger.append([b"other"], epoch=epoch, expected=0), ledger.fence):
+            with pytest.raises(LedgerUnavailable, match="opened anew and read"):
+                attempt()
+    with closing(open_ledger(settings)) as anew:
+        epoch = anew.fence()
+        there = anew.read()
+        assert there == ([b"one"] if committed else [])
+        anew.append([b"next"], epoch=epoch, expected=len(there))
+        assert anew.read() == [*there, b"next"]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_an_unknown_outcome_is_read_and_never_tried_again(settings: KafkaSettings, committed: bool) -> None:
+    check_an_unknown_outcome_is_read_and_never_tried_again(KafkaLedger, settings, committed=committed)
+
+
+def test_a_commit_that_is_never_answered_is_not_waited_for_for_ever(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_fence, "COMMIT_SECONDS", 0.2)
+    with closing(KafkaLedger(settings)) as ledger:
+        epoch = ledger.fence()
+        assert ledger._fence is not None
+        fence = ledger._fence
+        answered = threading.Event()
+        fence._producer.commit_transaction = lambda: answered.wait(30)
+        with pytest.raises(LedgerUnavailable, match="did not say"):
+            ledger.append([b"one"], epoch=epoch, expected=0)
+        answered.set()
+
+
+class Unacknowledged:
+    """What the client gives for a record whose batch expires."""
+
+    def get(self, timeout: float) -> Any:
+        raise KafkaTimeoutError("Expiring 1 record")
+
+
+def check_a_batch_that_expires_takes_the_whole_append_with_it(open_ledger: Opened, settings: KafkaSettings) -> None:
+    """The client itself would commit the rest: an expired batch does not end its transaction."""
+    with closing(open_ledger(settings)) as ledger:
+        epoch = ledger.fence()
+        assert ledger._fence is not None
+        send = ledger._fence._producer.send
+
+        def send_one(*arguments: Any, value: bytes, **keywords: Any) -> Any:
+            return Unacknowledged() if value == b"two" else send(*arguments, value=value, **keywords)
+
+        ledger._fence._producer.send = send_one
+        with pytest.raises(LedgerUnavailable, match="nothing was appended"):
+            ledger.append([b"one", b"two", b"three"], epoch=epoch, expected=0)
+        assert ledger.read() == []
+        # What failed for a reason that passes may be tried again, under a fence taken anew.
+        ledger.append([b"one"], epoch=ledger.fence(), expected=0)
+
+
+def test_a_batch_that_expires_takes_the_whole_append_with_it(settings: KafkaSettings) -> None:
+    check_a_batch_that_expires_takes_the_whole_append_with_it(KafkaLedger, settings)
+
+
+def test_a_releaser_that_the_broker_forgot_is_unavailable_and_not_fenced(kafka_cluster: Clusters) -> None:
+    """A broker forgets a transactional id that was idle for a week; who releases monthly is idle for a month."""
+    cluster = kafka_cluster(
+        properties={
+            "transactional.id.expiration.ms": "1000",
+            "transaction.remove.expired.transaction.cleanup.interval.ms": "200",
+        }
+    )
+    settings = settings_of(cluster.bootstrap, cluster.prefix())
+    create_topics(settings)
+    with closing(filled(settings)) as ledger:
+        epoch = ledger.fence()
+        with KafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(",")) as admin:
+            deadline = time.monotonic() + 60
+            while any(admin.list_transactions().values()):
+                assert time.monotonic() < deadline, "the broker still knows the id"
+                time.sleep(0.2)
+        with pytest.raises(LedgerUnavailable, match="no longer knows this releaser; nothing was appended"):
+            ledger.append([b"three"], epoch=epoch, expected=2)
+        ledger.append([b"three"], epoch=ledger.fence(), expected=2)
+        assert ledger.read() == [b"one", b"two", b"three"]
+
+
+def test_a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing(
+    kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("DELIVERY_SECONDS", 2.0), ("COMMIT_SECONDS", 2.0), ("REQUEST_SECONDS", 1.0)):
+        monkeypatch.setattr(kafka_fence, name, seconds)
+    monkeypatch.setattr(kafka_ledger, "ANSWER_SECONDS", 1.5)
+    cluster = kafka_cluster()
+    settings = settings_of(cluster.bootstrap, cluster.prefix())
+    create_topics(settings)
+    with closing(filled(settings)) as ledger:
+        epoch = ledger.fence()
+        cluster.broker.kill()
+        with pytest.raises(LedgerUnavailable):
+            ledger.append([b"three"], epoch=epoch, expected=2)
+        with pytest.raises(LedgerUnavailable):
+            KafkaLedger(settings)
+        cluster.restart()
+    with closing(KafkaLedger(settings)) as ledger:
+        epoch = ledger.fence()
+        assert ledger.read() == [b"one", b"two"]
+        assert ledger._fence is not None
+        commit = ledger._fence._producer.commit_transaction
+
+        def killing() -> None:
+            threading.Timer(0.003, cluster.broker.kill).start()
+            commit()
+
+        ledger._fence._producer.commit_transaction = killing
+        try:
+            ledger.append([b"three"], epoch=epoch, expected=2)
+            known = True
+        except LedgerUnavailable:
+            known = False
+    cluster.broker.kill()  # if it still lives: the append may have been the faster one
+    cluster.restart()
+    with closing(KafkaLedger(settings)) as ledger:
+        epoch = ledger.fence()
+        entries = ledger.read()
+        assert entries[:2] == [b"one", b"two"]
+        assert entries[2:] in ([[b"three"]] if known else [[b"three"], []])
+        ledger.append([b"last"], epoch=epoch, expected=len(entries))
+        assert ledger.read() == [*entries, b"last"]
+
+
+@pytest.mark.soak
+def test_a_broker_restored_from_an_older_copy_is_noticed(kafka_cluster: Clusters) -> None:
+    """It has the topic with its id, and with fewer entries."""
+    cluster = kafka_cluster()
+    settings = settings_of(cluster.bootstrap, cluster.prefix())
+    create_topics(settings)
+    with closing(filled(settings)) as ledger:
+        assert ledger.read() == [b"one", b"two"]
+        data = cluster.broker.folder / "data"
+        cluster.broker.stop()
+        shutil.copytree(data, data.with_name("copy"))
+        cluster.restart()
+        ledger.append([b"lost"], epoch=ledger.fence(), expected=2)
+        assert ledger.read(2) == [b"lost"]
+        cluster.broker.stop()
+        shutil.rmtree(data)
+        data.with_name("copy").rename(data)
+        cluster.restart()
+        with pytest.raises(LedgerBehind, match="Put the newest ledger back"):
+            ledger.read(2)
+
+
+def test_a_right_that_is_missing_is_named(kafka_secure: SecuredCluster) -> None:
+    from kafka.admin import ACLOperation, ResourceType
+
+    given = kafka_secure.settings("SCRAM", "service")
+    settings = KafkaSettings(
+        brokers=tuple(kafka_secure.addresses("SCRAM").split(",")),
+        topic_prefix=given["topic_prefix"],
+        username=given["username"],
+        password_file=Path(given["password_file"]),
+    )
+    prefix = settings.topic_prefix
+    create_topics(settings_of(kafka_secure.addresses("PLAINTEXT"), prefix))
+    with pytest.raises(LedgerError, match="may not"):
+        KafkaLedger(settings)
+    topic = settings.topic(RELEASES)
+    kafka_secure.allow("service", ResourceType.TOPIC, topic, ACLOperation.READ, ACLOperation.DESCRIBE)
+    with closing(KafkaLedger(settings)) as ledger:
+        assert ledger.read() == []
+        with pytest.raises(LedgerError, match="Grant it DESCRIBE_CONFIGS"):
+            ledger.fence()
+        kafka_secure.allow("service", ResourceType.TOPIC, topic, ACLOperation.WRITE, ACLOperation.DESCRIBE_CONFIGS)
+        with pytest.raises(LedgerError, match=rf"transactional id {prefix}quietcount\.releases.*WRITE and DESCRIBE"):
+            ledger.fence()
+        kafka_secure.allow(
+            "service",
+            ResourceType.TRANSACTIONAL_ID,
+            settings.topic(TRANSACTIONAL_ID),
+            ACLOperation.WRITE,
+            ACLOperation.DESCRIBE,
+        )
+        ledger.append([b"one"], epoch=ledger.fence(), expected=0)
+        assert ledger.read() == [b"one"]
+
+
+# The twins, each without one safeguard
+
+FAILED = (AssertionError, pytest.fail.Exception)
+
+
+def check_an_older_holder_is_refused(open_ledger: Opened, settings: KafkaSettings) -> None:
+    with closing(open_ledger(settings)) as older, closing(open_ledger(settings)) as newer:
+        epoch = older.fence()
+        newer.fence()
+        with pytest.raises(LedgerFenced):
+            older.append([b"one"], epoch=epoch, expected=0)
+
+
+def check_what_was_not_expected_is_refused(open_ledger: Opened, settings: KafkaSettings) -> None:
+    with closing(open_ledger(settings)) as ledger:
+        ledger.append([b"one"], epoch=ledger.fence(), expected=0)
+        with pytest.raises(LedgerFenced):
+            ledger.append([b"one"], epoch=ledger.fence(), expected=0)
+
+
+def test_the_checks_pass_without_a_fault(settings: KafkaSettings, kafka: Kafka) -> None:
+    check_an_older_holder_is_refused(KafkaLedger, settings)
+    check_what_was_not_expected_is_refused(KafkaLedger, settings)
+
+
+def test_a_twin_with_an_id_of_its_own_is_found(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Fence.__init__
+
+    def own(self: Fence, given: KafkaSettings, limit: int) -> None:
+        monkeypatch.setattr(kafka_fence, "TRANSACTIONAL_ID", secrets.token_hex(8))
+        original(self, given, limit)
+
+    monkeypatch.setattr(Fence, "__init__", own)
+    with pytest.raises(FAILED):
+        check_an_older_holder_is_refused(KafkaLedger, settings)
+
+
+def test_a_twin_that_reads_what_is_not_committed_is_found(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = kafka_ledger._reading
+    monkeypatch.setattr(
+        kafka_ledger, "_reading", lambda given: original(given) | {"isolation_level": "read_uncommitted"}
+    )
+    with pytest.raises(FAILED):
+        check_the_open_transaction_of_a_dead_releaser_is_never_read(KafkaLedger, settings)
+
+
+class Unexpecting(KafkaLedger):
+    """Appends to whatever is there."""
+
+    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
+        del expected
+        super().append(entries, epoch=epoch, expected=len(self.read()))
+
+
+def test_a_twin_that_appends_to_whatever_is_there_is_found(settings: KafkaSettings) -> None:
+    with pytest.raises(FAILED):
+        check_what_was_not_expected_is_refused(Unexpecting, settings)
+
+
+class Insisting(KafkaLedger):
+    """Tries again where it does not know whether the first time was in vain."""
+
+    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
+        try:
+            super().append(entries, epoch=epoch, expected=expected)
+        except LedgerUnavailable:
+            self._unknown = False
+            super().append(entries, epoch=self.fence(), expected=len(self.read()))
+
+
+def test_a_twin_that_tries_again_after_an_unknown_outcome_is_found(settings: KafkaSettings) -> None:
+    with pytest.raises(FAILED):
+        check_an_unknown_outcome_is_read_and_never_tried_again(Insisting, settings, committed=True)
+    assert [record.value for record in raw(settings)] == [b"one", b"one"]
+
+
+def test_a_twin_that_does_not_look_where_its_entries_lie_is_found(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Fence.send
+
+    def anywhere(self: Fence, entries: Sequence[bytes], offset: int) -> None:
+        original(self, entries, offset + 1)
+
+    monkeypatch.setattr(Fence, "send", anywhere)
+    with pytest.raises(FAILED):
+        check_a_writer_that_goes_round_the_fence_never_shares_a_place(KafkaLedger, settings)
+
+
+def test_a_twin_that_commits_what_is_not_acknowledged_is_found(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(self: Fence, entries: Sequence[bytes], offset: int) -> None:
+        self._producer.begin_transaction()
+        for entry in entries:
+            self._producer.send(self._topic, value=entry, partition=0, timestamp_ms=0)
+
+    monkeypatch.setattr(Fence, "send", blind)
+    with pytest.raises(FAILED):
+        check_a_batch_that_expires_takes_the_whole_append_with_it(KafkaLedger, settings)
