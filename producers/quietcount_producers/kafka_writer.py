@@ -170,6 +170,8 @@ class KafkaWriter:
             )
             # A batch that the topic finds too large is refused, not cut in two: half of it could be stored alone.
             producer._sender._can_split = lambda *_: False
+            # At the interpreter's end it would send what another thread had handed over of an append so far.
+            producer._unregister_cleanup()
             self._producer = producer
         return self._producer
 
