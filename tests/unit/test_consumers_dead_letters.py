@@ -1,0 +1,305 @@
+"""Dead letters: relayed once whatever is interrupted, never too large, and replayed only when they are good."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from tests.aggregates_world import case_key
+from tests.strategies import envelope, registry_of
+
+from quietcount_aggregates.state import State
+from quietcount_consumers import dead_letters
+from quietcount_consumers.dead_letters import LARGEST, RETENTION, letters, purge, relay, replay
+from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_schemas.codec import CaseEvent, Codec, RejectReason
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord, Position
+from quietcount_schemas.registry import SchemaRegistry
+
+TODAY = dt.date(2024, 1, 8)
+DAY_MS = 86_400_000
+
+
+class Interrupted(Exception):
+    """What ends a relay in a test."""
+
+
+class FrailWriter:
+    """A writer that stores so many batches, and after them ends the relay, before or after one more is stored."""
+
+    def __init__(self, log: EmbeddedLog, batches: int, *, stores: bool) -> None:
+        self._log = log
+        self._left = batches
+        self._stores = stores
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        self._left -= 1
+        if self._left < 0 and not self._stores:
+            raise Interrupted
+        positions = self._log.append(topic, records)
+        if self._left < 0:
+            raise Interrupted
+        return positions
+
+    def close(self) -> None:
+        """The log is not its own."""
+
+
+@pytest.fixture(autouse=True)
+def batches_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "_BATCH", 10)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EmbeddedLog]:
+    log = EmbeddedLog(tmp_path / "log.sqlite")
+    for topic in (CASE_EVENTS, DEAD_LETTERS):
+        log.create_topic(topic)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with State(tmp_path / "state.duckdb") as state:
+        yield state
+
+
+def reject(state: State, *rejected: tuple[int, int, RejectReason, bytes]) -> None:
+    with state.transaction() as connection:
+        for partition, offset, reason, value in rejected:
+            connection.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?)", [partition, offset, reason.value, value])
+
+
+def held(log: EmbeddedLog) -> list[tuple[int | None, int | None, bytes]]:
+    return [(letter.partition, letter.offset, letter.value) for letter in letters(log)]
+
+
+def many(count: int) -> list[tuple[int, int, RejectReason, bytes]]:
+    return [(number % 3, number, RejectReason.TRUNCATED, b"value %d" % number) for number in range(count)]
+
+
+def places(rejected: Sequence[tuple[int, int, RejectReason, bytes]]) -> list[tuple[int, int, bytes]]:
+    return sorted((partition, offset, value) for partition, offset, _, value in rejected)
+
+
+def test_a_rejection_is_relayed_with_its_reason_and_place_and_nothing_more(state: State, log: EmbeddedLog) -> None:
+    reject(state, (2, 7, RejectReason.TRAILING_BYTES, b"bytes"))
+    relay(state, log, log, CASE_EVENTS)
+    (record,) = log.poll(DEAD_LETTERS, {0: 0}, log.end_offsets(DEAD_LETTERS), 10)
+    assert (record.key, record.value, record.timestamp) == (None, b"bytes", 0)
+    assert record.headers == (
+        ("reason", b"trailing_bytes"),
+        ("topic", b"case-events"),
+        ("partition", b"2"),
+        ("offset", b"7"),
+    )
+    assert state.rows("FROM dead_letters") == []
+
+
+@pytest.mark.parametrize("stores", [False, True])
+@pytest.mark.parametrize("batches", [0, 1, 2])
+def test_a_relay_that_is_interrupted_anywhere_is_completed_with_each_letter_once(
+    state: State, log: EmbeddedLog, batches: int, stores: bool
+) -> None:
+    rejected = many(25)
+    reject(state, *rejected)
+    with pytest.raises(Interrupted):
+        relay(state, log, FrailWriter(log, batches, stores=stores), CASE_EVENTS)
+    relay(state, log, log, CASE_EVENTS)
+    assert sorted(held(log)) == places(rejected)
+
+
+def test_a_relay_that_does_not_look_first_fails_that_test(
+    state: State, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejected = many(15)
+    reject(state, *rejected)
+    monkeypatch.setattr(dead_letters, "_held", lambda *_: set())
+    with pytest.raises(Interrupted):
+        relay(state, log, FrailWriter(log, 0, stores=True), CASE_EVENTS)
+    relay(state, log, log, CASE_EVENTS)
+    assert len(held(log)) > len(rejected)
+
+
+def test_a_record_that_was_folded_again_before_it_was_relayed_is_one_letter(state: State, log: EmbeddedLog) -> None:
+    reject(state, (0, 1, RejectReason.UNKNOWN_FINGERPRINT, b"x"), (0, 1, RejectReason.TRUNCATED, b"x"))
+    relay(state, log, log, CASE_EVENTS)
+    reject(state, (0, 1, RejectReason.TRUNCATED, b"x"))
+    relay(state, log, log, CASE_EVENTS)
+    assert held(log) == [(0, 1, b"x")]
+
+
+def test_another_record_at_the_same_place_of_a_topic_made_anew_is_another_letter(
+    state: State, log: EmbeddedLog
+) -> None:
+    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the old topic"))
+    relay(state, log, log, CASE_EVENTS)
+    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the new topic"))
+    relay(state, log, log, CASE_EVENTS)
+    assert held(log) == [(0, 1, b"of the old topic"), (0, 1, b"of the new topic")]
+
+
+def test_a_record_larger_than_a_topic_takes_is_cut_and_stops_nothing(state: State, log: EmbeddedLog) -> None:
+    sizes: list[int] = []
+
+    class Watched(FrailWriter):
+        def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+            sizes.append(sum(len(record.value) for record in records))
+            return super().append(topic, records)
+
+    large = [(0, number, RejectReason.TOO_LARGE, bytes([number]) * (3 * LARGEST)) for number in range(4)]
+    small = [(1, number, RejectReason.TOO_LARGE, b"s" * 200_000) for number in range(5)]
+    reject(state, *large, *small)
+    for _ in range(2):
+        relay(state, log, Watched(log, 100, stores=True), CASE_EVENTS)
+        assert [(partition, len(value)) for partition, _, value in held(log)] == [(0, LARGEST)] * 4 + [(1, 200_000)] * 5
+        reject(state, *large, *small)
+    assert max(sizes) <= LARGEST  # and so is what is in memory at once
+    assert len(sizes) == 7
+
+
+def test_letters_of_a_topic_made_anew_are_not_purged_by_where_the_old_one_ended(
+    state: State, log: EmbeddedLog, tmp_path: Path
+) -> None:
+    reject(state, *many(20))
+    relay(state, log, log, CASE_EVENTS)
+    purge(state, log, TODAY)
+    other = EmbeddedLog(tmp_path / "other.sqlite")
+    other.create_topic(DEAD_LETTERS)
+    reject(state, *many(3))
+    relay(state, other, other, CASE_EVENTS)
+    purge(state, other, TODAY + RETENTION)
+    assert len(held(other)) == 3
+    purge(state, other, TODAY + RETENTION + RETENTION)
+    assert held(other) == []
+    other.close()
+
+
+def test_headers_that_the_service_did_not_write_are_not_repeated(log: EmbeddedLog) -> None:
+    forged = (("reason", b"\x1b[31mred"), ("topic", b"other"), ("partition", b"-1"), ("offset", b"9" * 40))
+    log.append(DEAD_LETTERS, [NewRecord(None, b"x", 0, forged), NewRecord(None, b"y", 0)])
+    assert [letter[:4] for letter in letters(log)] == [(None, None, None, None)] * 2
+
+
+# Replaying
+
+
+def registry(*names: str) -> SchemaRegistry:
+    """Return a registry with event types of those names, which have no field of their own."""
+    return registry_of(
+        *(
+            {
+                "type": "record",
+                "name": name,
+                "namespace": "trial",
+                "doc": "A trial.",
+                "quietcount.role": "event",
+                "fields": envelope(),
+            }
+            for name in names
+        )
+    )
+
+
+BOTH = registry("Visit", "Call")
+KNOWN = registry("Visit")
+
+
+def event(number: int, name: str = "Call") -> bytes:
+    identity = uuid.UUID(int=number + 1, version=4).bytes
+    return Codec(BOTH).encode(CaseEvent(name, case_key(number), identity, 0, dt.date(2023, 10, number + 1), {}))
+
+
+def midnight(_event: str, day: dt.date) -> int:
+    return (day - dt.date(1970, 1, 1)).days * DAY_MS
+
+
+def outcomes(
+    log: EmbeddedLog, known: SchemaRegistry, **options: object
+) -> list[tuple[int | None, RejectReason | None]]:
+    writer = None if options.pop("dry", False) else log
+    return [
+        (letter.offset, rejected)
+        for letter, rejected in replay(log, writer, Codec(known), midnight, **options)  # type: ignore[arg-type]
+    ]
+
+
+def case_events(log: EmbeddedLog) -> list[tuple[bytes | None, bytes, int]]:
+    records = log.poll(CASE_EVENTS, {0: 0}, log.end_offsets(CASE_EVENTS), 10_000)
+    return [(record.key, record.value, record.timestamp) for record in records]
+
+
+@pytest.fixture
+def lettered(state: State, log: EmbeddedLog) -> EmbeddedLog:
+    """A log with two events of a type that was unknown, one of a wrong key, and one that is no event at all."""
+    reject(
+        state,
+        (0, 1, RejectReason.UNKNOWN_FINGERPRINT, event(1)),
+        (0, 2, RejectReason.KEY_MISMATCH, event(2)),
+        (0, 3, RejectReason.TRUNCATED, event(3)[:-1]),
+        (0, 4, RejectReason.UNKNOWN_FINGERPRINT, event(4)),
+    )
+    relay(state, log, log, CASE_EVENTS)
+    return log
+
+
+UNKNOWN, MISMATCH, TRUNCATED = RejectReason.UNKNOWN_FINGERPRINT, RejectReason.KEY_MISMATCH, RejectReason.TRUNCATED
+
+
+def test_nothing_is_replayed_while_nothing_more_is_known(lettered: EmbeddedLog) -> None:
+    assert sorted(outcomes(lettered, KNOWN)) == [(1, UNKNOWN), (2, MISMATCH), (3, UNKNOWN), (4, UNKNOWN)]
+    assert case_events(lettered) == []
+
+
+def test_what_is_good_now_is_replayed_as_it_was_under_its_case_key_and_the_rest_is_told(lettered: EmbeddedLog) -> None:
+    assert sorted(outcomes(lettered, BOTH), key=str) == [(1, None), (2, MISMATCH), (3, TRUNCATED), (4, None)]
+    assert case_events(lettered) == [
+        (case_key(number), event(number), midnight("", dt.date(2023, 10, number + 1))) for number in (1, 4)
+    ]
+
+
+def test_a_dry_run_says_the_same_and_appends_nothing(lettered: EmbeddedLog) -> None:
+    assert sorted(outcomes(lettered, BOTH, dry=True), key=str) == [(1, None), (2, MISMATCH), (3, TRUNCATED), (4, None)]
+    assert case_events(lettered) == []
+
+
+def test_what_was_rejected_for_its_key_is_replayed_only_when_somebody_says_so(lettered: EmbeddedLog) -> None:
+    assert outcomes(lettered, BOTH, only=MISMATCH) == [(2, None)]
+    assert [key for key, _, _ in case_events(lettered)] == [case_key(2)]
+
+
+def test_a_reason_leaves_out_the_others(lettered: EmbeddedLog) -> None:
+    assert sorted(outcomes(lettered, BOTH, only=UNKNOWN), key=str) == [(1, None), (4, None)]
+    assert outcomes(lettered, BOTH, only=TRUNCATED) == [(3, TRUNCATED)]
+
+
+def test_a_replay_of_many_is_appended_in_batches_that_a_topic_takes(state: State, log: EmbeddedLog) -> None:
+    reject(state, *((0, number, UNKNOWN, event(number % 28)) for number in range(25)))
+    relay(state, log, log, CASE_EVENTS)
+    sizes: list[int] = []
+
+    class Watched(FrailWriter):
+        def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+            assert topic == CASE_EVENTS
+            sizes.append(len(records))
+            return super().append(topic, records)
+
+    done = list(replay(log, Watched(log, 100, stores=True), Codec(BOTH), midnight))
+    assert sizes == [10, 10, 5]
+    assert {rejected for _, rejected in done} == {None}
+
+
+@pytest.mark.parametrize("stores", [False, True])
+def test_a_replay_that_is_interrupted_may_be_repeated(state: State, log: EmbeddedLog, stores: bool) -> None:
+    """Nothing marks what was replayed: what is appended twice counts once, which tests/e2e shows."""
+    reject(state, *((0, number, UNKNOWN, event(number % 28)) for number in range(25)))
+    relay(state, log, log, CASE_EVENTS)
+    with pytest.raises(Interrupted):
+        list(replay(log, FrailWriter(log, 1, stores=stores), Codec(BOTH), midnight))
+    list(replay(log, log, Codec(BOTH), midnight))
+    assert {value for _, value, _ in case_events(log)} == {event(number) for number in range(25)}
+    assert len(held(log)) == 25
