@@ -34,7 +34,7 @@ __all__ = ["demo_command", "init_command", "ledger_command", "query_command", "r
 _KAFKA = re.compile(re.escape(KAFKA_SCHEME) + r"[A-Za-z0-9.,:_\[\]-]+/?")
 
 
-class LogName(click.ParamType):
+class LogName(click.ParamType[str]):
     """The embedded log, or brokers of Kafka, in characters that mean nothing else in TOML."""
 
     name = "log"

@@ -14,14 +14,10 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from operator import attrgetter, itemgetter
 from typing import Any, Final, TypeVar
 
 import kafka.errors as kafka_errors
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.protocol.consumer import OffsetForLeaderEpochRequest, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
@@ -29,6 +25,8 @@ from quietcount_producers.errors import LogUnavailable
 from quietcount_producers.kafka_connection import client_options, explained, reach
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
+
+from .fetched_records import Fetched, records_of
 
 __all__ = ["GROUP", "KafkaLog"]
 
@@ -57,48 +55,7 @@ MAX_FETCH: Final = 8 * 1024 * 1024
 # All of an answer is taken at once: records of a paused partition that the client (3.0.12) parks half taken it forgets.
 ALL: Final = 1 << 31
 
-_RECORD_FIELDS: Final = itemgetter(*(ConsumerRecord._fields.index(n) for n in Record._fields))
-_VALUE: Final = itemgetter(ConsumerRecord._fields.index("value"))
-_HEADERS: Final = itemgetter(ConsumerRecord._fields.index("headers"))
-_OFFSET: Final = attrgetter("offset")
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Buffer:
-    """What was fetched of a partition and not handed out yet; `next` is the offset after what was handed out."""
-
-    next: int
-    records: list[Any] = field(default_factory=list)
-    start: int = 0
-
-    def __len__(self) -> int:
-        return len(self.records) - self.start
-
-    def add(self, records: Sequence[Any]) -> None:
-        if self.start:
-            del self.records[: self.start]
-            self.start = 0
-        self.records += records
-
-    def before(self, end: int) -> int:
-        """Return how many of the records in hand lie before `end`."""
-        if not len(self) or self.records[-1].offset < end:
-            return len(self)
-        low, high = self.start, len(self.records)
-        while low < high:
-            middle = (low + high) // 2
-            if self.records[middle].offset < end:
-                low = middle + 1
-            else:
-                high = middle
-        return low - self.start
-
-    def take(self, count: int) -> list[Any]:
-        taken = list(islice(self.records, self.start, self.start + count))
-        self.start += count
-        self.next = taken[-1].offset + 1
-        return taken
 
 
 class KafkaLog:
@@ -112,7 +69,7 @@ class KafkaLog:
         self._consumer: KafkaConsumer | None = None
         self._writer: LogWriter | None = None
         self._partitions: dict[str, list[int]] = {}
-        self._buffers: dict[TopicPartition, _Buffer] = {}
+        self._buffers: dict[TopicPartition, Fetched] = {}
         self._marks: dict[str, dict[int, Mark]] = {}
         self._turn = 0
         self._reported: Any = None
@@ -230,7 +187,7 @@ class KafkaLog:
                     left[partition] -= count
                     found += taken
                     marks[partition] = Mark(taken[-1].offset + 1, taken[-1].leader_epoch)
-        return _records(found)
+        return records_of(found)
 
     # Writing
 
@@ -359,7 +316,7 @@ class KafkaLog:
             buffer = self._buffers.get(tp)
             if buffer is None or buffer.next != at:
                 consumer.seek(tp, at)
-                self._buffers[tp] = _Buffer(at)
+                self._buffers[tp] = Fetched(at)
 
     def _fill(self, topic: str, ends: Mapping[TopicPartition, int], share: int) -> None:
         """Fetch until each partition of `ends` has `share` records in hand, or all there are before its end."""
@@ -392,17 +349,3 @@ class KafkaLog:
                     )
                 for tp, records in consumer.poll(STEP_MS, max_records=ALL).items():
                     self._buffers[tp].add(records)
-
-
-def _records(found: Sequence[Any]) -> list[Record]:
-    """Turn the client's records into ours: at C speed where nothing is missing, which is nearly always."""
-    records = list(map(Record._make, map(_RECORD_FIELDS, found)))
-    if None in map(_VALUE, found) or any(map(_HEADERS, found)):
-        # A record without a value (a tombstone) is one without bytes to us: it is rejected as such, not passed over.
-        return [
-            record._replace(
-                value=record.value or b"", headers=tuple((name, value or b"") for name, value in record.headers or ())
-            )
-            for record in records
-        ]
-    return records
