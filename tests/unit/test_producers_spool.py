@@ -307,6 +307,23 @@ def test_closing_sends_what_waits_and_leaves_no_byte_of_it(
     assert not any(key in kept for key in log.cases)
 
 
+def test_what_was_sent_leaves_no_byte_while_the_publisher_lives(
+    log: DistantLog, publisher: Publisher, tmp_path: Path
+) -> None:
+    emitter = publisher()
+    log.gate.clear()
+    (key, *_) = emit(emitter, *map(str, range(25)))
+    files = tmp_path / "spool" / "store"
+
+    def kept() -> bytes:
+        return b"".join(file.read_bytes() for file in files.iterdir())
+
+    assert key in kept()
+    log.gate.set()
+    emitter.drain(30)
+    until(lambda: not any(key in kept() for key in log.cases))
+
+
 @pytest.mark.parametrize("error", [AWAY, LogError("No.")])
 def test_closing_leaves_what_the_log_does_not_take_to_the_next_publisher(
     log: DistantLog, publisher: Publisher, error: Exception
