@@ -70,6 +70,16 @@ def jars(pom: Path) -> Path:
     return folder
 
 
+def class_archive(java: str, folder: Path) -> Path:
+    """Where the classes that a program of the class path `folder` loads are kept, ready for this very Java.
+
+    A broker that starts from them needs half the time. One that is ended in order leaves them there (`Broker.stop`).
+    """
+    program = Path(java).resolve()
+    key = hashlib.sha256(f"{program} {program.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    return folder / f"classes-{key}.jsa"
+
+
 def _fetch(pom: Path, folder: Path) -> None:
     # A pom names a class path as its dependencies, or an archive as an item to unpack.
     unpacked = b"<artifactItems>" in pom.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -11,6 +12,8 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+from tests.kafka.artifacts import class_archive
 
 _STOPPING_SECONDS = 30  # an orderly stop takes one or two; after that it is killed, so that no test leaves a process
 _TAIL = 40
@@ -41,7 +44,10 @@ class Broker:
         self.log = folder / "broker.log"
         self._paused = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._java = [java, *_JVM, "-cp", f"{jars}/*"]
+        self._java = [java, *_JVM]
+        self._class_path = ["-cp", f"{jars}/*"]
+        self._archive = class_archive(java, jars)
+        self._record = folder / "classes.jsa"
         self._properties = folder / "server.properties"
         folder.mkdir(parents=True, exist_ok=True)
         self._properties.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
@@ -63,6 +69,11 @@ class Broker:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def recording(self) -> bool:
+        """Whether an orderly stop would leave what the next brokers start quicker from."""
+        return self.answering and not self._archive.is_file()
+
+    @property
     def answering(self) -> bool:
         """Whether its process is there and not paused."""
         return self.running and not self._paused
@@ -75,16 +86,9 @@ class Broker:
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
             for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
         ]
+        tool = [*self._ready_classes(), *self._class_path, "kafka.tools.StorageTool"]
         done = subprocess.run(
-            [
-                *self._java,
-                "kafka.tools.StorageTool",
-                "format",
-                f"--cluster-id={cluster_id}",
-                "-c",
-                str(self._properties),
-                *scram,
-            ],
+            [*self._java, *tool, "format", f"--cluster-id={cluster_id}", "-c", str(self._properties), *scram],
             capture_output=True,
             text=True,
             timeout=120,
@@ -100,9 +104,10 @@ class Broker:
         # thread that counts, so a broker that a trial's own thread starts is not bound to it.
         lasting = threading.current_thread() is threading.main_thread()
         bound = ["setpriv", "--pdeathsig", "KILL"] if lasting and shutil.which("setpriv") else []
+        classes = self._ready_classes() or [f"-XX:ArchiveClassesAtExit={self._record}"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*bound, *self._java, "kafka.Kafka", str(self._properties)],
+                [*bound, *self._java, *classes, *self._class_path, "kafka.Kafka", str(self._properties)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -124,6 +129,7 @@ class Broker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._keep_classes()
 
     def kill(self) -> None:
         """SIGKILL: what a crash of the process is."""
@@ -165,6 +171,15 @@ class Broker:
                 ended = "did not answer in time" if self.running else "ended"
                 raise TimeoutError(f"broker {self.number} {ended}; its log ends with:\n{self.tail()}")
             time.sleep(0.05)
+
+    def _ready_classes(self) -> list[str]:
+        return [f"-XX:SharedArchiveFile={self._archive}"] if self._archive.is_file() else []
+
+    def _keep_classes(self) -> None:
+        if self._record.is_file() and not self._archive.is_file():
+            partial = self._archive.with_name(f"{self._archive.name}.{os.getpid()}.partial")
+            shutil.copyfile(self._record, partial)
+            partial.replace(self._archive)
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None

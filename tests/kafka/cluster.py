@@ -159,6 +159,8 @@ class Cluster:
 
     def close(self) -> None:
         """End every process and remove the data. The logs stay."""
+        if len(self.brokers) == 1 and self.broker.recording:
+            self.broker.stop()
         self.kill()
         for broker in self.brokers:
             shutil.rmtree(broker.folder / "data", ignore_errors=True)
