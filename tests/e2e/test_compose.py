@@ -6,7 +6,6 @@ possible and should not be turns the test red as much as one that is needed and 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from tests.deployment import properties_of, script
 from tests.kafka import artifacts
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import POM, STARTING_SECONDS, free_ports
@@ -50,21 +50,6 @@ DENIED = (
 )
 WAIT_MS = 20_000
 MORE = '\n[[acl]]\nrole = "{}"\nresource = "{}"\nname = "{}"\noperations = ["{}"]\n'
-
-
-def script(path: Path) -> ModuleType:
-    """The program at `path`, as a module."""
-    specification = importlib.util.spec_from_file_location(f"compose_{path.stem}", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-def properties_of(text: str) -> dict[str, str]:
-    lines = (line.partition("=") for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return {key: value for key, _, value in lines}
 
 
 @dataclass

@@ -1,0 +1,407 @@
+"""compose/: what its files promise, each with a broken twin that is found. No container engine is needed."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shlex
+import stat
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.deployment import properties_of, script
+
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.project import configuration_text
+from quietcount_producers.errors import ProducersError
+from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.pseudonyms import Pepper
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
+
+Document = dict[str, Any]
+ONCE = {"credentials", "access", "topics", "schemas", "emitter", "operator"}
+PINNED = re.compile(r"[a-z0-9./-]+:v?[0-9]+\.[0-9]+\.[0-9]+[a-z0-9.-]*")
+
+
+@pytest.fixture(scope="module")
+def compose(root: Path) -> Document:
+    loaded: Document = yaml.safe_load((root / "compose" / "compose.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def broken(document: Document, folder: Path) -> list[str]:
+    """What is not as it should be, one line each."""
+    services: dict[str, Document] = document["services"]
+    found = []
+    for name, service in services.items():
+        found += [f"{name}: {fault}" for fault in _faults(name, service, document, folder)]
+    found += [f"{name}: waits for itself" for name in services if name in _waits_for(name, services)]
+    found += [f"{name}: a password in clear" for name, service in services.items() if _tells(service)]
+    return found
+
+
+def _faults(name: str, service: Document, document: Document, folder: Path) -> Iterator[str]:
+    if not PINNED.fullmatch(service["image"]):
+        yield f"image {service['image']} is not pinned"
+    if not re.fullmatch(r"[1-9][0-9]*:[0-9]+", str(service.get("user"))):
+        yield "runs as root, or as whom its image likes"
+    if service.get("read_only") is not True:
+        yield "can write into its image"
+    if service.get("cap_drop") != ["ALL"] or "cap_add" in service or service.get("privileged"):
+        yield "has capabilities"
+    if "no-new-privileges:true" not in service.get("security_opt", []):
+        yield "can gain privileges"
+    limits = service.get("deploy", {}).get("resources", {}).get("limits", {})
+    if not {"cpus", "memory", "pids"} <= limits.keys():
+        yield "has no limits"
+    if any(not str(port).startswith("127.0.0.1:") for port in service.get("ports", [])):
+        yield "listens beyond the loopback"
+    if service.get("network_mode") not in (None, "none", "service:kafka"):
+        yield "is in a network of others"
+    if service.get("restart") != ("no" if name in ONCE else "unless-stopped"):
+        yield "is not restarted as it should be"
+    if not service.get("healthcheck", {}).get("test") and name not in {*ONCE, "quietcount"}:
+        yield "nobody knows whether it is healthy"
+    for volume in service.get("volumes", []):
+        source, target, *mode = volume.split(":")
+        if source.startswith("."):
+            if not (folder / source).is_file():
+                yield f"{source} is not there"
+            if mode != ["ro"]:
+                yield f"{target} can be written"
+        elif source not in document["volumes"]:
+            yield f"volume {source} is not declared"
+    for other, wait in service.get("depends_on", {}).items():
+        wanted = "service_completed_successfully" if other in ONCE else "service_healthy"
+        if wait["condition"] != wanted:
+            yield f"does not wait until {other} is ready"
+
+
+def _waits_for(name: str, services: dict[str, Document]) -> set[str]:
+    reached: set[str] = set()
+    waiting = list(services[name].get("depends_on", {}))
+    while waiting:
+        other = waiting.pop()
+        if other not in reached:
+            reached.add(other)
+            waiting += services[other].get("depends_on", {})
+    return reached
+
+
+def _tells(service: Document) -> bool:
+    return any(
+        re.search("password|secret", key, re.IGNORECASE)
+        and not key.endswith("_FILE")
+        and value not in ("true", "false")
+        for key, value in service.get("environment", {}).items()
+    )
+
+
+def test_every_container_is_pinned_confined_limited_and_waits_for_what_it_needs(root: Path, compose: Document) -> None:
+    assert broken(compose, root / "compose") == []
+
+
+def _set(name: str, key: str, value: object) -> Callable[[Document], None]:
+    return lambda document: document["services"][name].__setitem__(key, value)
+
+
+TWINS: dict[str, Callable[[Document], None]] = {
+    "latest": _set("kafka", "image", "apache/kafka:latest"),
+    "no tag": _set("grafana", "image", "grafana/grafana"),
+    "a tag that moves": _set("prometheus", "image", "prom/prometheus:v3"),
+    "root": _set("quietcount", "user", "0:0"),
+    "the image's user": lambda document: document["services"]["registry"].pop("user"),
+    "writable": _set("registry", "read_only", False),
+    "capabilities": _set("kafka", "cap_drop", []),
+    "one capability": _set("kafka", "cap_add", ["CHOWN"]),
+    "privileges": _set("quietcount", "security_opt", []),
+    "no limits": _set("quietcount", "deploy", {}),
+    "an open port": _set("kafka", "ports", ["29092:29092"]),
+    "every address": _set("grafana", "ports", ["0.0.0.0:3000:3000"]),
+    "the host's network": _set("prometheus", "network_mode", "host"),
+    "a set-up that never ends": _set("topics", "restart", "always"),
+    "a service that stays down": _set("quietcount", "restart", "no"),
+    "no health check": _set("kafka", "healthcheck", {}),
+    "a file that is not there": _set("kafka", "volumes", ["./kafka/other.properties:/x:ro"]),
+    "a file that can be written": _set("kafka", "volumes", ["./kafka/server.properties:/x"]),
+    "a volume nobody declared": _set("kafka", "volumes", ["other:/x"]),
+    "not waiting for health": _set("access", "depends_on", {"kafka": {"condition": "service_started"}}),
+    "a circle": _set("kafka", "depends_on", {"schemas": {"condition": "service_completed_successfully"}}),
+    "a password": _set("topics", "environment", {"QUIETCOUNT_KAFKA__PASSWORD": "x"}),
+}
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_weaker_container_is_found(root: Path, compose: Document, twin: str) -> None:
+    weaker = copy.deepcopy(compose)
+    TWINS[twin](weaker)
+    assert broken(weaker, root / "compose") != []
+
+
+def test_the_service_starts_after_everything_that_it_needs(compose: Document) -> None:
+    services = compose["services"]
+    assert _waits_for("quietcount", services) == {"credentials", "kafka", "access", "topics", "registry", "schemas"}
+
+
+def test_only_emitters_have_the_pepper_and_each_role_its_own_password_alone(compose: Document) -> None:
+    def secrets(name: str) -> set[str]:
+        volumes = compose["services"][name].get("volumes", [])
+        return {volume.partition("-secrets:")[0] for volume in volumes if "-secrets:" in volume}
+
+    having = {name: secrets(name) for name in compose["services"] if name not in ("credentials", "access")}
+    roles = {"topics": "administrator", "quietcount": "service", "emitter": "emitter", "operator": "operator"}
+    assert having == {name: {roles[name]} if name in roles else set() for name in having}
+    for name, role in roles.items():
+        environment = compose["services"][name]["environment"]
+        assert environment["QUIETCOUNT_KAFKA__USERNAME"] == f"quietcount-{role}"
+        assert f"/{role}/" in environment["QUIETCOUNT_KAFKA__PASSWORD_FILE"]
+
+
+def test_kafka_and_the_registry_are_reached_from_inside_and_from_the_loopback_alone(compose: Document) -> None:
+    networks = compose["networks"]
+    assert networks["events"]["internal"] is True
+    assert networks["metrics"]["internal"] is True
+    for name in ("registry", "quietcount", "topics", "schemas", "emitter", "operator"):
+        assert all(networks[network].get("internal") for network in compose["services"][name]["networks"])
+
+
+def version_in(pom: Path, artifact: str) -> str:
+    """The version of `artifact` that a pom.xml asks for."""
+    found = re.search(rf"<artifactId>{artifact}</artifactId>\s*<version>([^<]+)<", pom.read_text(encoding="utf-8"))
+    assert found is not None
+    return found[1]
+
+
+def test_the_servers_of_compose_are_the_versions_that_the_tests_run(root: Path, compose: Document) -> None:
+    services = compose["services"]
+    kafka = version_in(root / "tests" / "kafka" / "pom.xml", "kafka_2.13")
+    registry = version_in(root / "tests" / "registry" / "pom.xml", "apicurio-registry-app")
+    assert services["kafka"]["image"] == f"apache/kafka:{kafka}"
+    assert services["registry"]["image"] == f"apicurio/apicurio-registry:{registry}"
+
+
+def test_the_image_is_the_version_of_the_project(root: Path, compose: Document) -> None:
+    version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    images = {service["image"] for service in compose["services"].values() if "build" in service}
+    assert images == {f"quietcount:{version}"}
+
+
+# ------------------------------------------------------------------ the broker's settings
+
+
+def weak_settings(text: str) -> list[str]:
+    """What in a server.properties would let somebody in, or lose a record."""
+    settings = properties_of(text)
+    protocols = dict(pair.split(":") for pair in settings["listener.security.protocol.map"].split(","))
+    found = []
+    for listener in settings["listeners"].split(","):
+        name, _, address = listener.partition("://")
+        if protocols[name] == "PLAINTEXT" and not address.startswith("127.0.0.1:"):
+            found.append(f"{name} is open")
+    wanted = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "false",
+        "super.users": "User:ANONYMOUS",
+        "auto.create.topics.enable": "false",
+        "delete.topic.enable": "false",
+        "log.flush.interval.messages": "1",
+        "unclean.leader.election.enable": "false",
+        "log.retention.ms": "-1",
+    }
+    return found + [key for key, value in wanted.items() if settings.get(key) != value]
+
+
+SETTINGS_TWINS = {
+    "CLIENTS:SASL_PLAINTEXT": "CLIENTS:PLAINTEXT",
+    "ADMIN://127.0.0.1:9094,CONTROLLER": "ADMIN://0.0.0.0:9094,CONTROLLER",
+    "super.users=User:ANONYMOUS": "super.users=User:ANONYMOUS;User:quietcount-service",
+    "allow.everyone.if.no.acl.found=false": "allow.everyone.if.no.acl.found=true",
+    "delete.topic.enable=false": "delete.topic.enable=true",
+    "log.flush.interval.messages=1": "log.flush.interval.messages=1000",
+    "log.retention.ms=-1": "log.retention.hours=168",
+}
+
+
+def test_the_broker_lets_nobody_in_without_a_name_and_keeps_what_it_acknowledged(root: Path) -> None:
+    assert weak_settings((root / "compose" / "kafka" / "server.properties").read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("strong", SETTINGS_TWINS)
+def test_a_weaker_broker_is_found(root: Path, strong: str) -> None:
+    text = (root / "compose" / "kafka" / "server.properties").read_text(encoding="utf-8")
+    assert strong in text
+    assert weak_settings(text.replace(strong, SETTINGS_TWINS[strong])) != []
+
+
+# ------------------------------------------------------------------ access
+
+
+def commands_of(page: str) -> set[tuple[str, str, str, str]]:
+    """The ACLs that the commands of the page set: user, resource, name, operation."""
+    found = set()
+    for line in page.replace("\\\n", " ").splitlines():
+        if not line.startswith("kafka-acls.sh "):
+            continue
+        words = shlex.split(line.replace('"$ADMIN"', "ADMIN"))[1:]
+        words.remove("--add")
+        options = [(words[at], words[at + 1]) for at in range(0, len(words), 2)]
+        given = dict(options)
+        (resource,) = given.keys() & {"--topic", "--group", "--transactional-id", "--cluster"}
+        user = given["--allow-principal"].removeprefix("User:")
+        for option, value in options:
+            if option == "--operation":
+                found.add((user, resource[2:].replace("-", "_"), given[resource], value.lower()))
+    return found
+
+
+def acls_of(text: str) -> set[tuple[str, str, str, str]]:
+    return {
+        (f"quietcount-{entry['role']}", entry["resource"], entry["name"], operation.replace("_", "").lower())
+        for entry in tomllib.loads(text)["acl"]
+        for operation in entry["operations"]
+    }
+
+
+def test_the_commands_of_the_page_set_what_the_table_says(root: Path) -> None:
+    page = (root / "compose" / "security.md").read_text(encoding="utf-8")
+    table = (root / "compose" / "kafka" / "acls.toml").read_text(encoding="utf-8")
+    assert commands_of(page) == acls_of(table)
+    assert len(acls_of(table)) > 30
+    assert commands_of(page.replace("--operation Write ", "--operation Read ", 1)) != acls_of(table)
+
+
+def test_the_table_names_the_topics_and_ids_that_quietcount_uses(root: Path) -> None:
+    entries = tomllib.loads((root / "compose" / "kafka" / "acls.toml").read_text(encoding="utf-8"))["acl"]
+    named: dict[str, set[str]] = {}
+    for entry in entries:
+        named.setdefault(entry["resource"], set()).add(entry["name"])
+    assert named["topic"] == {CASE_EVENTS, DEAD_LETTERS, RELEASES}
+    assert named["transactional_id"] == {"quietcount.releases"}
+    assert named["group"] == {"quietcount"}
+
+
+def test_the_prefix_goes_before_every_name_but_the_clusters(root: Path) -> None:
+    access = script(root / "compose" / "kafka" / "access.py")
+    acls = access.acls_of((root / "compose" / "kafka" / "acls.toml").read_text(encoding="utf-8"), "trial.")
+    names = {acl.resource_pattern.resource_name for acl in acls}
+    assert {name for name in names if not name.startswith("trial.")} == {"kafka-cluster"}
+
+
+def test_the_keys_that_the_page_gives_to_clients_are_those_that_are_read(root: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (root / "compose" / "security.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        config = tmp_path / "quietcount.toml"
+        head = "" if "log = " in block else 'log = "kafka://kafka.example.org:29092"\n'
+        config.write_text(f"lifetime_epsilon = 1\n{head}{block}")
+        kafka = Configuration.load(config, environment={}).kafka
+        assert isinstance(kafka, KafkaSettings)
+        assert kafka.tls
+
+
+# ------------------------------------------------------------------ configuration and secrets
+
+
+def test_the_configuration_is_read_and_has_the_starting_catalogue(root: Path) -> None:
+    path = root / "compose" / "quietcount.toml"
+    loaded = Configuration.load(path, environment={})
+    assert loaded.log == "kafka://kafka:9092"
+    ours, starting = tomllib.loads(path.read_text(encoding="utf-8")), tomllib.loads(configuration_text())
+    assert ours["statistic"] == starting["statistic"]
+    assert {key: ours[key] for key in ("lifetime_epsilon", "grace", "tick")} == {
+        key: starting[key] for key in ("lifetime_epsilon", "grace", "tick")
+    }
+
+
+def test_every_path_of_the_configuration_lies_in_a_volume_of_who_needs_it(root: Path, compose: Document) -> None:
+    loaded = Configuration.load(root / "compose" / "quietcount.toml", environment={})
+
+    def mounted(name: str) -> set[str]:
+        return {volume.split(":")[1] for volume in compose["services"][name]["volumes"]}
+
+    assert str(loaded.data_dir) in mounted("quietcount")
+    assert str(loaded.service.secret_file.parent) in mounted("quietcount")
+    assert str(loaded.emitter.pepper_file.parent) in mounted("emitter")
+    assert str(loaded.emitter.pepper_file.parent) not in mounted("quietcount")
+
+
+def test_secrets_are_made_once_private_and_are_kept(root: Path, tmp_path: Path) -> None:
+    credentials = script(root / "compose" / "credentials.py")
+    for role in credentials.ROLES:
+        (tmp_path / role).mkdir()
+    made = credentials.make_credentials(tmp_path)
+    assert len(made) == 5
+    texts = {path: path.read_bytes() for path in made}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
+    assert len(set(texts.values())) == 5
+    assert min(len(text) for text in texts.values()) > 40
+    Pepper.load(tmp_path / "emitter" / "pepper")
+    with pytest.raises(ProducersError):
+        Pepper.load(tmp_path / "service" / "pepper")
+    assert credentials.make_credentials(tmp_path) == []
+    assert {path: path.read_bytes() for path in made} == texts
+
+
+def test_a_start_that_was_cut_off_leaves_no_half_password(root: Path, tmp_path: Path) -> None:
+    credentials = script(root / "compose" / "credentials.py")
+    password = tmp_path / "kafka-password"
+    password.with_name(".kafka-password.new").write_text("half")
+    credentials.write_password(password)
+    assert password.read_text() != "half"
+    assert [path.name for path in tmp_path.iterdir()] == ["kafka-password"]
+
+
+# ------------------------------------------------------------------ the image
+
+
+def weak_image(text: str) -> list[str]:
+    """What in a Dockerfile would run as root, change by itself or carry the tools of its building."""
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line and not line.lstrip().startswith("#")]
+    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    last = lines[max(at for at, line in enumerate(lines) if line.startswith("FROM ")) :]
+    users = [line.split()[1] for line in last if line.startswith("USER ")]
+    found = [f"{base} is not pinned" for base in bases if not PINNED.fullmatch(base)]
+    if not users or not re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", users[-1]):
+        found.append("runs as root")
+    if any("pip" in line or "apt-get" in line for line in last):
+        found.append("the image that runs is built upon")
+    if len(bases) < 2 or not any(line.startswith("HEALTHCHECK") for line in last):
+        found.append("one stage, or no health check")
+    if 'ENTRYPOINT ["quietcount"]' not in last:
+        found.append("does not run quietcount")
+    return found
+
+
+def test_the_image_is_small_pinned_and_not_roots(root: Path) -> None:
+    text = (root / "compose" / "Dockerfile").read_text(encoding="utf-8")
+    assert weak_image(text) == []
+    assert weak_image(text.replace("USER 10001:10001", "USER root")) != []
+    assert weak_image(text.replace(":3.13.16-slim-trixie", ":latest")) != []
+    assert weak_image(text.replace("WORKDIR /var", "RUN apt-get install gcc\nWORKDIR /var")) != []
+
+
+def test_the_image_takes_in_only_what_it_is_built_from(root: Path) -> None:
+    lines = (root / "compose" / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    taken = {rule[1:] for rule in rules if rule.startswith("!")}
+    copied = re.findall(
+        r"^COPY (?!--)(\S+) ", (root / "compose" / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert taken == set(copied)
+    assert {"**/secrets", "**/data"} <= set(rules)
+
+
+def test_every_volume_has_a_folder_with_its_owner_in_the_image(root: Path, compose: Document) -> None:
+    text = (root / "compose" / "Dockerfile").read_text(encoding="utf-8")
+    for service in compose["services"].values():
+        if "build" not in service:
+            continue
+        for volume in service.get("volumes", []):
+            source, target, *_ = volume.split(":")
+            if not source.startswith("."):
+                assert re.search(rf"{re.escape(target)}(\s|\\|$)", text, re.MULTILINE), target
