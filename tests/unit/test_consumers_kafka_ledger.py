@@ -90,7 +90,7 @@ def test_a_topic_that_is_not_there_is_named_with_the_command_that_makes_it(bare:
             KafkaLedger(bare, create=create)
 
 
-def made(admin: Any, settings: KafkaSettings, partitions: int = 1, **configs: str) -> None:
+def made(admin: Any, settings: KafkaSettings, configs: dict[str, str], partitions: int = 1) -> None:
     wanted = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
     admin.create_topics({settings.topic(RELEASES): wanted})
     admin.wait_for_topics([settings.topic(RELEASES)])
@@ -108,7 +108,7 @@ def made(admin: Any, settings: KafkaSettings, partitions: int = 1, **configs: st
 def test_nothing_is_released_into_a_topic_that_would_lose_entries(
     admin: Any, bare: KafkaSettings, key: str, value: str
 ) -> None:
-    made(admin, bare, **{"retention.ms": "-1", **{key: value}})
+    made(admin, bare, {"retention.ms": "-1", **{key: value}})
     with closing(KafkaLedger(bare)) as ledger:
         assert ledger.read() == []  # who only reads need not mend it
         with pytest.raises(LedgerBroken, match=rf"its setting {key} would delete entries.*`quietcount topics check`"):
@@ -116,7 +116,7 @@ def test_nothing_is_released_into_a_topic_that_would_lose_entries(
 
 
 def test_a_topic_of_several_partitions_is_no_ledger(admin: Any, bare: KafkaSettings) -> None:
-    made(admin, bare, 2)
+    made(admin, bare, {}, 2)
     with pytest.raises(LedgerBroken, match="more than one partition"):
         KafkaLedger(bare)
 
@@ -158,7 +158,7 @@ def test_an_entry_tells_the_broker_nothing_but_itself(settings: KafkaSettings) -
 def test_an_entry_that_the_topic_does_not_take_is_refused_before_anything_is_sent(
     admin: Any, bare: KafkaSettings
 ) -> None:
-    made(admin, bare, **{"retention.ms": "-1", "max.message.bytes": "10000"})
+    made(admin, bare, {"retention.ms": "-1", "max.message.bytes": "10000"})
     with closing(KafkaLedger(bare)) as ledger:
         epoch = ledger.fence()
         with pytest.raises(LedgerError, match=r"entry 1 of the ledger is larger than max\.message\.bytes"):
