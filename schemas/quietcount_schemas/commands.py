@@ -17,9 +17,7 @@ from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, Field
 from quietcount_schemas.folder import SchemaFolder
 from quietcount_schemas.history import HistoryReason, record_history
-from quietcount_schemas.registration import Registration
 from quietcount_schemas.registry import SchemaRegistry, configured_folders, inspect
-from quietcount_schemas.registry_client import RegistryClient
 from quietcount_schemas.registry_settings import RegistrySettings
 
 __all__ = ["schemas"]
@@ -129,6 +127,10 @@ def register(config: Path) -> None:
     FULL_TRANSITIVE. The ids are written to ids_file, from which emitters and the service read them: they never ask the
     registry. Done again it changes nothing; when the registry contradicts what is pinned, nothing is written.
     """
+    # HTTP and TLS take a while to import, and no other command needs them.
+    from quietcount_schemas.registration import Registration
+    from quietcount_schemas.registry_client import RegistryClient
+
     raw = read_configuration(config)
     faults: list[Fault] = []
     settings = RegistrySettings.of(raw, faults)

@@ -158,6 +158,8 @@ def test_an_empty_variable_counts_as_unset(config: Path) -> None:
         ("QUIETCOUNT_EMITTER", '{"peper_file": "5ec2e7"}', "key 'emitter.peper_file' is unknown"),
         ("QUIETCOUNT_DATA_DIR", " ", "variable QUIETCOUNT_DATA_DIR: write a path"),
         ("QUIETCOUNT_EMITTER__PEPPER_FILE", "a\0b", "variable QUIETCOUNT_EMITTER__PEPPER_FILE: write a path"),
+        ("QUIETCOUNT_SCHEMA_REGISTRY__URL", "5ec2e7", "variable QUIETCOUNT_SCHEMA_REGISTRY__URL: write an address"),
+        ("QUIETCOUNT_SCHEMA_REGISTRY__URL", "http://5ec2e7", "a password is sent over https:// only"),
     ],
 )
 def test_a_variable_that_is_not_in_order_is_refused_alike(
