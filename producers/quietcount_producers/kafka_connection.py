@@ -62,11 +62,13 @@ def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     }
 
 
-def reach(settings: KafkaSettings, client_id: str, topics: Iterable[str] = ()) -> dict[str, TopicFacts]:
+def reach(
+    settings: KafkaSettings, client_id: str, topics: Iterable[str] = (), *, write: bool = False
+) -> dict[str, TopicFacts]:
     """Go the way to the brokers once, within seconds, and return what they say of `topics` (plain names).
 
     Raises LogUnavailable when no broker answers, and LogError for what waiting will not mend: TLS, the password, a
-    topic that is missing or not to be seen. Either names the key of the configuration.
+    topic that is missing, not to be seen or (with `write`) not to be written. Either names a key of the configuration.
     """
     options = client_options(settings, client_id)
     plain = {settings.topic(topic): topic for topic in topics}
@@ -79,6 +81,8 @@ def reach(settings: KafkaSettings, client_id: str, topics: Iterable[str] = ()) -
                 name = plain[each.name]
                 if each.error_code:
                     raise explained(kafka_errors.for_code(each.error_code)(), settings, "see", name)
+                if write and _WRITE not in each.authorized_operations:
+                    raise explained(kafka_errors.TopicAuthorizationFailedError(), settings, "append to", name)
                 found[name] = TopicFacts(each.topic_id.hex, len(each.partitions))
             _check_advertised(settings, broker, [(each.host, each.port) for each in metadata.brokers])
             return found
@@ -129,9 +133,10 @@ def explained(error: BaseException, settings: KafkaSettings, act: str, topic: st
     return LogError(f"{told}: {_name(error)}.")
 
 
+_WRITE: Final = 4  # among the rights at a topic (KIP-430); a broker without access rules names them all
 _CREATE: Final = "Create it with `quietcount topics create`."
 _CHECK: Final = "`quietcount topics check` names the values that it should have."
-_MAY: Final = "Grant what the page in compose/ lists for this role, or correct kafka.username."
+_MAY: Final = "Grant what compose/security.md lists for this role, or correct kafka.username."
 
 
 def _client(**options: Any) -> KafkaNetClient:

@@ -58,7 +58,7 @@ def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any]
             topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics] or MetadataRequest.NO_TOPICS,
             allow_auto_topic_creation=False,
             include_cluster_authorized_operations=False,
-            include_topic_authorized_operations=False,
+            include_topic_authorized_operations=True,
         )
         hint = ""
         if settings.username is None:

@@ -66,7 +66,7 @@ class KafkaWriter:
         self._process = os.getpid()
         self._producer: Any = None
         self._closed = False
-        facts = reach(settings, client_id, topics)
+        facts = reach(settings, client_id, topics, write=True)
         self._partitions = {topic: each.partitions for topic, each in facts.items()}
 
     def __enter__(self) -> KafkaWriter:
@@ -141,7 +141,7 @@ class KafkaWriter:
 
     def _count(self, topic: str) -> int:
         if topic not in self._partitions:
-            self._partitions[topic] = reach(self._settings, self._client_id, [topic])[topic].partitions
+            self._partitions[topic] = reach(self._settings, self._client_id, [topic], write=True)[topic].partitions
         return self._partitions[topic]
 
     def _check_count(self, topic: str, count: int) -> None:
@@ -155,7 +155,8 @@ class KafkaWriter:
 
     def _connected(self) -> Any:
         if self._producer is None:
-            reach(self._settings, self._client_id)  # the library would try for ten seconds, and not say what is wrong
+            # The library would try for ten seconds, and not say what is wrong.
+            reach(self._settings, self._client_id, self._partitions, write=True)
             producer = KafkaProducer(
                 **client_options(self._settings, self._client_id),
                 acks="all",
@@ -188,7 +189,7 @@ class KafkaWriter:
         """Return what is wrong; where the library only waited in vain, go the way again and look."""
         if isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.InvalidMetadataError):
             try:
-                reach(self._settings, self._client_id, [topic])
+                reach(self._settings, self._client_id, [topic], write=True)
             except LogError as found:
                 return found
         return explained(error, self._settings, "append to", topic)
