@@ -19,23 +19,26 @@ from concurrent.futures import Future
 from pathlib import Path
 from unittest import mock
 
-from quietcount_producers import CaseEventPublisher
+from quietcount_producers import CaseEventPublisher, EventSpool
 from quietcount_producers.errors import LogUnavailable
+from quietcount_producers.relay import relay_batch
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_schemas.errors import QuietcountError
-from quietcount_schemas.log import LogWriter, NewRecord, Position
+from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
 
 CASES = 7
 
 
 class FaultyLog:
-    """A log that, every third time, does not answer: it has stored the records, or it has not."""
+    """A log that the first and every third time does not answer: it has not stored the records, or it has."""
 
     def __init__(self, log: LogWriter) -> None:
         self._log = log
+        self._answered = False
 
     def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
-        fate = random.randrange(6)
+        fate = random.randrange(6) if self._answered else 0
+        self._answered = True
         if fate == 0:
             raise LogUnavailable("Nobody answers.")
         stored = self._log.append(topic, records)
@@ -53,6 +56,15 @@ def opened(settings: EmitterSettings) -> LogWriter:
 
 def absent(_: EmitterSettings) -> LogWriter:
     raise LogUnavailable("Nobody answers.")
+
+
+def noted_before_it_is_sent(spool: EventSpool, log: LogWriter) -> bool:
+    """A relay that a trial must find out."""
+    waiting = spool.waiting(1000)
+    if waiting:
+        spool.forward(waiting[-1].offset + 1)
+        log.append(CASE_EVENTS, [NewRecord(each.key, each.value, each.timestamp) for each in waiting])
+    return bool(waiting)
 
 
 def ended() -> bool:
@@ -73,6 +85,7 @@ def main() -> int:
     parser.add_argument("name")
     parser.add_argument("--pause", type=float, default=0.001, help="seconds between two events")
     parser.add_argument("--log", choices=["faulty", "absent"], help="a log in place of the configuration's")
+    parser.add_argument("--mutant", action="store_true", help="note events as sent before they are")
     arguments = parser.parse_args()
     opener = {"faulty": opened, "absent": absent, None: open_log}[arguments.log]
     waiting: deque[tuple[str, uuid.UUID, Future[Position]]] = deque()
@@ -80,6 +93,9 @@ def main() -> int:
     try:
         with (
             mock.patch("quietcount_producers.publisher.open_log", opener),
+            mock.patch(
+                "quietcount_producers.relay.relay_batch", noted_before_it_is_sent if arguments.mutant else relay_batch
+            ),
             CaseEventPublisher.from_config(arguments.config) as publisher,
         ):
             while not ended():

@@ -165,6 +165,15 @@ def test_kill_9_of_an_emitter_loses_nothing_it_acknowledged(place: Path, start: 
     killed_in_a_loop(place, start, 6)
 
 
+def test_a_relay_that_notes_what_it_has_not_sent_is_found_out(place: Path, start: Callable[..., Emitter]) -> None:
+    emitter = start("one", "--log", "faulty", "--mutant")
+    emitter.more(100)
+    assert emitter.end() == (0, "")
+    drain(place)
+    with pytest.raises(AssertionError, match="acknowledged events of one-0 are not in the log"):
+        check([emitter], [embedded_values(place)])
+
+
 @pytest.mark.soak
 def test_200_kill_9_of_an_emitter_lose_nothing_it_acknowledged(place: Path, start: Callable[..., Emitter]) -> None:
     killed_in_a_loop(place, start, 200)
