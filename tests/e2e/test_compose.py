@@ -6,7 +6,9 @@ possible and should not be turns the test red as much as one that is needed and 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -85,9 +87,9 @@ class Deployment:
         """Everything is allowed to who is in the broker's own network."""
         return KafkaAdminClient(bootstrap_servers=self.admin)
 
-    def set_acls(self, table: str) -> None:
+    def set_acls(self, table: str, prefix: str = "") -> None:
         with self.administrator() as admin:
-            self.access.set_acls(admin, self.access.acls_of(table))
+            self.access.set_acls(admin, self.access.acls_of(table, prefix))
 
     def quietcount(self, role: str, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run quietcount as the container of `role` does."""
@@ -311,6 +313,49 @@ def test_the_administrator_makes_the_topics_and_finds_them_right(
     assert topics.stdout.split() == [CASE_EVENTS, DEAD_LETTERS, RELEASES]
     checked = deployment.quietcount("administrator", root / "compose" / "quietcount.toml", "topics", "check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.fixture
+def trial(deployment: Deployment) -> Iterator[str]:
+    """A topic prefix for which the roles have their rights, and no others."""
+    deployment.set_acls(deployment.table, "trial.")
+    yield "trial."
+    deployment.set_acls(deployment.table)
+
+
+def test_each_role_does_its_part_of_the_whole_job_with_its_own_rights_alone(
+    deployment: Deployment, root: Path, tmp_path: Path, trial: str
+) -> None:
+    text = (root / "compose" / "quietcount.toml").read_text(encoding="utf-8")
+    # The registry has tests of its own; here no ids are pinned, and the events say themselves what they are.
+    text = re.sub(
+        r"\[schema_registry\].*?(?=\[emitter\])", f'[kafka]\ntopic_prefix = "{trial}"\n', text, flags=re.DOTALL
+    )
+    text = text.replace("/var/lib/quietcount/secrets", str(deployment.secrets))
+    config = tmp_path / "quietcount.toml"
+    config.write_text(text.replace("/var/lib/quietcount", str(tmp_path)), encoding="utf-8")
+    line = '{"event": "HelpRequested", "case": "a trial", "occurred_on": "2023-01-15", "help_kind": "DESERTION"}\n'
+    (tmp_path / "cases.jsonl").write_text(line, encoding="utf-8")
+    for role, *command in (
+        ("administrator", "topics", "create"),
+        ("service", "run", "--until-idle", "--as-of", "2023-01-01"),
+        ("emitter", "emit", str(tmp_path / "cases.jsonl")),
+        ("service", "run", "--until-idle", "--as-of", "2023-02-15"),
+        ("service", "query", "FROM about", "--format", "json"),  # what the image's health check asks
+    ):
+        done = deployment.quietcount(role, config, *command)
+        assert done.returncode == 0, (role, command, done.stderr)
+    asked = deployment.quietcount("service", config, "query", "FROM desertion_requests", "--format", "json")
+    assert len(json.loads(asked.stdout)) == 1
+    # Another role gets nowhere with the service's command, nor the service with an emitter's.
+    for role, *command in (
+        ("emitter", "run", "--until-idle", "--as-of", "2023-02-15"),
+        ("operator", "release", "--as-of", "2023-02-15"),
+        ("service", "emit", str(tmp_path / "cases.jsonl")),
+    ):
+        refused = deployment.quietcount(role, config, *command)
+        assert refused.returncode == 1, (role, command, refused.stderr)
+        assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize("role", ROLES)
