@@ -100,7 +100,7 @@ def emit_command(
             bad = BadLines(target, file_format)
             stack.callback(bad.discard)
         outbox = None if settings.spool is None else stack.enter_context(EventSpool(settings.spool))
-        log: LogWriter = outbox or stack.enter_context(open_log(settings))
+        log: LogWriter = stack.enter_context(open_log(settings)) if outbox is None else outbox
         spool = Spool(outbox.store if outbox else settings.scratch_folder)
         stack.callback(spool.close)
         with _stoppable(), _progress("Checking", _size(stream)) as bar:

@@ -155,7 +155,7 @@ KILLS = st.builds(Kill, st.sampled_from(["sent, not noted", "purged, not scrubbe
 STEPS = st.lists(st.builds(Emit, CASES) | SENDS | KILLS | st.builds(Tidy), max_size=20)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(STEPS)
 def test_after_any_failures_and_kills_each_acknowledged_event_is_in_the_log_in_order_within_its_case(
     steps: list[Step],
