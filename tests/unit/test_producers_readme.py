@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from quietcount_producers import EmbeddedLog, Pepper
 from quietcount_producers.commands import emit_command, simulate_command
 from quietcount_producers.settings import EmitterSettings
+from quietcount_schemas.configuration import KEYS
 from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.periods import Period
 
@@ -43,12 +45,22 @@ def test_the_readmes_python_runs(readme: str, place: Path) -> None:
 
 
 def test_the_readmes_least_configuration_is_one(readme: str, place: Path) -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    text = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)[0]
     (place / "quietcount.toml").write_text(text)
     settings = EmitterSettings.load(place / "quietcount.toml", {})
     assert set(settings.precision) <= set(settings.registry().event_types)
     assert dict(settings.precision) == {"HelpRequested": Period.MONTH}
     assert settings.pepper_file == place / "secrets" / "pepper"
+
+
+def test_the_readme_s_way_to_kafka_has_every_key_and_is_read(readme: str, place: Path) -> None:
+    text = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)[1]
+    (place / "quietcount.toml").write_text(text)
+    settings = EmitterSettings.load(place / "quietcount.toml", {}).kafka
+    assert settings is not None
+    assert settings.brokers == ("kafka1.example.org:9093", "kafka2.example.org:9093")
+    assert set(tomllib.loads(text)["kafka"]) == set(KEYS["kafka"])
+    assert settings.topic(CASE_EVENTS) == "helpline.case-events"
 
 
 def test_the_readme_installs_from_the_repository_and_by_no_name(readme: str) -> None:
