@@ -99,8 +99,9 @@ def emit_command(
                 raise ProducersError(f"{target} is the file to be emitted. Name another with --bad-file.")
             bad = BadLines(target, file_format)
             stack.callback(bad.discard)
-        outbox = None if settings.spool is None else stack.enter_context(EventSpool(settings.spool))
-        log: LogWriter = stack.enter_context(open_log(settings)) if outbox is None else outbox
+        outbox = None if settings.spool is None else EventSpool(settings.spool)
+        log: LogWriter = open_log(settings) if outbox is None else outbox
+        stack.callback(log.close)
         spool = Spool(outbox.store if outbox else settings.scratch_folder)
         stack.callback(spool.close)
         with _stoppable(), _progress("Checking", _size(stream)) as bar:
