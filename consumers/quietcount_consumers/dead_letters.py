@@ -128,32 +128,37 @@ def replay(
     Nothing marks what was replayed. An event that is there twice counts once, so a replay may be repeated, and may be
     ended at any moment.
     """
-    batch: list[tuple[Letter, NewRecord]] = []
+    batch: list[tuple[Letter, NewRecord | RejectReason]] = []
     size = 0
     for letter in letters(reader):
-        if only is not None and letter.reason is not only:
-            continue
-        if letter.reason is RejectReason.KEY_MISMATCH and only is None:
-            yield Replayed(letter, RejectReason.KEY_MISMATCH)
-            continue
-        try:
-            event = codec.decode(letter.value)
-        except Rejected as rejected:
-            yield Replayed(letter, rejected.reason)
-            continue
-        batch.append((letter, NewRecord(event.case_key, letter.value, timestamp(event.event, event.occurred_on))))
-        size += len(letter.value)
+        if only is None or letter.reason is only:
+            batch.append((letter, _good(letter, codec, timestamp, only)))
+            size += len(letter.value)
         if len(batch) == _BATCH or size > _BATCH_BYTES:
             yield from _replayed(writer, batch)
             batch, size = [], 0
     yield from _replayed(writer, batch)
 
 
-def _replayed(writer: LogWriter | None, batch: Sequence[tuple[Letter, NewRecord]]) -> Iterator[Replayed]:
-    if batch and writer is not None:
-        writer.append(CASE_EVENTS, [record for _, record in batch])
-    for letter, _ in batch:
-        yield Replayed(letter, None)
+def _good(
+    letter: Letter, codec: Codec, timestamp: Callable[[str, dt.date], int], only: RejectReason | None
+) -> NewRecord | RejectReason:
+    """Return the record to append for a dead letter, or why there is none."""
+    if letter.reason is RejectReason.KEY_MISMATCH and only is None:
+        return letter.reason
+    try:
+        event = codec.decode(letter.value)
+    except Rejected as rejected:
+        return rejected.reason
+    return NewRecord(event.case_key, letter.value, timestamp(event.event, event.occurred_on))
+
+
+def _replayed(writer: LogWriter | None, batch: Sequence[tuple[Letter, NewRecord | RejectReason]]) -> Iterator[Replayed]:
+    good = [outcome for _, outcome in batch if isinstance(outcome, NewRecord)]
+    if good and writer is not None:
+        writer.append(CASE_EVENTS, good)
+    for letter, outcome in batch:
+        yield Replayed(letter, None if isinstance(outcome, NewRecord) else outcome)
 
 
 def _record(topic: str, partition: int, offset: int, reason: str, value: bytes) -> NewRecord:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
+from quietcount_aggregates import fold as fold_module
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import publish
@@ -25,6 +26,7 @@ from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
 from quietcount_consumers.commands import _log_to_stderr
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.kafka_log import KafkaLog
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import Clock, StopSignal, fixed_clock, run
 from quietcount_producers.embedded_log import EmbeddedLog
@@ -80,9 +82,11 @@ def kill_at(moment: str, number: int) -> Callable[[Step], None] | None:
         case "within batch":
             around(Fold, "_append", before=False)
         case "dead letters appended":
-            around(EmbeddedLog, "append", before=False, when=dead_letter)
+            for log in (EmbeddedLog, KafkaLog):
+                around(log, "append", before=False, when=dead_letter)
         case "dead letters stored":
-            around(EmbeddedLog, "append", before=True, when=dead_letter)
+            for log in (EmbeddedLog, KafkaLog):
+                around(log, "append", before=True, when=dead_letter)
         case _:
             step = Step(moment)
             return lambda now: reached() if now is step else None
@@ -112,6 +116,22 @@ def keep_offsets_apart(path: Path, *, before: bool) -> None:
 
     mock.patch.object(Fold, "batch", batch).start()
     mock.patch.object(State, "offsets", property(offsets)).start()
+
+
+def reject_after_advancing() -> None:
+    """The faulty twin: the offset moves past a bad record first, and a transaction of its own records the rejection."""
+    original, reject = Fold.batch, fold_module._reject
+
+    def batch(self: Fold, *arguments: Any) -> bool:
+        late: list[Any] = []
+        with mock.patch.object(fold_module, "_reject", lambda _connection, *rest: late.append(rest)):
+            result = original(self, *arguments)
+        with self._state.transaction() as connection:
+            for rest in late:
+                reject(connection, *rest)
+        return result
+
+    mock.patch.object(Fold, "batch", batch).start()
 
 
 def publish_before_append() -> None:
@@ -172,6 +192,7 @@ def main() -> None:
     parser.add_argument("--kill-number", type=int, default=1)
     parser.add_argument("--offsets-apart", choices=["before", "after"])
     parser.add_argument("--publish-early", action="store_true")
+    parser.add_argument("--reject-late", action="store_true")
     parser.add_argument("--advance", action="store_true")
     parser.add_argument("--no-recovery", action="store_true")
     given = parser.parse_args()
@@ -184,6 +205,8 @@ def main() -> None:
     observe = kill_at(given.kill_at, given.kill_number) if given.kill_at else None
     if given.offsets_apart:
         keep_offsets_apart(configuration.private_dir / "offsets.json", before=given.offsets_apart == "before")
+    if given.reject_late:
+        reject_after_advancing()
     if given.publish_early:
         PUBLIC.append(configuration.public_file)
         publish_before_append()
