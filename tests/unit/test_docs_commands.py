@@ -92,7 +92,7 @@ def test_each_command_is_in_the_readme_and_each_command_line_of_the_readme_is_ri
     missing = [" ".join(path) for path in LEAVES if f"quietcount {' '.join(path)}" not in flat]
     assert missing == []
     assert "make demo" in flat
-    named = {tuple(match.split()) for match in re.findall(r"`quietcount ([a-z]+(?: [a-z-]+)?)", flat)}
+    named = {tuple(match.split()) for match in re.findall(r"`quietcount ([a-z-]+(?: [a-z-]+)?)", flat)}
     assert all(resolved(list(path))[0] for path in named)
 
 
