@@ -155,11 +155,7 @@ class Releaser:
         unknown = self._unknown_releases()
         if unknown:
             if not self._state.intent or any(entry.intent != self._state.intent for entry in unknown):
-                raise StateLost(
-                    f"the ledger has releases that {self._state.path} does not know: the state was lost, is an older "
-                    "copy, or another service releases on this ledger. Put the right state back, or stop the other "
-                    "service. If the state is lost for good, run: quietcount ledger record-loss"
-                )
+                raise self._lost()
             self._finish()
         self._destroy_years()
         self.purge()
@@ -180,9 +176,15 @@ class Releaser:
         return due_periods(self.statistics, self._state.first_open, now, grace)
 
     def release(self, due: Sequence[DuePeriod], now: dt.datetime) -> None:
-        """Release what is due, all in one append; the fold must have reached the end of the log."""
+        """Release what is due, all in one append; the fold must have reached the end of the log.
+
+        Raises StateLost when another service has released on this ledger meanwhile.
+        """
         if not due:
             return
+        if self._unknown_releases():
+            # Ours are finished by `recover`: these came in while this service ran, from one that shut it out.
+            raise self._lost()
         intent = secrets.token_bytes(16)
         with self._state.transaction():
             self._state["intent"] = intent.hex()
@@ -198,6 +200,13 @@ class Releaser:
         self._destroy_years()
         self.purge()
         self._observe(Step.PURGED)
+
+    def _lost(self) -> StateLost:
+        return StateLost(
+            f"the ledger has releases that {self._state.path} does not know: the state was lost, is an older copy, or "
+            "another service releases on this ledger. Put the right state back, or stop the other service. If the "
+            "state is lost for good, run: quietcount ledger record-loss"
+        )
 
     def _check_schemas(self) -> None:
         """Raise StatisticError if the schemas no longer have what a declared statistic counts."""
