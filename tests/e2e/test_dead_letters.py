@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from kafka import KafkaProducer
 from tests.e2e.projects import Finished, Project, ended
 from tests.e2e.test_service_events import KEY, OTHER_KEY, SECRET_TEXT, SPECIAL, WITH_OWN_SCHEMA, poison
 from tests.kafka.fixtures import Kafka
 
 from quietcount_consumers.dead_letter_commands import dead_letters_command
-from quietcount_consumers.dead_letters import Letter, letters
+from quietcount_consumers.dead_letters import LARGEST, Letter, letters
 from quietcount_consumers.service import open_log
 from quietcount_consumers.topics import create_topics
 from quietcount_producers.kafka_settings import KafkaSettings
@@ -200,6 +201,32 @@ def test_poison_of_each_kind_is_told_by_its_reason_and_the_next_good_record_is_f
     assert str(project.public) in places
     assert shown(places, [*(value for _, _, value in bad), KEY, OTHER_KEY, SECRET_TEXT]) == []
     assert not any(reason.value in finished["run"].err for reason in RejectReason)
+
+
+@pytest.mark.parametrize("make", ["kafka"], indirect=True)
+def test_what_only_a_client_of_kafka_can_send_stops_nothing(make: Callable[..., Desk]) -> None:
+    """A record that unpacks to more than any topic takes, one without a value, and one without a key."""
+    desk = make(WITH_OWN_SCHEMA)
+    project = desk.project
+    codec = Codec(own_schema(project))
+    settings = project.configuration.kafka
+    assert settings is not None
+    good = record(codec, check_in(1))
+    producer = KafkaProducer(
+        bootstrap_servers=list(settings.brokers), compression_type="gzip", max_request_size=1 << 24
+    )
+    topic = settings.topic(CASE_EVENTS)
+    for key, value in ((KEY, b"\xc3\x01" + bytes(8_000_000)), (KEY, None), (None, good.value), (good.key, good.value)):
+        producer.send(topic, key=key, value=value, partition=0, timestamp_ms=0).get(30)
+    producer.close()
+    for _ in range(2):
+        project.run_here(EARLY)
+        assert [(letter.reason, letter.offset, len(letter.value)) for letter in desk.letters()] == [
+            (RejectReason.TOO_LARGE, 0, LARGEST),
+            (RejectReason.EMPTY, 1, 0),
+            (RejectReason.KEY_MISMATCH, 2, len(good.value)),
+        ]
+    assert sum(project.open_cells().values()) == 1
 
 
 # Kills
