@@ -31,6 +31,7 @@ ANSWER_SECONDS: Final = 5.0
 """For one answer of a broker that took the connection: one that is stopped or full keeps silent."""
 
 _MOST_BYTES: Final = 16_000_000  # an answer about a few topics takes kilobytes; what is no Kafka may promise anything
+_METADATA_VERSION: Final = 10  # the first that tells a topic's identity: Kafka 2.8
 _TLS_RECORDS: Final = (b"\x15\x03", b"\x16\x03")  # an alert and a handshake, of any version (RFC 8446, section 5.1)
 _WRONG_NAMES: Final = frozenset({62, 64})  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _OUT_OF_DATE: Final = frozenset({9, 10})  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -59,6 +60,7 @@ def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any]
             allow_auto_topic_creation=False,
             include_cluster_authorized_operations=False,
             include_topic_authorized_operations=True,
+            min_version=_METADATA_VERSION,
         )
         hint = ""
         if settings.username is None:

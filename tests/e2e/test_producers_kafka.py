@@ -16,14 +16,18 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from tests.e2e.projects import EXACT, Project, simulated
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters, Kafka
 
+from quietcount_producers import CaseEventPublisher
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_connection import client_options, reach
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_producers.kafka_writer import MOST_BYTES, KafkaWriter
 from quietcount_producers.partitioner import partition_for
+from quietcount_producers.simulation import encoded
+from quietcount_schemas import Codec, SchemaRegistry
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
 DAY = 1_680_307_200_000
@@ -114,6 +118,8 @@ HALVES = """
 import os, pathlib, signal, sys, time
 from quietcount_producers import kafka_writer
 from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.simulation import encoded
+from quietcount_schemas import Codec, SchemaRegistry
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
 settings = KafkaSettings(brokers=({broker!r},), topic_prefix={prefix!r})
@@ -327,6 +333,41 @@ def test_a_broker_that_stays_away_is_told_and_what_was_given_up_never_comes(
     assert [each.value for each in read(settings)] == [b"0", b"next"]
 
 
+@pytest.fixture
+def project(settings: KafkaSettings, tmp_path: Path) -> Project:
+    """A project whose log is on the broker, with its topics made."""
+    create(settings, partitions=3)
+    text = f'log = "kafka://{settings.brokers[0]}"\n{EXACT}\n[kafka]\ntopic_prefix = "{settings.topic_prefix}"\n'
+    return Project(tmp_path / "project", text)
+
+
+def test_a_file_is_emitted_to_kafka_whole_and_again_as_the_same_events(
+    project: Project, settings: KafkaSettings
+) -> None:
+    lines = simulated(2500)  # more than goes into one append
+    (project.folder / "cases.jsonl").write_bytes(b"".join(map(encoded, lines)))
+    first = project.quietcount("emit", "cases.jsonl").done()
+    assert "every line is in the log" in first.err
+    codec = Codec(SchemaRegistry.load())
+    stored = read(settings)
+    found = [codec.decode(each.value) for each in stored]
+    assert len(found) == len(lines)
+    assert [each.key for each in stored] == [event.case_key for event in found]
+    assert {each.timestamp % 86_400_000 for each in stored} == {0}
+    project.quietcount("emit", "cases.jsonl").done()
+    again = [codec.decode(each.value) for each in read(settings)]
+    assert len(again) == 2 * len(lines)
+    assert {each.event_id for each in again} == {each.event_id for each in found}
+    assert not project.data.exists()  # an emitter of Kafka may be unable to write there
+
+
+def test_a_publisher_of_the_configuration_publishes_to_kafka(project: Project, settings: KafkaSettings) -> None:
+    with CaseEventPublisher.from_config(project.config) as publisher:
+        futures = [publisher.emit("HelpRequested", f"case {n}", "2023-10-03") for n in range(20)]
+    found = {(each.partition, each.offset) for each in read(settings)}
+    assert {(future.result().partition, future.result().offset) for future in futures} == found
+
+
 def test_nothing_of_a_record_reaches_a_program_s_own_log(settings: KafkaSettings, tmp_path: Path) -> None:
     """The library's debug log shows records whole; a program that logs everything of its own must not have it."""
     create(settings)
@@ -335,6 +376,8 @@ import logging
 logging.basicConfig(filename={str(tmp_path / "log")!r}, level=logging.DEBUG)
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_producers.kafka_writer import KafkaWriter
+from quietcount_producers.simulation import encoded
+from quietcount_schemas import Codec, SchemaRegistry
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 with KafkaWriter(KafkaSettings(brokers=({settings.brokers[0]!r},), topic_prefix={settings.topic_prefix!r})) as writer:
     writer.append(CASE_EVENTS, [NewRecord(b"telltale key", b"telltale value", {DAY})])
