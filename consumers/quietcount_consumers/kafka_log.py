@@ -21,7 +21,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.protocol.consumer import OffsetForLeaderEpochRequest, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
-from quietcount_producers.errors import LogUnavailable
+from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_connection import client_options, explained, reach
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
@@ -44,6 +44,9 @@ PAUSE_SECONDS: Final = 0.2
 STEP_MS: Final = 200
 """How long one poll waits. What is skipped (markers of transactions) moves the position without a record, so the
 position is looked at between polls."""
+FETCH_WAIT_MS: Final = 10
+"""How long a broker may wait for more to send. Only records that are there are asked for; but the client asks ahead, for
+partitions that have none left too, and asks that broker for nothing else before the answer."""
 CLOSE_SECONDS: Final = 2.0
 """How long closing waits for the group's offsets, which are only information."""
 
@@ -298,6 +301,7 @@ class KafkaLog:
                     isolation_level="read_committed",
                     max_partition_fetch_bytes=MAX_PARTITION_FETCH,
                     fetch_max_bytes=MAX_FETCH,
+                    fetch_max_wait_ms=FETCH_WAIT_MS,
                     metrics_enabled=False,
                 )
         return self._consumer
@@ -347,5 +351,12 @@ class KafkaLog:
                         f"{min(tp.partition for tp in hungry)}: the records up to its end did not come in time. Its "
                         "leader does not answer, or a transaction of another client is still open."
                     )
-                for tp, records in consumer.poll(STEP_MS, max_records=ALL).items():
+                try:
+                    fetched = consumer.poll(STEP_MS, max_records=ALL)
+                except kafka_errors.OffsetOutOfRangeError as error:
+                    raise LogError(
+                        f"Topic {self.settings.topic(topic)} at {self.settings.servers}: records were taken out of it "
+                        "while it was read. Start again: what was lost is told then."
+                    ) from error
+                for tp, records in fetched.items():
                     self._buffers[tp].add(records)

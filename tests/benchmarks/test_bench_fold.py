@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,29 +49,35 @@ def statistics() -> list[Statistic]:
     ]
 
 
-def emit(path: Path, count: int) -> None:
-    """Fill a log with requests for help: most cases come once, one event in twenty is a duplicate or a correction."""
+def events(count: int) -> Iterator[list[NewRecord]]:
+    """Yield requests for help in batches: most cases come once, one event in twenty is a duplicate or a correction."""
     rng = random.Random(1)
     codec = Codec(REGISTRY)
     dimensions = REGISTRY.event_type("HelpRequested").dimensions
     last: list[CaseEvent] = []
+    for start in range(0, count, BATCH):
+        records = []
+        for _ in range(min(BATCH, count - start)):
+            if last and rng.random() < 0.05:
+                old = rng.choice(last)
+                day, key, event_id = old.occurred_on, old.case_key, old.event_id
+                revision = rng.randrange(2)
+            else:
+                day, key = SINCE + dt.timedelta(days=rng.randrange(180)), rng.randbytes(16)
+                event_id = rng.randbytes(6) + b"\x4a" + rng.randbytes(1) + b"\xb1" + rng.randbytes(7)
+                revision = 0
+            attributes = {field.name: rng.choice(field.symbols) for field in dimensions}
+            event = CaseEvent("HelpRequested", key, event_id, revision, day, attributes)
+            last = [*last[-50:], event]
+            records.append(NewRecord(key, codec.encode(event), 0))
+        yield records
+
+
+def emit(path: Path, count: int) -> None:
+    """Fill a log with the events."""
     with EmbeddedLog(path) as log:
         log.create_topic(CASE_EVENTS, 1)
-        for start in range(0, count, BATCH):
-            records = []
-            for _ in range(min(BATCH, count - start)):
-                if last and rng.random() < 0.05:
-                    old = rng.choice(last)
-                    day, key, event_id = old.occurred_on, old.case_key, old.event_id
-                    revision = rng.randrange(2)
-                else:
-                    day, key = SINCE + dt.timedelta(days=rng.randrange(180)), rng.randbytes(16)
-                    event_id = rng.randbytes(6) + b"\x4a" + rng.randbytes(1) + b"\xb1" + rng.randbytes(7)
-                    revision = 0
-                attributes = {field.name: rng.choice(field.symbols) for field in dimensions}
-                event = CaseEvent("HelpRequested", key, event_id, revision, day, attributes)
-                last = [*last[-50:], event]
-                records.append(NewRecord(key, codec.encode(event), 0))
+        for records in events(count):
             log.append(CASE_EVENTS, records)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+from kafka import KafkaAdminClient
+from kafka.errors import RetriableError
 from tests.e2e.projects import EXACT, Project
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.topics import create_topics
 from quietcount_producers.kafka_settings import KafkaSettings
 
-__all__ = ["PARTITIONS", "kafka_configuration", "kafka_project", "settings_of"]
+__all__ = ["PARTITIONS", "groups_answer", "kafka_configuration", "kafka_project", "settings_of"]
 
 PARTITIONS = 3
 
@@ -28,6 +31,19 @@ def kafka_project(
     if topics:
         create_topics(settings_of(project), partitions=PARTITIONS)
     return project
+
+
+def groups_answer(bootstrap: str, group: str) -> None:
+    """Wait until the broker answers for `group`: one that was just started makes the topic of all groups first."""
+    until = time.monotonic() + 30
+    with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:
+        while True:
+            try:
+                admin.list_group_offsets([group])
+                return
+            except RetriableError:
+                assert time.monotonic() < until
+                time.sleep(0.1)
 
 
 def settings_of(project: Project) -> KafkaSettings:

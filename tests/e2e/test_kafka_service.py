@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
-from tests.e2e.kafka_projects import kafka_configuration, kafka_project, settings_of
+from tests.e2e.kafka_projects import groups_answer, kafka_configuration, kafka_project, settings_of
 from tests.e2e.projects import Project, ended, simulated, true_cells
 from tests.kafka.fixtures import Clusters, Kafka
 
@@ -318,10 +318,11 @@ def _counted_with_foreign_group_offsets(
 ) -> dict[tuple[str, str, str], int]:
     """Fold half, let somebody move the group to the end, fold the rest and release."""
     half = len(LINES) // 2
+    name, group = topic_of(project), settings_of(project).topic("quietcount")
+    groups_answer(settings_of(project).servers, group)
     project.emit(LINES[:half])
     project.run_here("2023-01-02")
     project.emit(LINES[half:], "rest.jsonl")
-    name, group = topic_of(project), settings_of(project).topic("quietcount")
     with KafkaLog(settings_of(project)) as log:
         ends = log.end_offsets(CASE_EVENTS)
     admin.alter_group_offsets(

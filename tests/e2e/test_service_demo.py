@@ -138,11 +138,16 @@ def test_the_demo_obeys_no_variable_of_a_real_project(tmp_path: Path) -> None:
         "EMITTER__PEPPER_FILE": str(real.folder / "secrets" / "pepper"),
         "SERVICE": json.dumps({"secret_file": str(real.folder / "secrets" / "service")}),
         "SERVICE__SECRET_FILE": str(real.folder / "secrets" / "service"),
+        "EMITTER__SPOOL": str(real.folder / "spool"),
+        "KAFKA": json.dumps({"topic_prefix": "real."}),
+        "SCHEMA_REGISTRY": json.dumps({"url": "https://nowhere:8081"}),
         "CONFIG": str(real.config),
         "NO_SUCH_KEY": "1",
     }
+    shared = ("kafka", "schema_registry")
+    values |= {f"{section}__{key}".upper(): "nothing" for section in shared for key in KEYS[section]}
     known = {key.upper() for key in KEYS[""]} | {
-        f"{section}__{key}".upper() for section in ("emitter", "service") for key in KEYS[section]
+        f"{section}__{key}".upper() for section in ("emitter", "service", *shared) for key in KEYS[section]
     }
     assert known <= set(values), "a key is new: give it a value here"
     environment = {f"QUIETCOUNT_{name}": value for name, value in values.items()}

@@ -1,0 +1,109 @@
+"""The demo on a real broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from kafka import KafkaAdminClient
+from tests.e2e.projects import Project
+from tests.e2e.test_service_demo import APART, PUBLISHED
+from tests.kafka.fixtures import Kafka
+
+from quietcount_consumers.commands import demo_command, init_command
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.demo import _prepare
+
+
+@pytest.fixture
+def admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    yield admin
+    admin.close()
+
+
+def prefix_of(folder: Path) -> str:
+    settings = Configuration.load(folder / "quietcount.toml", environment={}).kafka
+    assert settings is not None
+    return settings.topic_prefix
+
+
+def test_the_demo_on_kafka_gives_the_published_figures_on_topics_of_its_own(
+    tmp_path: Path, kafka: Kafka, admin: KafkaAdminClient
+) -> None:
+    """False alarms: below 2e-9 of runs; see test_the_answers_are_near_the_published_figures."""
+    place = Project(tmp_path, create=False)
+    environment = {"QUIETCOUNT_KAFKA__TOPIC_PREFIX": "real.", "QUIETCOUNT_LOG": "embedded"}
+    finished = place.quietcount("demo", "--json", "--log", f"kafka://{kafka.bootstrap}", environment=environment)
+    figures = json.loads(finished.done().out)["figures"]
+    assert [figure["published"] for figure in figures] == PUBLISHED
+    missed = [
+        figure["statistic"]
+        for figure in figures
+        if figure["statistic"] in APART
+        and not figure["estimate"] - 4 * (figure["estimate"] - figure["lower"] + 1)
+        <= figure["published"]
+        <= figure["estimate"] + 4 * (figure["upper"] - figure["estimate"] + 1)
+    ]
+    assert len(missed) <= 1
+    folder = tmp_path / "quietcount-demo"
+    prefix = prefix_of(folder)
+    assert prefix.startswith("quietcount-demo-")
+    topics = {topic for topic in admin.list_topics() if topic.startswith(prefix)}
+    assert topics == {f"{prefix}{name}" for name in ("case-events", "case-events.dead-letter", "releases")}
+    assert not list(folder.rglob("*.sqlite"))
+    # The next demo in that folder begins with deleting them.
+    _prepare(folder)
+    assert not [topic for topic in admin.list_topics() if topic.startswith(prefix)]
+
+
+def test_the_next_demo_leaves_the_topics_of_a_project_alone(
+    tmp_path: Path, kafka: Kafka, admin: KafkaAdminClient
+) -> None:
+    """Somebody may have gone on with the demo's folder, under a prefix of his own."""
+    prefix = kafka.prefix()
+    admin.create_topics({f"{prefix}case-events": {"num_partitions": 1, "replication_factor": 1}})
+    (tmp_path / ".quietcount-demo").write_text("")
+    (tmp_path / "quietcount.toml").write_text(
+        f'log = "kafka://{kafka.bootstrap}"\nlifetime_epsilon = 1\nkafka = {{ topic_prefix = "{prefix}" }}\n'
+    )
+    _prepare(tmp_path)
+    assert not (tmp_path / "quietcount.toml").exists()
+    assert f"{prefix}case-events" in admin.list_topics()
+
+
+def test_the_next_demo_goes_on_where_the_brokers_of_the_last_are_gone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".quietcount-demo").write_text("")
+    (tmp_path / "quietcount.toml").write_text(
+        'log = "kafka://127.0.0.1:1"\nlifetime_epsilon = 1\nkafka = { topic_prefix = "quietcount-demo-01234567." }\n'
+    )
+    _prepare(tmp_path)
+    assert "left where they are" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("log", ["kafka://", 'kafka://a"b', "kafka://a\nb", "file", "kafka://a b"])
+def test_a_log_that_cannot_be_is_wrong_usage_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (demo_command, init_command):
+        result = CliRunner().invoke(command, ["--log", log])
+        assert result.exit_code == 2
+        assert "kafka://host:9092,host2:9092" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_project_that_is_begun_on_kafka_says_so_in_its_configuration(tmp_path: Path) -> None:
+    arguments = [str(tmp_path / "helpline"), "--log", "kafka://one:9092,two:9093"]
+    result = CliRunner().invoke(init_command, arguments)
+    assert result.exit_code == 0
+    assert "quietcount topics create" in result.stderr
+    settings = Configuration.load(tmp_path / "helpline" / "quietcount.toml", environment={}).kafka
+    assert settings is not None
+    assert settings.brokers == ("one:9092", "two:9093")
+    assert settings.topic_prefix == ""

@@ -1,0 +1,187 @@
+"""The log on Kafka, beyond what every log promises: memory, purging, what tells a log from another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from tests.e2e.kafka_projects import groups_answer
+from tests.kafka.bench import LogWithTopics, opened
+from tests.kafka.fixtures import Clusters, Kafka
+
+from quietcount_consumers import kafka_log
+from quietcount_consumers.fetched_records import Fetched, records_of
+from quietcount_consumers.kafka_log import MAX_PARTITION_FETCH, KafkaLog
+from quietcount_producers.errors import LogError, LogUnavailable
+from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_schemas.log import Mark, NewRecord, Record
+
+
+@pytest.fixture
+def log(kafka: Kafka) -> Iterator[LogWithTopics]:
+    with opened(kafka.bootstrap, kafka.prefix()) as log:
+        yield log
+
+
+def fetched(offset: int, value: bytes | None = b"v", headers: tuple[tuple[str, bytes | None], ...] = ()) -> object:
+    return ConsumerRecord("t", 0, 1, offset, 5, 0, b"k", value, headers, None, 1, 1, -1)
+
+
+def test_fetched_records_are_handed_out_in_order_and_up_to_an_end_with_gaps_between() -> None:
+    buffer = Fetched(3)
+    assert len(buffer) == buffer.before(100) == 0
+    buffer.add([fetched(offset) for offset in (4, 5, 9, 10)])
+    assert [buffer.before(end) for end in (3, 4, 5, 6, 9, 10, 11, 12)] == [0, 0, 1, 2, 2, 3, 4, 4]
+    assert [record.offset for record in buffer.take(2)] == [4, 5]
+    assert (buffer.next, len(buffer), buffer.before(10)) == (6, 2, 1)
+    buffer.add([fetched(12)])
+    assert (len(buffer), buffer.before(10)) == (3, 1)
+    assert [record.offset for record in buffer.take(3)] == [9, 10, 12]
+    assert (buffer.next, len(buffer)) == (13, 0)
+
+
+def test_a_record_without_a_value_is_one_without_bytes_and_is_not_passed_over() -> None:
+    assert records_of([fetched(1), fetched(2, None, (("a", b"b"), ("c", None)))]) == [
+        Record(0, 1, 5, b"k", b"v", ()),
+        Record(0, 2, 5, b"k", b"", (("a", b"b"), ("c", b""))),
+    ]
+
+
+def test_a_tombstone_of_another_client_is_read(log: LogWithTopics, kafka: Kafka) -> None:
+    log.create_topic("t")
+    with KafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        producer.send(log.settings.topic("t"), key=b"k", value=None, timestamp_ms=0)
+    assert [(r.key, r.value) for r in log.poll("t", {0: 0}, log.end_offsets("t"), 9)] == [(b"k", b"")]
+
+
+def test_what_is_in_hand_does_not_grow_with_the_backlog(log: LogWithTopics) -> None:
+    log.create_topic("t", 3)
+    for start in range(0, 30_000, 3_000):
+        log.append("t", [NewRecord(n.to_bytes(16, "big"), bytes(100), 0) for n in range(start, start + 3_000)])
+    ends = log.end_offsets("t")
+    at = dict.fromkeys(ends, 0)
+    held = []
+    while batch := log.poll("t", at, ends, 50):
+        for record in batch:
+            at[record.partition] = record.offset + 1
+        held.append(sum(len(r.key or b"") + len(r.value) for b in log._buffers.values() for r in b.records[b.start :]))
+    assert at == ends
+    # An answer holds at most so many bytes of a partition, and another is asked for when less than a turn is left.
+    assert max(held) <= 3 * (MAX_PARTITION_FETCH + 50 * 116)
+
+
+def test_purging_goes_no_further_than_what_is_kept_or_the_end(log: LogWithTopics) -> None:
+    log.create_topic("t", 2)
+    log.append("t", [NewRecord(n.to_bytes(4, "big"), b"v", 0) for n in range(100)])
+    ends = log.end_offsets("t")
+    assert log.purge("t", {0: 20, 1: 10}, {0: [7, 15], 1: [-5, 30]})  # below 0: of a log that is no more
+    assert log.beginning_offsets("t") == {0: 7, 1: 10}
+    assert log.purge("t", {0: 5, 7: 9}, {})  # backwards, and a partition that is not there
+    assert log.beginning_offsets("t") == {0: 7, 1: 10}
+    assert log.purge("t", {0: ends[0] + 1000}, {0: [2]})
+    assert log.beginning_offsets("t") == {0: ends[0], 1: 10}
+    assert log.end_offsets("t") == ends
+
+
+def test_a_position_that_is_gone_is_refused_and_not_passed_over(log: LogWithTopics) -> None:
+    log.create_topic("t")
+    log.append("t", [NewRecord(b"k", b"v", 0)] * 20)
+    log.purge("t", {0: 10}, {})
+    with pytest.raises(LogError, match="taken out of it") as caught:
+        log.poll("t", {0: 5}, {0: 20}, 9)
+    assert not isinstance(caught.value, LogUnavailable)
+
+
+def test_records_that_must_come_and_do_not_are_an_error_and_not_an_empty_answer(
+    log: LogWithTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_log, "ANSWER_SECONDS", 0.5)
+    log.create_topic("t")
+    log.append("t", [NewRecord(b"k", b"v", 0)] * 3)
+    with pytest.raises(LogUnavailable, match="did not come in time"):
+        log.poll("t", {0: 0}, {0: 4}, 9)
+
+
+def test_marks_are_of_what_was_handed_out_and_hold_after_a_purge(log: LogWithTopics) -> None:
+    log.create_topic("t", 2)
+    log.append("t", [NewRecord(n.to_bytes(4, "big"), b"v", 0) for n in range(100)])
+    ends = log.end_offsets("t")
+    assert log.marks("t") == {}
+    first = log.poll("t", {0: 0, 1: 0}, ends, 10)
+    last = {record.partition: record.offset + 1 for record in first}
+    assert {p: mark.offset for p, mark in log.marks("t").items()} == last
+    assert log.diverged("t", log.marks("t")) == []
+    log.purge("t", last, {})
+    assert log.diverged("t", log.marks("t")) == []
+    epoch = log.marks("t")[0].epoch
+    assert log.diverged("t", {0: Mark(ends[0] + 1, epoch)}) == [0]  # it ends before
+    assert log.diverged("t", {1: Mark(1, epoch + 1)}) == [1]  # no leader had that epoch
+    assert log.diverged("t", {5: Mark(1, epoch)}) == [5]  # no such partition
+    assert log.diverged("t", {}) == []
+
+
+def test_no_topic_comes_into_being_by_being_asked_for(kafka_cluster: Clusters) -> None:
+    """Also where the brokers would make it, with settings of their own."""
+    cluster = kafka_cluster(properties={"auto.create.topics.enable": "true"})
+    prefix = cluster.prefix()
+    with KafkaLog(KafkaSettings(brokers=(cluster.bootstrap,), topic_prefix=prefix)) as log:
+        for ask in (
+            lambda: log.topic_id("absent"),
+            lambda: log.end_offsets("absent"),
+            lambda: log.poll("absent", {0: 0}, {0: 1}, 1),
+            lambda: log.append("absent", [NewRecord(b"k", b"v", 0)]),
+            lambda: log.purge("absent", {0: 1}, {}),
+        ):
+            with pytest.raises(LogError, match="quietcount topics create"):
+                ask()
+        log.report("absent", {0: 1})
+    with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
+        assert not [topic for topic in admin.list_topics() if topic.startswith(prefix)]
+
+
+def test_a_log_that_a_power_cut_took_the_end_of_is_told_from_the_one_that_was_read(kafka_cluster: Clusters) -> None:
+    """The broker loses what was not on its disk yet, goes on, and gives the same offsets to other records."""
+    cluster = kafka_cluster()
+    prefix = cluster.prefix()
+    with opened(cluster.bootstrap, prefix) as log:
+        log.create_topic("t")
+        for n in range(20):
+            log.append("t", [NewRecord(b"k", b"first %d" % n, 0)])
+        ends = log.end_offsets("t")
+        assert len(log.poll("t", {0: 0}, ends, 100)) == 20
+        marks = log.marks("t")
+    cluster.kill()
+    cluster.restart()
+    with opened(cluster.bootstrap, prefix) as log:
+        assert log.diverged("t", marks) == []  # a new leader that has everything
+    cluster.kill()
+    (segment,) = Path(cluster.broker.folder, "data", f"{prefix}t-0").glob("*.log")
+    with segment.open("r+b") as file:
+        file.truncate(segment.stat().st_size // 2)
+    cluster.restart()
+    with opened(cluster.bootstrap, prefix) as log:
+        assert log.end_offsets("t")[0] < ends[0]
+        assert log.diverged("t", marks) == [0]
+        log.append("t", [NewRecord(b"k", b"second", 0)] * 40)
+        assert log.end_offsets("t")[0] > ends[0]
+        assert log.diverged("t", marks) == [0]
+        positions = log.beginning_offsets("t")
+        log.poll("t", positions, log.end_offsets("t"), 100)
+        assert log.diverged("t", log.marks("t")) == []
+
+
+def test_the_groups_offsets_are_told_without_waiting_and_closing_waits_for_them(
+    log: LogWithTopics, kafka: Kafka
+) -> None:
+    log.create_topic("t")
+    log.append("t", [NewRecord(b"k", b"v", 0)] * 3)
+    group = log.settings.topic("quietcount")
+    groups_answer(kafka.bootstrap, group)
+    log.report("t", {0: 3})
+    log.close()
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
+        told = admin.list_group_offsets([group])[group]
+    assert {tp: at.offset for tp, at in told.items()} == {TopicPartition(log.settings.topic("t"), 0): 3}
