@@ -258,6 +258,8 @@ def _of_topic(
             "allow DESCRIBE_CONFIGS on it, or check as a user who may",
         )
         return
+    # Kafka's own tools take TLS, names and passwords from a file of theirs.
+    login = " --command-config client.properties" if settings.tls or settings.username else ""
     for key, wanted in wanted_settings(topic, described.replicas).items():
         value = described.settings.get(key)
         # A broker that does not know a setting, as an older one, does not do what it governs.
@@ -269,7 +271,7 @@ def _of_topic(
                 value,
                 wanted.allowed,
                 wanted.why,
-                f"kafka-configs.sh --bootstrap-server {settings.brokers[0]} --alter --entity-type topics "
+                f"kafka-configs.sh --bootstrap-server {settings.brokers[0]}{login} --alter --entity-type topics "
                 f"--entity-name {described.name} --add-config {key}={wanted.value}",
             )
 

@@ -108,6 +108,14 @@ def test_each_setting_that_is_wrong_is_named_with_its_reason_and_the_command_tha
         )
 
 
+def test_the_command_that_mends_a_setting_logs_in_where_the_brokers_ask_for_it() -> None:
+    description = right()
+    settings = {**(description.topics[RELEASES].settings or {}), "retention.ms": "1"}
+    for secured in (replace(SETTINGS, tls=True), replace(SETTINGS, username="operator")):
+        (finding,) = findings(altered(description, RELEASES, {"settings": settings}), secured)
+        assert "--command-config client.properties" in finding.remedy
+
+
 def test_every_setting_has_a_wrong_twin_in_this_test() -> None:
     assert set(WRONG) == {key for topic in TOPICS for replicas in (1, 3) for key in wanted_settings(topic, replicas)}
 
