@@ -78,10 +78,19 @@ def reach(
             metadata = shake_hands(settings, broker, options, list(plain))
             found: dict[str, TopicFacts] = {}
             for each in metadata.topics:
-                name = plain[each.name]
+                name = plain.get(each.name)
+                if name is None:
+                    continue  # some that speak the protocol tell of every topic when they are asked for none
                 if each.error_code:
                     raise explained(kafka_errors.for_code(each.error_code)(), settings, "see", name)
-                if write and _WRITE not in each.authorized_operations:
+                if each.topic_id is None:
+                    raise LogError(
+                        f"{settings.config}: key 'log': broker {broker} gives topics no identity, so that one that was "
+                        "made again would be taken for the old one: it is too old a broker, or none of Apache Kafka. "
+                        "Name one of Apache Kafka 4."
+                    )
+                # None: it does not tell what is allowed. The append does.
+                if write and each.authorized_operations is not None and _WRITE not in each.authorized_operations:
                     raise explained(kafka_errors.TopicAuthorizationFailedError(), settings, "append to", name)
                 found[name] = TopicFacts(each.topic_id.hex, len(each.partitions))
             _check_advertised(settings, broker, [(each.host, each.port) for each in metadata.brokers])

@@ -8,15 +8,17 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from kafka import errors as kafka_errors
+from kafka.protocol.metadata import MetadataResponse
 from tests.kafka.cluster import free_ports
 
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka_connection import _check_advertised, client_options, explained, reach
+from quietcount_producers.kafka_connection import TopicFacts, _check_advertised, client_options, explained, reach
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_producers.kafka_writer import MOST_BYTES, _rounds, _size
 from quietcount_producers.partitioner import partition_for
@@ -85,6 +87,36 @@ def test_a_broker_that_is_too_old_is_told() -> None:
         pytest.raises(LogError, match="is a controller of Kafka, or too old"),
     ):
         reach(settings_of(address), "test")
+
+
+def topics(told: Mapping[str, uuid.UUID], port: int) -> Answer:
+    """What a broker at `port` answers that has these topics and does not tell what is allowed at them."""
+    node = MetadataResponse.MetadataResponseBroker(node_id=1, host="127.0.0.1", port=port, version=12)
+    known = [
+        MetadataResponse.MetadataResponseTopic(error_code=0, name=name, topic_id=identity, partitions=[], version=12)
+        for name, identity in told.items()
+    ]
+    answer = MetadataResponse(throttle_time_ms=0, brokers=[node], controller_id=1, topics=known, version=12)
+    body = b"\0" + bytes(answer.encode())  # no tags in the head
+    return lambda kind, _: versions(metadata=12) if kind == API_VERSIONS else body
+
+
+def test_a_broker_whose_topics_have_no_identity_is_told_as_too_old() -> None:
+    with (
+        broker(topics({"case-events": uuid.UUID(int=0)}, 9)) as address,
+        pytest.raises(LogError, match=r"key 'log': broker .* too old a broker") as caught,
+    ):
+        reach(settings_of(address), "test", [CASE_EVENTS])
+    assert not isinstance(caught.value, LogUnavailable)
+
+
+@pytest.mark.parametrize(
+    "asked, found", [([], {}), ([CASE_EVENTS], {CASE_EVENTS: TopicFacts(uuid.UUID(int=5).hex, 0)})]
+)
+def test_topics_that_a_broker_tells_of_unasked_are_nobody_s(asked: list[str], found: dict[str, TopicFacts]) -> None:
+    told = {"somebody-s": uuid.UUID(int=0), "p.case-events": uuid.UUID(int=5)}
+    with socket.create_server(("127.0.0.1", 0)) as there, broker(topics(told, there.getsockname()[1])) as address:
+        assert reach(settings_of(address, topic_prefix="p."), "test", asked, write=True) == found
 
 
 def test_a_false_broker_that_does_not_know_the_password_is_told(tmp_path: Path) -> None:
