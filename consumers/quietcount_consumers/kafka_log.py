@@ -14,7 +14,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import kafka.errors as kafka_errors
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -26,7 +26,7 @@ from quietcount_producers.kafka_connection import client_options, explained, rea
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
 
-from .fetched_records import Fetched, records_of
+from .fetched_records import Epochs, Fetched, Unpacked
 
 __all__ = ["GROUP", "KafkaLog"]
 
@@ -45,8 +45,8 @@ STEP_MS: Final = 200
 """How long one poll waits. What is skipped (markers of transactions) moves the position without a record, so the
 position is looked at between polls."""
 FETCH_WAIT_MS: Final = 10
-"""How long a broker may wait for more to send. Only records that are there are asked for; but the client asks ahead, for
-partitions that have none left too, and asks that broker for nothing else before the answer."""
+"""How long a broker may wait for more to send. Only records that are there are asked for; but the client asks ahead,
+for partitions that have none left too, and asks that broker for nothing else before the answer."""
 CLOSE_SECONDS: Final = 2.0
 """How long closing waits for the group's offsets, which are only information."""
 
@@ -73,6 +73,7 @@ class KafkaLog:
         self._writer: LogWriter | None = None
         self._partitions: dict[str, list[int]] = {}
         self._buffers: dict[TopicPartition, Fetched] = {}
+        self._epochs = Epochs()
         self._marks: dict[str, dict[int, Mark]] = {}
         self._turn = 0
         self._reported: Any = None
@@ -80,7 +81,7 @@ class KafkaLog:
         with self._explaining("use"):
             self._admin = KafkaAdminClient(**client_options(settings, CLIENT))
 
-    def __enter__(self) -> KafkaLog:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -178,7 +179,7 @@ class KafkaLog:
         name = self.settings.topic(topic)
         self._seek(name, {p: positions[p] for p in order})
         self._fill(topic, {TopicPartition(name, p): ends[p] for p in order}, -(-limit // len(order)))
-        found: list[Any] = []
+        found: list[Record] = []
         left = {p: self._buffers[TopicPartition(name, p)].before(ends[p]) for p in order}
         marks = self._marks.setdefault(topic, {})
         while len(found) < limit and any(left.values()):
@@ -189,8 +190,9 @@ class KafkaLog:
                     taken = self._buffers[TopicPartition(name, partition)].take(count)
                     left[partition] -= count
                     found += taken
-                    marks[partition] = Mark(taken[-1].offset + 1, taken[-1].leader_epoch)
-        return records_of(found)
+                    last = taken[-1].offset
+                    marks[partition] = Mark(last + 1, self._epochs.of(TopicPartition(name, partition), last))
+        return found
 
     # Writing
 
@@ -304,6 +306,7 @@ class KafkaLog:
                     fetch_max_wait_ms=FETCH_WAIT_MS,
                     metrics_enabled=False,
                 )
+                self._consumer._fetcher.PartitionRecords = type("_", (Unpacked,), {"epochs": self._epochs})
         return self._consumer
 
     def _seek(self, name: str, positions: Mapping[int, int]) -> None:

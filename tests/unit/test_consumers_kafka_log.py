@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
-from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import CorruptRecordError
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.memory_records import MemoryRecordsBuilder
 from tests.e2e.kafka_projects import groups_answer
 from tests.kafka.bench import LogWithTopics, opened
 from tests.kafka.fixtures import Clusters, Kafka
 
 from quietcount_consumers import kafka_log
-from quietcount_consumers.fetched_records import Fetched, records_of
+from quietcount_consumers.fetched_records import Epochs, Fetched, records_in
 from quietcount_consumers.kafka_log import MAX_PARTITION_FETCH, KafkaLog
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_settings import KafkaSettings
@@ -26,8 +28,8 @@ def log(kafka: Kafka) -> Iterator[LogWithTopics]:
         yield log
 
 
-def fetched(offset: int, value: bytes | None = b"v", headers: tuple[tuple[str, bytes | None], ...] = ()) -> object:
-    return ConsumerRecord("t", 0, 1, offset, 5, 0, b"k", value, headers, None, 1, 1, -1)
+def fetched(offset: int) -> Record:
+    return Record(0, offset, 5, b"k", b"v", ())
 
 
 def test_fetched_records_are_handed_out_in_order_and_up_to_an_end_with_gaps_between() -> None:
@@ -43,11 +45,69 @@ def test_fetched_records_are_handed_out_in_order_and_up_to_an_end_with_gaps_betw
     assert (buffer.next, len(buffer)) == (13, 0)
 
 
-def test_a_record_without_a_value_is_one_without_bytes_and_is_not_passed_over() -> None:
-    assert records_of([fetched(1), fetched(2, None, (("a", b"b"), ("c", None)))]) == [
-        Record(0, 1, 5, b"k", b"v", ()),
-        Record(0, 2, 5, b"k", b"", (("a", b"b"), ("c", b""))),
+class NotUtf8(str):
+    """The name of a header, as a client may write it that does not look."""
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe"
+
+
+def test_whatever_a_client_writes_into_a_batch_is_read_as_it_is(log: LogWithTopics, kafka: Kafka) -> None:
+    """Sizes around those at which a number takes another byte, what may be missing, and times of any year."""
+    log.create_topic("t")
+    sizes = [0, 1, 62, 63, 64, 65, 8190, 8191, 8192, 20_000]
+    given = [(bytes([n % 256]) * size, bytes(size), n * 10**10) for n, size in enumerate(sizes)]
+    with KafkaProducer(bootstrap_servers=kafka.bootstrap, linger_ms=1000, batch_size=10**6) as producer:
+        for key, value, at in reversed(given):  # times before the batch's first one
+            producer.send(log.settings.topic("t"), key=key, value=value, timestamp_ms=at, headers=[("h", value)] * 3)
+        producer.send(log.settings.topic("t"), key=b"k", value=None, timestamp_ms=7)
+        producer.send(log.settings.topic("t"), value=b"v", timestamp_ms=7, headers=[(NotUtf8("h"), b"x")])
+        producer.flush()
+    expected = [Record(0, n, at, k, v, (("h", v),) * 3) for n, (k, v, at) in enumerate(reversed(given))]
+    assert log.poll("t", {0: 0}, log.end_offsets("t"), 99) == [
+        *expected,
+        Record(0, 10, 7, b"k", b"", ()),
+        Record(0, 11, 7, None, b"v", (("\ufffd\ufffd", b"x"),)),
     ]
+
+
+def test_compressed_batches_and_the_brokers_time_are_read(log: LogWithTopics, kafka: Kafka) -> None:
+    log.create_topic("t")
+    with KafkaProducer(bootstrap_servers=kafka.bootstrap, linger_ms=1000, compression_type="gzip") as producer:
+        for n in range(200):
+            producer.send(log.settings.topic("t"), key=b"k", value=b"%d" % n, timestamp_ms=n)
+        producer.flush()
+    read = log.poll("t", {0: 0}, log.end_offsets("t"), 999)
+    assert [(r.offset, r.timestamp, r.value) for r in read] == [(n, n, b"%d" % n) for n in range(200)]
+
+
+def test_a_batch_that_is_cut_or_altered_is_refused_without_a_word_of_what_it_holds() -> None:
+    builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=10**6)
+    for n in range(5):
+        builder.append(timestamp=n, key=b"case key", value=b"secret", headers=[("name", b"secret")])
+    builder.close()
+    whole = bytes(builder.buffer())
+    batch = DefaultRecordBatch(whole)
+    assert [record.offset for record in records_in(batch, 0)] == list(range(5))
+    said = []
+    for at in range(61, len(whole)):  # after the batch's own header
+        for altered in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
+            try:
+                records_in(DefaultRecordBatch(altered), 0)
+            except CorruptRecordError as error:
+                said += [str(error), str(error.__cause__)]
+    assert len(said) > 2 * (len(whole) - 61)  # what is cut is always refused
+    assert "secret" not in "".join(said)
+
+
+def test_the_epoch_of_a_record_is_that_of_its_batch_also_after_going_back() -> None:
+    epochs = Epochs()
+    for first, epoch in ((0, 1), (10, 1), (20, 3), (30, 4)):
+        epochs.add("p", first, epoch)
+    assert [epochs.of("p", offset) for offset in (5, 19, 20, 29, 30, 99)] == [1, 1, 3, 3, 4, 4]
+    for first, epoch in ((15, 1), (20, 3)):
+        epochs.add("p", first, epoch)
+    assert [epochs.of("p", offset) for offset in (16, 25)] == [1, 3]
 
 
 def test_a_tombstone_of_another_client_is_read(log: LogWithTopics, kafka: Kafka) -> None:
