@@ -361,5 +361,11 @@ class KafkaLog:
                         f"Topic {self.settings.topic(topic)} at {self.settings.servers}: records were taken out of it "
                         "while it was read. Start again: what was lost is told then."
                     ) from error
+                except kafka_errors.UnsupportedCodecError as error:
+                    raise LogError(
+                        f"Topic {self.settings.topic(topic)} at {self.settings.servers}: a client compressed records "
+                        "as this one cannot read. Install kafka-python[lz4,snappy,zstd] beside quietcount, and set the "
+                        "topic's compression.type to uncompressed; see `quietcount topics check`."
+                    ) from error
                 for tp, records in fetched.items():
                     self._buffers[tp].add(records)

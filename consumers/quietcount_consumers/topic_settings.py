@@ -157,7 +157,10 @@ def wanted_settings(topic: str, replicas: int) -> dict[str, Wanted]:
         "message.timestamp.after.max.ms": Wanted(
             str(_FOREVER), "Records are refused whose timestamp is ahead of the broker's clock."
         ),
-        "compression.type": Wanted("producer", "The broker packs batches anew: work, for records that are tiny."),
+        "compression.type": Wanted(
+            "uncompressed",
+            "One emitter that compresses as the service cannot read (lz4, snappy, zstd) would stop it for all.",
+        ),
         "remote.storage.enable": Wanted("false", "Copies go to a storage from which nothing purges them for certain."),
         **_SIZES[topic],
     }

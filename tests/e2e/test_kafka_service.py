@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import Producer
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from tests.e2e.kafka_projects import groups_answer, kafka_configuration, kafka_project, settings_of
@@ -419,6 +420,32 @@ def test_only_what_was_committed_of_transactions_is_counted(project: Project, ka
     with KafkaLog(settings_of(other)) as log:
         assert not any(log.end_offsets("case-events.dead-letter").values())
         assert log.beginning_offsets(CASE_EVENTS) == log.end_offsets(CASE_EVENTS)
+
+
+def test_events_that_another_client_compressed_are_counted(project: Project, kafka: Kafka) -> None:
+    """The service itself unpacks gzip alone; the topic has the broker unpack what comes in otherwise."""
+    project.emit(LINES)
+    with KafkaLog(settings_of(project)) as log:
+        ends = log.end_offsets(CASE_EVENTS)
+        records = log.poll(CASE_EVENTS, dict.fromkeys(ends, 0), ends, 100_000)
+    other = kafka_project(project.folder.parent / "other", kafka.bootstrap, kafka.prefix())
+    (other.folder / "secrets" / "pepper").write_bytes((project.folder / "secrets" / "pepper").read_bytes())
+    codecs = ("gzip", "snappy", "lz4", "zstd")
+    producers = [
+        Producer({"bootstrap.servers": kafka.bootstrap, "compression.type": codec, "linger.ms": 100})
+        for codec in codecs
+    ]
+    keys = sorted({record.key or b"" for record in records})
+    for record in records:
+        # A case stays with one client, whose order is that of the first log.
+        producer = producers[keys.index(record.key or b"") % len(producers)]
+        producer.produce(
+            topic_of(other), key=record.key, value=record.value, partition=record.partition, timestamp=record.timestamp
+        )
+    for producer in producers:
+        assert producer.flush(30) == 0
+    other.run_here()
+    assert nonzero(other) == TRUE
 
 
 def test_a_service_that_runs_waits_for_brokers_that_are_away_and_goes_on(

@@ -76,7 +76,7 @@ WRONG = {
     "message.timestamp.type": "LogAppendTime",
     "message.timestamp.before.max.ms": "86400000",
     "message.timestamp.after.max.ms": "3600000",
-    "compression.type": "gzip",
+    "compression.type": "producer",
     "remote.storage.enable": "true",
     "max.message.bytes": "1000",
     "segment.ms": "604800000",
