@@ -56,7 +56,7 @@ class Part:
 
 
 def serve(part: Part, telling: Connection, output: Path) -> NoReturn:
-    """Run the service. Tells BATCH_BEGINS before each batch and FOLDED at the end of the log; says the rest into a file.
+    """Run the service. Tells BATCH_BEGINS before each batch and FOLDED at the log's end; says the rest into a file.
 
     Exit code 1 is a refusal, 2 a defect.
     """
