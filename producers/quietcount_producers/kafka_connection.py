@@ -137,7 +137,9 @@ def explained(error: BaseException, settings: KafkaSettings, act: str, topic: st
         )
     if isinstance(error, kafka_errors.KafkaConnectionError | kafka_errors.NodeNotReadyError):
         return LogUnavailable(f"{told}: the connection was lost. Check that the brokers of `log` run.")
-    if isinstance(error, kafka_errors.RetriableError | OSError):
+    # A leader that has just died is in no list of brokers: to the library that is an unknown one, for good.
+    gone = kafka_errors.UnknownBrokerIdError | kafka_errors.BrokerNotAvailableError
+    if isinstance(error, kafka_errors.RetriableError | gone | OSError):
         return LogUnavailable(f"{told}: no answer in time ({_name(error)}). Check that the brokers of `log` run.")
     return LogError(f"{told}: {_name(error)}.")
 

@@ -186,6 +186,8 @@ def test_an_address_that_is_given_out_and_leads_nowhere_is_told() -> None:
         (kafka_errors.KafkaConnectionError("x"), LogUnavailable, "the connection was lost"),
         (kafka_errors.KafkaTimeoutError("x"), LogUnavailable, r"no answer in time \(KafkaTimeoutError\)"),
         (kafka_errors.KafkaStorageError("x"), LogUnavailable, "KafkaStorageError"),
+        (kafka_errors.UnknownBrokerIdError("x"), LogUnavailable, "UnknownBrokerIdError"),
+        (kafka_errors.BrokerNotAvailableError("x"), LogUnavailable, "BrokerNotAvailableError"),
         (kafka_errors.OutOfOrderSequenceNumberError("x"), LogError, "OutOfOrderSequenceNumberError"),
         (ConnectionResetError("x"), LogUnavailable, "ConnectionResetError"),
     ],
