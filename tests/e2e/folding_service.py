@@ -165,8 +165,7 @@ def _in_the_group(configuration: Configuration) -> _Place:
 
 def _in_the_state(_: Configuration) -> _Place:
     """In the state, but in a transaction of their own."""
-    original = State.offsets.fget
-    assert original is not None
+    original: Callable[[State], Offsets] = State.__dict__["offsets"].fget
 
     def write(state: State, after: Mapping[int, int]) -> None:
         with state.transaction() as connection:

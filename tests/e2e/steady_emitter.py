@@ -13,7 +13,6 @@ import json
 import os
 import queue
 import select
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -106,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -303,6 +303,7 @@ class Trial:
             while len(self.repeating.acknowledged) == before:
                 assert time.monotonic() < until, "nothing is acknowledged any more"
                 time.sleep(0.02)
+            self._check_service()
         assert down is not None
         self.cluster.restart(down)
 
@@ -318,6 +319,9 @@ class Trial:
         self.project.run(BEFORE_ANY_RELEASE)
         return {number for source in self.sources for number in source.acknowledged}
 
+    def _check_service(self) -> None:
+        assert self.service.poll() is None, f"the service has ended: {ended(self.service).err}"
+
     def _caught_up(self) -> None:
         """Wait until the service that ran all the while has come to the log's end, as the group's offsets tell."""
         settings = settings_of(self.project)
@@ -326,7 +330,7 @@ class Trial:
             ends = log.end_offsets(CASE_EVENTS)
 
         def ask(admin: KafkaAdminClient) -> bool | None:
-            assert self.service.poll() is None, "the service has ended"
+            self._check_service()
             told = admin.list_group_offsets([group])[group]
             return {each.partition: at.offset for each, at in told.items() if each.topic == topic} == ends or None
 
@@ -335,9 +339,8 @@ class Trial:
     def close(self) -> None:
         for source in self.sources:
             source.close()
-        if self.service.poll() is None:
-            self.service.kill()
-            self.service.communicate()
+        self.service.kill()
+        ended(self.service)
 
 
 def trial(folder: Path, cluster: Cluster, events: int, kills: int) -> None:
