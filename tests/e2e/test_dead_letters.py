@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import ConfigResource
+from kafka.errors import MessageSizeTooLargeError
 from tests.e2e.projects import Finished, Project, ended
 from tests.e2e.test_service_events import KEY, OTHER_KEY, SECRET_TEXT, SPECIAL, WITH_OWN_SCHEMA, poison
 from tests.kafka.fixtures import Kafka
@@ -212,13 +214,34 @@ def test_what_only_a_client_of_kafka_can_send_stops_nothing(make: Callable[..., 
     settings = project.configuration.kafka
     assert settings is not None
     good = record(codec, check_in(1))
-    producer = KafkaProducer(
-        bootstrap_servers=list(settings.brokers), compression_type="gzip", max_request_size=1 << 24
-    )
     topic = settings.topic(CASE_EVENTS)
-    for key, value in ((KEY, b"\xc3\x01" + bytes(8_000_000)), (KEY, None), (None, good.value), (good.key, good.value)):
-        producer.send(topic, key=key, value=value, partition=0, timestamp_ms=0).get(30)
-    producer.close()
+
+    def send(key: bytes | None, value: bytes | None) -> None:
+        producer = KafkaProducer(
+            bootstrap_servers=list(settings.brokers), compression_type="gzip", max_request_size=1 << 24
+        )
+        try:
+            producer.send(topic, key=key, value=value, partition=0, timestamp_ms=0).get(30)
+        finally:
+            producer.close(timeout=5)
+
+    bomb = b"\xc3\x01" + bytes(8_000_000)
+    with pytest.raises(MessageSizeTooLargeError):
+        send(KEY, bomb)
+    # As if somebody had altered the setting by which the broker unpacks before it looks at the size.
+    with KafkaAdminClient(bootstrap_servers=list(settings.brokers)) as admin:
+        answer = admin.alter_configs([ConfigResource("TOPIC", topic, {"compression.type": "producer"})])
+        assert answer["topic"][topic] == "OK"
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            send(KEY, bomb)
+            break
+        except MessageSizeTooLargeError:  # the broker has not heard of it yet
+            assert time.monotonic() < deadline
+    send(KEY, None)
+    send(None, good.value)
+    send(good.key, good.value)
     for _ in range(2):
         project.run_here(EARLY)
         assert [(letter.reason, letter.offset, len(letter.value)) for letter in desk.letters()] == [
