@@ -269,13 +269,24 @@ class Trial:
         spooling.write_text(
             self.project.config.read_text(encoding="utf-8") + '\n[emitter]\nspool = "spool"\n', encoding="utf-8"
         )
-        self.service = self.project.start("run", "--as-of", BEFORE_ANY_RELEASE)
+        self._said = folder / "service.said"
+        with self._said.open("w") as said:
+            self.service = self.project.start("run", "--as-of", BEFORE_ANY_RELEASE, stderr=said)
         self.repeating = PublisherProcess(self.project.config, file)
         self.once = PublisherProcess(self.project.config, file, "--once")
         self.spooling = PublisherProcess(spooling, file)
         self.commands = EmitCommands(self.project, self.lines)
         self.sources: list[Source] = [self.repeating, self.once, self.spooling, self.commands]
         self._fed = 0
+
+    def opened(self) -> None:
+        """Wait until the service is open: an outage at its first opening ends it, as it should."""
+        self._wait(lambda: "statistic declared" in self._said.read_text(encoding="utf-8"), "the service does not open")
+
+    @property
+    def opened_anew(self) -> int:
+        """How often the service closed itself and went on."""
+        return self._said.read_text(encoding="utf-8").count("going on")
 
     def feed(self, count: int) -> None:
         """Let the emitters send the next `count` lines, each its part."""
@@ -288,21 +299,17 @@ class Trial:
         """Kill leaders while events are on their way, and while no leader is there; start them again."""
         half = -(-len(self.lines) // (2 * kills))
         down: Broker | None = None
+        self.opened()
         for _ in range(kills):
-            self.feed(half)
             if down is not None:
                 self.cluster.restart(down)
             partition = self.chance.randrange(3)
             down = leader_of(self.project, self.cluster, partition)
-            before = len(self.repeating.acknowledged)
-            time.sleep(self.chance.uniform(0.0, 0.3))
+            self._feed_until_acknowledged(half)
+            time.sleep(self.chance.uniform(0.0, 0.1))  # the most of it is still on its way
             down.kill()
-            self.feed(half)
+            self._feed_until_acknowledged(half)
             leader_of(self.project, self.cluster, partition, unlike=down)
-            until = time.monotonic() + LONGEST
-            while len(self.repeating.acknowledged) == before:
-                assert time.monotonic() < until, "nothing is acknowledged any more"
-                time.sleep(0.02)
             self._check_service()
         assert down is not None
         self.cluster.restart(down)
@@ -314,13 +321,25 @@ class Trial:
             source.end()
         self._caught_up()
         self.service.send_signal(signal.SIGTERM)
-        finished = ended(self.service).done()
-        assert "Traceback" not in finished.err, finished.err
-        self.project.run(BEFORE_ANY_RELEASE)
+        ended(self.service).done()
+        assert "Traceback" not in self._said.read_text(encoding="utf-8")
         return {number for source in self.sources for number in source.acknowledged}
 
+    def _feed_until_acknowledged(self, count: int) -> None:
+        """Let lines be sent, and wait until one more is acknowledged to who sends them to the brokers until it is."""
+        before = len(self.repeating.acknowledged)
+        self.feed(count)
+        self._wait(lambda: len(self.repeating.acknowledged) > before, "nothing is acknowledged any more")
+
+    def _wait(self, there: Callable[[], bool], lack: str) -> None:
+        until = time.monotonic() + LONGEST
+        while not there():
+            self._check_service()
+            assert time.monotonic() < until, lack
+            time.sleep(0.02)
+
     def _check_service(self) -> None:
-        assert self.service.poll() is None, f"the service has ended: {ended(self.service).err}"
+        assert self.service.poll() is None, f"the service has ended: {self._said.read_text(encoding='utf-8')}"
 
     def _caught_up(self) -> None:
         """Wait until the service that ran all the while has come to the log's end, as the group's offsets tell."""
