@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from quietcount_consumers.service import Tick
-from quietcount_consumers.ticks import StopSignal, fixed_clock, run, system_clock
+from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running, run, system_clock
+from quietcount_schemas.errors import QuietcountError, Unavailable
 
 MINUTE = dt.timedelta(minutes=1)
 NOON = dt.datetime(2023, 5, 1, 12, 0, tzinfo=dt.UTC)
@@ -129,3 +131,49 @@ def test_a_signal_sets_the_stop_and_ends_a_wait_and_the_old_handler_comes_back(n
         assert stop()
         stop.wait(3600)
     assert signal.getsignal(number) is before
+
+
+class Outage(Unavailable):
+    """Brokers that do not answer."""
+
+
+def openings(*behaviours: str) -> Callable[[dt.datetime], contextlib.AbstractContextManager[Trial]]:
+    """Services one after the other: "away" cannot be opened, "lost" fails at its second tick, "well" goes on."""
+    left = list(behaviours)
+
+    class Failing(Trial):
+        def tick(self, now: dt.datetime, stopping: Callable[[], bool]) -> Tick:
+            if self.seen:
+                raise Outage("no answer")
+            return super().tick(now, stopping)
+
+    @contextlib.contextmanager
+    def opening(_: dt.datetime) -> Iterator[Trial]:
+        behaviour = left.pop(0)
+        if behaviour == "away":
+            raise Outage("no answer")
+        yield Failing() if behaviour == "lost" else Trial()
+
+    return opening
+
+
+def test_an_outage_is_waited_for_at_the_ticks_and_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    stop = Waits(6)
+    opening = openings("lost", "away", "away", "well")
+    keep_running(opening, fixed_clock(NOON), dt.timedelta(seconds=1), stop=stop)
+    assert len(stop.waited) == 6  # a tick, three ticks of the outage, two more
+    said = capsys.readouterr().out
+    assert said.count("waiting") == 1
+    assert said.count("no answer") == 1
+    assert said.count("going on") == 1
+
+
+def test_an_outage_at_the_start_is_raised_and_so_is_every_other_error() -> None:
+    with pytest.raises(Outage):
+        keep_running(openings("away"), fixed_clock(NOON), dt.timedelta(seconds=1), stop=Waits(6))
+
+    def broken(_: dt.datetime) -> contextlib.AbstractContextManager[Trial]:
+        raise QuietcountError("something else")
+
+    with pytest.raises(QuietcountError, match="something else"):
+        keep_running(broken, fixed_clock(NOON), dt.timedelta(seconds=1), stop=Waits(6))
