@@ -18,8 +18,11 @@ from quietcount_aggregates.state import State
 from quietcount_schemas.codec import Codec, Rejected, RejectReason
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader, LogWriter, NewRecord, Record
 
-__all__ = ["LARGEST", "RETENTION", "Letter", "Replayed", "letters", "purge", "relay", "replay"]
+__all__ = ["LARGEST", "NO_DATE", "RETENTION", "Letter", "Replayed", "letters", "purge", "relay", "replay"]
 
+NO_DATE = -1
+"""Not the moment of arrival: a dead letter has no date that may be told. To Kafka it is no timestamp at all, so that a
+segment is closed by its age, and what was purged leaves the disk; by a timestamp of 0 none would ever be old."""
 RETENTION = dt.timedelta(days=30)
 """How long an operator has, at least, to look at a dead letter, or to give the service the schema that it lacked."""
 
@@ -165,8 +168,7 @@ def _record(topic: str, partition: int, offset: int, reason: str, value: bytes) 
     return NewRecord(
         key=None,
         value=value,
-        # Not the moment of arrival: a dead letter has no date that may be told.
-        timestamp=0,
+        timestamp=NO_DATE,
         headers=(
             ("reason", reason.encode()),
             # As this program calls it: the prefix of the names on the broker is the dead letter's own topic's, too.

@@ -197,7 +197,8 @@ _SIZES: Final[Mapping[str, Mapping[str, Wanted]]] = {
             least=_A_BATCH,
             most=16 * _MEBIBYTE,
         ),
-        # Dead letters have no date, so that only their size closes a segment.
+        # Dead letters have no date, so time goes by when the segment was begun.
+        "segment.ms": Wanted("3600000", _SEGMENTS, least=1, most=_A_DAY - 1),
         "segment.bytes": Wanted(str(2 * _MEBIBYTE), _SEGMENTS, least=_A_BATCH, most=16 * _MEBIBYTE),
     },
     RELEASES: {

@@ -181,7 +181,7 @@ def test_each_malformed_record_becomes_a_dead_letter_and_stops_nothing(
         {"reason": reason.encode(), "topic": b"case-events", "partition": b"0", "offset": str(offset).encode()}
         for offset, (reason, _, _) in enumerate(records, start=1)
     ]
-    assert all(letter.key is None and letter.timestamp == 0 for letter in letters)
+    assert all(letter.key is None and letter.timestamp == -1 for letter in letters)
     assert nonzero(project) == {
         ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"true"}'): 1,
         ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"false"}'): 1,

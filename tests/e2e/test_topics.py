@@ -20,6 +20,7 @@ from tests.kafka.fixtures import Kafka
 from tests.kafka.secured import SecuredCluster
 from tests.unit.test_consumers_topics import WRONG
 
+from quietcount_consumers.dead_letters import NO_DATE
 from quietcount_consumers.kafka_log import KafkaLog
 from quietcount_consumers.topic_commands import topics_command
 from quietcount_consumers.topic_settings import PARTITIONS, TOPICS, Severity, findings, wanted_settings
@@ -239,3 +240,23 @@ def test_purged_events_leave_the_disk_with_the_first_event_of_a_later_date(
         until(lambda: b"OF OCTOBER" not in segments(name))
         assert b"OF THE NEXT DAY" in segments(name)
         assert b"LATE" in segments(name)
+
+
+@pytest.mark.parametrize("date, goes", [(NO_DATE, True), (0, False)])
+def test_purged_dead_letters_leave_the_disk_because_they_have_no_date(
+    settings: KafkaSettings, admin: KafkaAdminClient, segments: Callable[[str], bytes], date: int, goes: bool
+) -> None:
+    create_topics(settings)
+    name = settings.topic(DEAD_LETTERS)
+    admin.alter_configs([ConfigResource("TOPIC", name, {"segment.ms": "1000"})])  # in the place of an hour
+    with KafkaLog(settings) as log:
+        log.append(DEAD_LETTERS, [NewRecord(None, b"THE OLD ONE", date)])
+        assert log.purge(DEAD_LETTERS, {0: 1}, {})
+        time.sleep(1.5)
+        log.append(DEAD_LETTERS, [NewRecord(None, b"THE NEXT ONE", date)])
+        if goes:
+            until(lambda: b"THE OLD ONE" not in segments(name))
+        else:
+            time.sleep(3)
+            assert b"THE OLD ONE" in segments(name)
+        assert b"THE NEXT ONE" in segments(name)
