@@ -48,7 +48,7 @@ def test_fetched_records_are_handed_out_in_order_and_up_to_an_end_with_gaps_betw
 class NotUtf8(str):
     """The name of a header, as a client may write it that does not look."""
 
-    def encode(self, *_: object) -> bytes:
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
         return b"\xff\xfe"
 
 
