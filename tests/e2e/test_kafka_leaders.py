@@ -293,7 +293,7 @@ class Trial:
         numbers = range(self._fed, min(self._fed + count, len(self.lines)))
         self._fed = numbers.stop
         for which, source in enumerate(self.sources):
-            source.feed(numbers[which :: len(self.sources)])
+            source.feed([number for number in numbers if number % len(self.sources) == which])
 
     def kill_leaders(self, kills: int) -> None:
         """Kill leaders while events are on their way, and while no leader is there; start them again."""
