@@ -295,7 +295,7 @@ class KafkaLog:
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
             with self._explaining("use"):
-                self._consumer = KafkaConsumer(
+                consumer = KafkaConsumer(
                     **client_options(self.settings, CLIENT),
                     group_id=None,
                     enable_auto_commit=False,
@@ -306,7 +306,8 @@ class KafkaLog:
                     fetch_max_wait_ms=FETCH_WAIT_MS,
                     metrics_enabled=False,
                 )
-                self._consumer._fetcher.PartitionRecords = type("_", (Unpacked,), {"epochs": self._epochs})
+                consumer._fetcher.PartitionRecords = type("_", (Unpacked,), {"epochs": self._epochs})
+                self._consumer = consumer
         return self._consumer
 
     def _seek(self, name: str, positions: Mapping[int, int]) -> None:
