@@ -239,7 +239,15 @@ class EmitCommands:
 
     def _work(self) -> None:
         try:
-            while numbers := self._files.get():
+            ended = False
+            while not ended:
+                fed = [self._files.get()]
+                while not self._files.empty():  # what has come meanwhile goes together
+                    fed.append(self._files.get())
+                ended = () in fed
+                numbers = [number for each in fed for number in each]
+                if not numbers:
+                    continue
                 file = self._project.folder / "lines.jsonl"
                 file.write_bytes(b"".join(encoded(self._lines[number]) for number in numbers))
                 until = time.monotonic() + LONGEST
