@@ -146,10 +146,11 @@ def kill_the_broker(cluster: Cluster, running: Running, chance: random.Random) -
     cluster.kill()
     if together:
         running.kill()
-    cluster.restart()
+    cluster.broker.launch()
     if not together:
-        running.more(2)
+        running.more(2)  # the topic is looked at before each batch, so these need the broker that was started anew
         running.kill()
+    cluster.ready()
 
 
 def kill_at_random(
