@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -91,15 +92,23 @@ def ledger(bench: Bench) -> Iterator[LedgerLog]:
         yield ledger
 
 
-def child(bench: Bench, source: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start another process that has the ledger open as `ledger`."""
+@contextmanager
+def child(bench: Bench, source: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start another process that has the ledger open as `ledger`, and `opened()` to open it anew."""
     prelude = (
-        f"import random, sys, time\nfrom quietcount_aggregates.errors import LedgerFenced\nledger = {bench.opening()}\n"
+        "import random, sys, time\nfrom quietcount_aggregates.errors import LedgerFenced, LedgerUnavailable\n"
+        f"def opened():\n    return {bench.opening()}\nledger = opened()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", prelude + source, *arguments], stdout=subprocess.PIPE, text=True, env=environment
     )
+    try:
+        with process:
+            yield process
+            process.kill()
+    finally:
+        process.kill()
 
 
 def test_what_was_appended_is_read_back_whole_and_from_any_index_on(bench: Bench, ledger: LedgerLog) -> None:
@@ -196,11 +205,10 @@ def test_a_reader_of_nothing_brings_nothing_into_being(bench: Bench) -> None:
 
 APPENDING = """
 epoch = ledger.fence()
-held = ledger.read()
-print("open", flush=True)
 while True:
     length = len(ledger.read())
     ledger.append([b"%d" % (length + n) for n in range(5)], epoch=epoch, expected=length)
+    print("appended", flush=True)
 """
 
 
@@ -208,44 +216,48 @@ def test_a_killed_releaser_leaves_the_whole_of_an_append_or_nothing(bench: Bench
     seed = int(os.environ.get("QUIETCOUNT_TEST_SEED", random.randrange(10**9)))
     print("seed", seed)
     chance = random.Random(seed)
-    lengths = [0]
-    for _ in range(5):
-        process = child(bench, APPENDING)
-        assert process.stdout is not None
-        with process.stdout:
-            assert process.stdout.readline() == "open\n"
-            time.sleep(chance.uniform(0.0, 0.4))
+    length = 0
+    for _ in range(4):
+        with child(bench, APPENDING) as process:
+            assert process.stdout is not None
+            for _ in range(chance.randrange(1, 6)):
+                assert process.stdout.readline() == "appended\n"
+                length += 5
+            time.sleep(chance.uniform(0.0, 0.1))
             process.send_signal(signal.SIGKILL)
             process.wait()
         epoch = ledger.fence()  # which ends what the dead one had begun
         entries = ledger.read()
-        assert len(entries) % 5 == 0
         assert entries == [b"%d" % n for n in range(len(entries))]
+        assert len(entries) >= length  # nothing that was done is lost
+        assert len(entries) % 5 == 0
         ledger.append([b"%d" % (len(entries) + n) for n in range(5)], epoch=epoch, expected=len(entries))
-        lengths.append(len(entries) + 5)
-    assert lengths[-1] > 25 + 5  # else no child appended anything, and the trial proved nothing
+        length = len(entries) + 5
 
 
+# What is shut out opens anew, as a service does. Where a commit meets the other's fence its outcome may stay open, so
+# that more is there than each knows of.
 RACING = """
 name, rounds = sys.argv[1], int(sys.argv[2])
-won = 0
-while won < rounds:
-    epoch = ledger.fence()
-    length = len(ledger.read())
+while rounds:
     try:
+        epoch = ledger.fence()
+        length = len(ledger.read())
         ledger.append([f"{length} {name}".encode()], epoch=epoch, expected=length)
-        won += 1
-    except LedgerFenced:
+        rounds -= 1
+    except (LedgerFenced, LedgerUnavailable):
+        ledger.close()
         time.sleep(random.uniform(0.0, 0.05))  # else the two may shut each other out for ever
-print(won)
+        ledger = opened()
+print("done")
 """
 
 
 def test_of_two_that_append_at_the_same_moment_one_is_refused(bench: Bench, ledger: LedgerLog) -> None:
-    racers = [child(bench, RACING, name, "10") for name in ("a", "b")]
-    for racer in racers:
-        out, _ = racer.communicate(timeout=120)
-        assert (racer.returncode, out) == (0, "10\n")
+    with child(bench, RACING, "a", "8") as one, child(bench, RACING, "b", "8") as other:
+        for racer in (one, other):
+            out, _ = racer.communicate(timeout=120)
+            assert (racer.returncode, out) == (0, "done\n")
     entries = [entry.decode().split() for entry in ledger.read()]
-    assert [int(index) for index, _ in entries] == list(range(20))
-    assert {name for _, name in entries} == {"a", "b"}
+    assert [int(index) for index, _ in entries] == list(range(len(entries)))
+    assert min(Counter(name for _, name in entries).values()) >= 8

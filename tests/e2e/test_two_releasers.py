@@ -273,15 +273,18 @@ def raced(settings: KafkaSettings, fork: ForkServerContext, folder: Path, rounds
     ]
     for each in racers:
         each.start()
-    for each, name in zip(racers, ("a", "b"), strict=True):
-        each.join(LONGEST)
-        assert each.exitcode == 0, (folder / name).read_text(encoding="utf-8")
-        each.close()
+    try:
+        for each, name in zip(racers, ("a", "b"), strict=True):
+            each.join(LONGEST + 10 * rounds)
+            assert each.exitcode == 0, (folder / name).read_text(encoding="utf-8")
+    finally:
+        for each in racers:
+            each.kill()
     with KafkaLedger(settings) as ledger:
         return [int(entry.split()[0]) for entry in ledger.read()]
 
 
-@pytest.mark.parametrize("rounds", [8, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [8, pytest.param(100, marks=pytest.mark.soak)])
 def test_two_that_append_at_the_same_moment_never_share_a_place(
     tmp_path: Path, kafka: Kafka, fork: ForkServerContext, rounds: int
 ) -> None:
