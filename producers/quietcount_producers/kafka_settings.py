@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from quietcount_producers.errors import LogError
-from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME, Fault, RawConfiguration
+from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME, Fault, RawConfiguration, place
+from quietcount_schemas.secret_files import FileFault, private_bytes, readable, secret_text
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["DEFAULT_PORT", "KafkaSettings", "private", "secret_text"]
+__all__ = ["DEFAULT_PORT", "KafkaSettings"]
 
 DEFAULT_PORT: Final = 9092
 
@@ -24,7 +23,6 @@ _BROKER: Final = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
 )
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")  # Kafka's own alphabet; a topic's name has 249 characters at most
-_MOST_BYTES: Final = 1 << 20  # a bundle of every authority of a system is a quarter of it
 _MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 
 
@@ -49,6 +47,8 @@ class KafkaSettings:
     username: str | None = None
     password_file: Path | None = None
     sasl_mechanism: str = _MECHANISMS[0]
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """By key, the variable that its value comes from, for messages."""
 
     @classmethod
     def of(cls, raw: RawConfiguration, faults: list[Fault]) -> KafkaSettings | None:
@@ -57,7 +57,11 @@ class KafkaSettings:
         section = _section(raw, faults)
         if not brokers:
             return None
-        return cls(brokers=brokers, config=raw.path, **section)
+        return cls(brokers=brokers, config=raw.path, origins=raw.origins, **section)
+
+    def place(self, key: str) -> str:
+        """Return where `key` (dotted) is given, for a message: the file, and the key or the variable."""
+        return f"{self.config}: {place(key, self.origins)}"
 
     @property
     def servers(self) -> str:
@@ -82,7 +86,7 @@ class KafkaSettings:
             options["sasl_mechanism"] = self.sasl_mechanism
             # RFC 5802, section 5.1: these two would end the name; the library leaves the escaping to its caller.
             options["sasl_plain_username"] = self.username.replace("=", "=3D").replace(",", "=2C")
-            options["sasl_plain_password"] = secret_text("kafka.password_file", self.password_file, self.config)
+            options["sasl_plain_password"] = secret_text(self.password_file, self._fault("password_file"))
         return options
 
     def tls_context(self) -> ssl.SSLContext:
@@ -97,7 +101,7 @@ class KafkaSettings:
         if self.ca_file is None:
             context.load_default_certs()
         else:
-            _readable("kafka.ca_file", self.ca_file, self.config)
+            readable(self.ca_file, self._fault("ca_file"))
             try:
                 context.load_verify_locations(self.ca_file)
             except (OSError, ValueError):
@@ -109,11 +113,11 @@ class KafkaSettings:
     def _load_certificate(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         import ssl
 
-        _readable("kafka.certificate_file", certificate, self.config)
-        private("kafka.key_file", key, self.config)
+        readable(certificate, self._fault("certificate_file"))
+        private_bytes(key, self._fault("key_file"))
         given = None
         if self.key_password_file is not None:
-            given = secret_text("kafka.key_password_file", self.key_password_file, self.config)
+            given = secret_text(self.key_password_file, self._fault("key_password_file"))
         asked = False
 
         def password() -> str:
@@ -140,44 +144,10 @@ class KafkaSettings:
             raise self._wrong("key_file", key, "holds no private key in PEM form") from None
 
     def _wrong(self, key: str, path: Path, what: str) -> LogError:
-        return LogError(f"{self.config}: key 'kafka.{key}': {path} {what}.")
+        return LogError(f"{self.place(f'kafka.{key}')}: {path} {what}.")
 
-
-def secret_text(key: str, path: Path, config: Path) -> str:
-    """Return the password in the file at `path`, which `key` of `config` names; a line end after it is no part of it.
-
-    Raises LogError when the file is missing, empty, no text, or open to group or others.
-    """
-    content = private(key, path, config)
-    try:
-        text = content.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise LogError(f"{config}: key {key!r}: {path} is not text in UTF-8.") from None
-    if not text:
-        raise LogError(f"{config}: key {key!r}: {path} is empty; write the password into it.")
-    return text
-
-
-def private(key: str, path: Path, config: Path) -> bytes:
-    """Return the bytes of a secret's file, which nobody but its owner may read. Raises LogError."""
-    content, mode = _readable(key, path, config)
-    if mode & 0o077:
-        raise LogError(f"{config}: key {key!r}: {path} is a secret and can be read by others. Run: chmod 600 {path}")
-    return content
-
-
-def _readable(key: str, path: Path, config: Path) -> tuple[bytes, int]:
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise LogError(f"{config}: key {key!r}: {path} is not a plain file.")
-            return file.read(_MOST_BYTES), stat.S_IMODE(status.st_mode)
-    except FileNotFoundError:
-        raise LogError(f"{config}: key {key!r}: there is no file {path}.") from None
-    except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise LogError(f"{config}: key {key!r}: cannot read {path}: {reason}.") from None
+    def _fault(self, key: str) -> FileFault:
+        return lambda what: LogError(f"{self.place(f'kafka.{key}')}: {what}")
 
 
 def _brokers(raw: RawConfiguration, faults: list[Fault]) -> tuple[str, ...]:

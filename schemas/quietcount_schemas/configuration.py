@@ -33,6 +33,7 @@ __all__ = [
     "LOG_FILE",
     "Fault",
     "RawConfiguration",
+    "place",
     "private_folder",
     "read_configuration",
 ]
@@ -188,14 +189,18 @@ class RawConfiguration:
         """Return the fault of a key: `message`, or what to write there."""
         section, _, name = _PLACE.sub(".", key).rpartition(".")
         wanted = message or KEYS.get(section, {}).get(name, "this cannot stand here")
-        place = f"variable {self.origins[key]}" if key in self.origins else f"key {key!a}"
-        return Fault(key, f"{place}: {wanted}")
+        return Fault(key, f"{place(key, self.origins)}: {wanted}")
 
     def refusal(self, faults: Iterable[Fault] = ()) -> str:
         """Return the message that tells every fault: those found in reading, and the others' of other keys."""
         known = {fault.key for fault in self.faults}
         others = [fault for fault in faults if fault.key not in known]
         return f"{self.path}: " + "; ".join(dict.fromkeys(fault.message for fault in (*self.faults, *others)))
+
+
+def place(key: str, origins: Mapping[str, str]) -> str:
+    """Return where a dotted key is given, for a message; `origins` is that of the RawConfiguration."""
+    return f"variable {origins[key]}" if key in origins else f"key {key!a}"
 
 
 def read_configuration(path: Path, environment: Mapping[str, str] | None = None) -> RawConfiguration:

@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 
 from quietcount_schemas.errors import SchemasError, Unavailable
 from quietcount_schemas.registry_settings import RegistrySettings
+from quietcount_schemas.secret_files import secret_text
 
 __all__ = ["RegistryClient", "RegistryRefused", "RegistryUnavailable"]
 
@@ -174,15 +175,11 @@ class RegistryClient:
         return place + what + (f" '{_SECTION}.{key}'" if key else "")
 
     def _authorization(self, username: str) -> str:
+        key = self._settings.place(f"{_SECTION}.password_file")
         path = self._settings.password_file
-        password = ""
-        if path is not None:
-            try:
-                password = path.read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError):
-                raise self.refused(f"{path} cannot be read as text; mend the key", "password_file") from None
-        if not password:
-            raise self.refused(f"{path} holds no password; mend the key", "password_file")
+        if path is None:
+            raise SchemasError(f"{key}: is missing; name the file of the password")
+        password = secret_text(path, lambda what: SchemasError(f"{key}: {what}"))
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
 
     def _context(self) -> ssl.SSLContext:

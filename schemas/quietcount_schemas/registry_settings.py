@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from quietcount_schemas import registry_ids
-from quietcount_schemas.configuration import DEFAULT_IDS_FILE, Fault, RawConfiguration
+from quietcount_schemas.configuration import DEFAULT_IDS_FILE, Fault, RawConfiguration, place
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -39,6 +39,8 @@ class RegistrySettings:
     ca_file: Path | None = None
     """The authority that signed the registry's certificate; the system's authorities where it is not given."""
     config: Path = field(default=Path("quietcount.toml"), compare=False)
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """By key, the variable that its value comes from, for messages."""
 
     @classmethod
     def of(cls, raw: RawConfiguration, faults: list[Fault]) -> RegistrySettings:
@@ -71,7 +73,12 @@ class RegistrySettings:
             password_file=paths.get("password_file"),
             ca_file=paths.get("ca_file"),
             config=raw.path,
+            origins=raw.origins,
         )
+
+    def place(self, key: str) -> str:
+        """Return where `key` (dotted) is given, for a message: the file, and the key or the variable."""
+        return f"{self.config}: {place(key, self.origins)}"
 
     def registry(self, folders: Sequence[Path] = ()) -> SchemaRegistry:
         """Load the event types of `folders` and the built-in ones, with the registry's ids where there is a registry.

@@ -115,6 +115,18 @@ def test_the_environment_names_the_way_to_kafka_too(tmp_path: Path) -> None:
     assert settings.tls
 
 
+def test_a_file_that_a_variable_names_is_told_by_the_variable(tmp_path: Path) -> None:
+    config = tmp_path / "quietcount.toml"
+    config.write_text('[kafka]\nusername = "emitter"\npassword_file = "password"')
+    environment = {"QUIETCOUNT_LOG": "kafka://broker", "QUIETCOUNT_KAFKA__PASSWORD_FILE": "nowhere"}
+    settings = EmitterSettings.load(config, environment).kafka
+    assert settings is not None
+    with pytest.raises(LogError, match="variable QUIETCOUNT_KAFKA__PASSWORD_FILE: there is no file"):
+        settings.client("c")
+    assert settings.place("log") == f"{config}: variable QUIETCOUNT_LOG"
+    assert settings.place("kafka.username") == f"{config}: key 'kafka.username'"
+
+
 def test_a_password_comes_from_its_file_without_the_line_end(tmp_path: Path) -> None:
     secret(tmp_path, "  a=b,c \r\n")
     options = loaded(tmp_path, 'username = "emitter"\npassword_file = "password"').client("c")

@@ -64,6 +64,13 @@ class Place:
         CliRunner().invoke(schemas, ["check", str(self.folder / "own"), "--record"])
         self.configure(top='schemas = ["own"]')
 
+    def password(self, content: str = PASSWORD) -> Path:
+        """Write the password's file, for its owner alone, and return its path."""
+        path = self.folder / "password"
+        path.write_text(content)
+        path.chmod(0o600)
+        return path
+
     def register(self) -> Result:
         return CliRunner().invoke(schemas, ["register", "--config", str(self.folder / "quietcount.toml")])
 
@@ -287,7 +294,7 @@ def test_each_refusal_is_one_message_that_names_the_setting(place: Place, regist
 
 
 def test_a_password_is_sent_and_told_to_nobody(place: Place, registry: StandIn) -> None:
-    (place.folder / "password").write_text(PASSWORD + "\n")
+    place.password(PASSWORD + "\n")
     place.configure('username = "emitter"\npassword_file = "password"')
     assert place.register().exit_code == 0
     expected = "Basic " + base64.b64encode(f"emitter:{PASSWORD}".encode()).decode()
@@ -297,7 +304,7 @@ def test_a_password_is_sent_and_told_to_nobody(place: Place, registry: StandIn) 
 
 
 def test_a_password_does_not_follow_a_redirect(place: Place, registry: StandIn) -> None:
-    (place.folder / "password").write_text(PASSWORD)
+    place.password()
     place.configure('username = "emitter"\npassword_file = "password"')
     with stand_in() as elsewhere:
         registry.location = elsewhere.url + "/subjects"
@@ -318,11 +325,31 @@ def test_a_proxy_of_the_environment_gets_nothing(place: Place, monkeypatch: pyte
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff"], ids=["missing", "empty", "a line's end", "not text"])
 def test_a_password_file_that_holds_none_is_named(place: Place, content: bytes | None) -> None:
     if content is not None:
-        (place.folder / "password").write_bytes(content)
+        place.password().write_bytes(content)
     place.configure('username = "emitter"\npassword_file = "password"')
     said = place.refused()
     assert str(place.folder / "password") in said
-    assert said.endswith("'schema_registry.password_file'")
+    assert "key 'schema_registry.password_file': " in said
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_password_that_others_can_read_is_refused_and_not_sent(place: Place, registry: StandIn, mode: int) -> None:
+    password = place.password()
+    password.chmod(mode)
+    place.configure('username = "emitter"\npassword_file = "password"')
+    said = place.refused()
+    assert f"key 'schema_registry.password_file': {password} is a secret and can be read by others" in said
+    assert said.endswith(f"Run: chmod 600 {password}")
+    assert PASSWORD not in said
+    assert registry.asked == []
+
+
+def test_a_password_file_that_a_variable_names_is_told_by_the_variable(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.configure('username = "emitter"\npassword_file = "password"')
+    monkeypatch.setenv("QUIETCOUNT_SCHEMA_REGISTRY__PASSWORD_FILE", "nowhere")
+    assert f"variable QUIETCOUNT_SCHEMA_REGISTRY__PASSWORD_FILE: there is no file {place.folder}" in place.refused()
 
 
 def test_an_address_where_nobody_listens_is_named(place: Place) -> None:
@@ -391,7 +418,7 @@ def served(folder: Path, *hosts: str) -> tuple[Authority, ssl.SSLContext]:
 
 
 def test_a_registry_over_tls_is_trusted_by_the_authority_that_is_named(place: Place) -> None:
-    (place.folder / "password").write_text(PASSWORD)
+    place.password()
     authority, context = served(place.folder, "127.0.0.1")
     with stand_in(context) as registry:
         entries = f'username = "emitter"\npassword_file = "password"\nca_file = "{authority.file}"'
@@ -403,7 +430,7 @@ def test_a_registry_over_tls_is_trusted_by_the_authority_that_is_named(place: Pl
 @pytest.mark.parametrize("host, ca_file", [("127.0.0.1", False), ("127.0.0.1", True), ("other.example", None)])
 def test_a_certificate_that_nobody_vouches_for_gets_no_password(place: Place, host: str, ca_file: bool | None) -> None:
     """The system's authorities, another authority, or the right one for another host."""
-    (place.folder / "password").write_text(PASSWORD)
+    place.password()
     authority, context = served(place.folder, host)
     other = Authority(place.folder / "other", "another authority")
     with stand_in(context) as registry:
