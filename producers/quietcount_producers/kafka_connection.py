@@ -85,7 +85,7 @@ def reach(
                     raise explained(kafka_errors.for_code(each.error_code)(), settings, "see", name)
                 if each.topic_id is None:
                     raise LogError(
-                        f"{settings.config}: key 'log': broker {broker} gives topics no identity, so that one that was "
+                        f"{settings.place('log')}: broker {broker} gives topics no identity, so that one that was "
                         "made again would be taken for the old one: it is too old a broker, or none of Apache Kafka. "
                         "Name one of Apache Kafka 4."
                     )

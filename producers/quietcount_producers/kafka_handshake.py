@@ -71,7 +71,7 @@ def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any]
 def unusable(settings: KafkaSettings, broker: str, reason: str) -> LogUnavailable:
     """Return the error for a broker that cannot be used now."""
     return LogUnavailable(
-        f"{settings.config}: key 'log': broker {broker} cannot be used: {reason}. Start Kafka, or correct the address."
+        f"{settings.place('log')}: broker {broker} cannot be used: {reason}. Start Kafka, or correct the address."
     )
 
 
@@ -79,11 +79,11 @@ def refused_login(settings: KafkaSettings, error: BaseException) -> LogError:
     """Return the error for a login that the brokers refuse."""
     if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
         return LogError(
-            f"{settings.config}: key 'kafka.sasl_mechanism': the brokers at {settings.servers} do not take "
+            f"{settings.place('kafka.sasl_mechanism')}: the brokers at {settings.servers} do not take "
             f"{settings.sasl_mechanism}. Write the one that they do."
         )
     return LogError(
-        f"{settings.config}: key 'kafka.password_file': the brokers at {settings.servers} refuse the password in "
+        f"{settings.place('kafka.password_file')}: the brokers at {settings.servers} refuse the password in "
         f"{settings.password_file}, or do not know kafka.username {settings.username!a} for {settings.sasl_mechanism}."
     )
 
@@ -114,7 +114,7 @@ class _Conversation:
             request.API_VERSION = self._versions.api_version(request)
         except kafka_errors.IncompatibleBrokerVersion:
             raise LogError(
-                f"{self._settings.config}: key 'log': what listens at {self._broker} is a controller of Kafka, or too "
+                f"{self._settings.place('log')}: what listens at {self._broker} is a controller of Kafka, or too "
                 "old. Name the port that clients use."
             ) from None
         return self._exchange(request, hint)
@@ -134,7 +134,7 @@ class _Conversation:
             head = body = b""
         if head.startswith(_TLS_RECORDS) and not self._settings.tls:
             raise LogError(
-                f"{self._settings.config}: key 'kafka.tls': broker {self._broker} speaks TLS there. Set kafka.tls to "
+                f"{self._settings.place('kafka.tls')}: broker {self._broker} speaks TLS there. Set kafka.tls to "
                 "true, and kafka.ca_file if its authority is your own."
             )
         if not head:
@@ -143,7 +143,7 @@ class _Conversation:
             ((_, answer),) = self._protocol.receive_bytes(head + body)
         except (kafka_errors.KafkaError, ValueError):
             raise LogError(
-                f"{self._settings.config}: key 'log': what listens at {self._broker} is not Kafka. Check host and port."
+                f"{self._settings.place('log')}: what listens at {self._broker} is not Kafka. Check host and port."
             ) from None
         return answer
 
@@ -160,7 +160,7 @@ def _connected(settings: KafkaSettings, broker: str, host: str, port: int) -> so
         connection = socket.create_connection((host, port), CONNECT_SECONDS)
     except (socket.gaierror, UnicodeError):
         raise LogUnavailable(
-            f"{settings.config}: key 'log': the name {host} of broker {broker} cannot be resolved. Check it."
+            f"{settings.place('log')}: the name {host} of broker {broker} cannot be resolved. Check it."
         ) from None
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else (error.strerror or type(error).__name__).lower()
@@ -177,7 +177,7 @@ def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, opt
         raise refused_login(settings, refused())
     if refused is not kafka_errors.NoError:  # IllegalSaslState: the listener takes none
         raise LogError(
-            f"{settings.config}: key 'kafka.username': the brokers at {settings.servers} ask for no password there. "
+            f"{settings.place('kafka.username')}: the brokers at {settings.servers} ask for no password there. "
             "Leave out kafka.username and kafka.password_file, or name the port that takes them."
         )
     mechanism = get_sasl_mechanism(settings.sasl_mechanism)(host=host, **options)
@@ -189,7 +189,7 @@ def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, opt
             mechanism.receive(answer.auth_bytes)
         except (ValueError, KeyError):
             raise LogError(
-                f"{settings.config}: key 'log': the brokers at {settings.servers} do not prove that they know the "
+                f"{settings.place('log')}: the brokers at {settings.servers} do not prove that they know the "
                 f"password of kafka.username {settings.username!a}, so they may not be yours. Check the address."
             ) from None
 
@@ -198,17 +198,17 @@ def _refused_tls(settings: KafkaSettings, broker: str, error: OSError) -> LogErr
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _WRONG_NAMES:
             return LogError(
-                f"{settings.config}: key 'log': the certificate of broker {broker} is for another host name. Name the "
+                f"{settings.place('log')}: the certificate of broker {broker} is for another host name. Name the "
                 "broker as its certificate does."
             )
         if error.verify_code in _OUT_OF_DATE:
             return LogError(
-                f"{settings.config}: key 'log': the certificate of broker {broker} is out of date. Let it be renewed, "
+                f"{settings.place('log')}: the certificate of broker {broker} is out of date. Let it be renewed, "
                 "or set the clock of this machine."
             )
         whose = "an authority that this system knows" if settings.ca_file is None else f"that of {settings.ca_file}"
         return LogError(
-            f"{settings.config}: key 'kafka.ca_file': the authority that signed the certificate of broker {broker} is "
+            f"{settings.place('kafka.ca_file')}: the authority that signed the certificate of broker {broker} is "
             f"not {whose}. Name the file of the right one."
         )
     if isinstance(error, TimeoutError):
@@ -216,7 +216,7 @@ def _refused_tls(settings: KafkaSettings, broker: str, error: OSError) -> LogErr
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
         return _refused_certificate(settings, broker, error)
     return LogError(
-        f"{settings.config}: key 'kafka.tls': broker {broker} does not speak TLS there. Name its TLS port in log, or "
+        f"{settings.place('kafka.tls')}: broker {broker} does not speak TLS there. Name its TLS port in log, or "
         "leave out kafka.tls and its files."
     )
 
@@ -224,10 +224,10 @@ def _refused_tls(settings: KafkaSettings, broker: str, error: OSError) -> LogErr
 def _refused_certificate(settings: KafkaSettings, broker: str, error: ssl.SSLError) -> LogError:
     if settings.certificate_file is None:
         return LogError(
-            f"{settings.config}: key 'kafka.certificate_file': broker {broker} asks for a client's certificate. Give "
+            f"{settings.place('kafka.certificate_file')}: broker {broker} asks for a client's certificate. Give "
             "kafka.certificate_file and kafka.key_file."
         )
     return LogError(
-        f"{settings.config}: key 'kafka.certificate_file': broker {broker} refuses the certificate in "
+        f"{settings.place('kafka.certificate_file')}: broker {broker} refuses the certificate in "
         f"{settings.certificate_file} ({(error.reason or 'no reason given').lower().replace('_', ' ')})."
     )

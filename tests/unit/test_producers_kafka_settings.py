@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from tests.kafka.certificates import Authority, Issued
+from tests.kafka.cluster import free_ports
 
 from quietcount_producers import EmitterSettings, LogError, ProducersError
+from quietcount_producers.errors import LogUnavailable
+from quietcount_producers.kafka_connection import reach
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -125,6 +128,17 @@ def test_a_file_that_a_variable_names_is_told_by_the_variable(tmp_path: Path) ->
         settings.client("c")
     assert settings.place("log") == f"{config}: variable QUIETCOUNT_LOG"
     assert settings.place("kafka.username") == f"{config}: key 'kafka.username'"
+
+
+def test_a_broker_that_a_variable_names_is_told_by_the_variable(tmp_path: Path) -> None:
+    config = tmp_path / "quietcount.toml"
+    config.write_text("")
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    settings = EmitterSettings.load(config, {"QUIETCOUNT_LOG": f"kafka://{address}"}).kafka
+    assert settings is not None
+    with pytest.raises(LogUnavailable) as caught:
+        reach(settings, "test")
+    assert str(caught.value).startswith(f"{config}: variable QUIETCOUNT_LOG: broker {address} cannot be used")
 
 
 def test_a_password_comes_from_its_file_without_the_line_end(tmp_path: Path) -> None:
