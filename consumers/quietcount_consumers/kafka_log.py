@@ -238,6 +238,8 @@ class KafkaLog:
 
         async def told() -> None:
             with contextlib.suppress(Exception):  # information only: whatever fails here stops nothing
+                # The library (3.0.12) never asks again who coordinates a group, though that moves with its leader.
+                self._admin._manager.cluster._coordinators.clear()
                 await self._admin._async_alter_group_offsets(self.settings.topic(GROUP), offsets)
 
         with contextlib.suppress(Exception):

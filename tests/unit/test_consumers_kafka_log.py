@@ -245,3 +245,17 @@ def test_the_groups_offsets_are_told_without_waiting_and_closing_waits_for_them(
     with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
         told = admin.list_group_offsets([group])[group]
     assert {tp: at.offset for tp, at in told.items()} == {TopicPartition(log.settings.topic("t"), 0): 3}
+
+
+def test_the_groups_offsets_are_told_to_who_coordinates_the_group_now(log: LogWithTopics, kafka: Kafka) -> None:
+    log.create_topic("t")
+    group = log.settings.topic("quietcount")
+    groups_answer(kafka.bootstrap, group)
+    cluster = log._admin._manager.cluster
+    log._admin.list_group_offsets([group])
+    assert len(cluster._coordinators) == 1
+    cluster._coordinators.update(dict.fromkeys(cluster._coordinators, 99))  # as after it has moved
+    log.report("t", {0: 0})
+    log.close()
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
+        assert {tp.partition for tp in admin.list_group_offsets([group])[group]} == {0}
