@@ -14,6 +14,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +33,7 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
-from tests.deployment import properties_of, script
+from tests.deployment import OPENSSL, blocks_of, make_certificates, openssl_there, properties_of, script
 from tests.kafka import artifacts
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import POM, STARTING_SECONDS, free_ports
@@ -103,17 +104,17 @@ class Deployment:
         return subprocess.run(command, env=dict(os.environ) | place, capture_output=True, text=True, timeout=120)
 
 
-@pytest.fixture(scope="module")
-def deployment(root: Path, apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    folder = tmp_path_factory.mktemp("compose")
+@contextmanager
+def deployed(root: Path, folder: Path, settings: dict[str, str], host: str = "127.0.0.1") -> Iterator[Deployment]:
+    """A broker with `settings` for ports and folders of its own, its users and its ACLs, as compose.yaml makes them."""
     secrets = folder / "secrets"
     for role in ROLES:
         (secrets / role).mkdir(parents=True)
     script(root / "compose" / "credentials.py").make_credentials(secrets)
-    settings = properties_of((root / "compose" / "kafka" / "server.properties").read_text(encoding="utf-8"))
     ports = dict(zip(("CLIENTS", "EMITTERS", "ADMIN", "CONTROLLER"), free_ports(4), strict=True))
     settings["listeners"] = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
-    settings["advertised.listeners"] = settings["listeners"].rpartition(",CONTROLLER")[0]
+    advertised = settings["listeners"].rpartition(",CONTROLLER")[0]
+    settings["advertised.listeners"] = advertised.replace("EMITTERS://127.0.0.1", f"EMITTERS://{host}")
     settings["controller.quorum.voters"] = f"1@127.0.0.1:{ports['CONTROLLER']}"
     settings["log.dirs"] = str(folder / "data")
     java = artifacts.java()
@@ -129,6 +130,16 @@ def deployment(root: Path, apache_kafka: None, tmp_path_factory: pytest.TempPath
         yield Deployment(broker, secrets, access, table)
     finally:
         broker.kill()
+
+
+def settings_of(root: Path) -> dict[str, str]:
+    return properties_of((root / "compose" / "kafka" / "server.properties").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def deployment(root: Path, apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with deployed(root, tmp_path_factory.mktemp("compose"), settings_of(root)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +222,11 @@ def change_settings(deployment: Deployment, role: str, topic: str) -> None:
         raise TopicAuthorizationFailedError(topic)
 
 
+def add_partitions(deployment: Deployment, role: str, topic: str) -> None:
+    with KafkaAdminClient(**deployment.options(role)) as admin:
+        admin.create_partitions({topic: 64}, validate_only=True)
+
+
 def make(deployment: Deployment, role: str, topic: str) -> None:
     with KafkaAdminClient(**deployment.options(role)) as admin:
         admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, validate_only=True)
@@ -260,7 +276,8 @@ DEEDS: dict[tuple[str, str], Callable[[Deployment, str, str], None]] = {
     **{("purge", topic): purge for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
     **{("count", topic): count for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
     **{("see the settings of", topic): settings for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
-    **{("change the settings of", topic): change_settings for topic in (CASE_EVENTS, RELEASES)},
+    **{("change the settings of", topic): change_settings for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
+    **{("add partitions to", topic): add_partitions for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
     ("make", "another-topic"): make,
     ("release as", "quietcount.releases"): release,
     ("release as", "somebody.else"): release,
@@ -274,7 +291,6 @@ PROMISED = {
     "administrator": {
         *(("count", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)),
         *(("see the settings of", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)),
-        *(("change the settings of", topic) for topic in (CASE_EVENTS, RELEASES)),
     },
     "emitter": {("write", CASE_EVENTS), ("count", CASE_EVENTS)},
     "service": {
@@ -282,7 +298,7 @@ PROMISED = {
         *(("write", topic) for topic in (DEAD_LETTERS, RELEASES)),
         *(("purge", topic) for topic in (CASE_EVENTS, DEAD_LETTERS)),
         *(("count", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)),
-        *(("see the settings of", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)),
+        ("see the settings of", RELEASES),
         ("release as", "quietcount.releases"),
         ("commit as", "quietcount"),
     },
@@ -382,6 +398,16 @@ TWINS = {
         "service",
         ("purge", RELEASES),
     ),
+    "an administrator that lets the ledger expire": (
+        MORE.format("administrator", "topic", RELEASES, "ALTER_CONFIGS"),
+        "administrator",
+        ("change the settings of", RELEASES),
+    ),
+    "an administrator that parts the ledger": (
+        MORE.format("administrator", "topic", RELEASES, "ALTER"),
+        "administrator",
+        ("add partitions to", RELEASES),
+    ),
 }
 
 
@@ -454,3 +480,38 @@ def test_an_unreachable_broker_or_a_missing_password_is_one_sentence(
     said = capsys.readouterr().err
     assert "kafka-password: cannot be read" in said
     assert said.count("\n") == 1
+
+
+def test_a_broker_that_is_set_as_the_page_says_knows_an_emitter_by_its_certificate(
+    root: Path, apache_kafka: None, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    """The page of mTLS, for a broker that is found under the name localhost."""
+    require(openssl_there(), OPENSSL)
+    page = (root / "compose" / "security.md").read_text(encoding="utf-8").replace("kafka.example.org", "localhost")
+    make_certificates(page, tmp_path)
+    settings = settings_of(root)
+    for block in blocks_of(page, "properties"):
+        settings |= properties_of(block)
+    settings = {
+        key: value.replace("/etc/kafka/tls/", f"{tmp_path}/compose/kafka/tls/") for key, value in settings.items()
+    }
+    with deployed(root, tmp_path, settings, host="localhost") as deployment:
+        with deployment.administrator() as admin:
+            admin.create_topics({CASE_EVENTS: {"num_partitions": 1, "replication_factor": 1}})
+        options = {
+            "bootstrap_servers": f"localhost:{deployment.broker.ports['EMITTERS']}",
+            "security_protocol": "SSL",
+            "ssl_cafile": str(tmp_path / "ca.pem"),
+            "bootstrap_timeout_ms": 10_000,
+        }
+        certificate = {
+            "ssl_certfile": str(tmp_path / "emitter.crt"),
+            "ssl_keyfile": str(tmp_path / "emitter.key"),
+        }
+        producer = KafkaProducer(**options, **certificate, max_block_ms=WAIT_MS)
+        producer.send(CASE_EVENTS, b"x", partition=0).get(timeout=30)
+        producer.close()
+        with KafkaAdminClient(**options, **certificate) as admin, pytest.raises(TopicAuthorizationFailedError):
+            admin.delete_records({TopicPartition(CASE_EVENTS, 0): 0}, timeout_ms=WAIT_MS)
+        with pytest.raises(KafkaError):
+            KafkaAdminClient(**options | {"bootstrap_timeout_ms": 1500})
