@@ -76,7 +76,9 @@ class Contender:
     def start(self, fork: ForkServerContext, kill_at: str, delay: float) -> None:
         self.output.write_bytes(b"")
         self.process = fork.Process(
-            target=releaser.release, args=(self.project.config, AS_OF, kill_at, delay, self.output)
+            target=releaser.release,
+            args=(self.project.config, AS_OF, kill_at, delay, self.output),
+            daemon=True,  # ends with the run, where a failure left it
         )
         self.process.start()
 
@@ -268,7 +270,7 @@ def raced(settings: KafkaSettings, fork: ForkServerContext, folder: Path, rounds
     seed = int(os.environ.get("QUIETCOUNT_TEST_SEED", random.randrange(10**9)))
     print("seed", seed)
     racers = [
-        fork.Process(target=releaser.race, args=(settings, name, rounds, seed + n, folder / name, twin))
+        fork.Process(target=releaser.race, args=(settings, name, rounds, seed + n, folder / name, twin), daemon=True)
         for n, name in enumerate(("a", "b"))
     ]
     for each in racers:
