@@ -86,8 +86,11 @@ class EmbeddedLog:
 
     # Topics
 
-    def create_topic(self, name: str, partitions: int = 1) -> str:
-        """Create topic `name` unless it is there, and return its id. Raises LogError for another partition count."""
+    def create_topic(self, name: str, partitions: int = 1, *, first: int = 0) -> str:
+        """Create topic `name` unless it is there, and return its id. Raises LogError for another partition count.
+
+        `first` is the offset of a new topic's first record in each partition.
+        """
         if partitions < 1:
             raise LogError(f"Topic {name} needs at least one partition.")
         with self._transaction("create a topic in") as cursor:
@@ -103,7 +106,7 @@ class EmbeddedLog:
             number = cursor.execute(
                 "INSERT INTO topics (name, id, partitions) VALUES (?, ?, ?)", (name, identity, partitions)
             ).lastrowid
-            cursor.executemany("INSERT INTO ends VALUES (?, ?, 0)", [(number, p) for p in range(partitions)])
+            cursor.executemany("INSERT INTO ends VALUES (?, ?, ?)", [(number, p, first) for p in range(partitions)])
         return identity
 
     def topic_id(self, topic: str) -> str:

@@ -2,7 +2,8 @@
 
 It is an embedded log in a private folder. `append` returns when the events are durable; a relay (see `relay`) sends
 them on in order and notes how far it is. What was sent is purged, so that no byte of it lies around. Beside the events
-lies the relay's position and, when the log did not take what waited, that UTC day: no time of arrival is kept.
+lies the relay's position and, when the log did not take what waited, that UTC day: no time of arrival is kept. Offsets
+begin at a random number, so that the position is no count of all that was ever emitted there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
+import secrets
 import struct
 import weakref
 from collections.abc import Sequence
@@ -33,6 +35,9 @@ _LOCK: Final = "relay.lock"
 _RELAYED: Final = "spool.relayed"
 """The topic of the relay's marks; the last one counts."""
 _MARK: Final = struct.Struct(">qi")  # the first offset that was not sent; the ordinal of a UTC day, 0 for none
+
+_FIRST_BELOW: Final = 1 << 40
+"""Offsets begin somewhere below: far above any number of events, and far below where SQLite's integers end."""
 
 _PURGE_LEAST: Final = 10_000
 _PURGE_MOST: Final = 200_000
@@ -60,10 +65,12 @@ class EventSpool:
         self.folder = folder
         self.store = store = folder / _STORE
         """Where files may lie that belong to this spool."""
-        if create:
-            _make(folder, store)
-        elif not self.exists(folder):
-            raise LogError(f"There is no spool at {folder}. It is made when the first event is emitted.")
+        if not create and not self.exists(folder):
+            raise LogError(
+                f"There is no spool at {folder} yet; it is made when the first event is emitted. If there was one, see "
+                "that its disk is mounted."
+            )
+        _make(folder, store)
         self._lock = _Lock(store / _LOCK)
         self._log = EmbeddedLog(store / _EVENTS, create=create)
         self._unstored = False
@@ -72,7 +79,7 @@ class EventSpool:
         """Why the relay's position, or the purge of what was sent, was not stored; it is tried again."""
         try:
             for topic in (CASE_EVENTS, _RELAYED):
-                self._log.create_topic(topic)
+                self._log.create_topic(topic, first=secrets.randbelow(_FIRST_BELOW))
             self._position, self._day = self._mark()
         except BaseException:
             self._log.close()
@@ -80,11 +87,18 @@ class EventSpool:
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        """Return whether a spool was ever made in `folder`. Raises LogError where nobody can look."""
+        """Return whether there is a spool in `folder`. Raises LogError for what is no folder or cannot be looked at."""
         try:
-            return (folder / _STORE / _EVENTS).exists()
+            (folder / _STORE / _EVENTS).stat()
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            raise LogError(
+                f"The spool {folder} is a file, or below one. Name a folder of its own (key 'emitter.spool')."
+            ) from None
         except OSError as error:
             raise explained(error, folder, "look at") from error
+        return True
 
     def __enter__(self) -> EventSpool:
         return self
@@ -188,9 +202,11 @@ class EventSpool:
 
     def _mark(self) -> tuple[int, int]:
         while True:
+            # In this order: the last mark is never purged, so the two are equal only while there was none.
+            beginning = self._log.beginning_offsets(_RELAYED)[0]
             end = self._log.end_offsets(_RELAYED)[0]
-            if not end:
-                return 0, 0
+            if beginning == end:
+                return self._log.beginning_offsets(CASE_EVENTS)[0], 0
             marks = self._log.poll(_RELAYED, {0: end - 1}, {0: end}, 1)
             if marks:  # else the relay has stored another and purged this one meanwhile
                 try:

@@ -32,7 +32,7 @@ def spool_command() -> None:
 @spool_command.command(
     "status", epilog="Example: quietcount spool status --json", short_help="Tell whether events wait in the spool."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print an object with empty and waiting_since.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object with empty (null: no spool) and waiting_since.")
 @config_option
 def status(as_json: bool, config: Path) -> None:
     """Tell whether events wait in the spool, and since which day (UTC), if the log did not take them.
@@ -40,13 +40,15 @@ def status(as_json: bool, config: Path) -> None:
     How many wait, or when one came, is told by nothing.
     """
     folder = _folder(EmitterSettings.load(config))
-    state = SpoolState(empty=True)
+    state: SpoolState | None = None
     if EventSpool.exists(folder):
         with EventSpool(folder, create=False) as spool:
             state = spool.state()
-    since = state.waiting_since
+    since = state and state.waiting_since
     if as_json:
-        click.echo(json.dumps({"empty": state.empty, "waiting_since": since and since.isoformat()}))
+        click.echo(json.dumps({"empty": state and state.empty, "waiting_since": since and since.isoformat()}))
+    elif state is None:
+        click.echo(f"There is no spool at {folder} yet. It is made when the first event is emitted.")
     elif state.empty:
         click.echo("The spool is empty: the log has every event.")
     elif since is None:
@@ -66,17 +68,16 @@ def drain(config: Path) -> None:
     """
     settings = EmitterSettings.load(config)
     folder = _folder(settings)
-    if EventSpool.exists(folder):
-        with EventSpool(folder, create=False) as spool:
-            try:
-                done = relay_rest(spool, lambda: open_log(settings))
-            except QuietcountError as error:
-                raise ProducersError(f"Events stay in the spool {folder}. {error}") from error
-        if not done:
-            raise ProducersError(
-                f"Another process sends what waits in the spool {folder}. `quietcount spool status` tells whether it "
-                "is done."
-            )
+    with EventSpool(folder, create=False) as spool:
+        try:
+            done = relay_rest(spool, lambda: open_log(settings))
+        except QuietcountError as error:
+            raise ProducersError(f"Events stay in the spool {folder}. {error}") from error
+    if not done:
+        raise ProducersError(
+            f"Another process sends what waits in the spool {folder}. `quietcount spool status` tells whether it "
+            "is done."
+        )
     click.echo("The spool is empty: the log has every event.", err=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import sqlite3
 import struct
 import tempfile
@@ -19,6 +20,7 @@ __all__ = ["APPLICATION_ID", "FAILURES", "VERSION", "connect", "create", "explai
 APPLICATION_ID: Final = 0x51434C47  # "QCLG": tells our file from any other SQLite database
 VERSION: Final = 1
 FILE_MODE: Final = 0o600
+_SCHEMA_VERSION_BELOW: Final = 1 << 30  # it ends at 2**32, and begins anew
 
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError, struct.error)
 """What working with a log file may raise, and `explained` explains."""
@@ -51,6 +53,8 @@ def create(path: Path, timeout: float) -> None:
             connection.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {script} COMMIT;"
             )
+            # Each purge adds to this number; from zero it would tell how often there was something to purge.
+            connection.execute(f"PRAGMA schema_version = {secrets.randbelow(_SCHEMA_VERSION_BELOW)}")
         with contextlib.suppress(FileExistsError):
             os.link(fresh, path)  # unlike a rename, never replaces a log that is already in use
         _sync_folder(path.parent)

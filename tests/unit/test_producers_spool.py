@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import fcntl
 import logging
 import os
+import secrets
+import sqlite3
 import stat
+import struct
 import threading
 import time
 import weakref
@@ -480,6 +484,10 @@ def test_an_open_folder_is_closed_to_others_unless_it_holds_their_files(tmp_path
     own.chmod(0o755)
     EventSpool(own).close()
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    own.chmod(0o755)
+    (own / "store").chmod(0o750)
+    EventSpool(own, create=False).close()  # also by the commands that look after it
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (own, own / "store")] == [0o700, 0o700]
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o755)
     (shared / "others").touch()
@@ -499,10 +507,65 @@ def test_a_spool_that_is_a_file_or_that_nobody_made_is_said(tmp_path: Path) -> N
     with pytest.raises(LogError, match="There is no spool"):
         EventSpool(tmp_path / "nothing", create=False)
     assert not EventSpool.exists(tmp_path / "nothing")
+    for below in (".", "below", "below/that"):
+        with pytest.raises(LogError, match=r"is a file, or below one.*emitter\.spool"):
+            EventSpool.exists(tmp_path / "file" / below)
     (tmp_path / "damaged" / "store").mkdir(parents=True, mode=0o700)
     (tmp_path / "damaged" / "store" / "events.sqlite").write_bytes(b"x" * 5000)
     with pytest.raises(LogError, match="damaged"):
         EventSpool(tmp_path / "damaged")
+
+
+COUNTED = 130
+
+
+def small_numbers(folder: Path) -> set[int]:
+    """Emit and send COUNTED events one by one, and return the small numbers in the drained file.
+
+    Counted are the numbers of its tables, the relay's mark, and its header's of what was written; at random one of them
+    is below 2**10 with a chance of 1 in a million.
+    """
+    log = DistantLog()
+    with EventSpool(folder) as spool:
+        for _ in range(COUNTED):
+            spool.append(CASE_EVENTS, [record()])
+            assert relay_rest(spool, log.open)
+    assert len(log.records) == COUNTED
+    file = folder / "store" / "events.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        numbers = [end for (end,) in connection.execute("SELECT next FROM ends")]
+        for offset, mark in connection.execute('SELECT "offset", value FROM records'):
+            numbers += [offset, *struct.unpack(">qi", mark)]
+    # File change counter, pages, free pages, schema cookie: https://www.sqlite.org/fileformat.html#the_database_header
+    numbers += struct.unpack(">4I", file.read_bytes()[24:32] + file.read_bytes()[36:44])
+    return {number for number in numbers if number < 1 << 10}
+
+
+def test_a_drained_spool_holds_no_count_of_what_went_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert max(small_numbers(tmp_path / "true")) < COUNTED // 10
+    monkeypatch.setattr(secrets, "randbelow", lambda _: 0)  # the mutant counts from zero
+    told = small_numbers(tmp_path / "mutant")
+    assert COUNTED in told
+    assert any(abs(number - 6 * COUNTED) < 6 for number in told)  # the schema's cookie, by each purge
+
+
+def test_a_spool_that_counts_from_a_random_number_is_empty_until_something_is_stored(
+    log: DistantLog, tmp_path: Path
+) -> None:
+    with EventSpool(tmp_path / "spool") as spool:
+        assert spool.state().empty
+        assert spool.relayed() == spool.end() > 0  # at random it is 0 with a chance of 1 in 10**12
+        assert spool.hold()
+        assert spool.waiting(10) == []
+        spool.append(CASE_EVENTS, [record(number) for number in range(3)])
+        with EventSpool(tmp_path / "spool") as other:
+            assert not other.state().empty
+            assert other.relayed() == spool.end() - 3
+        assert relay_rest(spool, log.open)
+        assert spool.relayed() == spool.end()
+    assert log.cases == [bytes([number]) * 16 for number in range(3)]
 
 
 def test_the_state_tells_the_first_day_of_an_outage_and_forgets_it_when_all_is_sent(
@@ -540,6 +603,7 @@ def test_a_position_the_disk_does_not_take_is_stored_later_and_sending_goes_on(
         def refuse(*_: object) -> list[Position]:
             raise LogError("no space is left")
 
+        before = spool.relayed()
         with monkeypatch.context() as patch:
             patch.setattr(spool._log, "append", refuse)
             assert relay_batch(spool, log, 10)
@@ -547,7 +611,7 @@ def test_a_position_the_disk_does_not_take_is_stored_later_and_sending_goes_on(
             assert str(spool.fault) == "no space is left"
             assert relay_batch(spool, log, 10)
             assert not relay_batch(spool, log, 10)
-        assert spool.relayed() == 0
+        assert spool.relayed() == before
         assert not spool.state().empty
         spool.tidy()
         assert spool.fault is None

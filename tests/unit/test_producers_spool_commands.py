@@ -123,13 +123,38 @@ def test_beside_a_process_that_relays_emit_leaves_it_to_that_and_drain_says_so(p
         assert run("spool", "status").stdout == "Events wait in the spool.\n"
 
 
-def test_without_a_spool_the_key_is_named_and_a_spool_that_was_never_used_is_empty(place: Path) -> None:
-    assert run("spool", "status").stdout == "The spool is empty: the log has every event.\n"
-    run("spool", "drain")
-    assert not (place / "spool").exists()
+def test_without_a_spool_the_key_is_named(place: Path) -> None:
     (place / "quietcount.toml").write_text("")
     for command in ("status", "drain"):
         assert "emitter.spool" in str(run("spool", command, ok=False).exception)
+
+
+def test_where_no_spool_is_nobody_says_that_the_log_has_every_event(place: Path) -> None:
+    """It was never made, or its disk is not mounted: what waits there is unknown."""
+
+    def told() -> None:
+        folder = (place / "spool").absolute()
+        assert run("spool", "status").output == (
+            f"There is no spool at {folder} yet. It is made when the first event is emitted.\n"
+        )
+        assert json.loads(run("spool", "status", "--json").stdout) == {"empty": None, "waiting_since": None}
+        drained = run("spool", "drain", ok=False)
+        assert "every event" not in drained.output
+        assert f"There is no spool at {folder} yet" in str(drained.exception)
+        assert not (place / "spool" / "store" / "events.sqlite").exists()
+
+    told()
+    assert not (place / "spool").exists()
+    (place / "spool" / "store").mkdir(mode=0o700, parents=True)  # as an emit leaves it that a full disk refused
+    told()
+
+
+def test_a_file_in_the_spools_place_is_refused(place: Path) -> None:
+    (place / "spool").touch()
+    for command in (["status"], ["status", "--json"], ["drain"]):
+        refused = run("spool", *command, ok=False)
+        assert refused.output == ""
+        assert "is a file, or below one. Name a folder of its own (key 'emitter.spool')" in str(refused.exception)
 
 
 def test_no_output_tells_how_many_events_wait(place: Path, log_raises: Callable[[Exception | None], None]) -> None:
