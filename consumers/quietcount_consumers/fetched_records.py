@@ -100,7 +100,9 @@ class Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
             if batch.magic != _MAGIC:
                 raise UnsupportedForMessageFormatError(f"record batches of version {batch.magic}")
             if self.check_crcs and not batch.validate_crc():
-                raise CorruptRecordError(f"the checksum of the batch at offset {batch.base_offset} is wrong")
+                raise CorruptRecordError(
+                    f"partition {tp.partition}, the batch at offset {batch.base_offset} has a wrong checksum"
+                )
             self.leader_epoch = batch.leader_epoch
             self.bytes_read += batch.size_in_bytes
             if not self._passed_over(batch):
@@ -128,16 +130,23 @@ class Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
 def records_in(batch: Any, partition: int) -> list[Record]:
     """Return the records of a batch. Raises CorruptRecordError, which tells nothing of what they hold.
 
-    A record without a value (a tombstone) is one without bytes: it is rejected as such and not passed over.
+    A record's offset is its place in the batch. The one that is written in it is its client's word alone: brokers look
+    at the number of records and not at what each says of itself, so that one emitter could move the reader past others'
+    records, or back. A record without a value (a tombstone) is one without bytes: it is rejected as such and not passed
+    over.
     """
     batch._maybe_uncompress()
     data, at = bytes(batch._buffer), batch._pos
-    base, time = batch.base_offset, batch.first_timestamp
+    base, time, count = batch.base_offset, batch.first_timestamp, batch.records_count
+    # Brokers refuse a batch with fewer records than offsets, and only compacting takes some out: then the places are
+    # lost, and their own word is all there is.
+    compacted = count != batch.last_offset_delta + 1
     appended = batch.max_timestamp if batch.timestamp_type else None
     new, varint = tuple.__new__, decode_varint
-    records = []
+    records: list[Record] = []
+    where = f"partition {partition}, the batch at offset {base}"
     try:
-        for _ in range(batch.records_count):
+        for offset in range(base, base + count):
             size, at = varint(data, at)
             end = at + size
             at += 1  # the attributes, of which there are none
@@ -147,7 +156,15 @@ def records_in(batch: Any, partition: int) -> list[Record]:
                 delta, at = (delta >> 1) ^ -(delta & 1), at + 1
             else:
                 delta, at = varint(data, at)
-            offset, at = varint(data, at)
+            if compacted:
+                place, at = varint(data, at)
+                offset = base + place
+                if not (records[-1].offset if records else base - 1) < offset <= batch.last_offset:
+                    raise CorruptRecordError(f"{where} holds records that are not in order")
+            elif data[at] < 0x80:
+                at += 1
+            else:
+                _, at = varint(data, at)
             length = data[at]
             if length < 0x80:
                 length, at = (length >> 1) ^ -(length & 1), at + 1
@@ -172,11 +189,13 @@ def records_in(batch: Any, partition: int) -> list[Record]:
             else:
                 at += 1
             if at != end or end > len(data):
-                raise CorruptRecordError(f"the record at offset {base + offset} has another length than it says")
+                raise CorruptRecordError(f"{where} holds a record of another length than it says")
             stamp = time + delta if appended is None else appended
-            records.append(new(Record, (partition, base + offset, stamp, key, value, headers)))
+            records.append(new(Record, (partition, offset, stamp, key, value, headers)))
     except (IndexError, ValueError):
-        raise CorruptRecordError(f"the batch at offset {base} cannot be read") from None
+        raise CorruptRecordError(f"{where} cannot be read") from None
+    if at != len(data):
+        raise CorruptRecordError(f"{where} holds more than the records that it tells of")
     return records
 
 
@@ -186,6 +205,8 @@ def _headers(data: bytes, at: int) -> tuple[tuple[tuple[str, bytes], ...], int]:
     headers = []
     for _ in range(count):
         length, at = decode_varint(data, at)
+        if length < 0:
+            raise ValueError  # it would go back, and read the same again and again
         name = data[at : at + length].decode("utf-8", "replace")
         at += length
         length, at = decode_varint(data, at)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.errors import CorruptRecordError
-from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
 from tests.e2e.kafka_projects import groups_answer
 from tests.kafka.bench import LogWithTopics, opened
 from tests.kafka.fixtures import Clusters, Kafka
 
-from quietcount_consumers import kafka_log
+from quietcount_consumers import fetched_records, kafka_log
 from quietcount_consumers.fetched_records import Epochs, Fetched, records_in
 from quietcount_consumers.kafka_log import MAX_PARTITION_FETCH, KafkaLog
 from quietcount_producers.errors import LogError, LogUnavailable
@@ -98,6 +100,86 @@ def test_a_batch_that_is_cut_or_altered_is_refused_without_a_word_of_what_it_hol
                 said += [str(error), str(error.__cause__)]
     assert len(said) > 2 * (len(whole) - 61)  # what is cut is always refused
     assert "secret" not in "".join(said)
+
+
+def batch_of(deltas: list[int], last: int | None = None) -> DefaultRecordBatch:
+    """A batch from offset 100 on whose records say of themselves that they lie `deltas` after that."""
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10**6)
+    for delta in deltas:
+        builder.append(delta, 5, b"k", b"v", [])
+    built = bytearray(builder.build())
+    struct.pack_into(">q", built, 0, 100)
+    if last is not None:
+        struct.pack_into(">i", built, 23, last)
+    return DefaultRecordBatch(bytes(built))
+
+
+@pytest.mark.parametrize("deltas", [[10**6, 10**6 + 1], [1, 0], [0, 0], [-3, 2**30], [70, 71]])
+def test_the_offset_of_a_record_is_its_place_whatever_it_says_of_itself(deltas: list[int]) -> None:
+    assert [record.offset for record in records_in(batch_of(deltas, 1), 0)] == [100, 101]
+
+
+def test_what_compacting_left_of_a_batch_keeps_its_offsets_if_they_can_be_true() -> None:
+    assert [record.offset for record in records_in(batch_of([0, 2, 5], 5), 0)] == [100, 102, 105]
+    assert [record.offset for record in records_in(batch_of([3], 9), 0)] == [103]
+    for deltas in ([2, 2], [3, 1], [-1, 3], [0, 6], [10**6]):
+        with pytest.raises(CorruptRecordError, match="partition 7, the batch at offset 100 .* not in order"):
+            records_in(batch_of(deltas, 5), 7)
+
+
+def test_a_batch_with_more_than_it_tells_of_is_refused() -> None:
+    whole = bytearray(batch_of([0, 1], 1)._buffer)
+    struct.pack_into(">i", whole, 57, 1)  # the number of records
+    with pytest.raises(CorruptRecordError, match="more than"):
+        records_in(DefaultRecordBatch(bytes(whole)), 0)
+
+
+def lied_to(log: LogWithTopics, kafka: Kafka, patch: pytest.MonkeyPatch, shift: int) -> list[bytes]:
+    """What is read of honest events with one before the last three that lies about its offset; few at a time."""
+    log.create_topic("t")
+    log.append("t", [NewRecord(b"k", b"first", 0)] * 2)
+    append = DefaultRecordBatchBuilder.append
+
+    def lying(self: Any, offset: int, *arguments: Any, **options: Any) -> Any:
+        made = append(self, offset + shift, *arguments, **options)
+        self._last_offset = offset
+        return made
+
+    with (
+        patch.context() as lies,
+        KafkaProducer(bootstrap_servers=kafka.bootstrap, enable_idempotence=False) as producer,
+    ):
+        lies.setattr(DefaultRecordBatchBuilder, "append", lying)
+        producer.send(log.settings.topic("t"), key=b"k", value=b"lie", partition=0).get(30)
+    log.append("t", [NewRecord(b"k", b"last", 0)] * 3)
+    at, ends = log.beginning_offsets("t"), log.end_offsets("t")
+    found = []
+    for _ in range(9):
+        for record in log.poll("t", at, ends, 3):
+            found.append(record.value)
+            at[0] = record.offset + 1
+    return found
+
+
+HONEST = [b"first"] * 2 + [b"lie"] + [b"last"] * 3
+
+
+@pytest.mark.parametrize("shift", [10**6, 2, -3])
+def test_a_client_that_lies_about_its_records_offsets_moves_the_reader_past_nobodys_records(
+    log: LogWithTopics, kafka: Kafka, monkeypatch: pytest.MonkeyPatch, shift: int
+) -> None:
+    assert lied_to(log, kafka, monkeypatch, shift) == HONEST
+
+
+def test_a_twin_that_believes_what_records_say_of_their_offsets_is_found_out(
+    log: LogWithTopics, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def believing(batch: Any, partition: int) -> list[Record]:
+        placed = records_in(batch, partition)
+        return [record._replace(offset=told.offset) for record, told in zip(placed, batch, strict=True)]
+
+    monkeypatch.setattr(fetched_records, "records_in", believing)
+    assert lied_to(log, kafka, monkeypatch, 10**6) != HONEST
 
 
 def test_the_epoch_of_a_record_is_that_of_its_batch_also_after_going_back() -> None:
