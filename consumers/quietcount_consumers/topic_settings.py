@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
 
+from .topic_descriptions import TRANSACTIONS, ClusterDescription, TopicDescription
+
 __all__ = [
     "PARTITIONS",
     "TOPICS",
-    "ClusterDescription",
     "Finding",
-    "PartitionDescription",
     "Severity",
-    "TopicDescription",
     "Wanted",
     "findings",
     "wanted_settings",
@@ -69,44 +68,6 @@ class Wanted:
         return f"{self.least} at least" if self.most is None else f"{self.least} to {self.most}"
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionDescription:
-    """A partition as the brokers describe it; `leader` is None while it has none."""
-
-    number: int
-    leader: int | None
-    replicas: tuple[int, ...]
-    in_sync: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TopicDescription:
-    """A topic as the brokers describe it. `settings` is None where this user may not read them."""
-
-    name: str
-    partitions: tuple[PartitionDescription, ...] = ()
-    settings: Mapping[str, str] | None = None
-    hidden: bool = False
-    """It is there, and this user may not describe it."""
-
-    @property
-    def replicas(self) -> int:
-        """The number of copies of the partition that has fewest."""
-        return min((len(partition.replicas) for partition in self.partitions), default=0)
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterDescription:
-    """The brokers and the topics by their plain names; a topic that is missing is left out."""
-
-    brokers: int
-    topics: Mapping[str, TopicDescription] = field(default_factory=dict)
-    auto_create: bool | None = None
-    """Whether a broker makes a topic that somebody only asks for; None where this user may not read it."""
-    open_hosts: tuple[str, ...] = ()
-    """Brokers on other machines that are spoken to without TLS."""
-
-
 class Severity(StrEnum):
     """Whether a finding has to be mended, or is to be known."""
 
@@ -136,7 +97,12 @@ def wanted_settings(topic: str, replicas: int) -> dict[str, Wanted]:
             "-1", "The broker deletes by size what was not folded yet; purging is the service's."
         ),
         "min.insync.replicas": (
-            Wanted("1", "More copies than there are have to answer: nothing can be written.", most=1, least=1)
+            Wanted(
+                "1",
+                "It asks for more copies than there are: older brokers then refuse every record, newer take it for 1.",
+                most=1,
+                least=1,
+            )
             if replicas < 2
             else Wanted(
                 "2",
@@ -292,6 +258,16 @@ def _of_partitions(topic: str, described: TopicDescription) -> Iterator[Finding]
             "Entries of a ledger have one order, and only a partition has one.",
             "partitions cannot be taken away: if the topic is empty, delete it and run quietcount topics create",
         )
+    if topic == DEAD_LETTERS and number != PARTITIONS[topic]:
+        yield Finding(
+            Severity.WARNING,
+            described.name,
+            "partitions",
+            str(number),
+            str(PARTITIONS[topic]),
+            "Dead letters have no key, so all of them go to the first partition; the others stay empty.",
+            "leave it; or, if no dead letter is wanted any more, delete the topic and run quietcount topics create",
+        )
     leaderless = [partition.number for partition in described.partitions if partition.leader is None]
     if leaderless:
         yield Finding(
@@ -346,6 +322,19 @@ def _of_cluster(description: ClusterDescription) -> Iterator[Finding]:
             str(MOST_REPLICAS),
             "One broker holds the only copy: flush.messages=1 lets it survive a power cut; it goes with its disk.",
             "run three brokers where losing a disk must not lose events",
+        )
+    possible = min(MOST_REPLICAS, description.brokers)
+    if description.transaction_replicas is not None and description.transaction_replicas < possible:
+        yield Finding(
+            Severity.WARNING,
+            TRANSACTIONS,
+            "replication factor",
+            str(description.transaction_replicas),
+            str(possible),
+            "Nothing can be appended to the ledger, and so nothing released, while a broker with the only copy of a "
+            "partition is away.",
+            f"kafka-reassign-partitions.sh, and transaction.state.log.replication.factor={possible} in "
+            "server.properties of every broker",
         )
     if description.auto_create is None:
         yield Finding(

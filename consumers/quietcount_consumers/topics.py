@@ -12,13 +12,11 @@ from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS
 
+from .topic_descriptions import TRANSACTIONS, ClusterDescription, PartitionDescription, TopicDescription
 from .topic_settings import (
     MOST_REPLICAS,
     PARTITIONS,
     TOPICS,
-    ClusterDescription,
-    PartitionDescription,
-    TopicDescription,
     wanted_settings,
 )
 
@@ -34,6 +32,8 @@ _ACT_MS: Final = 8_000
 _PATIENCE_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 0.3
 _LOOKS: Final = 4
+_AUTO_CREATE: Final = "auto.create.topics.enable"
+_TRANSACTION_REPLICAS: Final = "transaction.state.log.replication.factor"
 
 T = TypeVar("T")
 
@@ -119,12 +119,13 @@ def _description(admin: KafkaAdminClient, settings: KafkaSettings) -> ClusterDes
     described = admin.describe_configs(
         [
             *(ConfigResource("TOPIC", name) for name in seen),
-            ConfigResource("BROKER", broker, ["auto.create.topics.enable"]),
+            ConfigResource("BROKER", broker, [_AUTO_CREATE, _TRANSACTION_REPLICAS]),
         ],
         config_filter="all",
     )
     of_topics = described.get("topic", {})
-    auto_create = described.get("broker", {}).get(broker, {}).get("auto.create.topics.enable")
+    of_broker = described.get("broker", {}).get(broker, {})
+    auto_create = of_broker.get(_AUTO_CREATE)
     hosts = [f"{each['host']}:{each['port']}" for each in brokers if not _loopback(each["host"])]
     return ClusterDescription(
         brokers=_alive(brokers),
@@ -135,7 +136,18 @@ def _description(admin: KafkaAdminClient, settings: KafkaSettings) -> ClusterDes
         },
         auto_create=None if auto_create is None else auto_create["value"] == "true",
         open_hosts=() if settings.tls else tuple(sorted(hosts)),
+        transaction_replicas=_transaction_replicas(admin, of_broker),
     )
+
+
+def _transaction_replicas(admin: KafkaAdminClient, of_broker: Mapping[str, Any]) -> int | None:
+    """Return the copies of the topic that the brokers make at the first transaction, or would make it with."""
+    (found,) = admin.describe_topics([TRANSACTIONS])
+    if found["error_code"] == _NONE and found["partitions"]:
+        return min(len(each["replica_nodes"]) for each in found["partitions"])
+    # It is not there yet, or this user may not see it.
+    setting = of_broker.get(_TRANSACTION_REPLICAS)
+    return None if setting is None else int(setting["value"])
 
 
 def _described(name: str, found: Mapping[str, Any], settings: Mapping[str, Any] | None) -> TopicDescription:

@@ -84,6 +84,7 @@ def test_topics_are_made_with_settings_in_which_nothing_is_wrong_and_are_deleted
     described = describe_topics(settings)
     assert {topic: len(each.partitions) for topic, each in described.topics.items()} == PARTITIONS
     assert [finding.severity for finding in findings(described, settings)] == [Severity.WARNING]  # one broker
+    assert described.transaction_replicas == 1
     assert create_topics(settings) == []
     assert sorted(delete_topics(settings)) == sorted(names)
     assert delete_topics(settings) == []

@@ -10,18 +10,22 @@ import pytest
 from click.testing import CliRunner
 
 from quietcount_consumers.topic_commands import topics_command
+from quietcount_consumers.topic_descriptions import (
+    TRANSACTIONS,
+    ClusterDescription,
+    PartitionDescription,
+    TopicDescription,
+)
 from quietcount_consumers.topic_settings import (
     PARTITIONS,
     TOPICS,
-    ClusterDescription,
     Finding,
-    PartitionDescription,
     Severity,
-    TopicDescription,
     Wanted,
     findings,
     wanted_settings,
 )
+from quietcount_consumers.topics import _transaction_replicas
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
@@ -41,7 +45,7 @@ def right(brokers: int = 3) -> ClusterDescription:
         )
         for topic in TOPICS
     }
-    return ClusterDescription(brokers=brokers, topics=topics, auto_create=False)
+    return ClusterDescription(brokers=brokers, topics=topics, auto_create=False, transaction_replicas=len(nodes))
 
 
 def altered(description: ClusterDescription, topic: str, changes: Mapping[str, object]) -> ClusterDescription:
@@ -189,6 +193,42 @@ def test_a_ledger_of_two_partitions_is_wrong_and_events_in_many_are_not() -> Non
     finding = only(altered(right(), RELEASES, of(2)))
     assert (finding.setting, finding.found, finding.wanted) == ("partitions", "2", "1")
     assert findings(altered(right(), CASE_EVENTS, of(9)), SETTINGS) == []
+
+
+def test_dead_letters_in_many_partitions_are_a_warning() -> None:
+    partitions = tuple(PartitionDescription(n, 1, (1, 2, 3), (1, 2, 3)) for n in range(4))
+    finding = only(altered(right(), DEAD_LETTERS, {"partitions": partitions}))
+    assert (finding.severity, finding.topic) == (Severity.WARNING, f"desk.{DEAD_LETTERS}")
+    assert (finding.setting, finding.found, finding.wanted) == ("partitions", "4", "1")
+
+
+@pytest.mark.parametrize("brokers, replicas, wanted", [(3, 1, "3"), (3, 2, "3"), (2, 1, "2"), (5, 2, "3")])
+def test_transactions_that_one_disk_can_end_are_a_warning(brokers: int, replicas: int, wanted: str) -> None:
+    """The ledger is appended to in transactions, whose state the brokers keep in a topic of theirs."""
+    finding = only(replace(right(brokers), transaction_replicas=replicas))
+    assert (finding.severity, finding.topic) == (Severity.WARNING, TRANSACTIONS)
+    assert (finding.setting, finding.found, finding.wanted) == ("replication factor", str(replicas), wanted)
+    assert "the ledger" in finding.why
+    assert f"transaction.state.log.replication.factor={wanted}" in finding.remedy
+    assert findings(replace(right(brokers), transaction_replicas=None), SETTINGS) == []
+
+
+class Seeing:
+    """An administrator's client that sees the topic of transactions with so many copies of each partition, or not."""
+
+    def __init__(self, *copies: int) -> None:
+        self._copies = copies
+
+    def describe_topics(self, topics: list[str]) -> list[dict[str, object]]:
+        partitions = [{"replica_nodes": list(range(number))} for number in self._copies]
+        return [{"name": name, "error_code": 0 if partitions else 29, "partitions": partitions} for name in topics]
+
+
+def test_the_copies_of_transactions_are_the_topics_own_else_those_it_will_be_made_with() -> None:
+    setting = {"transaction.state.log.replication.factor": {"value": "3"}}
+    assert _transaction_replicas(Seeing(3, 1, 3), setting) == 1  # type: ignore[arg-type]
+    assert _transaction_replicas(Seeing(), setting) == 3  # type: ignore[arg-type]
+    assert _transaction_replicas(Seeing(), {}) is None  # type: ignore[arg-type]
 
 
 def test_partitions_that_are_offline_or_short_of_replicas_are_named() -> None:
