@@ -24,10 +24,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings, open_log
-from quietcount_schemas.configuration import DEFAULT_LOG
+from quietcount_schemas.configuration import DEFAULT_LOG, Fault, RawConfiguration
 from quietcount_schemas.errors import QuietcountError
 
 from .chart import Bar, bar_chart
@@ -84,6 +85,7 @@ def run_demo(folder: Path, *, as_json: bool, log: str = DEFAULT_LOG) -> None:
     """Make `folder` anew, do the whole job in it on `log` and show what came out. Raises a QuietcountError."""
     stderr = Console(stderr=True)
     with stderr.status("Making a project") as status:
+        _reach(log)
         _prepare(folder)
         prefix = "" if log == DEFAULT_LOG else f"quietcount-demo-{secrets.token_hex(4)}."
         create_project(folder, with_history=True, log=log, topic_prefix=prefix)
@@ -109,13 +111,25 @@ def run_demo(folder: Path, *, as_json: bool, log: str = DEFAULT_LOG) -> None:
         _show(Console(highlight=False, markup=False), configuration, figures, folder)
 
 
+def _reach(log: str) -> None:
+    """Raise LogError when `log` names brokers that cannot be used, before anything is made or removed for them."""
+    faults: list[Fault] = []
+    settings = KafkaSettings.of(RawConfiguration(Path("quietcount demo"), {"log": log}, {"log": "--log"}), faults)
+    if faults:
+        raise ServiceError(f"quietcount demo: {faults[0].message}")
+    if settings is not None:
+        from quietcount_producers.kafka_connection import reach
+
+        reach(settings, "quietcount-demo")
+
+
 def _prepare(folder: Path) -> None:
     """Empty the folder of an earlier demo; refuse any other folder that holds something."""
     try:
         if folder.exists() and any(folder.iterdir()):
             if not (folder / _MARKER).is_file():
                 raise ServiceError(f"{folder}: is not empty and not a demo's; name another folder with --dir")
-            _delete_topics(folder / "quietcount.toml")
+            _delete_topics(folder)
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARKER).write_text("Made by quietcount demo, which may remove this folder.\n", encoding="utf-8")
@@ -125,8 +139,15 @@ def _prepare(folder: Path) -> None:
         ) from None
 
 
-def _delete_topics(config: Path) -> None:
-    """Delete the topics of an earlier demo; those of a project, which somebody may have made of it, are left alone."""
+def _delete_topics(folder: Path) -> None:
+    """Delete the topics of an earlier demo; those of a project, which somebody may have made of it, are left alone.
+
+    Raises ServiceError when they cannot be deleted: nothing but the folder tells where they are.
+    """
+    config = folder / "quietcount.toml"
+    written = _TOPIC_PREFIX.search(config.read_text(encoding="utf-8", errors="replace") if config.exists() else "")
+    if written is None:
+        return
     try:
         settings = Configuration.load(config, environment={}).kafka
         if settings is not None and _TOPIC_PREFIX.fullmatch(settings.topic_prefix):
@@ -134,8 +155,11 @@ def _delete_topics(config: Path) -> None:
 
             delete_topics(settings)
     except QuietcountError as error:
-        # Its brokers may be gone for good, as trials go.
-        click.echo(f"The topics of the earlier demo were left where they are: {error}", err=True)
+        raise ServiceError(
+            f"{folder}: is kept, because the topics of the earlier demo in it, {written[0]}*, cannot be deleted. "
+            f"{str(error).rstrip('.')}. Start those brokers and run this again, or name another folder with --dir; if "
+            "they are gone for good, remove the folder."
+        ) from error
 
 
 def _emit(config: Path) -> None:

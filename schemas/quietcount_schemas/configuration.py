@@ -142,7 +142,7 @@ class RawConfiguration:
     path: Path
     table: Mapping[str, Any]
     origins: Mapping[str, str]
-    """By key, the variable that its value comes from."""
+    """By key, the variable that its value comes from, or the option."""
     faults: tuple[Fault, ...] = ()
 
     @property
@@ -200,7 +200,10 @@ class RawConfiguration:
 
 def place(key: str, origins: Mapping[str, str]) -> str:
     """Return where a dotted key is given, for a message; `origins` is that of the RawConfiguration."""
-    return f"variable {origins[key]}" if key in origins else f"key {key!a}"
+    origin = origins.get(key)
+    if origin is None:
+        return f"key {key!a}"
+    return f"{'option' if origin.startswith('--') else 'variable'} {origin}"
 
 
 def read_configuration(path: Path, environment: Mapping[str, str] | None = None) -> RawConfiguration:

@@ -16,6 +16,8 @@ from tests.kafka.fixtures import Kafka
 from quietcount_consumers.commands import demo_command, init_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.demo import _prepare
+from quietcount_consumers.errors import ServiceError
+from quietcount_producers.errors import LogUnavailable
 
 
 @pytest.fixture
@@ -75,15 +77,52 @@ def test_the_next_demo_leaves_the_topics_of_a_project_alone(
     assert f"{prefix}case-events" in admin.list_topics()
 
 
-def test_the_next_demo_goes_on_where_the_brokers_of_the_last_are_gone(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def earlier_demo(folder: Path, prefix: str = "quietcount-demo-01234567.") -> str:
+    """Leave in `folder` what a demo left on brokers that are gone; return its configuration."""
+    text = f'log = "kafka://127.0.0.1:1"\nlifetime_epsilon = 1\nkafka = {{ topic_prefix = "{prefix}" }}\n'
+    folder.mkdir(exist_ok=True)
+    (folder / ".quietcount-demo").write_text("")
+    (folder / "quietcount.toml").write_text(text)
+    return text
+
+
+def test_the_next_demo_keeps_the_folder_while_the_brokers_of_the_last_are_away_and_names_their_topics(
+    tmp_path: Path,
 ) -> None:
-    (tmp_path / ".quietcount-demo").write_text("")
-    (tmp_path / "quietcount.toml").write_text(
-        'log = "kafka://127.0.0.1:1"\nlifetime_epsilon = 1\nkafka = { topic_prefix = "quietcount-demo-01234567." }\n'
-    )
+    """Nothing else tells what they are called."""
+    text = earlier_demo(tmp_path)
+    with pytest.raises(ServiceError, match=r"quietcount-demo-01234567\.\*, cannot be deleted.*127\.0\.0\.1:1.*--dir"):
+        _prepare(tmp_path)
+    assert (tmp_path / "quietcount.toml").read_text() == text
+    (tmp_path / "quietcount.toml").write_text(text + "unknown = 1\n")  # a configuration that is none any more
+    with pytest.raises(ServiceError, match=r"quietcount-demo-01234567\.\*, cannot be deleted.*unknown"):
+        _prepare(tmp_path)
+    earlier_demo(tmp_path, "project.")
     _prepare(tmp_path)
-    assert "left where they are" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [".quietcount-demo"]
+
+
+def test_a_demo_removes_nothing_for_brokers_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = earlier_demo(tmp_path / "quietcount-demo", "project.")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(demo_command, ["--log", "kafka://127.0.0.1:1"])
+    assert isinstance(result.exception, LogUnavailable)
+    assert str(result.exception).startswith("quietcount demo: option --log: broker 127.0.0.1:1 cannot be used")
+    assert (tmp_path / "quietcount-demo" / "quietcount.toml").read_text() == text
+    result = CliRunner().invoke(demo_command, ["--log", "kafka://127.0.0.1:1", "--dir", "new"])
+    assert isinstance(result.exception, LogUnavailable)
+    assert [path.name for path in tmp_path.iterdir()] == ["quietcount-demo"]
+
+
+@pytest.mark.parametrize("log", ["kafka://:1", "kafka://a:99999"])
+def test_a_demo_on_brokers_that_cannot_be_is_told_by_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(demo_command, ["--log", log])
+    assert isinstance(result.exception, ServiceError)
+    assert str(result.exception).startswith("quietcount demo: option --log: write")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("log", ["kafka://", 'kafka://a"b', "kafka://a\nb", "file", "kafka://a b"])
