@@ -201,7 +201,7 @@ class KafkaLog:
         if self._writer is None:
             from quietcount_producers.kafka_writer import KafkaWriter
 
-            self._writer = KafkaWriter(self.settings, topics=[topic])
+            self._writer = KafkaWriter(self.settings, topics=[topic], client_id=CLIENT)
         return self._writer.append(topic, records)
 
     # Forgetting

@@ -11,18 +11,27 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import kafka
 from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
 
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka_handshake import ANSWER_SECONDS, CONNECT_SECONDS, refused_login, shake_hands, unusable
+from quietcount_producers.kafka_handshake import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    LoginRefused,
+    ToldCluster,
+    refused_login,
+    shake_hands,
+    unusable,
+)
 from quietcount_producers.kafka_settings import KafkaSettings
 
-__all__ = ["REQUEST_SECONDS", "TopicFacts", "client_options", "explained", "reach"]
+__all__ = ["REQUEST_SECONDS", "TopicFacts", "client_options", "explained", "reach", "way_in"]
 
 REQUEST_SECONDS: Final = 10.0
 """For one answer to a client that works: a busy broker may need longer than one that is asked who it is."""
@@ -31,8 +40,9 @@ BACKOFF_SECONDS: Final = 1.0
 METADATA_SECONDS: Final = 60.0
 """How old the client's picture of the cluster may be: within it added partitions are noticed."""
 
-_LEVELS: Final = {"kafka": logging.WARNING, "kafka.protocol.parser": logging.CRITICAL}
-"""The library's debug log shows whole records and passwords, and its parser what it cannot read, as an error."""
+_LOGGERS: Final = ("kafka", "kafka.protocol.parser")
+"""The library's debug log shows whole records and passwords, and its parser, as an error, what it cannot read. And an
+outage, of which it tells in tens of lines, would have the first event in it dated by the line that says what failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +56,13 @@ class TopicFacts:
 def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     """Return the options for a KafkaProducer, KafkaConsumer or KafkaAdminClient. Raises LogError for a file's fault.
 
-    The library's loggers are set to tell no record, unless somebody has set their levels: a level of the root that an
-    embedding program chose for its own lines must not bring case keys into its log.
+    The library's loggers are set to say nothing, unless somebody has set their levels: a level of the root that an
+    embedding program chose for its own lines must not bring case keys into its log, nor the hours of events.
     """
-    for name, level in _LEVELS.items():
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
-            logger.setLevel(level)
+            logger.setLevel(logging.CRITICAL)
     return settings.client(client_id) | {
         "kafka_client": _client,
         "bootstrap_timeout_ms": int(REQUEST_SECONDS * 1000),
@@ -67,39 +77,71 @@ def reach(
 ) -> dict[str, TopicFacts]:
     """Go the way to the brokers once, within seconds, and return what they say of `topics` (plain names).
 
-    Raises LogUnavailable when no broker answers, and LogError for what waiting will not mend: TLS, the password, a
-    topic that is missing, not to be seen or (with `write`) not to be written. Either names a key of the configuration.
+    One broker that lets this client in is enough. Raises LogError for what waiting will not mend: TLS, the password, a
+    topic that is missing, not to be seen or (with `write`) not to be written; and LogUnavailable when a broker that
+    does not answer could be the one that lets it in. Either names a key of the configuration.
+    """
+    return way_in(settings, client_id, topics, write=write)[1]
+
+
+def way_in(
+    settings: KafkaSettings, client_id: str, topics: Iterable[str] = (), *, write: bool = False
+) -> tuple[str, dict[str, TopicFacts]]:
+    """Do as `reach`, and return first the broker that let this client in.
+
+    As the only one of `bootstrap_servers` it spares the library's client those that do not: it takes any of them, and
+    has no time left for a second one where the first keeps silent.
     """
     options = client_options(settings, client_id)
     plain = {settings.topic(topic): topic for topic in topics}
     failures: list[LogError] = []
     for broker in settings.brokers:
         try:
-            metadata = shake_hands(settings, broker, options, list(plain))
-            found: dict[str, TopicFacts] = {}
-            for each in metadata.topics:
-                name = plain.get(each.name)
-                if name is None:
-                    continue  # some that speak the protocol tell of every topic when they are asked for none
-                if each.error_code:
-                    raise explained(kafka_errors.for_code(each.error_code)(), settings, "see", name)
-                if each.topic_id is None:
-                    raise LogError(
-                        f"{settings.place('log')}: broker {broker} gives topics no identity, so that one that was "
-                        "made again would be taken for the old one: it is too old a broker, or none of Apache Kafka. "
-                        "Name one of Apache Kafka 4."
-                    )
-                # None: it does not tell what is allowed. The append does.
-                if write and each.authorized_operations is not None and _WRITE not in each.authorized_operations:
-                    raise explained(kafka_errors.TopicAuthorizationFailedError(), settings, "append to", name)
-                found[name] = TopicFacts(each.topic_id.hex, len(each.partitions))
-            _check_advertised(settings, broker, [(each.host, each.port) for each in metadata.brokers])
-            return found
+            cluster = shake_hands(settings, broker, options, list(plain))
+        except LoginRefused:
+            raise  # as another broker would, and each try at a password counts where somebody counts them
+        except LogError as error:  # of this broker alone, as a certificate that ran out
+            failures.append(error)
+            continue
+        try:
+            found = _facts(settings, broker, cluster, plain, write=write)
+            _check_advertised(settings, broker, cluster.brokers)
+            return broker, found
         except LogUnavailable as error:
             failures.append(error)
     if len(failures) == 1:
         raise failures[0]
-    raise LogUnavailable(" ".join(str(failure) for failure in failures))
+    # What has to be mended comes first; and while one does not answer, waiting for it may do.
+    failures.sort(key=lambda failure: isinstance(failure, LogUnavailable))
+    kind = type(failures[-1])
+    raise kind(" ".join(dict.fromkeys(map(str, failures))))
+
+
+def _facts(
+    settings: KafkaSettings, broker: str, cluster: ToldCluster, plain: Mapping[str, str], *, write: bool
+) -> dict[str, TopicFacts]:
+    """Return what `cluster`, which `broker` told, says of the topics in `plain`. Raises LogError for what is wrong."""
+    found: dict[str, TopicFacts] = {}
+    for each in cluster.topics:
+        name = plain.get(each.name or "")
+        if name is None:
+            continue  # some that speak the protocol tell of every topic when they are asked for none
+        if each.error_code:
+            raise explained(kafka_errors.for_code(each.error_code)(), settings, "see", name)
+        if each.identity is None:
+            raise LogError(
+                f"{settings.place('log')}: broker {broker} gives topics no identity, so that one that was "
+                "made again would be taken for the old one: it is too old a broker, or none of Apache Kafka. "
+                "Name one of Apache Kafka 4."
+            )
+        # None: it does not tell what is allowed. The append does.
+        if write and each.operations is not None and _WRITE not in each.operations:
+            raise explained(kafka_errors.TopicAuthorizationFailedError(), settings, "append to", name)
+        found[name] = TopicFacts(each.identity.hex, each.partitions)
+    for name in plain.values():
+        if name not in found:  # asked for and not told of
+            raise explained(kafka_errors.UnknownTopicOrPartitionError(), settings, "see", name)
+    return found
 
 
 def explained(error: BaseException, settings: KafkaSettings, act: str, topic: str = "") -> LogError:
@@ -133,7 +175,8 @@ def explained(error: BaseException, settings: KafkaSettings, act: str, topic: st
     if isinstance(error, kafka_errors.NotEnoughReplicasError | kafka_errors.NotEnoughReplicasAfterAppendError):
         return LogUnavailable(
             f"{told}: fewer replicas are in step than its min.insync.replicas asks for. Start the brokers that are "
-            f"down; if none is, min.insync.replicas is above the number of replicas. {_CHECK}"
+            "down, and let those that lag catch up; where it asks for all replicas, one that stops stops writing. "
+            f"{_CHECK}"
         )
     if isinstance(error, kafka_errors.KafkaConnectionError | kafka_errors.NodeNotReadyError):
         return LogUnavailable(f"{told}: the connection was lost. Check that the brokers of `log` run.")
@@ -144,30 +187,38 @@ def explained(error: BaseException, settings: KafkaSettings, act: str, topic: st
     return LogError(f"{told}: {_name(error)}.")
 
 
+_MOST_NAMED: Final = 9  # addresses in a message: who answers may tell of thousands
 _WRITE: Final = 4  # among the rights at a topic (KIP-430); a broker without access rules names them all
 _CREATE: Final = "Create it with `quietcount topics create`."
 _CHECK: Final = "`quietcount topics check` names the values that it should have."
+_AUTO_CREATE: Final = "allow_auto_create_topics"
 _MAY: Final = "Grant what compose/security.md lists for this role, or correct kafka.username."
 
 
 def _client(**options: Any) -> KafkaNetClient:
     """Make the library's network client, which must not create the topics that it asks for."""
     client = KafkaNetClient(**options)
-    client.cluster.config["allow_auto_create_topics"] = False  # the option of that name does not get there
+    if _AUTO_CREATE not in client.cluster.config:
+        client.close()
+        raise LogError(
+            f"This version of kafka-python, {kafka.__version__}, hides {_AUTO_CREATE}, so that it would create topics. "
+            "Install the version that quietcount-producers asks for."
+        )
+    client.cluster.config[_AUTO_CREATE] = False  # the option of that name does not get there
     return client
 
 
-def _check_advertised(settings: KafkaSettings, broker: str, addresses: list[tuple[str, int]]) -> None:
+def _check_advertised(settings: KafkaSettings, broker: str, addresses: Sequence[tuple[str, int]]) -> None:
     """Clients go on to the addresses that a broker gives; behind a container's port these are often others."""
     until = time.monotonic() + ANSWER_SECONDS
     for host, port in addresses:
         left = until - time.monotonic()
         if left <= 0:
             break
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeError):
             socket.create_connection((host, port), min(CONNECT_SECONDS, left)).close()
             return
-    told = ", ".join(f"{host}:{port}" for host, port in addresses) or "none"
+    told = ", ".join(f"{host}:{port}" for host, port in addresses[:_MOST_NAMED]) or "none"
     raise unusable(
         settings,
         broker,

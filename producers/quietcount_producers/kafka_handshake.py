@@ -7,11 +7,14 @@ itself: a broker that refuses a password answers and hangs up at once, and it lo
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard, TypeVar
 
 from kafka import errors as kafka_errors
 from kafka.net.sasl import get_sasl_mechanism
@@ -23,7 +26,16 @@ from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_settings import KafkaSettings
 
-__all__ = ["ANSWER_SECONDS", "CONNECT_SECONDS", "refused_login", "shake_hands", "unusable"]
+__all__ = [
+    "ANSWER_SECONDS",
+    "CONNECT_SECONDS",
+    "LoginRefused",
+    "ToldCluster",
+    "ToldTopic",
+    "refused_login",
+    "shake_hands",
+    "unusable",
+]
 
 CONNECT_SECONDS: Final = 3.0
 """For a connection to one broker: a packet filter that drops everything must not hold a command for minutes."""
@@ -35,10 +47,55 @@ _METADATA_VERSION: Final = 10  # the first that tells a topic's identity: Kafka 
 _TLS_RECORDS: Final = (b"\x15\x03", b"\x16\x03")  # an alert and a handshake, of any version (RFC 8446, section 5.1)
 _WRONG_NAMES: Final = frozenset({62, 64})  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _OUT_OF_DATE: Final = frozenset({9, 10})  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,255}")  # a name or an address, which a message may show
+
+_Picked = TypeVar("_Picked")
 
 
-def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any], topics: Sequence[str]) -> Any:
-    """Return the library's MetadataResponse of `broker` on `topics` (names on the broker), after getting in.
+class LoginRefused(LogError):
+    """Brokers that work refuse the password; those of one cluster know the same ones, so the next would do it, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldTopic:
+    """What a broker tells of a topic (its name on the broker): an error's code or 0, and what it is."""
+
+    name: str | None
+    error_code: int
+    identity: uuid.UUID | None
+    partitions: int
+    operations: frozenset[int] | None
+    """What this client may do with it (KIP-430); None where the broker does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldCluster:
+    """What a broker tells: the addresses at which clients find the brokers, and the topics."""
+
+    brokers: tuple[tuple[str, int], ...]
+    topics: tuple[ToldTopic, ...]
+
+    @classmethod
+    def of(cls, metadata: Any) -> ToldCluster:
+        """Pick it from the library's MetadataResponse, which may hold nothing where something belongs: raises then."""
+        brokers = tuple((each.host, each.port) for each in metadata.brokers)
+        if not all(_HOST.fullmatch(host) and 0 < port < 65_536 for host, port in brokers):
+            raise ValueError("an address of a broker is none")
+        topics = tuple(
+            ToldTopic(
+                each.name,
+                each.error_code,
+                each.topic_id,
+                len(each.partitions),
+                None if each.authorized_operations is None else frozenset(each.authorized_operations),
+            )
+            for each in metadata.topics
+        )
+        return cls(brokers, topics)
+
+
+def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any], topics: Sequence[str]) -> ToldCluster:
+    """Return what `broker` tells of itself and `topics` (names on the broker), after getting in.
 
     `options` are those of a client. Raises LogUnavailable when it does not answer, LogError when it refuses.
     """
@@ -65,7 +122,7 @@ def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any]
         hint = ""
         if settings.username is None:
             hint = "; if it wants a password there, give kafka.username and kafka.password_file"
-        return conversation.ask(request, hint)
+        return conversation.ask(request, ToldCluster.of, hint)
 
 
 def unusable(settings: KafkaSettings, broker: str, reason: str) -> LogUnavailable:
@@ -82,7 +139,7 @@ def refused_login(settings: KafkaSettings, error: BaseException) -> LogError:
             f"{settings.place('kafka.sasl_mechanism')}: the brokers at {settings.servers} do not take "
             f"{settings.sasl_mechanism}. Write the one that they do."
         )
-    return LogError(
+    return LoginRefused(
         f"{settings.place('kafka.password_file')}: the brokers at {settings.servers} refuse the password in "
         f"{settings.password_file}, or do not know kafka.username {settings.username!a} for {settings.sasl_mechanism}."
     )
@@ -103,13 +160,15 @@ class _Conversation:
         request = ApiVersionsRequest(version=0)
         request.API_VERSION = 0  # every broker answers this version
         hint = "" if self._settings.tls else "; if it speaks TLS there, set kafka.tls to true"
-        answer = self._exchange(request, hint)
-        self._versions = BrokerVersionData(
-            api_versions={each.api_key: (each.min_version, each.max_version) for each in answer.api_keys}
+        offered = self._exchange(
+            request,
+            lambda answer: {each.api_key: (each.min_version, each.max_version) for each in answer.api_keys},
+            hint,
         )
+        self._versions = BrokerVersionData(api_versions=offered)
 
-    def ask(self, request: Any, hint: str = "") -> Any:
-        """Send `request` and return the answer; `hint` says why the broker may hang up."""
+    def ask(self, request: Any, pick: Callable[[Any], _Picked], hint: str = "") -> _Picked:
+        """Send `request` and return what `pick` takes from the answer; `hint` says why the broker may hang up."""
         try:
             request.API_VERSION = self._versions.api_version(request)
         except kafka_errors.IncompatibleBrokerVersion:
@@ -117,35 +176,36 @@ class _Conversation:
                 f"{self._settings.place('log')}: what listens at {self._broker} is a controller of Kafka, or too "
                 "old. Name the port that clients use."
             ) from None
-        return self._exchange(request, hint)
+        return self._exchange(request, pick, hint)
 
-    def _exchange(self, request: Any, hint: str) -> Any:
+    def _exchange(self, request: Any, pick: Callable[[Any], _Picked], hint: str) -> _Picked:
         try:
             self._protocol.send_request(request)
             self._connection.sendall(self._protocol.send_bytes())
             head = self._read(4)
             size = struct.unpack(">i", head)[0] if len(head) == 4 else 0
             body = self._read(size) if 0 < size <= _MOST_BYTES else b""
-        except ssl.SSLError as error:
-            raise _refused_certificate(self._settings, self._broker, error) from None
+            ended = len(head) < 4 or len(body) < size <= _MOST_BYTES
         except TimeoutError:
             raise unusable(self._settings, self._broker, "it takes connections and does not answer") from None
-        except OSError:
-            head = body = b""
+        except OSError as error:
+            if _is_alert(error):
+                raise _refused_certificate(self._settings, self._broker, error) from None
+            head, body, ended = b"", b"", True
         if head.startswith(_TLS_RECORDS) and not self._settings.tls:
             raise LogError(
                 f"{self._settings.place('kafka.tls')}: broker {self._broker} speaks TLS there. Set kafka.tls to "
                 "true, and kafka.ca_file if its authority is your own."
             )
-        if not head:
+        if ended:
             raise unusable(self._settings, self._broker, f"it ends the connection{hint}")
         try:
             ((_, answer),) = self._protocol.receive_bytes(head + body)
-        except (kafka_errors.KafkaError, ValueError):
+            return pick(answer)
+        except Exception:  # bytes of anybody's: the library's parser raises whatever they lead it to
             raise LogError(
                 f"{self._settings.place('log')}: what listens at {self._broker} is not Kafka. Check host and port."
             ) from None
-        return answer
 
     def _read(self, size: int) -> bytes:
         """Return `size` bytes, or less where the broker hung up."""
@@ -171,8 +231,8 @@ def _connected(settings: KafkaSettings, broker: str, host: str, port: int) -> so
 
 def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, options: Mapping[str, Any]) -> None:
     """Prove the password, and let the broker prove that it knows it (RFC 5802)."""
-    answer = conversation.ask(SaslHandshakeRequest(mechanism=settings.sasl_mechanism))
-    refused = kafka_errors.for_code(answer.error_code)
+    code = conversation.ask(SaslHandshakeRequest(mechanism=settings.sasl_mechanism), lambda answer: answer.error_code)
+    refused = kafka_errors.for_code(code)
     if refused is kafka_errors.UnsupportedSaslMechanismError:
         raise refused_login(settings, refused())
     if refused is not kafka_errors.NoError:  # IllegalSaslState: the listener takes none
@@ -182,12 +242,14 @@ def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, opt
         )
     mechanism = get_sasl_mechanism(settings.sasl_mechanism)(host=host, **options)
     while not mechanism.is_done():
-        answer = conversation.ask(SaslAuthenticateRequest(mechanism.auth_bytes()))
-        if answer.error_code:
-            raise refused_login(settings, kafka_errors.for_code(answer.error_code)())
+        code, proof = conversation.ask(
+            SaslAuthenticateRequest(mechanism.auth_bytes()), lambda answer: (answer.error_code, answer.auth_bytes)
+        )
+        if code:
+            raise refused_login(settings, kafka_errors.for_code(code)())
         try:
-            mechanism.receive(answer.auth_bytes)
-        except (ValueError, KeyError):
+            mechanism.receive(proof)
+        except Exception:  # bytes of anybody's, as above
             raise LogError(
                 f"{settings.place('log')}: the brokers at {settings.servers} do not prove that they know the "
                 f"password of kafka.username {settings.username!a}, so they may not be yours. Check the address."
@@ -211,14 +273,25 @@ def _refused_tls(settings: KafkaSettings, broker: str, error: OSError) -> LogErr
             f"{settings.place('kafka.ca_file')}: the authority that signed the certificate of broker {broker} is "
             f"not {whose}. Name the file of the right one."
         )
-    if isinstance(error, TimeoutError):
-        return unusable(settings, broker, "it does not answer in TLS; if it speaks none there, set kafka.tls to false")
-    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+    if _is_alert(error):
         return _refused_certificate(settings, broker, error)
+    if isinstance(error, TimeoutError):
+        return unusable(settings, broker, f"it does not answer in TLS; {_NO_TLS}")
+    # A balancer whose brokers are away for a moment hangs up like a broker that takes TLS for an endless request.
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not isinstance(error, ssl.SSLError):
+        return unusable(settings, broker, f"it ends the connection before TLS is agreed on; {_NO_TLS}")
     return LogError(
         f"{settings.place('kafka.tls')}: broker {broker} does not speak TLS there. Name its TLS port in log, or "
         "leave out kafka.tls and its files."
     )
+
+
+_NO_TLS: Final = "if it speaks no TLS there, name its TLS port, or leave out kafka.tls and its files"
+
+
+def _is_alert(error: OSError) -> TypeGuard[ssl.SSLError]:
+    """Whether the broker said in TLS why it ends the connection."""
+    return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
 
 
 def _refused_certificate(settings: KafkaSettings, broker: str, error: ssl.SSLError) -> LogError:

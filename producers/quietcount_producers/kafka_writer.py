@@ -17,11 +17,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import kafka
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
 from quietcount_producers.errors import LogError
-from quietcount_producers.kafka_connection import REQUEST_SECONDS, client_options, explained, reach
+from quietcount_producers.kafka_connection import REQUEST_SECONDS, client_options, explained, reach, way_in
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
@@ -85,11 +86,11 @@ class KafkaWriter:
             return []
         for record in records:
             _check(record)
+        if self._process != os.getpid():  # before the lock, which another thread may have held at the fork: for good
+            raise LogError("This writer was made before a fork, and its connections stayed behind. Make a new one.")
         with self._lock:
             if self._closed:
                 raise LogError("This writer is closed. Make a new one.")
-            if self._process != os.getpid():
-                raise LogError("This writer was made before a fork, and its connections stayed behind. Make a new one.")
             try:
                 return self._append(topic, records)
             except LogError:
@@ -105,10 +106,12 @@ class KafkaWriter:
 
     def close(self) -> None:
         """End the connections. Closing twice does no harm."""
+        if self._process != os.getpid():
+            return  # they are its parent's
         with self._lock:
             self._closed = True
             producer, self._producer = self._producer, None
-            if producer is not None and self._process == os.getpid():
+            if producer is not None:
                 producer.close(timeout=_CLOSE_SECONDS)
 
     def _append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
@@ -156,9 +159,9 @@ class KafkaWriter:
     def _connected(self) -> Any:
         if self._producer is None:
             # The library would try for ten seconds, and not say what is wrong.
-            reach(self._settings, self._client_id, self._partitions, write=True)
+            broker, _ = way_in(self._settings, self._client_id, self._partitions, write=True)
             producer = KafkaProducer(
-                **client_options(self._settings, self._client_id),
+                **client_options(self._settings, self._client_id) | {"bootstrap_servers": [broker]},
                 acks="all",
                 enable_idempotence=True,
                 retries=_RETRIES,
@@ -169,10 +172,11 @@ class KafkaWriter:
                 max_block_ms=int(_METADATA_SECONDS * 1000),
                 metrics_enabled=False,
             )
-            # A batch that the topic finds too large is refused, not cut in two: half of it could be stored alone.
-            producer._sender._can_split = lambda *_: False
-            # At the interpreter's end it would send what another thread had handed over of an append so far.
-            producer._unregister_cleanup()
+            try:
+                _tame(producer)
+            except LogError:
+                producer.close(timeout=0)
+                raise
             self._producer = producer
         return self._producer
 
@@ -193,6 +197,23 @@ class KafkaWriter:
             except LogError as found:
                 return found
         return explained(error, self._settings, "append to", topic)
+
+
+def _tame(producer: Any) -> None:
+    """Switch off what would store half of an append. Raises LogError for a version of the library that hides it."""
+    sender = getattr(producer, "_sender", None)
+    parts = ((sender, "_can_split"), (sender, "force_close"), (producer, "_unregister_cleanup"))
+    # What goes by another name could be replaced all the same, and nothing would come of it.
+    lacking = [name for part, name in parts if not callable(getattr(part, name, None))]
+    if lacking:
+        raise LogError(
+            f"This version of kafka-python, {kafka.__version__}, lacks {', '.join(lacking)}, without which half of an "
+            "append could be stored. Install the version that quietcount-producers asks for."
+        )
+    # A batch that the topic finds too large is refused, not cut in two: half of it could be stored alone.
+    producer._sender._can_split = lambda *_: False
+    # At the interpreter's end it would send what another thread had handed over of an append so far.
+    producer._unregister_cleanup()
 
 
 def _check(record: NewRecord) -> None:

@@ -17,8 +17,9 @@ from quietcount_consumers.topics import create_topics
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_connection import reach
 from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.kafka_writer import KafkaWriter
 from quietcount_producers.simulation import encoded
-from quietcount_schemas.log import CASE_EVENTS, RELEASES
+from quietcount_schemas.log import CASE_EVENTS, RELEASES, NewRecord
 
 PATIENCE = 60  # seconds: what the longest of the bounds in the code lets a command take, on a machine that is busy
 WRONG = "not-the-password"
@@ -207,7 +208,6 @@ def test_the_right_keys_get_in(kafka_secure: SecuredCluster, wrong: str, way: To
         (at("MISNAMED"), "key 'log': the certificate of broker .* is for another host name"),
         (at("MTLS"), "key 'kafka.certificate_file': broker .* asks for a client's certificate"),
         (at("PLAINTEXT", address="TLS"), "key 'kafka.tls': broker .* speaks TLS there"),
-        (at("TLS", address="PLAINTEXT"), "key 'kafka.tls': broker .* does not speak TLS there"),
         (at("PLAINTEXT", address="CONTROLLER"), "key 'log': what listens at .* is a controller of Kafka"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -225,6 +225,12 @@ def test_a_client_without_a_password_is_told_what_may_be_missing(kafka_secure: S
         reach(settings_of(*at("PLAINTEXT", address="SCRAM")(kafka_secure, wrong)), "test")
 
 
+def test_a_client_with_tls_is_told_that_there_may_be_none(kafka_secure: SecuredCluster, wrong: str) -> None:
+    """A broker in plain text hangs up, as a balancer does whose brokers are away: that is waited for."""
+    with pytest.raises(LogUnavailable, match=r"speaks no TLS there, name its TLS port, or leave out kafka\.tls"):
+        reach(settings_of(*at("TLS", address="PLAINTEXT")(kafka_secure, wrong)), "test")
+
+
 def test_a_client_s_certificate_that_the_broker_refuses_is_named(kafka_secure: SecuredCluster) -> None:
     issued = kafka_secure.stranger.issue("emitter")
     changed = {"certificate_file": str(issued.certificate_file), "key_file": str(issued.key_file)}
@@ -236,3 +242,11 @@ def test_a_client_s_certificate_that_the_broker_refuses_is_named(kafka_secure: S
 def test_one_broker_that_answers_is_enough(kafka_secure: SecuredCluster, unused_address: str) -> None:
     settings = KafkaSettings(brokers=(unused_address, kafka_secure.bootstrap))
     assert reach(settings, "test") == {}
+
+
+def test_events_go_round_a_broker_whose_certificate_is_wrong(kafka_secure: SecuredCluster) -> None:
+    brokers = f"{kafka_secure.addresses('MISNAMED')},{kafka_secure.addresses('TLS')}"
+    settings = settings_of(brokers, kafka_secure.settings("TLS"))
+    create_topics(settings)
+    with KafkaWriter(settings) as writer:
+        assert len(writer.append(CASE_EVENTS, [NewRecord(b"k", b"v", 0)])) == 1

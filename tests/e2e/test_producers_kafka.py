@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +23,8 @@ from tests.e2e.projects import EXACT, Project, simulated
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters, Kafka
 
+from quietcount_consumers import kafka_log
+from quietcount_consumers.kafka_log import KafkaLog
 from quietcount_producers import CaseEventPublisher
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_connection import client_options, reach
@@ -184,6 +189,14 @@ def test_a_batch_that_the_topic_finds_too_large_is_refused_whole(settings: Kafka
     assert len(read(settings)) == 5
 
 
+def test_a_min_isr_above_the_number_of_replicas_is_taken_for_that_number(settings: KafkaSettings) -> None:
+    """What `topics check` says of newer brokers; older ones refuse."""
+    create(settings, configs={"min.insync.replicas": "2"})
+    with KafkaWriter(settings) as writer:
+        writer.append(CASE_EVENTS, numbered(5))
+    assert len(read(settings)) == 5
+
+
 def test_the_library_would_cut_such_a_batch_in_two(settings: KafkaSettings) -> None:
     """What is switched off is there: this turns red when the part that is replaced goes by another name."""
     create(settings, configs={"max.message.bytes": "2000"})
@@ -230,6 +243,29 @@ def test_after_a_fork_a_writer_refuses_and_leaves_its_parent_s_alone(
     assert process.exitcode == 42
     writer.append(CASE_EVENTS, numbered(1))
     assert len(read(settings)) == 2
+
+
+def test_the_service_s_writer_has_the_service_s_name_and_asks_for_what_it_writes_alone(settings: KafkaSettings) -> None:
+    """The brokers would count it among the emitters otherwise; and a service may not write to every topic."""
+    create(settings)
+    with KafkaLog(settings) as log:
+        log.append(CASE_EVENTS, numbered(1))
+        writer = log._writer
+        assert isinstance(writer, KafkaWriter)
+        assert (writer._client_id, set(writer._partitions)) == (kafka_log.CLIENT, {CASE_EVENTS})
+
+
+def test_a_broker_that_keeps_silent_keeps_no_append_from_the_next(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library asks any of them, and has no time for another then: half of all appends would end in vain."""
+    create(settings)
+    monkeypatch.setattr("quietcount_producers.kafka_handshake.ANSWER_SECONDS", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        brokers = (f"127.0.0.1:{silent.getsockname()[1]}", *settings.brokers)
+        with KafkaWriter(dataclasses.replace(settings, brokers=brokers)) as writer:
+            writer.append(CASE_EVENTS, numbered(1))
+            assert writer._producer.config["bootstrap_servers"] == list(settings.brokers)
 
 
 def test_a_closed_writer_refuses(writer: KafkaWriter) -> None:
@@ -314,9 +350,11 @@ def test_an_append_waits_for_a_broker_that_comes_back(kafka_cluster: Clusters, m
 
 
 def test_a_broker_that_stays_away_is_told_and_what_was_given_up_never_comes(
-    kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch
+    kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And nobody's log tells when that was: an outage would have the first event in it dated."""
     monkeypatch.setattr("quietcount_producers.kafka_writer.APPEND_SECONDS", 2.0)
+    caplog.set_level(logging.INFO)
     cluster = kafka_cluster()
     settings = KafkaSettings(brokers=(cluster.bootstrap,), topic_prefix=cluster.prefix())
     create(settings)
@@ -331,6 +369,7 @@ def test_a_broker_that_stays_away_is_told_and_what_was_given_up_never_comes(
         monkeypatch.undo()
         assert [each.offset for each in writer.append(CASE_EVENTS, [NewRecord(b"k", b"next", DAY)])] == [1]
     assert [each.value for each in read(settings)] == [b"0", b"next"]
+    assert caplog.records == []
 
 
 @pytest.fixture

@@ -5,24 +5,29 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import multiprocessing
+import os
+import random
 import socket
 import struct
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import errors as kafka_errors
 from kafka.protocol.metadata import MetadataResponse
 from tests.kafka.cluster import free_ports
 
+from quietcount_producers import kafka_connection, kafka_writer
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_connection import TopicFacts, _check_advertised, client_options, explained, reach
 from quietcount_producers.kafka_settings import KafkaSettings
-from quietcount_producers.kafka_writer import MOST_BYTES, _rounds, _size
+from quietcount_producers.kafka_writer import MOST_BYTES, KafkaWriter, _rounds, _size, _tame
 from quietcount_producers.partitioner import partition_for
-from quietcount_schemas.log import CASE_EVENTS, NewRecord
+from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 
 API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA = 18, 17, 36, 3
 
@@ -65,20 +70,59 @@ def settings_of(address: str, **keys: object) -> KafkaSettings:
     return KafkaSettings(brokers=(address,), **keys)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9\r\n", b"\0\0\0\x08nonsense"])
-def test_what_is_no_broker_is_told(said: bytes) -> None:
+@contextlib.contextmanager
+def saying(said: bytes, *, reset: bool = False) -> Iterator[str]:
+    """What listens at the address that this yields, says `said` to whatever one client says, and hangs up."""
+
     def serve() -> None:
-        with server, server.accept()[0] as client:
-            client.recv(1000)
+        with contextlib.suppress(OSError), server, server.accept()[0] as client:
+            client.recv(1 if reset else 1000)
             client.sendall(said)
+            if reset:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(10)
     thread = threading.Thread(target=serve)
     thread.start()
-    address = f"127.0.0.1:{server.getsockname()[1]}"
-    with pytest.raises(LogError, match=f"key 'log': what listens at {address} is not Kafka"):
+    try:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        thread.join()
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9\r\n", b"\0\0\0\x08nonsense"])
+def test_what_is_no_broker_is_told(said: bytes) -> None:
+    with (
+        saying(said) as address,
+        pytest.raises(LogError, match=f"key 'log': what listens at {address} is not Kafka") as caught,
+    ):
         reach(settings_of(address), "test")
-    thread.join()
+    assert not isinstance(caught.value, LogUnavailable)
+
+
+@pytest.mark.parametrize("said", [b"\0", b"\0\0\x20\0", b"\0\0\x20\0\0\0\0\1"], ids=["head", "no body", "body"])
+def test_a_broker_that_is_cut_off_amid_its_answer_is_waited_for(said: bytes) -> None:
+    with saying(said) as address, pytest.raises(LogUnavailable, match="it ends the connection"):
+        reach(settings_of(address), "test")
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["hangs up", "resets"])
+def test_a_balancer_with_no_broker_behind_it_is_waited_for_with_tls_too(reset: bool) -> None:
+    with (
+        saying(b"", reset=reset) as address,
+        pytest.raises(LogUnavailable, match=r"it ends the connection before TLS .*speaks no TLS there.*kafka\.tls"),
+    ):
+        reach(settings_of(address, tls=True), "test")
+
+
+def test_what_speaks_no_tls_is_told() -> None:
+    with (
+        saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address,
+        pytest.raises(LogError, match=r"key 'kafka\.tls': broker .* does not speak TLS there") as caught,
+    ):
+        reach(settings_of(address, tls=True), "test")
+    assert not isinstance(caught.value, LogUnavailable)
 
 
 def test_a_broker_that_is_too_old_is_told() -> None:
@@ -89,16 +133,128 @@ def test_a_broker_that_is_too_old_is_told() -> None:
         reach(settings_of(address), "test")
 
 
-def topics(told: Mapping[str, uuid.UUID], port: int) -> Answer:
+def topics(told: Mapping[str, uuid.UUID] | None, port: int, host: str | None = "127.0.0.1") -> Answer:
     """What a broker at `port` answers that has these topics and does not tell what is allowed at them."""
-    node = MetadataResponse.MetadataResponseBroker(node_id=1, host="127.0.0.1", port=port, version=12)
-    known = [
+    node = MetadataResponse.MetadataResponseBroker(node_id=1, host=host, port=port, version=12)
+    known = told and [
         MetadataResponse.MetadataResponseTopic(error_code=0, name=name, topic_id=identity, partitions=[], version=12)
         for name, identity in told.items()
     ]
     answer = MetadataResponse(throttle_time_ms=0, brokers=[node], controller_id=1, topics=known, version=12)
     body = b"\0" + bytes(answer.encode())  # no tags in the head
     return lambda kind, _: versions(metadata=12) if kind == API_VERSIONS else body
+
+
+WELL = {"case-events": uuid.UUID(int=5)}
+
+
+@contextlib.contextmanager
+def well(told: Mapping[str, uuid.UUID] = WELL) -> Iterator[str]:
+    """A broker with nothing wrong, at the address that this yields."""
+    with socket.create_server(("127.0.0.1", 0)) as there, broker(topics(told, there.getsockname()[1])) as address:
+        yield address
+
+
+def test_a_broker_that_is_none_does_not_keep_from_the_next() -> None:
+    with saying(b"HTTP/1.1 502 Bad Gateway\r\n\r\n") as bad, well() as good:
+        assert CASE_EVENTS in reach(KafkaSettings(brokers=(bad, good)), "test", [CASE_EVENTS])
+
+
+def test_what_has_to_be_mended_comes_first_and_a_broker_that_is_down_is_waited_for() -> None:
+    (port,) = free_ports(1)
+    with saying(b"HTTP/1.1 502 Bad Gateway\r\n\r\n") as bad, pytest.raises(LogUnavailable) as caught:
+        reach(KafkaSettings(brokers=(f"127.0.0.1:{port}", bad)), "test")
+    told = str(caught.value)
+    assert told.index(f"{bad} is not Kafka") < told.index(f"127.0.0.1:{port} cannot be used")
+
+
+def test_brokers_that_are_all_none_are_not_waited_for() -> None:
+    said = b"HTTP/1.1 502 Bad Gateway\r\n\r\n"
+    with saying(said) as one, saying(said) as two, pytest.raises(LogError) as caught:
+        reach(KafkaSettings(brokers=(one, two)), "test")
+    assert type(caught.value) is LogError
+    assert f"{one} is not Kafka" in str(caught.value)
+    assert f"{two} is not Kafka" in str(caught.value)
+
+
+def test_a_topic_that_a_working_broker_lacks_is_told_at_once() -> None:
+    """Another broker would say the same; and one that is down would make it something to wait for."""
+    (port,) = free_ports(1)
+    for told in ({}, {"somebody-s": uuid.UUID(int=1)}):
+        with well(told) as good, pytest.raises(LogError, match="There is no topic case-events at") as caught:
+            reach(KafkaSettings(brokers=(good, f"127.0.0.1:{port}")), "test", [CASE_EVENTS])
+        assert not isinstance(caught.value, LogUnavailable)
+
+
+def test_a_password_that_is_refused_is_tried_once(tmp_path: Path) -> None:
+    """The next broker knows no other, and tries are counted where somebody counts them."""
+    password = tmp_path / "password"
+    password.write_text("secret")
+    password.chmod(0o600)
+
+    def answer(kind: int, _: bytes) -> bytes:
+        if kind == API_VERSIONS:
+            return versions(handshake=1, authenticate=0, metadata=12)
+        if kind == SASL_HANDSHAKE:
+            return struct.pack(">hih", 0, 1, 13) + b"SCRAM-SHA-512"
+        return struct.pack(">hhi", 58, -1, 0)
+
+    (port,) = free_ports(1)
+    with broker(answer) as address, pytest.raises(LogError, match=r"key 'kafka\.password_file'") as caught:
+        reach(KafkaSettings(brokers=(address, f"127.0.0.1:{port}"), username="emitter", password_file=password), "test")
+    assert not isinstance(caught.value, LogUnavailable)
+
+
+@pytest.mark.parametrize(
+    "node, told",
+    [
+        ((None, 9), {}),
+        (("a" * 300, 9), {}),
+        (("\x1b[2J", 9), {}),
+        (("localhost", 70_000), {}),
+        (("localhost", 9), None),
+    ],
+    ids=["no host", "endless", "escape", "no port", "no topics"],
+)
+def test_an_answer_that_holds_nothing_where_something_belongs_is_not_kafka_s(
+    node: tuple[str | None, int], told: Mapping[str, uuid.UUID] | None
+) -> None:
+    with (
+        broker(topics(told, node[1], node[0])) as address,
+        pytest.raises(LogError, match=f"what listens at {address} is not Kafka"),
+    ):
+        reach(settings_of(address), "test", [CASE_EVENTS])
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "password"])
+def test_no_bytes_of_a_stranger_give_anything_but_an_error_of_ours(
+    secured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_connection, "ANSWER_SECONDS", 0.0)  # ask no address that it tells of
+    password = tmp_path / "password"
+    password.write_text("secret")
+    password.chmod(0o600)
+    keys = {"username": "emitter", "password_file": password} if secured else {}
+    for seed in range(600):
+        drawn = random.Random(seed)
+
+        def answer(kind: int, _: bytes, drawn: random.Random = drawn) -> bytes:
+            if kind == API_VERSIONS and drawn.random() < 0.8:
+                return versions(handshake=1, authenticate=0, metadata=12)
+            if kind == SASL_HANDSHAKE and drawn.random() < 0.8:
+                return struct.pack(">hih", 0, 1, 13) + b"SCRAM-SHA-512"
+            said = bytes(
+                drawn.choice((0, 0, 0, 1, 2, 3, 255, drawn.randrange(256))) for _ in range(drawn.randrange(80))
+            )
+            return b"\0" + said if kind == METADATA else said
+
+        with broker(answer) as address:
+            try:
+                reach(settings_of(address, **keys), "test", [CASE_EVENTS])
+            except LogError:
+                continue
+            except Exception as error:
+                pytest.fail(f"seed {seed}: {error!r}")
 
 
 def test_a_broker_whose_topics_have_no_identity_is_told_as_too_old() -> None:
@@ -182,7 +338,11 @@ def test_an_address_that_is_given_out_and_leads_nowhere_is_told() -> None:
         (kafka_errors.UnknownTopicOrPartitionError("x"), LogError, "quietcount topics create"),
         (kafka_errors.MessageSizeTooLargeError("x"), LogError, r"max\.message\.bytes"),
         (kafka_errors.InvalidTimestampError("x"), LogError, r"message\.timestamp\.type"),
-        (kafka_errors.NotEnoughReplicasError("x"), LogUnavailable, r"min\.insync\.replicas"),
+        (
+            kafka_errors.NotEnoughReplicasError("x"),
+            LogUnavailable,
+            r"min\.insync\.replicas.*let those that lag catch up",
+        ),
         (kafka_errors.KafkaConnectionError("x"), LogUnavailable, "the connection was lost"),
         (kafka_errors.KafkaTimeoutError("x"), LogUnavailable, r"no answer in time \(KafkaTimeoutError\)"),
         (kafka_errors.KafkaStorageError("x"), LogUnavailable, "KafkaStorageError"),
@@ -205,12 +365,12 @@ def test_an_error_of_the_library_is_told_by_what_to_do_and_never_by_its_text(
     assert "p.case-events" in str(found)
 
 
-def test_the_library_s_loggers_tell_no_record_unless_somebody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_s_loggers_say_nothing_unless_somebody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
     loggers = [logging.getLogger(name) for name in ("kafka", "kafka.protocol.parser")]
     for logger in loggers:
         monkeypatch.setattr(logger, "level", logging.NOTSET)
     client_options(settings_of("broker:9092"), "test")
-    assert [logger.level for logger in loggers] == [logging.WARNING, logging.CRITICAL]
+    assert [logger.level for logger in loggers] == [logging.CRITICAL, logging.CRITICAL]
     for logger in loggers:
         logger.setLevel(logging.DEBUG)
     client_options(settings_of("broker:9092"), "test")
@@ -229,3 +389,65 @@ def test_what_is_sent_together_fits_and_keeps_its_order() -> None:
     for partition in range(3):
         order = [number for each in rounds for number, at in each if at == partition]
         assert order == [n for n in range(200) if partition_for(records[n].key, 3) == partition]
+
+
+class Tool:
+    """A part of the library as it is."""
+
+    def _can_split(self) -> None: ...
+
+    def force_close(self) -> None: ...
+
+    def _unregister_cleanup(self) -> None: ...
+
+
+@pytest.mark.parametrize("lacking", ["_can_split", "force_close", "_unregister_cleanup", "_sender"])
+def test_a_library_that_hides_what_must_be_switched_off_is_refused(lacking: str) -> None:
+    """To replace what goes by another name would raise nothing, and half of an append could be stored."""
+    producer: Any = type("Producer", (), {name: each for name, each in vars(Tool).items() if name != lacking})()
+    if lacking != "_sender":
+        producer._sender = producer
+    with pytest.raises(
+        LogError, match=rf"version of kafka-python, .*{'_can_split' if lacking == '_sender' else lacking}"
+    ):
+        _tame(producer)
+
+
+def test_a_library_that_hides_that_it_creates_topics_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_connection, "_AUTO_CREATE", "create_topics_by_another_name")
+    with pytest.raises(LogError, match=r"version of kafka-python, .* create_topics_by_another_name"):
+        kafka_connection._client(bootstrap_servers="127.0.0.1:9")
+
+
+def test_a_fork_amid_an_append_hangs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_writer, "reach", lambda *_, **__: {})
+    writer = KafkaWriter(settings_of("broker:9092"))
+    amid, over = threading.Event(), threading.Event()
+
+    def append(*_: object) -> list[Position]:
+        amid.set()
+        over.wait(60)
+        return []
+
+    monkeypatch.setattr(writer, "_append", append)
+    record = NewRecord(b"k", b"v", 0)
+    thread = threading.Thread(target=writer.append, args=(CASE_EVENTS, [record]))
+    thread.start()
+    amid.wait(60)
+
+    def child() -> None:
+        writer.close()
+        try:
+            writer.append(CASE_EVENTS, [record])
+        except LogError as error:
+            os._exit(42 if "before a fork" in str(error) else 1)
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(20)
+    process.kill()
+    process.join()
+    over.set()
+    thread.join()
+    assert process.exitcode == 42
