@@ -13,13 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kafka.consumer.fetcher import Fetcher
-from kafka.errors import CorruptRecordError, UnsupportedForMessageFormatError
+from kafka.errors import (
+    CorruptRecordError,
+    OffsetOutOfRangeError,
+    UnsupportedCodecError,
+    UnsupportedForMessageFormatError,
+)
 from kafka.protocol.consumer import IsolationLevel
 from kafka.record.util import decode_varint
 
+from quietcount_producers.errors import LogError
+from quietcount_producers.kafka_connection import explained
+from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import Record
 
-__all__ = ["Epochs", "Fetched", "Unpacked", "records_in"]
+__all__ = ["Epochs", "Fetched", "Unpacked", "Volume", "records_in", "unreadable"]
 
 _MAGIC: Final = 2
 
@@ -45,6 +53,13 @@ class Epochs:
         while len(spans) > 1 and spans[1][0] <= offset:
             del spans[0]
         return spans[0][1]
+
+
+@dataclass(slots=True)
+class Volume:
+    """How many bytes of batches were unpacked since somebody set it to 0."""
+
+    bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -89,10 +104,14 @@ class Fetched:
         return taken
 
 
-class Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
+_PartitionRecords: Any = getattr(Fetcher, "PartitionRecords", object)  # client_internals tells where it is not there
+
+
+class Unpacked(_PartitionRecords):  # type: ignore[misc]
     """What one answer holds of a partition; put in the place of the client's own class, see KafkaLog."""
 
     epochs: Epochs
+    volume: Volume
 
     def _unpack_records(self, tp: Any, records: Any, *_deserializers: object) -> Iterator[Record]:
         batch = records.next_batch()
@@ -107,7 +126,9 @@ class Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
             self.bytes_read += batch.size_in_bytes
             if not self._passed_over(batch):
                 self.epochs.add(tp, batch.base_offset, batch.leader_epoch)
-                for record in records_in(batch, tp.partition):
+                found = records_in(batch, tp.partition)
+                self.volume.bytes += len(batch._buffer)
+                for record in found:
                     self.records_read += 1
                     self.next_fetch_offset = record.offset + 1
                     yield record
@@ -146,7 +167,8 @@ def records_in(batch: Any, partition: int) -> list[Record]:
     records: list[Record] = []
     where = f"partition {partition}, the batch at offset {base}"
     try:
-        for offset in range(base, base + count):
+        for place in range(count):
+            offset = base + place
             size, at = varint(data, at)
             end = at + size
             at += 1  # the attributes, of which there are none
@@ -157,8 +179,8 @@ def records_in(batch: Any, partition: int) -> list[Record]:
             else:
                 delta, at = varint(data, at)
             if compacted:
-                place, at = varint(data, at)
-                offset = base + place
+                told, at = varint(data, at)
+                offset = base + told
                 if not (records[-1].offset if records else base - 1) < offset <= batch.last_offset:
                     raise CorruptRecordError(f"{where} holds records that are not in order")
             elif data[at] < 0x80:
@@ -213,3 +235,23 @@ def _headers(data: bytes, at: int) -> tuple[tuple[tuple[str, bytes], ...], int]:
         headers.append((name, data[at : at + max(length, 0)]))
         at += max(length, 0)
     return tuple(headers), at
+
+
+def unreadable(error: BaseException, settings: KafkaSettings, act: str, topic: str) -> LogError:
+    """Return what a person is told of an `error` while records of `topic` (its plain name) were fetched."""
+    where = f"Topic {settings.topic(topic)} at {settings.servers}"
+    if isinstance(error, OffsetOutOfRangeError):
+        return LogError(
+            f"{where}: records were taken out of it while it was read. Start again: what was lost is told then."
+        )
+    if isinstance(error, CorruptRecordError):
+        return LogError(
+            f"{where}: {error.args[0]}. Brokers take no such batch from a client: look at their disks, and for a "
+            "setting of the topic that is not right (`quietcount topics check`)."
+        )
+    if isinstance(error, UnsupportedCodecError):
+        return LogError(
+            f"{where}: a client compressed records as this one cannot read. Install kafka-python[lz4,snappy,zstd] "
+            "beside quietcount, and set the topic's compression.type to uncompressed; see `quietcount topics check`."
+        )
+    return explained(error, settings, act, topic)

@@ -26,7 +26,8 @@ from quietcount_producers.kafka_connection import client_options, explained, rea
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
 
-from .fetched_records import Epochs, Fetched, Unpacked
+from .client_internals import check_admin, check_consumer, other_version
+from .fetched_records import Epochs, Fetched, Unpacked, Volume, unreadable
 
 __all__ = ["GROUP", "KafkaLog"]
 
@@ -39,6 +40,9 @@ ANSWER_SECONDS: Final = 10.0
 waits longer for a broker that is gone would not end soon after a signal."""
 REQUEST_MS: Final = 8_000
 """For purging, which waits for every replica: below the time after which a request is given up."""
+PATIENCE_SECONDS: Final = 2.0
+"""How long records in hand wait for those of a partition that does not move: a transaction that somebody leaves open
+holds up its own partition and no other."""
 PAUSE_SECONDS: Final = 0.2
 """Between two attempts at a question."""
 STEP_MS: Final = 200
@@ -55,6 +59,9 @@ CLOSE_SECONDS: Final = 2.0
 # request's fixed costs fade.
 MAX_PARTITION_FETCH: Final = 256 * 1024
 MAX_FETCH: Final = 8 * 1024 * 1024
+# Nor does a poll ask for more answers once so much has come. 20,000 events are a sixth of it; records that are none may
+# have 1 MiB each.
+MAX_POLL: Final = 16 * 1024 * 1024
 # All of an answer is taken at once: records of a paused partition that the client (3.0.12) parks half taken it forgets.
 ALL: Final = 1 << 31
 
@@ -74,12 +81,17 @@ class KafkaLog:
         self._partitions: dict[str, list[int]] = {}
         self._buffers: dict[TopicPartition, Fetched] = {}
         self._epochs = Epochs()
+        self._volume = Volume()
         self._marks: dict[str, dict[int, Mark]] = {}
         self._turn = 0
         self._reported: Any = None
         reach(settings, CLIENT)
         with self._explaining("use"):
             self._admin = KafkaAdminClient(**client_options(settings, CLIENT))
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            check_admin(self._admin)
+            stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +121,13 @@ class KafkaLog:
 
     def topic_id(self, topic: str) -> str:
         """Return the topic's identity, which differs after it was deleted and created again."""
-        return str(self._describe(topic)["topic_id"])
+        identity = self._describe(topic)["topic_id"]
+        if identity is None:
+            raise LogError(
+                f"{self.place} gives topics no identity, so that one that was made again would be taken for the old "
+                "one: its brokers are too old, or none of Apache Kafka. Name some of Apache Kafka 4."
+            )
+        return str(identity)
 
     def partitions(self, topic: str) -> list[int]:
         """Return the numbers of the topic's partitions, in order."""
@@ -167,13 +185,19 @@ class KafkaLog:
         """Return at most `limit` records at or after `positions` and before `ends`, in order within a partition.
 
         A partition without an entry in `positions` or `ends` is not read. The limit is shared among the partitions
-        that have records left, and the first turn goes round. Raises LogUnavailable when records do not come that must
-        be there, and LogError when a position is gone.
+        that have records left, and the first turn goes round. There are fewer when records are large, or those of a
+        partition do not come. Raises LogUnavailable when none come that must be there, or a partition is not known to
+        the brokers, and LogError when a position is gone.
         """
         known = self._partitions.get(topic) or self.partitions(topic)
-        order = [p for p in sorted(positions) if p in ends and p in known and positions[p] < ends[p]]
+        order = [p for p in sorted(positions) if p in ends and positions[p] < ends[p]]
         if not order or limit < 1:
             return []
+        if unknown := set(order) - set(known) and set(order) - set(self.partitions(topic)):
+            raise LogUnavailable(
+                f"Topic {self.settings.topic(topic)} at {self.settings.servers}, partition {min(unknown)}: the broker "
+                "that was asked does not know of it."
+            )
         self._turn = (self._turn + 1) % len(order)
         order = order[self._turn :] + order[: self._turn]
         name = self.settings.topic(topic)
@@ -288,11 +312,11 @@ class KafkaLog:
                 time.sleep(PAUSE_SECONDS)
 
     @contextlib.contextmanager
-    def _explaining(self, act: str, topic: str = "") -> Iterator[None]:
+    def _explaining(self, act: str, topic: str = "", explain: Callable[..., LogError] = explained) -> Iterator[None]:
         try:
             yield
         except (kafka_errors.KafkaError, OSError) as error:
-            raise explained(error, self.settings, act, topic) from error
+            raise explain(error, self.settings, act, topic) from error
 
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
@@ -308,7 +332,12 @@ class KafkaLog:
                     fetch_max_wait_ms=FETCH_WAIT_MS,
                     metrics_enabled=False,
                 )
-                consumer._fetcher.PartitionRecords = type("_", (Unpacked,), {"epochs": self._epochs})
+                shared = {"epochs": self._epochs, "volume": self._volume}
+                with contextlib.ExitStack() as stack:
+                    stack.callback(consumer.close)
+                    check_consumer(consumer)
+                    consumer._fetcher.PartitionRecords = type("_", (Unpacked,), shared)
+                    stack.pop_all()
                 self._consumer = consumer
         return self._consumer
 
@@ -329,12 +358,16 @@ class KafkaLog:
                 self._buffers[tp] = Fetched(at)
 
     def _fill(self, topic: str, ends: Mapping[TopicPartition, int], share: int) -> None:
-        """Fetch until each partition of `ends` has `share` records in hand, or all there are before its end."""
+        """Fetch until each partition of `ends` has `share` records in hand, or all there are before its end.
+
+        Having some of any, be content with them when they are many bytes, or the others do not come.
+        """
         consumer = self._reader()
         hungry = set(ends)
+        self._volume.bytes = 0
         moved = time.monotonic()
         seen: dict[TopicPartition, int] = {}
-        with self._explaining("read", topic):
+        with self._explaining("read", topic, unreadable):
             while True:
                 for tp in list(hungry):
                     buffer = self._buffers[tp]
@@ -350,25 +383,18 @@ class KafkaLog:
                     consumer.pause(*(full - paused))
                 if hungry & paused:
                     consumer.resume(*(hungry & paused))
-                if time.monotonic() - moved > ANSWER_SECONDS:
+                waited = time.monotonic() - moved
+                enough = waited > PATIENCE_SECONDS or self._volume.bytes >= MAX_POLL
+                if enough and any(self._buffers[tp].before(end) for tp, end in ends.items()):
+                    return
+                if waited > ANSWER_SECONDS:
                     self.partitions(topic)  # says so if the topic is gone
                     raise LogUnavailable(
                         f"Topic {self.settings.topic(topic)} at {self.settings.servers}, partition "
                         f"{min(tp.partition for tp in hungry)}: the records up to its end did not come in time. Its "
                         "leader does not answer, or a transaction of another client is still open."
                     )
-                try:
-                    fetched = consumer.poll(STEP_MS, max_records=ALL)
-                except kafka_errors.OffsetOutOfRangeError as error:
-                    raise LogError(
-                        f"Topic {self.settings.topic(topic)} at {self.settings.servers}: records were taken out of it "
-                        "while it was read. Start again: what was lost is told then."
-                    ) from error
-                except kafka_errors.UnsupportedCodecError as error:
-                    raise LogError(
-                        f"Topic {self.settings.topic(topic)} at {self.settings.servers}: a client compressed records "
-                        "as this one cannot read. Install kafka-python[lz4,snappy,zstd] beside quietcount, and set the "
-                        "topic's compression.type to uncompressed; see `quietcount topics check`."
-                    ) from error
-                for tp, records in fetched.items():
+                for tp, records in consumer.poll(STEP_MS, max_records=ALL).items():
+                    if records and type(records[0]) is not Record:
+                        raise other_version("use for PartitionRecords")
                     self._buffers[tp].add(records)

@@ -23,6 +23,7 @@ from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic
 from quietcount_aggregates.witness import Witness
 from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader
 
 from . import dead_letters
@@ -191,16 +192,29 @@ class Service:
     def _positions(self, ends: dict[int, int]) -> dict[int, int]:
         """Return where reading resumes, or refuse: a gap would lose records, a step back would count them twice."""
         beginnings = self._log.beginning_offsets(CASE_EVENTS)
+        offsets = self._state.offsets
+        # A topic's partitions only grow in number, and each answer may come from a broker that lags behind.
+        for partition in sorted({*offsets, *ends}):
+            if partition not in ends or partition not in beginnings:
+                raise LogUnavailable(
+                    f"topic {CASE_EVENTS}, partition {partition}: a broker that was asked does not know of it yet"
+                )
         lost = lost_of(self._state, self._log, beginnings, ends)
         if lost:
             raise ServiceError(lost)
-        offsets = self._state.offsets
         return {partition: offsets.get(partition, beginnings[partition]) for partition in ends}
 
     def _check_topic(self) -> None:
         self._state.bind(topic_id=self._log.topic_id(CASE_EVENTS))
 
     def _move_to(self, ends: dict[int, int]) -> None:
+        """Move the offsets on to `ends`; never back, which would fold what lies between once more."""
+        for partition, offset in self._state.offsets.items():
+            if offset > ends[partition]:
+                raise ServiceError(
+                    f"topic {CASE_EVENTS}, partition {partition}: records came from behind the end that the log told, "
+                    "so nothing is released. Look at the brokers, then start again"
+                )
         with self._state.transaction() as connection:
             for partition, end in ends.items():
                 connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, end])

@@ -23,6 +23,7 @@ from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.state import State
 from quietcount_consumers import kafka_log
 from quietcount_consumers.commands import ledger_command, run_command
+from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka_log import KafkaLog
 from quietcount_consumers.service import Service
 from quietcount_consumers.topics import create_topics
@@ -269,6 +270,32 @@ def test_an_older_state_without_marks_opens_and_learns_them(project: Project) ->
         assert state.marks
     project.run_here()
     assert nonzero(project) == TRUE
+
+
+@pytest.mark.parametrize("asked", ["beginning_offsets", "end_offsets"])
+def test_a_broker_that_does_not_know_of_a_partition_yet_is_waited_for(
+    project: Project, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    project.emit(LINES)
+    answer = getattr(KafkaLog, asked)
+    with Service(project.configuration, BEFORE) as service:
+        service.tick(BEFORE)
+        with monkeypatch.context() as lagging:
+            lagging.setattr(KafkaLog, asked, lambda *arguments: {p: at for p, at in answer(*arguments).items() if p})
+            with pytest.raises(LogUnavailable, match="partition 0"):
+                service.tick(LATER)
+        service.tick(LATER)
+    assert nonzero(project) == TRUE
+
+
+def test_the_offsets_are_never_moved_back(project: Project) -> None:
+    project.emit(LINES)
+    with Service(project.configuration, BEFORE) as service:
+        service.tick(BEFORE)
+        before = service._state.offsets
+        with pytest.raises(ServiceError, match="behind the end"):
+            service._move_to({p: at - (p == 1) for p, at in before.items()})
+        assert service._state.offsets == before
 
 
 def test_a_release_purges_the_log_up_to_what_open_periods_need_and_no_further(project: Project) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
@@ -123,7 +124,7 @@ def test_what_compacting_left_of_a_batch_keeps_its_offsets_if_they_can_be_true()
     assert [record.offset for record in records_in(batch_of([0, 2, 5], 5), 0)] == [100, 102, 105]
     assert [record.offset for record in records_in(batch_of([3], 9), 0)] == [103]
     for deltas in ([2, 2], [3, 1], [-1, 3], [0, 6], [10**6]):
-        with pytest.raises(CorruptRecordError, match="partition 7, the batch at offset 100 .* not in order"):
+        with pytest.raises(CorruptRecordError, match=r"partition 7, the batch at offset 100 .* not in order"):
             records_in(batch_of(deltas, 5), 7)
 
 
@@ -245,6 +246,118 @@ def test_records_that_must_come_and_do_not_are_an_error_and_not_an_empty_answer(
     log.append("t", [NewRecord(b"k", b"v", 0)] * 3)
     with pytest.raises(LogUnavailable, match="did not come in time"):
         log.poll("t", {0: 0}, {0: 4}, 9)
+
+
+def test_records_of_any_size_are_in_memory_a_few_at_a_time_and_all_come(
+    log: LogWithTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, held = 2**20, 0
+    monkeypatch.setattr(kafka_log, "MAX_FETCH", most)
+    monkeypatch.setattr(kafka_log, "MAX_POLL", most)
+    log.create_topic("t", 2)
+    for n in range(12):
+        log.append("t", [NewRecord(b"%d" % n, bytes([n]) * 700_000, 0)])
+    at, ends = log.beginning_offsets("t"), log.end_offsets("t")
+    found = []
+    while batch := log.poll("t", at, ends, 20_000):
+        left = sum(len(r.value) for buffer in log._buffers.values() for r in buffer.records[buffer.start :])
+        held = max(held, left + sum(len(record.value) for record in batch))
+        for record in batch:
+            found.append(record.value[0])
+            at[record.partition] = record.offset + 1
+    assert sorted(found) == list(range(12))
+    # What came before enough was there, and one more answer, of which each partition's part may be a record too much.
+    assert held <= 2 * most + 2 * 700_000
+    monkeypatch.setattr(kafka_log, "MAX_POLL", 2**40)  # the twin that counts records alone
+    assert len(log.poll("t", log.beginning_offsets("t"), ends, 20_000)) == 12
+
+
+def read_on(log: LogWithTopics, at: dict[int, int], ends: dict[int, int]) -> None:
+    """Read from `at`, which goes along, to `ends`."""
+    while batch := log.poll("t", at, ends, 1000):
+        for record in batch:
+            at[record.partition] = record.offset + 1
+
+
+def test_an_open_transaction_holds_up_its_own_partition_and_no_other(
+    log: LogWithTopics, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_log, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(kafka_log, "ANSWER_SECONDS", 1.0)
+    log.create_topic("t", 2)
+    log.append("t", [NewRecord(n.to_bytes(4, "big"), b"v", 0) for n in range(50)])
+    before = log.end_offsets("t")
+    name = log.settings.topic("t")
+    with KafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"{name}-foreign") as foreign:
+        foreign.init_transactions()
+        foreign.begin_transaction()
+        foreign.send(name, value=b"open", partition=1).get(30)
+        log.append("t", [NewRecord(n.to_bytes(4, "big"), b"v", 0) for n in range(50)])
+        at, ends = log.beginning_offsets("t"), log.end_offsets("t")
+        with pytest.raises(LogUnavailable, match=r"partition 1: .* transaction"):
+            read_on(log, at, ends)
+        assert at == {0: ends[0], 1: before[1]}
+        foreign.abort_transaction()
+    read_on(log, at, ends)
+    assert at == ends
+
+
+def test_a_partition_that_the_brokers_do_not_know_is_an_error_and_not_an_empty_answer(log: LogWithTopics) -> None:
+    log.create_topic("t")
+    with pytest.raises(LogUnavailable, match="partition 3"):
+        log.poll("t", {0: 0, 3: 0}, {0: 0, 3: 1}, 9)
+
+
+def test_brokers_that_give_topics_no_identity_are_refused(log: LogWithTopics, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = KafkaAdminClient.describe_topics
+
+    def older(self: KafkaAdminClient, *arguments: Any) -> Any:
+        return [{**each, "topic_id": None} for each in described(self, *arguments)]
+
+    log.create_topic("t")
+    monkeypatch.setattr(KafkaAdminClient, "describe_topics", older)
+    with pytest.raises(LogError, match="too old"):
+        log.topic_id("t")
+
+
+RENAMED = [
+    (Fetcher, "PartitionRecords"),
+    (Fetcher.PartitionRecords, "_unpack_records"),
+    (Fetcher.PartitionRecords, "_is_batch_aborted"),
+    (KafkaAdminClient, "_async_alter_group_offsets"),
+]
+
+
+@pytest.mark.parametrize("owner, name", RENAMED, ids=[name for _, name in RENAMED])
+def test_a_version_of_the_library_without_what_is_used_of_it_is_refused(
+    log: LogWithTopics, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    log.create_topic("t")
+    log.append("t", [NewRecord(b"k", b"v", 0)])
+    with monkeypatch.context() as patch:
+        patch.delattr(next(each for each in owner.__mro__ if name in vars(each)), name)
+        with pytest.raises(LogError, match=f"kafka-python, .*{name}"), KafkaLog(log.settings) as other:
+            other.poll("t", {0: 0}, {0: 1}, 9)
+
+
+def test_a_version_of_the_library_that_calls_it_otherwise_or_uses_its_own_is_refused(
+    log: LogWithTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told(self: KafkaAdminClient, group: str) -> None:
+        """Takes no offsets any more."""
+
+    log.create_topic("t")
+    log.append("t", [NewRecord(b"k", b"v", 0)])
+    own = Fetcher.PartitionRecords
+    with monkeypatch.context() as patch:
+        patch.setattr(KafkaAdminClient, "_async_alter_group_offsets", told)
+        with pytest.raises(LogError, match="_async_alter_group_offsets"):
+            KafkaLog(log.settings)
+    ours = property(lambda _: own, lambda *_: None)  # takes what is set, and goes on without it
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetcher, "PartitionRecords", ours)
+        with pytest.raises(LogError, match="PartitionRecords"):
+            log.poll("t", {0: 0}, {0: 1}, 9)
 
 
 def test_marks_are_of_what_was_handed_out_and_hold_after_a_purge(log: LogWithTopics) -> None:
