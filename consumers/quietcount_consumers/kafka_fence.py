@@ -31,6 +31,7 @@ __all__ = [
     "as_ledger_error",
     "client",
     "fenced",
+    "key_of",
     "ledger_error",
     "outcome_unknown",
     "place",
@@ -79,6 +80,7 @@ class Fence:
         self._settings = settings
         self._topic = settings.topic(RELEASES)
         self._limit = limit
+        self._began = _elapsing()
         self._producer: Any = KafkaProducer(
             **client(settings),
             transactional_id=settings.topic(TRANSACTIONAL_ID),
@@ -104,15 +106,18 @@ class Fence:
                     "topics check`"
                 )
 
-    def send(self, entries: Sequence[bytes], offset: int) -> None:
+    def send(self, entries: Sequence[bytes], offset: int, first: int) -> None:
         """Have the broker take `entries` from `offset` on in a transaction that is left open, or abort it and raise.
 
-        Raises LedgerFenced, or LedgerUnavailable when there was no answer; nothing was appended then.
+        `first` is the index of the first. Raises LedgerFenced, or LedgerUnavailable when there was no answer or this
+        process stood still; nothing was appended then.
         """
+        self._began = _elapsing()
         try:
             self._producer.begin_transaction()
             sent = [
-                self._producer.send(self._topic, value=entry, partition=0, timestamp_ms=TIMESTAMP) for entry in entries
+                self._producer.send(self._topic, key=key_of(index), value=entry, partition=0, timestamp_ms=TIMESTAMP)
+                for index, entry in enumerate(entries, start=first)
             ]
             deadline = time.monotonic() + DELIVERY_SECONDS
             # Every acknowledgement is looked at: the client commits a transaction of which a batch has expired unsent.
@@ -121,7 +126,10 @@ class Fence:
             # No commit was asked for, so the broker will only ever abort these.
             self._abort()
             if isinstance(error, kafka_errors.KafkaError):
-                raise ledger_error(error, self._settings, "append to", "; nothing was appended") from error
+                told = ledger_error(error, self._settings, "append to", "; nothing was appended")
+                if isinstance(told, LedgerFenced) and self._overdue():
+                    told = _stood_still(self._settings, "nothing was appended")
+                raise told from error
             raise
         if stored != list(range(offset, offset + len(entries))):
             self._abort()
@@ -133,6 +141,8 @@ class Fence:
             _within(COMMIT_SECONDS, self._producer.commit_transaction)
         except kafka_errors.KafkaError as error:
             if isinstance(ledger_error(error, self._settings, "append to"), LedgerFenced):
+                if self._overdue():
+                    raise _stood_still(self._settings, "it is not known whether the entries were appended") from error
                 # An answer that was lost on the way may have said that it is done.
                 raise LedgerFenced(
                     f"{place(self._settings)}: another releaser has taken over the ledger while this one appended; the "
@@ -150,6 +160,13 @@ class Fence:
         self._producer._sender.join(CLOSE_SECONDS)
         with contextlib.suppress(kafka_errors.KafkaError):
             self._producer.close(timeout=0)
+
+    def _overdue(self) -> bool:
+        """Return whether the broker may have ended this transaction by itself.
+
+        It refuses then what comes later in the same words as after another's fence. Within the time it is the fence.
+        """
+        return _elapsing() - self._began >= TRANSACTION_SECONDS
 
     def _abort(self) -> None:
         with contextlib.suppress(kafka_errors.KafkaError):
@@ -169,6 +186,11 @@ def place(settings: KafkaSettings) -> str:
     return f"topic {settings.topic(RELEASES)} at {settings.servers}"
 
 
+def key_of(index: int) -> bytes:
+    """Return the key of the entry at `index`: 8 bytes, big-endian. Compacting keeps what has a key of its own."""
+    return index.to_bytes(8, "big")
+
+
 def fenced(settings: KafkaSettings) -> LedgerFenced:
     """Return what is told to whom another releaser has shut out."""
     return LedgerFenced(
@@ -182,6 +204,19 @@ def outcome_unknown(settings: KafkaSettings) -> LedgerUnavailable:
     return LedgerUnavailable(
         f"{place(settings)}: the broker did not say whether the entries were appended. Nothing is drawn again before "
         "the ledger is opened anew and read"
+    )
+
+
+def _stood_still(settings: KafkaSettings, outcome: str) -> LedgerUnavailable:
+    """Return what is told to whom the broker shut out so late that nobody else need have done it.
+
+    It is no LedgerFenced, for which an operator would look for a second service in vain: opening anew takes the fence
+    and reads, and if there is another that released, the state knows less than the ledger and is refused.
+    """
+    return LedgerUnavailable(
+        f"{place(settings)}: this releaser stood still for longer than the {TRANSACTION_SECONDS:g} s that its "
+        f"transaction may take, or another has taken over the ledger meanwhile; {outcome}. Nothing is drawn again "
+        "before the ledger is opened anew and read. Run one service on a ledger"
     )
 
 
@@ -208,6 +243,11 @@ def as_ledger_error(error: LogError, outcome: str = "") -> LedgerError:
     """Return the same message as an error of the ledger."""
     kind = LedgerUnavailable if isinstance(error, Unavailable) else LedgerError
     return kind(f"{str(error).removesuffix('.')}{outcome}")
+
+
+def _elapsing() -> float:
+    """Return seconds that go on while the process is stopped and, where the system can tell, while it sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _within(seconds: float, call: Callable[[], object]) -> None:

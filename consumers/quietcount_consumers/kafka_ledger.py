@@ -35,8 +35,8 @@ broker that is gone would not end soon after a signal."""
 PAUSE_SECONDS: Final = 0.1
 """Between two attempts at a question."""
 OPEN_TRANSACTION_SECONDS: Final = 15.0
-"""For the end of somebody's open transaction: ours are over in milliseconds, and a dead releaser's is ended by the next
-fence or, for readers, by the broker after a minute."""
+"""For the next record, which may lie behind somebody's open transaction: ours are over in milliseconds, and a dead
+releaser's is ended by the next fence or, for readers, by the broker after a minute."""
 STEP_MS: Final = 25
 """For one poll: the end of a transaction is no record, so it moves the position and ends no waiting."""
 FETCH_WAIT_MS: Final = 50
@@ -115,16 +115,15 @@ class KafkaLedger:
         end = self._checked_end()
         while position < end or position < (end := self._checked_end()):
             if time.monotonic() > deadline:
-                raise LedgerUnavailable(
-                    f"{self.place}: a transaction is open in it, and what lies behind cannot be read until it ends. "
-                    "Try again in a minute; only quietcount may write to this topic"
-                )
+                raise self._stuck(position)
             for record in self._polled():
                 self._keep(index, record)
                 if index >= start:
                     entries.append(record.value)
                 index += 1
-            position = self._asked(lambda: self._consumer.position(self._partition))
+            before, position = position, self._asked(lambda: self._consumer.position(self._partition))
+            if position > before:  # a long ledger on a slow link is read for as long as it comes
+                deadline = time.monotonic() + OPEN_TRANSACTION_SECONDS
         self._end = max(self._end, position)
         return entries
 
@@ -144,7 +143,7 @@ class KafkaLedger:
         if not entries:
             return
         try:
-            self._fence.send(entries, self._end)
+            self._fence.send(entries, self._end, expected)
             self._unknown = True
             self._fence.commit()
             self._unknown = False
@@ -168,6 +167,12 @@ class KafkaLedger:
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: holds a record that is no entry of a ledger. Only quietcount "
                 "may write to this topic; restore it from a copy that is up to date"
+            )
+        if record.key is not None and record.key != kafka_fence.key_of(index):
+            raise LedgerBroken(
+                f"{self.place}, offset {record.offset}: does not hold entry {index} of the ledger, which has to stand "
+                "there: entries are missing, or others were put between them. Restore it from a copy that is up to "
+                "date; see `quietcount topics check`"
             )
         if index == len(self._offsets):
             self._offsets.append(record.offset)
@@ -198,8 +203,19 @@ class KafkaLedger:
             raise self._behind()
         return end
 
-    def _offset(self, spec: int) -> int:
-        level = IsolationLevel.READ_UNCOMMITTED
+    def _stuck(self, position: int) -> LedgerError:
+        """Return what is told when nothing comes at `position`, before the end."""
+        if self._offset(OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED) <= position:
+            return LedgerUnavailable(
+                f"{self.place}: a transaction is open in it, and what lies behind cannot be read until it ends. Try "
+                "again in a minute; only quietcount may write to this topic"
+            )
+        return LedgerUnavailable(
+            f"{self.place}: what it holds from offset {position} on does not come. Its leader is slow or does not "
+            "answer, or entries are missing there; see `quietcount topics check`"
+        )
+
+    def _offset(self, spec: int, level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED) -> int:
         found = self._asked(lambda: self._admin.list_partition_offsets({self._partition: spec}, isolation_level=level))
         return int(found[self._partition].offset)
 

@@ -89,8 +89,8 @@ def race(settings: KafkaSettings, name: str, rounds: int, seed: int, output: Pat
     os._exit(code)
 
 
-def _anywhere(self: Fence, entries: Sequence[bytes], offset: int) -> None:
-    del offset
+def _anywhere(self: Fence, entries: Sequence[bytes], offset: int, first: int) -> None:
+    del offset, first
     self._producer.begin_transaction()
     for entry in entries:
         self._producer.send(self._topic, value=entry, partition=0).get(20)

@@ -5,13 +5,16 @@ The twins at the end each lack one safeguard, and fail the check that it is ther
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +24,10 @@ from kafka.structs import TopicPartition
 from tests.kafka.fixtures import Clusters, Kafka
 from tests.kafka.secured import SecuredCluster
 
+from quietcount_aggregates.entries import Entry, Head, StateLost
+from quietcount_aggregates.entries import Opened as OpenedEntry
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerFenced, LedgerUnavailable
+from quietcount_aggregates.ledger import Ledger
 from quietcount_consumers import kafka_fence, kafka_ledger
 from quietcount_consumers.kafka_fence import TRANSACTIONAL_ID, Fence
 from quietcount_consumers.kafka_ledger import KafkaLedger
@@ -150,8 +156,8 @@ def test_a_record_that_is_no_entry_is_named_by_its_offset(settings: KafkaSetting
 def test_an_entry_tells_the_broker_nothing_but_itself(settings: KafkaSettings) -> None:
     with closing(filled(settings)):
         assert [(r.value, r.key, r.headers, r.timestamp) for r in raw(settings)] == [
-            (b"one", None, [], 0),
-            (b"two", None, [], 0),
+            (b"one", bytes(8), [], 0),
+            (b"two", bytes(7) + b"\1", [], 0),
         ]
 
 
@@ -201,6 +207,43 @@ def test_a_reader_waits_for_an_open_transaction_and_takes_none_for_the_end(
         assert ledger.read() == [b"one", b"two", b"three"]
 
 
+def check_a_ledger_is_read_for_as_long_as_it_comes(
+    open_ledger: Opened, settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each entry takes nearly as long as an open transaction is waited for; the clock stands still otherwise."""
+    given = [b"%d" % number for number in range(5)]
+    filled(settings, given).close()
+    original = kafka_ledger._reading
+    monkeypatch.setattr(kafka_ledger, "_reading", lambda given: original(given) | {"max_poll_records": 1})
+    with closing(open_ledger(settings)) as ledger:
+        now = 0.0
+        polled = ledger._polled
+
+        def slow() -> list[Any]:
+            nonlocal now
+            records = polled()
+            now += len(records) * 0.9 * kafka_ledger.OPEN_TRANSACTION_SECONDS
+            return records
+
+        monkeypatch.setattr(ledger, "_polled", slow)
+        monkeypatch.setattr(kafka_ledger, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+        assert ledger.read() == given
+
+
+def test_a_ledger_is_read_for_as_long_as_it_comes(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_a_ledger_is_read_for_as_long_as_it_comes(KafkaLedger, settings, monkeypatch)
+
+
+def test_entries_that_do_not_come_are_not_called_a_transaction(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_ledger, "OPEN_TRANSACTION_SECONDS", 0.3)
+    with closing(filled(settings)) as ledger:
+        monkeypatch.setattr(ledger, "_polled", list)
+        with pytest.raises(LedgerUnavailable, match=r"from offset 0 on does not come.*`quietcount topics check`"):
+            ledger.read()
+
+
 def check_a_writer_that_goes_round_the_fence_never_shares_a_place(open_ledger: Opened, settings: KafkaSettings) -> None:
     """The stranger's record comes in after the ledger was read, and before the append."""
     with closing(open_ledger(settings)) as ledger, closing(producer_of(settings)) as stranger:
@@ -244,6 +287,70 @@ def test_who_is_fenced_between_two_entries_appends_neither_and_takes_nothing_bac
             older.append([b"one", b"two"], epoch=epoch, expected=0)
         newer.append([b"three"], epoch=newer_epoch[0], expected=0)
         assert newer.read() == older.read() == [b"three"]
+
+
+def written(settings: KafkaSettings, entries: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
+    """Write entries by hand, as an older version did, or as they lie after something has gone."""
+    with closing(producer_of(settings)) as writer:
+        for key, entry in zip(keys, entries, strict=True):
+            writer.send(settings.topic(RELEASES), entry, key=key, partition=0).get(10)
+
+
+def test_entries_of_a_time_without_keys_are_read_with_those_that_have_one(settings: KafkaSettings) -> None:
+    written(settings, [b"one", b"two"], [None, None])
+    with closing(KafkaLedger(settings)) as ledger:
+        assert ledger.read() == [b"one", b"two"]
+        ledger.append([b"three"], epoch=ledger.fence(), expected=2)
+        assert ledger.read(1) == [b"two", b"three"]
+    assert [record.key for record in raw(settings)] == [None, None, bytes(7) + b"\2"]
+
+
+ENTRIES = [b"one", b"two", b"three"]
+KEYS = [kafka_fence.key_of(index) for index in range(3)]
+
+
+def check_an_entry_is_read_in_its_place_only(open_ledger: Opened, settings: KafkaSettings, missing: int) -> None:
+    written(settings, *(each[:missing] + each[missing + 1 :] for each in (ENTRIES, KEYS)))
+    with closing(open_ledger(settings)) as ledger, pytest.raises(LedgerBroken) as told:
+        ledger.read()
+    assert f"offset {missing}: does not hold entry {missing}" in str(told.value)
+    assert "`quietcount topics check`" in str(told.value)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_an_entry_is_read_in_its_place_only(settings: KafkaSettings, missing: int) -> None:
+    check_an_entry_is_read_in_its_place_only(KafkaLedger, settings, missing)
+
+
+def test_an_entry_that_stands_there_twice_is_noticed(settings: KafkaSettings) -> None:
+    written(settings, [b"one", b"one"], [KEYS[0], KEYS[0]])
+    with closing(KafkaLedger(settings)) as ledger, pytest.raises(LedgerBroken, match="does not hold entry 1"):
+        ledger.read()
+
+
+@pytest.mark.parametrize("missing", range(4))
+def test_a_chain_that_lacks_an_entry_is_broken_even_without_keys(
+    bare: KafkaSettings, kafka: Kafka, missing: int
+) -> None:
+    whole = settings_of(kafka.bootstrap, kafka.prefix())
+    create_topics(whole)
+    now = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    with closing(KafkaLedger(whole)) as log:
+        ledger = Ledger(log)
+        ledger.fence()
+        ledger.append([OpenedEntry(bytes(16), Decimal(1)), *(StateLost(number) for number in (1, 2, 3))], now)
+        entries = log.read()
+    create_topics(bare)
+    written(bare, entries[:missing] + entries[missing + 1 :], [None] * 3)
+    with closing(KafkaLedger(bare)) as log:
+        ledger = Ledger(log)
+        if missing == 3:  # the newest: a shorter chain is whole, and what was published from the longer one tells
+            ledger.refresh()
+            with pytest.raises(LedgerBehind):
+                ledger.check_not_behind(Head(4, Entry.read(entries[3]).digest), "the public file")
+        else:
+            with pytest.raises(LedgerBroken, match=f"ledger entry {missing} does not follow"):
+                ledger.refresh()
 
 
 # Answers that do not come
@@ -299,6 +406,52 @@ def test_a_commit_that_is_never_answered_is_not_waited_for_for_ever(
         with pytest.raises(LedgerUnavailable, match="did not say"):
             ledger.append([b"one"], epoch=epoch, expected=0)
         answered.set()
+
+
+def check_who_stood_still_is_not_told_of_another(
+    open_ledger: Opened,
+    settings: KafkaSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    admin: Any,
+    act: str,
+) -> None:
+    """The process is stopped within an append until the broker has ended the transaction; nobody else is there."""
+    monkeypatch.setattr(kafka_fence, "TRANSACTION_SECONDS", 1.0)
+    name = settings.topic(TRANSACTIONAL_ID)
+    with closing(open_ledger(settings)) as ledger:
+        epoch = ledger.fence()
+        assert ledger._fence is not None
+        producer = ledger._fence._producer
+        call = getattr(producer, act)
+        calls = 0
+
+        def stopped(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if act == "commit_transaction" or calls == 2:
+                deadline = time.monotonic() + 60
+                while admin.describe_transactions([name])[name].state != "CompleteAbort":
+                    assert time.monotonic() < deadline, "the broker leaves the transaction open"
+                    time.sleep(0.1)
+            future = call(*arguments, **keywords)
+            if act == "send" and calls == 1:
+                future.get(10)  # the transaction is open on the broker from now on
+            return future
+
+        monkeypatch.setattr(producer, act, stopped)
+        with pytest.raises(LedgerUnavailable, match=r"stood still for longer than the 1 s.*or another has taken over"):
+            ledger.append([b"one", b"two"], epoch=epoch, expected=0)
+    with closing(open_ledger(settings)) as anew:
+        epoch = anew.fence()
+        assert anew.read() == []
+        anew.append([b"one"], epoch=epoch, expected=0)
+
+
+@pytest.mark.parametrize("act", ["send", "commit_transaction"])
+def test_who_stood_still_is_not_told_of_another(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch, admin: Any, act: str
+) -> None:
+    check_who_stood_still_is_not_told_of_another(KafkaLedger, settings, monkeypatch, admin, act)
 
 
 class Unacknowledged:
@@ -501,6 +654,39 @@ def test_a_twin_that_reads_what_is_not_committed_is_found(
         check_the_open_transaction_of_a_dead_releaser_is_never_read(KafkaLedger, settings)
 
 
+def test_a_twin_that_sees_no_progress_is_found(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Impatient(KafkaLedger):
+        """Asks the clock once, as if nothing had come since."""
+
+        def read(self, start: int = 0) -> list[bytes]:
+            began = kafka_ledger.time.monotonic()
+            entries = super().read(start)
+            if kafka_ledger.time.monotonic() > began + kafka_ledger.OPEN_TRANSACTION_SECONDS:
+                raise self._stuck(self._end)
+            return entries
+
+    with pytest.raises(LedgerUnavailable):
+        check_a_ledger_is_read_for_as_long_as_it_comes(Impatient, settings, monkeypatch)
+
+
+def test_a_twin_that_does_not_look_at_keys_is_found(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Keyless(KafkaLedger):
+        def _keep(self, index: int, record: Any) -> None:
+            super()._keep(index, record._replace(key=None))
+
+    with pytest.raises(FAILED):
+        check_an_entry_is_read_in_its_place_only(Keyless, settings, 1)
+
+
+@pytest.mark.parametrize("act", ["send", "commit_transaction"])
+def test_a_twin_that_does_not_look_at_the_clock_is_found(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch, admin: Any, act: str
+) -> None:
+    monkeypatch.setattr(Fence, "_overdue", lambda _: False)
+    with pytest.raises(LedgerFenced):
+        check_who_stood_still_is_not_told_of_another(KafkaLedger, settings, monkeypatch, admin, act)
+
+
 class Unexpecting(KafkaLedger):
     """Appends to whatever is there."""
 
@@ -536,8 +722,8 @@ def test_a_twin_that_does_not_look_where_its_entries_lie_is_found(
 ) -> None:
     original = Fence.send
 
-    def anywhere(self: Fence, entries: Sequence[bytes], offset: int) -> None:
-        original(self, entries, offset + 1)
+    def anywhere(self: Fence, entries: Sequence[bytes], offset: int, first: int) -> None:
+        original(self, entries, offset + 1, first)
 
     monkeypatch.setattr(Fence, "send", anywhere)
     with pytest.raises(FAILED):
@@ -547,7 +733,7 @@ def test_a_twin_that_does_not_look_where_its_entries_lie_is_found(
 def test_a_twin_that_commits_what_is_not_acknowledged_is_found(
     settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def blind(self: Fence, entries: Sequence[bytes], offset: int) -> None:
+    def blind(self: Fence, entries: Sequence[bytes], offset: int, first: int) -> None:
         self._producer.begin_transaction()
         for entry in entries:
             self._producer.send(self._topic, value=entry, partition=0, timestamp_ms=0)
