@@ -26,7 +26,7 @@ from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
 from quietcount_producers.spool import EventSpool
 from quietcount_producers.spool_commands import sent_on
-from quietcount_schemas.cli import config_option
+from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
 from quietcount_schemas.log import LogWriter
 
 __all__ = ["emit_command", "simulate_command"]
@@ -99,8 +99,9 @@ def emit_command(
                 raise ProducersError(f"{target} is the file to be emitted. Name another with --bad-file.")
             bad = BadLines(target, file_format)
             stack.callback(bad.discard)
-        outbox = None if settings.spool is None else EventSpool(settings.spool)
-        log: LogWriter = open_log(settings) if outbox is None else outbox
+        with _stoppable():  # brokers that do not answer are waited for
+            outbox = None if settings.spool is None else EventSpool(settings.spool)
+            log: LogWriter = open_log(settings) if outbox is None else outbox
         stack.callback(log.close)
         spool = Spool(outbox.store if outbox else settings.scratch_folder)
         stack.callback(spool.close)
@@ -124,7 +125,7 @@ def emit_command(
             where = sent_on(outbox, settings, name) if outbox else "in the log"
         except KeyboardInterrupt:
             click.echo(f"Stopped. Run the same command again to complete {name}: nothing counts twice.", err=True)
-            raise
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
         if not found.good:
             click.echo(f"{name} holds no events.", err=True)
         elif bad is not None and found.problems:
@@ -203,12 +204,12 @@ def _opened(path: Path) -> BinaryIO:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Tell whoever presses Ctrl-C while a file is checked that nothing has happened yet."""
+    """Tell whoever presses Ctrl-C before anything is sent that nothing has happened yet."""
     try:
         yield
     except KeyboardInterrupt:
         click.echo("Stopped; nothing was sent.", err=True)
-        raise
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import click
 
 from quietcount_schemas.errors import QuietcountError
 
-__all__ = ["COMMANDS_GROUP", "DEFAULT_CONFIG", "CommandGroup", "cli", "config_option", "main"]
+__all__ = ["COMMANDS_GROUP", "DEFAULT_CONFIG", "EXIT_INTERRUPTED", "CommandGroup", "cli", "config_option", "main"]
 
 COMMANDS_GROUP = "quietcount.commands"
 CONFIG_VARIABLE = "QUIETCOUNT_CONFIG"
@@ -181,6 +181,8 @@ def _run(command: click.Command, arguments: Sequence[str] | None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        # A command that knows what became of its work says so itself, and ends with this status.
+        click.echo("Stopped.", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()

@@ -316,8 +316,40 @@ def test_ctrl_c_while_a_file_is_checked_says_that_nothing_was_sent(
         with pytest.raises(SystemExit) as ended:
             main(["emit", str(path), *options, "--config", str(place.config)])
     assert ended.value.code == 130
-    assert "Stopped; nothing was sent." in capsys.readouterr().err
+    assert capsys.readouterr().err == "Stopped; nothing was sent.\n"
     assert place.events() == []
+
+
+def test_ctrl_c_while_the_log_is_opened_says_that_nothing_was_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Brokers that do not answer are waited for."""
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = place.folder / "cases.jsonl"
+    path.write_text(line())
+    monkeypatch.setattr("quietcount_producers.commands.open_log", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["emit", str(path), "--config", str(place.config)])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Stopped; nothing was sent.\n"
+
+
+def test_ctrl_c_while_events_are_sent_says_how_to_go_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = place.folder / "cases.jsonl"
+    path.write_text(line())
+    monkeypatch.setattr("quietcount_producers.commands.send", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["emit", str(path), "--config", str(place.config)])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("Stopped. Run the same command again")
 
 
 def test_standard_input_is_jsonl_and_needs_a_place_for_bad_lines(place: Place) -> None:
@@ -377,15 +409,15 @@ def _failing(after: int, error: BaseException) -> Callable[..., object]:
     return append
 
 
-@pytest.mark.parametrize("error", [LogError("No space is left."), KeyboardInterrupt()])
+@pytest.mark.parametrize("error, code", [(LogError("No space is left."), 1), (KeyboardInterrupt(), 130)])
 def test_what_stops_midway_is_completed_by_running_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
     content = "".join(line(case=str(number)) for number in range(2500))
     with monkeypatch.context() as patch:
         patch.setattr(EmbeddedLog, "append", _failing(1, error))
         result = place.emit(content)
-        assert result.exit_code == 1
+        assert result.exit_code == code
         shown = result.output + str(result.exception)
         assert "Run the same command again" in shown or "emit the same file again" in shown
     assert len(place.events()) == 1000

@@ -218,7 +218,7 @@ def test_a_command_that_cannot_be_imported_is_named_with_the_reason_and_breaks_n
         (["broken"], 1, "No module named 'quietcount_missing'"),
         (["fail", "usage"], 2, "no such kind"),
         (["nowhere"], 2, "No such command 'nowhere'"),
-        (["fail", "interrupt"], 130, ""),
+        (["fail", "interrupt"], 130, "Stopped.\n"),
         (["fail", "pipe"], 141, ""),
         (["where"], 0, ""),
         (["--version"], 0, ""),
