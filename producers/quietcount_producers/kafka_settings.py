@@ -57,7 +57,7 @@ class KafkaSettings:
         section = _section(raw, faults)
         if not brokers:
             return None
-        return cls(brokers=brokers, config=raw.path, origins=raw.origins, **section)
+        return cls(brokers=brokers, config=raw.path, origins=dict(raw.origins), **section)
 
     def place(self, key: str) -> str:
         """Return where `key` (dotted) is given, for a message: the file, and the key or the variable."""

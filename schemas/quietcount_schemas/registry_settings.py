@@ -73,7 +73,7 @@ class RegistrySettings:
             password_file=paths.get("password_file"),
             ca_file=paths.get("ca_file"),
             config=raw.path,
-            origins=raw.origins,
+            origins=dict(raw.origins),
         )
 
     def place(self, key: str) -> str:

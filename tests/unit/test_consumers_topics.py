@@ -226,9 +226,9 @@ class Seeing:
 
 def test_the_copies_of_transactions_are_the_topics_own_else_those_it_will_be_made_with() -> None:
     setting = {"transaction.state.log.replication.factor": {"value": "3"}}
-    assert _transaction_replicas(Seeing(3, 1, 3), setting) == 1  # type: ignore[arg-type]
-    assert _transaction_replicas(Seeing(), setting) == 3  # type: ignore[arg-type]
-    assert _transaction_replicas(Seeing(), {}) is None  # type: ignore[arg-type]
+    assert _transaction_replicas(Seeing(3, 1, 3), setting) == 1
+    assert _transaction_replicas(Seeing(), setting) == 3
+    assert _transaction_replicas(Seeing(), {}) is None
 
 
 def test_partitions_that_are_offline_or_short_of_replicas_are_named() -> None:
