@@ -220,7 +220,9 @@ def _stood_still(settings: KafkaSettings, outcome: str) -> LedgerUnavailable:
     )
 
 
-def ledger_error(error: kafka_errors.KafkaError, settings: KafkaSettings, act: str, outcome: str = "") -> LedgerError:
+def ledger_error(
+    error: kafka_errors.KafkaError | OSError, settings: KafkaSettings, act: str, outcome: str = ""
+) -> LedgerError:
     """Return what a person is told of the library's `error` while it was to `act` ("read", "append to")."""
     # The library wraps the answers to a transaction's requests into its plainest error.
     error = next((each for each in error.args if isinstance(each, kafka_errors.KafkaError)), error)

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer
@@ -22,9 +23,11 @@ from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka_connection import reach
 from quietcount_producers.kafka_settings import KafkaSettings
-from quietcount_schemas.log import RELEASES
+from quietcount_schemas.log import RELEASES, Record
 
 from . import kafka_fence
+from .client_internals import check_consumer
+from .fetched_records import Epochs, Unpacked, Volume, unreadable
 from .kafka_fence import CLIENT_ID, Fence, as_ledger_error, ledger_error
 
 __all__ = ["KafkaLedger"]
@@ -47,6 +50,37 @@ CLOSE_SECONDS: Final = 1.0
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class _Coverage:
+    """Whether the batches that came follow each other without a hole: only compacting a topic makes one.
+
+    `end` is the offset after them, `hole` the first offset behind the first hole.
+    """
+
+    end: int = 0
+    hole: int | None = None
+
+    def see(self, batch: Any) -> None:
+        """Take note of a batch, aborted ones and marks included."""
+        if self.hole is None and batch.base_offset > self.end:
+            self.hole = int(batch.base_offset)
+        if self.hole is None and batch.records_count <= batch.last_offset_delta:  # its place is left, and not all of it
+            self.hole = int(batch.next_offset)
+        self.end = max(self.end, int(batch.next_offset))
+
+
+class _Covering(Unpacked):
+    """Unpacked records, with a look at the batches that they are in."""
+
+    coverage: _Coverage
+
+    def _passed_over(self, batch: Any) -> bool:
+        self.coverage.see(batch)
+        if batch.is_control_batch and not batch.records_count:
+            return True  # what compacting may leave of a mark; the client fails at it
+        return super()._passed_over(batch)
+
+
 class KafkaLedger:
     """A LedgerLog in a Kafka topic.
 
@@ -66,6 +100,7 @@ class KafkaLedger:
         # The offset of each entry read so far, and the offset after all that was read.
         self._offsets: list[int] = []
         self._end = 0
+        self._coverage = _Coverage()
         try:
             # First, because it tells what is wrong with the way to the brokers; the clients only try again.
             self._asked(lambda: reach(settings, CLIENT_ID, [RELEASES]))
@@ -74,6 +109,9 @@ class KafkaLedger:
             self._topic_id = self._described()
             self._consumer: Any = self._asked(lambda: KafkaConsumer(**_reading(settings)))
             self._stack.callback(self._consumer.close, autocommit=False, timeout_ms=int(CLOSE_SECONDS * 1000))
+            self._asked(lambda: check_consumer(self._consumer))
+            shared = {"epochs": Epochs(), "volume": Volume(), "coverage": self._coverage}
+            self._consumer._fetcher.PartitionRecords = type("_", (_Covering,), shared)
             self._consumer.assign([self._partition])
         except BaseException:
             self.close()
@@ -125,6 +163,8 @@ class KafkaLedger:
             if position > before:  # a long ledger on a slow link is read for as long as it comes
                 deadline = time.monotonic() + OPEN_TRANSACTION_SECONDS
         self._end = max(self._end, position)
+        if not self._offsets and self._coverage.hole is not None:
+            raise self._gone(self._coverage.hole)  # and not an empty ledger, which would be opened anew
         return entries
 
     def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
@@ -161,14 +201,22 @@ class KafkaLedger:
         if fence is not None:
             fence.close()
 
-    def _keep(self, index: int, record: Any) -> None:
-        """Remember where entry `index` lies; one that is known must lie where it lay."""
-        if not isinstance(record.value, bytes):
+    def _keep(self, index: int, record: Record) -> None:
+        """Remember where entry `index` lies; one that is known must lie where it lay.
+
+        Those of a time before entries had keys are told from what is none by their chain.
+        """
+        key = kafka_fence.key_of(index)
+        if not record.value if record.key is None else len(record.key) != len(key):
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: holds a record that is no entry of a ledger. Only quietcount "
                 "may write to this topic; restore it from a copy that is up to date"
             )
-        if record.key is not None and record.key != kafka_fence.key_of(index):
+        if record.key is None:
+            # Compacting takes all of these away, from the beginning on.
+            if self._coverage.hole is not None and record.offset >= self._coverage.hole:
+                raise self._gone(self._coverage.hole)
+        elif record.key != key:
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: does not hold entry {index} of the ledger, which has to stand "
                 "there: entries are missing, or others were put between them. Restore it from a copy that is up to "
@@ -179,10 +227,17 @@ class KafkaLedger:
             self._end = record.offset + 1
         elif self._offsets[index] != record.offset:
             raise LedgerBroken(
-                f"{self.place}: the ledger was replaced while it was in use; restore it, then start again"
+                f"{self.place}: the ledger was replaced, or entries were taken out of it, while it was in use; restore "
+                "it, then start again. See `quietcount topics check`"
             )
 
-    def _polled(self) -> list[Any]:
+    def _gone(self, offset: int) -> LedgerBroken:
+        return LedgerBroken(
+            f"{self.place}: entries are missing before offset {offset}; compacting takes them out, and a ledger is "
+            "never compacted. Restore it from a copy that is up to date; see `quietcount topics check`"
+        )
+
+    def _polled(self) -> list[Record]:
         found = self._asked(lambda: self._consumer.poll(timeout_ms=STEP_MS))
         return [record for records in found.values() for record in records]
 
@@ -267,11 +322,12 @@ class KafkaLedger:
                 return call()
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
                 raise self._behind() from error
-            except kafka_errors.UnknownTopicOrPartitionError as error:
-                raise ledger_error(error, self._settings, act) from error
-            except kafka_errors.KafkaError as error:
-                if not error.retriable or time.monotonic() > deadline:
-                    raise ledger_error(error, self._settings, act) from error
+            except (kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError) as error:
+                raise as_ledger_error(unreadable(error, self._settings, act, RELEASES)) from error
+            except (kafka_errors.KafkaError, OSError) as error:
+                told = ledger_error(error, self._settings, act)
+                if not isinstance(told, LedgerUnavailable) or time.monotonic() > deadline:
+                    raise told from error
                 time.sleep(PAUSE_SECONDS)
             except LogError as error:
                 raise as_ledger_error(error) from error

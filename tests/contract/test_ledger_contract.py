@@ -236,19 +236,21 @@ def test_a_killed_releaser_leaves_the_whole_of_an_append_or_nothing(bench: Bench
 
 
 # What is shut out opens anew, as a service does. Where a commit meets the other's fence its outcome may stay open, so
-# that more is there than each knows of.
+# that more is there than each knows of: the reading at the end judges.
 RACING = """
 name, rounds = sys.argv[1], int(sys.argv[2])
 while rounds:
     try:
+        ledger = ledger or opened()
         epoch = ledger.fence()
         length = len(ledger.read())
         ledger.append([f"{length} {name}".encode()], epoch=epoch, expected=length)
         rounds -= 1
     except (LedgerFenced, LedgerUnavailable):
-        ledger.close()
+        if ledger:
+            ledger.close()
+        ledger = None
         time.sleep(random.uniform(0.0, 0.05))  # else the two may shut each other out for ever
-        ledger = opened()
 print("done")
 """
 

@@ -19,8 +19,11 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.admin import ConfigResource
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition
+from tests.e2e.kafka_projects import kafka_project
+from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters, Kafka
 from tests.kafka.secured import SecuredCluster
 
@@ -353,6 +356,130 @@ def test_a_chain_that_lacks_an_entry_is_broken_even_without_keys(
                 ledger.refresh()
 
 
+@pytest.fixture(scope="module")
+def cleaning(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A broker that compacts at once what it may, for all these tests."""
+    clusters = Clusters(tmp_path_factory.mktemp("cleaning"))
+    try:
+        yield clusters(properties={"log.cleaner.backoff.ms": "100"})
+    finally:
+        clusters.close()
+
+
+compacting = pytest.mark.xdist_group("kafka_compacting")  # they share that broker
+
+
+def compacted(cluster: Cluster, settings: KafkaSettings) -> None:
+    """Have the topic compacted, as somebody did who set the wrong policy, and set it right again."""
+    name = settings.topic(RELEASES)
+    with KafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(",")) as admin:
+
+        def set_to(**configs: str) -> None:
+            values = {key.replace("_", "."): value for key, value in configs.items()}
+            admin.alter_configs([ConfigResource("TOPIC", name, values)])
+
+        # Only closed segments are compacted. A record of a later time closes the one before.
+        set_to(segment_ms="1")
+        with closing(producer_of(settings, secrets.token_hex(8))) as stranger:
+            stranger.init_transactions()
+            for _ in range(2):
+                stranger.begin_transaction()
+                stranger.send(name, b"aborted", key=b"aborted", partition=0).get(10)
+                stranger.abort_transaction()
+        set_to(cleanup_policy="compact", min_cleanable_dirty_ratio="0.0")
+        deadline = time.monotonic() + 60
+        while sum(record.key == b"aborted" for record in raw(settings)) > 1:
+            assert time.monotonic() < deadline, "the broker does not compact"
+            time.sleep(0.1)
+        set_to(cleanup_policy="delete", segment_ms="604800000")
+
+
+@pytest.fixture
+def cleaned(cleaning: Cluster) -> KafkaSettings:
+    settings = settings_of(cleaning.bootstrap, cleaning.prefix())
+    create_topics(settings)
+    return settings
+
+
+def check_compacting_takes_no_entry_away(open_ledger: Opened, settings: KafkaSettings, cluster: Cluster) -> None:
+    with closing(open_ledger(settings)) as ledger:
+        epoch = ledger.fence()
+        ledger.append([b"one", b"two"], epoch=epoch, expected=0)
+        ledger.append([b"two"], epoch=epoch, expected=2)
+        compacted(cluster, settings)
+        assert ledger.read() == [b"one", b"two", b"two"]
+    with closing(open_ledger(settings)) as anew:
+        assert anew.read() == [b"one", b"two", b"two"]
+        anew.append([b"four"], epoch=anew.fence(), expected=3)
+        assert anew.read(2) == [b"two", b"four"]
+
+
+@compacting
+def test_compacting_takes_no_entry_away(cleaned: KafkaSettings, cleaning: Cluster) -> None:
+    check_compacting_takes_no_entry_away(KafkaLedger, cleaned, cleaning)
+
+
+def check_entries_that_compacting_took_away_are_missed(
+    open_ledger: Opened, settings: KafkaSettings, cluster: Cluster, *, later: bool
+) -> None:
+    """They had no keys, so the broker took all of them; what an older version wrote since then has none either."""
+    written(settings, [b"one", b"two"], [None, None])
+    compacted(cluster, settings)
+    if later:
+        written(settings, [b"three"], [None])
+    for _ in range(2):
+        with closing(open_ledger(settings)) as ledger:
+            with pytest.raises(LedgerBroken, match=r"entries are missing before offset \d+.*`quietcount topics check`"):
+                ledger.read()
+            with pytest.raises(LedgerBroken, match="entries are missing"):
+                ledger.append([b"one"], epoch=ledger.fence(), expected=0)
+
+
+@compacting
+@pytest.mark.parametrize("later", [True, False])
+def test_entries_that_compacting_took_away_are_missed(cleaned: KafkaSettings, cleaning: Cluster, later: bool) -> None:
+    check_entries_that_compacting_took_away_are_missed(KafkaLedger, cleaned, cleaning, later=later)
+
+
+@compacting
+def test_commands_say_of_a_compacted_ledger_that_entries_are_missing(
+    cleaned: KafkaSettings, cleaning: Cluster, tmp_path: Path
+) -> None:
+    written(cleaned, [b"one", b"two"], [None, None])
+    compacted(cleaning, cleaned)
+    project = kafka_project(tmp_path / "project", cleaning.bootstrap, cleaned.topic_prefix, topics=False)
+    for arguments in (["ledger", "show"], ["ledger", "verify"], ["ledger", "retire", "requests"], ["release"]):
+        told = project.quietcount(*arguments).refusal()
+        assert "entries are missing" in told, (arguments, told)
+        assert "`quietcount topics check`" in told, (arguments, told)
+
+
+def test_a_ledger_of_nothing_but_an_aborted_append_is_empty(settings: KafkaSettings) -> None:
+    with closing(producer_of(settings, secrets.token_hex(8))) as stranger:
+        stranger.init_transactions()
+        stranger.begin_transaction()
+        stranger.send(settings.topic(RELEASES), b"aborted", partition=0).get(10)
+        stranger.abort_transaction()
+    with closing(KafkaLedger(settings)) as ledger:
+        assert ledger.read() == []
+        ledger.append([b"one"], epoch=ledger.fence(), expected=0)
+        assert ledger.read() == [b"one"]
+
+
+class NoText(str):
+    """The name of a header that is not UTF-8, which the broker takes and the client cannot read."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff\xfe"
+
+
+def test_a_header_that_is_no_text_does_not_keep_a_ledger_from_being_read(settings: KafkaSettings) -> None:
+    with closing(filled(settings)) as ledger:
+        with closing(producer_of(settings)) as stranger:
+            stranger.send(settings.topic(RELEASES), b"three", headers=[(NoText(), b"")], partition=0).get(10)
+        assert ledger.read() == [b"one", b"two", b"three"]
+
+
 # Answers that do not come
 
 
@@ -656,14 +783,16 @@ def test_a_twin_that_reads_what_is_not_committed_is_found(
 
 def test_a_twin_that_sees_no_progress_is_found(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     class Impatient(KafkaLedger):
-        """Asks the clock once, as if nothing had come since."""
+        """Gives the whole the time of one entry."""
 
-        def read(self, start: int = 0) -> list[bytes]:
-            began = kafka_ledger.time.monotonic()
-            entries = super().read(start)
-            if kafka_ledger.time.monotonic() > began + kafka_ledger.OPEN_TRANSACTION_SECONDS:
+        spent = 0
+
+        def _polled(self) -> list[Any]:
+            records = super()._polled()
+            self.spent += len(records)
+            if self.spent > 1:
                 raise self._stuck(self._end)
-            return entries
+            return records
 
     with pytest.raises(LedgerUnavailable):
         check_a_ledger_is_read_for_as_long_as_it_comes(Impatient, settings, monkeypatch)
@@ -676,6 +805,26 @@ def test_a_twin_that_does_not_look_at_keys_is_found(settings: KafkaSettings, mon
 
     with pytest.raises(FAILED):
         check_an_entry_is_read_in_its_place_only(Keyless, settings, 1)
+
+
+@compacting
+def test_a_twin_whose_entries_have_no_keys_is_found(
+    cleaned: KafkaSettings, cleaning: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_fence, "key_of", lambda _: None)
+    monkeypatch.setattr(KafkaLedger, "_keep", lambda self, _, record: self._offsets.append(record.offset))
+    with pytest.raises((*FAILED, LedgerBroken)):
+        check_compacting_takes_no_entry_away(KafkaLedger, cleaned, cleaning)
+
+
+@compacting
+@pytest.mark.parametrize("later", [True, False])
+def test_a_twin_that_takes_holes_for_nothing_is_found(
+    cleaned: KafkaSettings, cleaning: Cluster, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    monkeypatch.setattr(kafka_ledger._Coverage, "see", lambda *_: None)
+    with pytest.raises(FAILED):
+        check_entries_that_compacting_took_away_are_missed(KafkaLedger, cleaned, cleaning, later=later)
 
 
 @pytest.mark.parametrize("act", ["send", "commit_transaction"])
