@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -26,7 +27,11 @@ from .marks import ConsumerSecret
 from .state import State, counted_events, registered
 from .statistics import Statistic
 
-__all__ = ["Fold"]
+__all__ = ["REJECTED_BYTES", "Fold"]
+
+REJECTED_BYTES: Final = 65_536
+"""How many bytes of a rejected record are kept. An event has 512 at most, so what is larger is none and never will be;
+records of a megabyte each would fill memory, this file and the dead-letter topic with what nobody asked for."""
 
 _EPOCH = dt.date(1970, 1, 1)
 
@@ -165,7 +170,7 @@ def _reject(
             [record.partition for record in rejected],
             [record.offset for record in rejected],
             [rejection.reason.value for rejection in rejections],
-            [record.value for record in rejected],
+            [record.value[:REJECTED_BYTES] for record in rejected],
         ],
     )
     unknown = [records[r.row] for r in rejections if r.reason is RejectReason.UNKNOWN_FINGERPRINT]

@@ -286,9 +286,18 @@ class Releaser:
         self._observe(Step.STATE_WRITTEN)
 
     def purge(self) -> None:
-        """Purge the log up to what open periods still need, if a release left that to do; else do nothing."""
-        if not self._state["purge_due"]:
-            return
+        """Purge the log up to what open periods still need, if a release left that to do; else do nothing.
+
+        A log may forget that it was purged: a broker that is killed begins where it last wrote down that it does, up to
+        a minute before. So where it was to begin is remembered, and looked at each time.
+        """
+        due, purged = bool(self._state["purge_due"]), self._state.purged
+        if not due:
+            if not purged:
+                return
+            beginnings = self._log.beginning_offsets(self._topic)
+            if all(beginnings.get(partition, offset) >= offset for partition, offset in purged.items()):
+                return
         # What lies before the offsets was folded in the log that they are of, and only there: in a log that was made
         # anew or cut off meanwhile others lie there. The next tick tells of it.
         if self._state["topic_id"] not in ("", self._log.topic_id(self._topic)):
@@ -302,9 +311,15 @@ class Releaser:
             'UNION SELECT "partition", "offset" FROM unresolved'
         )
         for partition, offset in rows:
-            kept.setdefault(partition, set()).add(offset)
-        if self._log.purge(self._topic, self._state.offsets, kept):
-            with self._state.transaction():
+            if offset >= purged.get(partition, 0):  # else of a log that is no more (see State.follow), or purged since
+                kept.setdefault(partition, set()).add(offset)
+        done = self._log.purge(self._topic, self._state.offsets, kept)
+        with self._state.transaction():
+            for partition, offset in self._state.offsets.items():
+                begins = min({offset, *kept.get(partition, ())})
+                purged[partition] = max(begins, purged.get(partition, 0))
+            self._state.purged = purged
+            if done:
                 self._state["purge_due"] = ""
 
     def _destroy_years(self) -> None:

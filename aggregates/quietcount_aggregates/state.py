@@ -43,6 +43,8 @@ _FOREIGN = {
 
 # The key of the log's marks. It is not there in a state that never folded from a log that has any.
 _MARKS = "log_marks"
+# The key of where the log was made to begin. It is not there in a state that never purged.
+_PURGED = "log_purged"
 
 # Further than any log reaches.
 _BEFORE_ANY = 1 << 60
@@ -156,6 +158,16 @@ class State:
         self[_MARKS] = json.dumps({str(partition): list(mark) for partition, mark in {**self.marks, **marks}.items()})
 
     @property
+    def purged(self) -> dict[int, int]:
+        """Return, per partition, the offset that the log was made to begin at; none where nothing was purged yet."""
+        return {int(partition): offset for partition, offset in json.loads(self[_PURGED] or "{}").items()}
+
+    @purged.setter
+    def purged(self, beginnings: Mapping[int, int]) -> None:
+        """Remember where the log was made to begin; within a transaction."""
+        self[_PURGED] = json.dumps({str(partition): offset for partition, offset in sorted(beginnings.items())})
+
+    @property
     def first_open(self) -> dict[str, dt.date]:
         """Return the first open day of each statistic that the state knows."""
         return dict(self.rows("SELECT statistic, day FROM first_open"))
@@ -224,7 +236,7 @@ class State:
             connection.execute(
                 'UPDATE open_events SET "offset" = "offset" - $1, first_offset = first_offset - $1', [_BEFORE_ANY]
             )
-            self["topic_id"], self[_MARKS] = topic_id, ""
+            self["topic_id"], self[_MARKS], self[_PURGED] = topic_id, "", ""
 
     def begin_anew(self, first_open: Mapping[str, dt.date]) -> None:
         """Start after a recorded loss: from the log's beginning, with the ledger's first open days.
@@ -237,7 +249,7 @@ class State:
             connection.execute("DELETE FROM meta WHERE key LIKE 'year %'")
             for statistic, day in first_open.items():
                 connection.execute("INSERT INTO first_open VALUES (?, ?)", [statistic, day])
-            for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS):
+            for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS, _PURGED):
                 self[key] = ""
 
     def rewrite(self, fill: str) -> None:

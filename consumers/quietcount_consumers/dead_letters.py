@@ -11,14 +11,27 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Final, NamedTuple
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
+from quietcount_aggregates.fold import REJECTED_BYTES
 from quietcount_aggregates.state import State
 from quietcount_schemas.codec import Codec, Rejected, RejectReason
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader, LogWriter, NewRecord, Record
 
-__all__ = ["LARGEST", "NO_DATE", "RETENTION", "Letter", "Replayed", "letters", "purge", "relay", "replay"]
+__all__ = [
+    "LARGEST",
+    "NO_DATE",
+    "RETENTION",
+    "Letter",
+    "Replayed",
+    "letters",
+    "purge",
+    "purge_again",
+    "relay",
+    "replay",
+]
 
 NO_DATE = -1
 """Not the moment of arrival: a dead letter has no date that may be told. To Kafka it is no timestamp at all, so that a
@@ -26,15 +39,18 @@ segment is closed by its age, and what was purged leaves the disk; by a timestam
 RETENTION = dt.timedelta(days=30)
 """How long an operator has, at least, to look at a dead letter, or to give the service the schema that it lacked."""
 
-LARGEST: Final = 900_000
-"""How many bytes of a record a dead letter keeps. A topic takes little more, so a larger record (which is no event, nor
-will be) would be refused there at every attempt, and with it everything that comes after it."""
+LARGEST: Final = REJECTED_BYTES
+"""How many bytes of a record a dead letter keeps."""
 
 _BATCH: Final = 1000
 # So many bytes go to the topic at once, and are in memory at once, however many records were rejected. Below what a
 # topic takes as one batch.
 _BATCH_BYTES: Final = 500_000
 _DIGITS: Final = 18  # of an offset: 63 bits
+
+# Keys of the state: see _begin and purge.
+_RELAYED: Final = "letters_relayed"
+_PURGED: Final = "letters_purged"
 
 _Place = tuple[int, int]
 """A partition and an offset."""
@@ -65,7 +81,9 @@ def relay(state: State, reader: LogReader, writer: LogWriter, topic: str) -> Non
     )
     if not sizes:
         return
-    held = _held(reader, topic, {(partition, offset) for partition, offset, _ in sizes})
+    places = {(partition, offset) for partition, offset, _ in sizes}
+    relayed = _begin(state, reader, topic, places)
+    held = _held(reader, topic, places, relayed["since"])
     for run in _runs(sizes):
         rows = state.rows(
             'SELECT DISTINCT ON ("partition", "offset") "partition", "offset", reason, value FROM dead_letters '
@@ -82,6 +100,39 @@ def relay(state: State, reader: LogReader, writer: LogWriter, topic: str) -> Non
             writer.append(DEAD_LETTERS, fresh)
     with state.transaction() as connection:
         connection.execute("DELETE FROM dead_letters")
+        before = relayed["before"]
+        for partition, offset in places:
+            before[partition] = max(offset + 1, before.get(partition, 0))
+        state[_RELAYED] = json.dumps({**relayed, "since": None})
+
+
+def _begin(state: State, reader: LogReader, topic: str, places: Collection[_Place]) -> dict[str, Any]:
+    """Return what is remembered of relays, with the offsets from which the letters of `places` may be there already.
+
+    To look through all letters in each tick would take longer with each one that somebody makes the service reject. So
+    the ends of the dead-letter topic are written down before a relay appends, and it looks behind them when it is
+    repeated. All letters are looked through when records are rejected again that were relayed before: when the log is
+    folded again, or was by a state that was lost, which the offsets `before` tell.
+    """
+    known = json.loads(state[_RELAYED] or "{}")
+    events, letters_id = state["topic_id"], reader.topic_id(DEAD_LETTERS)
+    beginnings = reader.beginning_offsets(DEAD_LETTERS)
+    if known.get("events") == events:
+        before = {int(partition): offset for partition, offset in known["before"].items()}
+        again = any(offset < before.get(partition, 0) for partition, offset in places)
+    else:
+        before, again = reader.end_offsets(topic), True
+    if again or known["letters"] != letters_id:
+        since = beginnings
+    elif known["since"] is not None:
+        since = {int(partition): offset for partition, offset in known["since"].items()}
+        since = {partition: max(offset, since.get(partition, 0)) for partition, offset in beginnings.items()}
+    else:
+        since = reader.end_offsets(DEAD_LETTERS)
+    begun = {"events": events, "before": before, "letters": letters_id, "since": since}
+    with state.transaction():
+        state[_RELAYED] = json.dumps(begun)
+    return begun
 
 
 def purge(state: State, reader: LogReader, today: dt.date) -> None:
@@ -91,18 +142,41 @@ def purge(state: State, reader: LogReader, today: dt.date) -> None:
     ends = reader.end_offsets(DEAD_LETTERS)
     # An end that is beyond the topic's was another topic's, in the place of which this one is: its letters are younger.
     before = {partition: end for partition, end in state.rows(old, [last_day]) if end <= ends.get(partition, -1)}
+    topic_id = reader.topic_id(DEAD_LETTERS)
     if before and not reader.purge(DEAD_LETTERS, before, {}):
         return
     with state.transaction() as connection:
+        if before:
+            state[_PURGED] = json.dumps({"topic": topic_id, "before": {**_purged(state, topic_id), **before}})
         connection.execute("DELETE FROM dead_letter_ends WHERE seen_on <= ?", [last_day])
         connection.execute("DELETE FROM unresolved WHERE seen_on <= ?", [last_day])
         for partition, end in ends.items():
             connection.execute("INSERT INTO dead_letter_ends VALUES (?, ?, ?)", [partition, end, today])
 
 
+def purge_again(state: State, reader: LogReader) -> None:
+    """Repeat what `purge` did where the log has forgotten it, as brokers that were killed do; see Releaser.purge."""
+    purged = _purged(state, reader.topic_id(DEAD_LETTERS)) if state[_PURGED] else {}
+    if purged:
+        beginnings = reader.beginning_offsets(DEAD_LETTERS)
+        before = {
+            partition: offset for partition, offset in purged.items() if beginnings.get(partition, offset) < offset
+        }
+        if before:
+            reader.purge(DEAD_LETTERS, before, {})
+
+
+def _purged(state: State, topic_id: str) -> dict[int, int]:
+    """Return, per partition, up to where the dead-letter topic of this identity was purged."""
+    known = json.loads(state[_PURGED] or "{}")
+    if known.get("topic") != topic_id:
+        return {}
+    return {int(partition): offset for partition, offset in known["before"].items()}
+
+
 def letters(reader: LogReader) -> Iterator[Letter]:
     """Yield the dead letters that are there now, oldest first."""
-    for record in _records(reader):
+    for record in _records(reader, reader.beginning_offsets(DEAD_LETTERS)):
         headers = dict(record.headers)
         reason = headers.get("reason", b"").decode("utf-8", "replace")
         yield Letter(
@@ -193,13 +267,15 @@ def _runs(sizes: Sequence[tuple[int, int, int]]) -> Iterator[list[_Place]]:
     yield run
 
 
-def _held(reader: LogReader, topic: str, places: Collection[_Place]) -> set[tuple[int | None, int | None, bytes]]:
-    """Return which of `places` of `topic` the dead-letter topic holds, each with a digest of what it holds.
+def _held(
+    reader: LogReader, topic: str, places: Collection[_Place], since: Mapping[int, int]
+) -> set[tuple[int | None, int | None, bytes]]:
+    """Return which of `places` of `topic` the dead-letter topic holds from `since` on, each with a digest.
 
     The place alone does not tell: after the topic of case events was made anew its offsets begin again.
     """
     held: set[tuple[int | None, int | None, bytes]] = set()
-    for record in _records(reader):
+    for record in _records(reader, since):
         headers = dict(record.headers)
         partition, offset = _number(headers.get("partition")), _number(headers.get("offset"))
         if headers.get("topic") == topic.encode() and (partition, offset) in places:
@@ -207,8 +283,8 @@ def _held(reader: LogReader, topic: str, places: Collection[_Place]) -> set[tupl
     return held
 
 
-def _records(reader: LogReader) -> Iterator[Record]:
-    positions = reader.beginning_offsets(DEAD_LETTERS)
+def _records(reader: LogReader, since: Mapping[int, int]) -> Iterator[Record]:
+    positions = dict(since)
     ends = reader.end_offsets(DEAD_LETTERS)
     while records := reader.poll(DEAD_LETTERS, positions, ends, _BATCH):
         for record in records:

@@ -140,6 +140,7 @@ class Service:
             dead_letters.purge(self._state, self._log, now.date())
             self._say_released(due, now)
         self._releaser.purge()
+        dead_letters.purge_again(self._state, self._log)
         return Tick(caught_up, due)
 
     def at_end(self) -> bool:
@@ -202,7 +203,10 @@ class Service:
         lost = lost_of(self._state, self._log, beginnings, ends)
         if lost:
             raise ServiceError(lost)
-        return {partition: offsets.get(partition, beginnings[partition]) for partition in ends}
+        # A broker that was killed may tell of what was purged again: it was counted, and stays forgotten.
+        purged = self._state.purged
+        first = {partition: max(beginning, purged.get(partition, 0)) for partition, beginning in beginnings.items()}
+        return {partition: offsets.get(partition, first[partition]) for partition in ends}
 
     def _check_topic(self) -> None:
         self._state.bind(topic_id=self._log.topic_id(CASE_EVENTS))

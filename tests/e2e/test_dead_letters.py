@@ -26,7 +26,7 @@ from tests.e2e.test_service_events import KEY, OTHER_KEY, SECRET_TEXT, SPECIAL, 
 from tests.kafka.fixtures import Kafka
 
 from quietcount_consumers.dead_letter_commands import dead_letters_command
-from quietcount_consumers.dead_letters import LARGEST, Letter, letters
+from quietcount_consumers.dead_letters import LARGEST, NO_DATE, Letter, letters
 from quietcount_consumers.service import open_log
 from quietcount_consumers.topics import create_topics
 from quietcount_producers.kafka_settings import KafkaSettings
@@ -179,7 +179,7 @@ def test_poison_of_each_kind_is_told_by_its_reason_and_the_next_good_record_is_f
     with closing(open_log(project.configuration)) as log:
         for each in log.poll(DEAD_LETTERS, {0: 0}, log.end_offsets(DEAD_LETTERS), 100):
             assert [name for name, _ in each.headers] == ["reason", "topic", "partition", "offset"]
-            assert (each.key, each.timestamp) == (None, 0)
+            assert (each.key, each.timestamp) == (None, NO_DATE)
     assert counted(project) == {
         ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"true"}'): 1,
         ("check_ins", "2023-02-01", '{"mood":"AFRAID","urgent":"false"}'): len(bad),

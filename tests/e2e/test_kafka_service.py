@@ -29,7 +29,7 @@ from quietcount_consumers.service import Service
 from quietcount_consumers.topics import create_topics
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_schemas.errors import QuietcountError
-from quietcount_schemas.log import CASE_EVENTS, Mark
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, Mark, NewRecord
 
 LINES = simulated(150)
 TRUE = true_cells(LINES)
@@ -316,6 +316,34 @@ def test_a_release_purges_the_log_up_to_what_open_periods_need_and_no_further(pr
     project.run_here()
     with KafkaLog(settings_of(project)) as log:
         assert log.beginning_offsets(CASE_EVENTS) == log.end_offsets(CASE_EVENTS)
+
+
+def readable(project: Project) -> int:
+    """How many case events and dead letters anybody can read."""
+    with KafkaLog(settings_of(project)) as log:
+        return sum(
+            sum(log.end_offsets(topic).values()) - sum(log.beginning_offsets(topic).values())
+            for topic in (CASE_EVENTS, DEAD_LETTERS)
+        )
+
+
+def test_a_purge_that_a_killed_broker_forgot_is_repeated(tmp_path: Path, kafka_cluster: Clusters) -> None:
+    """A broker writes down once a minute where its logs begin: after kill -9 they begin where they did before."""
+    cluster = kafka_cluster(properties={"log.flush.start.offset.checkpoint.interval.ms": "86400000"})
+    project = kafka_project(tmp_path / "project", cluster.bootstrap, cluster.prefix())
+    project.emit(LINES)
+    with KafkaLog(settings_of(project)) as log:
+        log.append(CASE_EVENTS, [NewRecord(b"k", b"no event", 0)])
+    project.run_here("2023-12-20")
+    project.run_here("2024-02-08")  # more than the letters' retention after
+    assert readable(project) == 0
+    cluster.kill()
+    cluster.restart()
+    assert readable(project) > len(LINES)
+    with Service(project.configuration, LATER) as service:
+        service.tick(LATER)
+        assert readable(project) == 0
+    assert nonzero(project) == TRUE
 
 
 def test_the_groups_offsets_are_written_after_and_never_read(project: Project, admin: KafkaAdminClient) -> None:

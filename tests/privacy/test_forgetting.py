@@ -7,11 +7,12 @@ import random
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
-from tests.aggregates_world import SECRET, TRIALS, World, utc, world_in
+from tests.aggregates_world import SECRET, TRIALS, MemoryLog, World, utc, world_in
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError
@@ -201,6 +202,64 @@ def yearly(world: World) -> list[tuple[int, int]]:
         "SELECT year, count(*) FROM spent WHERE statistic = 'weekly' GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return rows
+
+
+class ForgetfulLog(MemoryLog):
+    """A log that can go back to where it began before a purge, as brokers do that are killed."""
+
+    def forget(self) -> None:
+        self.records = [list(records) for records in self.before]
+
+    def purge(self, *arguments: Any) -> bool:
+        self.before = [list(records) for records in self.records]
+        return super().purge(*arguments)
+
+
+def readable_again(folder: Path, twin: Callable[[World], None] = lambda _: None) -> list[int]:
+    """Return how many closed events can be read after a release, and after the log has forgotten its purge twice."""
+    closed, still_open = events_on(dt.date(2024, 1, 10), 1, 20), events_on(END, 2, 10)
+    log = ForgetfulLog(exact_purge=False)
+    left = []
+    folder.mkdir()
+    with world_in(folder, statistics(), log=log) as world:
+        world.emit(closed + still_open)
+        world.fold(END)
+        world.release(utc(END))
+        left.append(len(log.records[0]))
+        for again in (world.releaser.purge, lambda: world.restart(utc(END))):
+            twin(world)
+            log.forget()
+            again()
+            left.append(len(log.records[0]))
+    return [count - len(still_open) for count in left]
+
+
+def test_a_log_that_forgets_that_it_was_purged_is_purged_again_at_the_next_tick_or_start(tmp_path: Path) -> None:
+    assert readable_again(tmp_path / "world") == [0, 0, 0]
+
+
+def test_a_twin_that_does_not_remember_what_it_purged_is_found_out(tmp_path: Path) -> None:
+    def careless(world: World) -> None:
+        with world.there.transaction():
+            world.there.purged = {}
+
+    assert readable_again(tmp_path / "world", careless) == [0, 20, 20]
+
+
+def test_a_new_log_is_not_purged_by_where_the_old_one_was(tmp_path: Path) -> None:
+    log = ForgetfulLog(exact_purge=False)
+    with world_in(tmp_path, statistics(), log=log) as world:
+        world.emit(events_on(dt.date(2024, 1, 10), 1, 20))
+        world.fold(END)
+        world.release(utc(END))
+        assert world.there.purged == {0: 20}
+        log.records, log.ends = [[]], [0]
+        world.there.follow("another")
+        assert world.there.purged == {}
+        world.emit(events_on(END, 2, 10))
+        world.fold(END)
+        world.releaser.purge()
+        assert len(log.records[0]) == 10
 
 
 def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_path: Path) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.aggregates_world import case_key
+from tests.aggregates_world import MemoryLog, case_key
 from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates.state import State
 from quietcount_consumers import dead_letters
-from quietcount_consumers.dead_letters import LARGEST, RETENTION, letters, purge, relay, replay
+from quietcount_consumers.dead_letters import LARGEST, NO_DATE, RETENTION, letters, purge, purge_again, relay, replay
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent, Codec, RejectReason
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord, Position
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord, Position, Record
 from quietcount_schemas.registry import SchemaRegistry
 
 TODAY = dt.date(2024, 1, 8)
@@ -90,7 +92,7 @@ def test_a_rejection_is_relayed_with_its_reason_and_place_and_nothing_more(state
     reject(state, (2, 7, RejectReason.TRAILING_BYTES, b"bytes"))
     relay(state, log, log, CASE_EVENTS)
     (record,) = log.poll(DEAD_LETTERS, {0: 0}, log.end_offsets(DEAD_LETTERS), 10)
-    assert (record.key, record.value, record.timestamp) == (None, b"bytes", 0)
+    assert (record.key, record.value, record.timestamp) == (None, b"bytes", NO_DATE)
     assert record.headers == (
         ("reason", b"trailing_bytes"),
         ("topic", b"case-events"),
@@ -152,14 +154,139 @@ def test_a_record_larger_than_a_topic_takes_is_cut_and_stops_nothing(state: Stat
             return super().append(topic, records)
 
     large = [(0, number, RejectReason.TOO_LARGE, bytes([number]) * (3 * LARGEST)) for number in range(4)]
-    small = [(1, number, RejectReason.TOO_LARGE, b"s" * 200_000) for number in range(5)]
+    small = [(1, number, RejectReason.TOO_LARGE, b"s" * 30_000) for number in range(25)]
     reject(state, *large, *small)
     for _ in range(2):
         relay(state, log, Watched(log, 100, stores=True), CASE_EVENTS)
-        assert [(partition, len(value)) for partition, _, value in held(log)] == [(0, LARGEST)] * 4 + [(1, 200_000)] * 5
+        assert [(partition, len(value)) for partition, _, value in held(log)] == [(0, LARGEST)] * 4 + [(1, 30_000)] * 25
         reject(state, *large, *small)
-    assert max(sizes) <= LARGEST  # and so is what is in memory at once
-    assert len(sizes) == 7
+    assert max(sizes) <= dead_letters._BATCH_BYTES  # and so is what is in memory at once
+    assert sum(sizes) == 4 * LARGEST + 25 * 30_000
+
+
+class WatchedReader(EmbeddedLog):
+    """A log that counts the dead letters that are read from it."""
+
+    read = 0
+
+    def poll(self, topic: str, *arguments: Any) -> list[Record]:
+        found = super().poll(topic, *arguments)
+        self.read += len(found) if topic == DEAD_LETTERS else 0
+        return found
+
+
+@pytest.fixture
+def watched(log: EmbeddedLog) -> Iterator[WatchedReader]:
+    with contextlib.closing(WatchedReader(log.path)) as watched:
+        yield watched
+
+
+def looked_through(state: State, log: WatchedReader, twin: Callable[[], None] = lambda: None) -> int:
+    """Return how many letters a relay of one rejection reads after one of a hundred, and one of another."""
+    reject(state, *many(100))
+    relay(state, log, log, CASE_EVENTS)
+    log.read = 0
+    for offset in (200, 201):
+        twin()
+        reject(state, (0, offset, RejectReason.TRUNCATED, b"one more"))
+        relay(state, log, log, CASE_EVENTS)
+    return log.read
+
+
+def test_a_relay_does_not_look_through_the_letters_that_are_there(state: State, watched: WatchedReader) -> None:
+    assert looked_through(state, watched) == 0
+    assert len(held(watched)) == 102
+
+
+def test_a_relay_that_forgets_where_it_began_looks_through_them_all(state: State, watched: WatchedReader) -> None:
+    def forget() -> None:
+        with state.transaction():
+            state[dead_letters._RELAYED] = ""
+
+    assert looked_through(state, watched, forget) == 100 + 101
+
+
+def test_a_repeated_relay_looks_through_what_came_since_it_began(state: State, watched: WatchedReader) -> None:
+    reject(state, *many(100))
+    relay(state, watched, watched, CASE_EVENTS)
+    more = [(0, number, RejectReason.TRUNCATED, b"more") for number in range(200, 225)]
+    reject(state, *more)
+    with pytest.raises(Interrupted):
+        relay(state, watched, FrailWriter(watched, 1, stores=True), CASE_EVENTS)
+    reject(state, (0, 230, RejectReason.TRUNCATED, b"folded before it is repeated"))
+    watched.read = 0
+    relay(state, watched, watched, CASE_EVENTS)
+    assert watched.read == 20
+    assert len(held(watched)) == 126
+
+
+@pytest.mark.parametrize("restart", ["folded again", "state lost"])
+def test_what_was_relayed_before_the_log_was_folded_again_is_not_relayed_again(
+    log: EmbeddedLog, tmp_path: Path, restart: str
+) -> None:
+    rejected = many(30)
+    log.append(CASE_EVENTS, [NewRecord(b"k", b"v", 0)] * 40)
+    with State(tmp_path / "first.duckdb") as state:
+        reject(state, *rejected)
+        relay(state, log, log, CASE_EVENTS)
+        reject(state, (0, 50, RejectReason.TRUNCATED, b"later"))
+        relay(state, log, log, CASE_EVENTS)
+    with State(tmp_path / ("first.duckdb" if restart == "folded again" else "other.duckdb")) as state:
+        for part in (rejected[:7], rejected[7:]):  # not all of it in one tick
+            reject(state, *part)
+            relay(state, log, log, CASE_EVENTS)
+    assert sorted(held(log)) == sorted([*places(rejected), (0, 50, b"later")])
+
+
+def test_a_relay_that_is_repeated_on_a_topic_made_anew_brings_each_letter_once(
+    state: State, log: EmbeddedLog, tmp_path: Path
+) -> None:
+    reject(state, *many(30))
+    relay(state, log, log, CASE_EVENTS)
+    rejected = [(0, number, RejectReason.TRUNCATED, b"more") for number in range(200, 225)]
+    reject(state, *rejected)
+    with pytest.raises(Interrupted):
+        relay(state, log, FrailWriter(log, 1, stores=True), CASE_EVENTS)
+    with contextlib.closing(EmbeddedLog(tmp_path / "other.sqlite")) as other:
+        for topic in (CASE_EVENTS, DEAD_LETTERS):
+            other.create_topic(topic)
+        with pytest.raises(Interrupted):
+            relay(state, other, FrailWriter(other, 1, stores=True), CASE_EVENTS)
+        relay(state, other, other, CASE_EVENTS)
+        assert sorted(held(other)) == places(rejected)
+
+
+class ForgetfulLog(MemoryLog):
+    """A log that can go back to where it began before a purge, as brokers do that are killed."""
+
+    def forget(self) -> None:
+        self.records = [list(records) for records in self.before]
+
+    def purge(self, *arguments: Any) -> bool:
+        self.before = [list(records) for records in self.records]
+        return super().purge(*arguments)
+
+
+def test_a_purge_of_letters_that_the_log_has_forgotten_is_repeated(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ForgetfulLog(exact_purge=False)
+    log.append(DEAD_LETTERS, [NewRecord(None, b"old", 0)] * 5)
+    purge(state, log, TODAY)
+    log.append(DEAD_LETTERS, [NewRecord(None, b"young", 0)] * 2)
+    purge_again(state, log)
+    assert len(log.records[0]) == 7
+    purge(state, log, TODAY + RETENTION)
+    assert len(log.records[0]) == 2
+    for _ in range(2):
+        log.forget()
+        assert len(log.records[0]) == 7
+        purge_again(state, log)
+        assert len(log.records[0]) == 2
+    monkeypatch.setattr(ForgetfulLog, "topic_id", lambda *_: "made anew")
+    log.forget()
+    purge_again(state, log)
+    assert len(log.records[0]) == 7
 
 
 def test_letters_of_a_topic_made_anew_are_not_purged_by_where_the_old_one_ended(
