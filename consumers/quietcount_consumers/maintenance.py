@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.entries import Body, Retired
-from quietcount_aggregates.errors import LedgerError, StateDamaged, StateError, StatisticError
+from quietcount_aggregates.errors import LedgerError, StateDamaged, StateError, StateLost, StatisticError
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import bound_sentence, publish
 from quietcount_aggregates.release import check_newest, record_loss
@@ -34,6 +34,7 @@ def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) 
             )
         # Opening the state before the fence refuses while a service runs, which would be fenced amid its work.
         with State(path) as state:
+            _check_state(state, ledger)
             _fence(ledger, state, configuration)
             if name not in ledger.chain.declarations:
                 known = ", ".join(ledger.chain.declarations) or "none"
@@ -95,6 +96,22 @@ def _ledger_of(configuration: Configuration) -> Iterator[Ledger]:
         if not ledger.chain.entries:
             raise LedgerError(f"{log.place}: there is no ledger yet; `quietcount run` opens it")
         yield ledger
+
+
+def _check_state(state: State, ledger: Ledger) -> None:
+    """Raise StateError before the fence is taken from a service elsewhere, where this is not its state.
+
+    A start that is refused because the state is lost leaves an empty one behind.
+    """
+    chain, known = ledger.chain, state.first_open
+    state.bind(ledger_id=chain.opened.ledger_id.hex())
+    # A crash after a release leaves the state behind, and says so in it; the next start finishes that.
+    unknown = any(name not in known or start >= known[name] for name, start in chain.releases)
+    if unknown and not state.intent:
+        raise StateLost(
+            f"the ledger has releases that {state.path} does not know: it is lost, an older copy, or not that of the "
+            "service which releases on this ledger. Run this where that service runs"
+        )
 
 
 def _fence(ledger: Ledger, state: State, configuration: Configuration) -> None:

@@ -7,6 +7,7 @@ import datetime as dt
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections import Counter
@@ -22,12 +23,14 @@ from tests.e2e.kafka_projects import kafka_configuration, settings_of
 from tests.e2e.projects import Cell, Project, simulated
 from tests.kafka.fixtures import Kafka
 
-from quietcount_aggregates.errors import LedgerUnavailable
+from quietcount_aggregates.errors import LedgerUnavailable, StateError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import DuePeriod, Releaser, Step
+from quietcount_aggregates.state import State
 from quietcount_consumers import kafka_fence
 from quietcount_consumers.kafka_fence import Fence
 from quietcount_consumers.kafka_ledger import KafkaLedger
+from quietcount_consumers.maintenance import retire_statistic
 from quietcount_consumers.service import Service
 from quietcount_consumers.topics import create_topics
 from quietcount_producers.kafka_settings import KafkaSettings
@@ -262,6 +265,34 @@ def test_a_twin_that_draws_again_after_an_unknown_outcome_is_found(
     monkeypatch.setattr(Releaser, "release", insisting)
     with pytest.raises((AssertionError, LedgerUnavailable)):
         check_what_was_appended_is_not_drawn_again(project, monkeypatch)
+
+
+@pytest.mark.parametrize("state", ["none", "empty", "of another ledger"])
+def test_a_retirement_where_the_state_is_not_fences_no_service(
+    project: Project, tmp_path: Path, kafka: Kafka, state: str
+) -> None:
+    other = Project(tmp_path / "other", project.config.read_text(encoding="utf-8"))
+    if state == "of another ledger":
+        text = kafka_configuration(kafka.bootstrap, kafka.prefix(), NOISY)
+        elsewhere = Project(tmp_path / "elsewhere", text)
+        create_topics(settings_of(elsewhere), partitions=2)
+        with Service(elsewhere.configuration, MOMENT):
+            pass
+        other.private.mkdir(parents=True)
+        shutil.copy(elsewhere.private / "state.duckdb", other.private)
+    elif state == "empty":
+        other.private.mkdir(parents=True)
+        with State(other.private / "state.duckdb"):
+            pass
+    later = MOMENT + dt.timedelta(days=35)
+    with Service(project.configuration, MOMENT) as service:
+        service.tick(MOMENT)
+        with pytest.raises(StateError, match=r"is missing|does not know|another one"):
+            retire_statistic(other.configuration, "requests", MOMENT)
+        assert service.due(later)
+        service.tick(later)
+        assert not service.due(later)
+    retire_statistic(project.configuration, "requests", later)
 
 
 def raced(settings: KafkaSettings, fork: ForkServerContext, folder: Path, rounds: int, *, twin: bool) -> list[Any]:
