@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import queue
 import signal
+import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from confluent_kafka import Producer
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from tests.e2e.kafka_projects import groups_answer, kafka_configuration, kafka_project, settings_of
-from tests.e2e.projects import Project, ended, simulated, true_cells
+from tests.e2e.projects import Project, simulated, true_cells
 from tests.kafka.fixtures import Clusters, Kafka
 
 from quietcount_aggregates.errors import StateError
@@ -26,6 +29,7 @@ from quietcount_consumers.commands import ledger_command, run_command
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka_log import KafkaLog
 from quietcount_consumers.service import Service
+from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running
 from quietcount_consumers.topics import create_topics
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_schemas.errors import QuietcountError
@@ -503,39 +507,103 @@ def test_events_that_another_client_compressed_are_counted(project: Project, kaf
     assert nonzero(other) == TRUE
 
 
+def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
+    tmp_path: Path, kafka_cluster: Clusters, hasty: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, with the outage between two ticks; the process itself is tried below."""
+    cluster = kafka_cluster()
+    project = kafka_project(tmp_path / "project", cluster.bootstrap, cluster.prefix())
+    project.emit(LINES)
+    said: list[str] = []
+
+    class Outage(StopSignal):
+        """Waits between ticks by what is to happen there."""
+
+        over = False
+
+        def __call__(self) -> bool:
+            return self.over
+
+        def wait(self, seconds: float) -> None:
+            said.append(capsys.readouterr().out)
+            if len(said) == 1:
+                assert nonzero(project) == TRUE
+                cluster.stop()
+            elif len(said) == 2:
+                cluster.start()
+            self.over = "going on" in said[-1] or len(said) == 20
+
+    keep_running(
+        lambda now: Service(project.configuration, now), fixed_clock(LATER), dt.timedelta(seconds=1), stop=Outage()
+    )
+    assert "waiting" in said[1]
+    assert "going on" in said[-1]
+    assert "".join(said).count("waiting") == 1
+
+
+class Said:
+    """What a process says on stderr, as it comes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.lines: list[str] = []
+        self._coming: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, args=(process.stderr,), daemon=True)
+        self._reader.start()
+
+    def _read(self, stream: Iterable[str]) -> None:
+        for line in stream:
+            self._coming.put(line)
+        self._coming.put("")
+
+    def until(self, word: str) -> None:
+        """Wait for a line with `word` in it; fail when the process ends first, or two minutes are over."""
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                line = self._coming.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                line = ""
+            if not line:
+                self._coming.put("")  # for `rest`
+                pytest.fail(f"{word!r} was not said, but: {''.join(self.lines)}")
+            self.lines.append(line)
+            if word in line:
+                return
+
+    def rest(self) -> list[str]:
+        """Return all lines; the process has ended."""
+        self._reader.join()
+        while line := self._coming.get_nowait():
+            self.lines.append(line)
+        return self.lines
+
+
+@pytest.mark.soak
 def test_a_service_that_runs_waits_for_brokers_that_are_away_and_goes_on(
     tmp_path: Path, kafka_cluster: Clusters
 ) -> None:
     cluster = kafka_cluster()
     project = kafka_project(tmp_path / "project", cluster.bootstrap, cluster.prefix())
     project.emit(LINES)
-    process = project.start("run", "--as-of", "2024-01-08")
-    try:
-        assert process.stderr is not None
-        said: list[str] = []
-
-        def until(word: str) -> None:
-            for line in process.stderr or ():
-                said.append(line)
-                if word in line:
-                    return
-            pytest.fail("".join(said))
-
-        until("period_end=2023-12-31")
-        assert nonzero(project) == TRUE
-        cluster.stop()
-        until("event=waiting")
-        cluster.start()
-        until('event="going on"')
-        # Gone again, for good: the signal ends it all the same.
-        cluster.kill()
-        until("event=waiting")
-        process.send_signal(signal.SIGTERM)
-    finally:
-        finished = ended(process)
-    finished.done()
-    assert sum("event=waiting" in line for line in said) == 2
-    assert "Traceback" not in "".join(said) + finished.err
+    with project.start("run", "--as-of", "2024-01-08") as process:
+        said = Said(process)
+        try:
+            said.until("period_end=2023-12-31")
+            assert nonzero(project) == TRUE
+            cluster.stop()
+            said.until("event=waiting")
+            cluster.start()
+            said.until('event="going on"')
+            # Gone again, for good: the signal ends it all the same.
+            cluster.kill()
+            said.until("event=waiting")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
+            lines = said.rest()
+    assert sum("event=waiting" in line for line in lines) == 2
+    assert "Traceback" not in "".join(lines)
 
 
 @pytest.mark.parametrize("command", ["run", "release"])
