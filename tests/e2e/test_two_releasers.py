@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient
 from tests.e2e import releaser
 from tests.e2e.kafka_projects import kafka_configuration, settings_of
 from tests.e2e.projects import Cell, Project, simulated
+from tests.kafka.broker import Broker
+from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.errors import LedgerUnavailable, StateError
@@ -34,6 +38,7 @@ from quietcount_consumers.maintenance import retire_statistic
 from quietcount_consumers.service import Service
 from quietcount_consumers.topics import create_topics
 from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_schemas.log import RELEASES
 
 # The noise is wide, so that a cell that was drawn twice has two values; three months are released of few events.
 NOISY = """
@@ -331,3 +336,93 @@ def test_twins_without_fence_and_comparison_share_places(tmp_path: Path, kafka: 
     settings = KafkaSettings(brokers=tuple(kafka.bootstrap.split(",")), topic_prefix=kafka.prefix())
     places = raced(settings, fork, tmp_path, 15, twin=True)
     assert places != list(range(len(places)))
+
+
+class Failing:
+    """A ledger on three brokers, of which the one that leads it is killed again and again."""
+
+    def __init__(self, cluster: Cluster, chance: random.Random) -> None:
+        self.cluster = cluster
+        self.chance = chance
+        self.settings = KafkaSettings(brokers=tuple(cluster.bootstrap.split(",")), topic_prefix=cluster.prefix())
+        create_topics(self.settings)
+        self.there: list[bytes] = []
+        self.outcomes: Counter[str] = Counter()
+
+    def opened(self) -> tuple[KafkaLedger, int]:
+        """Open, fence and read the ledger as a service does: again at each tick until there is an answer."""
+        until = time.monotonic() + LONGEST
+        while True:
+            with contextlib.ExitStack() as stack:
+                try:
+                    ledger = stack.enter_context(KafkaLedger(self.settings))
+                    epoch = ledger.fence()
+                    entries = ledger.read()
+                except LedgerUnavailable:
+                    if time.monotonic() > until:
+                        raise
+                    self.outcomes["unavailable"] += 1
+                    time.sleep(0.2)
+                    continue
+                stack.pop_all()
+            self.check(entries)
+            return ledger, epoch
+
+    def check(self, entries: list[bytes]) -> None:
+        """What was read or acknowledged once stays, in its place; each was appended at most once."""
+        assert entries[: len(self.there)] == self.there
+        assert len(set(entries)) == len(entries)
+        assert [int(entry.split()[0]) for entry in entries] == list(range(len(entries)))
+        self.there = entries
+
+    def leader(self) -> Broker:
+        topic = self.settings.topic(RELEASES)
+        servers = [broker.address() for broker in self.cluster.brokers if broker.answering]
+        until = time.monotonic() + LONGEST
+        with KafkaAdminClient(bootstrap_servers=servers) as admin:
+            while True:
+                leader = admin.describe_topics([topic])[0]["partitions"][0]["leader_id"]
+                if leader > 0:
+                    return self.cluster.brokers[int(leader) - 1]
+                assert time.monotonic() < until
+                time.sleep(0.1)
+
+    def round(self, number: int, *, within: bool) -> Broker:
+        """Append while the leader dies, `within` the append or before it; return the dead one."""
+        ledger, epoch = self.opened()
+        leader = self.leader()
+        killing = threading.Timer(self.chance.uniform(0.0, 0.03) if within else 0.0, leader.kill)
+        start = len(self.there)
+        given = [b"%d of round %d" % (start + place, number) for place in range(3)]
+        with contextlib.closing(ledger):
+            killing.start()
+            if not within:
+                killing.join()
+            try:
+                ledger.append(given, epoch=epoch, expected=start)
+            except LedgerUnavailable:
+                self.outcomes["unknown"] += 1
+            else:
+                self.outcomes["appended"] += 1
+                self.there = [*self.there, *given]
+            killing.join()
+        ledger, _ = self.opened()
+        ledger.close()
+        assert self.there[start:] in ([], given)
+        return leader
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.soak)])
+def test_what_was_appended_outlives_the_leaders_of_the_ledger(kafka_three: Cluster, rounds: int) -> None:
+    seed = int(os.environ.get("QUIETCOUNT_TEST_SEED", random.randrange(10**9)))
+    print("seed", seed)
+    failing = Failing(kafka_three, random.Random(seed))
+    for number in range(rounds):
+        dead = failing.round(number, within=number % 2 == 0)
+        if number < rounds - 1:
+            kafka_three.restart(dead)
+    ledger, epoch = failing.opened()
+    with contextlib.closing(ledger):
+        ledger.append([b"%d last" % len(failing.there)], epoch=epoch, expected=len(failing.there))
+        failing.check(ledger.read())
+    print(rounds, "rounds:", dict(failing.outcomes), len(failing.there), "entries")

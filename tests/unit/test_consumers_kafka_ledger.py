@@ -454,6 +454,16 @@ def test_commands_say_of_a_compacted_ledger_that_entries_are_missing(
         assert "`quietcount topics check`" in told, (arguments, told)
 
 
+def test_what_compacting_leaves_of_a_mark_is_passed_over_and_is_a_hole() -> None:
+    records = object.__new__(kafka_ledger._Covering)
+    records.coverage = kafka_ledger._Coverage()
+    mark = SimpleNamespace(
+        is_control_batch=True, records_count=0, base_offset=0, last_offset_delta=0, last_offset=0, next_offset=1
+    )
+    assert records._passed_over(mark)
+    assert records.coverage.hole == 1
+
+
 def test_a_ledger_of_nothing_but_an_aborted_append_is_empty(settings: KafkaSettings) -> None:
     with closing(producer_of(settings, secrets.token_hex(8))) as stranger:
         stranger.init_transactions()
