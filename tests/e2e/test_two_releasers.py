@@ -388,16 +388,24 @@ class Failing:
                 time.sleep(0.1)
 
     def round(self, number: int, *, within: bool) -> Broker:
-        """Append while the leader dies, `within` the append or before it; return the dead one."""
+        """Append while the leader dies, with the commit on its way (`within`) or before; return the dead one."""
         ledger, epoch = self.opened()
         leader = self.leader()
-        killing = threading.Timer(self.chance.uniform(0.0, 0.03) if within else 0.0, leader.kill)
+        killing = threading.Timer(self.chance.uniform(0.0, 0.01), leader.kill)
         start = len(self.there)
         given = [b"%d of round %d" % (start + place, number) for place in range(3)]
         with contextlib.closing(ledger):
-            killing.start()
-            if not within:
-                killing.join()
+            assert ledger._fence is not None
+            commit = ledger._fence._producer.commit_transaction
+
+            def committing() -> None:
+                killing.start()
+                commit()
+
+            if within:
+                ledger._fence._producer.commit_transaction = committing
+            else:
+                killing.run()
             try:
                 ledger.append(given, epoch=epoch, expected=start)
             except LedgerUnavailable:
@@ -405,7 +413,9 @@ class Failing:
             else:
                 self.outcomes["appended"] += 1
                 self.there = [*self.there, *given]
-            killing.join()
+            if killing.is_alive():
+                killing.join()
+            leader.kill()  # where the append came to no commit
         ledger, _ = self.opened()
         ledger.close()
         assert self.there[start:] in ([], given)
