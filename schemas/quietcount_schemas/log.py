@@ -97,7 +97,8 @@ class LogReader(Protocol):
     def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
         """Return at most `limit` records at or after `positions` and before `ends`, in order within a partition.
 
-        An empty list says that nothing lies between the two. A log that did not answer raises an error instead.
+        There may be fewer though more are there, as when they are large. An empty list says that nothing lies between
+        the two. A log that did not answer raises an error instead.
         """
         ...
 

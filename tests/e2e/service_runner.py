@@ -212,6 +212,7 @@ def main() -> None:
         publish_before_append()
     if given.no_recovery:
         mock.patch.object(Releaser, "recover", return_value=None).start()
+        mock.patch.object(Releaser, "_unknown_releases", return_value=[]).start()
     with StopSignal() as stop, Service(configuration, moment, observe=observe, batch=given.batch) as service:
         sys.stdout.write("open\n")
         sys.stdout.flush()

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from click.testing import CliRunner
 from confluent_kafka import Producer
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
+from structlog.testing import LogCapture
 from tests.e2e.kafka_projects import groups_answer, kafka_configuration, kafka_project, settings_of
 from tests.e2e.projects import Project, simulated, true_cells
 from tests.kafka.fixtures import Clusters, Kafka
 
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.state import State
-from quietcount_consumers import kafka_log
+from quietcount_consumers import kafka_log, ticks
 from quietcount_consumers.commands import ledger_command, run_command
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka_log import KafkaLog
@@ -508,37 +510,35 @@ def test_events_that_another_client_compressed_are_counted(project: Project, kaf
 
 
 def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
-    tmp_path: Path, kafka_cluster: Clusters, hasty: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, kafka_cluster: Clusters, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process, with the outage between two ticks; the process itself is tried below."""
     cluster = kafka_cluster()
     project = kafka_project(tmp_path / "project", cluster.bootstrap, cluster.prefix())
     project.emit(LINES)
-    said: list[str] = []
+    said = LogCapture()
+    monkeypatch.setattr(ticks, "_log", structlog.wrap_logger(None, processors=[said]))
 
     class Outage(StopSignal):
         """Waits between ticks by what is to happen there."""
 
-        over = False
+        waited = 0
 
         def __call__(self) -> bool:
-            return self.over
+            return self.waited == 20 or any(each["event"] == "going on" for each in said.entries)
 
         def wait(self, seconds: float) -> None:
-            said.append(capsys.readouterr().out)
-            if len(said) == 1:
+            self.waited += 1
+            if self.waited == 1:
                 assert nonzero(project) == TRUE
                 cluster.stop()
-            elif len(said) == 2:
+            elif self.waited == 2:
                 cluster.start()
-            self.over = "going on" in said[-1] or len(said) == 20
 
     keep_running(
         lambda now: Service(project.configuration, now), fixed_clock(LATER), dt.timedelta(seconds=1), stop=Outage()
     )
-    assert "waiting" in said[1]
-    assert "going on" in said[-1]
-    assert "".join(said).count("waiting") == 1
+    assert [each["event"] for each in said.entries] == ["waiting", "going on"]
 
 
 class Said:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -210,9 +209,9 @@ class ForgetfulLog(MemoryLog):
     def forget(self) -> None:
         self.records = [list(records) for records in self.before]
 
-    def purge(self, *arguments: Any) -> bool:
+    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
         self.before = [list(records) for records in self.records]
-        return super().purge(*arguments)
+        return super().purge(topic, before, keep)
 
 
 def readable_again(folder: Path, twin: Callable[[World], None] = lambda _: None) -> list[int]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.aggregates_world import MemoryLog, case_key
@@ -169,8 +168,8 @@ class WatchedReader(EmbeddedLog):
 
     read = 0
 
-    def poll(self, topic: str, *arguments: Any) -> list[Record]:
-        found = super().poll(topic, *arguments)
+    def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
+        found = super().poll(topic, positions, ends, limit)
         self.read += len(found) if topic == DEAD_LETTERS else 0
         return found
 
@@ -262,9 +261,9 @@ class ForgetfulLog(MemoryLog):
     def forget(self) -> None:
         self.records = [list(records) for records in self.before]
 
-    def purge(self, *arguments: Any) -> bool:
+    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
         self.before = [list(records) for records in self.records]
-        return super().purge(*arguments)
+        return super().purge(topic, before, keep)
 
 
 def test_a_purge_of_letters_that_the_log_has_forgotten_is_repeated(

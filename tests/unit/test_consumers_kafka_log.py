@@ -103,16 +103,19 @@ def test_a_batch_that_is_cut_or_altered_is_refused_without_a_word_of_what_it_hol
     assert "secret" not in "".join(said)
 
 
-def batch_of(deltas: list[int], last: int | None = None) -> DefaultRecordBatch:
-    """A batch from offset 100 on whose records say of themselves that they lie `deltas` after that."""
+def bytes_of(deltas: list[int], last: int) -> bytearray:
+    """A batch from offset 100 to `last` after it, whose records say of themselves that they lie `deltas` after it."""
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10**6)
     for delta in deltas:
         builder.append(delta, 5, b"k", b"v", [])
     built = bytearray(builder.build())
     struct.pack_into(">q", built, 0, 100)
-    if last is not None:
-        struct.pack_into(">i", built, 23, last)
-    return DefaultRecordBatch(bytes(built))
+    struct.pack_into(">i", built, 23, last)
+    return built
+
+
+def batch_of(deltas: list[int], last: int) -> DefaultRecordBatch:
+    return DefaultRecordBatch(bytes(bytes_of(deltas, last)))
 
 
 @pytest.mark.parametrize("deltas", [[10**6, 10**6 + 1], [1, 0], [0, 0], [-3, 2**30], [70, 71]])
@@ -129,7 +132,7 @@ def test_what_compacting_left_of_a_batch_keeps_its_offsets_if_they_can_be_true()
 
 
 def test_a_batch_with_more_than_it_tells_of_is_refused() -> None:
-    whole = bytearray(batch_of([0, 1], 1)._buffer)
+    whole = bytes_of([0, 1], 1)
     struct.pack_into(">i", whole, 57, 1)  # the number of records
     with pytest.raises(CorruptRecordError, match="more than"):
         records_in(DefaultRecordBatch(bytes(whole)), 0)

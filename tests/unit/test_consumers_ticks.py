@@ -9,7 +9,10 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
+from structlog.testing import LogCapture
 
+from quietcount_consumers import ticks
 from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running, run, system_clock
 from quietcount_schemas.errors import QuietcountError, Unavailable
@@ -157,15 +160,15 @@ def openings(*behaviours: str) -> Callable[[dt.datetime], contextlib.AbstractCon
     return opening
 
 
-def test_an_outage_is_waited_for_at_the_ticks_and_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_outage_is_waited_for_at_the_ticks_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = LogCapture()
+    monkeypatch.setattr(ticks, "_log", structlog.wrap_logger(None, processors=[said]))
     stop = Waits(6)
     opening = openings("lost", "away", "away", "well")
     keep_running(opening, fixed_clock(NOON), dt.timedelta(seconds=1), stop=stop)
     assert len(stop.waited) == 6  # a tick, three ticks of the outage, two more
-    said = capsys.readouterr().out
-    assert said.count("waiting") == 1
-    assert said.count("no answer") == 1
-    assert said.count("going on") == 1
+    assert [each["event"] for each in said.entries] == ["waiting", "going on"]
+    assert said.entries[0]["meaning"] == "no answer"
 
 
 def test_an_outage_at_the_start_is_raised_and_so_is_every_other_error() -> None:
