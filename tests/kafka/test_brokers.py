@@ -278,7 +278,10 @@ def test_a_broker_does_not_outlive_tests_that_are_killed(
     try:
         assert holder.stdout is not None
         pid = int(holder.stdout.readline())
-        os.kill(pid, 0)
+        deadline = time.monotonic() + 30
+        while b"kafka.Kafka" not in (command := Path(f"/proc/{pid}/cmdline").read_bytes()) or b"setpriv" in command:
+            assert time.monotonic() < deadline, "the process has not become the broker"
+            time.sleep(0.01)
     finally:
         holder.kill()
         holder.communicate()

@@ -478,7 +478,8 @@ def test_the_files_are_their_owners_alone_and_the_outer_folder_tells_no_time(tmp
 
 def test_an_open_folder_is_closed_to_others_unless_it_holds_their_files(tmp_path: Path) -> None:
     own = tmp_path / "own"
-    own.mkdir(mode=0o755)
+    own.mkdir()
+    own.chmod(0o755)  # whatever the umask is
     EventSpool(own).close()
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
     own.chmod(0o755)
@@ -489,7 +490,8 @@ def test_an_open_folder_is_closed_to_others_unless_it_holds_their_files(tmp_path
     EventSpool(own, create=False).close()  # also by the commands that look after it
     assert [stat.S_IMODE(each.stat().st_mode) for each in (own, own / "store")] == [0o700, 0o700]
     shared = tmp_path / "shared"
-    shared.mkdir(mode=0o755)
+    shared.mkdir()
+    shared.chmod(0o755)
     (shared / "others").touch()
     with pytest.raises(LogError, match=r"emitter\.spool.*chmod 700"):
         EventSpool(shared)
