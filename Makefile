@@ -67,8 +67,8 @@ demo: $(RUNTIME)  ## the whole job in seconds: synthetic cases in, safe publishe
 	@$(BIN)/quietcount demo --dir quietcount-demo
 
 .PHONY: test
-test: $(DEV)  ## every test that takes seconds, on two processes (ARGS="..." goes to pytest)
-	@$(BIN)/pytest -n 2 --dist loadgroup --maxschedchunk 1 $(ARGS)
+test: $(DEV)  ## every test that takes seconds, on three processes, for many wait for a broker (ARGS="..." goes to pytest)
+	@$(BIN)/pytest -n 3 --dist loadgroup --maxschedchunk 1 $(ARGS)
 
 .PHONY: lint
 lint: $(DEV)  ## formatting, ruff's rules, and the directions of imports

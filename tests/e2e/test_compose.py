@@ -339,6 +339,7 @@ def trial(deployment: Deployment) -> Iterator[str]:
     deployment.set_acls(deployment.table)
 
 
+@pytest.mark.soak
 def test_each_role_does_its_part_of_the_whole_job_with_its_own_rights_alone(
     deployment: Deployment, root: Path, tmp_path: Path, trial: str
 ) -> None:

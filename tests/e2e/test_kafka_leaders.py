@@ -441,10 +441,12 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_writer, "APPEND_SECONDS", 3.0)
 
 
+@pytest.mark.soak
 def test_nothing_is_acknowledged_that_the_leader_alone_has(tmp_path: Path, cluster: Cluster, hasty: None) -> None:
     check_a_leader_whose_followers_stand_still(tmp_path, cluster)
 
 
+@pytest.mark.soak
 def test_a_twin_that_trusts_the_leader_alone_fails_the_same_check(
     tmp_path: Path, cluster: Cluster, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,5 +454,5 @@ def test_a_twin_that_trusts_the_leader_alone_fails_the_same_check(
         return KafkaProducer(**{**settings, "acks": 1, "enable_idempotence": False})
 
     monkeypatch.setattr(kafka_writer, "KafkaProducer", trusting)
-    with pytest.raises(AssertionError, match="100 acknowledged events were not folded"):
+    with pytest.raises(AssertionError, match=r"[1-9]00 acknowledged events were not folded"):
         check_a_leader_whose_followers_stand_still(tmp_path, cluster)

@@ -509,6 +509,7 @@ def test_events_that_another_client_compressed_are_counted(project: Project, kaf
     assert nonzero(other) == TRUE
 
 
+@pytest.mark.soak
 def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
     tmp_path: Path, kafka_cluster: Clusters, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

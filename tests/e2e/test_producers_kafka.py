@@ -349,6 +349,7 @@ def test_an_append_waits_for_a_broker_that_comes_back(kafka_cluster: Clusters, m
         assert Counter(each.value for each in read(settings)) == {b"%d" % n: 3 for n in range(10)}
 
 
+@pytest.mark.soak
 def test_a_broker_that_stays_away_is_told_and_what_was_given_up_never_comes(
     kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

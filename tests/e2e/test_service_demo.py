@@ -14,6 +14,8 @@ from quietcount_consumers import demo as demo_module
 from quietcount_consumers.errors import ServiceError
 from quietcount_schemas.configuration import KEYS
 
+pytestmark = pytest.mark.xdist_group("demo")  # they share one run of it
+
 # What was published, by hand: the demo's own copy must not decide what is right.
 PUBLISHED = [54, 251, 184, 218, 175, 305, 577, 89, 1000, 22000, 4121, 3470, 200, 40]
 # Figures of which no two tell of the same cell, and whose synthetic counts are the published ones.

@@ -643,6 +643,7 @@ def test_a_releaser_that_the_broker_forgot_is_unavailable_and_not_fenced(kafka_c
         assert ledger.read() == [b"one", b"two", b"three"]
 
 
+@pytest.mark.soak
 def test_a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing(
     kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
