@@ -67,7 +67,7 @@ demo: $(RUNTIME)  ## the whole job in seconds: synthetic cases in, safe publishe
 	@$(BIN)/quietcount demo --dir quietcount-demo
 
 .PHONY: test
-test: $(DEV)  ## every test that takes seconds, on three processes, for many wait for a broker (ARGS="..." goes to pytest)
+test: $(DEV)  ## every test that takes seconds, on three processes (ARGS="..." goes to pytest)
 	@$(BIN)/pytest -n 3 --dist loadgroup --maxschedchunk 1 $(ARGS)
 
 .PHONY: lint

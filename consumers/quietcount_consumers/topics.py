@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from quietcount_producers.errors import LogError, LogUnavailable
@@ -31,6 +32,8 @@ _ACT_MS: Final = 8_000
 # A broker that just died is asked for a while before the others know; replacing a leader takes about ten seconds.
 _PATIENCE_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 0.3
+# The others hear of a new topic within a second; a user who may make it and not see it waits for nothing.
+_KNOWN_SECONDS: Final = 5.0
 _LOOKS: Final = 4
 _AUTO_CREATE: Final = "auto.create.topics.enable"
 _TRANSACTION_REPLICAS: Final = "transaction.state.log.replication.factor"
@@ -76,7 +79,25 @@ def create_topics(
         admin.wait_for_topics([name for name in missing if name in made])
 
     _asked(settings, "make the topics of", make)
+    if made:
+        _wait_until_known(settings)
     return made
+
+
+def _wait_until_known(settings: KafkaSettings) -> None:
+    """Wait a moment for each broker that answers to hear of the topics: who asks next may ask another than we did."""
+    from quietcount_producers.kafka_connection import reach
+
+    until = time.monotonic() + _KNOWN_SECONDS
+    for broker in settings.brokers:
+        while time.monotonic() < until:
+            try:
+                reach(replace(settings, brokers=(broker,)), _CLIENT, TOPICS)
+                break
+            except LogUnavailable:
+                break  # it is down, and learns of them when it is started
+            except LogError:
+                time.sleep(_PAUSE_SECONDS)
 
 
 def delete_topics(settings: KafkaSettings) -> list[str]:

@@ -162,7 +162,9 @@ def openings(*behaviours: str) -> Callable[[dt.datetime], contextlib.AbstractCon
 
 def test_an_outage_is_waited_for_at_the_ticks_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = LogCapture()
-    monkeypatch.setattr(ticks, "_log", structlog.wrap_logger(None, processors=[said]))
+    monkeypatch.setattr(
+        ticks, "_log", structlog.wrap_logger(None, processors=[said], wrapper_class=structlog.BoundLogger)
+    )
     stop = Waits(6)
     opening = openings("lost", "away", "away", "well")
     keep_running(opening, fixed_clock(NOON), dt.timedelta(seconds=1), stop=stop)
