@@ -326,6 +326,7 @@ def kill_at_random(desk: Desk, kills: int) -> int:
     return working
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("events, kills", [(300, 3), pytest.param(15_000, 100, marks=pytest.mark.soak)])
 def test_kills_at_any_moment_lose_no_rejection_and_record_none_twice(
     make: Callable[..., Desk], events: int, kills: int

@@ -441,6 +441,7 @@ def test_entries_that_compacting_took_away_are_missed(cleaned: KafkaSettings, cl
     check_entries_that_compacting_took_away_are_missed(KafkaLedger, cleaned, cleaning, later=later)
 
 
+@pytest.mark.soak
 @compacting
 def test_commands_say_of_a_compacted_ledger_that_entries_are_missing(
     cleaned: KafkaSettings, cleaning: Cluster, tmp_path: Path

@@ -400,6 +400,7 @@ def test_no_topic_comes_into_being_by_being_asked_for(kafka_cluster: Clusters) -
         assert not [topic for topic in admin.list_topics() if topic.startswith(prefix)]
 
 
+@pytest.mark.soak
 def test_a_log_that_a_power_cut_took_the_end_of_is_told_from_the_one_that_was_read(kafka_cluster: Clusters) -> None:
     """The broker loses what was not on its disk yet, goes on, and gives the same offsets to other records."""
     cluster = kafka_cluster()
