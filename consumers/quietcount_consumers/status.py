@@ -89,9 +89,9 @@ class Status:
     disk_free: tuple[tuple[str, float], ...] = ()
     """By folder ("data", "secrets"), the share of its disk that is free, rounded down to a coarse step."""
 
-    def closed(self, tick: dt.datetime, **changes: bool) -> Status:
+    def closed(self, tick: dt.datetime) -> Status:
         """Return this status after a tick at which the service could not work; what is known of the ledger stays."""
-        return replace(self, tick=tick, caught_up=False, state_open=False, **changes)
+        return replace(self, tick=tick, caught_up=False, state_open=False)
 
 
 class Board:
