@@ -2,6 +2,10 @@
 
 An entry is an Avro record in single-object encoding. Its digest covers all of its bytes, which include the digest of
 the entry before, so that the last digest (the head) vouches for the whole chain.
+
+What is in a ledger is never rewritten, so there is nothing to migrate. A further schema has a fingerprint of its own,
+begins with `index` and `previous` as the first one does, and is read beside it; an entry is written in the oldest
+schema that can say it. So a version that does not know a schema can tell a newer entry from a damaged one.
 """
 
 from __future__ import annotations
@@ -21,12 +25,24 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from .errors import LedgerBroken
 from .statistics import Statistic
 
-__all__ = ["GENESIS", "Body", "Declared", "Entry", "Head", "Opened", "Released", "Retired", "StateLost"]
+__all__ = [
+    "GENESIS",
+    "Body",
+    "Declared",
+    "Entry",
+    "Head",
+    "Opened",
+    "Released",
+    "Retired",
+    "StateLost",
+    "of_newer_schema",
+]
 
 GENESIS = bytes(32)
 """What the first entry names as the digest of the entry before it."""
 
 _DOMAIN = b"quietcount ledger entry\x00"
+_MARKER = b"\xc3\x01"  # of Avro's single-object encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +140,8 @@ class Entry:
             entry = cls.make(record["index"], record["previous"], record["recorded_at"], _body(name, fields))
         except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, InvalidOperation) as error:
             raise LedgerBroken(
-                f"a ledger entry cannot be decoded ({type(error).__name__}); it was written by a newer version, "
-                "altered or damaged. Restore the ledger from a copy that is up to date"
+                f"a ledger entry cannot be decoded ({type(error).__name__}): it was altered or damaged. Restore the "
+                "ledger from a copy that is up to date"
             ) from None
         if entry.data != data:
             raise LedgerBroken(
@@ -133,6 +149,25 @@ class Entry:
                 "to date"
             )
         return entry
+
+
+def of_newer_schema(data: bytes, index: int, previous: bytes) -> bool:
+    """Return whether `data` is the entry at `index` after `previous`, in a schema that this version does not know.
+
+    A known schema's entry whose fingerprint alone was altered is none: it would have been written in that schema.
+    """
+    if data[: len(_MARKER)] != _MARKER or data[: len(_FRAME)] == _FRAME:
+        return False
+    place = io.BytesIO()
+    fastavro.schemaless_writer(place, {"type": "long"}, index)
+    content = data[len(_FRAME) :]
+    if not content.startswith(place.getvalue() + previous):
+        return False
+    try:
+        Entry.read(_FRAME + content)
+    except LedgerBroken:
+        return True
+    return False
 
 
 def _digest(data: bytes) -> bytes:
@@ -195,7 +230,7 @@ def _load_schema() -> tuple[Any, bytes]:
     schema = json.loads(text)
     crc = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
     # fastavro prints the 64-bit number with its most significant byte last, as the single-object encoding has it.
-    return fastavro.parse_schema(schema), b"\xc3\x01" + bytes.fromhex(crc)
+    return fastavro.parse_schema(schema), _MARKER + bytes.fromhex(crc)
 
 
 _SCHEMA, _FRAME = _load_schema()

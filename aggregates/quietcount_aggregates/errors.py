@@ -10,6 +10,7 @@ AggregatesError (a QuietcountError)
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
 │   ├── LedgerBehind      the ledger is older than what was published from it
+│   ├── LedgerNewer       an entry was written by a newer version
 │   ├── LedgerFenced      another releaser has taken over
 │   └── LedgerUnavailable the ledger did not answer (also an Unavailable)
 └── PublicationError      statistics.duckdb cannot be written or read
@@ -26,6 +27,7 @@ __all__ = [
     "LedgerBroken",
     "LedgerError",
     "LedgerFenced",
+    "LedgerNewer",
     "LedgerUnavailable",
     "NoiseError",
     "PublicationError",
@@ -74,6 +76,10 @@ class LedgerBroken(LedgerError):
 
 class LedgerBehind(LedgerError):
     """The ledger is older than what was published from it: an old copy was restored."""
+
+
+class LedgerNewer(LedgerError):
+    """The ledger holds what a newer version wrote and this one cannot read."""
 
 
 class LedgerUnavailable(LedgerError, Unavailable):

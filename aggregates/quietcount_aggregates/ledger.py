@@ -14,8 +14,8 @@ from decimal import Decimal
 
 from quietcount_schemas.log import LedgerLog
 
-from .entries import GENESIS, Body, Declared, Entry, Head, Opened, Released, Retired, StateLost
-from .errors import BudgetError, LedgerBehind, LedgerBroken, LedgerError, StatisticError
+from .entries import GENESIS, Body, Declared, Entry, Head, Opened, Released, Retired, StateLost, of_newer_schema
+from .errors import BudgetError, LedgerBehind, LedgerBroken, LedgerError, LedgerNewer, StatisticError
 from .statistics import Horizon, Statistic, exact_epsilon
 
 __all__ = ["Budget", "Chain", "Ledger"]
@@ -78,9 +78,14 @@ class Chain:
         )
 
     def extend(self, data: bytes) -> Entry:
-        """Accept the next entry's bytes, or raise LedgerBroken and change nothing."""
-        entry = Entry.read(data)
+        """Accept the next entry's bytes, or raise LedgerBroken or LedgerNewer and change nothing."""
         place = len(self.entries)
+        if of_newer_schema(data, place, self.head.digest):
+            raise LedgerNewer(
+                f"ledger entry {place} was written by a newer version of quietcount, and this one cannot read it. Use "
+                "the newer version; nothing was changed"
+            )
+        entry = Entry.read(data)
         if entry.index != place or entry.previous != self.head.digest:
             raise LedgerBroken(
                 f"ledger entry {place} does not follow from the one before: the ledger was altered, damaged or mixed "
@@ -157,7 +162,7 @@ class Ledger:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read to the end of the log and verify what is new; raise LedgerBroken or LedgerBehind."""
+        """Read to the end of the log and verify what is new; raise LedgerBroken, LedgerBehind or LedgerNewer."""
         known = len(self.chain.entries)
         # The last entry known is read again, so that a ledger replaced behind our back does not pass for a longer one.
         data = self._log.read(max(0, known - 1))

@@ -20,6 +20,7 @@ from quietcount_aggregates.errors import (
     LedgerBroken,
     LedgerError,
     LedgerFenced,
+    LedgerNewer,
     StatisticError,
 )
 from quietcount_aggregates.ledger import Chain, Ledger
@@ -146,6 +147,27 @@ def test_arbitrary_bytes_are_refused_and_raise_nothing_else(log: MemoryLedger) -
         if cut not in log.entries:
             with contextlib.suppress(LedgerBroken):
                 Entry.read(cut)
+
+
+def of_a_later_schema(entries: list[bytes], content: bytes = b"\x0a what nobody knows yet") -> bytes:
+    """The next entry, in a schema that begins as ours and goes on with a body that this version has never heard of."""
+    head = read(entries).head
+    recorded_at = Entry.make(head.length, head.digest, NOW, Retired("x")).data[10:][: 1 + 32 + 6]
+    return b"\xc3\x01" + bytes(range(8)) + recorded_at + content
+
+
+def test_an_entry_of_a_newer_version_is_told_as_such_and_not_as_damage(log: MemoryLedger) -> None:
+    newer = of_a_later_schema(log.entries)
+    chain = read(log.entries)
+    with pytest.raises(LedgerNewer, match=r"entry 8 was written by a newer version .* Use the newer version"):
+        chain.extend(newer)
+    assert chain.head.length == 8, "nothing was changed"
+    # Where it does not belong it is no entry of anybody's, and what a known schema says is written in that schema.
+    misplaced = [*log.entries[:-1], newer]
+    renamed = [*log.entries[:-1], newer[:10] + log.entries[-1][10:]]
+    for entries in (misplaced, renamed):
+        with pytest.raises(LedgerBroken, match="altered or damaged"):
+            read(entries)
 
 
 def forged(log: MemoryLedger, body: Any) -> list[bytes]:
