@@ -6,6 +6,8 @@ Unknown keys are refused. Secrets are never in it, only the names of their files
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from quietcount_aggregates.statistics import Statistic, resolve
@@ -123,6 +125,7 @@ class Configuration(BaseSettings):
     """The brokers that `log` names, and the [kafka] section; None for the embedded log."""
     schema_registry: RegistrySettings = RegistrySettings()
     """The Schema Registry whose ids are read, if there is one; nobody asks it while folding."""
+    _digest: str = PrivateAttr("")
 
     @classmethod
     def settings_customise_sources(
@@ -164,7 +167,22 @@ class Configuration(BaseSettings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigurationError(f"{path}: two statistics are named {twice[0]!r}; a name is given once")
-        return loaded._resolved(raw.folder)
+        resolved = loaded._resolved(raw.folder)
+        resolved._digest = loaded._digest_of(raw)
+        return resolved
+
+    def _digest_of(self, raw: RawConfiguration) -> str:
+        """Return `digest` of what is in force, paths as they were written: it is the same on another machine."""
+        effective = self.model_dump(mode="json", exclude=set(_READ_ELSEWHERE))
+        # These are checked by those who read them; only what is written of them counts here.
+        effective |= {section: raw.table[section] for section in _READ_ELSEWHERE if section in raw.table}
+        text = json.dumps(effective, sort_keys=True, separators=(",", ":"), default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def digest(self) -> str:
+        """Return what tells this configuration from another: 16 hexadecimal digits of SHA-256, and of no secret."""
+        return self._digest
 
     def _resolved(self, folder: Path) -> Configuration:
         return self.model_copy(
