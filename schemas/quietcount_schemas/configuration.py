@@ -67,6 +67,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "service": "write a table: [service]",
             "kafka": "write a table: [kafka]",
             "schema_registry": "write a table: [schema_registry]",
+            "metrics": "write a table: [metrics]",
             "statistic": "write a list of tables: [[statistic]]",
         },
         "emitter": {"pepper_file": _PATH, "spool": _PATH},
@@ -89,6 +90,13 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "ca_file": _PATH,
             "ids_file": _PATH,
         },
+        "metrics": {
+            "listen": 'write "off", or an address and a port, as "127.0.0.1:9464" or "[::1]:9464"',
+            "certificate_file": _PATH,
+            "key_file": _PATH,
+            "username": _TEXT,
+            "password_file": _PATH,
+        },
         "statistic": {
             "name": "write text",
             "events": 'write a list of event types, as ["HelpRequested"]',
@@ -106,7 +114,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 """Every key by section (the top level is ""), with what to write there."""
 
 _PREFIX: Final = "QUIETCOUNT_"
-_SECTIONS: Final = ("emitter", "service", "kafka", "schema_registry")
+_SECTIONS: Final = ("emitter", "service", "kafka", "schema_registry", "metrics")
 _JSON: Final[Mapping[str, type]] = {"schemas": list, "statistic": list} | dict.fromkeys(_SECTIONS, dict)
 _BOOLEANS: Final = {"kafka.tls": {"true": True, "false": False}}
 """Keys that are no text, with what a variable says for them."""

@@ -30,6 +30,11 @@ password_file = "password-of-file"
 url = "https://registry-of-file:8081"
 username = "name-of-file"
 password_file = "password-of-file"
+[metrics]
+certificate_file = "certificate-of-file"
+key_file = "key-of-file"
+username = "name-of-file"
+password_file = "password-of-file"
 [[statistic]]
 name = "a"
 events = ["HelpRequested"]
@@ -64,12 +69,18 @@ VARIABLES = {
     "QUIETCOUNT_SCHEMA_REGISTRY__PASSWORD_FILE": "other",
     "QUIETCOUNT_SCHEMA_REGISTRY__CA_FILE": "other",
     "QUIETCOUNT_SCHEMA_REGISTRY__IDS_FILE": "other",
+    "QUIETCOUNT_METRICS": '{"listen": "127.0.0.1:1"}',
+    "QUIETCOUNT_METRICS__LISTEN": "off",
+    "QUIETCOUNT_METRICS__CERTIFICATE_FILE": "other",
+    "QUIETCOUNT_METRICS__KEY_FILE": "other",
+    "QUIETCOUNT_METRICS__USERNAME": "other",
+    "QUIETCOUNT_METRICS__PASSWORD_FILE": "other",
     "QUIETCOUNT_SERVICE": '{"secret_file": "other"}',
     "QUIETCOUNT_SERVICE__SECRET_FILE": "other",
     "QUIETCOUNT_STATISTIC": json.dumps(STATISTICS),
 }
-SECTIONS = ("emitter", "service", "kafka", "schema_registry")
-SHARED = ("kafka", "schema_registry")  # read by one piece of code for both
+SECTIONS = ("emitter", "service", "kafka", "schema_registry", "metrics")
+APART = ("kafka", "schema_registry", "metrics")  # read by code of their own
 
 
 @pytest.fixture
@@ -124,7 +135,7 @@ def test_the_shared_list_of_keys_is_what_the_service_checks() -> None:
         "service": ServiceSection,
         "statistic": StatisticSection,
     }
-    shared = {section: set(keys) for section, keys in KEYS.items() if section not in SHARED}
+    shared = {section: set(keys) for section, keys in KEYS.items() if section not in APART}
     assert shared == {section: set(model.model_fields) for section, model in models.items()}
 
 

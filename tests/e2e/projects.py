@@ -159,6 +159,7 @@ class Project:
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
                 "COLUMNS": "120",
+                "QUIETCOUNT_METRICS__LISTEN": "127.0.0.1:0",  # several services run at once
                 **environment,
             },
             **{**settings, **options},

@@ -214,10 +214,11 @@ def keys() -> list[str]:
         "service.": ServiceSection,
         "statistic.": StatisticSection,
     }
-    inner = {"emitter", "service", "statistic", "kafka", "schema_registry"}
+    apart = ("kafka", "schema_registry", "metrics")
+    inner = {"emitter", "service", "statistic", *apart}
     own = [f"{prefix}{key}" for prefix, model in sections.items() for key in model.model_fields if key not in inner]
-    # What emitters and the service read by the same code is in no model here.
-    return own + [f"{section}.{key}" for section in ("kafka", "schema_registry") for key in KEYS[section]]
+    # What is read by code of its own is in no model here.
+    return own + [f"{section}.{key}" for section in apart for key in KEYS[section]]
 
 
 @pytest.mark.parametrize("key", keys())
