@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import logging
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import structlog
 
 from quietcount_aggregates.errors import LedgerError, StatisticError
 from quietcount_aggregates.ledger import Ledger
@@ -21,6 +19,8 @@ from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
 from .configuration import Configuration
 from .demo import DEFAULT_DIR, run_demo
 from .inspection import due_now, ledger_rows, verify_ledger
+from .log_events import Level
+from .log_output import LogOutput
 from .maintenance import follow_new_log, record_state_loss, retire_statistic
 from .moments import Moment, check_not_far_ahead
 from .presentation import Format, default_format, show_rows
@@ -104,14 +104,20 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
     History, as of a day: quietcount run --until-idle --as-of 2023-12-08
     """
     configuration = Configuration.load(config)
-    _log_to_stderr()
     clock = _clock(configuration, as_of)
-    with StopSignal() as stop, _naming(config):
+    with LogOutput(sys.stderr, configuration.log_format) as log, StopSignal() as stop, _naming(config):
         if until_idle:
-            with Service(configuration, clock()) as service:
-                run(service, clock, configuration.tick, until_idle=True, stop=stop)
+            with Service(configuration, clock(), say=log.say) as service:
+                run(service, clock, configuration.tick, until_idle=True, stop=stop, flush=log.flush)
         else:
-            keep_running(lambda now: Service(configuration, now), clock, configuration.tick, stop=stop)
+            keep_running(
+                lambda now: Service(configuration, now, say=log.say),
+                clock,
+                configuration.tick,
+                stop=stop,
+                say=log.say,
+                flush=log.flush,
+            )
 
 
 @click.command("release")
@@ -126,7 +132,6 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
     Example: quietcount release --dry-run
     """
     configuration = Configuration.load(config)
-    _log_to_stderr(quiet=True)
     if dry_run:
         with _naming(config):
             # What closes nothing may look further ahead than a release.
@@ -135,7 +140,12 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
             click.echo("Nothing is due.", err=True)
     else:
         now = _clock(configuration, as_of)()
-        with StopSignal() as stop, _naming(config), Service(configuration, now) as service:
+        with (
+            LogOutput(sys.stderr, configuration.log_format, least=Level.WARNING) as log,
+            StopSignal() as stop,
+            _naming(config),
+            Service(configuration, now, say=log.say) as service,
+        ):
             released = service.tick(now, stop).released
     rows = [(period.statistic, period.start, period.end) for period in released]
     show_rows(["statistic", "period_start", "period_end"], rows, _form(form))
@@ -262,7 +272,6 @@ def demo_command(folder: Path, as_json: bool, log: str) -> None:
     Example: quietcount demo --dir /tmp/quietcount-demo
     On Kafka: quietcount demo --log kafka://localhost:9092
     """
-    _log_to_stderr(quiet=True)
     run_demo(folder, as_json=as_json, log=log)
 
 
@@ -300,22 +309,3 @@ def _form(form: str | None) -> Format:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC).replace(microsecond=0)
-
-
-def _log_to_stderr(*, quiet: bool = False) -> None:
-    """Send the service's events to stderr, one line each; data goes to stdout.
-
-    No line says when it was written, only which tick it is of: the time between two lines would tell how much there was
-    to fold.
-    """
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.dev.ConsoleRenderer(colors=False)
-            if sys.stderr.isatty()
-            else structlog.processors.LogfmtRenderer(key_order=["tick", "level", "event"], drop_missing=True),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )

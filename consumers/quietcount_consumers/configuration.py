@@ -37,12 +37,14 @@ from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.registry_settings import RegistrySettings
 
 from .errors import ConfigurationError
+from .log_output import LogFormat
+from .monitoring_settings import MonitoringSettings
 
 __all__ = ["Configuration", "StatisticSection", "beginning_now"]
 
 _DURATION = re.compile(r"([0-9]{1,9})\s*(s|m|h|d)")  # so few digits that no number of days overflows
-# Sections that emitters read too, and that are checked where both read them.
-_READ_ELSEWHERE = ("kafka", "schema_registry")
+# Sections that are checked by the code that reads them, which for two of them is the emitters' too.
+_READ_ELSEWHERE = ("kafka", "schema_registry", "metrics")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -83,6 +85,8 @@ class ServiceSection(BaseModel):
     model_config = _STRICT
     secret_file: Path = Path(DEFAULT_SECRET_FILE)
     """The service's secret, under which the private state keeps its marks; the secrets of years lie beside it."""
+    log_format: LogFormat = LogFormat.AUTO
+    """How events are written to stderr: for people, as JSON, or by whether a terminal reads them."""
 
 
 class StatisticSection(BaseModel):
@@ -125,6 +129,8 @@ class Configuration(BaseSettings):
     """The brokers that `log` names, and the [kafka] section; None for the embedded log."""
     schema_registry: RegistrySettings = RegistrySettings()
     """The Schema Registry whose ids are read, if there is one; nobody asks it while folding."""
+    metrics: MonitoringSettings = MonitoringSettings()
+    """Where `quietcount run` serves metrics and health."""
     _digest: str = PrivateAttr("")
 
     @classmethod
@@ -154,6 +160,7 @@ class Configuration(BaseSettings):
         elsewhere: list[Fault] = []
         flags["kafka"] = KafkaSettings.of(raw, elsewhere)
         flags["schema_registry"] = RegistrySettings.of(raw, elsewhere)
+        flags["metrics"] = MonitoringSettings.of(raw, elsewhere)
         given = {
             key: value for key, value in raw.table.items() if key in KEYS[""] and key not in _READ_ELSEWHERE
         } | flags
@@ -193,9 +200,14 @@ class Configuration(BaseSettings):
                     pepper_file=folder / self.emitter.pepper_file,
                     spool=None if self.emitter.spool is None else folder / self.emitter.spool,
                 ),
-                "service": ServiceSection(secret_file=folder / self.service.secret_file),
+                "service": self.service.model_copy(update={"secret_file": folder / self.service.secret_file}),
             }
         )
+
+    @property
+    def log_format(self) -> LogFormat:
+        """Return how events are written."""
+        return self.service.log_format
 
     @property
     def private_dir(self) -> Path:

@@ -38,7 +38,7 @@ class LogOutput:
     """Keeps events and writes them when it is told to; `say` and `flush` may be called from any thread.
 
     Events below `least` are dropped. A stream that cannot be written ends nothing: the lines are lost and the service
-    goes on.
+    goes on. Leaving a with statement writes what is left, also before an error that ends the process.
     """
 
     def __init__(self, stream: TextIO, form: LogFormat = LogFormat.AUTO, *, least: Level = Level.INFO) -> None:
@@ -48,6 +48,12 @@ class LogOutput:
         self._kept: list[LogEvent] = []
         self._left_out = False
         self.use(form)
+
+    def __enter__(self) -> LogOutput:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
 
     def use(self, form: LogFormat) -> None:
         """Write in this form from the next flush on."""

@@ -12,8 +12,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
-
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
@@ -30,6 +28,7 @@ from . import dead_letters
 from .configuration import Configuration, beginning_now
 from .embedded_ledger import EmbeddedLedger
 from .errors import ServiceError
+from .log_events import Say, StatisticDeclared, StatisticDeclaredLate, StatisticReleased, unheard
 
 if TYPE_CHECKING:
     from .kafka_ledger import KafkaLedger
@@ -39,8 +38,6 @@ __all__ = ["Service", "Tick", "lost_of", "open_ledger", "open_log", "prepare_fol
 
 # Large enough that a batch's fixed costs (a transaction, its sync) fade, small enough to stop soon after a signal.
 BATCH = 20_000
-
-_log = structlog.get_logger("quietcount")
 
 
 class Tick(NamedTuple):
@@ -64,10 +61,12 @@ class Service:
         *,
         mechanism: NoiseMechanism | None = None,
         observe: Callable[[Step], None] | None = None,
+        say: Say = unheard,
         batch: int = BATCH,
     ) -> None:
         self._configuration = configuration
         self._batch = batch
+        self._say = say
         self._stack = contextlib.ExitStack()
         try:
             self._open(mechanism or DiscreteLaplace(), observe, now)
@@ -149,23 +148,17 @@ class Service:
         return all(offsets.get(partition, 0) >= end for partition, end in self._log.end_offsets(CASE_EVENTS).items())
 
     def _say_declared(self, statistic: Statistic, now: dt.datetime) -> None:
-        _log.info("statistic declared", tick=now.isoformat(), statistic=statistic.name, since=str(statistic.since))
+        self._say(StatisticDeclared(tick=now, statistic=statistic.name, since=statistic.first_day))
         released_on = self._state["released_on"]
         if released_on and statistic.first_day.isoformat() <= released_on:
-            _log.warning(
-                "statistic declared late",
-                tick=now.isoformat(),
-                statistic=statistic.name,
-                meaning="what came in before the last release is counted only as far as another statistic still needed "
-                "it; the first period may be too low",
-            )
+            self._say(StatisticDeclaredLate(tick=now, statistic=statistic.name))
 
     def _say_released(self, due: list[DuePeriod], now: dt.datetime) -> None:
-        """Log one line a statistic. The time is the tick's: the moment of writing would tell how long it took."""
+        """Say one event a statistic."""
         for name in sorted({period.statistic for period in due}):
             periods = [period for period in due if period.statistic == name]
-            first, last = str(periods[0].start), str(periods[-1].end)
-            _log.info("released", tick=now.isoformat(), statistic=name, period_start=first, period_end=last)
+            first, last = periods[0].start, periods[-1].end
+            self._say(StatisticReleased(tick=now, statistic=name, period_start=first, period_end=last))
 
     def _new_fold(self) -> Fold:
         """Return a fold for the periods that are open now."""
@@ -322,7 +315,7 @@ def open_ledger(configuration: Configuration, *, create: bool = True) -> Embedde
     if configuration.kafka is not None:
         from .kafka_ledger import KafkaLedger
 
-        return KafkaLedger(configuration.kafka, create=create)
+        return KafkaLedger(configuration.kafka)  # which makes no topic in any case
     return EmbeddedLedger(configuration.private_dir / "ledger.sqlite", create=create)
 
 

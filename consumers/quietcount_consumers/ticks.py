@@ -14,15 +14,12 @@ from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Protocol
 
-import structlog
-
 from quietcount_schemas.errors import Unavailable
 
+from .log_events import GoingOn, Say, Waiting, unheard
 from .service import Tick
 
 __all__ = ["Clock", "StopSignal", "fixed_clock", "keep_running", "run", "system_clock"]
-
-_log = structlog.get_logger("quietcount")
 
 Clock = Callable[[], dt.datetime]
 
@@ -81,19 +78,30 @@ def fixed_clock(moment: dt.datetime) -> Clock:
     return lambda: moment
 
 
-def run(service: Ticking, clock: Clock, tick: dt.timedelta, *, until_idle: bool, stop: StopSignal) -> None:
+def run(
+    service: Ticking,
+    clock: Clock,
+    tick: dt.timedelta,
+    *,
+    until_idle: bool,
+    stop: StopSignal,
+    flush: Callable[[], None] = lambda: None,
+) -> None:
     """Tick until stopped; with `until_idle`, only until the log is folded to its end and nothing is due.
 
-    A stop lets the batch in hand be folded and committed; the release that a tick has begun is finished.
+    A stop lets the batch in hand be folded and committed; the release that a tick has begun is finished. `flush` writes
+    what was said, at points of the grid: see LogOutput.
     """
     while not stop():
         now = clock()
         service.tick(now, stop)
         if until_idle:
+            flush()
             if service.at_end() and not service.due(now):
                 return
             continue
         _wait(tick, stop)
+        flush()
 
 
 def keep_running(
@@ -102,6 +110,8 @@ def keep_running(
     tick: dt.timedelta,
     *,
     stop: StopSignal,
+    say: Say = unheard,
+    flush: Callable[[], None] = lambda: None,
 ) -> None:
     """Open a service and tick until stopped; when what it needs does not answer, close it and open it anew at a tick.
 
@@ -114,16 +124,17 @@ def keep_running(
         try:
             with opening(now) as service:
                 if waiting:
-                    _log.info("going on", tick=now.isoformat())
+                    say(GoingOn(tick=now))
                 opened, waiting = True, False
-                run(service, clock, tick, until_idle=False, stop=stop)
+                run(service, clock, tick, until_idle=False, stop=stop, flush=flush)
         except Unavailable as error:
             if not opened:
                 raise
             if not waiting:
-                _log.warning("waiting", tick=now.isoformat(), meaning=str(error))
+                say(Waiting(tick=now, meaning=str(error)))
             waiting = True
             _wait(tick, stop)
+            flush()
 
 
 def _wait(tick: dt.timedelta, stop: StopSignal) -> None:

@@ -71,7 +71,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "statistic": "write a list of tables: [[statistic]]",
         },
         "emitter": {"pepper_file": _PATH, "spool": _PATH},
-        "service": {"secret_file": _PATH},
+        "service": {"secret_file": _PATH, "log_format": 'write "auto", "console" or "json"'},
         "kafka": {
             "topic_prefix": "write letters, digits, '.', '_' and '-', as text",
             "tls": "write true or false",

@@ -24,9 +24,9 @@ from tests.e2e.service_runner import kill_at
 
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.state import State
-from quietcount_consumers.commands import _log_to_stderr
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka_log import GROUP
+from quietcount_consumers.log_output import LogOutput
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running, run
 from quietcount_schemas.errors import QuietcountError
@@ -68,7 +68,7 @@ def serve(part: Part, telling: Connection, output: Path) -> NoReturn:
     try:
         os.chdir(part.config.parent)
         configuration = Configuration.load(part.config)
-        _log_to_stderr()
+        log = LogOutput(sys.stderr)
         # Before the twin's own patch, so that "after batch" falls between the commit and what the twin writes.
         if part.kill_at:
             kill_at(part.kill_at, part.kill_number)
@@ -78,14 +78,14 @@ def serve(part: Part, telling: Connection, output: Path) -> NoReturn:
         clock = fixed_clock(dt.datetime.fromisoformat(part.as_of).replace(tzinfo=dt.UTC))
 
         def opening(now: dt.datetime) -> Service:
-            return Service(configuration, now, batch=part.batch)
+            return Service(configuration, now, say=log.say, batch=part.batch)
 
-        with StopSignal() as stop:
+        with log, StopSignal() as stop:
             if part.until_idle:
                 with opening(clock()) as service:
                     run(service, clock, configuration.tick, until_idle=True, stop=stop)
             else:
-                keep_running(opening, clock, configuration.tick, stop=stop)
+                keep_running(opening, clock, configuration.tick, stop=stop, say=log.say, flush=log.flush)
     except QuietcountError as error:
         sys.stderr.write(f"{error}\n")
         code = REFUSED

@@ -17,10 +17,10 @@ from typing import NoReturn
 from quietcount_aggregates.errors import LedgerFenced, LedgerUnavailable
 from quietcount_aggregates.release import Step
 from quietcount_consumers import kafka_fence
-from quietcount_consumers.commands import _log_to_stderr
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka_fence import Fence
 from quietcount_consumers.kafka_ledger import KafkaLedger
+from quietcount_consumers.log_output import LogOutput
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal, fixed_clock, run
 from quietcount_producers.kafka_settings import KafkaSettings
@@ -47,8 +47,11 @@ def release(config: Path, as_of: str, kill_at: str, delay: float, output: Path) 
     try:
         os.chdir(config.parent)
         configuration = Configuration.load(config)
-        _log_to_stderr()
-        with StopSignal() as stop, Service(configuration, moment, observe=observe) as service:
+        with (
+            LogOutput(sys.stderr) as log,
+            StopSignal() as stop,
+            Service(configuration, moment, observe=observe, say=log.say) as service,
+        ):
             run(service, fixed_clock(moment), configuration.tick, until_idle=True, stop=stop)
     except QuietcountError as error:
         sys.stderr.write(f"{error}\n{type(error).__name__}\n")

@@ -24,9 +24,9 @@ from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import publish
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
-from quietcount_consumers.commands import _log_to_stderr
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka_log import KafkaLog
+from quietcount_consumers.log_output import LogOutput
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import Clock, StopSignal, fixed_clock, run
 from quietcount_producers.embedded_log import EmbeddedLog
@@ -198,7 +198,6 @@ def main() -> None:
     given = parser.parse_args()
 
     configuration = Configuration.load(given.config)
-    _log_to_stderr()
     moment = dt.datetime.fromisoformat(given.as_of).replace(tzinfo=dt.UTC)
     clock = advancing(moment) if given.advance else fixed_clock(moment)
     # Before the twin's own patch, so that "after batch" falls between the commit and the file.
@@ -213,7 +212,11 @@ def main() -> None:
     if given.no_recovery:
         mock.patch.object(Releaser, "recover", return_value=None).start()
         mock.patch.object(Releaser, "_unknown_releases", return_value=[]).start()
-    with StopSignal() as stop, Service(configuration, moment, observe=observe, batch=given.batch) as service:
+    with (
+        LogOutput(sys.stderr) as log,
+        StopSignal() as stop,
+        Service(configuration, moment, observe=observe, say=log.say, batch=given.batch) as service,
+    ):
         sys.stdout.write("open\n")
         sys.stdout.flush()
         run(service, clock, configuration.tick, until_idle=not given.advance, stop=stop)

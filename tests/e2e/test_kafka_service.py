@@ -14,22 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner
 from confluent_kafka import Producer
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
-from structlog.testing import LogCapture
 from tests.e2e.kafka_projects import groups_answer, kafka_configuration, kafka_project, settings_of
 from tests.e2e.projects import Project, simulated, true_cells
 from tests.kafka.fixtures import Clusters, Kafka
 
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.state import State
-from quietcount_consumers import kafka_log, ticks
+from quietcount_consumers import kafka_log
 from quietcount_consumers.commands import ledger_command, run_command
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka_log import KafkaLog
+from quietcount_consumers.log_events import LogEvent
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running
 from quietcount_consumers.topics import create_topics
@@ -517,8 +516,7 @@ def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
     cluster = kafka_cluster()
     project = kafka_project(tmp_path / "project", cluster.bootstrap, cluster.prefix())
     project.emit(LINES)
-    said = LogCapture()
-    monkeypatch.setattr(ticks, "_log", structlog.wrap_logger(None, processors=[said]))
+    said: list[LogEvent] = []
 
     class Outage(StopSignal):
         """Waits between ticks by what is to happen there."""
@@ -526,7 +524,7 @@ def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
         waited = 0
 
         def __call__(self) -> bool:
-            return self.waited == 20 or any(each["event"] == "going on" for each in said.entries)
+            return self.waited == 20 or any(each.name == "going on" for each in said)
 
         def wait(self, seconds: float) -> None:
             self.waited += 1
@@ -537,9 +535,13 @@ def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
                 cluster.start()
 
     keep_running(
-        lambda now: Service(project.configuration, now), fixed_clock(LATER), dt.timedelta(seconds=1), stop=Outage()
+        lambda now: Service(project.configuration, now),
+        fixed_clock(LATER),
+        dt.timedelta(seconds=1),
+        stop=Outage(),
+        say=said.append,
     )
-    assert [each["event"] for each in said.entries] == ["waiting", "going on"]
+    assert [each.name for each in said] == ["waiting", "going on"]
 
 
 class Said:
@@ -589,21 +591,21 @@ def test_a_service_that_runs_waits_for_brokers_that_are_away_and_goes_on(
     with project.start("run", "--as-of", "2024-01-08") as process:
         said = Said(process)
         try:
-            said.until("period_end=2023-12-31")
+            said.until('"period_end": "2023-12-31"')
             assert nonzero(project) == TRUE
             cluster.stop()
-            said.until("event=waiting")
+            said.until('"event": "waiting"')
             cluster.start()
-            said.until('event="going on"')
+            said.until('"event": "going on"')
             # Gone again, for good: the signal ends it all the same.
             cluster.kill()
-            said.until("event=waiting")
+            said.until('"event": "waiting"')
             process.send_signal(signal.SIGTERM)
             assert process.wait(120) == 0
         finally:
             process.kill()
             lines = said.rest()
-    assert sum("event=waiting" in line for line in lines) == 2
+    assert sum('"event": "waiting"' in line for line in lines) == 2
     assert "Traceback" not in "".join(lines)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from tests.conftest import Require
 from tests.e2e.projects import EXACT, Finished, Project, ended, simulated, true_cells
 
@@ -33,7 +32,7 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
-def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Finished]]:
+def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
     """`quietcount` in this process, in the folder of a project: the same main, without an interpreter's start."""
 
     def run(project: Project, *arguments: str) -> Finished:
@@ -45,8 +44,7 @@ def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         out, err = capfd.readouterr()
         return Finished(code if isinstance(code, int) else 1, out, err)
 
-    yield run
-    structlog.reset_defaults()
+    return run
 
 
 def rewritten(project: Project, old: str, new: str) -> None:

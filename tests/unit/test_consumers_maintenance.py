@@ -342,9 +342,9 @@ def test_a_statistic_that_cannot_be_declared_is_found_in_the_configuration_it_na
 
 def test_no_log_line_says_when_it_was_written(project: Project) -> None:
     lines = invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08").stderr.splitlines()
-    assert any("event=released" in line for line in lines)
+    assert any('"event": "released"' in line for line in lines)
     today = dt.datetime.now(dt.UTC)
     for line in lines:
         assert "timestamp" not in line
         assert not any(f"{today + dt.timedelta(days=days):%Y-%m-%d}" in line for days in (-1, 0))
-        assert line.startswith("tick=2023-03-08T00:00:00+00:00 level=")
+        assert line.startswith('{"tick": "2023-03-08T00:00:00+00:00", "level": ')

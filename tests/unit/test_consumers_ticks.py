@@ -9,10 +9,8 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
-import structlog
-from structlog.testing import LogCapture
 
-from quietcount_consumers import ticks
+from quietcount_consumers.log_events import GoingOn, LogEvent, Waiting
 from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running, run, system_clock
 from quietcount_schemas.errors import QuietcountError, Unavailable
@@ -160,17 +158,13 @@ def openings(*behaviours: str) -> Callable[[dt.datetime], contextlib.AbstractCon
     return opening
 
 
-def test_an_outage_is_waited_for_at_the_ticks_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = LogCapture()
-    monkeypatch.setattr(
-        ticks, "_log", structlog.wrap_logger(None, processors=[said], wrapper_class=structlog.BoundLogger)
-    )
+def test_an_outage_is_waited_for_at_the_ticks_and_told_once() -> None:
+    said: list[LogEvent] = []
     stop = Waits(6)
     opening = openings("lost", "away", "away", "well")
-    keep_running(opening, fixed_clock(NOON), dt.timedelta(seconds=1), stop=stop)
+    keep_running(opening, fixed_clock(NOON), dt.timedelta(seconds=1), stop=stop, say=said.append)
     assert len(stop.waited) == 6  # a tick, three ticks of the outage, two more
-    assert [each["event"] for each in said.entries] == ["waiting", "going on"]
-    assert said.entries[0]["meaning"] == "no answer"
+    assert said == [Waiting(tick=NOON, meaning="no answer"), GoingOn(tick=NOON)]
 
 
 def test_an_outage_at_the_start_is_raised_and_so_is_every_other_error() -> None:
