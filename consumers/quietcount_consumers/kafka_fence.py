@@ -73,16 +73,16 @@ _LAPSED = (
 class Fence:
     """The fence, held from here on until another takes it. `limit` is the topic's max.message.bytes.
 
-    Raises a KafkaError when it cannot be taken.
+    `broker` is the one that let this client in. Raises a KafkaError when the fence cannot be taken.
     """
 
-    def __init__(self, settings: KafkaSettings, limit: int) -> None:
+    def __init__(self, settings: KafkaSettings, limit: int, broker: str) -> None:
         self._settings = settings
         self._topic = settings.topic(RELEASES)
         self._limit = limit
         self._began = _elapsing()
         self._producer: Any = KafkaProducer(
-            **client(settings),
+            **client(settings, broker),
             transactional_id=settings.topic(TRANSACTIONAL_ID),
             transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
             delivery_timeout_ms=int(DELIVERY_SECONDS * 1000),
@@ -173,9 +173,13 @@ class Fence:
             _within(ABORT_SECONDS, self._producer.abort_transaction)
 
 
-def client(settings: KafkaSettings) -> dict[str, Any]:
-    """Return the options of each of the ledger's clients. Raises LogError for a file that cannot be used."""
+def client(settings: KafkaSettings, broker: str) -> dict[str, Any]:
+    """Return the options of each of the ledger's clients. Raises LogError for a file that cannot be used.
+
+    They begin at `broker`, which let one in: of several they would take any, and then have no time for another.
+    """
     return client_options(settings, CLIENT_ID) | {
+        "bootstrap_servers": [broker],
         "request_timeout_ms": int(REQUEST_SECONDS * 1000),
         "bootstrap_timeout_ms": int(REQUEST_SECONDS * 1000),
     }

@@ -21,7 +21,7 @@ from kafka.structs import TopicPartition
 
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerUnavailable
 from quietcount_producers.errors import LogError
-from quietcount_producers.kafka_connection import reach
+from quietcount_producers.kafka_connection import way_in
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import RELEASES, Record
 
@@ -84,12 +84,10 @@ class _Covering(Unpacked):
 class KafkaLedger:
     """A LedgerLog in a Kafka topic.
 
-    Nothing here makes the topic: `quietcount topics create` does, with the settings that a ledger needs. So `create`,
-    which keeps a reader of the embedded ledger from making one, changes nothing.
+    Nothing here makes the topic: `quietcount topics create` does, with the settings that a ledger needs.
     """
 
-    def __init__(self, settings: KafkaSettings, *, create: bool = True) -> None:
-        del create
+    def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._topic = settings.topic(RELEASES)
         self._partition = TopicPartition(self._topic, 0)
@@ -101,13 +99,14 @@ class KafkaLedger:
         self._offsets: list[int] = []
         self._end = 0
         self._coverage = _Coverage()
+        self._least_in_step = 1
         try:
             # First, because it tells what is wrong with the way to the brokers; the clients only try again.
-            self._asked(lambda: reach(settings, CLIENT_ID, [RELEASES]))
-            self._admin: Any = self._asked(lambda: KafkaAdminClient(**kafka_fence.client(settings)))
+            self._broker, _ = self._asked(lambda: way_in(settings, CLIENT_ID, [RELEASES]))
+            self._admin: Any = self._asked(lambda: KafkaAdminClient(**kafka_fence.client(settings, self._broker)))
             self._stack.callback(self._admin.close)
-            self._topic_id = self._described()
-            self._consumer: Any = self._asked(lambda: KafkaConsumer(**_reading(settings)))
+            self._topic_id = self._described()["topic_id"]
+            self._consumer: Any = self._asked(lambda: KafkaConsumer(**_reading(settings, self._broker)))
             self._stack.callback(self._consumer.close, autocommit=False, timeout_ms=int(CLOSE_SECONDS * 1000))
             self._asked(lambda: check_consumer(self._consumer))
             shared = {"epochs": Epochs(), "volume": Volume(), "coverage": self._coverage}
@@ -136,7 +135,10 @@ class KafkaLedger:
         self._check_outcome()
         self._drop_fence()
         limit = self._check_settings()
-        self._fence = self._asked(lambda: Fence(self._settings, limit), "fence")
+        # Before: while too few copies are in step the broker cannot end what the last holder left open, and says so to
+        # nobody; nor could it end a transaction of ours.
+        self._asked(self._check_in_step, "append to")
+        self._fence = self._asked(lambda: Fence(self._settings, limit, self._broker), "fence")
         # What tells holders apart is the broker's; this number only tells whose epoch a caller holds.
         self._epoch = secrets.randbits(62)
         return self._epoch
@@ -182,13 +184,16 @@ class KafkaLedger:
         self._fence.check_size(entries, expected)
         if not entries:
             return
+        self._asked(self._check_in_step, "append to")
         try:
             self._fence.send(entries, self._end, expected)
             self._unknown = True
             self._fence.commit()
             self._unknown = False
-        except BaseException:
+        except BaseException as error:
             self._drop_fence()
+            if isinstance(error, LedgerUnavailable) and not self._unknown:
+                self._say_if_out_of_step(error)
             raise
 
     def close(self) -> None:
@@ -243,7 +248,7 @@ class KafkaLedger:
 
     def _checked_end(self) -> int:
         """Return the high watermark, which open transactions do not hold back; check that nothing was taken away."""
-        if self._described() != self._topic_id:
+        if self._described()["topic_id"] != self._topic_id:
             raise LedgerBroken(
                 f"{self.place}: was deleted and created again while it was in use; put the ledger's entries back, "
                 "then start again"
@@ -274,8 +279,24 @@ class KafkaLedger:
         found = self._asked(lambda: self._admin.list_partition_offsets({self._partition: spec}, isolation_level=level))
         return int(found[self._partition].offset)
 
-    def _described(self) -> str:
-        """Return the topic's id; raise LedgerError unless it is there, with one partition."""
+    def _check_in_step(self) -> None:
+        """Raise NotEnoughReplicasError while an append would be refused, for which the client tries for long."""
+        for partition in self._described()["partitions"]:
+            # More than there are copies is taken for all of them (KIP-966).
+            if len(partition["isr_nodes"]) < min(self._least_in_step, len(partition["replica_nodes"])):
+                raise kafka_errors.NotEnoughReplicasError()
+
+    def _say_if_out_of_step(self, error: LedgerUnavailable) -> None:
+        """Raise what kept an append waiting, where it is that brokers fell out of step meanwhile."""
+        try:
+            self._check_in_step()
+        except kafka_errors.NotEnoughReplicasError as found:
+            raise ledger_error(found, self._settings, "append to", "; nothing was appended") from error
+        except (LedgerError, kafka_errors.KafkaError, OSError):
+            return
+
+    def _described(self) -> dict[str, Any]:
+        """Return what the brokers tell of the topic; raise LedgerError unless it is there, with one partition."""
         found = self._asked(lambda: self._admin.describe_topics([self._topic]))
         topic = next((each for each in found if each["name"] == self._topic), None)
         if topic is None:
@@ -287,7 +308,7 @@ class KafkaLedger:
                 f"{self.place}: has more than one partition, and a ledger is one sequence. Put its entries into a "
                 "topic of one; see `quietcount topics check`"
             )
-        return str(topic["topic_id"])
+        return dict(topic)
 
     def _check_settings(self) -> int:
         """Raise LedgerBroken where the topic would lose entries; return the size in bytes that a batch may have."""
@@ -308,6 +329,7 @@ class KafkaLedger:
                 f"{self.place}: its setting {wrong[0]} would delete entries of the ledger, of which none may go. "
                 "Nothing is released until it is mended; `quietcount topics check` says how"
             )
+        self._least_in_step = int(values.get("min.insync.replicas") or 1)
         return int(values["max.message.bytes"])
 
     def _check_outcome(self) -> None:
@@ -339,8 +361,8 @@ class KafkaLedger:
         )
 
 
-def _reading(settings: KafkaSettings) -> dict[str, Any]:
-    return kafka_fence.client(settings) | {
+def _reading(settings: KafkaSettings, broker: str) -> dict[str, Any]:
+    return kafka_fence.client(settings, broker) | {
         "group_id": None,
         "enable_auto_commit": False,
         "auto_offset_reset": "none",

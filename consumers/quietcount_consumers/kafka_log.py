@@ -22,7 +22,7 @@ from kafka.protocol.consumer import OffsetForLeaderEpochRequest, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka_connection import client_options, explained, reach
+from quietcount_producers.kafka_connection import client_options, explained, way_in
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
 
@@ -85,9 +85,8 @@ class KafkaLog:
         self._marks: dict[str, dict[int, Mark]] = {}
         self._turn = 0
         self._reported: Any = None
-        reach(settings, CLIENT)
         with self._explaining("use"):
-            self._admin = KafkaAdminClient(**client_options(settings, CLIENT))
+            self._admin = KafkaAdminClient(**self._options())
         with contextlib.ExitStack() as stack:
             stack.callback(self.close)
             check_admin(self._admin)
@@ -318,11 +317,19 @@ class KafkaLog:
         except (kafka_errors.KafkaError, OSError) as error:
             raise explain(error, self.settings, act, topic) from error
 
+    def _options(self) -> dict[str, Any]:
+        """Return the options for a client, which begins at a broker that lets one in.
+
+        Of several the client would take any, and have no time for another where the first keeps silent.
+        """
+        broker, _ = way_in(self.settings, CLIENT)
+        return client_options(self.settings, CLIENT) | {"bootstrap_servers": [broker]}
+
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
             with self._explaining("use"):
                 consumer = KafkaConsumer(
-                    **client_options(self.settings, CLIENT),
+                    **self._options(),
                     group_id=None,
                     enable_auto_commit=False,
                     auto_offset_reset="none",

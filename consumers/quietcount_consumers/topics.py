@@ -233,14 +233,16 @@ def _asked(settings: KafkaSettings, act: str, ask: Callable[[KafkaAdminClient], 
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
-    from quietcount_producers.kafka_connection import client_options, explained, reach
+    from quietcount_producers.kafka_connection import client_options, explained, way_in
 
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         # The library's own client ends in a timeout, whatever keeps it from the brokers.
-        reach(settings, _CLIENT)
+        broker, _ = way_in(settings, _CLIENT)
+        # Of several addresses it would take any, and have no time for another where the first keeps silent.
+        options = client_options(settings, _CLIENT) | {"bootstrap_servers": [broker]}
         try:
-            with contextlib.closing(KafkaAdminClient(**client_options(settings, _CLIENT))) as admin:
+            with contextlib.closing(KafkaAdminClient(**options)) as admin:
                 return ask(admin)
         except KafkaError as error:
             told = explained(error, settings, act)

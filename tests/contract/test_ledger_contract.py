@@ -65,7 +65,8 @@ class KafkaBench:
         create_topics(self.settings)
 
     def open(self, *, create: bool = True) -> LedgerLog:
-        return KafkaLedger(self.settings, create=create)
+        del create  # it makes no topic in any case
+        return KafkaLedger(self.settings)
 
     def opening(self) -> str:
         settings = f"brokers={self.settings.brokers!r}, topic_prefix={self.settings.topic_prefix!r}"
@@ -75,7 +76,7 @@ class KafkaBench:
         )
 
     def nothing(self) -> LedgerLog:
-        return KafkaLedger(KafkaSettings(brokers=self.settings.brokers, topic_prefix=self.kafka.prefix()), create=False)
+        return KafkaLedger(KafkaSettings(brokers=self.settings.brokers, topic_prefix=self.kafka.prefix()))
 
 
 BENCHES: dict[str, Callable[[pytest.FixtureRequest], Bench]] = {"embedded": EmbeddedBench, "kafka": KafkaBench}

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.admin import ACLOperation, KafkaAdminClient, ResourceType
+from kafka.admin import ACLOperation, ConfigResource, KafkaAdminClient, ResourceType
 from tests.e2e.projects import EXACT, Finished, Project, simulated
 from tests.kafka.cluster import Cluster, free_ports
+from tests.kafka.fixtures import Kafka
 from tests.kafka.secured import USERS, SecuredCluster
 
-from quietcount_consumers.topics import create_topics
+from quietcount_consumers.kafka_ledger import KafkaLedger
+from quietcount_consumers.kafka_log import KafkaLog
+from quietcount_consumers.topic_settings import TOPICS
+from quietcount_consumers.topics import create_topics, describe_topics
+from quietcount_producers import kafka_connection
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_connection import reach
 from quietcount_producers.kafka_settings import KafkaSettings
@@ -143,24 +149,21 @@ def test_a_broker_that_keeps_silent_is_told(silent_address: str, tmp_path: Path,
 def test_too_few_replicas_in_step_are_told(kafka_three: Cluster, tmp_path: Path) -> None:
     """A min.insync.replicas as high as the number of replicas lets one broker's end stop every emitter."""
     settings = KafkaSettings(brokers=tuple(kafka_three.bootstrap.split(",")), topic_prefix=kafka_three.prefix())
+    create_topics(settings)
     with KafkaAdminClient(bootstrap_servers=list(settings.brokers)) as admin:
-        admin.create_topics(
-            {
-                settings.topic(topic): {
-                    "num_partitions": 1,
-                    "replication_factor": 3,
-                    "configs": {"min.insync.replicas": "3"},
-                }
-                for topic in (CASE_EVENTS, RELEASES)
-            },
-            wait_for_metadata=True,
-        )
+        every = {"min.insync.replicas": "3"}
+        admin.alter_configs([ConfigResource("TOPIC", settings.topic(topic), every) for topic in TOPICS])
     kafka_three.brokers[-1].stop()
     kafka_three.ready()
-    project = project_of(tmp_path, kafka_three.bootstrap, {"topic_prefix": settings.topic_prefix})
-    message = refused(project, EMIT)
-    assert "min.insync.replicas" in message
-    assert "quietcount topics check" in message
+    keys = {"topic_prefix": settings.topic_prefix}
+    # Each waits for brokers that may come back, so at the same time; two services, so each in a folder of its own.
+    projects = {command: project_of(tmp_path / command[0], kafka_three.bootstrap, keys) for command in COMMANDS}
+    with ThreadPoolExecutor(len(COMMANDS)) as pool:
+        told = dict(zip(COMMANDS, pool.map(lambda command: refused(projects[command], command), COMMANDS), strict=True))
+    for command, topics in ((EMIT, [CASE_EVENTS]), (RUN, [RELEASES]), (RELEASE, [RELEASES]), (CHECK, TOPICS)):
+        assert "min.insync.replicas" in told[command], command
+        assert "in-sync replicas" in told[command] if command == CHECK else "`quietcount topics check`" in told[command]
+        assert all(settings.topic(topic) in told[command] for topic in topics)
 
 
 # One step of the way at a time, in this process.
@@ -250,3 +253,31 @@ def test_events_go_round_a_broker_whose_certificate_is_wrong(kafka_secure: Secur
     create_topics(settings)
     with KafkaWriter(settings) as writer:
         assert len(writer.append(CASE_EVENTS, [NewRecord(b"k", b"v", 0)])) == 1
+
+
+def test_one_silent_address_of_two_keeps_no_reader_and_no_releaser_out(
+    kafka: Kafka, silent_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library asks any of the addresses, and has no time for another then: half of all starts would fail."""
+    monkeypatch.setattr("quietcount_producers.kafka_handshake.ANSWER_SECONDS", 0.5)
+    good = tuple(kafka.bootstrap.split(","))
+    settings = KafkaSettings(brokers=(silent_address, *good), topic_prefix=kafka.prefix())
+    asked: list[list[str]] = []
+    original = kafka_connection._client
+
+    def client(**options: Any) -> Any:
+        asked.append(options["bootstrap_servers"])
+        return original(**options)
+
+    monkeypatch.setattr(kafka_connection, "_client", client)
+    create_topics(settings)
+    assert not describe_topics(settings).topics[RELEASES].hidden
+    with KafkaLog(settings) as log, KafkaLedger(settings) as ledger:
+        log.append(CASE_EVENTS, [NewRecord(b"k", b"v", 0)])
+        ends = log.end_offsets(CASE_EVENTS)
+        assert len(log.poll(CASE_EVENTS, dict.fromkeys(ends, 0), ends, 10)) == 1
+        ledger.append([b"one"], epoch=ledger.fence(), expected=0)
+        assert ledger.read() == [b"one"]
+    # To make the topics, to look at them, the log's three and the ledger's three.
+    assert len(asked) >= 8
+    assert all(servers in [[broker] for broker in good] for servers in asked)

@@ -94,9 +94,8 @@ def filled(settings: KafkaSettings, entries: Sequence[bytes] = (b"one", b"two"))
 
 
 def test_a_topic_that_is_not_there_is_named_with_the_command_that_makes_it(bare: KafkaSettings) -> None:
-    for create in (True, False):
-        with pytest.raises(LedgerError, match=rf"{bare.topic(RELEASES)}.*`quietcount topics create`"):
-            KafkaLedger(bare, create=create)
+    with pytest.raises(LedgerError, match=rf"{bare.topic(RELEASES)}.*`quietcount topics create`"):
+        KafkaLedger(bare)
 
 
 def made(admin: Any, settings: KafkaSettings, configs: dict[str, str], partitions: int = 1) -> None:
@@ -217,7 +216,7 @@ def check_a_ledger_is_read_for_as_long_as_it_comes(
     given = [b"%d" % number for number in range(5)]
     filled(settings, given).close()
     original = kafka_ledger._reading
-    monkeypatch.setattr(kafka_ledger, "_reading", lambda given: original(given) | {"max_poll_records": 1})
+    monkeypatch.setattr(kafka_ledger, "_reading", lambda *given: original(*given) | {"max_poll_records": 1})
     with closing(open_ledger(settings)) as ledger:
         now = 0.0
         polled = ledger._polled
@@ -644,6 +643,37 @@ def test_a_releaser_that_the_broker_forgot_is_unavailable_and_not_fenced(kafka_c
         assert ledger.read() == [b"one", b"two", b"three"]
 
 
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_an_append_that_too_few_copies_would_take_says_so_and_leaves_nothing(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Sent all the same, it would leave a transaction that the broker cannot end, and that every reader waits for."""
+    with closing(filled(settings)) as ledger:
+        epoch = ledger.fence()
+        before = len(raw(settings))
+        described = ledger._described
+
+        def out_of_step() -> dict[str, Any]:
+            topic = described()
+            return topic | {"partitions": [each | {"isr_nodes": []} for each in topic["partitions"]]}
+
+        def send(*_: object) -> None:
+            monkeypatch.setattr(ledger, "_described", out_of_step)
+            raise LedgerUnavailable("no answer in time")
+
+        monkeypatch.setattr(kafka_ledger, "ANSWER_SECONDS", 0.1)
+        if when == "before":
+            monkeypatch.setattr(ledger, "_described", out_of_step)
+        else:
+            monkeypatch.setattr(Fence, "send", send)
+        with pytest.raises(LedgerUnavailable, match=rf"{settings.topic(RELEASES)}.*min\.insync\.replicas"):
+            ledger.append([b"three"], epoch=epoch, expected=2)
+        assert len(raw(settings)) == before
+        if when == "before":
+            with pytest.raises(LedgerUnavailable, match=r"min\.insync\.replicas"):
+                ledger.fence()
+
+
 @pytest.mark.soak
 def test_a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing(
     kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch
@@ -773,9 +803,9 @@ def test_the_checks_pass_without_a_fault(settings: KafkaSettings, kafka: Kafka) 
 def test_a_twin_with_an_id_of_its_own_is_found(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Fence.__init__
 
-    def own(self: Fence, given: KafkaSettings, limit: int) -> None:
+    def own(self: Fence, given: KafkaSettings, limit: int, broker: str) -> None:
         monkeypatch.setattr(kafka_fence, "TRANSACTIONAL_ID", secrets.token_hex(8))
-        original(self, given, limit)
+        original(self, given, limit, broker)
 
     monkeypatch.setattr(Fence, "__init__", own)
     with pytest.raises(FAILED):
@@ -787,7 +817,7 @@ def test_a_twin_that_reads_what_is_not_committed_is_found(
 ) -> None:
     original = kafka_ledger._reading
     monkeypatch.setattr(
-        kafka_ledger, "_reading", lambda given: original(given) | {"isolation_level": "read_uncommitted"}
+        kafka_ledger, "_reading", lambda *given: original(*given) | {"isolation_level": "read_uncommitted"}
     )
     with pytest.raises(FAILED):
         check_the_open_transaction_of_a_dead_releaser_is_never_read(KafkaLedger, settings)
