@@ -21,6 +21,9 @@ INSERT INTO next.withdrawn SELECT DISTINCT case_mark FROM withdrawn ORDER BY cas
 INSERT INTO next.dead_letters SELECT * FROM dead_letters;
 INSERT INTO next.unresolved SELECT DISTINCT * FROM unresolved;
 INSERT INTO next.dead_letter_ends SELECT DISTINCT * FROM dead_letter_ends;
+-- What nobody asks for any more is not kept: flags are shown of the day before the tick's.
+INSERT INTO next.rejected_on SELECT day, reason FROM rejected_on
+WHERE day >= (SELECT try_cast(value AS DATE) FROM meta WHERE key = 'released_on') - 1;
 INSERT INTO next.first_open SELECT statistic, day FROM opened;
 -- Retired statistics are not in `following`: they release nothing any more, so nothing of them is remembered.
 

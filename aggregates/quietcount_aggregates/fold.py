@@ -84,6 +84,7 @@ class Fold:
                     self._append(connection, columns, kept, partitions, offsets, clock)
             if rejections:
                 _reject(connection, rejections, records, clock)
+                self._state.reject({rejection.reason for rejection in rejections}, clock)
             for partition in np.unique(partitions).tolist():
                 next_offset = int(offsets[partitions == partition].max()) + 1
                 connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, next_offset])

@@ -11,7 +11,7 @@ import contextlib
 import datetime as dt
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quietcount_schemas.log import Mark
+from quietcount_schemas.rejection import RejectReason
 
-from . import state_file
+from . import migrations, state_file
 from .entries import Head
 from .errors import StateError
 from .statistics import Statistic
@@ -61,7 +62,7 @@ class State:
                 state_file.create(path)
             self.connection = state_file.connect(path)
             try:
-                self._check_format()
+                self._migrate()
             except BaseException:
                 self.connection.close()
                 raise
@@ -72,13 +73,20 @@ class State:
         for leftover in path.parent.glob(path.name + ".ne[wx]*"):
             leftover.unlink(missing_ok=True)
 
-    def _check_format(self) -> None:
+    def _migrate(self) -> None:
+        """Bring a file of an older format up to date, in one transaction; refuse one of a newer format."""
         found = self["format"]
-        if found != str(state_file.FORMAT):
+        if found not in map(str, range(migrations.FIRST, state_file.FORMAT + 1)):
             raise StateError(
                 f"{self.path}: written in format {found or 'unknown'}; this version reads format {state_file.FORMAT}. "
                 "Use the newer quietcount"
             )
+        if found == str(state_file.FORMAT):
+            return
+        with self.transaction() as connection:
+            for older in range(int(found), state_file.FORMAT):
+                connection.execute(migrations.STEPS[older])
+            self["format"] = str(state_file.FORMAT)
 
     def __enter__(self) -> State:
         return self
@@ -171,6 +179,20 @@ class State:
     def first_open(self) -> dict[str, dt.date]:
         """Return the first open day of each statistic that the state knows."""
         return dict(self.rows("SELECT statistic, day FROM first_open"))
+
+    def rejected_on(self, day: dt.date) -> frozenset[RejectReason]:
+        """Return the reasons for which records were rejected on `day` of the fold's clock: it or the day before."""
+        return frozenset(
+            RejectReason(reason) for (reason,) in self.rows("SELECT reason FROM rejected_on WHERE day = ?", [day])
+        )
+
+    def reject(self, reasons: Collection[RejectReason], day: dt.date) -> None:
+        """Remember that records were rejected on `day`; within the transaction that folds them."""
+        self.connection.execute("DELETE FROM rejected_on WHERE day < ?::DATE - 1", [day])
+        self.connection.execute(
+            "INSERT OR IGNORE INTO rejected_on SELECT ?::DATE, unnest(?::VARCHAR[])",
+            [day, sorted(reason.value for reason in reasons)],
+        )
 
     @property
     def columns(self) -> list[str]:

@@ -27,7 +27,8 @@ __all__ = [
     "schema",
 ]
 
-FORMAT = 1
+FORMAT = 2
+"""The format that is written; migrations.py says how older ones come to it."""
 
 OPEN_EVENT_COLUMNS = (
     "event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL, "

@@ -13,6 +13,7 @@ import duckdb
 import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, record_of, utc, world_in
 
+from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic, resolve
@@ -33,8 +34,10 @@ def asked(case: int, event: int, day: dt.date = SINCE) -> CaseEvent:
 def test_a_state_written_in_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.duckdb"
     with State(path) as state, state.transaction():
-        state["format"] = "2"
-    with pytest.raises(StateError, match=r"state\.duckdb: written in format 2.*newer quietcount"):
+        state["format"] = str(state_file.FORMAT + 1)
+    with pytest.raises(
+        StateError, match=rf"state\.duckdb: written in format {state_file.FORMAT + 1}.*newer quietcount"
+    ):
         State(path)
 
 
