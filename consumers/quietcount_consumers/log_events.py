@@ -17,6 +17,7 @@ __all__ = [
     "CATALOGUE",
     "ClockJumped",
     "ClockTrusted",
+    "DefectFound",
     "GoingOn",
     "Halted",
     "Level",
@@ -194,6 +195,16 @@ class ReloadRefused(LogEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DefectFound(LogEvent):
+    """A thread of the process failed in a way that nobody foresaw; `meaning` is the kind of error and its place."""
+
+    name = "defect"
+    level = Level.ERROR
+    todo = "restart the service if it does not do all it should, and report the line"
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinesLeftOut(LogEvent):
     """More was said within a tick than is kept; what came last is missing."""
 
@@ -224,6 +235,7 @@ CATALOGUE: Final[tuple[type[LogEvent], ...]] = (
     ClockTrusted,
     Reloaded,
     ReloadRefused,
+    DefectFound,
     LinesLeftOut,
     Stopped,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Callable
 from enum import StrEnum
@@ -37,22 +38,27 @@ class LogFormat(StrEnum):
 class LogOutput:
     """Keeps events and writes them when it is told to; `say` and `flush` may be called from any thread.
 
+    In a with statement it is all that the process says: what libraries log, which Python would write to stderr at the
+    moment and in their words, goes nowhere. Leaving it writes what is left, also before an error that ends the process.
     Events below `least` are dropped. A stream that cannot be written ends nothing: the lines are lost and the service
-    goes on. Leaving a with statement writes what is left, also before an error that ends the process.
+    goes on.
     """
 
     def __init__(self, stream: TextIO, form: LogFormat = LogFormat.AUTO, *, least: Level = Level.INFO) -> None:
         self._stream = stream
         self._least = _ORDER.index(least)
-        self._lock = threading.Lock()
+        self._nobody = logging.NullHandler()
+        self._lock = threading.RLock()  # a destructor may say something while a line is kept
         self._kept: list[LogEvent] = []
         self._left_out = False
         self.use(form)
 
     def __enter__(self) -> LogOutput:
+        logging.getLogger().addHandler(self._nobody)
         return self
 
     def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeHandler(self._nobody)
         self.flush()
 
     def use(self, form: LogFormat) -> None:
