@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("installation")
 
-NOT_FOR_EMITTERS = ("duckdb", "opendp", "numpy", "pydantic", "pydantic_settings", "structlog")
+NOT_FOR_EMITTERS = ("duckdb", "opendp", "numpy", "pydantic", "pydantic_settings", "structlog", "prometheus_client")
 PARTS = ("schemas", "producers", "aggregates", "consumers")
 BUILT = shutil.ignore_patterns("__pycache__", "build", "dist", "*.egg-info")
 
@@ -91,6 +91,12 @@ def test_an_emitter_loads_the_client_of_kafka_only_to_use_it(emitter: Environmen
         "import quietcount_producers.kafka_writer; print('kafka' in sys.modules); import crc32c"
     )
     assert emitter.run("python", "-c", program).stdout.split() == ["False", "True"]
+
+
+def test_an_emitter_that_asks_for_metrics_without_their_extra_is_told_what_to_install(emitter: Environment) -> None:
+    told = emitter.run("python", "-c", "import quietcount_producers.prometheus")
+    assert told.returncode == 1
+    assert "pip install './producers[prometheus]'" in told.stderr
 
 
 def test_an_emitter_has_the_schemas(emitter: Environment) -> None:

@@ -53,6 +53,8 @@ def test_imports_keep_the_contracts(root: Path, tmp_path: Path) -> None:
         ("aggregates", "import quietcount_consumers"),
         ("producers", "import duckdb"),
         ("schemas", "import pydantic"),
+        ("producers", "import prometheus_client"),
+        ("producers", "import quietcount_producers.prometheus"),
     ],
 )
 def test_an_import_against_the_contracts_is_refused(root: Path, tmp_path: Path, part: str, line: str) -> None:

@@ -37,7 +37,7 @@ def stored(place: Path) -> int:
 
 def test_the_readmes_python_runs(readme: str, place: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     exec(compile("\n".join(examples), "README.md", "exec"), {})  # noqa: S102  # our own words, run as a reader would
     assert stored(place) == 2
     with EmbeddedLog(place / "trial.sqlite", create=False) as log:
@@ -65,7 +65,7 @@ def test_the_readme_s_way_to_kafka_has_every_key_and_is_read(readme: str, place:
 
 def test_the_readme_installs_from_the_repository_and_by_no_name(readme: str) -> None:
     """Nothing is published under our names: whoever installed by name would run a stranger's code with the pepper."""
-    assert re.findall(r"pip install (.*)", readme) == ["./schemas ./producers"]
+    assert re.findall(r"pip install (.*)", readme) == ["./schemas ./producers", "./schemas './producers[prometheus]'"]
     assert readme.index("-m venv") < readme.index("pip install")
 
 
