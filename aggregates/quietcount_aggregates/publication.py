@@ -22,7 +22,7 @@ from .ledger import Chain
 from .noise import margin, standard_deviation, sum_margin
 from .statistics import Statistic
 
-__all__ = ["STORAGE_VERSION", "bound_sentence", "publish", "published_head"]
+__all__ = ["STORAGE_VERSION", "bound_sentence", "publish", "published_figures", "published_head"]
 
 STORAGE_VERSION = "v1.2.0"
 """The storage version that DuckDB 1.2 and every later one reads."""
@@ -89,6 +89,15 @@ def published_head(path: Path) -> Head | None:
         raise PublicationError(
             f"{path}: is not a file that quietcount published, or is damaged. Delete it: it comes back from the ledger"
         ) from None
+
+
+def published_figures(noisy: int, margin: int) -> tuple[int, int, int]:
+    """Return estimate, lower and upper end of a cell, as the public file has them (see _PUBLISHED_FIGURES)."""
+    return max(noisy, 0), max(noisy - margin, 0), max(noisy, 0) + margin
+
+
+# Beside each other so that they stay one: a test compares what they say of the same releases.
+_PUBLISHED_FIGURES = "greatest(noisy, 0), greatest(noisy - margin, 0), greatest(noisy, 0) + margin"
 
 
 def bound_sentence(chain: Chain) -> str:
@@ -197,7 +206,7 @@ def _fill_statistic(connection: duckdb.DuckDBPyConnection, chain: Chain, statist
         return
     scale = releases[0][1].noise_scale
     connection.execute(
-        """
+        f"""
         INSERT INTO statistics
         WITH released AS (
             SELECT unnest(?::DATE[]) AS period_start, unnest(?::DATE[]) AS period_end,
@@ -207,8 +216,7 @@ def _fill_statistic(connection: duckdb.DuckDBPyConnection, chain: Chain, statist
         ), cells AS (
             SELECT * EXCLUDE (drawn), unnest(?::VARCHAR[]) AS cell, unnest(drawn) AS noisy FROM released
         )
-        SELECT ?, period_start, period_end, cell, greatest(noisy, 0), greatest(noisy - margin, 0),
-            greatest(noisy, 0) + margin, noisy, noise_scale, ?, ?,
+        SELECT ?, period_start, period_end, cell, {_PUBLISHED_FIGURES}, noisy, noise_scale, ?, ?,
             CASE WHEN margin <= 0.1 * noisy THEN 'good' WHEN margin <= 0.3 * noisy THEN 'fair' ELSE 'poor' END,
             release_id, released_at
         FROM cells

@@ -29,6 +29,8 @@ from .configuration import Configuration, beginning_now
 from .embedded_ledger import EmbeddedLedger
 from .errors import ServiceError
 from .log_events import Say, StatisticDeclared, StatisticDeclaredLate, StatisticReleased, unheard
+from .standing import Standing
+from .status import Status
 
 if TYPE_CHECKING:
     from .kafka_ledger import KafkaLedger
@@ -117,6 +119,7 @@ class Service:
         self._releaser.publish()
         self._registry, self._secret = registry, secret
         self._fold = self._new_fold()
+        self._standing = Standing(configuration, self._ledger.chain, self._state, now)
 
     def due(self, now: dt.datetime) -> list[DuePeriod]:
         """Return what a tick at `now` would release."""
@@ -141,6 +144,12 @@ class Service:
         self._releaser.purge()
         dead_letters.purge_again(self._state, self._log)
         return Tick(caught_up, due)
+
+    def status(self, now: dt.datetime, tick: Tick) -> Status:
+        """Return what an operator may know after the tick at `now`, which came to `tick`."""
+        return self._standing.after(
+            now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state["purge_due"]
+        )
 
     def at_end(self) -> bool:
         """Return whether nothing was appended to the log since the last fold."""
@@ -223,9 +232,8 @@ def lost_of(state: State, log: LogReader, beginnings: Mapping[int, int], ends: M
         where = f"topic {CASE_EVENTS}, partition {partition}"
         if offset < beginnings.get(partition, 0):
             return (
-                f"{where}: records are gone from the log that were never folded: all before offset "
-                f"{beginnings[partition]}. Nothing but this service may purge the log. Restore it, or, if they are "
-                "lost for good, run: quietcount ledger new-log"
+                f"{where}: records are gone from the log that were never folded. Nothing but this service may purge "
+                "the log. Restore it, or, if they are lost for good, run: quietcount ledger new-log"
             )
         if offset > ends.get(partition, 0):
             return (

@@ -126,9 +126,13 @@ class Status:
     disk_free: tuple[tuple[str, float], ...] = ()
     """By folder ("data", "secrets"), the share of its disk that is free, rounded down to a coarse step."""
 
-    def closed(self, tick: dt.datetime) -> Status:
-        """Return this status after a tick at which the service could not work; what is known of the ledger stays."""
-        return replace(self, tick=tick, caught_up=False, state_open=False)
+    def closed(self, tick: dt.datetime, disk_free: tuple[tuple[str, float], ...] | None = None) -> Status:
+        """Return this status after a tick at which the service could not work; what is known of the ledger stays.
+
+        `disk_free` is what a look at the disks said (see disks.free), and what was known before where it is not given.
+        """
+        free = self.disk_free if disk_free is None else disk_free
+        return replace(self, tick=tick, caught_up=False, state_open=False, disk_free=free)
 
     def due(self, statistic: StatisticStatus) -> int:
         """Return how many periods of `statistic` were due at the tick and are not released."""
@@ -192,9 +196,23 @@ class Board:
         """When the process was started, on the grid."""
 
     def post(self, status: Status) -> None:
-        """Keep what a tick found out, to be shown from the next turn on."""
+        """Keep what a tick found out, to be shown from the next turn on.
+
+        A service that was opened anew knows nothing of earlier successes: these are kept, but for those that lie ahead
+        of the tick, of a clock that had gone wrong.
+        """
         with self._lock:
-            self._posted = status
+            before = self._posted
+
+            def newest(time: dt.datetime, earlier: dt.datetime) -> dt.datetime:
+                return max(time, earlier) if earlier <= status.tick else time
+
+            self._posted = replace(
+                status,
+                fold=newest(status.fold, before.fold),
+                publication=newest(status.publication, before.publication),
+                purge=newest(status.purge, before.purge),
+            )
 
     def turn(self) -> None:
         """Show what was posted last; to be called at a point of the grid."""
