@@ -108,7 +108,7 @@ class Deployment:
 def deployed(root: Path, folder: Path, settings: dict[str, str], host: str = "127.0.0.1") -> Iterator[Deployment]:
     """A broker with `settings` for ports and folders of its own, its users and its ACLs, as compose.yaml makes them."""
     secrets = folder / "secrets"
-    for role in ROLES:
+    for role in (*ROLES, "monitoring"):
         (secrets / role).mkdir(parents=True)
     script(root / "compose" / "credentials.py").make_credentials(secrets)
     ports = dict(zip(("CLIENTS", "EMITTERS", "ADMIN", "CONTROLLER"), free_ports(4), strict=True))

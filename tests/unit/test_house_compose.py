@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import datetime as dt
 import re
 import shlex
+import ssl
 import stat
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from http.client import HTTPSConnection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from tests.deployment import properties_of, script
+from tests.prometheus.programs import WANTED, programs
 
+from quietcount_aggregates.noise import margin
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.http_server import MonitoringServer
 from quietcount_consumers.project import configuration_text
+from quietcount_consumers.status import Board
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
+from quietcount_schemas.periods import Period
 
 Document = dict[str, Any]
 ONCE = {"credentials", "access", "topics", "schemas", "emitter", "operator"}
@@ -64,11 +79,13 @@ def _faults(name: str, service: Document, document: Document, folder: Path) -> I
         yield "is in a network of others"
     if service.get("restart") != ("no" if name in ONCE else "unless-stopped"):
         yield "is not restarted as it should be"
-    if not service.get("healthcheck", {}).get("test") and name not in {*ONCE, "quietcount"}:
+    if not service.get("healthcheck", {}).get("test") and name not in ONCE:
         yield "nobody knows whether it is healthy"
     yield from _fills(service)
     for volume in service.get("volumes", []):
         source, target, *mode = volume.split(":")
+        if name == "prometheus" and source.endswith("-secrets") and service.get("group_add") != [_owner(document)]:
+            yield f"{target} cannot be read"
         if source.startswith("."):
             if not (folder / source).is_file():
                 yield f"{source} is not there"
@@ -80,6 +97,11 @@ def _faults(name: str, service: Document, document: Document, folder: Path) -> I
         wanted = "service_completed_successfully" if other in ONCE else "service_healthy"
         if wait["condition"] != wanted:
             yield f"does not wait until {other} is ready"
+
+
+def _owner(document: Document) -> str:
+    """The group of who makes the secrets."""
+    return str(document["services"]["credentials"]["user"]).split(":")[1]
 
 
 def _fills(service: Document) -> Iterator[str]:
@@ -147,6 +169,8 @@ TWINS: dict[str, Callable[[Document], None]] = {
     "a volume nobody declared": _set("kafka", "volumes", ["other:/x"]),
     "not waiting for health": _set("access", "depends_on", {"kafka": {"condition": "service_started"}}),
     "a circle": _set("kafka", "depends_on", {"schemas": {"condition": "service_completed_successfully"}}),
+    "a service of which nobody knows": _set("quietcount", "healthcheck", {}),
+    "no right to read the password": lambda document: document["services"]["prometheus"].pop("group_add"),
     "a password": _set("topics", "environment", {"QUIETCOUNT_KAFKA__PASSWORD": "x"}),
 }
 
@@ -170,7 +194,8 @@ def test_only_emitters_have_the_pepper_and_each_role_its_own_password_alone(comp
 
     having = {name: secrets(name) for name in compose["services"] if name not in ("credentials", "access")}
     roles = {"topics": "administrator", "quietcount": "service", "emitter": "emitter", "operator": "operator"}
-    assert having == {name: {roles[name]} if name in roles else set() for name in having}
+    holders = roles | {"prometheus": "monitoring"}
+    assert having == {name: {holders[name]} if name in holders else set() for name in having}
     for name, role in roles.items():
         environment = compose["services"][name]["environment"]
         assert environment["QUIETCOUNT_KAFKA__USERNAME"] == f"quietcount-{role}"
@@ -323,15 +348,49 @@ def test_the_keys_that_the_page_gives_to_clients_are_those_that_are_read(root: P
 # ------------------------------------------------------------------ configuration and secrets
 
 
-def test_the_configuration_is_read_and_has_the_starting_catalogue(root: Path) -> None:
+PAID_FOR = {"requests_by_category": 0.15, "outcomes": 0.15, "daily_volume": 0.2}
+"""What the day's volume costs is taken from two statistics; the bound is that of every project."""
+
+
+def test_the_configuration_is_read_and_has_the_starting_catalogue_and_a_volume_paid_for_out_of_it(root: Path) -> None:
     path = root / "compose" / "quietcount.toml"
     loaded = Configuration.load(path, environment={})
     assert loaded.log == "kafka://kafka:9092"
     ours, starting = tomllib.loads(path.read_text(encoding="utf-8")), tomllib.loads(configuration_text())
-    assert ours["statistic"] == starting["statistic"]
+    *shared, volume = ours["statistic"]
+    assert shared == [
+        entry | {"epsilon": PAID_FOR.get(entry["name"], entry["epsilon"])} for entry in starting["statistic"]
+    ]
+    assert volume == {"name": "daily_volume", "events": ["HelpRequested"], "period": "day", "epsilon": 0.2}
+    spent = sum(Decimal(str(entry["epsilon"])) for entry in ours["statistic"])
+    assert spent == Decimal(str(ours["lifetime_epsilon"])) == Decimal("2.5")
     assert {key: ours[key] for key in ("lifetime_epsilon", "grace", "tick")} == {
         key: starting[key] for key in ("lifetime_epsilon", "grace", "tick")
     }
+
+
+def test_the_margins_that_the_configuration_tells_are_those_of_the_noise(root: Path) -> None:
+    text = (root / "compose" / "quietcount.toml").read_text(encoding="utf-8")
+    assert f"margin of +-{margin(1 / PAID_FOR['daily_volume'])} " in text
+    assert text.count(f"margin +-{margin(1 / PAID_FOR['outcomes'])} for one quarter") == 2
+
+
+def precision_of(text: str, folder: Path) -> dict[str, Period]:
+    """To what period emitters with this configuration coarsen dates, by event type."""
+    path = folder / "quietcount.toml"
+    path.write_text(text, encoding="utf-8")
+    return dict(EmitterSettings.load(path, environment={}).precision)
+
+
+def test_no_date_is_sent_more_exactly_for_the_sake_of_a_dashboard(root: Path, tmp_path: Path) -> None:
+    text = (root / "compose" / "quietcount.toml").read_text(encoding="utf-8")
+    starting = precision_of(configuration_text(), tmp_path)
+    assert precision_of(text, tmp_path) == starting
+    every = text.replace(
+        'name = "daily_volume"\nevents = ["HelpRequested"]',
+        'name = "daily_volume"\nevents = ["HelpRequested", "CourtCaseFiled"]',
+    )
+    assert precision_of(every, tmp_path) != starting
 
 
 def test_every_path_of_the_configuration_lies_in_a_volume_of_who_needs_it(root: Path, compose: Document) -> None:
@@ -346,30 +405,225 @@ def test_every_path_of_the_configuration_lies_in_a_volume_of_who_needs_it(root: 
     assert str(loaded.emitter.pepper_file.parent) not in mounted("quietcount")
 
 
-def test_secrets_are_made_once_private_and_are_kept(root: Path, tmp_path: Path) -> None:
-    credentials = script(root / "compose" / "credentials.py")
-    for role in credentials.ROLES:
+@pytest.fixture
+def credentials(root: Path, tmp_path: Path) -> ModuleType:
+    """The program that makes the secrets, with the folder of each role in `tmp_path`."""
+    program = script(root / "compose" / "credentials.py")
+    for role in (*program.ROLES, program.MONITORING):
         (tmp_path / role).mkdir()
+    return program
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+METRICS = {
+    "service/metrics.pem",
+    "service/metrics-password",
+    "monitoring/metrics-ca.pem",
+    "monitoring/metrics-password",
+}
+
+
+def test_secrets_are_made_once_private_and_are_kept(credentials: ModuleType, tmp_path: Path) -> None:
     made = credentials.make_credentials(tmp_path)
-    assert len(made) == 5
-    texts = {path: path.read_bytes() for path in made}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
-    assert len(set(texts.values())) == 5
+    assert len(made) == 9
+    texts = contents(tmp_path)
+    modes = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in made}
+    assert modes == {name: 0o640 if name.startswith("monitoring/") else 0o600 for name in texts}
+    assert len(set(texts.values())) == 8  # one password is Prometheus' and the service's
+    assert texts["service/metrics-password"] == texts["monitoring/metrics-password"]
     assert min(len(text) for text in texts.values()) > 40
     Pepper.load(tmp_path / "emitter" / "pepper")
     with pytest.raises(ProducersError):
         Pepper.load(tmp_path / "service" / "pepper")
     assert credentials.make_credentials(tmp_path) == []
-    assert {path: path.read_bytes() for path in made} == texts
+    assert contents(tmp_path) == texts
 
 
-def test_a_start_that_was_cut_off_leaves_no_half_password(root: Path, tmp_path: Path) -> None:
-    credentials = script(root / "compose" / "credentials.py")
-    password = tmp_path / "kafka-password"
-    password.with_name(".kafka-password.new").write_text("half")
-    credentials.write_password(password)
-    assert password.read_text() != "half"
-    assert [path.name for path in tmp_path.iterdir()] == ["kafka-password"]
+def test_a_start_that_was_cut_off_leaves_no_half_secret(credentials: ModuleType, tmp_path: Path) -> None:
+    for write in (credentials.write, credentials.replace):
+        secret = tmp_path / write.__name__ / "secret"
+        secret.parent.mkdir()
+        secret.with_name(".secret.new").write_text("half of an earlier one")
+        write(secret, b"whole")
+        assert contents(secret.parent) == {"secret": b"whole"}
+    with pytest.raises(FileExistsError):
+        credentials.write(secret, b"another")
+
+
+def test_prometheus_has_the_certificate_and_the_password_and_not_the_key(
+    credentials: ModuleType, tmp_path: Path
+) -> None:
+    credentials.make_credentials(tmp_path)
+    assert not any(b"PRIVATE KEY" in text for text in contents(tmp_path / "monitoring").values())
+    assert b"PRIVATE KEY" in (tmp_path / "service" / "metrics.pem").read_bytes()
+
+
+def test_what_monitoring_needs_is_renewed_and_nothing_else(credentials: ModuleType, tmp_path: Path) -> None:
+    credentials.make_credentials(tmp_path)
+    before = contents(tmp_path)
+    assert credentials.main(["--renew-monitoring"], tmp_path) == 0
+    after = contents(tmp_path)
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == METRICS
+    assert after["service/metrics-password"] == after["monitoring/metrics-password"]
+    assert after["service/metrics.pem"].endswith(after["monitoring/metrics-ca.pem"])
+
+
+def test_a_renewal_that_was_cut_off_is_finished_by_the_next_start(credentials: ModuleType, tmp_path: Path) -> None:
+    credentials.make_credentials(tmp_path)
+    old = contents(tmp_path)
+    credentials.make_credentials(tmp_path, renew_monitoring=True)
+    new = contents(tmp_path)
+    for name in METRICS:
+        if name.startswith("monitoring/"):
+            (tmp_path / name).write_bytes(old[name])
+    credentials.make_credentials(tmp_path)
+    assert contents(tmp_path) == new
+
+
+def test_a_damaged_certificate_and_a_wrong_argument_are_one_sentence(
+    credentials: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "service" / "metrics.pem").write_text("half", encoding="ascii")
+    assert credentials.main([], tmp_path) == 1
+    assert "metrics.pem: holds no certificate" in capsys.readouterr().err
+    assert credentials.main(["--renew-monitoring"], tmp_path) == 0
+    assert credentials.main(["--renew"], tmp_path) == 2
+
+
+# ------------------------------------------------------------------ monitoring
+
+
+@contextmanager
+def served(root: Path, credentials: ModuleType, folder: Path) -> Iterator[int]:
+    """Serve metrics as compose/quietcount.toml says, with the secrets of `folder` and a port of the system's."""
+    credentials.make_credentials(folder)
+    text = (root / "compose" / "quietcount.toml").read_text(encoding="utf-8")
+    config = folder / "quietcount.toml"
+    config.write_text(text.replace("/var/lib/quietcount/secrets", str(folder)), encoding="utf-8")
+    metrics = Configuration.load(config, environment={"QUIETCOUNT_METRICS__LISTEN": "127.0.0.1:0"}).metrics
+    minute = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    with MonitoringServer(metrics, Board(lambda: minute, dt.timedelta(minutes=1))) as server:
+        assert server.address is not None
+        yield server.address[1]
+
+
+def healthy(compose: Document, folder: Path, port: int) -> bool:
+    """Whether the health check of the service's container passes, for the secrets and the port of a trial."""
+    command, program, option, code = compose["services"]["quietcount"]["healthcheck"]["test"]
+    assert (command, program, option) == ("CMD", "python", "-c")
+    code = code.replace("/var/lib/quietcount/secrets", str(folder)).replace("9464", str(port))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def test_the_services_health_is_that_it_answers_and_that_it_is_the_service(
+    root: Path, compose: Document, credentials: ModuleType, tmp_path: Path
+) -> None:
+    with served(root, credentials, tmp_path) as port:
+        assert healthy(compose, tmp_path, port)
+        credentials.make_credentials(tmp_path, renew_monitoring=True)  # not read yet: another one's, for all it knows
+        assert not healthy(compose, tmp_path, port)
+    assert not healthy(compose, tmp_path, port)
+
+
+def test_prometheus_is_answered_with_its_share_of_the_secrets_and_nobody_is_without(
+    root: Path, credentials: ModuleType, tmp_path: Path
+) -> None:
+    with served(root, credentials, tmp_path) as port:
+        context = ssl.create_default_context(cafile=tmp_path / "monitoring" / "metrics-ca.pem")
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # as newer Pythons do
+
+        def status(user: str, password: str) -> int:
+            connection = HTTPSConnection("localhost", port, context=context, timeout=30)
+            token = base64.b64encode(f"{user}:{password}".encode()).decode()
+            connection.request("GET", "/metrics", headers={"Authorization": f"Basic {token}"})
+            answered = connection.getresponse().status
+            connection.close()
+            return answered
+
+        password = (tmp_path / "monitoring" / "metrics-password").read_text().strip()
+        assert status("prometheus", password) == 200
+        assert status("prometheus", "another") == 401
+        with pytest.raises(ssl.SSLCertVerificationError):
+            HTTPSConnection("localhost", port, context=ssl.create_default_context(), timeout=30).request("GET", "/")
+
+
+VOLUME = "monitoring-secrets"
+
+
+def prometheus_faults(prometheus: Document, compose: Document, service: Document) -> list[str]:
+    """What in prometheus.yml does not fit the containers or the service's configuration."""
+    volumes = [volume.split(":") for volume in compose["services"]["prometheus"]["volumes"]]
+    mounted = {Path(target): source for source, target, *_ in volumes}
+    (job,) = [each for each in prometheus["scrape_configs"] if each["job_name"] == "quietcount"]
+    found = []
+    host, _, port = job["static_configs"][0]["targets"][0].partition(":")
+    if host not in compose["services"] or port != service["metrics"]["listen"].rpartition(":")[2]:
+        found.append("asks where the service is not")
+    if not set(compose["services"][host]["networks"]) & set(compose["services"]["prometheus"]["networks"]):
+        found.append("is in no network with the service")
+    if job.get("scheme") != "https" or job["tls_config"].get("insecure_skip_verify"):
+        found.append("does not know whom it asks")
+    if job["basic_auth"]["username"] != service["metrics"]["username"]:
+        found.append("is another user")
+    if "password" in job["basic_auth"]:
+        found.append("has its password in clear")
+    files = (job["basic_auth"].get("password_file", ""), job["tls_config"].get("ca_file", ""))
+    found += [f"{file} is not in its volume" for file in files if mounted.get(Path(file).parent) != VOLUME]
+    found += [f"{rules} is not mounted" for rules in prometheus["rule_files"] if Path(rules) not in mounted]
+    return found
+
+
+PROMETHEUS_TWINS: dict[str, Callable[[Document], object]] = {
+    "another port": lambda job: job["static_configs"][0].update(targets=["quietcount:9090"]),
+    "no TLS": lambda job: job.update(scheme="http"),
+    "anybody's certificate": lambda job: job["tls_config"].update(insecure_skip_verify=True),
+    "another user": lambda job: job["basic_auth"].update(username="admin"),
+    "a password in clear": lambda job: job["basic_auth"].update(password="x"),
+    "another folder": lambda job: job["tls_config"].update(ca_file="/etc/ca.pem"),
+}
+
+
+@pytest.fixture(scope="module")
+def prometheus_settings(root: Path) -> Document:
+    loaded: Document = yaml.safe_load((root / "compose" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_prometheus_asks_the_service_where_it_is_and_as_it_wants_to_be_asked(
+    root: Path, compose: Document, prometheus_settings: Document
+) -> None:
+    service = tomllib.loads((root / "compose" / "quietcount.toml").read_text(encoding="utf-8"))
+    assert prometheus_faults(prometheus_settings, compose, service) == []
+    for change in PROMETHEUS_TWINS.values():
+        weaker = copy.deepcopy(prometheus_settings)
+        change(next(job for job in weaker["scrape_configs"] if job["job_name"] == "quietcount"))
+        assert prometheus_faults(weaker, compose, service) != []
+    unruly = prometheus_settings | {"rule_files": ["/etc/prometheus/other.yaml"]}
+    assert prometheus_faults(unruly, compose, service) != []
+
+
+def test_promtool_finds_nothing_wrong_with_prometheus_yml(
+    root: Path, credentials: ModuleType, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    found = programs()
+    require(found is not None, WANTED)
+    assert found is not None
+    credentials.make_credentials(tmp_path)
+    text = (root / "compose" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    text = text.replace("/etc/prometheus/secrets", str(tmp_path / "monitoring"))
+    text = text.replace("/etc/prometheus/quietcount", str(root / "compose" / "prometheus" / "quietcount"))
+
+    def checked(settings: str) -> int:
+        (tmp_path / "prometheus.yml").write_text(settings, encoding="utf-8")
+        command = [found.promtool, "check", "config", str(tmp_path / "prometheus.yml")]
+        return subprocess.run(command, capture_output=True, timeout=60).returncode
+
+    assert checked(text) == 0
+    assert checked(text.replace("scheme: https", "schema: https")) != 0
 
 
 # ------------------------------------------------------------------ the image
