@@ -18,6 +18,7 @@ from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
 
 from .configuration import Configuration
 from .demo import DEFAULT_DIR, run_demo
+from .http_server import MonitoringServer
 from .inspection import due_now, ledger_rows, verify_ledger
 from .log_events import Level
 from .log_output import LogOutput
@@ -26,8 +27,12 @@ from .moments import Moment, check_not_far_ahead
 from .presentation import Format, default_format, show_rows
 from .project import create_project
 from .queries import query
+from .runner import Admit, Runner
 from .service import Service, open_ledger
-from .ticks import Clock, StopSignal, fixed_clock, keep_running, run, system_clock
+from .status import Board, beginning
+from .supervision import Supervisor, forbid_core_dumps
+from .ticks import Signals, StopSignal, run
+from .timekeeping import Clock, ClockGuard, Grid, SystemClocks, fixed_clock
 
 __all__ = ["demo_command", "init_command", "ledger_command", "query_command", "release_command", "run_command"]
 
@@ -104,20 +109,40 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
     History, as of a day: quietcount run --until-idle --as-of 2023-12-08
     """
     configuration = Configuration.load(config)
+    forbid_core_dumps()
     clock = _clock(configuration, as_of)
-    with LogOutput(sys.stderr, configuration.log_format) as log, StopSignal() as stop, _naming(config):
+    with LogOutput(sys.stderr, configuration.log_format) as log:
         if until_idle:
-            with Service(configuration, clock(), say=log.say) as service:
+            with StopSignal() as stop, _naming(config), Service(configuration, clock(), say=log.say) as service:
                 run(service, clock, configuration.tick, until_idle=True, stop=stop, flush=log.flush)
         else:
-            keep_running(
-                lambda now: Service(configuration, now, say=log.say),
-                clock,
-                configuration.tick,
-                stop=stop,
-                say=log.say,
-                flush=log.flush,
-            )
+            _serve(config, configuration, clock, log)
+
+
+def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOutput) -> None:
+    """Run the lasting service, with all that belongs to it."""
+
+    def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
+        with _naming(config):
+            return Service(configuration, now, say=log.say, admit=admit)
+
+    grid = clock if isinstance(clock, Grid) else Grid(configuration.tick)
+    with _naming(config):
+        board = Board(clock, configuration.tick, beginning(configuration))
+    with Supervisor() as supervisor, Signals() as signals, MonitoringServer(configuration.metrics, board) as server:
+        Runner(
+            configuration,
+            opening,
+            clock=clock,
+            grid=grid,
+            board=board,
+            signals=signals,
+            output=log,
+            reading=lambda: Configuration.load(config),
+            guard=ClockGuard(SystemClocks()) if clock is grid else None,
+            supervisor=supervisor,
+            server=server,
+        ).run()
 
 
 @click.command("release")
@@ -132,10 +157,11 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
     Example: quietcount release --dry-run
     """
     configuration = Configuration.load(config)
+    forbid_core_dumps()
     if dry_run:
         with _naming(config):
             # What closes nothing may look further ahead than a release.
-            released = due_now(configuration, as_of or system_clock(configuration.tick)())
+            released = due_now(configuration, as_of or Grid(configuration.tick)())
         if not released:
             click.echo("Nothing is due.", err=True)
     else:
@@ -289,7 +315,7 @@ def _read_ledger(configuration: Configuration) -> Ledger:
 
 def _clock(configuration: Configuration, as_of: dt.datetime | None) -> Clock:
     if as_of is None:
-        return system_clock(configuration.tick)
+        return Grid(configuration.tick)
     check_not_far_ahead(as_of, _now())
     return fixed_clock(as_of)
 

@@ -3,13 +3,15 @@
 ConsumersError (a QuietcountError)
 ├── ConfigurationError    the configuration cannot be used as it is written
 └── ServiceError          the service cannot go on
+    ├── ClockBehind       the clock stands before the newest entry of the ledger
+    └── FolderUnwritable  the data folder cannot be written (also an Unavailable)
 """
 
 from __future__ import annotations
 
-from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.errors import QuietcountError, Unavailable
 
-__all__ = ["ConfigurationError", "ConsumersError", "ServiceError"]
+__all__ = ["ClockBehind", "ConfigurationError", "ConsumersError", "FolderUnwritable", "ServiceError"]
 
 
 class ConsumersError(QuietcountError):
@@ -22,3 +24,11 @@ class ConfigurationError(ConsumersError):
 
 class ServiceError(ConsumersError):
     """The service cannot go on; nothing is half done."""
+
+
+class ClockBehind(ServiceError):
+    """The clock stands before the newest entry of the ledger; nothing was declared, folded or released."""
+
+
+class FolderUnwritable(ServiceError, Unavailable):
+    """The data folder, or a file in it, cannot be written now."""

@@ -53,7 +53,8 @@ class Service:
     """One state, one log, one ledger, bound together; use it in a with statement.
 
     Opening it finishes what a crash interrupted, declares the statistics that are new, and publishes. Raises a
-    QuietcountError when any of that must be refused, and then nothing was folded or released.
+    QuietcountError when any of that must be refused, and then nothing was folded or released. `admit` is handed the
+    time of the ledger's newest entry before anything is declared, and may raise what speaks against going on.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Service:
         mechanism: NoiseMechanism | None = None,
         observe: Callable[[Step], None] | None = None,
         say: Say = unheard,
+        admit: Callable[[dt.datetime], None] | None = None,
         batch: int = BATCH,
     ) -> None:
         self._configuration = configuration
         self._batch = batch
         self._say = say
+        self._admit = admit
         self._stack = contextlib.ExitStack()
         try:
             self._open(mechanism or DiscreteLaplace(), observe, now)
@@ -94,6 +97,8 @@ class Service:
         ledger_log = self._stack.enter_context(contextlib.closing(open_ledger(configuration)))
         self._ledger = Ledger(ledger_log)
         self._ledger.fence()
+        if self._admit is not None and self._ledger.chain.entries:
+            self._admit(self._ledger.chain.entries[-1].recorded_at)
         self._releaser = Releaser(
             state=self._state,
             ledger=self._ledger,

@@ -1,29 +1,24 @@
-"""Ticks: when the service looks at the clock, and how it stops.
+"""Ticks without end or until idle, and the signals that end them or ask for something.
 
 Ticks lie on a fixed grid of the clock (multiples of the tick's length since the epoch, UTC), so that neither the moment
-of a release nor the time between two ticks follows from data.
+of a release nor the time between two ticks follows from data. The lasting service is in `runner`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import os
+import select
 import signal
-import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Protocol
 
-from quietcount_schemas.errors import Unavailable
-
-from .log_events import GoingOn, Say, Waiting, unheard
 from .service import Tick
+from .timekeeping import Clock, Grid, fixed_clock
 
-__all__ = ["Clock", "StopSignal", "fixed_clock", "keep_running", "run", "system_clock"]
-
-Clock = Callable[[], dt.datetime]
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+__all__ = ["Clock", "Signals", "StopSignal", "Ticking", "fixed_clock", "run"]
 
 
 class Ticking(Protocol):
@@ -39,43 +34,65 @@ class Ticking(Protocol):
 class StopSignal:
     """Becomes set on SIGTERM or SIGINT; a with statement installs it and puts the old handlers back."""
 
+    numbers: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
+
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._stopped = False
+        # Not an Event: its lock may be held by the code that a handler interrupts, and both would wait for ever.
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self.numbers:
             self._old[number] = signal.signal(number, self._set)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        self._old.clear()
+
+    def __del__(self) -> None:
+        for descriptor in (self._reader, self._writer):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def __call__(self) -> bool:
-        return self._event.is_set()
+        return self._stopped
 
     def wait(self, seconds: float) -> None:
-        """Sleep for `seconds`, or until the signal comes."""
-        self._event.wait(seconds)
+        """Sleep for `seconds`, or until the signal comes; one that came is not waited for again."""
+        select.select([self._reader], [], [], seconds)
 
     def _set(self, _number: int, _frame: FrameType | None) -> None:
-        self._event.set()
+        self._stopped = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"\0")
 
 
-def system_clock(tick: dt.timedelta) -> Clock:
-    """Return the system's clock (UTC), floored to the grid of `tick`."""
+class Signals(StopSignal):
+    """A StopSignal that remembers SIGHUP, too: the wish that the configuration be read anew."""
 
-    def now() -> dt.datetime:
-        moment = dt.datetime.now(dt.UTC)
-        return moment - (moment - _EPOCH) % tick
+    numbers = (*StopSignal.numbers, signal.SIGHUP)
 
-    return now
+    def __init__(self) -> None:
+        super().__init__()
+        self._reload = False
 
+    def __enter__(self) -> Signals:
+        super().__enter__()
+        return self
 
-def fixed_clock(moment: dt.datetime) -> Clock:
-    """Return a clock that stands still at `moment`: for trials, and for history that is emitted afterwards."""
-    return lambda: moment
+    def reload_asked(self) -> bool:
+        """Return whether SIGHUP came since this was last asked."""
+        asked, self._reload = self._reload, False
+        return asked
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            super()._set(number, frame)
 
 
 def run(
@@ -92,6 +109,7 @@ def run(
     A stop lets the batch in hand be folded and committed; the release that a tick has begun is finished. `flush` writes
     what was said, at points of the grid: see LogOutput.
     """
+    grid = Grid(tick)
     while not stop():
         now = clock()
         service.tick(now, stop)
@@ -100,44 +118,5 @@ def run(
             if service.at_end() and not service.due(now):
                 return
             continue
-        _wait(tick, stop)
+        stop.wait(grid.left)  # on the real clock: one that stands still must not spin
         flush()
-
-
-def keep_running(
-    opening: Callable[[dt.datetime], AbstractContextManager[Ticking]],
-    clock: Clock,
-    tick: dt.timedelta,
-    *,
-    stop: StopSignal,
-    say: Say = unheard,
-    flush: Callable[[], None] = lambda: None,
-) -> None:
-    """Open a service and tick until stopped; when what it needs does not answer, close it and open it anew at a tick.
-
-    Opening finishes what was cut short, so an outage is no other case than a crash. One that is there at the first
-    opening is raised: a wrong address would else wait for ever.
-    """
-    opened = waiting = False
-    while not stop():
-        now = clock()
-        try:
-            with opening(now) as service:
-                if waiting:
-                    say(GoingOn(tick=now))
-                opened, waiting = True, False
-                run(service, clock, tick, until_idle=False, stop=stop, flush=flush)
-        except Unavailable as error:
-            if not opened:
-                raise
-            if not waiting:
-                say(Waiting(tick=now, meaning=str(error)))
-            waiting = True
-            _wait(tick, stop)
-            flush()
-
-
-def _wait(tick: dt.timedelta, stop: StopSignal) -> None:
-    """Wait for the next point of the grid, from the real clock: a clock that stands still must not spin."""
-    moment = dt.datetime.now(dt.UTC)
-    stop.wait((tick - (moment - _EPOCH) % tick).total_seconds())

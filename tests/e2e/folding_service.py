@@ -21,14 +21,16 @@ from unittest import mock
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from tests.e2e.service_runner import kill_at
+from tests.running_world import lasting
 
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka_log import GROUP
 from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.runner import Admit
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running, run
+from quietcount_consumers.ticks import Signals, fixed_clock, run
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -77,15 +79,15 @@ def serve(part: Part, telling: Connection, output: Path) -> NoReturn:
         _tell(telling)
         clock = fixed_clock(dt.datetime.fromisoformat(part.as_of).replace(tzinfo=dt.UTC))
 
-        def opening(now: dt.datetime) -> Service:
+        def opening(configuration: Configuration, now: dt.datetime, _admit: Admit) -> Service:
             return Service(configuration, now, say=log.say, batch=part.batch)
 
-        with log, StopSignal() as stop:
+        with log, Signals() as signals:
             if part.until_idle:
-                with opening(clock()) as service:
-                    run(service, clock, configuration.tick, until_idle=True, stop=stop)
+                with opening(configuration, clock(), _everything) as service:
+                    run(service, clock, configuration.tick, until_idle=True, stop=signals)
             else:
-                keep_running(opening, clock, configuration.tick, stop=stop, say=log.say, flush=log.flush)
+                lasting(configuration, opening, clock, signals, log).run()
     except QuietcountError as error:
         sys.stderr.write(f"{error}\n")
         code = REFUSED
@@ -94,6 +96,10 @@ def serve(part: Part, telling: Connection, output: Path) -> NoReturn:
         code = DEFECT
     sys.stderr.flush()
     os._exit(code)
+
+
+def _everything(_newest: dt.datetime) -> None:
+    """Speak against nothing."""
 
 
 def _tell(telling: Connection) -> None:

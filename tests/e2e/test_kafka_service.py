@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import io
+import json
 import queue
 import signal
 import subprocess
@@ -21,16 +23,20 @@ from kafka.structs import OffsetAndMetadata
 from tests.e2e.kafka_projects import groups_answer, kafka_configuration, kafka_project, settings_of
 from tests.e2e.projects import Project, simulated, true_cells
 from tests.kafka.fixtures import Clusters, Kafka
+from tests.running_world import Hands, MovedClocks
 
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.state import State
 from quietcount_consumers import kafka_log
 from quietcount_consumers.commands import ledger_command, run_command
+from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka_log import KafkaLog
-from quietcount_consumers.log_events import LogEvent
+from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.runner import Admit, Runner
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running
+from quietcount_consumers.status import Board
+from quietcount_consumers.timekeeping import Grid, fixed_clock
 from quietcount_consumers.topics import create_topics
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_schemas.errors import QuietcountError
@@ -516,32 +522,29 @@ def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
     cluster = kafka_cluster()
     project = kafka_project(tmp_path / "project", cluster.bootstrap, cluster.prefix())
     project.emit(LINES)
-    said: list[LogEvent] = []
+    clocks = MovedClocks(LATER)
+    written = io.StringIO()
+    signals = Hands(clocks, 20, {1: cluster.stop, 2: cluster.start})
+    grid = Grid(dt.timedelta(seconds=1), clocks.wall)
+    log = LogOutput(written)
 
-    class Outage(StopSignal):
-        """Waits between ticks by what is to happen there."""
+    def opening(configuration: Configuration, now: dt.datetime, _admit: Admit) -> Service:
+        return Service(configuration, LATER, say=log.say)
 
-        waited = 0
-
-        def __call__(self) -> bool:
-            return self.waited == 20 or any(each.name == "going on" for each in said)
-
-        def wait(self, seconds: float) -> None:
-            self.waited += 1
-            if self.waited == 1:
-                assert nonzero(project) == TRUE
-                cluster.stop()
-            elif self.waited == 2:
-                cluster.start()
-
-    keep_running(
-        lambda now: Service(project.configuration, now),
-        fixed_clock(LATER),
-        dt.timedelta(seconds=1),
-        stop=Outage(),
-        say=said.append,
-    )
-    assert [each.name for each in said] == ["waiting", "going on"]
+    Runner(
+        project.configuration,
+        opening,
+        clock=fixed_clock(LATER),
+        grid=grid,
+        board=Board(grid, grid.tick),
+        signals=signals,
+        output=log,
+        reading=lambda: project.configuration,
+        pause=lambda _: None,
+    ).run()
+    assert nonzero(project) == TRUE
+    said = [json.loads(line)["event"] for line in written.getvalue().splitlines()]
+    assert [each for each in said if each in ("waiting", "going on")] == ["waiting", "going on"]
 
 
 class Said:

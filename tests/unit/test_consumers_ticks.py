@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from quietcount_consumers.log_events import GoingOn, LogEvent, Waiting
 from quietcount_consumers.service import Tick
-from quietcount_consumers.ticks import StopSignal, fixed_clock, keep_running, run, system_clock
-from quietcount_schemas.errors import QuietcountError, Unavailable
+from quietcount_consumers.ticks import Signals, StopSignal, fixed_clock, run
+from quietcount_consumers.timekeeping import Grid
 
 MINUTE = dt.timedelta(minutes=1)
 NOON = dt.datetime(2023, 5, 1, 12, 0, tzinfo=dt.UTC)
@@ -70,7 +68,7 @@ class Clocked(dt.datetime):
 
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> type[Clocked]:
-    monkeypatch.setattr("quietcount_consumers.ticks.dt.datetime", Clocked)
+    monkeypatch.setattr("quietcount_consumers.timekeeping.dt.datetime", Clocked)
     return Clocked
 
 
@@ -87,7 +85,7 @@ def test_the_service_sees_the_clock_floored_to_its_ticks(
     system: type[Clocked], monkeypatch: pytest.MonkeyPatch, moment: str, tick: str, floor: str
 ) -> None:
     monkeypatch.setattr(Clocked, "moment", dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC))
-    now = system_clock(dt.timedelta(seconds=int(tick)))()
+    now = Grid(dt.timedelta(seconds=int(tick)))()
     assert now == dt.datetime.fromisoformat(floor).replace(tzinfo=dt.UTC)
 
 
@@ -97,7 +95,7 @@ def test_it_waits_for_the_next_point_of_the_grid_however_long_the_tick_took(
 ) -> None:
     monkeypatch.setattr(Clocked, "moment", NOON + dt.timedelta(seconds=past))
     stop, service = Waits(3), Trial()
-    run(service, system_clock(MINUTE), MINUTE, until_idle=False, stop=stop)
+    run(service, Grid(MINUTE), MINUTE, until_idle=False, stop=stop)
     assert stop.waited == pytest.approx([wait] * 3)
     assert service.seen == [NOON] * 3
 
@@ -134,45 +132,21 @@ def test_a_signal_sets_the_stop_and_ends_a_wait_and_the_old_handler_comes_back(n
     assert signal.getsignal(number) is before
 
 
-class Outage(Unavailable):
-    """Brokers that do not answer."""
+def test_a_wish_to_reload_is_heard_once_and_stops_nothing() -> None:
+    with Signals() as signals:
+        assert not signals.reload_asked()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.reload_asked()
+        assert not signals.reload_asked()
+        assert not signals()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals()
 
 
-def openings(*behaviours: str) -> Callable[[dt.datetime], contextlib.AbstractContextManager[Trial]]:
-    """Services one after the other: "away" cannot be opened, "lost" fails at its second tick, "well" goes on."""
-    left = list(behaviours)
-
-    class Failing(Trial):
-        def tick(self, now: dt.datetime, stopping: Callable[[], bool]) -> Tick:
-            if self.seen:
-                raise Outage("no answer")
-            return super().tick(now, stopping)
-
-    @contextlib.contextmanager
-    def opening(_: dt.datetime) -> Iterator[Trial]:
-        behaviour = left.pop(0)
-        if behaviour == "away":
-            raise Outage("no answer")
-        yield Failing() if behaviour == "lost" else Trial()
-
-    return opening
-
-
-def test_an_outage_is_waited_for_at_the_ticks_and_told_once() -> None:
-    said: list[LogEvent] = []
-    stop = Waits(6)
-    opening = openings("lost", "away", "away", "well")
-    keep_running(opening, fixed_clock(NOON), dt.timedelta(seconds=1), stop=stop, say=said.append)
-    assert len(stop.waited) == 6  # a tick, three ticks of the outage, two more
-    assert said == [Waiting(tick=NOON, meaning="no answer"), GoingOn(tick=NOON)]
-
-
-def test_an_outage_at_the_start_is_raised_and_so_is_every_other_error() -> None:
-    with pytest.raises(Outage):
-        keep_running(openings("away"), fixed_clock(NOON), dt.timedelta(seconds=1), stop=Waits(6))
-
-    def broken(_: dt.datetime) -> contextlib.AbstractContextManager[Trial]:
-        raise QuietcountError("something else")
-
-    with pytest.raises(QuietcountError, match="something else"):
-        keep_running(broken, fixed_clock(NOON), dt.timedelta(seconds=1), stop=Waits(6))
+def test_a_signal_in_the_midst_of_anything_is_no_deadlock() -> None:
+    """The handler takes no lock: it may interrupt the wait at any of its instructions."""
+    with Signals() as signals:
+        for _ in range(200_000):  # more than the pipe holds
+            signals._set(signal.SIGTERM, None)
+        signals.wait(3600)
+        assert signals()

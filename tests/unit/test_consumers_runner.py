@@ -1,0 +1,331 @@
+"""The lasting service: what is shown and said when, what is waited for, and what a new configuration may change."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World
+
+from quietcount_aggregates.errors import (
+    BudgetError,
+    LedgerBehind,
+    LedgerBroken,
+    LedgerFenced,
+    LedgerUnavailable,
+    StatisticError,
+)
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import ConfigurationError, FolderUnwritable, ServiceError
+from quietcount_consumers.log_events import LogEvent
+from quietcount_consumers.metrics import readiness
+from quietcount_consumers.service import Tick
+from quietcount_consumers.status import NEVER, Status
+from quietcount_producers.errors import LogUnavailable
+from quietcount_schemas.errors import QuietcountError, Unavailable
+
+HOUR = dt.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
+AWAY = LogUnavailable("no broker answers")
+
+
+def minutes(*numbers: int) -> list[dt.datetime]:
+    return [NOON + number * MINUTE for number in numbers]
+
+
+# What is shown, and when
+
+
+def test_it_ticks_once_at_each_point_of_the_grid() -> None:
+    trial = Trial()
+    world = World(trial, waits=4)
+    world.run()
+    assert trial.seen == minutes(0, 1, 2, 3)
+    assert world.hands.waited == [60.0] * 4
+    assert trial.closed
+
+
+def test_what_a_tick_found_out_is_shown_and_said_at_the_next_point_of_the_grid_however_long_it_took() -> None:
+    """A tick that takes long shows in the points that pass without one, and never in the moment at which it is done."""
+    clocks = MovedClocks()
+    seen: list[tuple[dt.datetime, dt.datetime, str]] = []
+
+    class Slow(Trial):
+        def tick(self, now: dt.datetime, stopping: Callable[[], bool]) -> Tick:
+            done = super().tick(now, stopping)
+            world.output.say(world.runner_event(now))
+            clocks.go_on(dt.timedelta(seconds=150))
+            look()
+            return done
+
+    class Watched(World):
+        def runner_event(self, now: dt.datetime) -> LogEvent:
+            from quietcount_consumers.log_events import StatisticReleased
+
+            return StatisticReleased(tick=now, statistic="s", period_start=now.date(), period_end=now.date())
+
+    def look() -> None:
+        seen.append((clocks.moment, world.board.shown.tick, world.said[-1]["event"]))
+
+    world = Watched(Slow(), clocks=clocks, waits=2, at={1: look, 2: look})
+    world.run()
+    assert seen == [
+        (NOON + dt.timedelta(seconds=150), NEVER, "started"),
+        (NOON + 3 * MINUTE, NEVER, "started"),  # at the point itself, just before it turns
+        (NOON + dt.timedelta(seconds=330), NOON, "released"),
+        (NOON + 6 * MINUTE, NOON, "released"),
+    ]
+
+
+def test_a_status_that_is_shown_at_once_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The faulty twin of the promise above."""
+    monkeypatch.setattr(World, "run", lambda self: _turned_at_once(self, monkeypatch))
+    with pytest.raises(AssertionError):
+        test_what_a_tick_found_out_is_shown_and_said_at_the_next_point_of_the_grid_however_long_it_took()
+
+
+def _turned_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    post = world.board.post
+
+    def shown(status: Status) -> None:
+        post(status)
+        world.board.turn()
+
+    monkeypatch.setattr(world.board, "post", shown)
+    world.runner.run()
+    return world
+
+
+def test_a_service_that_works_is_ready_from_the_next_point_on() -> None:
+    found: list[list[str]] = []
+    world = World(waits=2, at={1: lambda: found.append(readiness(world.board))})
+    assert readiness(world.board)
+    world.run()
+    assert found[0]
+    assert world.board.shown.tick == NOON
+    assert world.board.shown.state_open
+
+
+def test_a_stop_says_so_and_ends_at_a_whole_second() -> None:
+    """How long after the signal it ends would tell whether it was folding."""
+    clocks = MovedClocks()
+
+    def stopped() -> None:
+        clocks.go_on(dt.timedelta(seconds=7.25))
+        world.hands.ask(signal.SIGTERM)
+
+    world = World(clocks=clocks, waits=9, at={3: stopped})
+    world.run()
+    assert world.events == ["started", "stopped"]
+    assert world.paused == [pytest.approx(0.75)]
+
+
+# What is waited for
+
+
+@pytest.mark.parametrize("error", [AWAY, LedgerUnavailable("silent"), FolderUnwritable("full"), Unavailable("away")])
+def test_an_outage_is_waited_for_at_each_tick_told_once_and_shown(error: QuietcountError) -> None:
+    lost, well = Trial({2: error}), Trial()
+    shown = []
+    world = World(lost, error, error, well, waits=6, at={n: lambda: shown.append(world.board.latest) for n in range(7)})
+    world.run()
+    assert world.events == ["started", "waiting", "going on", "stopped"]
+    assert world.said[1]["meaning"] == str(error)
+    assert (lost.seen, well.seen) == (minutes(0, 1), minutes(4, 5))
+    assert lost.closed
+    down = [status for status in shown if not status.state_open]
+    assert [status.tick for status in down] == minutes(1, 2, 3)
+    assert {status.broker_reachable for status in down} == {
+        isinstance(error, FolderUnwritable) or error.args[0] == "away"
+    }
+    assert {status.ledger_entries for status in down} == {7}  # its last known facts stay
+    assert {status.ledger_verified for status in down} == {True}
+    assert shown[-1].state_open
+    assert shown[-1].broker_reachable
+
+
+@pytest.mark.parametrize("error", [LedgerBroken("altered"), LedgerBehind("an older copy")])
+def test_a_ledger_that_is_not_the_newest_halts_the_service_until_it_is_back(error: QuietcountError) -> None:
+    lost, well = Trial({3: error}), Trial()
+    shown = []
+    world = World(lost, error, well, waits=6, at={n: lambda: shown.append(world.board.latest) for n in range(7)})
+    world.run()
+    assert world.events == ["started", "halted", "going on", "stopped"]
+    assert well.seen == minutes(4, 5)
+    assert [status.ledger_verified for status in shown] == [True, True, False, False, True, True]
+
+
+def test_each_kind_of_trouble_is_told_when_it_comes() -> None:
+    world = World(Trial({1: AWAY}), LedgerBehind("older"), AWAY, Trial(), waits=5)
+    world.run()
+    assert world.events == ["started", "waiting", "halted", "waiting", "going on", "stopped"]
+
+
+@pytest.mark.parametrize(
+    "error", [AWAY, LedgerBroken("altered"), LedgerBehind("older"), ServiceError("x"), LedgerFenced("other")]
+)
+def test_at_the_first_opening_everything_is_raised(error: QuietcountError) -> None:
+    world = World(error)
+    with pytest.raises(type(error)):
+        world.run()
+
+
+@pytest.mark.parametrize("error", [LedgerFenced("another releaser"), ServiceError("lost"), RuntimeError("a defect")])
+def test_what_no_waiting_mends_ends_the_service(error: Exception) -> None:
+    trial = Trial({2: error})
+    with pytest.raises(type(error)):
+        World(trial).run()
+    assert trial.closed
+
+
+# The clock
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR, 400 * DAY])
+def test_a_jump_of_the_clock_folds_and_releases_nothing_until_it_is_back(jump: dt.timedelta) -> None:
+    clocks, trial = MovedClocks(), Trial()
+    shown = []
+    at: dict[int, Callable[[], None]] = {n: lambda: shown.append(world.board.latest) for n in range(8)}
+    at[2] = lambda: clocks.jump(jump)
+    at[5] = lambda: clocks.jump(-jump)
+    world = World(trial, clocks=clocks, waits=7, at=at)
+    world.run()
+    assert trial.seen == minutes(0, 1, 5, 6)
+    assert world.events == ["started", "clock jumped", "clock trusted again", "stopped"]
+    assert [status.clock_trusted for status in shown] == [True, False, False, True, True]
+    assert not trial.closed or len(world.opened) == 1
+
+
+def test_a_clock_before_the_ledger_at_the_start_is_waited_for_and_nothing_is_declared() -> None:
+    clocks, trial = MovedClocks(), Trial()
+    world = World(trial, clocks=clocks, waits=4, newest=NOON + DAY, at={2: lambda: clocks.jump(DAY + MINUTE)})
+    world.run()
+    assert world.events == ["started", "clock jumped", "clock trusted again", "stopped"]
+    assert trial.seen == [NOON + DAY + 3 * MINUTE, NOON + DAY + 4 * MINUTE]
+    assert not world.board.shown.clock_trusted or world.board.shown.state_open
+
+
+def test_a_clock_set_back_during_a_long_tick_is_looked_at_at_once_and_not_when_the_tick_was_to_end() -> None:
+    clocks, trial = MovedClocks(), Trial()
+    world = World(trial, clocks=clocks, tick=DAY, waits=10, at={3: lambda: clocks.jump(-2 * DAY)})
+    world.run()
+    assert "clock jumped" in world.events
+
+
+# A new configuration
+
+
+class Certificates:
+    """A server whose certificate and password are read anew."""
+
+    address: tuple[str, int] | None = ("::1", 9464)
+
+    def __init__(self, refusing: bool = False) -> None:
+        self.reloads = 0
+        self._refusing = refusing
+
+    def reload(self) -> None:
+        if self._refusing:
+            raise ConfigurationError("metrics.key_file: holds no private key")
+        self.reloads += 1
+
+
+def changed(**values: object) -> Callable[[], Configuration]:
+    return lambda: Configuration.model_validate({"lifetime_epsilon": Decimal(1), "tick": "1m", **values})
+
+
+def reloading(world: World) -> None:
+    world.hands.ask(signal.SIGHUP)
+
+
+def test_a_new_configuration_holds_from_the_next_tick_on() -> None:
+    server = Certificates()
+    first, second = Trial(), Trial()
+    world = World(
+        first, second, waits=4, at={2: lambda: reloading(world)}, reading=changed(tick="30s", grace="2d"), server=server
+    )
+    world.run()
+    assert first.closed
+    assert [each.grace for each in world.opened] == [7 * DAY, 2 * DAY]
+    assert first.seen == minutes(0, 1)
+    assert second.seen == [NOON + 2 * MINUTE, NOON + 2.5 * MINUTE]
+    assert server.reloads == 1
+    assert world.events == ["started", "serving", "reloaded", "stopped"]
+    assert world.said[1]["address"] == "[::1]:9464"
+
+
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"log": "kafka://elsewhere:9092"}, "log"),
+        ({"data_dir": "elsewhere"}, "data_dir"),
+        ({"service": {"secret_file": "elsewhere"}}, "service.secret_file"),
+    ],
+)
+def test_what_needs_a_restart_is_refused_and_the_old_configuration_goes_on_whole(
+    values: dict[str, object], named: str
+) -> None:
+    trial = Trial()
+    server = Certificates()
+    world = World(
+        trial, waits=4, at={2: lambda: reloading(world)}, reading=changed(**values, grace="2d"), server=server
+    )
+    world.run()
+    assert trial.seen == minutes(0, 1, 2, 3)
+    assert len(world.opened) == 1
+    assert server.reloads == 0
+    assert world.events == ["started", "serving", "reload refused", "stopped"]
+    assert world.said[2]["meaning"].startswith(f"{named} cannot change while the service runs")
+
+
+@pytest.mark.parametrize("refusing", ["file", "certificate"])
+def test_a_file_or_a_certificate_that_is_wrong_refuses_the_new_configuration(refusing: str) -> None:
+    def unreadable() -> Configuration:
+        raise ConfigurationError("quietcount.toml: key 'grcae' is not known")
+
+    trial = Trial()
+    world = World(
+        trial,
+        waits=4,
+        at={2: lambda: reloading(world)},
+        reading=unreadable if refusing == "file" else changed(grace="2d"),
+        server=Certificates(refusing == "certificate"),
+    )
+    world.run()
+    assert trial.seen == minutes(0, 1, 2, 3)
+    assert world.events == ["started", "serving", "reload refused", "stopped"]
+
+
+@pytest.mark.parametrize("error", [BudgetError("spent"), StatisticError("changed"), ServiceError("schemas")])
+def test_what_the_ledger_refuses_is_said_and_the_old_configuration_goes_on_at_the_same_tick(
+    error: QuietcountError,
+) -> None:
+    last = Trial()
+    world = World(
+        Trial(), error, last, waits=4, at={2: lambda: reloading(world)}, reading=changed(tick="30s", grace="2d")
+    )
+    world.run()
+    assert [each.grace for each in world.opened] == [7 * DAY, 2 * DAY, 7 * DAY]
+    assert last.seen == minutes(2, 3)
+    assert world.events == ["started", "reload refused", "stopped"]
+    assert world.said[1]["meaning"] == str(error)
+
+
+def test_brokers_that_are_away_just_then_do_not_decide_about_a_new_configuration() -> None:
+    last = Trial()
+    world = World(
+        Trial(),
+        AWAY,
+        BudgetError("spent"),
+        last,
+        waits=5,
+        at={2: lambda: reloading(world)},
+        reading=changed(grace="2d"),
+    )
+    world.run()
+    assert [each.grace.days for each in world.opened] == [7, 2, 2, 7]
+    assert world.events == ["started", "waiting", "reload refused", "going on", "stopped"]
+    assert last.seen == minutes(3, 4)
