@@ -1,0 +1,416 @@
+"""The metrics: gauges of one table, every label value from the start, documented one by one, and no count anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import Metric as Family
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_of
+from prometheus_client.parser import text_string_to_metric_families as metrics_of
+from tests.conftest import Require
+from tests.prometheus.programs import WANTED, programs
+
+from quietcount_consumers import disks, metrics
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.metrics import METRICS, Metric, exposition, readiness
+from quietcount_consumers.project import create_project
+from quietcount_consumers.status import (
+    CELLS_SHOWN,
+    NEVER,
+    Board,
+    BudgetStatus,
+    CellStatus,
+    StatisticStatus,
+    Status,
+    View,
+    beginning,
+)
+from quietcount_schemas.rejection import RejectReason
+
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+MINUTE = dt.timedelta(minutes=1)
+NAMES = [metric.name for metric in METRICS]
+
+# The names that an operator's rules and dashboards are written with: a change of one breaks what others have.
+PROMISED = re.findall(
+    r"\S+",
+    """
+quietcount_build_info{version} quietcount_configuration_info{hash} quietcount_start_timestamp_seconds
+quietcount_tick_interval_seconds quietcount_last_tick_timestamp_seconds quietcount_tick_age_seconds
+quietcount_ticks_behind quietcount_caught_up quietcount_ready quietcount_state_open quietcount_broker_reachable
+quietcount_clock_trusted quietcount_last_success_timestamp_seconds{operation} quietcount_rejects_seen{reason}
+quietcount_ledger_verified quietcount_ledger_entries quietcount_ledger_state_losses quietcount_releases_due{statistic}
+quietcount_releases_overdue{statistic} quietcount_budget_limit_epsilon quietcount_budget_bound_epsilon
+quietcount_budget_left_epsilon quietcount_budget_spent_epsilon{statistic} quietcount_statistic_retired{statistic}
+quietcount_statistic_estimate{statistic,cell} quietcount_statistic_lower{statistic,cell}
+quietcount_statistic_upper{statistic,cell} quietcount_statistic_period_start_timestamp_seconds{statistic}
+quietcount_statistic_period_end_timestamp_seconds{statistic} quietcount_disk_free_ratio{folder}
+""",
+)
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
+    folder = tmp_path_factory.mktemp("project")
+    create_project(folder)
+    return Configuration.load(folder / "quietcount.toml", {})
+
+
+@pytest.fixture
+def board(configuration: Configuration) -> Board:
+    """The board of a process that was just started."""
+    return Board(lambda: NOW, configuration.tick, beginning(configuration))
+
+
+def families(board: Board) -> dict[str, Family]:
+    body, _ = exposition(board, "")
+    return {family.name: family for family in metrics_of(body.decode())}
+
+
+def value(board: Board, name: str, **labels: str) -> float:
+    [found] = [sample.value for sample in families(board)[name].samples if sample.labels == labels]
+    return found
+
+
+def written(metric: Metric) -> str:
+    return metric.name + ("{" + ",".join(metric.labels) + "}" if metric.labels else "")
+
+
+# What there is
+
+
+def unpromised(table: Iterable[Metric]) -> list[str]:
+    """What a table holds that nobody promised, and the other way round."""
+    return sorted({written(metric) for metric in table} ^ set(PROMISED))
+
+
+def test_the_names_and_labels_are_those_that_were_promised() -> None:
+    assert unpromised(METRICS) == []
+    assert len(METRICS) == len(PROMISED)
+
+
+def test_the_exposition_holds_every_metric_of_the_table_and_no_other(board: Board) -> None:
+    found = families(board)
+    assert list(found) == NAMES
+    for metric in METRICS:
+        family = found[metric.name]
+        assert family.type == "gauge"
+        assert family.documentation == metric.help
+        assert family.samples
+        for sample in family.samples:
+            # A suffix (_total, _created, _bucket) would be another metric by stealth.
+            assert sample.name == metric.name
+            assert set(sample.labels) == set(metric.labels)
+            assert sample.timestamp is None
+            assert sample.exemplar is None
+
+
+def test_neither_the_process_nor_the_interpreter_nor_a_time_of_making_is_shown(board: Board) -> None:
+    body = exposition(board, "")[0] + exposition(board, "application/openmetrics-text")[0]
+    for leak in (b"_created", b"process_", b"python_", b"_total", b"_bucket", b"_count{", b"_sum"):
+        assert leak not in body
+
+
+def test_each_help_text_is_made_of_whole_sentences() -> None:
+    for metric in METRICS:
+        assert re.fullmatch(r"[A-Z0-9].*[a-z0-9)%]\.", metric.help, re.DOTALL), metric
+        assert "\n" not in metric.help
+
+
+def test_both_formats_say_the_same(board: Board) -> None:
+    plain, plain_type = exposition(board, "text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
+    openly, open_type = exposition(board, "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
+    assert plain_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert open_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    told = [
+        [(s.name, sorted(s.labels.items()), str(s.value)) for family in found for s in family.samples]
+        for found in (metrics_of(plain.decode()), open_metrics_of(openly.decode()))
+    ]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["", "*/*", "text/plain; version=1e9", "application/openmetrics-text; version=\r\nX: y; escaping=\x00", "é"],
+)
+def test_nothing_of_what_a_client_asks_for_comes_back(accept: str, board: Board) -> None:
+    assert exposition(board, accept)[1] in (
+        "text/plain; version=0.0.4; charset=utf-8",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    )
+
+
+def test_promtool_finds_nothing_to_say(board: Board, require: Require) -> None:
+    there = programs()
+    require(there is not None, WANTED)
+    assert there is not None
+    checked = subprocess.run(
+        [there.promtool, "check", "metrics"], input=exposition(board, "")[0], capture_output=True, timeout=60
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+# From the start
+
+
+def test_every_label_value_is_there_before_the_first_tick(board: Board, configuration: Configuration) -> None:
+    found = families(board)
+
+    def values(name: str, label: str) -> list[str]:
+        return [sample.labels[label] for sample in found[name].samples]
+
+    assert values("quietcount_rejects_seen", "reason") == [reason.value for reason in RejectReason]
+    assert values("quietcount_last_success_timestamp_seconds", "operation") == [
+        "fold",
+        "release",
+        "publication",
+        "purge",
+    ]
+    assert values("quietcount_disk_free_ratio", "folder") == ["data", "secrets"]
+    statistics = configuration.statistics(configuration.registry())
+    for metric in METRICS:
+        if metric.labels == ("statistic",):
+            assert values(metric.name, "statistic") == sorted(statistic.name for statistic in statistics)
+        if metric.labels == ("statistic", "cell"):
+            cells = [(sample.labels["statistic"], sample.labels["cell"]) for sample in found[metric.name].samples]
+            assert sorted(cells) == sorted((s.name, cell) for s in statistics for cell in s.domain)
+
+
+def test_what_is_not_known_yet_is_no_number_and_what_never_was_is_zero(board: Board) -> None:
+    for name, family in families(board).items():
+        values = {sample.value for sample in family.samples}
+        if name in UNKNOWN_AT_THE_START:
+            assert all(map(math.isnan, values)), name
+        else:
+            assert not any(map(math.isnan, values)), name
+    for operation in ("fold", "release", "publication", "purge"):
+        assert value(board, "quietcount_last_success_timestamp_seconds", operation=operation) == 0
+    assert value(board, "quietcount_last_tick_timestamp_seconds") == 0
+    # No alert may ring for a budget, a clock or a disk that was not looked at yet.
+    assert value(board, "quietcount_clock_trusted") == 1
+
+
+UNKNOWN_AT_THE_START = {
+    "quietcount_budget_bound_epsilon",
+    "quietcount_budget_left_epsilon",
+    "quietcount_budget_spent_epsilon",
+    "quietcount_statistic_estimate",
+    "quietcount_statistic_lower",
+    "quietcount_statistic_upper",
+    "quietcount_statistic_period_start_timestamp_seconds",
+    "quietcount_statistic_period_end_timestamp_seconds",
+    "quietcount_disk_free_ratio",
+}
+
+
+def test_a_statistic_of_too_many_cells_is_shown_without_them(tmp_path: Path) -> None:
+    create_project(tmp_path)
+    config = tmp_path / "quietcount.toml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(
+        text + '\n[[statistic]]\nname = "wide"\nevents = ["HelpRequested"]\nperiod = "month"\nepsilon = 0.01\n'
+        'by = ["help_kind", "service_category", "circumstance", "region"]\n',
+        encoding="utf-8",
+    )
+    wide = Configuration.load(config, {})
+    [cells] = [s.cells for s in wide.statistics(wide.registry()) if s.name == "wide"]
+    assert cells > CELLS_SHOWN
+    found = families(Board(lambda: NOW, wide.tick, beginning(wide)))
+    assert "wide" not in [s.labels["statistic"] for s in found["quietcount_statistic_estimate"].samples]
+    assert "wide" in [s.labels["statistic"] for s in found["quietcount_releases_due"].samples]
+    assert str(CELLS_SHOWN) in found["quietcount_statistic_estimate"].documentation
+
+
+def test_the_hash_is_of_the_configuration_and_not_of_its_place(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        create_project(folder)
+    digest = Configuration.load(one / "quietcount.toml", {}).digest
+    assert re.fullmatch("[0-9a-f]{16}", digest)
+    assert Configuration.load(other / "quietcount.toml", {}).digest == digest
+    assert Configuration.load(one / "quietcount.toml", {"QUIETCOUNT_TICK": "30s"}).digest != digest
+    assert Configuration.load(one / "quietcount.toml", {"QUIETCOUNT_TICK": "1m"}).digest == digest
+    assert Configuration.load(one / "quietcount.toml", {"QUIETCOUNT_LOG": "kafka://one:9092"}).digest != digest
+
+
+# When it changes
+
+
+def test_what_a_tick_found_out_is_in_the_exposition_from_the_turn_on(board: Board) -> None:
+    before = exposition(board, "")
+    board.post(dataclasses.replace(board.latest, tick=NOW, caught_up=True, state_open=True))
+    assert exposition(board, "") == before
+    board.turn()
+    assert value(board, "quietcount_caught_up") == 1
+    assert value(board, "quietcount_last_tick_timestamp_seconds") == NOW.timestamp()
+
+
+def test_a_flood_of_scrapes_is_served_what_was_made_once(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[View] = []
+    counting = Metric("quietcount_trial", "A trial.", lambda view: made.append(view) or [((), 1.0)])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(metrics, "METRICS", (counting,))
+    for accept in ("", "application/openmetrics-text") * 50:
+        exposition(board, accept)
+    once = len(made)
+    assert once <= 2  # one of each format
+    board.post(dataclasses.replace(board.latest, caught_up=True))
+    exposition(board, "")
+    assert len(made) == once
+    board.turn()
+    exposition(board, "")
+    assert len(made) == 2 * once
+
+
+def test_the_age_of_the_newest_tick_goes_on_in_whole_ticks(configuration: Configuration) -> None:
+    moment = NOW
+    board = Board(lambda: moment, MINUTE, beginning(configuration))
+    board.post(dataclasses.replace(board.latest, tick=NOW))
+    board.turn()
+    for ticks in range(5):
+        moment = NOW + ticks * MINUTE
+        assert value(board, "quietcount_tick_age_seconds") == 60 * ticks
+        assert value(board, "quietcount_ticks_behind") == max(0, ticks - 1)
+
+
+# Readiness
+
+WELL: dict[str, Any] = {
+    "tick": NOW,
+    "caught_up": True,
+    "state_open": True,
+    "broker_reachable": True,
+    "ledger_verified": True,
+}
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "no tick": ({"tick": NEVER}, "No tick was done yet."),
+    "state": ({"state_open": False}, "The private state is not open."),
+    "ledger": ({"ledger_verified": False}, "The ledger is not verified."),
+    "log": ({"broker_reachable": False}, "The log does not answer."),
+    "clock": ({"clock_trusted": False}, "The clock is not trusted."),
+    "late": ({"tick": NOW - 4 * MINUTE}, "Ticks are late."),
+}
+
+
+def showing(started: dt.datetime = NOW - dt.timedelta(hours=1), **changes: Any) -> Board:
+    """A board that shows a service that is well but for `changes`."""
+    moment = started
+    board = Board(lambda: moment, MINUTE)
+    moment = NOW
+    board.post(Status(interval=MINUTE, **{**WELL, **changes}))
+    board.turn()
+    return board
+
+
+def test_a_service_that_is_well_is_ready_however_much_it_has_to_fold() -> None:
+    for well in (showing(), showing(caught_up=False), showing(tick=NOW - 2 * MINUTE)):
+        assert readiness(well) == []
+        assert value(well, "quietcount_ready") == 1
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_what_keeps_the_service_from_being_ready_is_told_in_a_sentence(fault: str) -> None:
+    changes, sentence = FAULTS[fault]
+    board = showing(NOW, **changes) if fault == "no tick" else showing(**changes)
+    assert readiness(board) == [sentence]
+    assert value(board, "quietcount_ready") == 0
+    board.post(Status(interval=MINUTE, **WELL))
+    assert readiness(board) == [sentence]
+
+
+def test_a_fresh_process_is_not_ready(board: Board) -> None:
+    assert readiness(board)
+    assert value(board, "quietcount_ready") == 0
+
+
+# Documented
+
+
+def documented(root: Path) -> dict[str, str]:
+    """The table "Metrics" of the README: what is said of each metric, by its name and labels."""
+    text = (root / "consumers" / "README.md").read_text(encoding="utf-8")
+    section = text.split("\n## Metrics\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `(quietcount_[^`]*)` \| (.*) \|$", section, re.MULTILINE))
+
+
+def test_every_metric_is_documented_and_every_documented_metric_exists(root: Path) -> None:
+    found = documented(root)
+    assert list(found) == [written(metric) for metric in METRICS]
+    assert found == {written(metric): metric.help for metric in METRICS}
+
+
+# Mutants
+
+
+MUTANTS = (
+    Metric("quietcount_events_folded", "How many events were folded.", lambda _: [((), 12.0)]),
+    Metric("quietcount_log_lag", "How far the end of the log is away.", lambda _: [((), 12.0)]),
+    Metric("quietcount_rejects_seen", "How many were rejected.", lambda _: [(("empty", "12"), 12.0)], ("reason", "n")),
+)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_metric_that_nobody_promised_is_caught(
+    mutant: Metric, monkeypatch: pytest.MonkeyPatch, root: Path, board: Board
+) -> None:
+    monkeypatch.setattr(metrics, "METRICS", (*METRICS, mutant))
+    assert mutant.name in families(board)
+    assert unpromised(metrics.METRICS) == [written(mutant)]
+    assert written(mutant) not in documented(root)
+
+
+def test_a_status_has_room_for_no_count_of_events() -> None:
+    """Each whole number that a status can hold is named here, with where it comes from: a new one has to be argued."""
+    numbers = {
+        f"{kind.__name__}.{field.name}"
+        for kind in (Status, StatisticStatus, BudgetStatus, CellStatus)
+        for field in dataclasses.fields(kind)
+        if re.search(r"\b(int|float)\b", str(field.type))
+    }
+    assert numbers == {
+        "Status.ledger_entries",  # declarations and releases
+        "Status.state_losses",  # the ledger's
+        "Status.disk_free",  # in eight steps
+        "CellStatus.estimate",  # noised
+        "CellStatus.lower",
+        "CellStatus.upper",
+    }
+
+
+# Disks
+
+
+@pytest.mark.parametrize(
+    "share, told",
+    [
+        (0.0, 0.0),
+        (0.0099, 0.0),
+        (0.01, 0.01),
+        (0.049, 0.02),
+        (0.099, 0.05),
+        (0.5, 0.5),
+        (0.999, 0.5),
+        (1.0, 1.0),
+        (-0.1, 0.0),
+    ],
+)
+def test_what_is_free_of_a_disk_is_rounded_down_to_a_coarse_step(share: float, told: float) -> None:
+    assert disks.rounded_down(share) == told
+    assert told in disks.STEPS
+
+
+def test_the_disks_of_both_folders_are_looked_at_and_a_missing_folder_is_no_fault(configuration: Configuration) -> None:
+    assert [name for name, _ in disks.free(configuration)] == ["secrets"]
+    configuration.private_dir.mkdir(parents=True)
+    try:
+        assert [name for name, _ in disks.free(configuration)] == ["data", "secrets"]
+    finally:
+        configuration.private_dir.rmdir()
+        configuration.private_dir.parent.rmdir()
