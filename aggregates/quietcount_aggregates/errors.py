@@ -6,14 +6,17 @@ AggregatesError (a QuietcountError)
 ├── NoiseError            a draw whose privacy map does not hold
 ├── StateError            state.duckdb cannot be used
 │   ├── StateDamaged      the file is damaged, or no state at all
+│   ├── StateUnwritable   the file cannot be written now: the disk is full (also an Unavailable)
 │   └── StateLost         the ledger has releases that this state does not know
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
 │   ├── LedgerBehind      the ledger is older than what was published from it
 │   ├── LedgerNewer       an entry was written by a newer version
 │   ├── LedgerFenced      another releaser has taken over
+│   ├── LedgerUnwritable  its file, or its witness, cannot be written now (also an Unavailable)
 │   └── LedgerUnavailable the ledger did not answer (also an Unavailable)
 └── PublicationError      statistics.duckdb cannot be written or read
+    └── PublicationUnwritable  it cannot be written now (also an Unavailable)
 """
 
 from __future__ import annotations
@@ -29,11 +32,14 @@ __all__ = [
     "LedgerFenced",
     "LedgerNewer",
     "LedgerUnavailable",
+    "LedgerUnwritable",
     "NoiseError",
     "PublicationError",
+    "PublicationUnwritable",
     "StateDamaged",
     "StateError",
     "StateLost",
+    "StateUnwritable",
     "StatisticError",
 ]
 
@@ -62,6 +68,10 @@ class StateDamaged(StateError):
     """The state's file is damaged, or was never a state."""
 
 
+class StateUnwritable(StateError, Unavailable):
+    """The state's file cannot be opened or written now: the disk is full, failed, or cannot be written."""
+
+
 class StateLost(StateError):
     """The ledger has releases that this state does not know: the per-case limits would be forgotten."""
 
@@ -82,6 +92,10 @@ class LedgerNewer(LedgerError):
     """The ledger holds what a newer version wrote and this one cannot read."""
 
 
+class LedgerUnwritable(LedgerError, Unavailable):
+    """The ledger's file, or its witness, cannot be opened or written now; nothing was appended."""
+
+
 class LedgerUnavailable(LedgerError, Unavailable):
     """The ledger did not answer in time; after an append it is not known whether the entries are in it."""
 
@@ -92,3 +106,7 @@ class LedgerFenced(LedgerError):
 
 class PublicationError(AggregatesError):
     """statistics.duckdb cannot be written, read or trusted."""
+
+
+class PublicationUnwritable(PublicationError, Unavailable):
+    """statistics.duckdb cannot be written now; what was to be published is in the ledger."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from .errors import StateError
+from .errors import StateError, StateUnwritable
 
 __all__ = ["MARK_BYTES", "ConsumerSecret", "YearSecrets"]
 
@@ -89,7 +89,7 @@ class YearSecrets:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise StateError(f"{self._folder}: must be a folder that can be written ({error.strerror})") from None
+            raise StateUnwritable(f"{self._folder}: must be a folder that can be written ({error.strerror})") from None
         _write_private(self.path(year), secrets.token_bytes(_SECRET_BYTES).hex().encode() + b"\n")
 
     def check(self, year: int) -> str:
@@ -115,7 +115,7 @@ class YearSecrets:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StateError(
+            raise StateUnwritable(
                 f"{path}: the year's secret cannot be destroyed ({error.strerror}); mend that and run again"
             ) from None
 
@@ -169,7 +169,7 @@ def _write_private(path: Path, content: bytes) -> None:
             f"{path}: exists already and is not overwritten; remove it only if nothing depends on it"
         ) from None
     except OSError as error:
-        raise StateError(f"{path}: cannot be written ({error.strerror}); check the folder and the disk") from None
+        raise StateUnwritable(f"{path}: cannot be written ({error.strerror}); check the folder and the disk") from None
 
 
 def _read_private(path: Path, what: str) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 
 from .entries import Declared, Entry, Head, Released
-from .errors import PublicationError
+from .errors import PublicationError, PublicationUnwritable
 from .ledger import Chain
 from .noise import margin, standard_deviation, sum_margin
 from .statistics import Statistic
@@ -63,13 +63,13 @@ def publish(chain: Chain, path: Path) -> None:
     except duckdb.Error as error:
         # A commit that finds no room is no IOException.
         if isinstance(error, duckdb.IOException) or "Could not write file" in str(error):
-            raise PublicationError(
+            raise PublicationUnwritable(
                 f"{path}: cannot be written; check that the folder is writable and the disk has room, then run again. "
                 "The release is in the ledger and is not lost"
             ) from error
         raise PublicationError(f"{path}: DuckDB refused to build it ({type(error).__name__})") from error
     except OSError as error:
-        raise PublicationError(
+        raise PublicationUnwritable(
             f"{path}: cannot be written ({error.strerror}); mend that and run again. Nothing is lost"
         ) from error
 

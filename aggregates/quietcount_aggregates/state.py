@@ -24,7 +24,7 @@ from quietcount_schemas.rejection import RejectReason
 
 from . import migrations, state_file
 from .entries import Head
-from .errors import StateError
+from .errors import StateError, StateUnwritable
 from .statistics import Statistic
 
 __all__ = ["State", "counted_events", "counted_fields", "registered"]
@@ -298,7 +298,7 @@ class State:
         try:
             for path in (following, self.path):
                 if path.with_name(path.name + ".wal").exists():
-                    raise StateError(
+                    raise StateUnwritable(
                         f"{path}: its write-ahead log could not be folded in; check the disk, then start again"
                     )
             with following.open("rb") as file:
@@ -310,7 +310,7 @@ class State:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise StateError(
+            raise StateUnwritable(
                 f"{self.path}: cannot be replaced ({error.strerror}); check the folder and the disk"
             ) from error
         self.connection = state_file.connect(self.path)

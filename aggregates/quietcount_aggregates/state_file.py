@@ -12,7 +12,7 @@ from typing import IO
 
 import duckdb
 
-from .errors import StateDamaged, StateError
+from .errors import StateDamaged, StateError, StateUnwritable
 
 __all__ = [
     "FORMAT",
@@ -143,7 +143,7 @@ def explained(error: Exception, path: Path) -> StateError:
     if "Conflicting lock" in text or "Could not set lock" in text:
         return StateError(_HELD.format(path=path))
     if any(sign in text for sign in ("No space left", "File too large", "disk is full")):
-        return StateError(f"{path}: the disk is full; make room and start again. Nothing was lost")
+        return StateUnwritable(f"{path}: the disk is full; make room and start again. Nothing was lost")
     if isinstance(error, duckdb.OutOfMemoryException):
         return StateError(
             f"{path}: not enough memory to work on the open periods; give the service more. Nothing was changed"
@@ -151,7 +151,7 @@ def explained(error: Exception, path: Path) -> StateError:
     if any(sign in text.lower() for sign in ("corrupt", "not a valid duckdb", "bytes", "checksum", "magic")):
         return StateDamaged(_DAMAGED.format(path=path))
     if isinstance(error, (duckdb.IOException, OSError)):
-        return StateError(
+        return StateUnwritable(
             f"{path}: cannot be opened or written; check that the folder exists, is writable, and the disk has room"
         )
     return StateDamaged(_DAMAGED.format(path=path))

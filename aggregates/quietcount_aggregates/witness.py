@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from .entries import Head
-from .errors import LedgerError
+from .errors import LedgerError, LedgerUnwritable
 from .ledger import Ledger
 
 __all__ = ["Witness"]
@@ -50,6 +50,6 @@ class Witness:
                 os.fsync(file.fileno())
             fresh.replace(self.path)
         except OSError as error:
-            raise LedgerError(
+            raise LedgerUnwritable(
                 f"{self.path}: cannot be written ({error.strerror}); check the folder and the disk, then start again"
             ) from None

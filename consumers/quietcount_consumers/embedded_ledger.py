@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
-from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerFenced
+from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerFenced, LedgerUnwritable
 from quietcount_producers import sqlite_file
 
 __all__ = ["APPLICATION_ID", "EmbeddedLedger"]
@@ -180,17 +180,17 @@ class EmbeddedLedger:
         # The low byte is the primary code. What has no code is Python's own: it could not make sense of the file.
         primary = sqlite3.SQLITE_CORRUPT if code is None else int(code) & 0xFF
         if primary == sqlite3.SQLITE_FULL:
-            return LedgerError(f"{self.path}: the disk is full; make room and start again. Nothing was appended")
+            return LedgerUnwritable(f"{self.path}: the disk is full; make room and start again. Nothing was appended")
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LedgerError(f"{self.path}: another process holds the ledger; end it, then start again")
+            return LedgerUnwritable(f"{self.path}: another process holds the ledger; end it, then start again")
         if primary in _DAMAGED:
             return self._damaged()
         if primary == sqlite3.SQLITE_IOERR:
-            return LedgerError(
+            return LedgerUnwritable(
                 f"{self.path}: the disk failed, is full, or a limit on file sizes was met; mend it and start again. "
                 "Nothing was appended"
             )
-        return LedgerError(
+        return LedgerUnwritable(
             f"{self.path}: cannot be opened or written; check that the folder exists, is writable, and the disk has "
             "room"
         )

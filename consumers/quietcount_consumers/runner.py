@@ -20,6 +20,7 @@ from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerFence
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
+from . import disks
 from .configuration import Configuration
 from .errors import ClockBehind, ConfigurationError
 from .log_events import (
@@ -210,7 +211,7 @@ class Runner:
 
     def _suffer(self, now: dt.datetime, error: QuietcountError) -> None:
         """Post and say once why the service cannot work at this tick."""
-        status = self._board.latest.closed(now)
+        status = self._idle(now).closed(now)
         if isinstance(error, _LEDGER):
             status = replace(status, ledger_verified=False)
             event: Halted | Waiting = Halted(tick=now, meaning=str(error))
@@ -225,9 +226,19 @@ class Runner:
             self._say(event)
             self._trouble = type(event)
 
+    def _idle(self, now: dt.datetime) -> Status:
+        """Return the status of a tick that did nothing: what is known of the ledger stays."""
+        return replace(
+            self._board.latest,
+            tick=now,
+            caught_up=False,
+            interval=self._configuration.tick,
+            disk_free=disks.free(self._configuration),
+        )
+
     def _distrust(self, now: dt.datetime, objection: str) -> None:
         """Post and say once that the clock is not to be trusted; an open service stays open, and does nothing."""
-        self._post(replace(self._board.latest, tick=now, caught_up=False, clock_trusted=False))
+        self._post(replace(self._idle(now), clock_trusted=False))
         if not self._strange_clock:
             self._say(ClockJumped(tick=now, meaning=objection))
         self._strange_clock = True

@@ -27,7 +27,7 @@ from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader
 from . import dead_letters
 from .configuration import Configuration, beginning_now
 from .embedded_ledger import EmbeddedLedger
-from .errors import ServiceError
+from .errors import FolderUnwritable, ServiceError
 from .log_events import Say, StatisticDeclared, StatisticDeclaredLate, StatisticReleased, unheard
 from .standing import Standing
 from .status import Status
@@ -271,13 +271,13 @@ def prepare_folders(configuration: Configuration) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
             folder.chmod(0o700)
     except OSError as error:
-        raise ServiceError(
+        raise FolderUnwritable(
             f"{configuration.data_dir}: the data folder cannot be made or written ({os.strerror(error.errno or 0)}); "
             "choose another data_dir or mend its rights"
         ) from None
     for folder in (configuration.data_dir, private):
         if not os.access(folder, os.W_OK):
-            raise ServiceError(f"{folder}: is read-only; mend its rights or choose another data_dir")
+            raise FolderUnwritable(f"{folder}: is read-only; mend its rights or choose another data_dir")
 
 
 def _secret_of(configuration: Configuration) -> ConsumerSecret:

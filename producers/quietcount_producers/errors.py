@@ -3,6 +3,7 @@
 QuietcountError
 └── ProducersError
     ├── LogError          the log cannot be opened, read or written
+    │   ├── LogUnwritable     its file cannot be written now: the disk is full (also an Unavailable)
     │   └── LogUnavailable    the log did not answer (also an Unavailable)
     ├── EventRefused      an event cannot be emitted as it is; says which field and why
     └── PublisherClosed   an event was emitted after `close`
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
-__all__ = ["EventRefused", "LogError", "LogUnavailable", "ProducersError", "PublisherClosed"]
+__all__ = ["EventRefused", "LogError", "LogUnavailable", "LogUnwritable", "ProducersError", "PublisherClosed"]
 
 
 class ProducersError(QuietcountError):
@@ -25,6 +26,10 @@ class LogError(ProducersError):
 
 class LogUnavailable(LogError, Unavailable):
     """The log did not answer in time; whether the failed call stored something is not known."""
+
+
+class LogUnwritable(LogError, Unavailable):
+    """The embedded log's file cannot be written now: the disk is full, or failed. Nothing was stored."""
 
 
 class PublisherClosed(ProducersError):

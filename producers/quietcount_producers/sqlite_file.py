@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from quietcount_producers.errors import LogError
+from quietcount_producers.errors import LogError, LogUnavailable, LogUnwritable
 
 __all__ = ["APPLICATION_ID", "FAILURES", "VERSION", "connect", "create", "explained", "is_busy", "tighten"]
 
@@ -101,7 +101,9 @@ def explained(error: Exception, path: Path, act: str) -> LogError:
     prefix = f"Cannot {act} the log {path}:"
     if isinstance(error, OSError):
         if error.errno in _NO_SPACE_ERRNO:
-            return LogError(f"{prefix} no space is left. Free some space and run again; nothing was stored in part.")
+            return LogUnwritable(
+                f"{prefix} no space is left. Free some space and run again; nothing was stored in part."
+            )
         if error.errno in _NO_ACCESS_ERRNO:
             return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}. {_FOLDER_HINT}")
         return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}.")
@@ -109,13 +111,13 @@ def explained(error: Exception, path: Path, act: str) -> LogError:
     if code in _DAMAGED or _is_undecodable(error):
         return LogError(f"{prefix} it is not a log of quietcount, or it is damaged. Check data_dir, or move it away.")
     if code in _BUSY:
-        return LogError(f"{prefix} another process has held it for too long. See which one, and run again.")
+        return LogUnavailable(f"{prefix} another process has held it for too long. See which one, and run again.")
     if code == sqlite3.SQLITE_FULL:
-        return LogError(f"{prefix} no space is left. Free some space and run again; nothing was stored in part.")
+        return LogUnwritable(f"{prefix} no space is left. Free some space and run again; nothing was stored in part.")
     if code in _NO_ACCESS:
         return LogError(f"{prefix} it or its folder cannot be written. {_FOLDER_HINT}")
     if code == sqlite3.SQLITE_IOERR:
-        return LogError(
+        return LogUnwritable(
             f"{prefix} the disk failed, is full, or a limit on file sizes was met. Nothing was stored in part; "
             "mend it and run again."
         )
