@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 
 from quietcount_schemas.rejection import RejectReason
 
-from .status import NEVER, Board, CellStatus, Status, View
+from .status import NEVER, Board, CellStatus, StatisticStatus, Status, View
 
 __all__ = ["METRICS", "Metric", "exposition", "readiness"]
 
@@ -148,6 +148,16 @@ def _disks(view: View) -> Iterator[Sample]:
     return (((folder,), free.get(folder, _NOTHING)) for folder in _FOLDERS)
 
 
+def _by_the_clock(count: Callable[[Status, StatisticStatus], int]) -> Callable[[View], Iterable[Sample]]:
+    """Return the samples, by statistic, of what the tick's time decides: a wrong clock would call everything due."""
+
+    def samples(view: View) -> Iterator[Sample]:
+        for each in view.status.statistics:
+            yield (each.name,), float(count(view.status, each)) if view.status.clock_trusted else _NOTHING
+
+    return samples
+
+
 def _cells(value: Callable[[CellStatus], int]) -> Callable[[View], Iterable[Sample]]:
     def samples(view: View) -> Iterator[Sample]:
         for statistic in view.status.statistics:
@@ -254,14 +264,16 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_releases_due",
-        "How many periods of the statistic were due at the newest tick and are not released.",
-        lambda view: [((each.name,), float(view.status.due(each))) for each in view.status.statistics],
+        "How many periods of the statistic were due at the newest tick and are not released; NaN while the clock is "
+        "not trusted.",
+        _by_the_clock(Status.due),
         ("statistic",),
     ),
     Metric(
         "quietcount_releases_overdue",
-        "How many of the periods that are due had been due at the point of the grid before the newest tick already.",
-        lambda view: [((each.name,), float(view.status.overdue(each))) for each in view.status.statistics],
+        "How many of the periods that are due had been due at the point of the grid before the newest tick already; "
+        "NaN while the clock is not trusted.",
+        _by_the_clock(Status.overdue),
         ("statistic",),
     ),
     Metric(

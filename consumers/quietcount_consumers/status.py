@@ -126,13 +126,9 @@ class Status:
     disk_free: tuple[tuple[str, float], ...] = ()
     """By folder ("data", "secrets"), the share of its disk that is free, rounded down to a coarse step."""
 
-    def closed(self, tick: dt.datetime, disk_free: tuple[tuple[str, float], ...] | None = None) -> Status:
-        """Return this status after a tick at which the service could not work; what is known of the ledger stays.
-
-        `disk_free` is what a look at the disks said (see disks.free), and what was known before where it is not given.
-        """
-        free = self.disk_free if disk_free is None else disk_free
-        return replace(self, tick=tick, caught_up=False, state_open=False, disk_free=free)
+    def closed(self, tick: dt.datetime) -> Status:
+        """Return this status after a tick at which the service could not work; what is known of the ledger stays."""
+        return replace(self, tick=tick, caught_up=False, state_open=False)
 
     def due(self, statistic: StatisticStatus) -> int:
         """Return how many periods of `statistic` were due at the tick and are not released."""

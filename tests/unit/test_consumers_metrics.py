@@ -33,6 +33,7 @@ from quietcount_consumers.status import (
     View,
     beginning,
 )
+from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -278,6 +279,14 @@ def test_the_age_of_the_newest_tick_goes_on_in_whole_ticks(configuration: Config
         moment = NOW + ticks * MINUTE
         assert value(board, "quietcount_tick_age_seconds") == 60 * ticks
         assert value(board, "quietcount_ticks_behind") == max(0, ticks - 1)
+
+
+def test_nothing_is_called_due_by_a_clock_that_is_not_trusted() -> None:
+    statistic = StatisticStatus("requests", Period.MONTH, first_open=dt.date(2026, 1, 1))
+    for trusted, due in ((True, 2.0), (False, math.nan)):
+        board = showing(statistics=(statistic,), clock_trusted=trusted)
+        for name in ("quietcount_releases_due", "quietcount_releases_overdue"):
+            assert value(board, name, statistic="requests") == pytest.approx(due, nan_ok=True)
 
 
 # Readiness

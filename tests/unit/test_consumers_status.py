@@ -184,7 +184,6 @@ def test_a_status_of_a_service_that_is_closed_keeps_what_is_known_of_the_ledger(
     )  # fmt: skip
     later = utc("2023-02-09")
     assert status.closed(later) == replace(status, tick=later, caught_up=False, state_open=False)
-    assert status.closed(later, (("data", 0.0),)).disk_free == (("data", 0.0),)
 
 
 # After a tick
