@@ -21,8 +21,8 @@ ANSWER_AFTER: Final = 0.2
 scrape took; answered at once, that would be how busy the fold was, and a wrong password could be told by its time."""
 
 ANSWER_NOISE: Final = 0.1
-"""The mean of what is added to ANSWER_AFTER at random (exponential). A fold holds the interpreter: answers were measured
-to come 2 ms later while it ran, and 16 ms where a thread never left Python. Among 100 ms of noise no scrape tells it."""
+"""The mean of what is added to ANSWER_AFTER at random (exponential). A fold holds the interpreter: answers came 2 ms
+later while it ran, and 16 ms where a thread never left Python. Among 100 ms of noise a scrape does not tell."""
 
 MOST_NOISE: Final = 0.5
 """More is drawn anew: what asks for health often waits for a second only."""
@@ -65,6 +65,8 @@ class BoundedProtocol(H11Protocol):
         self._limit: asyncio.TimerHandle | None = None
         self._idle = False
         self._refused = False
+        self.waiting_since: float | None = self.loop.time()
+        """Since when (the loop's time) the client has had nothing to be answered; None while it has."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -85,6 +87,7 @@ class BoundedProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not before:
             self._idle = False
+            self.waiting_since = None
             self._end_in(ANSWER_SECONDS)
             self.flow.pause_reading()  # what comes behind the header waits outside of this process
 
@@ -94,6 +97,7 @@ class BoundedProtocol(H11Protocol):
         self._unset_keepalive_if_required()
         if self.cycle is not answered:
             return  # the next request was there already
+        self.waiting_since = self.loop.time()
         if self.transport.is_closing():
             self._end_in(ANSWER_SECONDS)
         elif self.conn.trailing_data[0]:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import select
 import signal
 import socket
 import ssl
@@ -41,8 +42,10 @@ PLACE_SECONDS: Final = 1.0
 """A connection's place is taken for as long at least, so that one who connects and goes away is let in no more often
 than CONNECTIONS times in so many seconds."""
 
-QUEUE: Final = 16
+QUEUE: Final = 128
 """How many connections wait in the system's queue."""
+
+_ROOM: Final = CONNECTIONS // 8
 
 STOP_SECONDS: Final = 1.0
 """How long answers in hand are waited for at the end."""
@@ -72,6 +75,24 @@ class _Door:
 
     tls: ssl.SSLContext | None
     credentials: Credentials | None
+
+
+@dataclass(slots=True)
+class _Place:
+    """A connection that was let in at `since` (the loop's time); without a protocol until a handshake is done."""
+
+    client: socket.socket
+    since: float
+    protocol: BoundedProtocol | None = None
+
+    def is_taken(self, now: float) -> bool:
+        # A socket that its transport has closed has no descriptor any more.
+        return self.client.fileno() >= 0 or now - self.since < PLACE_SECONDS
+
+    def waited(self, now: float) -> float:
+        """Return for how many seconds the client has asked for nothing."""
+        since = self.since if self.protocol is None else self.protocol.waiting_since
+        return 0.0 if since is None else now - since
 
 
 class Application:
@@ -236,12 +257,13 @@ class MonitoringServer:
 
     async def _accept(self, listener: socket.socket, configuration: Config) -> None:
         loop = asyncio.get_running_loop()
-        places: list[tuple[float, socket.socket]] = []
+        places: list[_Place] = []
         connecting: set[asyncio.Task[None]] = set()
         while True:
-            # A socket that its transport has closed has no descriptor any more.
-            places = [each for each in places if each[1].fileno() >= 0 or loop.time() - each[0] < PLACE_SECONDS]
+            places = [place for place in places if place.is_taken(loop.time())]
             if len(places) >= CONNECTIONS:
+                if _somebody_waits(listener):
+                    _make_room(places, loop.time())
                 await asyncio.sleep(PLACE_SECONDS / 20)
                 continue
             try:
@@ -249,21 +271,23 @@ class MonitoringServer:
             except OSError:  # no descriptor is left, or the client was gone
                 await asyncio.sleep(PLACE_SECONDS)
                 continue
-            places.append((loop.time(), client))
-            task = loop.create_task(self._connect(client, configuration))
+            place = _Place(client, loop.time())
+            places.append(place)
+            task = loop.create_task(self._connect(place, configuration))
             connecting.add(task)
             task.add_done_callback(connecting.discard)
 
-    async def _connect(self, client: socket.socket, configuration: Config) -> None:
+    async def _connect(self, place: _Place, configuration: Config) -> None:
         def protocol() -> BoundedProtocol:
-            return BoundedProtocol(configuration, self._state, {})
+            place.protocol = BoundedProtocol(configuration, self._state, {})
+            return place.protocol
 
         tls = self._door.tls
         # A handshake that is not done in time, and one that fails, ends the connection there.
         with contextlib.suppress(OSError):
             await asyncio.get_running_loop().connect_accepted_socket(
                 protocol,
-                client,
+                place.client,
                 ssl=tls,
                 ssl_handshake_timeout=None if tls is None else HEADER_SECONDS,
                 ssl_shutdown_timeout=None if tls is None else STOP_SECONDS,
@@ -273,6 +297,23 @@ class MonitoringServer:
         for connection in list(self._state.connections):
             if isinstance(connection, BoundedProtocol):
                 connection.finish()
+
+
+def _somebody_waits(listener: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _make_room(places: list[_Place], now: float) -> None:
+    """End the connections that have asked for nothing for longest: they can wait outside.
+
+    Else whoever opens CONNECTIONS of them and says nothing would shut out Prometheus, which asks at once.
+    """
+    patient = sorted(places, key=lambda place: place.waited(now), reverse=True)
+    for place in (place for place in patient[:_ROOM] if place.waited(now) >= PLACE_SECONDS):
+        with contextlib.suppress(OSError):  # it is gone already
+            place.client.shutdown(socket.SHUT_RDWR)  # its transport finds that out, in a handshake too
 
 
 def _listening(settings: MonitoringSettings, address: str) -> socket.socket:
