@@ -39,6 +39,7 @@ class EmbeddedLedger:
             self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
             self._prepare(create)
             sqlite_file.tighten(path)
+            self._inode = _inode(path)
         except _UNREADABLE as error:
             self._connection_closed()
             if create or not _is_still(path):
@@ -69,7 +70,10 @@ class EmbeddedLedger:
             return epoch
 
     def read(self, start: int = 0) -> list[bytes]:
-        """Return every entry from index `start` on."""
+        """Return every entry from index `start` on. Raises LedgerBroken if another file is in this one's place now."""
+        if self._inode != _inode(self.path):
+            # SQLite would go on with the file that it has open, whatever its name is now, or if it has none.
+            raise LedgerBroken(f"{self.path}: was moved away or replaced while it was open. Put the newest ledger back")
         try:
             rows = self._connection.execute(
                 'SELECT entry FROM entries WHERE "index" >= ? ORDER BY "index"', (start,)
@@ -102,6 +106,7 @@ class EmbeddedLedger:
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
             if self._check_kind():
                 raise _missing(self.path)
+            self._inode = _inode(self.path)
         except _UNREADABLE as error:
             self._connection_closed()
             raise self._explained(error) from error
@@ -211,6 +216,15 @@ _DAMAGED = (
 
 def _missing(path: Path) -> LedgerError:
     return LedgerError(f"{path}: there is no ledger yet; `quietcount run` opens it")
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at `path` from another one, also of the same content; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_still(path: Path) -> bool:
