@@ -152,6 +152,11 @@ def test_composes_prometheus_scrapes_composes_service_and_every_panel_of_the_das
             full, empty = drawn(root, server, f"127.0.0.1:{port}")
             assert empty - PERHAPS == EMPTY
             assert {"Answers", "Releases", "daily_volume: released values", "What each statistic spent"} <= full
+            of_its_own = server.ask("api/v1/label/__name__/values", **{"match[]": '{job="quietcount"}'})
+            of_its_own = {name for name in of_its_own if not name.startswith("quietcount")}
+            assert len(of_its_own) == 5
+            security = (root / "compose" / "security.md").read_text(encoding="utf-8")
+            assert all(f"`{name}`" in security for name in of_its_own)
             # Renewed as README.md says: nobody is let in with the old, and nothing has to be started anew.
             server.wait_for('up{job="quietcount"}', 1)
             assert credentials.main(["--renew-monitoring"], tmp_path / "secrets") == 0

@@ -626,6 +626,17 @@ def test_promtool_finds_nothing_wrong_with_prometheus_yml(
     assert checked(text.replace("scheme: https", "schema: https")) != 0
 
 
+def test_the_commands_of_the_page_name_containers_that_are_there_and_options_that_they_take(
+    root: Path, compose: Document, credentials: ModuleType, tmp_path: Path
+) -> None:
+    page = (root / "compose" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^ {4}docker compose (.*)$", page, re.MULTILINE)
+    named = [[word for word in line.split() if word in compose["services"]] for line in lines]
+    assert all(named[at] for at, line in enumerate(lines) if line.split()[0] in ("run", "kill", "restart"))
+    (renewing,) = [line for line in lines if "credentials" in line]
+    assert credentials.main(renewing.partition("credentials")[2].split(), tmp_path) == 0
+
+
 # ------------------------------------------------------------------ the image
 
 
