@@ -192,6 +192,7 @@ class MonitoringServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._state = ServerState()
+        self._places: list[_Place] = []
         self.address: tuple[str, int] | None = None
         """Host and port that are listened on; None where nothing is served, and before."""
 
@@ -244,6 +245,8 @@ class MonitoringServer:
             self._loop.set_exception_handler(lambda _loop, _context: None)
             self._loop.call_soon(started.set)
             runner.run(self._serve(listener))
+        for place in self._places:  # one that was only just let in has no transport that would close it
+            place.client.close()
 
     async def _serve(self, listener: socket.socket) -> None:
         accepting = asyncio.create_task(self._accept(listener, protocol_configuration(self._application)))
@@ -257,13 +260,12 @@ class MonitoringServer:
 
     async def _accept(self, listener: socket.socket, configuration: Config) -> None:
         loop = asyncio.get_running_loop()
-        places: list[_Place] = []
         connecting: set[asyncio.Task[None]] = set()
         while True:
-            places = [place for place in places if place.is_taken(loop.time())]
-            if len(places) >= CONNECTIONS:
+            self._places = [place for place in self._places if place.is_taken(loop.time())]
+            if len(self._places) >= CONNECTIONS:
                 if _somebody_waits(listener):
-                    _make_room(places, loop.time())
+                    _make_room(self._places, loop.time())
                 await asyncio.sleep(PLACE_SECONDS / 20)
                 continue
             try:
@@ -272,7 +274,7 @@ class MonitoringServer:
                 await asyncio.sleep(PLACE_SECONDS)
                 continue
             place = _Place(client, loop.time())
-            places.append(place)
+            self._places.append(place)
             task = loop.create_task(self._connect(place, configuration))
             connecting.add(task)
             task.add_done_callback(connecting.discard)

@@ -1,0 +1,451 @@
+"""The server of metrics and its clients over real sockets: slow ones, hostile ones, and those it is there for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import datetime as dt
+import errno
+import http.client
+import os
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.kafka.certificates import Authority, Issued
+
+from quietcount_consumers import http_server
+from quietcount_consumers.errors import ConfigurationError, ServiceError
+from quietcount_consumers.http_server import CONNECTIONS, MonitoringServer
+from quietcount_consumers.monitoring_settings import MonitoringSettings
+from quietcount_consumers.status import Board
+
+WITHIN = 30.0  # seconds after which what should have come is a failure
+DRIBBLING = 200
+
+Serve = Callable[..., MonitoringServer]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start servers that end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**settings: Any) -> MonitoringServer:
+            board = Board(lambda: dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.timedelta(seconds=60))
+            return stack.enter_context(MonitoringServer(MonitoringSettings(port=0, **settings), board))
+
+        yield start
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an answer is delayed by is tried elsewhere, on a clock of its own."""
+    monkeypatch.setattr(http_server, "PLACE_SECONDS", 0.2)
+
+
+def where(server: MonitoringServer) -> tuple[str, int]:
+    assert server.address is not None
+    return server.address
+
+
+def get(
+    server: MonitoringServer,
+    path: str = "/healthz",
+    *,
+    trust: Path | None = None,
+    user: str | None = None,
+    timeout: float = WITHIN,
+) -> tuple[int, str]:
+    """Ask as a client does that means well; `user` is "name:password"."""
+    host, port = where(server)
+    if trust is None:
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    else:
+        context = ssl.create_default_context(cafile=trust)
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    headers = {} if user is None else {"Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def ended(client: socket.socket) -> bytes:
+    """Read until the server ends the connection; return what it said."""
+    client.settimeout(WITHIN)
+    said = b""
+    with contextlib.suppress(ConnectionError):
+        while data := client.recv(65_536):
+            said += data
+    return said
+
+
+def connected(server: MonitoringServer) -> socket.socket:
+    return socket.create_connection(where(server), timeout=WITHIN)
+
+
+def test_the_three_pages_answer_and_no_other(serve: Serve) -> None:
+    server = serve()
+    assert get(server) == (200, "ok\n")
+    status, reasons = get(server, "/readyz")
+    assert status == 503
+    assert "No tick was done yet." in reasons.splitlines()
+    status, metrics = get(server, "/metrics")
+    assert status == 200
+    assert "quietcount_ready 0.0" in metrics.splitlines()
+    assert get(server, "/")[0] == 404
+
+
+def test_an_ipv6_address_is_served_too(serve: Serve) -> None:
+    try:
+        server = serve(address="::1")
+    except ServiceError:
+        pytest.skip("this machine has no IPv6")
+    assert get(server) == (200, "ok\n")
+
+
+def test_off_listens_nowhere(serve: Serve) -> None:
+    server = serve(address=None)
+    assert server.address is None
+    server.reload()
+
+
+def dribbling(server: MonitoringServer) -> list[socket.socket]:
+    """Open connections that will never finish a request, without waiting for any."""
+    clients = []
+    for _ in range(DRIBBLING):
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex(where(server))
+        clients.append(client)
+    return clients
+
+
+def dribble(clients: list[socket.socket]) -> None:
+    for client in clients:
+        with contextlib.suppress(OSError):
+            client.send(b"x")
+
+
+def peak_under(server: MonitoringServer, seconds: float) -> tuple[int, bool]:
+    """Let clients dribble for so long; return the most connections at once, and whether one who asks is answered."""
+    clients = dribbling(server)
+    try:
+        until, peak, answered = time.monotonic() + seconds, 0, False
+        while time.monotonic() < until and not answered:
+            dribble(clients)
+            peak = max(peak, len(server._state.connections))
+            with contextlib.suppress(TimeoutError, ConnectionError, http.client.HTTPException):
+                answered = get(server, timeout=1.5) == (200, "ok\n")
+        return max(peak, len(server._state.connections)), answered
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_those_who_dribble_take_no_more_than_their_places_and_shut_nobody_out(serve: Serve) -> None:
+    peak, answered = peak_under(serve(), WITHIN)
+    assert 0 < peak <= CONNECTIONS
+    assert answered
+
+
+def test_without_a_cap_there_is_no_bound_on_connections(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant."""
+    monkeypatch.setattr(http_server, "CONNECTIONS", 10_000)
+    peak, _ = peak_under(serve(), 3)
+    assert peak > CONNECTIONS
+
+
+def test_if_nobody_gave_up_a_place_those_who_dribble_would_shut_everybody_out(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant."""
+    monkeypatch.setattr(http_server, "_make_room", lambda *_: None)
+    _, answered = peak_under(serve(), 1.5)
+    assert not answered
+
+
+def test_garbage_is_refused_and_the_next_is_answered(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
+    server = serve()
+    random.seed(4)
+    pieces = [random.randbytes(random.randint(1, 3000)) + b"\r\n\r\n" for _ in range(30)]
+    pieces += [
+        b"GET / HTTP/1.1\r\n\r\n" * 3,
+        b"\r\n\r\n",
+        b"\x16\x03\x01" * 50 + b"\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ]
+    clients = []
+    for piece in pieces:
+        client = connected(server)
+        client.sendall(piece)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
+        clients.append(client)
+    for client in clients:
+        ended(client)
+        client.close()
+    assert get(server) == (200, "ok\n")
+    assert capfd.readouterr() == ("", ""), "whoever reaches the port could fill the log"
+
+
+def test_a_header_without_end_is_refused(serve: Serve) -> None:
+    server = serve()
+    with connected(server) as client:
+        sent = 0
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            client.sendall(b"GET / HTTP/1.1\r\nx: ")
+            client.settimeout(2)
+            while sent < 64 << 20:
+                sent += client.send(b"x" * 65_536)
+        assert sent < 64 << 20
+        with contextlib.suppress(ConnectionError):
+            assert ended(client).startswith((b"HTTP/1.1 400 ", b""))
+    assert get(server) == (200, "ok\n")
+
+
+@pytest.mark.parametrize("header", [b"content-length: 1099511627776", b"transfer-encoding: chunked"])
+def test_a_body_without_end_is_refused_and_not_read(serve: Serve, header: bytes) -> None:
+    server = serve()
+    with connected(server) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n" + header + b"\r\n\r\n")
+        said = client.recv(1000)
+        assert said.startswith(b"HTTP/1.1 413 ")
+        sent = 0
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            client.settimeout(2)
+            while sent < 64 << 20:
+                sent += client.send(b"5\r\nhello\r\n" * 1000)
+        assert sent < 64 << 20
+    assert get(server) == (200, "ok\n")
+
+
+def test_one_who_never_reads_holds_up_nobody(serve: Serve) -> None:
+    server = serve()
+    with connected(server) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 500)
+        assert get(server) == (200, "ok\n")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def guard(tmp_path: Path, authority: Authority) -> dict[str, Any]:
+    """Certificate, key, user and password, as settings name them."""
+    issued: Issued = authority.issue("first", "127.0.0.1")
+    for name, source in (("certificate", issued.certificate_file), ("key", issued.key_file)):
+        shutil.copy(source, tmp_path / name)
+    (tmp_path / "key").chmod(0o600)
+    (tmp_path / "password").write_text("open sesame\n", encoding="utf-8")
+    (tmp_path / "password").chmod(0o600)
+    return {
+        "certificate_file": tmp_path / "certificate",
+        "key_file": tmp_path / "key",
+        "username": "prometheus",
+        "password_file": tmp_path / "password",
+    }
+
+
+ME = "prometheus:open sesame"
+
+
+def test_behind_tls_and_a_password_only_health_is_told_to_everybody(
+    serve: Serve, guard: dict[str, Any], authority: Authority
+) -> None:
+    server = serve(**guard)
+    trust = authority.file
+    assert get(server, trust=trust) == (200, "ok\n")
+    assert get(server, "/metrics", trust=trust, user=ME)[0] == 200
+    assert get(server, "/readyz", trust=trust, user=ME)[0] == 503
+    strangers = (None, "prometheus:", "prometheus:open sesam", "root:open sesame", "")
+    with ThreadPoolExecutor(8) as clients:
+        asked = [
+            clients.submit(get, server, path, trust=trust, user=user)
+            for user in strangers
+            for path in ("/metrics", "/readyz")
+        ]
+        assert {each.result() for each in asked} == {(401, "a user and a password are needed\n")}
+    with connected(server) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"ok" not in ended(client)
+
+
+def test_curl_reads_the_metrics_as_the_readme_says(
+    serve: Serve, guard: dict[str, Any], authority: Authority, require: Callable[[bool, str], None]
+) -> None:
+    require(shutil.which("curl") is not None, "curl")
+    server = serve(**guard)
+    host, port = where(server)
+    command = ["curl", "--silent", "--fail", "--max-time", "20", "--cacert", str(authority.file), "--user", ME]
+    done = subprocess.run([*command, f"https://{host}:{port}/metrics"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "quietcount_build_info" in done.stdout
+    head = subprocess.run([*command, "--head", f"https://{host}:{port}/metrics"], capture_output=True, text=True)
+    assert head.stdout.startswith("HTTP/1.1 200 OK")
+    assert f"content-length: {len(done.stdout.encode())}" in head.stdout
+
+
+def test_no_older_tls_is_spoken(serve: Serve, guard: dict[str, Any]) -> None:
+    server = serve(**guard)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with connected(server) as client, pytest.raises((ssl.SSLError, ConnectionError)):
+        context.wrap_socket(client)
+
+
+def test_half_a_handshake_ends_in_time(
+    serve: Serve, guard: dict[str, Any], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "HEADER_SECONDS", 0.3)
+    server = serve(**guard)
+    hello = bytes.fromhex("16030100c8010000c40303")  # the beginning of a client's first message
+    clients = [connected(server) for _ in range(20)]
+    for client in clients:
+        client.sendall(hello)
+    for client in clients:
+        assert ended(client) == b""
+        client.close()
+    assert get(server, trust=authority.file) == (200, "ok\n")
+
+
+def test_handshakes_that_are_never_finished_take_no_more_than_their_places_and_shut_nobody_out(
+    serve: Serve, guard: dict[str, Any], authority: Authority
+) -> None:
+    server = serve(**guard)
+    clients = dribbling(server)
+    try:
+        answered = False
+        until = time.monotonic() + WITHIN
+        while not answered and time.monotonic() < until:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                answered = get(server, trust=authority.file, timeout=1.5) == (200, "ok\n")
+            assert _accepted(server) <= CONNECTIONS
+        assert answered
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _accepted(server: MonitoringServer) -> int:
+    """Count the sockets of this process whose own end is the server's address, but for the one that listens."""
+    count = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as found:
+            count += found.getsockname() == where(server)
+    return count - 1
+
+
+def certificate_of(server: MonitoringServer, trust: Path) -> bytes | None:
+    context = ssl.create_default_context(cafile=trust)
+    with connected(server) as client, context.wrap_socket(client, server_hostname="127.0.0.1") as spoken:
+        return spoken.getpeercert(binary_form=True)
+
+
+def test_a_reload_takes_a_new_certificate_and_password_and_leaves_bad_ones(
+    serve: Serve, guard: dict[str, Any], authority: Authority
+) -> None:
+    server = serve(**guard)
+    trust, before = authority.file, certificate_of(server, authority.file)
+    second = authority.issue("second", "127.0.0.1")
+
+    shutil.copy(second.certificate_file, guard["certificate_file"])
+    guard["password_file"].write_text("another", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="is not the key of the certificate"):
+        server.reload()
+    assert certificate_of(server, trust) == before
+    assert get(server, "/metrics", trust=trust, user=ME)[0] == 200
+
+    shutil.copy(second.key_file, guard["key_file"])
+    guard["key_file"].chmod(0o600)
+    guard["password_file"].chmod(0o644)
+    with pytest.raises(ConfigurationError, match="can be read by others"):
+        server.reload()
+    assert certificate_of(server, trust) == before
+
+    guard["password_file"].chmod(0o600)
+    server.reload()
+    assert certificate_of(server, trust) not in (before, None)
+    assert get(server, "/metrics", trust=trust, user=ME)[0] == 401
+    assert get(server, "/metrics", trust=trust, user="prometheus:another")[0] == 200
+
+
+def test_a_reload_ends_connections_that_were_let_in_before(serve: Serve) -> None:
+    server = serve()
+    with connected(server) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.settimeout(WITHIN)
+        said = b""
+        while not said.endswith(b"ok\n"):
+            said += client.recv(1000)
+        server.reload()
+        assert ended(client) == b""
+
+
+def test_ending_waits_for_no_client(serve: Serve) -> None:
+    board = Board(lambda: dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.timedelta(seconds=60))
+    with MonitoringServer(MonitoringSettings(port=0), board) as server:
+        clients = [connected(server) for _ in range(10)]
+        for client in clients[:5]:
+            client.sendall(b"GET /healthz HT")
+        thread = server._thread
+    assert thread is not None
+    assert not thread.is_alive()
+    for client in clients:
+        assert ended(client) == b""
+        client.close()
+
+
+def test_an_address_that_cannot_be_had_is_one_plain_error(
+    serve: Serve, guard: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(lambda: dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.timedelta(seconds=60))
+
+    def refusal(**settings: Any) -> str:
+        with pytest.raises(ServiceError) as caught, MonitoringServer(MonitoringSettings(**settings), board):
+            pass
+        return str(caught.value)
+
+    host, port = where(serve())
+    taken = refusal(port=port)
+    assert f"another program listens on {host}:{port} already. Stop it, or choose another port" in taken
+    assert "key 'metrics.listen'" in taken
+    assert "this machine has no address 192.0.2.7" in refusal(address="192.0.2.7", port=0, **guard)
+
+    class Unprivileged(socket.socket):
+        def bind(self, address: Any) -> None:
+            raise PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(socket, "socket", Unprivileged)
+    assert "this user may not listen on 127.0.0.1:80. Choose a port above 1023" in refusal(port=80)
+    monkeypatch.undo()
+
+
+def test_without_descriptors_it_waits_and_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[int] = []
+    original = asyncio.SelectorEventLoop.sock_accept
+
+    async def accept(self: Any, sock: socket.socket) -> Any:
+        if len(failed) < 3:
+            failed.append(1)
+            raise OSError(errno.EMFILE, "too many open files")
+        return await original(self, sock)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_accept", accept)
+    assert get(serve()) == (200, "ok\n")
+    assert len(failed) == 3
