@@ -116,7 +116,8 @@ def credentials_of(root: Path, folder: Path) -> ModuleType:
 
 def drawn(root: Path, server: Prometheus, instance: str) -> tuple[set[str], set[str]]:
     """The titles of the panels of which each query brings something, and of which one brings nothing."""
-    full, empty = set(), set()
+    full: set[str] = set()
+    empty: set[str] = set()
     for name in BOARDS:
         board = json.loads((root / "compose" / "grafana" / "dashboards" / f"{name}.json").read_text(encoding="utf-8"))
         chosen = {"instance": instance, "statistic": "daily_volume"}

@@ -450,7 +450,7 @@ def test_a_start_that_was_cut_off_leaves_no_half_secret(credentials: ModuleType,
         write(secret, b"whole")
         assert contents(secret.parent) == {"secret": b"whole"}
     with pytest.raises(FileExistsError):
-        credentials.write(secret, b"another")
+        credentials.write(tmp_path / "write" / "secret", b"another")
 
 
 def test_prometheus_has_the_certificate_and_the_password_and_not_the_key(
