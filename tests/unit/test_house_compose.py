@@ -27,6 +27,7 @@ from tests.prometheus.programs import WANTED, programs
 
 from quietcount_aggregates.noise import margin
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.http_protocol import ANSWER_AFTER, ANSWER_NOISE, IDLE_SECONDS
 from quietcount_consumers.http_server import MonitoringServer
 from quietcount_consumers.project import configuration_text
 from quietcount_consumers.status import Board
@@ -624,6 +625,17 @@ def test_promtool_finds_nothing_wrong_with_prometheus_yml(
 
     assert checked(text) == 0
     assert checked(text.replace("scheme: https", "schema: https")) != 0
+
+
+def test_what_the_page_says_of_the_durations_of_scrapes_is_how_the_service_answers(
+    root: Path, prometheus_settings: Document
+) -> None:
+    page = " ".join((root / "compose" / "security.md").read_text(encoding="utf-8").split())
+    assert f"answers {1000 * ANSWER_AFTER:.0f} ms after a request was complete" in page
+    assert f"of {1000 * ANSWER_NOISE:.0f} ms in the mean" in page
+    # Within the time that a connection is kept, or each scrape would have a handshake of its own.
+    assert prometheus_settings["global"]["scrape_interval"] == "60s"
+    assert IDLE_SECONDS > 60
 
 
 def test_the_commands_of_the_page_name_containers_that_are_there_and_options_that_they_take(
