@@ -120,13 +120,13 @@ def test_off_listens_nowhere(serve: Serve) -> None:
     server.reload()
 
 
-def dribbling(server: MonitoringServer) -> list[socket.socket]:
+def dribbling(address: tuple[str, int]) -> list[socket.socket]:
     """Open connections that will never finish a request, without waiting for any."""
     clients = []
     for _ in range(DRIBBLING):
         client = socket.socket()
         client.setblocking(False)
-        client.connect_ex(where(server))
+        client.connect_ex(address)
         clients.append(client)
     return clients
 
@@ -139,7 +139,7 @@ def dribble(clients: list[socket.socket]) -> None:
 
 def peak_under(server: MonitoringServer, seconds: float) -> tuple[int, bool]:
     """Let clients dribble for so long; return the most connections at once, and whether one who asks is answered."""
-    clients = dribbling(server)
+    clients = dribbling(where(server))
     try:
         until, peak, answered = time.monotonic() + seconds, 0, False
         while time.monotonic() < until and not answered:
@@ -328,7 +328,7 @@ def test_handshakes_that_are_never_finished_take_no_more_than_their_places_and_s
     serve: Serve, guard: dict[str, Any], authority: Authority
 ) -> None:
     server = serve(**guard)
-    clients = dribbling(server)
+    clients = dribbling(where(server))
     try:
         answered = False
         until = time.monotonic() + WITHIN
