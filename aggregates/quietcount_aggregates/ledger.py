@@ -216,7 +216,8 @@ class Ledger:
             raise LedgerBehind(
                 f"the ledger does not hold what {where} was built from: an older copy, or another ledger, was put in "
                 "its place. Releasing from it would draw new noise for released values and lay them bare. Put the "
-                "newest ledger back"
+                "newest ledger back, or bring it back from the newest file that was published, with: quietcount ledger "
+                "restore"
             )
 
     def declare(self, wanted: Iterable[Statistic], lifetime_epsilon: Decimal, now: dt.datetime) -> list[Statistic]:

@@ -22,7 +22,7 @@ from .http_server import MonitoringServer
 from .inspection import due_now, ledger_rows, verify_ledger
 from .log_events import Level
 from .log_output import LogOutput
-from .maintenance import follow_new_log, record_state_loss, retire_statistic
+from .maintenance import follow_new_log, record_state_loss, restore_ledger, retire_statistic
 from .moments import Moment, check_not_far_ahead
 from .presentation import Format, default_format, show_rows
 from .project import create_project
@@ -242,6 +242,24 @@ def ledger_retire_command(statistic: str, config: Path) -> None:
     """
     retire_statistic(Configuration.load(config), statistic, _now())
     click.echo(f"Retired {statistic}. Remove it from the configuration too.", err=True)
+
+
+@ledger_command.command("restore", short_help="Restore a lost ledger from the newest file that was published.")
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@click.confirmation_option(
+    prompt="An older file than the newest that was published would have values drawn twice. Is it the newest?"
+)
+def ledger_restore_command(file: Path, config: Path) -> None:
+    """Restore a lost ledger from the newest file that was published, wherever somebody keeps a copy of it.
+
+    Every published file holds the whole ledger that it was built from. One that the state, the public file or the
+    witness knows to be older is refused, and a ledger that is there is never written over.
+
+    \b
+    Example: quietcount ledger restore statistics.duckdb
+    """
+    click.echo(restore_ledger(Configuration.load(config), file), err=True)
 
 
 @ledger_command.command("record-loss", short_help="Record that the private state is lost, and raise the stated bound.")

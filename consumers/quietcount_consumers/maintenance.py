@@ -1,4 +1,6 @@
-"""What an operator does on purpose: end a statistic, record that the private state is lost, go on with a new log."""
+"""What an operator does on purpose: end a statistic, record that the private state is lost, go on with a new log, bring
+a lost ledger back from what was published.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,19 @@ from pathlib import Path
 from quietcount_aggregates import state_file
 from quietcount_aggregates.entries import Body, Retired
 from quietcount_aggregates.errors import LedgerError, StateDamaged, StateError, StateLost, StatisticError
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.publication import bound_sentence, publish
+from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.publication import bound_sentence, publish, published_head
 from quietcount_aggregates.release import check_newest, record_loss
 from quietcount_aggregates.state import State
 from quietcount_schemas.log import CASE_EVENTS
 
 from .configuration import Configuration
 from .errors import ServiceError
-from .service import lost_of, open_ledger, open_log, witness_of
+from .queries import query
+from .rehearsal import rehearsed
+from .service import lost_of, open_ledger, open_log, prepare_folders, witness_of
 
-__all__ = ["follow_new_log", "record_state_loss", "retire_statistic"]
+__all__ = ["follow_new_log", "record_state_loss", "restore_ledger", "retire_statistic"]
 
 
 def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) -> None:
@@ -81,6 +85,41 @@ def follow_new_log(configuration: Configuration) -> None:
         if state["topic_id"] in ("", topic) and lost_of(state, log, beginnings, ends) is None:
             raise ServiceError(f"{log.place}: is the log that the state folds already; nothing was changed")
         state.follow(topic)
+
+
+def restore_ledger(configuration: Configuration, published: Path) -> str:
+    """Write the ledger that a published file holds to where there is none; return what is to be said of it.
+
+    Every published file holds all entries of the ledger that it was built from. Raises a QuietcountError, and then
+    changes nothing, where there is a ledger, where the chain in the file does not hold, or where the public file in its
+    place, the state or the witness knows of a newer one.
+    """
+    entries = [bytes(entry) for (entry,) in query(published, 'SELECT entry FROM ledger ORDER BY "index"')[1]]
+    chain = Chain()
+    for entry in entries:
+        chain.extend(entry)
+    ledger, path = rehearsed(chain), _state_path(configuration)
+    with contextlib.ExitStack() as stack:
+        if path.exists():  # and no service runs on it
+            state = stack.enter_context(State(path))
+            ledger.check_not_behind(state.head, path.name)
+        head = published_head(configuration.public_file)
+        if head is not None:
+            ledger.check_not_behind(head, configuration.public_file.name)
+        witness = witness_of(configuration)
+        witness.check(ledger)
+        prepare_folders(configuration)
+        log = stack.enter_context(contextlib.closing(open_ledger(configuration)))
+        epoch = log.fence()
+        if log.read():
+            raise LedgerError(
+                f"{log.place}: there is a ledger already, and it is never written over; nothing was changed. If it is "
+                "an older copy, move it away first"
+            )
+        log.append(entries, epoch=epoch, expected=0)
+        if log.read() != entries:
+            raise LedgerError(f"{log.place}: what was written did not come back; look at the disk, then run again")
+    return bound_sentence(chain)
 
 
 def _state_path(configuration: Configuration) -> Path:

@@ -1,0 +1,38 @@
+"""A rehearsal: a ledger's entries in memory, to see what would come of them before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quietcount_aggregates.ledger import Chain, Ledger
+
+__all__ = ["Rehearsal", "rehearsed"]
+
+
+class Rehearsal:
+    """A LedgerLog in memory."""
+
+    def __init__(self, entries: Sequence[bytes]) -> None:
+        self._entries = list(entries)
+
+    def fence(self) -> int:
+        """Shut out nobody."""
+        return 1
+
+    def read(self, start: int = 0) -> list[bytes]:
+        """Return the entries from `start` on."""
+        return self._entries[start:]
+
+    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:  # noqa: ARG002 (a LedgerLog's)
+        """Keep entries in memory."""
+        self._entries += entries
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def rehearsed(chain: Chain) -> Ledger:
+    """Return a ledger in memory that holds what `chain` does; what is appended to it changes nothing else."""
+    ledger = Ledger(Rehearsal([entry.data for entry in chain.entries]))
+    ledger.fence()
+    return ledger
