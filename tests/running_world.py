@@ -89,6 +89,9 @@ class Trial:
             raise self._failing[len(self.seen)]
         return Tick(True, [])
 
+    def show(self) -> None:
+        """Nothing was published."""
+
     def status(self, now: dt.datetime, tick: Tick) -> Status:
         return Status(
             tick=now,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,15 @@ from .ledger import Chain
 from .noise import margin, standard_deviation, sum_margin
 from .statistics import Statistic
 
-__all__ = ["STORAGE_VERSION", "bound_sentence", "publish", "published_figures", "published_head"]
+__all__ = [
+    "STORAGE_VERSION",
+    "HeldPublication",
+    "Publish",
+    "bound_sentence",
+    "publish",
+    "published_figures",
+    "published_head",
+]
 
 STORAGE_VERSION = "v1.2.0"
 """The storage version that DuckDB 1.2 and every later one reads."""
@@ -40,12 +48,47 @@ _VIEW_COLUMNS = {
 }
 
 
+Publish = Callable[[Chain, Path], None]
+"""Publishes what a verified chain holds as the file at a path: `publish`, or a HeldPublication."""
+
+
 def publish(chain: Chain, path: Path) -> None:
     """Build the public file from a verified chain and put it in the place of `path`.
 
     Raises PublicationError; the file that was there is then still whole.
     """
     following = path.with_name(path.name + ".next")
+    _build(chain, following, path)
+    _put(following, path)
+
+
+class HeldPublication:
+    """Builds the public file in the folder `store`, and puts it in its place when it is told to.
+
+    A file system tells whoever may read a file since when it has been there, to a fraction of a second: done as soon as
+    it is built, that would be how long the fold and the release took.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._held: tuple[Path, Path] | None = None
+
+    def __call__(self, chain: Chain, path: Path) -> None:
+        """Build the file that is to be at `path`. Raises PublicationError."""
+        self._held = None
+        following = self._store / f"{path.name}.next"
+        _build(chain, following, path)
+        self._held = following, path
+
+    def show(self) -> None:
+        """Put what was built last in its place, if it is not there yet. Raises PublicationError."""
+        if self._held is not None:
+            _put(*self._held)
+            self._held = None
+
+
+def _build(chain: Chain, following: Path, path: Path) -> None:
+    """Build at `following` what is to be at `path`."""
     following.unlink(missing_ok=True)
     following.with_name(following.name + ".wal").unlink(missing_ok=True)
     try:
@@ -59,7 +102,6 @@ def publish(chain: Chain, path: Path) -> None:
         os.utime(following, (moment, moment))
         with following.open("rb") as file:
             os.fsync(file.fileno())
-        following.replace(path)
     except duckdb.Error as error:
         # A commit that finds no room is no IOException.
         if isinstance(error, duckdb.IOException) or "Could not write file" in str(error):
@@ -69,9 +111,20 @@ def publish(chain: Chain, path: Path) -> None:
             ) from error
         raise PublicationError(f"{path}: DuckDB refused to build it ({type(error).__name__})") from error
     except OSError as error:
-        raise PublicationUnwritable(
-            f"{path}: cannot be written ({error.strerror}); mend that and run again. Nothing is lost"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _put(following: Path, path: Path) -> None:
+    try:
+        following.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> PublicationUnwritable:
+    return PublicationUnwritable(
+        f"{path}: cannot be written ({error.strerror}); mend that and run again. Nothing is lost"
+    )
 
 
 def published_head(path: Path) -> Head | None:

@@ -21,10 +21,10 @@ from .bounding import Bounding
 from .entries import Released
 from .entries import StateLost as StateLostEntry
 from .errors import LedgerError, StateLost, StatisticError
-from .ledger import Ledger
+from .ledger import Chain, Ledger
 from .marks import YearSecrets
 from .noise import NoiseMechanism
-from .publication import publish, published_head
+from .publication import Publish, publish, published_head
 from .state import State
 from .statistics import Horizon, Statistic
 from .witness import Witness
@@ -108,7 +108,8 @@ def record_loss(ledger: Ledger, now: dt.datetime) -> int:
 class Releaser:
     """Releases the statistics of one ledger from one state.
 
-    `topic` is the log's topic that the state folds; `observe` is told each step as it is reached.
+    `topic` is the log's topic that the state folds; `observe` is told each step as it is reached, and
+    `publishing` does in the place of `publish` what it does.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Releaser:
         public: Path,
         witness: Witness,
         observe: Callable[[Step], None] | None = None,
+        publishing: Publish | None = None,
     ) -> None:
         self._state = state
         self._ledger = ledger
@@ -135,6 +137,7 @@ class Releaser:
         self._mechanism = mechanism
         self._year_secrets = year_secrets
         self._public = public
+        self._publishing = publishing
         self._witness = witness
         self._observe = observe or _unobserved
 
@@ -163,9 +166,12 @@ class Releaser:
     def publish(self) -> None:
         """Publish the ledger, whatever the public file was: a damaged or altered one does not outlive a start."""
         self._witness.see(self._ledger.chain.head)
-        publish(self._ledger.chain, self._public)
+        self._publish(self._ledger.chain)
         with self._state.transaction():
             self._state.see(self._ledger.chain.head)
+
+    def _publish(self, chain: Chain) -> None:
+        (self._publishing or publish)(chain, self._public)
 
     def adopt(self) -> bool:
         """Let the state count what is declared now; return whether the log is to be folded again from its beginning."""
@@ -275,7 +281,7 @@ class Releaser:
         """
         chain = self._ledger.chain
         self._witness.see(chain.head)
-        publish(chain, self._public)
+        self._publish(chain)
         self._observe(Step.PUBLISHED)
         with self._state.transaction():
             self._state.see(chain.head)

@@ -17,6 +17,7 @@ from quietcount_schemas.cli import config_option
 from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
 
 from .configuration import Configuration
+from .defects import hearing_threads, telling_defects
 from .demo import DEFAULT_DIR, run_demo
 from .http_server import MonitoringServer
 from .inspection import due_now, ledger_rows, verify_ledger
@@ -111,7 +112,11 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
     configuration = Configuration.load(config)
     forbid_core_dumps()
     clock = _clock(configuration, as_of)
-    with LogOutput(sys.stderr, configuration.log_format) as log:
+    with (
+        telling_defects(),
+        LogOutput(sys.stderr, configuration.log_format) as log,
+        hearing_threads(log.say, clock),
+    ):
         if until_idle:
             with StopSignal() as stop, _naming(config), Service(configuration, clock(), say=log.say) as service:
                 run(service, clock, configuration.tick, until_idle=True, stop=stop, flush=log.flush)
@@ -124,7 +129,7 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOut
 
     def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
         with _naming(config):
-            return Service(configuration, now, say=log.say, admit=admit)
+            return Service(configuration, now, say=log.say, admit=admit, held=True)
 
     grid = clock if isinstance(clock, Grid) else Grid(configuration.tick)
     with _naming(config):
@@ -167,7 +172,9 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
     else:
         now = _clock(configuration, as_of)()
         with (
+            telling_defects(),
             LogOutput(sys.stderr, configuration.log_format, least=Level.WARNING) as log,
+            hearing_threads(log.say, lambda: now),
             StopSignal() as stop,
             _naming(config),
             Service(configuration, now, say=log.say) as service,

@@ -56,8 +56,8 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
         altered = _difference(public, again)
     if altered:
         raise ServiceError(
-            f"{public}: {altered} does not hold what the ledger says; it is older, or was altered. Delete it: "
-            "`quietcount run` brings it back from the ledger"
+            f"{public}: {altered} does not hold what the ledger says; it is older (a service that runs publishes at "
+            "its next tick), or was altered. Delete it: `quietcount run` brings it back from the ledger"
         )
     return [*lines, f"{public} holds exactly what the ledger says."]
 

@@ -67,6 +67,8 @@ class Served(Protocol):
 
     def status(self, now: dt.datetime, tick: Tick) -> Status: ...
 
+    def show(self) -> None: ...
+
 
 class Server(Protocol):
     """What serves the board, where anything does: see MonitoringServer."""
@@ -116,6 +118,8 @@ class Runner:
         self._server = server
         self._pause = pause
         self._service: Served | None = None
+        self._newest: Served | None = None
+        """The service that was opened last, open or not: what it published is to be shown all the same."""
         self._proven: Configuration | None = None
         """The configuration to go back to when the ledger refuses a new one; None when there is no new one."""
         self._opened = False
@@ -140,15 +144,30 @@ class Runner:
                     self._ready_due = False
                 self._rest()
                 if not self._signals():
-                    self._board.turn()
-                    self._output.flush()
+                    self._turn()
         finally:
             self._supervisor.stopping()
             self._shut()
         # At a whole second: how long after the signal it ends would tell whether it was folding.
         self._pause(Grid(_SECOND, self._grid.wall).left)
+        self._show()
         self._say(Stopped(tick=self._clock()))
         self._output.flush()
+
+    def _turn(self) -> None:
+        """Let all that the tick found out be seen; this is a point of the grid."""
+        self._show()
+        self._board.turn()
+        self._output.flush()
+
+    def _show(self) -> None:
+        if self._newest is None:
+            return
+        try:
+            self._newest.show()
+        except Unavailable as error:
+            self._shut()  # to publish anew at the next tick
+            self._suffer(self._clock(), error)
 
     def _tick(self) -> None:
         now = self._clock()
@@ -202,7 +221,7 @@ class Runner:
 
     def _entered(self, now: dt.datetime) -> Served:
         service = self._opening(self._configuration, now, self._admit)
-        self._service = service.__enter__()
+        self._service = self._newest = service.__enter__()
         return service
 
     def _admit(self, newest: dt.datetime) -> None:

@@ -16,6 +16,7 @@ from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+from quietcount_aggregates.publication import HeldPublication
 from quietcount_aggregates.release import DuePeriod, Releaser, Step
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic
@@ -54,7 +55,8 @@ class Service:
 
     Opening it finishes what a crash interrupted, declares the statistics that are new, and publishes. Raises a
     QuietcountError when any of that must be refused, and then nothing was folded or released. `admit` is handed the
-    time of the ledger's newest entry before anything is declared, and may raise what speaks against going on.
+    time of the ledger's newest entry before anything is declared, and may raise what speaks against going on. With
+    `held` what is published is not to be seen before `show`, which is for the points of the tick's grid.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class Service:
         observe: Callable[[Step], None] | None = None,
         say: Say = unheard,
         admit: Callable[[dt.datetime], None] | None = None,
+        held: bool = False,
         batch: int = BATCH,
     ) -> None:
         self._configuration = configuration
         self._batch = batch
         self._say = say
         self._admit = admit
+        self._publication = HeldPublication(configuration.private_dir) if held else None
         self._stack = contextlib.ExitStack()
         try:
             self._open(mechanism or DiscreteLaplace(), observe, now)
@@ -110,6 +114,7 @@ class Service:
             public=configuration.public_file,
             witness=witness_of(configuration),
             observe=observe,
+            publishing=self._publication,
         )
         self._state.bind(topic_id=self._log.topic_id(CASE_EVENTS), secret_check=secret.check)
         self._releaser.recover()
@@ -155,6 +160,11 @@ class Service:
         return self._standing.after(
             now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state["purge_due"]
         )
+
+    def show(self) -> None:
+        """Let what was published be seen; also when the service is closed. Raises PublicationError."""
+        if self._publication is not None:
+            self._publication.show()
 
     def at_end(self) -> bool:
         """Return whether nothing was appended to the log since the last fold."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import threading
+from pathlib import Path
 
 import click
 import duckdb
 import pytest
+from tests.e2e.projects import Project
 
 from quietcount_consumers.defects import Defect, described, hearing_threads, telling_defects
 from quietcount_consumers.log_events import DefectFound, LogEvent
+from quietcount_consumers.service import Service
+from quietcount_schemas.cli import main
 from quietcount_schemas.errors import QuietcountError
 
 NOON = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
@@ -86,3 +90,17 @@ def test_few_calls_are_named() -> None:
     with pytest.raises(duckdb.Error) as caught:
         deep(20)
     assert described(caught.value).count("test_consumers_defects.py") == 5
+
+
+@pytest.mark.parametrize("arguments", [("run", "--until-idle"), ("release",)])
+def test_a_defect_of_the_service_reaches_stderr_without_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    project = Project(tmp_path / "project")
+    monkeypatch.setattr(Service, "tick", lambda *_: fail())
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--config", str(project.config), "--as-of", "2023-02-08"])
+    assert caught.value.code == 1
+    told = capfd.readouterr().err.splitlines()
+    assert told[-1].startswith("Error: a defect of quietcount: ConversionException at ")
+    assert not any(SECRET in line or "Traceback" in line for line in told)

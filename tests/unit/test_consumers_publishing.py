@@ -1,0 +1,135 @@
+"""When a running service lets be seen what it published: at a point of the tick's grid, and at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from tests.e2e.projects import Project
+from tests.running_world import MINUTE, NOON, Trial, World
+
+from quietcount_aggregates.errors import LedgerUnavailable, PublicationUnwritable
+from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.publication import HeldPublication, publish
+from quietcount_consumers.service import Service, open_ledger
+from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+
+LATER = dt.datetime(2023, 3, 8, tzinfo=dt.UTC)
+
+
+class Publishing(Trial):
+    """A service that notes when it is to show what it published; some attempts fail."""
+
+    def __init__(
+        self, clock: Callable[[], dt.datetime], failures: int = 0, failing: Mapping[int, Exception] | None = None
+    ) -> None:
+        super().__init__(failing)
+        self.shown: list[tuple[dt.datetime, int, bool]] = []
+        self._clock, self._failures = clock, failures
+
+    def show(self) -> None:
+        if self._failures:
+            self._failures -= 1
+            raise PublicationUnwritable("the folder cannot be written")
+        self.shown.append((self._clock(), len(self.seen), self.closed))
+
+
+def test_what_is_published_is_shown_at_the_next_point_of_the_grid_and_at_the_end() -> None:
+    world = World(waits=3)
+    trial = Publishing(world.clocks.wall)
+    world._scripts[:] = [trial]
+    world.run()
+    assert trial.shown == [(NOON + MINUTE, 1, False), (NOON + 2 * MINUTE, 2, False), (NOON + 3 * MINUTE, 3, True)]
+
+
+def test_what_was_published_before_the_service_had_to_be_closed_is_shown_all_the_same() -> None:
+    world = World(waits=3)
+    away = LedgerUnavailable("no answer")
+    trial = Publishing(world.clocks.wall, failing={2: away})
+    world._scripts[:] = [trial, away]
+    world.run()
+    assert world.events == ["started", "waiting", "stopped"]
+    assert trial.shown[:2] == [(NOON + MINUTE, 1, False), (NOON + 2 * MINUTE, 2, True)]
+
+
+def test_a_file_that_cannot_be_put_in_its_place_is_waited_for_and_published_anew() -> None:
+    world = World(waits=4)
+    trial = Publishing(world.clocks.wall, failures=1)
+    world._scripts[:] = [trial]
+    world.run()
+    assert world.events == ["started", "waiting", "going on", "stopped"]
+    assert len(world.opened) == 2
+    assert trial.shown[0][0] == NOON + 2 * MINUTE
+
+
+def chain_of(project: Project) -> Chain:
+    with contextlib.closing(open_ledger(project.configuration, create=False)) as log:
+        ledger = Ledger(log)
+        ledger.refresh()
+    return ledger.chain
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """When each was touched, but for the private folder, which is given its mode when a service is opened."""
+    paths = [path for path in (folder, *folder.iterdir()) if path.name != "private"]
+    return {path.name: (path.stat().st_ctime_ns, path.stat().st_size) for path in paths}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project")
+
+
+def test_nothing_in_the_public_folder_is_touched_before_it_is_to_be_seen(project: Project) -> None:
+    project.run_here("2023-02-08")
+    before = files(project.data)
+    with Service(project.configuration, LATER, held=True) as service:
+        with StopSignal() as stop:
+            run(service, fixed_clock(LATER), MINUTE, until_idle=True, stop=stop)
+        assert project.ledger_values() != project.released()
+        assert files(project.data) == before
+    service.show()
+    assert files(project.data) != before
+    assert project.ledger_values() == project.released()
+    after = files(project.data)
+    service.show()
+    assert files(project.data) == after, "it is shown once"
+
+
+def test_a_service_that_died_before_it_showed_what_it_released_shows_it_after_its_next_start(project: Project) -> None:
+    with Service(project.configuration, LATER, held=True) as service, StopSignal() as stop:
+        run(service, fixed_clock(LATER), MINUTE, until_idle=True, stop=stop)
+    values = project.ledger_values()
+    assert values
+    assert not project.public.exists()
+    with Service(project.configuration, LATER, held=True) as service:
+        service.show()
+    assert project.released() == project.ledger_values() == values
+
+
+def test_a_held_file_is_the_one_that_is_published_at_once(project: Project, tmp_path: Path) -> None:
+    project.run_here("2023-02-08")
+    chain = chain_of(project)
+    store = tmp_path / "store"
+    store.mkdir()
+    held = HeldPublication(store)
+    held.show()  # nothing was published
+    held(chain, tmp_path / "held.duckdb")
+    assert not (tmp_path / "held.duckdb").exists()
+    held.show()
+    publish(chain, tmp_path / "published.duckdb")
+    facts = [(tmp_path / name).stat() for name in ("held.duckdb", "published.duckdb")]
+    assert len({(each.st_mode, each.st_size, each.st_mtime) for each in facts}) == 1
+    assert list(store.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told_when_it_is_to_be_shown(project: Project, tmp_path: Path) -> None:
+    project.run_here("2023-02-08")
+    chain = chain_of(project)
+    held = HeldPublication(tmp_path)
+    held(chain, tmp_path / "gone" / "statistics.duckdb")
+    with pytest.raises(PublicationUnwritable, match="cannot be written"):
+        held.show()
