@@ -227,6 +227,8 @@ class MonitoringServer:
         self._call(self._end_connections)
 
     def _read(self) -> _Door:
+        if self._settings.address is None:
+            return _Door(None, None)
         return _Door(self._settings.tls_context(), self._settings.credentials())
 
     def _call(self, function: Callable[[], object]) -> None:

@@ -10,6 +10,8 @@ import errno
 import http.client
 import os
 import random
+import re
+import shlex
 import shutil
 import socket
 import ssl
@@ -24,6 +26,7 @@ import pytest
 from tests.kafka.certificates import Authority, Issued
 
 from quietcount_consumers import http_server
+from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
 from quietcount_consumers.http_server import CONNECTIONS, MonitoringServer
 from quietcount_consumers.monitoring_settings import MonitoringSettings
@@ -115,7 +118,7 @@ def test_an_ipv6_address_is_served_too(serve: Serve) -> None:
 
 
 def test_off_listens_nowhere(serve: Serve) -> None:
-    server = serve(address=None)
+    server = serve(address=None, username="prometheus", password_file=Path("none"))
     assert server.address is None
     server.reload()
 
@@ -283,19 +286,63 @@ def test_behind_tls_and_a_password_only_health_is_told_to_everybody(
         assert b"ok" not in ended(client)
 
 
-def test_curl_reads_the_metrics_as_the_readme_says(
-    serve: Serve, guard: dict[str, Any], authority: Authority, require: Callable[[bool, str], None]
-) -> None:
-    require(shutil.which("curl") is not None, "curl")
-    server = serve(**guard)
+def monitoring(root: Path) -> str:
+    """The README's section."""
+    text = (root / "consumers" / "README.md").read_text(encoding="utf-8")
+    return text.partition("\n## Monitoring\n")[2].partition("\n## ")[0]
+
+
+def asked(line: str, server: MonitoringServer) -> tuple[int, str]:
+    """Run a line of the README against `server`; return the exit code of curl and what it says."""
     host, port = where(server)
-    command = ["curl", "--silent", "--fail", "--max-time", "20", "--cacert", str(authority.file), "--user", ME]
-    done = subprocess.run([*command, f"https://{host}:{port}/metrics"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "quietcount_build_info" in done.stdout
-    head = subprocess.run([*command, "--head", f"https://{host}:{port}/metrics"], capture_output=True, text=True)
-    assert head.stdout.startswith("HTTP/1.1 200 OK")
-    assert f"content-length: {len(done.stdout.encode())}" in head.stdout
+    line = re.sub(r"(https?)://[a-z0-9.]+:9464", rf"\1://{host}:{port}", line)
+    words = [*shlex.split(line, comments=True), "--silent", "--show-error", "--max-time", "20"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_curl_reads_what_the_readme_says(serve: Serve, root: Path, require: Callable[[bool, str], None]) -> None:
+    require(shutil.which("curl") is not None, "curl")
+    lines = re.findall(r"^curl http://.*", monitoring(root), re.MULTILINE)
+    server = serve()
+    health, ready, metrics = (asked(line, server) for line in lines)
+    assert health == (0, "ok\n")
+    assert ready[1].startswith("No tick was done yet.\n")
+    assert "\nquietcount_ready 0.0\n" in metrics[1]
+
+
+def test_certificate_and_password_are_made_and_used_as_the_readme_says(
+    serve: Serve, root: Path, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    require(shutil.which("curl") is not None and shutil.which("openssl") is not None, "curl and openssl")
+    script = re.findall(r"```sh\n(umask.*?)```", monitoring(root), re.DOTALL)[0]
+    (tmp_path / "secrets").mkdir()
+    subprocess.run(
+        ["bash", "-euc", script.replace("DNS:statistics.example", "IP:127.0.0.1")],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    section = re.findall(r"```toml\n\[metrics\]\n(.*?)```", monitoring(root), re.DOTALL)[0]
+    config = tmp_path / "quietcount.toml"
+    config.write_text(f"lifetime_epsilon = 1\n[metrics]\n{section}", encoding="utf-8")
+    settings = Configuration.load(config).metrics
+    assert settings.address == "192.0.2.7"
+    server = serve(
+        certificate_file=settings.certificate_file,
+        key_file=settings.key_file,
+        username=settings.username,
+        password_file=settings.password_file,
+    )
+    password = (tmp_path / "secrets" / "metrics-password").read_text().strip()
+    assert len(password) == 64
+    (line,) = re.findall(r"^curl --cacert.*", monitoring(root), re.MULTILINE)
+    line = line.replace("secrets/", f"{tmp_path}/secrets/")
+    code, metrics = asked(line.replace("--user prometheus", f"--user prometheus:{password}"), server)
+    assert code == 0
+    assert "\nquietcount_ready 0.0\n" in metrics
+    assert asked(line.replace("--user prometheus", "--user prometheus:guessed"), server)[1].startswith("a user and")
 
 
 def test_no_older_tls_is_spoken(serve: Serve, guard: dict[str, Any]) -> None:

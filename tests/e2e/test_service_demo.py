@@ -140,6 +140,7 @@ def test_the_demo_obeys_no_variable_of_a_real_project(tmp_path: Path) -> None:
         "EMITTER__PEPPER_FILE": str(real.folder / "secrets" / "pepper"),
         "SERVICE": json.dumps({"secret_file": str(real.folder / "secrets" / "service")}),
         "SERVICE__SECRET_FILE": str(real.folder / "secrets" / "service"),
+        "SERVICE__LOG_FORMAT": "json",
         "EMITTER__SPOOL": str(real.folder / "spool"),
         "KAFKA": json.dumps({"topic_prefix": "real."}),
         "SCHEMA_REGISTRY": json.dumps({"url": "https://nowhere:8081"}),

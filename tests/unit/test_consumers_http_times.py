@@ -320,6 +320,13 @@ def test_no_answer_says_what_serves_it_or_when() -> None:
     assert names == [b"content-type", b"content-length", b"cache-control"]
 
 
+def test_a_head_is_an_answer_without_its_body() -> None:
+    whole, head = (play(sending(request(method=method))).answer for method in ("GET", "HEAD"))
+    assert whole.startswith(head)
+    assert head.endswith(b"\r\n\r\n")
+    assert len(whole) > len(head)
+
+
 def test_h11_bounds_what_it_keeps_of_a_header() -> None:
     """The option's name is uvicorn's: one that it does not know any more would be ignored."""
     configuration = protocol_configuration(None)
