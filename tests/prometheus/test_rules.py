@@ -228,6 +228,7 @@ MUTANTS: list[tuple[str, int, Change]] = [
     ("QuietcountLedgerBroken", 0, standing(None)),
     ("QuietcountReleaseOverdue", 0, rewritten("quietcount:releases_overdue:sum", "quietcount_releases_overdue")),
     ("QuietcountReleaseOverdue", 0, rewritten("overdue", "due")),
+    ("QuietcountReleaseOverdue", 0, rewritten("and quietcount_clock_trusted == 1", "")),
     ("QuietcountReleaseOverdue", 0, standing(None)),
     ("QuietcountPurgeOverdue", 0, rewritten('{operation="purge"}', "")),
     ("QuietcountPurgeOverdue", 0, rewritten(OPEN, "")),
