@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tests.e2e.projects import Cell, Project
+from tests.e2e.projects import EXACT, Cell, Project
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.entries import Entry, Retired
@@ -28,7 +28,22 @@ from quietcount_producers.simulation import Tally
 
 Line = Mapping[str, object]
 
-# What the archive's projects count: by statistic, the event type and its dimension.
+CONFIGURATION = (
+    EXACT
+    + """
+[[statistic]]
+name = "sentences"
+events = ["SentencePassed"]
+by = ["sentence"]
+period = "month"
+horizon = "year"
+since = 2023-01-01
+epsilon = 20.0
+"""
+)
+"""That of the archive's projects."""
+
+# What they count: by statistic, the event type and its dimension.
 COUNTED = {
     "requests": ("HelpRequested", "help_kind"),
     "court_cases": ("CourtCaseFiled", "charge"),
