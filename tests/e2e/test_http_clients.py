@@ -359,15 +359,16 @@ def test_no_older_tls_is_spoken(serve: Serve, guard: dict[str, Any]) -> None:
 def test_half_a_handshake_ends_in_time(
     serve: Serve, guard: dict[str, Any], authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "HEADER_SECONDS", 0.3)
     server = serve(**guard)
     hello = bytes.fromhex("16030100c8010000c40303")  # the beginning of a client's first message
-    clients = [connected(server) for _ in range(20)]
-    for client in clients:
-        client.sendall(hello)
-    for client in clients:
-        assert ended(client) == b""
-        client.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(http_server, "HEADER_SECONDS", 0.3)
+        clients = [connected(server) for _ in range(20)]
+        for client in clients:
+            client.sendall(hello)
+        for client in clients:
+            assert ended(client) == b""
+            client.close()
     assert get(server, trust=authority.file) == (200, "ok\n")
 
 
