@@ -1,0 +1,227 @@
+"""`quietcount run` on a clock that a test sets, held where the test wants to look, and its faulty twins.
+
+python clocked_service.py CONFIG START [--mutant NAME]... It reads commands from stdin, a line each: a moment sets the
+clock, "go" lets a batch be folded. It tells on stdout where it stands: "resting" when it waits for the clock, "folding"
+before it folds a batch. Everything else is the command as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import functools
+import os
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from quietcount_aggregates.fold import Fold
+from quietcount_aggregates.state import State
+from quietcount_consumers import commands, disks, log_output, metrics
+from quietcount_consumers.http_server import Application
+from quietcount_consumers.log_events import CATALOGUE, Level, LogEvent
+from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.metrics import Metric
+from quietcount_consumers.runner import Runner
+from quietcount_consumers.service import Service
+from quietcount_consumers.status import Board, Status
+from quietcount_consumers.ticks import StopSignal
+from quietcount_consumers.timekeeping import SystemClocks
+from quietcount_schemas.cli import main as quietcount
+from quietcount_schemas.log import CASE_EVENTS
+
+__all__ = ["MUTANTS"]
+
+RESTING, FOLDING, GO = "resting", "folding", "go"
+
+
+class Control:
+    """The test's side of this process: the clock, and where to stand still."""
+
+    def __init__(self, start: dt.datetime) -> None:
+        self.start = self.now = start
+
+    def wall(self) -> dt.datetime:
+        return self.now
+
+    def running(self) -> dt.timedelta:
+        return self.now - self.start
+
+    def tell(self, where: str) -> None:
+        os.write(1, f"{where}\n".encode())
+
+    def obey(self) -> None:
+        """Do the next command."""
+        command = b""
+        while not command.endswith(b"\n"):
+            byte = os.read(0, 1)
+            if not byte:
+                os._exit(3)  # the test is gone
+            command += byte
+        said = command.decode().strip()
+        if said != GO:
+            self.now = dt.datetime.fromisoformat(said)
+
+    def rest(self, stop: StopSignal) -> None:
+        """Wait for a command or a signal, as StopSignal.wait does for time to pass."""
+        self.tell(RESTING)
+        ready, _, _ = select.select([stop._reader, 0], [], [])
+        if 0 in ready:
+            self.obey()
+
+
+def instead(owner: Any, name: str, value: Any) -> None:
+    mock.patch.object(owner, name, value).start()
+
+
+def take_over(control: Control) -> None:
+    """Put the test's clock, disk and pauses in the place of the machine's."""
+    instead(SystemClocks, "wall", lambda _self: control.wall())
+    instead(SystemClocks, "running", lambda _self: control.running())
+    instead(StopSignal, "wait", lambda self, _seconds: control.rest(self))
+    fold = Fold.batch
+
+    def batch(self: Fold, *arguments: Any) -> bool:
+        control.tell(FOLDING)
+        control.obey()
+        return fold(self, *arguments)
+
+    instead(Fold, "batch", batch)
+    # The machine's own disk is everybody's: what others write to it could move a share over a step.
+    instead(disks, "os", SimpleNamespace(statvfs=lambda _: SimpleNamespace(f_blocks=100, f_bfree=60, f_bavail=60)))
+    Application.__init__.__defaults__ = (lambda: 0.0,)  # its delay of an answer
+    instead(commands, "forbid_core_dumps", lambda: None)  # it hides from a test what the process has open
+    instead(Runner, "__init__", functools.partialmethod(Runner.__init__, pause=lambda _seconds: None))
+
+
+# The mutants. Each lets out, in a place of its own, what there was to fold or when it was done.
+
+
+def raw_counter() -> None:
+    """A metric of how many records were folded."""
+    fold, folded = Fold.batch, [0]
+
+    def batch(self: Fold, records: Any, *rest: Any) -> bool:
+        folded[0] += len(records)
+        return fold(self, records, *rest)
+
+    instead(Fold, "batch", batch)
+    counter = Metric("quietcount_folded_events", "Events folded.", lambda _: [((), float(folded[0]))])
+    instead(metrics, "METRICS", (*metrics.METRICS, counter))
+
+
+def lag_gauge() -> None:
+    """A metric of how many records lay before the end of the log when the tick began."""
+    fold_to_end, lag = Service._fold_to_end, [0]
+
+    def measured(self: Service, *arguments: Any) -> bool:
+        ends, offsets = self._log.end_offsets(CASE_EVENTS), self._state.offsets
+        lag[0] = sum(end - offsets.get(partition, 0) for partition, end in ends.items())
+        return fold_to_end(self, *arguments)
+
+    instead(Service, "_fold_to_end", measured)
+    gauge = Metric("quietcount_log_lag", "Records to fold.", lambda _: [((), float(lag[0]))])
+    instead(metrics, "METRICS", (*metrics.METRICS, gauge))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFolded(LogEvent):
+    """A batch was folded."""
+
+    name = "batch folded"
+    level = Level.INFO
+    todo = "nothing"
+    records: str
+
+
+def batch_size_line() -> None:
+    """A log line of how many records a batch had."""
+    fold = Fold.batch
+    said: list[Callable[[LogEvent], None]] = []
+    opening = Service.__init__
+
+    def opened(self: Service, *arguments: Any, **keywords: Any) -> None:
+        said[:] = [keywords["say"]]
+        opening(self, *arguments, **keywords)
+
+    def batch(self: Fold, records: Any, clock: dt.date, *rest: Any) -> bool:
+        tick = dt.datetime.combine(clock, dt.time(), dt.UTC)
+        said[0](BatchFolded(tick=tick, records=str(len(records))))
+        return fold(self, records, clock, *rest)
+
+    instead(Service, "__init__", opened)
+    instead(Fold, "batch", batch)
+    instead(log_output, "CATALOGUE", (*CATALOGUE, BatchFolded))
+
+
+def line_at_once() -> None:
+    """Log lines that are written when they are said, and not at the next point of the grid."""
+    say = LogOutput.say
+
+    def said(self: LogOutput, event: LogEvent) -> None:
+        say(self, event)
+        self.flush()
+
+    instead(LogOutput, "say", said)
+
+
+def status_at_once() -> None:
+    """A status that is shown when it is posted, and not at the next point of the grid."""
+    post = Board.post
+
+    def posted(self: Board, status: Status) -> None:
+        post(self, status)
+        self.turn()
+
+    instead(Board, "post", posted)
+
+
+def publication_at_once() -> None:
+    """A public file that is put in its place as soon as it is built."""
+    opening = Service.__init__
+
+    def opened(self: Service, *arguments: Any, **keywords: Any) -> None:
+        opening(self, *arguments, **(keywords | {"held": False}))
+
+    instead(Service, "__init__", opened)
+
+
+def reject_at_once() -> None:
+    """A flag of rejected records that rises on the day on which they come."""
+    rejected_on = State.rejected_on
+
+    def today_too(self: State, day: dt.date) -> frozenset[Any]:
+        return rejected_on(self, day) | rejected_on(self, day + dt.timedelta(days=1))
+
+    instead(State, "rejected_on", today_too)
+
+
+MUTANTS = {
+    "raw counter": raw_counter,
+    "lag gauge": lag_gauge,
+    "batch size line": batch_size_line,
+    "line at once": line_at_once,
+    "status at once": status_at_once,
+    "publication at once": publication_at_once,
+    "reject at once": reject_at_once,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("config", type=Path)
+    parser.add_argument("start", type=dt.datetime.fromisoformat)
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), action="append", default=[])
+    given = parser.parse_args()
+    for name in given.mutant:
+        MUTANTS[name]()
+    take_over(Control(given.start))
+    quietcount(["run", "--config", str(given.config)])
+
+
+if __name__ == "__main__":
+    main()
