@@ -8,8 +8,6 @@ import os
 import queue
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -25,6 +23,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 from tests.e2e.kafka_projects import kafka_project, settings_of
 from tests.e2e.projects import Cell, Project, ended, simulated
+from tests.e2e.publisher_process import PublisherProcess
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters
@@ -165,50 +164,6 @@ class Source(Protocol):
     def end(self) -> None: ...
 
     def close(self) -> None: ...
-
-
-class PublisherProcess:
-    """A process with a CaseEventPublisher."""
-
-    def __init__(self, config: Path, lines: Path, *arguments: str) -> None:
-        self.acknowledged: list[int] = []
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("steady_emitter.py")), str(config), str(lines), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        self.acknowledged.extend(int(line) for line in self._process.stdout)
-
-    def feed(self, numbers: Sequence[int]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("".join(f"{number}\n" for number in numbers))
-        self._process.stdin.flush()
-
-    def end(self) -> None:
-        """Let it come to its end; it must have nothing to complain of."""
-        assert self._process.stdin is not None
-        assert self._process.stderr is not None
-        self._process.stdin.close()
-        code = self._process.wait(LONGEST)
-        assert (code, self._process.stderr.read()) == (0, "")
-        self.close()
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert stream is not None
-            stream.close()
 
 
 class EmitCommands:
