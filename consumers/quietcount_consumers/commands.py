@@ -101,8 +101,9 @@ def init_command(folder: Path, log: str) -> None:
 def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> None:
     """Run the service: fold in ticks, release what is due, publish.
 
-    SIGTERM and SIGINT let the batch in hand be folded, then end with 0. When the brokers stop answering, the service
-    waits and goes on at the tick at which they do; if they do not answer at its start, it ends with 1.
+    SIGTERM and SIGINT let the batch in hand be folded, then end with 0; SIGHUP reads the configuration anew. When the
+    brokers stop answering or the disk is full, the service waits and goes on at the tick at which that is mended; if it
+    is so at its start, it ends with 1.
 
     \b
     Example: quietcount run
