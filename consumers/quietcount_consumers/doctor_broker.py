@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from typing import Final
 
@@ -31,7 +32,7 @@ def topic_of(settings: KafkaSettings) -> str:
     from quietcount_producers.kafka_connection import reach
 
     facts = reach(settings, _CLIENT, TOPICS)
-    return facts[CASE_EVENTS].identity
+    return str(uuid.UUID(facts[CASE_EVENTS].identity))  # as the state has it
 
 
 def check_rights(settings: KafkaSettings) -> Iterator[Verdict]:

@@ -34,6 +34,7 @@ CHECKS: Final = {
 
 # Our messages say what is wrong, then what to do; a path that is named first ends with a colon.
 _REMEDY: Final = re.compile(r"(?:\. |; )(?=[A-Za-z`])")
+_NO_REMEDY: Final = "Mend what is named, and look again"
 
 
 class Result(StrEnum):
@@ -74,6 +75,6 @@ def refused(check: str, error: Exception, result: Result = Result.WRONG) -> Verd
     text = str(error)
     parting = _REMEDY.search(text)
     if parting is None:
-        return Verdict(check, result, text.rstrip("."))
+        return Verdict(check, result, text.rstrip("."), _NO_REMEDY)
     remedy = text[parting.end() :].rstrip(".")
     return Verdict(check, result, text[: parting.start()], remedy[:1].upper() + remedy[1:])
