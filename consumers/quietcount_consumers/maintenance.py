@@ -102,6 +102,8 @@ def restore_ledger(configuration: Configuration, published: Path) -> str:
     with contextlib.ExitStack() as stack:
         if path.exists():  # and no service runs on it
             state = stack.enter_context(State(path))
+            if state["ledger_id"]:
+                state.bind(ledger_id=chain.opened.ledger_id.hex())
             ledger.check_not_behind(state.head, path.name)
         head = published_head(configuration.public_file)
         if head is not None:

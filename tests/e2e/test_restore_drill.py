@@ -395,6 +395,19 @@ def test_the_page_tells_the_words_in_which_an_older_version_refuses(
     assert (drill.project.private / "state.duckdb").read_bytes() == text
 
 
+def test_a_ledger_of_another_project_is_refused_and_so_is_a_file_that_is_none_of_ours(
+    drill: Drill, tmp_path: Path
+) -> None:
+    other = Project(tmp_path / "other", CONFIGURATION)
+    other.run_here(ALL_DUE)
+    for path in drill.project.private.glob("ledger.sqlite*"):
+        path.unlink()
+    drill.quietcount("ledger", "restore", "--yes", str(other.public)).refused("the ledger is another one")
+    drill.quietcount("ledger", "restore", "--yes", "quietcount.toml").refused("not a file that quietcount published")
+    drill.quietcount("ledger", "restore", "--yes", "none.duckdb").refused("nothing is published yet")
+    assert not (drill.project.private / "ledger.sqlite").exists()
+
+
 def test_a_twin_that_restores_any_ledger_would_draw_values_twice(drill: Drill, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on(drill, NEW)
     for path in drill.project.private.glob("ledger.sqlite*"):
