@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO
 
 from .entries import Head
 from .errors import LedgerError, LedgerUnwritable
@@ -17,7 +18,11 @@ __all__ = ["Witness"]
 
 
 class Witness:
-    """A file of mode 0600 with the length and the digest of the newest ledger seen."""
+    """A file of mode 0600 with the length and the digest of each newest ledger seen, a line each; the last one counts.
+
+    It grows in place. A draft that took its name would change the modification time of the folder around it, which
+    others may see, amid a release: that tells how long the release took.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,29 +32,62 @@ class Witness:
 
     def check(self, ledger: Ledger) -> None:
         """Raise LedgerBehind unless the ledger holds what was seen; a witness that is gone has nothing to say."""
-        try:
-            length, digest = self.path.read_text(encoding="ascii").split()
-            head = Head(int(length), bytes.fromhex(digest))
-        except FileNotFoundError:
+        head = self._seen()
+        if head is not None:
+            ledger.check_not_behind(head, self.path.name)
+
+    def see(self, head: Head) -> None:
+        """Remember `head`, durably and whole. Raises LedgerUnwritable, and LedgerError when the file is no witness."""
+        seen = self._seen()
+        if seen == head:
             return
+        line = f"{head.length} {head.digest.hex()}\n".encode("ascii")
+        try:
+            if seen is None:
+                self._create(line)
+            else:
+                self._append(line)
+        except OSError as error:
+            raise LedgerUnwritable(
+                f"{self.path}: cannot be written ({error.strerror}); check the folder and the disk, then start again"
+            ) from None
+
+    def _seen(self) -> Head | None:
+        """Return the head in the last whole line: what follows it was cut off by a crash, and nothing came of it."""
+        try:
+            whole, newline, _ = self.path.read_bytes().rpartition(b"\n")
+            if not newline:
+                raise ValueError("no line is whole")
+            length, digest = whole.rpartition(b"\n")[2].decode("ascii").split()
+            return Head(int(length), bytes.fromhex(digest))
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError):
             raise LedgerError(
                 f"{self.path}: is not a witness of the ledger, or cannot be read. Restore it; if it is lost, make "
                 "sure that the ledger is the newest, then delete the file"
             ) from None
-        ledger.check_not_behind(head, self.path.name)
 
-    def see(self, head: Head) -> None:
-        """Remember `head`, durably and whole."""
+    def _create(self, line: bytes) -> None:
         fresh = self.path.with_name(self.path.name + ".new")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            _write(file, line)
+        fresh.replace(self.path)
+        descriptor = os.open(self.path.parent, os.O_RDONLY)
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{head.length} {head.digest.hex()}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
-        except OSError as error:
-            raise LedgerUnwritable(
-                f"{self.path}: cannot be written ({error.strerror}); check the folder and the disk, then start again"
-            ) from None
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _append(self, line: bytes) -> None:
+        with self.path.open("r+b") as file:
+            end = file.read().rfind(b"\n") + 1
+            file.seek(end)
+            file.truncate()  # what a crash cut off must not become the beginning of this line
+            _write(file, line)
+
+
+def _write(file: IO[bytes], line: bytes) -> None:
+    file.write(line)
+    file.flush()
+    os.fsync(file.fileno())
