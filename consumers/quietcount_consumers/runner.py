@@ -211,11 +211,12 @@ class Runner:
                 raise
             self._say(ReloadRefused(tick=now, meaning=str(error)))
             self._use(self._proven)
+            self._proven = None
             service = self._entered(now)
         else:
             if self._proven is not None:
                 self._say(Reloaded(tick=now))
-        self._proven = None
+            self._proven = None
         self._opened = True
         return service
 

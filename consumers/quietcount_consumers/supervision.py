@@ -46,6 +46,7 @@ class Supervisor:
         self._alive_at = float("-inf")
         self.breath = _breath(environment)
         """For how many seconds at most the service may say nothing."""
+        self._watched = self.breath < float("inf")
 
     def __enter__(self) -> Supervisor:
         return self
@@ -81,7 +82,7 @@ class Supervisor:
     def alive(self) -> None:
         """Say that the service lives, at most every `breath` seconds; called by its own thread, wherever it goes on."""
         now = self._passing()
-        if now - self._alive_at >= self.breath:
+        if self._watched and now - self._alive_at >= self.breath:
             self._alive_at = now
             self._send("WATCHDOG=1")
 

@@ -329,3 +329,19 @@ def test_brokers_that_are_away_just_then_do_not_decide_about_a_new_configuration
     assert [each.grace.days for each in world.opened] == [7, 2, 2, 7]
     assert world.events == ["started", "waiting", "reload refused", "going on", "stopped"]
     assert last.seen == minutes(3, 4)
+
+
+def test_brokers_that_go_away_after_a_refusal_do_not_make_it_a_success() -> None:
+    last = Trial()
+    world = World(
+        Trial(),
+        BudgetError("spent"),
+        AWAY,
+        last,
+        waits=5,
+        at={2: lambda: reloading(world)},
+        reading=changed(grace="2d"),
+    )
+    world.run()
+    assert [each.grace.days for each in world.opened] == [7, 2, 7, 7]
+    assert world.events == ["started", "reload refused", "waiting", "going on", "stopped"]

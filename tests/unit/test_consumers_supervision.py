@@ -71,6 +71,12 @@ def test_nothing_is_told_where_nobody_asked_and_a_supervisor_that_is_gone_ends_n
             assert supervisor.breath == float("inf")
 
 
+def test_who_set_no_watchdog_hears_no_sign_of_life(ear: Ear) -> None:
+    with Supervisor({"NOTIFY_SOCKET": ear.address}) as supervisor:
+        supervisor.alive()
+    assert ear.heard() == []
+
+
 def test_a_socket_that_is_full_holds_nothing_up(ear: Ear) -> None:
     with Supervisor({"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": "1"}, passing=iter(range(10**6)).__next__) as told:
         for _ in range(5000):
