@@ -1,0 +1,187 @@
+"""Services whose minutes are seconds, each in a process of its own: `quietcount run` as it is, but for its clock.
+
+python hurried_services.py reads one line of JSON from stdin: a list of {"config", "start", "fault"}. It forks a process
+for each (what they import, they import once), writes a line of JSON with their process ids, and ends with its stdin,
+and they with it. What a service says is in `said.jsonl` beside its configuration.
+
+The clock of a service begins at `start` and runs sixty times as fast as the machine's. Where a fault cannot be made
+from outside, it is a hook of a name that `FAULTS` knows; it waits until a file `fault` lies beside the configuration.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+from unittest import mock
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from quietcount_consumers import commands, disks, standing
+from quietcount_consumers.log_events import Serving
+from quietcount_consumers.service import Service, Tick
+from quietcount_consumers.ticks import StopSignal
+from quietcount_consumers.timekeeping import SystemClocks
+from quietcount_producers import CaseEventPublisher
+from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.prometheus import EmitterCollector
+from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.settings import EmitterSettings, open_log
+from quietcount_schemas.cli import main as quietcount
+
+HASTE = 60
+"""By how much the services' clocks are faster than the machine's."""
+
+FAULT = "fault"
+SAID = "said.jsonl"
+
+__all__ = ["FAULT", "FAULTS", "HASTE", "SAID"]
+
+
+def instead(owner: Any, name: str, value: Any) -> None:
+    mock.patch.object(owner, name, value).start()
+
+
+def hurry(start: dt.datetime, jump: Callable[[], dt.timedelta]) -> None:
+    """Let the clocks run faster from `start` on, and waits be as much shorter; `jump` is added to what people set."""
+    began = time.monotonic()
+
+    def passed() -> dt.timedelta:
+        return dt.timedelta(seconds=(time.monotonic() - began) * HASTE)
+
+    wait = StopSignal.wait
+    instead(SystemClocks, "wall", lambda _: start + passed() + jump())
+    instead(SystemClocks, "running", lambda _: passed())
+    instead(StopSignal, "wait", lambda self, seconds: wait(self, seconds / HASTE))
+    # For whoever holds the log's file.
+    instead(EmbeddedLog, "__init__", functools.partialmethod(EmbeddedLog.__init__, timeout=30 / HASTE))
+    instead(commands, "forbid_core_dumps", lambda: None)  # it is done for the parent, too, and hides it from the test
+
+
+# The faults
+
+
+def stuck(faulty: Callable[[], bool]) -> None:
+    """A tick that does not end."""
+    tick = Service.tick
+
+    def blocked(self: Service, *arguments: Any) -> Tick:
+        while faulty():
+            time.sleep(0.1)
+        return tick(self, *arguments)
+
+    instead(Service, "tick", blocked)
+
+
+def slow(faulty: Callable[[], bool]) -> None:
+    """Each tick takes longer than a tick."""
+    tick = Service.tick
+
+    def slowed(self: Service, *arguments: Any) -> Tick:
+        if faulty():
+            time.sleep(1.5)
+        return tick(self, *arguments)
+
+    instead(Service, "tick", slowed)
+
+
+def not_released(faulty: Callable[[], bool]) -> None:
+    """Nothing is released, whatever is due."""
+    due = Service.due
+    instead(Service, "due", lambda self, now: [] if faulty() else due(self, now))
+
+
+def almost_full(faulty: Callable[[], bool]) -> None:
+    """The disk is as good as full, as the system tells it."""
+    statvfs = os.statvfs
+
+    def told(folder: Path) -> Any:
+        share = (1 if folder.name == "secrets" else 7) if faulty() else 60
+        _ = statvfs(folder)
+        return SimpleNamespace(f_blocks=100, f_bfree=share, f_bavail=share)
+
+    instead(disks, "os", SimpleNamespace(statvfs=told))
+
+
+def impatient(_: Callable[[], bool]) -> None:
+    """No fault but the test's: a purge that is put off counts as overdue after two minutes, and not after a day."""
+    instead(standing, "PATIENCE", dt.timedelta(minutes=2))
+
+
+FAULTS = {
+    "stuck": stuck,
+    "slow": slow,
+    "not released": not_released,
+    "almost full": almost_full,
+    "impatient": impatient,
+}
+
+
+def serve(config: Path, start: dt.datetime, fault: str) -> None:
+    """Be `quietcount run`."""
+    marker = config.with_name(FAULT)
+    ahead = dt.timedelta(minutes=20)
+    hurry(start, lambda: ahead if fault == "clock" and marker.exists() else dt.timedelta())
+    FAULTS.get(fault, lambda _: None)(marker.exists)
+    quietcount(["run", "--config", str(config)])
+
+
+def emit(config: Path, start: dt.datetime, _fault: str) -> None:
+    """Be a service that emits, whose log has not answered since the day of `start`; it is the day after."""
+    settings = EmitterSettings.load(config)
+    with CaseEventPublisher(
+        lambda: open_log(settings),
+        pepper=Pepper.load(settings.pepper_file),
+        today=start.date,
+        spool=config.with_name("spool.sqlite"),
+    ) as publisher:
+        publisher.emit("HelpRequested", "a trial", start.date()).result()
+        registry = CollectorRegistry()
+        registry.register(EmitterCollector(publisher, now=lambda: start + dt.timedelta(days=1)))
+        server, _ = start_http_server(0, "127.0.0.1", registry)
+        address = "127.0.0.1:" + str(server.server_port)
+        os.write(2, json.dumps({"event": Serving.name, "address": address}).encode() + b"\n")
+        signal.pause()
+
+
+def fork(config: Path, start: dt.datetime, fault: str) -> int:
+    """Start a process, and return its id."""
+    child = os.fork()
+    if child:
+        return child
+    said = os.open(config.with_name(SAID), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.dup2(said, 2)
+    os.chdir(config.parent)
+    code = 1
+    try:
+        (emit if fault == "spool" else serve)(config, start, fault)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        os._exit(code)
+
+
+def main() -> NoReturn:
+    wanted = json.loads(sys.stdin.readline())
+    children = [fork(Path(each["config"]), dt.datetime.fromisoformat(each["start"]), each["fault"]) for each in wanted]
+    print(json.dumps(children), flush=True)
+    sys.stdin.read()
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
