@@ -116,7 +116,7 @@ def impatient(_: Callable[[], bool]) -> None:
     instead(standing, "PATIENCE", dt.timedelta(minutes=2))
 
 
-FAULTS = {
+FAULTS: dict[str, Callable[[Callable[[], bool]], None]] = {
     "stuck": stuck,
     "slow": slow,
     "not released": not_released,
@@ -130,7 +130,8 @@ def serve(config: Path, start: dt.datetime, fault: str) -> None:
     marker = config.with_name(FAULT)
     ahead = dt.timedelta(minutes=20)
     hurry(start, lambda: ahead if fault == "clock" and marker.exists() else dt.timedelta())
-    FAULTS.get(fault, lambda _: None)(marker.exists)
+    if fault in FAULTS:
+        FAULTS[fault](marker.exists)
     quietcount(["run", "--config", str(config)])
 
 

@@ -85,7 +85,7 @@ def fetch() -> Path:
         for name in _KEPT:
             (partial / "kept" / name).parent.mkdir(parents=True, exist_ok=True)
             (unpacked / name).rename(partial / "kept" / name)
-        for name in ("doc", "man", "nodejs"):
+        for name in ("doc", "man"):
             shutil.rmtree(partial / "kept/usr/share" / name, ignore_errors=True)
         try:
             (partial / "kept").rename(folder)
