@@ -29,6 +29,9 @@ START = dt.datetime(2023, 1, 1, tzinfo=dt.UTC)
 SPEED = 8640.0
 """Seconds of the clock in one: a day takes ten seconds."""
 
+LEAST_WAIT = 0.05
+"""Seconds that a wait takes at least: the service wakes up for its watchdog by its own clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Control:
@@ -88,7 +91,7 @@ def hasten() -> None:
     wait = ticks.StopSignal.wait
 
     def sooner(self: ticks.StopSignal, seconds: float) -> None:
-        wait(self, seconds / SPEED)
+        wait(self, max(seconds / SPEED, LEAST_WAIT))
 
     mock.patch.object(ticks.StopSignal, "wait", sooner).start()
 

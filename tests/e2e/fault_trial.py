@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ __all__ = ["LONGEST", "Disk", "Load", "Unit", "Watch"]
 
 LONGEST = 120.0  # seconds after which what does not go on by itself is a failure
 GRACE = 30.0  # seconds that a service has from SIGTERM to its end
+WATCHDOG = 40.0  # seconds without a sign of life after which it is ended; an outage of Kafka takes a tick half of that
 RESTART = 1.0  # seconds from a failure to the next start
 SCRAPE = 0.5  # seconds from one look at the metrics to the next
 ENDING = 5.0  # seconds from the end of what is served to the end of the process
@@ -97,13 +99,22 @@ class Unit:
             "QUIETCOUNT_METRICS__LISTEN": f"127.0.0.1:{port}",
         }
         self._said = project.folder / "service.said"
+        self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        address = project.folder / "notify"
+        self._told.bind(str(address))
+        self._told.settimeout(0.2)
+        self._environment |= {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": str(int(WATCHDOG * 1_000_000))}
         self._asked: int | None = None
         self._lasting = True
         self._lock = threading.Lock()
         self.ended: list[Ended] = []
+        self.barked = 0
+        """How often the watchdog ended the process."""
         self._process = self._start()
         self._thread = threading.Thread(target=self._keep)
         self._thread.start()
+        self._watchdog = threading.Thread(target=self._listen)
+        self._watchdog.start()
 
     @property
     def pid(self) -> int | None:
@@ -128,6 +139,8 @@ class Unit:
         self._lasting = False
         self._process.kill()
         self._thread.join()
+        self._watchdog.join()
+        self._told.close()
 
     def run(self, *arguments: str) -> Finished:
         """Run another command to its end where the service ran."""
@@ -160,6 +173,19 @@ class Unit:
             with self._lock:
                 self._asked = None
                 self._process = self._start()
+
+    def _listen(self) -> None:
+        """Be the watchdog: end what has said that it lives, and says so no more."""
+        living: int | None = None
+        at = 0.0
+        while self._thread.is_alive():
+            with contextlib.suppress(TimeoutError):
+                if b"WATCHDOG=1" in self._told.recv(4096):
+                    living, at = self.pid, time.monotonic()
+            if living is not None and living == self.pid and time.monotonic() - at > WATCHDOG:
+                self.barked += 1
+                os.kill(living, signal.SIGABRT)
+                living = None
 
 
 class Watch:

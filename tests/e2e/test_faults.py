@@ -36,6 +36,7 @@ KINDS = ("DESERTION", "DRAFT_AVOIDANCE", "SURRENDER", "LEGAL_AID", "RELOCATION",
 CATEGORIES = ("MOBILISED", "CONTRACT", "CONSCRIPT", "RESERVIST", "CONVICT", "CIVILIAN", "UNKNOWN")
 RATE = 60  # events a second, of all emitters together
 JUMP = 60 * 86_400.0  # seconds of the clock: twice what is forgiven it, at this speed
+DEFECTS = ("Traceback", "a defect of quietcount")  # what the service may say when it lacks memory alone
 DATA = 1 << 30  # bytes of data that the service may have at most
 
 # A case has two events and may add four, so that one counted twice shows.
@@ -141,11 +142,13 @@ class Trial:
 
     def meet(self, name: str) -> None:
         self.met[name] += 1
-        began = time.monotonic()
+        began, said = time.monotonic(), len(self.unit.said())
         FAULTS[name](self)
         over = time.monotonic()
         self.recovered()
         self.check_the_ledger_s_time()
+        new = self.unit.said()[said:]
+        assert name == "memory short" or not any(word in new for word in DEFECTS), new
         print(f"{name}: {over - began:.0f} s, and {time.monotonic() - over:.0f} s until all was well", flush=True)
 
     # Faults
@@ -203,13 +206,11 @@ class Trial:
             self.pause()
 
     def memory_short(self) -> None:
-        """No more than it has now: it fails at what needs more, and is then started with its usual limit."""
+        """No more than it has now, so that it fails at what needs more; what is then started has its usual limit."""
         pid = self.unit.pid
         assert pid is not None
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        (data,) = [int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:")]
         _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
-        resource.prlimit(pid, resource.RLIMIT_DATA, (data, hard))
+        resource.prlimit(pid, resource.RLIMIT_DATA, (1, hard))
         self.pause(2.0, 8.0)
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_DATA, (DATA, hard))
@@ -269,14 +270,12 @@ class Trial:
         self.project.quietcount("ledger", "verify").done()
         check_each_event_counts_once(self.project, self.lines[: self.load.fed])
         said = self.unit.said()
-        assert "Traceback" not in said
-        assert "defect" not in said
         assert not self.watch.silent, self.watch.silent
         unasked = Counter(each.code for each in self.unit.ended if each.asked is None)
         print(
-            f"{self.load.fed} events, faults {dict(self.met)}, the service was started {len(self.unit.ended)} times, "
-            f"ended unasked with {dict(unasked)}, waited {said.count('waiting')} times; {self.watch.looks} looks at "
-            "the metrics"
+            f"{self.load.fed} events; faults {dict(self.met)}; the service was started {len(self.unit.ended)} times, "
+            f"ended unasked with {dict(unasked)} ({self.unit.barked} by the watchdog), "
+            f"waited {said.count('waiting')} times; {self.watch.looks} looks at the metrics"
         )
 
     def check_that_memory_is_flat(self) -> None:
