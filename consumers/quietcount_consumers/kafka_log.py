@@ -17,21 +17,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import kafka.errors as kafka_errors
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.protocol.consumer import OffsetForLeaderEpochRequest, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka_connection import client_options, explained, way_in
+from quietcount_producers.kafka_connection import explained
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
 
-from .client_internals import check_admin, check_consumer, other_version
-from .fetched_records import Epochs, Fetched, Unpacked, Volume, unreadable
+from .client_internals import other_version
+from .fetched_records import Epochs, Fetched, Volume, unreadable
+from .log_clients import CLIENT, admin_client, record_reader
 
 __all__ = ["GROUP", "KafkaLog"]
 
-CLIENT: Final = "quietcount-service"
 GROUP: Final = "quietcount"
 """The consumer group (behind the topics' prefix) whose offsets say how far the fold came."""
 
@@ -48,18 +48,10 @@ PAUSE_SECONDS: Final = 0.2
 STEP_MS: Final = 200
 """How long one poll waits. What is skipped (markers of transactions) moves the position without a record, so the
 position is looked at between polls."""
-FETCH_WAIT_MS: Final = 10
-"""How long a broker may wait for more to send. Only records that are there are asked for; but the client asks ahead,
-for partitions that have none left too, and asks that broker for nothing else before the answer."""
 CLOSE_SECONDS: Final = 2.0
 """How long closing waits for the group's offsets, which are only information."""
 
-# What one answer may hold bounds the reader's memory, whatever the backlog: as objects it takes some six times as much,
-# and a partition is asked for more only when it has none left. A quarter of a MiB is about 3,000 events, enough that a
-# request's fixed costs fade.
-MAX_PARTITION_FETCH: Final = 256 * 1024
-MAX_FETCH: Final = 8 * 1024 * 1024
-# Nor does a poll ask for more answers once so much has come. 20,000 events are a sixth of it; records that are none may
+# A poll asks for no more answers once so much has come. 20,000 events are a sixth of it; records that are none may
 # have 1 MiB each.
 MAX_POLL: Final = 16 * 1024 * 1024
 # All of an answer is taken at once: records of a paused partition that the client (3.0.12) parks half taken it forgets.
@@ -86,11 +78,7 @@ class KafkaLog:
         self._turn = 0
         self._reported: Any = None
         with self._explaining("use"):
-            self._admin = KafkaAdminClient(**self._options())
-        with contextlib.ExitStack() as stack:
-            stack.callback(self.close)
-            check_admin(self._admin)
-            stack.pop_all()
+            self._admin = admin_client(self.settings)
 
     def __enter__(self) -> Self:
         return self
@@ -317,35 +305,10 @@ class KafkaLog:
         except (kafka_errors.KafkaError, OSError) as error:
             raise explain(error, self.settings, act, topic) from error
 
-    def _options(self) -> dict[str, Any]:
-        """Return the options for a client, which begins at a broker that lets one in.
-
-        Of several the client would take any, and have no time for another where the first keeps silent.
-        """
-        broker, _ = way_in(self.settings, CLIENT)
-        return client_options(self.settings, CLIENT) | {"bootstrap_servers": [broker]}
-
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
             with self._explaining("use"):
-                consumer = KafkaConsumer(
-                    **self._options(),
-                    group_id=None,
-                    enable_auto_commit=False,
-                    auto_offset_reset="none",
-                    isolation_level="read_committed",
-                    max_partition_fetch_bytes=MAX_PARTITION_FETCH,
-                    fetch_max_bytes=MAX_FETCH,
-                    fetch_max_wait_ms=FETCH_WAIT_MS,
-                    metrics_enabled=False,
-                )
-                shared = {"epochs": self._epochs, "volume": self._volume}
-                with contextlib.ExitStack() as stack:
-                    stack.callback(consumer.close)
-                    check_consumer(consumer)
-                    consumer._fetcher.PartitionRecords = type("_", (Unpacked,), shared)
-                    stack.pop_all()
-                self._consumer = consumer
+                self._consumer = record_reader(self.settings, self._epochs, self._volume)
         return self._consumer
 
     def _seek(self, name: str, positions: Mapping[int, int]) -> None:

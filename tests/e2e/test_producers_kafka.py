@@ -23,7 +23,7 @@ from tests.e2e.projects import EXACT, Project, simulated
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters, Kafka
 
-from quietcount_consumers import kafka_log
+from quietcount_consumers import log_clients
 from quietcount_consumers.kafka_log import KafkaLog
 from quietcount_producers import CaseEventPublisher
 from quietcount_producers.errors import LogError, LogUnavailable
@@ -252,7 +252,7 @@ def test_the_service_s_writer_has_the_service_s_name_and_asks_for_what_it_writes
         log.append(CASE_EVENTS, numbered(1))
         writer = log._writer
         assert isinstance(writer, KafkaWriter)
-        assert (writer._client_id, set(writer._partitions)) == (kafka_log.CLIENT, {CASE_EVENTS})
+        assert (writer._client_id, set(writer._partitions)) == (log_clients.CLIENT, {CASE_EVENTS})
 
 
 def test_a_broker_that_keeps_silent_keeps_no_append_from_the_next(

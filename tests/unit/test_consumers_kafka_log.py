@@ -17,9 +17,10 @@ from tests.e2e.kafka_projects import groups_answer
 from tests.kafka.bench import LogWithTopics, opened
 from tests.kafka.fixtures import Clusters, Kafka
 
-from quietcount_consumers import fetched_records, kafka_log
+from quietcount_consumers import fetched_records, kafka_log, log_clients
 from quietcount_consumers.fetched_records import Epochs, Fetched, records_in
-from quietcount_consumers.kafka_log import MAX_PARTITION_FETCH, KafkaLog
+from quietcount_consumers.kafka_log import KafkaLog
+from quietcount_consumers.log_clients import MAX_PARTITION_FETCH
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import Mark, NewRecord, Record
@@ -255,7 +256,7 @@ def test_records_of_any_size_are_in_memory_a_few_at_a_time_and_all_come(
     log: LogWithTopics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most, held = 2**20, 0
-    monkeypatch.setattr(kafka_log, "MAX_FETCH", most)
+    monkeypatch.setattr(log_clients, "MAX_FETCH", most)
     monkeypatch.setattr(kafka_log, "MAX_POLL", most)
     log.create_topic("t", 2)
     for n in range(12):

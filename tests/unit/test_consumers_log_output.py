@@ -153,7 +153,12 @@ def test_a_stream_that_cannot_be_written_ends_nothing() -> None:
 def test_threads_say_without_losing_a_line() -> None:
     stream = Stream()
     log = LogOutput(stream)
-    threads = [threading.Thread(target=lambda: [log.say(RELEASED) for _ in range(500)]) for _ in range(4)]
+
+    def say() -> None:
+        for _ in range(500):
+            log.say(RELEASED)
+
+    threads = [threading.Thread(target=say) for _ in range(4)]
     for thread in threads:
         thread.start()
     log.flush()
