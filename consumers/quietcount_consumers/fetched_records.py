@@ -119,9 +119,8 @@ class Unpacked(_PartitionRecords):  # type: ignore[misc]
             if batch.magic != _MAGIC:
                 raise UnsupportedForMessageFormatError(f"record batches of version {batch.magic}")
             if self.check_crcs and not batch.validate_crc():
-                raise CorruptRecordError(
-                    f"partition {tp.partition}, the batch at offset {batch.base_offset} has a wrong checksum"
-                )
+                # Not at which offset: that is how many records there ever were.
+                raise CorruptRecordError(f"partition {tp.partition}, a batch has a wrong checksum")
             self.leader_epoch = batch.leader_epoch
             self.bytes_read += batch.size_in_bytes
             if not self._passed_over(batch):
@@ -165,7 +164,7 @@ def records_in(batch: Any, partition: int) -> list[Record]:
     appended = batch.max_timestamp if batch.timestamp_type else None
     new, varint = tuple.__new__, decode_varint
     records: list[Record] = []
-    where = f"partition {partition}, the batch at offset {base}"
+    where = f"partition {partition}, a batch"
     try:
         for place in range(count):
             offset = base + place

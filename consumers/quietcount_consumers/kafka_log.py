@@ -359,10 +359,10 @@ class KafkaLog:
                     return
                 if waited > ANSWER_SECONDS:
                     self.partitions(topic)  # says so if the topic is gone
+                    # Not of which partition: only one that holds something can be waited for.
                     raise LogUnavailable(
-                        f"Topic {self.settings.topic(topic)} at {self.settings.servers}, partition "
-                        f"{min(tp.partition for tp in hungry)}: the records up to its end did not come in time. Its "
-                        "leader does not answer, or a transaction of another client is still open."
+                        f"Topic {self.settings.topic(topic)} at {self.settings.servers}: the records up to its end did "
+                        "not come in time. A leader does not answer, or a transaction of another client is still open."
                     )
                 for tp, records in consumer.poll(STEP_MS, max_records=ALL).items():
                     if records and type(records[0]) is not Record:

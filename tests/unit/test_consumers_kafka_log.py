@@ -128,7 +128,7 @@ def test_what_compacting_left_of_a_batch_keeps_its_offsets_if_they_can_be_true()
     assert [record.offset for record in records_in(batch_of([0, 2, 5], 5), 0)] == [100, 102, 105]
     assert [record.offset for record in records_in(batch_of([3], 9), 0)] == [103]
     for deltas in ([2, 2], [3, 1], [-1, 3], [0, 6], [10**6]):
-        with pytest.raises(CorruptRecordError, match=r"partition 7, the batch at offset 100 .* not in order"):
+        with pytest.raises(CorruptRecordError, match="partition 7, a batch holds records that are not in order"):
             records_in(batch_of(deltas, 5), 7)
 
 
