@@ -6,9 +6,12 @@ half of either. Nothing but the ledger goes into it: deleted, it comes back with
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from importlib import resources
@@ -57,16 +60,20 @@ def publish(chain: Chain, path: Path) -> None:
 
     Raises PublicationError; the file that was there is then still whole.
     """
-    following = path.with_name(path.name + ".next")
-    _build(chain, following, path)
-    _put(following, path)
+    with _explained(path):
+        _clear(path.parent, f"{path.name}.next*")
+        with _draft(path.with_name(f"{path.name}.next")) as draft:
+            _build(chain, draft)
+            draft.replace(path)
 
 
 class HeldPublication:
     """Builds the public file in the folder `store`, and puts it in its place when it is told to.
 
     A file system tells whoever may read a file since when it has been there, to a fraction of a second: done as soon as
-    it is built, that would be how long the fold and the release took.
+    it is built, that would be how long the fold and the release took. It tells when a file was born, too, and a rename
+    keeps that: so what is put in its place is a copy, born there and then. `store` is another folder, on whatever file
+    system.
     """
 
     def __init__(self, store: Path) -> None:
@@ -74,34 +81,76 @@ class HeldPublication:
         self._held: tuple[Path, Path] | None = None
 
     def __call__(self, chain: Chain, path: Path) -> None:
-        """Build the file that is to be at `path`. Raises PublicationError."""
-        self._held = None
+        """Build the file that is to be at `path`. Raises PublicationError; what was held before is then held still."""
         following = self._store / f"{path.name}.next"
-        _build(chain, following, path)
+        with _explained(path):
+            _clear(self._store, f"{following.name}[-.]*")
+            with _draft(following) as draft:
+                _build(chain, draft)
+                draft.replace(following)
         self._held = following, path
 
     def show(self) -> None:
         """Put what was built last in its place, if it is not there yet. Raises PublicationError."""
-        if self._held is not None:
-            _put(*self._held)
-            self._held = None
+        if self._held is None:
+            return
+        following, path = self._held
+        with _explained(path):
+            # Here, where the folder is changed anyway: what a kill left behind tells no more than this moment.
+            _clear(path.parent, f"{path.name}.next*")
+            with _draft(path.with_name(following.name)) as draft:
+                _copy(following, draft)
+                draft.replace(path)
+            following.unlink()
+        self._held = None
 
 
-def _build(chain: Chain, following: Path, path: Path) -> None:
-    """Build at `following` what is to be at `path`."""
-    following.unlink(missing_ok=True)
-    following.with_name(following.name + ".wal").unlink(missing_ok=True)
+@contextlib.contextmanager
+def _draft(following: Path) -> Iterator[Path]:
+    """Lend a path beside `following` that nothing else writes to; what is left there is removed in the end."""
+    draft = following.with_name(f"{following.name}-{secrets.token_hex(4)}")
     try:
-        with duckdb.connect(":memory:") as connection:
-            connection.execute("SET temp_directory = ''")
-            _fill(connection, chain, following)
-        # The public file may be read by everyone; what must not be read lies in the folder `private`.
-        following.chmod(0o644)
-        # Not the moment of writing, which would tell how long the release took.
-        moment = chain.entries[-1].recorded_at.timestamp()
-        os.utime(following, (moment, moment))
-        with following.open("rb") as file:
-            os.fsync(file.fileno())
+        yield draft
+    finally:
+        with contextlib.suppress(OSError):
+            _clear(draft.parent, f"{draft.name}*")
+
+
+def _clear(folder: Path, pattern: str) -> None:
+    for leftover in folder.glob(pattern):
+        leftover.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file into a new one that everyone may read, with its time, durably."""
+    moment = source.stat().st_mtime_ns
+    with source.open("rb") as file, os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to:
+        shutil.copyfileobj(file, to)
+        to.flush()
+        os.fchmod(to.fileno(), 0o644)
+        os.utime(to.fileno(), ns=(moment, moment))
+        os.fsync(to.fileno())
+
+
+def _build(chain: Chain, draft: Path) -> None:
+    """Build the public file at `draft`."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET temp_directory = ''")
+        _fill(connection, chain, draft)
+    # The public file may be read by everyone; what must not be read lies in the folder `private`.
+    draft.chmod(0o644)
+    # Not the moment of writing, which would tell how long the release took.
+    moment = chain.entries[-1].recorded_at.timestamp()
+    os.utime(draft, (moment, moment))
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what DuckDB or the system raises in the body into a PublicationError about `path`."""
+    try:
+        yield
     except duckdb.Error as error:
         # A commit that finds no room is no IOException.
         if isinstance(error, duckdb.IOException) or "Could not write file" in str(error):
@@ -111,20 +160,9 @@ def _build(chain: Chain, following: Path, path: Path) -> None:
             ) from error
         raise PublicationError(f"{path}: DuckDB refused to build it ({type(error).__name__})") from error
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _put(following: Path, path: Path) -> None:
-    try:
-        following.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> PublicationUnwritable:
-    return PublicationUnwritable(
-        f"{path}: cannot be written ({error.strerror}); mend that and run again. Nothing is lost"
-    )
+        raise PublicationUnwritable(
+            f"{path}: cannot be written ({error.strerror}); mend that and run again. Nothing is lost"
+        ) from error
 
 
 def published_head(path: Path) -> Head | None:

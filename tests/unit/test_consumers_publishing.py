@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
+import os
+import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import duckdb
 import pytest
 from tests.e2e.projects import Project
 from tests.running_world import MINUTE, NOON, Trial, World
 
+from quietcount_aggregates import publication
 from quietcount_aggregates.errors import LedgerUnavailable, PublicationUnwritable
 from quietcount_aggregates.ledger import Chain, Ledger
-from quietcount_aggregates.publication import HeldPublication, publish
+from quietcount_aggregates.publication import HeldPublication, publish, published_head
 from quietcount_consumers.service import Service, open_ledger
 from quietcount_consumers.ticks import StopSignal, fixed_clock, run
 
@@ -124,6 +131,145 @@ def test_a_held_file_is_the_one_that_is_published_at_once(project: Project, tmp_
     facts = [(tmp_path / name).stat() for name in ("held.duckdb", "published.duckdb")]
     assert len({(each.st_mode, each.st_size, each.st_mtime) for each in facts}) == 1
     assert list(store.iterdir()) == []
+
+
+def birth(path: Path, require: Callable[[bool, str], None]) -> str:
+    """Return when the file system says that the file was made: whoever can list the folder may ask."""
+    told = subprocess.run(["stat", "--format=%w", str(path)], capture_output=True, text=True, check=True).stdout.strip()
+    require(told not in ("", "-"), "a file system that tells when a file was made")
+    return told
+
+
+def held_and_shown(store: Path, chain: Chain, marker: Path) -> Path:
+    """Build, let time pass, make `marker`, show; return what is shown."""
+    path = marker.with_name("statistics.duckdb")
+    store.mkdir()
+    held = HeldPublication(store)
+    held(chain, path)
+    time.sleep(0.05)  # longer than the clock's grain by which files are stamped
+    marker.touch()
+    held.show()
+    return path
+
+
+def test_what_is_shown_was_made_when_it_was_shown_and_not_when_it_was_built(
+    project: Project, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    project.run_here("2023-02-08")
+    marker = tmp_path / "marker"
+    shown = held_and_shown(tmp_path / "store", chain_of(project), marker)
+    assert birth(shown, require) >= birth(marker, require)
+
+
+def test_a_twin_that_renames_what_it_built_is_found_out(
+    project: Project, tmp_path: Path, require: Callable[[bool, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.run_here("2023-02-08")
+    marker = tmp_path / "marker"
+    monkeypatch.setattr(publication, "_copy", os.link)
+    shown = held_and_shown(tmp_path / "store", chain_of(project), marker)
+    assert birth(shown, require) < birth(marker, require)
+
+
+def test_a_private_folder_on_a_file_system_of_its_own_publishes_all_the_same(
+    project: Project, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    project.run_here("2023-02-08")
+    path, other = tmp_path / "statistics.duckdb", Path("/dev/shm")
+    apart = os.access(other, os.W_OK) and other.stat().st_dev != tmp_path.stat().st_dev
+    require(apart, "a second file system to write to")
+    with tempfile.TemporaryDirectory(dir=other) as store:
+        held = HeldPublication(Path(store))
+        held(chain_of(project), path)
+        held.show()
+        assert list(Path(store).iterdir()) == []
+    assert published_head(path) == chain_of(project).head
+
+
+def test_what_fails_amid_building_is_never_shown_and_leaves_nothing(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before could not show what it held; the next one fails on a full disk, over and over."""
+    project.run_here("2023-02-08")
+    chain, path, store = chain_of(project), tmp_path / "statistics.duckdb", tmp_path / "store"
+    store.mkdir()
+    before, after = HeldPublication(store), HeldPublication(store)
+    before(chain, path)
+    whole = (store / "statistics.duckdb.next").read_bytes()
+    fill = publication._fill
+
+    def torn(connection: duckdb.DuckDBPyConnection, chain: Chain, draft: Path) -> None:
+        fill(connection, chain, draft)
+        os.truncate(draft, 4096)
+        raise duckdb.IOException("Could not write file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publication, "_fill", torn)
+        for _ in range(2):
+            with pytest.raises(PublicationUnwritable):
+                after(chain, path)
+    assert [each.name for each in store.iterdir()] == ["statistics.duckdb.next"]
+    after.show()
+    assert not path.exists(), "nothing is held"
+    before.show()
+    assert path.read_bytes() == whole
+    assert published_head(path) == chain.head
+
+
+@pytest.mark.parametrize("amid", ["building", "showing"])
+def test_what_a_kill_left_behind_is_cleared_away(project: Project, tmp_path: Path, amid: str) -> None:
+    project.run_here("2023-02-08")
+    path, store = tmp_path / "public" / "statistics.duckdb", tmp_path / "store"
+    for folder in (path.parent, store):
+        folder.mkdir()
+    left = path.parent if amid == "showing" else store
+    for name in (".next-01234567", ".next-01234567.wal", ".next.wal"):
+        (left / f"statistics.duckdb{name}").write_bytes(b"torn")
+    held = HeldPublication(store)
+    held(chain_of(project), path)
+    held.show()
+    assert [each.name for each in (*path.parent.iterdir(), *store.iterdir())] == ["statistics.duckdb"]
+
+
+@pytest.mark.parametrize("step", ["unlink", "replace"])
+def test_a_disk_that_fails_is_told_and_not_raised_bare(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """So that the service waits: a bare OSError would end it."""
+    project.run_here("2023-02-08")
+    chain, store = chain_of(project), tmp_path / "store"
+    store.mkdir()
+    (store / "statistics.duckdb.next-01234567").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, step, refuse)
+        with pytest.raises(PublicationUnwritable, match="cannot be written"):
+            HeldPublication(store)(chain, tmp_path / "statistics.duckdb")
+
+
+def test_what_could_not_be_shown_is_still_held(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.run_here("2023-02-08")
+    chain, path, store = chain_of(project), tmp_path / "public" / "statistics.duckdb", tmp_path / "store"
+    for folder in (path.parent, store):
+        folder.mkdir()
+    held = HeldPublication(store)
+    held(chain, path)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publication.os, "fsync", full)
+        with pytest.raises(PublicationUnwritable, match="No space left"):
+            held.show()
+    assert list(path.parent.iterdir()) == []
+    held.show()
+    assert published_head(path) == chain.head
 
 
 def test_a_folder_that_cannot_be_written_is_told_when_it_is_to_be_shown(project: Project, tmp_path: Path) -> None:
