@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,14 @@ def pytest_configure(config: pytest.Config) -> None:
         key = variable.upper().removeprefix("QUIETCOUNT_")
         if key != variable.upper() and (key in _CONFIGURATION or key.split("__")[0] in _SECTIONS):
             del os.environ[variable]
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """Begin each test with the umask of a login: a service that runs in this process leaves its own behind."""
+    old = os.umask(0o022)
+    yield
+    os.umask(old)
 
 
 @pytest.fixture(scope="session")

@@ -298,7 +298,7 @@ def test_an_open_transaction_holds_up_its_own_partition_and_no_other(
         foreign.send(name, value=b"open", partition=1).get(30)
         log.append("t", [NewRecord(n.to_bytes(4, "big"), b"v", 0) for n in range(50)])
         at, ends = log.beginning_offsets("t"), log.end_offsets("t")
-        with pytest.raises(LogUnavailable, match=r"partition 1: .* transaction"):
+        with pytest.raises(LogUnavailable, match="transaction of another client is still open"):
             read_on(log, at, ends)
         assert at == {0: ends[0], 1: before[1]}
         foreign.abort_transaction()
