@@ -201,6 +201,7 @@ def renamed(rule: Rule) -> None:
 
 
 KNOWN = "and quietcount_last_tick_timestamp_seconds > 0"
+TRUSTED = "and quietcount_clock_trusted == 1"
 OPEN = "and ignoring (operation) quietcount_state_open == 1"
 MUTANTS: list[tuple[str, int, Change]] = [
     ("QuietcountDown", 0, rewritten("< 0.34", "< 0.05")),
@@ -214,21 +215,23 @@ MUTANTS: list[tuple[str, int, Change]] = [
     ("QuietcountBehind", 0, rewritten("quietcount_ticks_behind > 0", "quietcount_ticks_behind > 1")),
     ("QuietcountBehind", 0, rewritten("quietcount_caught_up == 0", "quietcount_caught_up == 2")),
     ("QuietcountBehind", 0, rewritten("and quietcount_state_open == 1", "")),
-    ("QuietcountBehind", 0, rewritten("and quietcount_clock_trusted == 1", "")),
+    ("QuietcountBehind", 0, rewritten(TRUSTED, "")),
     ("QuietcountBehind", 0, rewritten("and quietcount_tick_age_seconds <= 1800", "")),
     ("QuietcountBehind", 0, standing("5m")),
     ("QuietcountBrokerUnreachable", 0, rewritten(KNOWN, "")),
+    ("QuietcountBrokerUnreachable", 0, rewritten(TRUSTED, "")),
     ("QuietcountBrokerUnreachable", 0, standing("5m")),
     ("QuietcountNotReady", 0, rewritten("and quietcount_broker_reachable == 1", "")),
     ("QuietcountNotReady", 0, rewritten("and quietcount_ledger_verified == 1", "")),
-    ("QuietcountNotReady", 0, rewritten("and quietcount_clock_trusted == 1", "")),
+    ("QuietcountNotReady", 0, rewritten(TRUSTED, "")),
     ("QuietcountClockJumped", 0, rewritten("== 0", "== 1")),
     ("QuietcountClockJumped", 0, standing(None)),
     ("QuietcountLedgerBroken", 0, rewritten(KNOWN, "")),
+    ("QuietcountLedgerBroken", 0, rewritten(TRUSTED, "")),
     ("QuietcountLedgerBroken", 0, standing(None)),
     ("QuietcountReleaseOverdue", 0, rewritten("quietcount:releases_overdue:sum", "quietcount_releases_overdue")),
     ("QuietcountReleaseOverdue", 0, rewritten("overdue", "due")),
-    ("QuietcountReleaseOverdue", 0, rewritten("and quietcount_clock_trusted == 1", "")),
+    ("QuietcountReleaseOverdue", 0, rewritten(TRUSTED, "")),
     ("QuietcountReleaseOverdue", 0, standing(None)),
     ("QuietcountPurgeOverdue", 0, rewritten('{operation="purge"}', "")),
     ("QuietcountPurgeOverdue", 0, rewritten(OPEN, "")),
