@@ -163,21 +163,35 @@ class Ledger:
 
     def refresh(self) -> None:
         """Read to the end of the log and verify what is new; raise LedgerBroken, LedgerBehind or LedgerNewer."""
-        known = len(self.chain.entries)
         # The last entry known is read again, so that a ledger replaced behind our back does not pass for a longer one.
-        data = self._log.read(max(0, known - 1))
-        if known:
-            if not data:
-                raise LedgerBehind(
-                    "the ledger lost entries while the service was running; restore it, then start again"
-                )
-            if data[0] != self.chain.entries[-1].data:
+        self._read_from(max(0, len(self.chain.entries) - 1))
+
+    def audit(self) -> None:
+        """Read the whole log and verify it, known entries too; raise LedgerBroken, LedgerBehind or LedgerNewer.
+
+        An older entry that is altered behind our back is found by nothing else before the next start. The work follows
+        the length of the ledger, which is public.
+        """
+        self._read_from(0)
+
+    def _read_from(self, start: int) -> None:
+        """Compare the entries from `start` on with those known, and extend the chain by what is new."""
+        known = self.chain.entries[start:]
+        data = self._log.read(start)
+        if len(data) < len(known):
+            raise LedgerBehind(
+                "the ledger lost entries while the service was running. Put the newest ledger back; nothing is folded "
+                "or released until then"
+            )
+        for entry, now in zip(known, data, strict=False):
+            if now != entry.data:
                 raise LedgerBroken(
-                    "the ledger was replaced while the service was running; restore it, then start again"
+                    f"ledger entry {entry.index} is another one than was read before: the ledger was altered or "
+                    "replaced while the service was running. Put the newest ledger back; nothing is folded or released "
+                    "until then"
                 )
-            data = data[1:]
-        for entry in data:
-            self.chain.extend(entry)
+        for now in data[len(known) :]:
+            self.chain.extend(now)
 
     def append(self, bodies: Sequence[Body], now: dt.datetime) -> list[Entry]:
         """Append entries, all or none, read them back from the log and return them.

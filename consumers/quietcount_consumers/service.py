@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Service", "Tick", "lost_of", "open_ledger", "open_log", "prepare_folders", "witness_of"]
 
+_AUDIT_EVERY = dt.timedelta(hours=1)
+"""How often the whole ledger is read again: on the clock's grid, whatever was folded."""
+
 # Large enough that a batch's fixed costs (a transaction, its sync) fade, small enough to stop soon after a signal.
 BATCH = 20_000
 
@@ -101,6 +104,7 @@ class Service:
         ledger_log = self._stack.enter_context(contextlib.closing(open_ledger(configuration)))
         self._ledger = Ledger(ledger_log)
         self._ledger.fence()
+        self._audited = _hour(now)
         if self._admit is not None and self._ledger.chain.entries:
             self._admit(self._ledger.chain.entries[-1].recorded_at)
         self._releaser = Releaser(
@@ -140,13 +144,14 @@ class Service:
 
         When `stopping` says so the fold ends after the batch in hand, and nothing is released.
         """
-        self._ledger.refresh()
+        self._refresh_ledger(now)
         self._check_topic()
         caught_up = self._fold_to_end(now.date(), stopping)
         self._log.report(CASE_EVENTS, self._state.offsets)
         dead_letters.relay(self._state, self._log, self._log, CASE_EVENTS)
         due = self.due(now) if caught_up else []
         if due:
+            self._ledger.audit()
             self._releaser.release(due, now)
             self._fold = self._new_fold()
             dead_letters.purge(self._state, self._log, now.date())
@@ -170,6 +175,14 @@ class Service:
         """Return whether nothing was appended to the log since the last fold."""
         offsets = self._state.offsets
         return all(offsets.get(partition, 0) >= end for partition, end in self._log.end_offsets(CASE_EVENTS).items())
+
+    def _refresh_ledger(self, now: dt.datetime) -> None:
+        """Verify what is new in the ledger, and in the first tick of an hour all of it."""
+        if _hour(now) == self._audited:
+            self._ledger.refresh()
+        else:
+            self._ledger.audit()
+            self._audited = _hour(now)
 
     def _say_declared(self, statistic: Statistic, now: dt.datetime) -> None:
         self._say(StatisticDeclared(tick=now, statistic=statistic.name, since=statistic.first_day))
@@ -239,6 +252,11 @@ class Service:
         with self._state.transaction() as connection:
             for partition, end in ends.items():
                 connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, end])
+
+
+def _hour(now: dt.datetime) -> dt.datetime:
+    """Return the hour of the clock in which `now` lies."""
+    return now - (now - dt.datetime.min.replace(tzinfo=dt.UTC)) % _AUDIT_EVERY
 
 
 def lost_of(state: State, log: LogReader, beginnings: Mapping[int, int], ends: Mapping[int, int]) -> str | None:

@@ -304,6 +304,36 @@ def test_a_ledger_that_is_replaced_or_shortened_while_it_is_open_is_refused(log:
         ledger.refresh()
 
 
+def test_an_older_entry_that_is_altered_while_the_ledger_is_open_is_found_by_an_audit(log: MemoryLedger) -> None:
+    ledger = opened(log)
+    whole = list(log.entries)
+    for index in range(len(whole) - 1):
+        log.entries[index] = whole[index][:-1] + bytes([whole[index][-1] ^ 1])
+        ledger.refresh()  # which is not for that
+        with pytest.raises(LedgerBroken, match=f"entry {index} is another one .* Put the newest ledger back"):
+            ledger.audit()
+        log.entries[index] = whole[index]
+        ledger.audit()
+    log.entries[:] = whole[:-1]
+    with pytest.raises(LedgerBehind, match="lost entries"):
+        ledger.audit()
+    opened(other := MemoryLedger()).declare([of("one"), of("two", by=["colour"])], ONE, NOW)
+    log.entries[:] = [*other.entries, *whole[len(other.entries) :]]
+    with pytest.raises(LedgerBroken, match="replaced"):
+        ledger.audit()
+
+
+def test_an_audit_verifies_what_is_new_too(log: MemoryLedger) -> None:
+    first = Ledger(log)
+    first.refresh()
+    opened(log).append([release(of("one"), 3)], NOW)
+    first.audit()
+    assert first.chain.head.length == 9
+    log.entries.append(b"no entry")
+    with pytest.raises(LedgerBroken):
+        first.audit()
+
+
 def test_a_ledger_behind_what_was_built_from_it_is_told_apart_from_one_that_went_on(log: MemoryLedger) -> None:
     ledger = opened(log)
     heads = [Head(entry.index + 1, entry.digest) for entry in ledger.chain.entries]
