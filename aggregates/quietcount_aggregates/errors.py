@@ -7,6 +7,7 @@ AggregatesError (a QuietcountError)
 ├── StateError            state.duckdb cannot be used
 │   ├── StateDamaged      the file is damaged, or no state at all
 │   ├── StateUnwritable   the file cannot be written now: the disk is full (also an Unavailable)
+│   ├── StateHeld         another process has it (also an Unavailable)
 │   └── StateLost         the ledger has releases that this state does not know
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
@@ -38,6 +39,7 @@ __all__ = [
     "PublicationUnwritable",
     "StateDamaged",
     "StateError",
+    "StateHeld",
     "StateLost",
     "StateUnwritable",
     "StatisticError",
@@ -70,6 +72,10 @@ class StateDamaged(StateError):
 
 class StateUnwritable(StateError, Unavailable):
     """The state's file cannot be opened or written now: the disk is full, failed, or cannot be written."""
+
+
+class StateHeld(StateError, Unavailable):
+    """Another process has the state: a service, or a command that needs it for a moment."""
 
 
 class StateLost(StateError):

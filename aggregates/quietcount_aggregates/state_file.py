@@ -12,7 +12,7 @@ from typing import IO
 
 import duckdb
 
-from .errors import StateDamaged, StateError, StateUnwritable
+from .errors import StateDamaged, StateError, StateHeld, StateUnwritable
 
 __all__ = [
     "FORMAT",
@@ -118,7 +118,7 @@ def locked(path: Path) -> IO[bytes]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise StateError(_HELD.format(path=path)) from None
+        raise StateHeld(_HELD.format(path=path)) from None
     return lock
 
 
@@ -141,7 +141,7 @@ def explained(error: Exception, path: Path) -> StateError:
     """Turn DuckDB's error into ours, without its text where that could quote data."""
     text = str(error)
     if "Conflicting lock" in text or "Could not set lock" in text:
-        return StateError(_HELD.format(path=path))
+        return StateHeld(_HELD.format(path=path))
     if any(sign in text for sign in ("No space left", "File too large", "disk is full")):
         return StateUnwritable(f"{path}: the disk is full; make room and start again. Nothing was lost")
     if isinstance(error, duckdb.OutOfMemoryException):
