@@ -29,7 +29,7 @@ from .presentation import Format, default_format, show_rows
 from .project import create_project
 from .queries import query
 from .runner import Admit, Runner
-from .service import Service, open_ledger
+from .service import Service, check_files, open_ledger
 from .status import Board, beginning
 from .supervision import Supervisor, forbid_core_dumps
 from .ticks import Signals, StopSignal, run
@@ -132,6 +132,12 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOut
         with _naming(config):
             return Service(configuration, now, say=log.say, admit=admit, held=True)
 
+    def reading() -> Configuration:
+        fresh = Configuration.load(config)
+        with _naming(config):
+            check_files(fresh)
+        return fresh
+
     grid = clock if isinstance(clock, Grid) else Grid(configuration.tick)
     with _naming(config):
         board = Board(clock, configuration.tick, beginning(configuration))
@@ -144,7 +150,7 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOut
             board=board,
             signals=signals,
             output=log,
-            reading=lambda: Configuration.load(config),
+            reading=reading,
             guard=ClockGuard(SystemClocks()) if clock is grid else None,
             supervisor=supervisor,
             server=server,

@@ -191,6 +191,8 @@ class MonitoringServer:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
+        self._failed = False
+        """Whether the thread ended before it served anything."""
         self._state = ServerState()
         self._places: list[_Place] = []
         self.address: tuple[str, int] | None = None
@@ -203,11 +205,18 @@ class MonitoringServer:
         host, port = self._listener.getsockname()[:2]
         self.address = (host, port)
         started = threading.Event()
+        self._failed = False
         self._thread = threading.Thread(
             target=self._run, args=(self._listener, started), name="quietcount-http", daemon=True
         )
         self._thread.start()
         started.wait()
+        if self._failed:
+            self.__exit__()
+            raise ServiceError(
+                f"{self._settings.place('listen')}: metrics cannot be served: the system gives the process too few "
+                "files or too little memory. Give it more (ulimit -n), and start it again."
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -217,6 +226,11 @@ class MonitoringServer:
         self._thread.join(3 * STOP_SECONDS)
         self._listener.close()
         self._thread = self.address = None
+
+    @property
+    def lives(self) -> bool:
+        """Return whether what is to be served is being served."""
+        return self._thread is None or self._thread.is_alive()
 
     def reload(self) -> None:
         """Read certificate and password anew, for new connections; old ones end with what they have in hand.
@@ -241,20 +255,31 @@ class MonitoringServer:
 
     def _run(self, listener: socket.socket, started: threading.Event) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they wake the main thread, which waits for them
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            self._loop = runner.get_loop()
-            # What goes wrong on a connection is its client's doing, who could fill the log with it.
-            self._loop.set_exception_handler(lambda _loop, _context: None)
-            self._loop.call_soon(started.set)
-            runner.run(self._serve(listener))
-        for place in self._places:  # one that was only just let in has no transport that would close it
-            place.client.close()
+        try:
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                self._loop = runner.get_loop()
+                # What goes wrong on a connection is its client's doing, who could fill the log with it.
+                self._loop.set_exception_handler(lambda _loop, _context: None)
+                runner.run(self._serve(listener, started))
+        except BaseException:
+            if started.is_set():
+                raise  # told as a defect; the service's thread finds out that this one is gone
+            self._failed = True
+        finally:
+            started.set()
+            for place in self._places:  # one that was only just let in has no transport that would close it
+                place.client.close()
 
-    async def _serve(self, listener: socket.socket) -> None:
+    async def _serve(self, listener: socket.socket, started: threading.Event) -> None:
         accepting = asyncio.create_task(self._accept(listener, protocol_configuration(self._application)))
-        await self._stopping.wait()
-        accepting.cancel()
+        stopping = asyncio.create_task(self._stopping.wait())
+        started.set()
+        await asyncio.wait((accepting, stopping), return_when=asyncio.FIRST_COMPLETED)
         self._end_connections()
+        if accepting.done():
+            stopping.cancel()
+            await accepting  # raises what ended it
+        accepting.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 while self._state.connections:

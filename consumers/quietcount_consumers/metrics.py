@@ -122,6 +122,10 @@ def _time(moment: Callable[[View], dt.datetime]) -> Callable[[View], Iterable[Sa
     return _one(lambda view: moment(view).timestamp())
 
 
+def _told(fact: bool | None) -> float:
+    return _NOTHING if fact is None else float(fact)
+
+
 def _number(number: Decimal | None) -> float:
     return _NOTHING if number is None else float(number)
 
@@ -224,8 +228,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_broker_reachable",
-        "1 if the log and the ledger answered at the newest tick: the brokers, or the files of the embedded ones.",
-        _one(lambda view: float(view.status.broker_reachable)),
+        "1 if the log and the ledger answered at the newest tick: the brokers, or the files of the embedded ones; "
+        "NaN before the first opening told.",
+        _one(lambda view: _told(view.status.broker_reachable)),
     ),
     Metric(
         "quietcount_clock_trusted",
@@ -248,8 +253,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_ledger_verified",
-        "1 if the ledger's chain held at the newest tick and was not behind what was published from it.",
-        _one(lambda view: float(view.status.ledger_verified)),
+        "1 if the ledger's chain held at the newest tick and was not behind what was published from it; older entries "
+        "are compared once an hour and before each release. NaN before the first opening told.",
+        _one(lambda view: _told(view.status.ledger_verified)),
     ),
     Metric(
         "quietcount_ledger_entries",

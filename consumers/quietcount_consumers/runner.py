@@ -22,7 +22,7 @@ from quietcount_schemas.errors import QuietcountError, Unavailable
 
 from . import disks
 from .configuration import Configuration
-from .errors import ClockBehind, ConfigurationError
+from .errors import ClockBehind, ConfigurationError, ServiceError
 from .log_events import (
     ClockJumped,
     ClockTrusted,
@@ -75,6 +75,9 @@ class Server(Protocol):
 
     address: tuple[str, int] | None
 
+    @property
+    def lives(self) -> bool: ...
+
     def reload(self) -> None: ...
 
 
@@ -122,10 +125,14 @@ class Runner:
         """The service that was opened last, open or not: what it published is to be shown all the same."""
         self._proven: Configuration | None = None
         """The configuration to go back to when the ledger refuses a new one; None when there is no new one."""
+        self._refused = False
+        """Whether the newest configuration was refused: files that both need may be amid a change."""
         self._opened = False
         self._ready_due = True
         """Whether what was asked for, starting or reloading, is to be told as done."""
-        self._trouble: type[LogEvent] | None = None
+        self._started = False
+        """Whether the end of the start was told."""
+        self._trouble: tuple[type[LogEvent], str] | None = None
         self._strange_clock = False
 
     def run(self) -> None:
@@ -146,10 +153,10 @@ class Runner:
                 if not self._signals():
                     self._turn()
         finally:
-            self._supervisor.stopping()
             self._shut()
-        # At a whole second: how long after the signal it ends would tell whether it was folding.
-        self._pause(Grid(_SECOND, self._grid.wall).left)
+            # At a whole second, with an error too: the moment itself would tell how long there was to fold.
+            self._pause(Grid(_SECOND, self._grid.wall).left)
+            self._supervisor.stopping()
         self._show()
         self._say(Stopped(tick=self._clock()))
         self._output.flush()
@@ -167,14 +174,22 @@ class Runner:
             self._newest.show()
         except Unavailable as error:
             self._shut()  # to publish anew at the next tick
+            self._board.unpublished()
             self._suffer(self._clock(), error)
 
     def _tick(self) -> None:
-        now = self._clock()
+        if self._server is not None and not self._server.lives:
+            raise ServiceError(
+                "metrics.listen: metrics and health are not served any more: their thread ended (`defect` says where). "
+                "Start the service again, and report that line"
+            )
         if self._signals.reload_asked():
-            self._reload(now)
-        if self._guard is not None:
+            self._reload(self._clock())
+        if self._guard is None:
+            now = self._clock()
+        else:
             objection = self._guard.objection()
+            now = self._grid.floor(self._guard.judged)  # not read again: the clock may have jumped since
             if objection is not None:
                 self._distrust(now, objection)
                 return
@@ -201,26 +216,31 @@ class Runner:
             self._supervisor.status("Works")
 
     def _open(self, now: dt.datetime) -> Served:
-        """Open with the configuration that holds; where the ledger refuses a new one, with the one before."""
+        """Open with the configuration that holds; where the ledger refuses a new one, with the one before.
+
+        That one has worked: where it cannot be opened either, a file that it needs was changed, which is waited for.
+        """
         try:
             service = self._entered(now)
         except (Unavailable, *_LEDGER, LedgerFenced, ClockBehind):
             raise  # of the world and not of the configuration
         except QuietcountError as error:
+            if self._refused:
+                raise Unavailable(str(error)) from error
             if self._proven is None:
                 raise
             self._say(ReloadRefused(tick=now, meaning=str(error)))
             self._use(self._proven)
-            self._proven = None
-            service = self._entered(now)
-        else:
-            if self._proven is not None:
-                self._say(Reloaded(tick=now))
-            self._proven = None
+            self._proven, self._refused = None, True
+            return self._open(now)
+        if self._proven is not None:
+            self._say(Reloaded(tick=now))
+        self._proven = None
         self._opened = True
         return service
 
     def _entered(self, now: dt.datetime) -> Served:
+        self._newest = None  # its file may be built over by this opening, which may fail amid that
         service = self._opening(self._configuration, now, self._admit)
         self._service = self._newest = service.__enter__()
         return service
@@ -242,9 +262,11 @@ class Runner:
             event = Waiting(tick=now, meaning=str(error))
             self._supervisor.status("Waits for what does not answer, or for room on the disk")
         self._post(replace(status, clock_trusted=True))
-        if self._trouble is not type(event):
+        # Each client of the brokers has its own words for one outage; which of them asked first is no news.
+        trouble = type(event), "brokers" if isinstance(error, LogUnavailable | LedgerUnavailable) else str(error)
+        if self._trouble != trouble:
             self._say(event)
-            self._trouble = type(event)
+            self._trouble = trouble
 
     def _idle(self, now: dt.datetime) -> Status:
         """Return the status of a tick that did nothing: what is known of the ledger stays."""
@@ -275,10 +297,12 @@ class Runner:
                 self._server.reload()
         except QuietcountError as error:
             self._say(ReloadRefused(tick=now, meaning=str(error)))
+            self._refused = True
             return
         with contextlib.suppress(Unavailable):
             self._shut()
         self._proven = self._proven or self._configuration
+        self._refused = False
         self._use(fresh)
 
     def _use(self, configuration: Configuration) -> None:
@@ -288,22 +312,27 @@ class Runner:
 
     def _stopping(self) -> bool:
         """Return whether to stop; asked before each batch."""
-        self._supervisor.alive()
+        self._supervisor.working()
         return self._signals()
 
     def _rest(self) -> None:
         """Wait for the next point of the grid, however far it was from one tick to the next by the clock."""
         minute = Grid(min(self._grid.tick, _MINUTE), self._grid.wall)
-        point, told = self._grid(), minute()
+        breath = min(minute.tick.total_seconds(), self._supervisor.breath)
+        pulse = Grid(dt.timedelta(seconds=breath), self._grid.wall)
+        point, told, beaten = self._grid(), minute(), pulse()
         while not self._signals():
-            self._supervisor.alive()
-            if minute() != told:
-                # Starting and reloading are over at a point of a grid too, and with a long tick within the minute.
+            turned = self._grid() != point
+            if pulse() != beaten or turned:
+                beaten = pulse()
+                self._supervisor.alive()
+            # What was told lately waits for the tick's own grid; the start is over within a minute of the first tick.
+            if turned or (minute() != told and not self._started):
                 told = minute()
-                self._supervisor.settle()
-            if self._grid() != point:
+                self._started = self._supervisor.settle() or self._started
+            if turned:
                 return
-            self._signals.wait(min(self._grid.left, minute.left, self._supervisor.breath))
+            self._signals.wait(min(self._grid.left, minute.left, pulse.left))
 
     def _shut(self) -> None:
         service, self._service = self._service, None

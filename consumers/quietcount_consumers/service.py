@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .kafka_ledger import KafkaLedger
     from .kafka_log import KafkaLog
 
-__all__ = ["Service", "Tick", "lost_of", "open_ledger", "open_log", "prepare_folders", "witness_of"]
+__all__ = ["Service", "Tick", "check_files", "lost_of", "open_ledger", "open_log", "prepare_folders", "witness_of"]
 
 _AUDIT_EVERY = dt.timedelta(hours=1)
 """How often the whole ledger is read again: on the clock's grid, whatever was folded."""
@@ -257,6 +257,17 @@ class Service:
 def _hour(now: dt.datetime) -> dt.datetime:
     """Return the hour of the clock in which `now` lies."""
     return now - (now - dt.datetime.min.replace(tzinfo=dt.UTC)) % _AUDIT_EVERY
+
+
+def check_files(configuration: Configuration) -> None:
+    """Read every file that a running service would be opened with anew; raise a QuietcountError for the first fault.
+
+    Not the log, the ledger and the state: a service that runs has these in hand.
+    """
+    configuration.statistics(configuration.registry())
+    ConsumerSecret.load(configuration.service.secret_file)
+    if configuration.kafka is not None:
+        configuration.kafka.client("quietcount-service")
 
 
 def lost_of(state: State, log: LogReader, beginnings: Mapping[int, int], ends: Mapping[int, int]) -> str | None:

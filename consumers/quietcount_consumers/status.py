@@ -106,9 +106,11 @@ class Status:
     """The newest tick that was done, in whatever way it ended."""
     caught_up: bool = False
     state_open: bool = False
-    broker_reachable: bool = False
+    broker_reachable: bool | None = None
+    """None before an opening told."""
     clock_trusted: bool = True
-    ledger_verified: bool = False
+    ledger_verified: bool | None = None
+    """None before an opening told."""
     ledger_entries: int = 0
     state_losses: int = 0
     fold: dt.datetime = NEVER
@@ -209,6 +211,11 @@ class Board:
                 publication=newest(status.publication, before.publication),
                 purge=newest(status.purge, before.purge),
             )
+
+    def unpublished(self) -> None:
+        """Take back that what was posted last is published: it could not be put in its place."""
+        with self._lock:
+            self._posted = replace(self._posted, publication=self._shown.publication)
 
     def turn(self) -> None:
         """Show what was posted last; to be called at a point of the grid."""

@@ -20,6 +20,9 @@ __all__ = ["Supervisor", "forbid_core_dumps"]
 _PINGS: Final = 4
 """How often in the watchdog's time the service says that it lives: twice would do, and a late one must not kill."""
 
+_LEAST_BREATH: Final = 0.01
+"""Seconds: a watchdog that asks for more would have the service do nothing else."""
+
 _PR_SET_DUMPABLE: Final = 4
 
 
@@ -41,9 +44,11 @@ class Supervisor:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
         self._passing = passing
-        self._pending: list[str] = []
         self._told = ""
-        self._alive_at = float("-inf")
+        self._status = ""
+        self._ready = False
+        """What waits to be told: a status that is none of `_told`, and that something is done."""
+        self._alive_at = passing()
         self.breath = _breath(environment)
         """For how many seconds at most the service may say nothing."""
         self._watched = self.breath < float("inf")
@@ -57,7 +62,7 @@ class Supervisor:
 
     def ready(self) -> None:
         """Say that the service was started or reloaded: when it settles, for opening takes as long as data make it."""
-        self._pending.append("READY=1")
+        self._ready = True
 
     def reloading(self) -> None:
         """Say that the service reads its configuration anew."""
@@ -69,27 +74,44 @@ class Supervisor:
 
     def status(self, text: str) -> None:
         """Say in a sentence without data what the service does: when it settles, and only if that is news."""
-        if text != self._told:
-            self._told = text
-            self._pending.append(f"STATUS={text}")
+        self._status = text
 
-    def settle(self) -> None:
-        """Send what was kept; to be called at a point of a grid."""
-        if self._pending:
-            self._send("\n".join(dict.fromkeys(self._pending)))
-            self._pending.clear()
+    def settle(self) -> bool:
+        """Send what was kept; to be called at a point of a grid. Returns False where it is kept for the next one."""
+        news = [f"STATUS={self._status}"] if self._status != self._told else []  # of several, systemd takes the first
+        if self._ready:
+            news.append("READY=1")
+        if news:
+            if not self._send("\n".join(news)):
+                return False
+            self._told, self._ready = self._status, False
+        return True
 
     def alive(self) -> None:
-        """Say that the service lives, at most every `breath` seconds; called by its own thread, wherever it goes on."""
+        """Say that the service lives, if that was not said just now; to be called at a point of a grid."""
+        self._alive(self.breath / 2)
+
+    def working(self) -> None:
+        """Say that the service lives where a fold has kept it from a point of the grid for so long that it has to.
+
+        Systemd tells everybody when it heard of that last, and a fold's end would tell how much there was to fold.
+        """
+        self._alive(2 * self.breath)
+
+    def _alive(self, since: float) -> None:
         now = self._passing()
-        if self._watched and now - self._alive_at >= self.breath:
+        if self._watched and now - self._alive_at >= since:
             self._alive_at = now
             self._send("WATCHDOG=1")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str) -> bool:
+        """Send `text`; return False where there is no room for it now, or nobody to hear it."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):
+            try:
                 self._socket.sendto(text.encode(), self._address)
+            except OSError:
+                return False
+        return True
 
 
 def _breath(environment: Mapping[str, str]) -> float:
@@ -97,9 +119,10 @@ def _breath(environment: Mapping[str, str]) -> float:
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return float("inf")
     try:
-        return int(environment.get("WATCHDOG_USEC", "")) / 1_000_000 / _PINGS
+        seconds = int(environment.get("WATCHDOG_USEC", "")) / 1_000_000
     except ValueError:
         return float("inf")
+    return max(seconds / _PINGS, _LEAST_BREATH) if seconds > 0 else float("inf")
 
 
 def forbid_core_dumps() -> None:

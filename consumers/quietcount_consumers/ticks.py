@@ -32,7 +32,10 @@ class Ticking(Protocol):
 
 
 class StopSignal:
-    """Becomes set on SIGTERM or SIGINT; a with statement installs it and puts the old handlers back."""
+    """Becomes set on SIGTERM or SIGINT; a with statement installs it and puts the old handlers back.
+
+    Where it was set, the process is about to end: it goes on ignoring these signals, one of which would change how.
+    """
 
     numbers: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
 
@@ -49,7 +52,7 @@ class StopSignal:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_IGN if self._stopped else handler)  # type: ignore[arg-type]
         self._old.clear()
 
     def __del__(self) -> None:

@@ -66,7 +66,10 @@ class Grid:
 
     def __call__(self) -> dt.datetime:
         """Return the newest point of the grid."""
-        moment = self.wall()
+        return self.floor(self.wall())
+
+    def floor(self, moment: dt.datetime) -> dt.datetime:
+        """Return the newest point of the grid at `moment`."""
         return moment - (moment - _EPOCH) % self.tick
 
     @property
@@ -105,17 +108,20 @@ class ClockGuard:
         self._newest = self._excused = _BEGINNING
         """The time of the ledger's newest entry, and of one that the clock may be behind."""
         self._last = _BEGINNING
+        self.judged = clocks.wall()
+        """The reading of the clock (UTC) that was judged last, for what is done on the strength of it."""
 
     def admit(self, newest: dt.datetime) -> None:
         """Take note of the ledger's newest entry. Raises ClockBehind where the clock is before it."""
         self._newest = newest
-        if self._is_behind(self._clocks.wall()):
+        if self._is_behind(self.judged):
             self._trusted = None  # which was wrong all along: to leave it is no jump
             raise ClockBehind(_BEHIND)
 
     def objection(self) -> str | None:
         """Return why the clock is not to be trusted now; None if it is."""
         now = _Reading(self._clocks.wall(), self._clocks.running())
+        self.judged = now.wall
         objection = self._objection_to(now)
         if objection is None:
             self._trusted, self._strange = now, None

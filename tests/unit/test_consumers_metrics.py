@@ -203,6 +203,8 @@ def test_what_is_not_known_yet_is_no_number_and_what_never_was_is_zero(board: Bo
 
 
 UNKNOWN_AT_THE_START = {
+    "quietcount_broker_reachable",
+    "quietcount_ledger_verified",
     "quietcount_budget_bound_epsilon",
     "quietcount_budget_left_epsilon",
     "quietcount_budget_spent_epsilon",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -16,6 +17,8 @@ from quietcount_aggregates.errors import (
     LedgerBroken,
     LedgerFenced,
     LedgerUnavailable,
+    PublicationUnwritable,
+    StateHeld,
     StatisticError,
 )
 from quietcount_consumers.configuration import Configuration
@@ -159,9 +162,66 @@ def test_a_ledger_that_is_not_the_newest_halts_the_service_until_it_is_back(erro
 
 
 def test_each_kind_of_trouble_is_told_when_it_comes() -> None:
-    world = World(Trial({1: AWAY}), LedgerBehind("older"), AWAY, Trial(), waits=5)
+    full, fuller = FolderUnwritable("full"), FolderUnwritable("another is full")
+    away = LedgerUnavailable("the brokers once more, in the words of another client")
+    troubles = [LedgerBehind("older"), AWAY, away, full, full, fuller]
+    world = World(Trial({1: AWAY}), *troubles, Trial(), waits=9)
     world.run()
-    assert world.events == ["started", "waiting", "halted", "waiting", "going on", "stopped"]
+    assert world.events == ["started", "waiting", "halted", *["waiting"] * 3, "going on", "stopped"]
+    told = [each["meaning"] for each in world.said if "meaning" in each]
+    assert told == [str(AWAY), "older", str(AWAY), "full", "another is full"]
+
+
+@pytest.mark.parametrize("opening", [False, True])
+def test_a_command_that_holds_the_state_for_a_moment_is_waited_for(opening: bool) -> None:
+    held, last = StateHeld("another quietcount service holds it"), Trial()
+    world = World(Trial(), held, last, waits=4, at={2: lambda: reloading(world)}, reading=changed(grace="2d"))
+    if opening:
+        world = World(held)
+        with pytest.raises(StateHeld):
+            world.run()
+        return
+    world.run()
+    assert world.events == ["started", "waiting", "reloaded", "going on", "stopped"]
+    assert last.seen == minutes(3)
+
+
+def test_what_an_opening_that_failed_has_built_is_not_shown() -> None:
+    """It is built over what the service before had built, which must not be put in its place half done."""
+    shown: list[str] = []
+
+    class Shown(Trial):
+        def show(self) -> None:
+            shown.append("old")
+            raise PublicationUnwritable("the folder cannot be written")
+
+    world = World(Shown(), PublicationUnwritable("the disk is full"), waits=4)
+    world.run()
+    assert shown == ["old"]
+
+
+def test_a_file_that_could_not_be_put_in_its_place_is_not_told_as_published() -> None:
+    class Unshown(Trial):
+        def show(self) -> None:
+            raise PublicationUnwritable("the folder cannot be written")
+
+        def status(self, now: dt.datetime, tick: Tick) -> Status:
+            return replace(super().status(now, tick), publication=now)
+
+    seen = []
+    world = World(Unshown(), waits=4, at={n: lambda: seen.append(world.board.shown.publication) for n in range(5)})
+    world.run()
+    assert set(seen) == {NEVER}
+    assert world.board.shown.tick > NEVER
+
+
+def test_a_service_whose_metrics_are_not_served_any_more_ends_at_a_tick() -> None:
+    server, trial = Certificates(), Trial()
+    world = World(trial, waits=6, at={2: lambda: setattr(server, "lives", False)}, server=server)
+    with pytest.raises(ServiceError, match="not served any more"):
+        world.run()
+    assert trial.seen == minutes(0, 1)
+    assert trial.closed
 
 
 @pytest.mark.parametrize(
@@ -175,10 +235,13 @@ def test_at_the_first_opening_everything_is_raised(error: QuietcountError) -> No
 
 @pytest.mark.parametrize("error", [LedgerFenced("another releaser"), ServiceError("lost"), RuntimeError("a defect")])
 def test_what_no_waiting_mends_ends_the_service(error: Exception) -> None:
-    trial = Trial({2: error})
+    clocks = MovedClocks(NOON + dt.timedelta(seconds=0.25))
+    trial = Trial({1: error})
+    world = World(trial, clocks=clocks)
     with pytest.raises(type(error)):
-        World(trial).run()
+        world.run()
     assert trial.closed
+    assert world.paused == [pytest.approx(0.75)]  # it ends at a whole second, as it does when it is stopped
 
 
 # The clock
@@ -208,6 +271,43 @@ def test_a_clock_before_the_ledger_at_the_start_is_waited_for_and_nothing_is_dec
     assert not world.board.shown.clock_trusted or world.board.shown.state_open
 
 
+def test_a_clock_before_the_ledger_at_the_start_says_nothing_of_brokers_and_ledger() -> None:
+    """Nothing is known of them yet; 0 would wake somebody up, who would move a ledger aside that is in order."""
+    shown = []
+    world = World(
+        Trial(), newest=NOON + 4 * DAY, waits=70, at={n: lambda: shown.append(world.board.shown) for n in range(70)}
+    )
+    world.run()
+    waited = [each for each in shown if not each.clock_trusted]
+    assert len(waited) > 50
+    assert {(each.broker_reachable, each.ledger_verified) for each in waited} == {(None, None)}
+    assert world.board.shown.ledger_verified
+
+
+def test_the_time_of_a_tick_is_the_time_that_was_judged() -> None:
+    """A clock that is corrected between two readings would close periods with the one that nobody judged."""
+
+    class Glitch(MovedClocks):
+        armed = False
+
+        def wall(self) -> dt.datetime:
+            strange, self.armed = self.armed, False
+            return super().wall() + strange * 400 * DAY
+
+    class Arming(Trial):
+        shows = 0
+
+        def show(self) -> None:
+            self.shows += 1
+            clocks.armed = self.shows == 2  # the next reading is the tick's first
+
+    clocks, trial = Glitch(), Arming()
+    world = World(trial, clocks=clocks, waits=4)
+    world.run()
+    assert trial.seen == minutes(0, 1, 3)
+    assert world.events[:3] == ["started", "clock jumped", "clock trusted again"]
+
+
 def test_a_clock_set_back_during_a_long_tick_is_looked_at_at_once_and_not_when_the_tick_was_to_end() -> None:
     clocks, trial = MovedClocks(), Trial()
     world = World(trial, clocks=clocks, tick=DAY, waits=10, at={3: lambda: clocks.jump(-2 * DAY)})
@@ -222,6 +322,7 @@ class Certificates:
     """A server whose certificate and password are read anew."""
 
     address: tuple[str, int] | None = ("::1", 9464)
+    lives = True
 
     def __init__(self, refusing: bool = False) -> None:
         self.reloads = 0
@@ -312,6 +413,30 @@ def test_what_the_ledger_refuses_is_said_and_the_old_configuration_goes_on_at_th
     assert last.seen == minutes(2, 3)
     assert world.events == ["started", "reload refused", "stopped"]
     assert world.said[1]["meaning"] == str(error)
+
+
+@pytest.mark.parametrize("error", [BudgetError("spent"), StatisticError("changed"), ServiceError("schemas")])
+def test_where_the_old_configuration_cannot_be_opened_either_it_is_waited_for(error: QuietcountError) -> None:
+    """Both read the same files: one that is wrong must not end a service that has said that the old one goes on."""
+    last = Trial()
+    world = World(
+        Trial(), error, error, error, last, waits=5, at={2: lambda: reloading(world)}, reading=changed(grace="2d")
+    )
+    world.run()
+    assert [each.grace.days for each in world.opened] == [7, 2, 7, 7, 7]
+    assert world.events == ["started", "reload refused", "waiting", "going on", "stopped"]
+    assert last.seen == minutes(4)
+
+
+def test_an_outage_after_a_refusal_does_not_end_the_service_by_the_file_that_was_refused() -> None:
+    def unreadable() -> Configuration:
+        raise ConfigurationError("schemas/x.avsc: is no schema")
+
+    last, broken = Trial(), ServiceError("schemas/x.avsc: is no schema")
+    first = Trial({4: AWAY})
+    world = World(first, broken, last, waits=7, at={2: lambda: reloading(world)}, reading=unreadable)
+    world.run()
+    assert world.events == ["started", "reload refused", "waiting", "waiting", "going on", "stopped"]
 
 
 def test_brokers_that_are_away_just_then_do_not_decide_about_a_new_configuration() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -121,17 +121,36 @@ def test_a_stop_before_the_first_tick_ends_at_once() -> None:
     assert service.seen == []
 
 
+@pytest.fixture
+def handlers() -> Iterator[Callable[[signal.Signals], object]]:
+    """The handlers of the test's process, put back in the end; called, it returns the one that was there before."""
+    before = {number: signal.getsignal(number) for number in Signals.numbers}
+    yield before.__getitem__
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_sets_the_stop_and_ends_a_wait_and_the_old_handler_comes_back(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
+def test_a_signal_sets_the_stop_and_ends_a_wait_and_another_one_changes_nothing(
+    number: signal.Signals, handlers: Callable[[signal.Signals], object]
+) -> None:
     with StopSignal() as stop:
         assert not stop()
         os.kill(os.getpid(), number)
         assert stop()
         stop.wait(3600)
-    assert signal.getsignal(number) is before
+    for another in StopSignal.numbers:
+        os.kill(os.getpid(), another)  # on the way to the interpreter's end, which would be 143 and not 0
+        assert signal.getsignal(another) is not handlers(another)
 
 
+def test_without_a_signal_the_old_handlers_come_back(handlers: Callable[[signal.Signals], object]) -> None:
+    with Signals() as signals:
+        assert all(signal.getsignal(number) == signals._set for number in Signals.numbers)
+    assert all(signal.getsignal(number) is handlers(number) for number in Signals.numbers)
+
+
+@pytest.mark.usefixtures("handlers")
 def test_a_wish_to_reload_is_heard_once_and_stops_nothing() -> None:
     with Signals() as signals:
         assert not signals.reload_asked()
@@ -143,6 +162,7 @@ def test_a_wish_to_reload_is_heard_once_and_stops_nothing() -> None:
         assert signals()
 
 
+@pytest.mark.usefixtures("handlers")
 def test_a_signal_in_the_midst_of_anything_is_no_deadlock() -> None:
     """The handler takes no lock: it may interrupt the wait at any of its instructions."""
     with Signals() as signals:

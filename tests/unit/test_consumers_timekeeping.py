@@ -135,6 +135,15 @@ def test_an_entry_made_by_a_clock_that_was_ahead_holds_a_service_up_for_an_hour_
         guard.admit(NOON + 31 * DAY)
 
 
+def test_an_opening_is_admitted_by_the_time_that_was_judged_and_not_by_a_later_one(clocks: MovedClocks) -> None:
+    guard = ClockGuard(clocks)
+    assert guard.objection() is None
+    clocks.jump(30 * DAY)  # meanwhile
+    assert guard.judged == NOON
+    with pytest.raises(ClockBehind):
+        guard.admit(NOON + DAY)
+
+
 def test_the_machines_clocks_are_utc_and_the_time_since_it_was_started() -> None:
     clocks = SystemClocks()
     assert clocks.wall().tzinfo is dt.UTC
