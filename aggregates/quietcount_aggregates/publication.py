@@ -178,7 +178,8 @@ def published_head(path: Path) -> Head | None:
         return Head(int(rows["ledger_length"]), bytes.fromhex(rows["ledger_head"]))
     except (duckdb.Error, KeyError, ValueError):
         raise PublicationError(
-            f"{path}: is not a file that quietcount published, or is damaged. Delete it: it comes back from the ledger"
+            f"{path}: is not a file that quietcount published, or is damaged. Move it away: it comes back from the "
+            "ledger"
         ) from None
 
 

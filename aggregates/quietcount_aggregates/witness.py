@@ -49,7 +49,7 @@ class Witness:
                 self._append(line)
         except OSError as error:
             raise LedgerUnwritable(
-                f"{self.path}: cannot be written ({error.strerror}); check the folder and the disk, then start again"
+                f"{self.path}: cannot be written ({error.strerror}); check the folder and the disk"
             ) from None
 
     def _seen(self) -> Head | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from quietcount_aggregates.errors import LedgerError, StatisticError
+from quietcount_aggregates.errors import StatisticError
 from quietcount_aggregates.ledger import Ledger
 from quietcount_schemas.cli import config_option
 from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
@@ -23,13 +23,13 @@ from .http_server import MonitoringServer
 from .inspection import due_now, ledger_rows, verify_ledger
 from .log_events import Level
 from .log_output import LogOutput
-from .maintenance import follow_new_log, record_state_loss, restore_ledger, retire_statistic
+from .maintenance import follow_new_log, reading_ledger, record_state_loss, restore_ledger, retire_statistic
 from .moments import Moment, check_not_far_ahead
 from .presentation import Format, default_format, show_rows
 from .project import create_project
 from .queries import query
 from .runner import Admit, Runner
-from .service import Service, check_files, open_ledger
+from .service import Service, check_files
 from .status import Board, beginning
 from .supervision import Supervisor, forbid_core_dumps
 from .ticks import Signals, StopSignal, run
@@ -273,7 +273,8 @@ def ledger_restore_command(file: Path, config: Path) -> None:
     \b
     Example: quietcount ledger restore statistics.duckdb
     """
-    click.echo(restore_ledger(Configuration.load(config), file), err=True)
+    for line in restore_ledger(Configuration.load(config), file):
+        click.echo(line, err=True)
 
 
 @ledger_command.command("record-loss", short_help="Record that the private state is lost, and raise the stated bound.")
@@ -334,15 +335,8 @@ def demo_command(folder: Path, as_json: bool, log: str) -> None:
 
 
 def _read_ledger(configuration: Configuration) -> Ledger:
-    log = open_ledger(configuration, create=False)
-    try:
-        ledger = Ledger(log)
-        ledger.refresh()
-    finally:
-        log.close()
-    if not ledger.chain.entries:
-        raise LedgerError("the ledger is empty; `quietcount run` opens it")
-    return ledger
+    with reading_ledger(configuration) as ledger:
+        return ledger
 
 
 def _clock(configuration: Configuration, as_of: dt.datetime | None) -> Clock:

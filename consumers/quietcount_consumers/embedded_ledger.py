@@ -16,12 +16,16 @@ from pathlib import Path
 from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerFenced, LedgerUnwritable
 from quietcount_producers import sqlite_file
 
-__all__ = ["APPLICATION_ID", "EmbeddedLedger"]
+__all__ = ["APPLICATION_ID", "EmbeddedLedger", "LedgerMissing"]
 
 APPLICATION_ID = 0x51434C52  # "QCLR": tells our file from any other SQLite database, and from a log of quietcount
 FORMAT = 1
 # How long to wait for another releaser's transaction, which takes milliseconds, before calling the file stuck.
 BUSY_TIMEOUT_SECONDS = 10.0
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger where one was to be read."""
 
 
 class EmbeddedLedger:
@@ -32,7 +36,7 @@ class EmbeddedLedger:
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
-        if not create and not path.exists():
+        if not create and _inode(path) is None:
             raise _missing(path)
         old = os.umask(0o077)
         try:
@@ -70,7 +74,10 @@ class EmbeddedLedger:
             return epoch
 
     def read(self, start: int = 0) -> list[bytes]:
-        """Return every entry from index `start` on. Raises LedgerBroken if another file is in this one's place now."""
+        """Return every entry from index `start` on.
+
+        Raises LedgerBroken if another file is in this one's place now, LedgerUnwritable if that cannot be seen.
+        """
         if self._inode != _inode(self.path):
             # SQLite would go on with the file that it has open, whatever its name is now, or if it has none.
             raise LedgerBroken(f"{self.path}: was moved away or replaced while it was open. Put the newest ledger back")
@@ -185,15 +192,15 @@ class EmbeddedLedger:
         # The low byte is the primary code. What has no code is Python's own: it could not make sense of the file.
         primary = sqlite3.SQLITE_CORRUPT if code is None else int(code) & 0xFF
         if primary == sqlite3.SQLITE_FULL:
-            return LedgerUnwritable(f"{self.path}: the disk is full; make room and start again. Nothing was appended")
+            return LedgerUnwritable(f"{self.path}: the disk is full; make room. Nothing was appended")
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LedgerUnwritable(f"{self.path}: another process holds the ledger; end it, then start again")
+            return LedgerUnwritable(f"{self.path}: another process holds the ledger; end that one")
         if primary in _DAMAGED:
             return self._damaged()
         if primary == sqlite3.SQLITE_IOERR:
             return LedgerUnwritable(
-                f"{self.path}: the disk failed, is full, or a limit on file sizes was met; mend it and start again. "
-                "Nothing was appended"
+                f"{self.path}: the disk failed, is full, or a limit on file sizes was met; mend that. Nothing was "
+                "appended"
             )
         return LedgerUnwritable(
             f"{self.path}: cannot be opened or written; check that the folder exists, is writable, and the disk has "
@@ -214,16 +221,23 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-def _missing(path: Path) -> LedgerError:
-    return LedgerError(f"{path}: there is no ledger yet; `quietcount run` opens it")
+def _missing(path: Path) -> LedgerMissing:
+    return LedgerMissing(f"{path}: there is no ledger yet; `quietcount run` opens it")
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    """Return what tells the file at `path` from another one, also of the same content; None if there is none."""
+    """Return what tells the file at `path` from another one, also of the same content; None if there is none.
+
+    Raises LedgerUnwritable where the system does not let us look: a right that was lost is no ledger that was replaced.
+    """
     try:
         status = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise LedgerUnwritable(
+            f"{path}: cannot be looked at ({error.strerror}); mend the rights of its folders, or the disk"
+        ) from None
     return status.st_dev, status.st_ino
 
 

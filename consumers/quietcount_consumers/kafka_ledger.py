@@ -232,8 +232,8 @@ class KafkaLedger:
             self._end = record.offset + 1
         elif self._offsets[index] != record.offset:
             raise LedgerBroken(
-                f"{self.place}: the ledger was replaced, or entries were taken out of it, while it was in use; restore "
-                "it, then start again. See `quietcount topics check`"
+                f"{self.place}: the ledger was replaced, or entries were taken out of it, while it was in use. Restore "
+                "it; see `quietcount topics check`"
             )
 
     def _gone(self, offset: int) -> LedgerBroken:
@@ -250,8 +250,8 @@ class KafkaLedger:
         """Return the high watermark, which open transactions do not hold back; check that nothing was taken away."""
         if self._described()["topic_id"] != self._topic_id:
             raise LedgerBroken(
-                f"{self.place}: was deleted and created again while it was in use; put the ledger's entries back, "
-                "then start again"
+                f"{self.place}: was deleted and created again while it was in use; put the ledger's entries back: "
+                "quietcount ledger restore"
             )
         first, end = (self._offset(spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
         if first:
@@ -357,7 +357,7 @@ class KafkaLedger:
     def _behind(self) -> LedgerBehind:
         return LedgerBehind(
             f"{self.place}: lost entries that were read from it, as a broker does that was restored from an older copy "
-            "or elected without being in sync. Put the newest ledger back, then start again"
+            "or elected without being in sync. Put the newest ledger back"
         )
 
 

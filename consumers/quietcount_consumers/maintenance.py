@@ -12,7 +12,14 @@ from pathlib import Path
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.entries import Body, Retired
-from quietcount_aggregates.errors import LedgerError, StateDamaged, StateError, StateLost, StatisticError
+from quietcount_aggregates.errors import (
+    LedgerError,
+    PublicationError,
+    StateDamaged,
+    StateError,
+    StateLost,
+    StatisticError,
+)
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import bound_sentence, publish, published_head
 from quietcount_aggregates.release import check_newest, record_loss
@@ -20,17 +27,19 @@ from quietcount_aggregates.state import State
 from quietcount_schemas.log import CASE_EVENTS
 
 from .configuration import Configuration
+from .doctor_data import state_of
+from .embedded_ledger import LedgerMissing
 from .errors import ServiceError
-from .queries import query
+from .queries import QueryError, query
 from .rehearsal import rehearsed
 from .service import lost_of, open_ledger, open_log, prepare_folders, witness_of
 
-__all__ = ["follow_new_log", "record_state_loss", "restore_ledger", "retire_statistic"]
+__all__ = ["follow_new_log", "reading_ledger", "record_state_loss", "restore_ledger", "retire_statistic"]
 
 
 def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) -> None:
     """Append the retirement of a declared statistic to the ledger, and publish it."""
-    with _ledger_of(configuration) as ledger:
+    with reading_ledger(configuration) as ledger:
         path = _state_path(configuration)
         if not path.exists():
             raise StateError(
@@ -56,7 +65,7 @@ def record_state_loss(configuration: Configuration, now: dt.datetime) -> list[st
     A damaged state is moved aside, never overwritten. The ledger must hold all that was published: a loss of the
     ledger cannot be recorded in an older copy of it.
     """
-    with _ledger_of(configuration) as ledger:
+    with reading_ledger(configuration) as ledger:
         path = _state_path(configuration)
         said = []
         try:
@@ -87,29 +96,29 @@ def follow_new_log(configuration: Configuration) -> None:
         state.follow(topic)
 
 
-def restore_ledger(configuration: Configuration, published: Path) -> str:
-    """Write the ledger that a published file holds to where there is none; return what is to be said of it.
+def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
+    """Write the ledger that a published file holds to where there is none; return what is to be said, a line each.
 
     Every published file holds all entries of the ledger that it was built from. Raises a QuietcountError, and then
     changes nothing, where there is a ledger, where the chain in the file does not hold, or where the public file in its
-    place, the state or the witness knows of a newer one.
+    place, the state or the witness knows of a newer one. A damaged state knows nothing: its loss is to be recorded.
     """
-    entries = [bytes(entry) for (entry,) in query(published, 'SELECT entry FROM ledger ORDER BY "index"')[1]]
+    entries = _published_entries(published)
     chain = Chain()
     for entry in entries:
         chain.extend(entry)
-    ledger, path = rehearsed(chain), _state_path(configuration)
+    ledger, said = rehearsed(chain), [bound_sentence(chain)]
     with contextlib.ExitStack() as stack:
-        if path.exists():  # and no service runs on it
-            state = stack.enter_context(State(path))
-            if state["ledger_id"]:
-                state.bind(ledger_id=chain.opened.ledger_id.hex())
-            ledger.check_not_behind(state.head, path.name)
-        head = published_head(configuration.public_file)
-        if head is not None:
-            ledger.check_not_behind(head, configuration.public_file.name)
-        witness = witness_of(configuration)
-        witness.check(ledger)
+        if _state_path(configuration).exists():
+            try:
+                stack.enter_context(_compared_state(configuration, ledger))
+            except StateDamaged:
+                said.append(
+                    "The state is damaged, so that it cannot say whether this ledger is the newest. If it is lost for "
+                    "good, run now: quietcount ledger record-loss"
+                )
+        _check_published(configuration, ledger)
+        witness_of(configuration).check(ledger)
         prepare_folders(configuration)
         log = stack.enter_context(contextlib.closing(open_ledger(configuration)))
         epoch = log.fence()
@@ -121,7 +130,56 @@ def restore_ledger(configuration: Configuration, published: Path) -> str:
         log.append(entries, epoch=epoch, expected=0)
         if log.read() != entries:
             raise LedgerError(f"{log.place}: what was written did not come back; look at the disk, then run again")
-    return bound_sentence(chain)
+    return said
+
+
+def _published_entries(published: Path) -> list[bytes]:
+    """Read the ledger in a published file, which may be the last copy that there is."""
+    if not published.exists():
+        raise ServiceError(f"{published}: there is no such file; name the newest copy of what was published")
+    try:
+        rows = query(published, 'SELECT entry FROM ledger ORDER BY "index"')[1]
+    except QueryError as error:
+        if not os.access(published, os.R_OK):
+            raise ServiceError(str(error)) from None
+        rows = []
+    if not rows:
+        raise ServiceError(
+            f"{published}: is damaged, or not a file that quietcount published. Keep it, and try another copy: every "
+            "published file holds the whole ledger, and whoever copied one may have the newest"
+        )
+    return [bytes(entry) for (entry,) in rows]
+
+
+@contextlib.contextmanager
+def _compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[None]:
+    """Hold the state, if no service runs on it and it knows of no newer ledger; it keeps the format that it has."""
+    path = _state_path(configuration)
+    facts = state_of(configuration)
+    with contextlib.closing(state_file.locked(path)):  # says so where a service holds it
+        if facts is None:
+            raise StateError(f"{path}: was held by another program; run again")
+        ledger_id = facts.meta.get("ledger_id", "")
+        if ledger_id not in ("", ledger.chain.opened.ledger_id.hex()):
+            raise StateError(
+                f"{path}: the ledger is another one than this state was made with. Restore the one that belongs to it; "
+                "nothing was changed"
+            )
+        ledger.check_not_behind(facts.head, path.name)
+        yield
+
+
+def _check_published(configuration: Configuration, ledger: Ledger) -> None:
+    public = configuration.public_file
+    try:
+        head = published_head(public)
+    except PublicationError:
+        raise ServiceError(
+            f"{public}: is damaged, or not a file that quietcount published, and cannot say whether this ledger is the "
+            "newest. Move it away and keep it, then run again"
+        ) from None
+    if head is not None:
+        ledger.check_not_behind(head, public.name)
 
 
 def _state_path(configuration: Configuration) -> Path:
@@ -129,14 +187,32 @@ def _state_path(configuration: Configuration) -> Path:
 
 
 @contextlib.contextmanager
-def _ledger_of(configuration: Configuration) -> Iterator[Ledger]:
-    """Open a ledger that has entries; bring nothing into being."""
-    with contextlib.closing(open_ledger(configuration, create=False)) as log:
+def reading_ledger(configuration: Configuration) -> Iterator[Ledger]:
+    """Open and verify a ledger that has entries; bring nothing into being.
+
+    Raises LedgerMissing where there is none, which says what to do if there was one.
+    """
+    try:
+        log = open_ledger(configuration, create=False)
+    except LedgerMissing as error:
+        raise _missing(configuration, str(error)) from None
+    with contextlib.closing(log):
         ledger = Ledger(log)
         ledger.refresh()
         if not ledger.chain.entries:
-            raise LedgerError(f"{log.place}: there is no ledger yet; `quietcount run` opens it")
+            raise _missing(configuration, f"{log.place}: there is no ledger yet; `quietcount run` opens it")
         yield ledger
+
+
+def _missing(configuration: Configuration, otherwise: str) -> LedgerMissing:
+    """Return what is said of a ledger that is not there: `otherwise` where there never was one."""
+    for path in (configuration.public_file, witness_of(configuration).path):
+        if os.path.lexists(path):
+            return LedgerMissing(
+                f"there is no ledger, and {path} was made from one. Put the newest ledger back, or bring it back from "
+                "the newest file that was published, with: quietcount ledger restore"
+            )
+    return LedgerMissing(otherwise)
 
 
 def _check_state(state: State, ledger: Ledger) -> None:

@@ -57,8 +57,8 @@ def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     except duckdb.Error:
         pass
     raise QueryError(
-        f"{path}: is damaged, or not a file that quietcount published. Delete it: `quietcount run` brings it back from "
-        "the ledger"
+        f"{path}: is damaged, or not a file that quietcount published. Move it away: `quietcount run` brings it back "
+        "from the ledger"
     )
 
 

@@ -301,6 +301,23 @@ def the_ledger_is_lost_or_an_older_one_was_put_back(drill: Drill) -> None:
     assert held(drill, before) == counted([*LINES, *NEW])
 
 
+@pytest.mark.parametrize("damage", ["garbage", "write-ahead log"])
+def test_a_lost_ledger_and_a_damaged_state_are_mended_as_the_page_says(drill: Drill, damage: str) -> None:
+    section = "The ledger is lost, or an older one was put back"
+    before = drill.released
+    state = drill.project.private / "state.duckdb"
+    state.write_bytes(b"nothing of a state" * 1000 if damage == "garbage" else b"")
+    if damage != "garbage":
+        state.with_name("state.duckdb.wal").write_bytes(b"what DuckDB would replay")
+    for path in drill.project.private.glob("ledger.sqlite*"):
+        path.unlink()
+    drill.quietcount("ledger", "record-loss", "--yes").refused("with: quietcount ledger restore")
+    drill.do(section).refused("is damaged")
+    drill.do("The state is lost or damaged").done()
+    assert drill.released == before
+    losing(drill)
+
+
 def the_whole_data_folder_is_an_older_copy(drill: Drill) -> None:
     section = "The whole data folder is an older copy"
     older = drill.project.folder / "older"
@@ -404,7 +421,7 @@ def test_a_ledger_of_another_project_is_refused_and_so_is_a_file_that_is_none_of
         path.unlink()
     drill.quietcount("ledger", "restore", "--yes", str(other.public)).refused("the ledger is another one")
     drill.quietcount("ledger", "restore", "--yes", "quietcount.toml").refused("not a file that quietcount published")
-    drill.quietcount("ledger", "restore", "--yes", "none.duckdb").refused("nothing is published yet")
+    drill.quietcount("ledger", "restore", "--yes", "none.duckdb").refused("there is no such file")
     assert not (drill.project.private / "ledger.sqlite").exists()
 
 

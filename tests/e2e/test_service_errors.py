@@ -421,8 +421,8 @@ def test_a_damaged_public_file_is_refused_and_comes_back_once_moved_away(
     project.run_here("2023-03-08")
     values = project.released()
     project.public.write_bytes(b"not a database" * 100)
-    assert "Delete it" in here(project, *RUN).refusal()
-    assert "Delete it" in here(project, "query", "SELECT 1").refusal()
+    assert "Move it away" in here(project, *RUN).refusal()
+    assert "Move it away" in here(project, "query", "SELECT 1").refusal()
     project.public.unlink()
     assert "nothing is published yet" in here(project, "query", "SELECT 1").refusal()
     assert here(project, *RUN).code == 0

@@ -254,7 +254,7 @@ def test_what_is_no_public_file_is_refused_and_not_overwritten_in_silence(tmp_pa
     path = tmp_path / "statistics.duckdb"
     assert published_head(path) is None
     path.write_bytes(b"something else")
-    with pytest.raises(PublicationError, match="Delete it"):
+    with pytest.raises(PublicationError, match="Move it away"):
         published_head(path)
     with duckdb.connect(str(tmp_path / "other.duckdb")) as connection:
         connection.execute("CREATE TABLE t (x INTEGER)")

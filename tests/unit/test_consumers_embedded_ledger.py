@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from quietcount_aggregates.errors import LedgerBroken, LedgerError
+from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerUnwritable
 from quietcount_consumers.embedded_ledger import APPLICATION_ID, EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 
@@ -118,6 +119,22 @@ def test_a_damaged_file_is_said_to_be_damaged_wherever_the_damage_lies(path: Pat
         for suffix in ("-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
     assert refused > 10
+
+
+def test_a_right_that_was_lost_is_no_ledger_that_was_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with EmbeddedLedger(path) as ledger:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", denied)
+            for act in (ledger.read, lambda: EmbeddedLedger(path, create=False)):
+                with pytest.raises(LedgerUnwritable, match=r"cannot be looked at .* mend the rights"):
+                    act()
+        assert ledger.read() == [b"one", b"two"]
+        path.rename(path.with_name("away"))
+        with pytest.raises(LedgerBroken, match="was moved away or replaced"):
+            ledger.read()
 
 
 def test_a_ledger_held_by_another_process_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,12 +148,12 @@ def test_a_public_file_that_was_altered_anywhere_is_found(released: Project, sql
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
-def test_a_foreign_file_in_the_place_of_the_public_one_may_be_deleted(released: Project, content: bytes) -> None:
+def test_a_foreign_file_in_the_place_of_the_public_one_may_be_moved_away(released: Project, content: bytes) -> None:
     whole = released.public.read_bytes()
     released.public.write_bytes(content)
     try:
         for command, argument in ((ledger_command, "verify"), (query_command, "FROM requests")):
-            assert "Delete it: `quietcount run` brings it back" in refused(released, command, argument)
+            assert "Move it away: `quietcount run` brings it back" in refused(released, command, argument)
     finally:
         released.public.write_bytes(whole)
 
@@ -218,6 +218,83 @@ def test_what_there_is_not_yet_is_said(tmp_path: Path) -> None:
     for arguments in (("show",), ("verify",), ("retire", "requests")):
         assert "quietcount run" in refused(project, ledger_command, *arguments)
     assert "nothing is published yet" in refused(project, query_command, "SELECT 1")
+
+
+def without_ledger(project: Project) -> None:
+    for path in project.private.glob("ledger.sqlite*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("left", ["statistics.duckdb", "service-head"])
+def test_a_ledger_that_is_lost_is_told_from_one_that_never_was(released: Project, tmp_path: Path, left: str) -> None:
+    project = released.copy(tmp_path / "project")
+    without_ledger(project)
+    if left == "service-head":
+        project.public.unlink()
+    else:
+        (project.folder / "secrets" / "service-head").unlink()
+    for arguments in (("show",), ("verify",), ("retire", "requests"), ("record-loss", "--yes")):
+        said = refused(project, ledger_command, *arguments)
+        assert left in said
+        assert "with: quietcount ledger restore" in said
+        assert "quietcount run" not in said
+    assert not list(project.private.glob("ledger.sqlite*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 1000], ids=["empty", "garbage"])
+def test_what_may_be_the_last_copy_of_a_ledger_is_never_told_to_be_deleted(
+    released: Project, tmp_path: Path, content: bytes
+) -> None:
+    project = released.copy(tmp_path / "project")
+    without_ledger(project)
+    whole = project.public.read_bytes()
+    copy = tmp_path / "copy.duckdb"
+    said = []
+    for damaged in (whole[: len(whole) // 2], content):
+        copy.write_bytes(damaged)
+        said.append(refused(project, ledger_command, "restore", "--yes", str(copy)))
+        assert "Keep it, and try another copy" in said[-1]
+    project.public.write_bytes(content)
+    said.append(refused(project, run_command, "--until-idle"))
+    said.append(refused(project, query_command, "FROM requests"))
+    copy.write_bytes(whole)
+    said.append(refused(project, ledger_command, "restore", "--yes", str(copy)))
+    assert "Move it away and keep it" in said[-1]
+    assert not [each for each in said if "elete" in each]
+    assert "there is no such file" in refused(project, ledger_command, "restore", "--yes", str(tmp_path / "none"))
+    without_ledger(project)
+    project.public.unlink()
+    invoked(project, ledger_command, "restore", "--yes", str(copy))
+    assert "Error" not in invoked(project, run_command, "--until-idle", "--as-of", "2023-02-08").stderr
+
+
+def test_a_restore_that_is_refused_changes_nothing_not_even_the_format_of_the_state(
+    released: Project, tmp_path: Path
+) -> None:
+    project = released.copy(tmp_path / "project")
+    older = tmp_path / "older.duckdb"
+    older.write_bytes(project.public.read_bytes())
+    project.run_here("2023-03-08")
+    without_ledger(project)
+    with duckdb.connect(str(project.private / "state.duckdb")) as connection:
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
+    before = contents(project)
+    assert "state.duckdb was built from" in refused(project, ledger_command, "restore", "--yes", str(older))
+    assert contents(project) == before
+    with State(project.folder / "other.duckdb") as other:
+        other.bind(ledger_id="0" * 32)
+    (project.folder / "other.duckdb").replace(project.private / "state.duckdb")
+    assert "the ledger is another one" in refused(project, ledger_command, "restore", "--yes", str(project.public))
+    assert not (project.private / "ledger.sqlite").exists()
+
+
+def test_a_ledger_is_not_restored_under_a_service_that_runs(released: Project, tmp_path: Path) -> None:
+    project = released.copy(tmp_path / "project")
+    without_ledger(project)
+    with State(project.private / "state.duckdb"):
+        said = refused(project, ledger_command, "restore", "--yes", str(project.public))
+        assert "another quietcount service holds it" in said
+    assert not (project.private / "ledger.sqlite").exists()
 
 
 def test_retire_before_the_first_run_brings_nothing_into_being(tmp_path: Path) -> None:

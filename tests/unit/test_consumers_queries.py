@@ -52,7 +52,7 @@ def test_a_query_that_cannot_be_read_is_a_query_error(public: Path, sql: str) ->
 def test_a_foreign_file_in_the_place_of_the_public_one_may_be_deleted(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "statistics.duckdb"
     path.write_bytes(content)
-    with pytest.raises(QueryError, match="Delete it: `quietcount run` brings it back"):
+    with pytest.raises(QueryError, match="Move it away: `quietcount run` brings it back"):
         query(path, "SELECT 1")
 
 
@@ -60,12 +60,12 @@ def test_somebody_elses_database_in_the_place_of_the_public_one_may_be_deleted(t
     path = tmp_path / "statistics.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE TABLE statistics (a INTEGER)")
-    with pytest.raises(QueryError, match="Delete it: `quietcount run` brings it back"):
+    with pytest.raises(QueryError, match="Move it away: `quietcount run` brings it back"):
         query(path, "FROM statistics")
 
 
 def test_a_damaged_file_in_the_place_of_the_public_one_may_be_deleted(public: Path) -> None:
     with public.open("r+b") as file:
         file.truncate(5000)
-    with pytest.raises(QueryError, match="Delete it: `quietcount run` brings it back"):
+    with pytest.raises(QueryError, match="Move it away: `quietcount run` brings it back"):
         query(public, "FROM t")
