@@ -20,7 +20,7 @@ from .marks import YearSecrets
 from .state import State, registered
 from .statistics import Dimension, Horizon, Late, Statistic
 
-__all__ = ["LIFETIME", "Bounding"]
+__all__ = ["LIFETIME", "Bounding", "keep_year"]
 
 LIFETIME = 0
 """What stands in place of a year where the horizon is a lifetime."""
@@ -81,28 +81,13 @@ class Bounding:
             connection.execute("INSERT INTO opened VALUES (?, ?)", [name, first_open[name]])
         self._state.rewrite(_close_script(self._state.columns))
 
-    def _check_secret(self, year: int, year_secrets: YearSecrets) -> None:
-        """Refuse a year's secret that is not the one its marks were made with: limits used up would be forgotten."""
-        key = f"year {year:04d}"
-        known, found = self._state[key], year_secrets.check(year)
-        if not known:
-            year_secrets.create(year)
-            with self._state.transaction():
-                self._state[key] = year_secrets.check(year)
-        elif known != found:
-            raise StateError(
-                f"{year_secrets.path(year)}: the secret of {year} is {'another one' if found else 'missing'}; the "
-                "limits that cases have used up in that year are kept under it. Restore it. If it is lost for good, "
-                "run: quietcount ledger record-loss"
-            )
-
     def _mark_years(self, placed: str, year_secrets: YearSecrets) -> None:
         """Add the marks, under each year's secret, of the cases that have events in that year."""
         years = self._connection.execute(
             f"SELECT DISTINCT year(period)::INTEGER FROM {placed} WHERE period IS NOT NULL ORDER BY 1"
         ).fetchall()
         for (year,) in years:
-            self._check_secret(year, year_secrets)
+            keep_year(self._state, year_secrets, year)
             cases = self._connection.execute(
                 f"""
                 SELECT (case_mark >> 64)::UBIGINT AS high, (case_mark & 18446744073709551615)::UBIGINT AS low
@@ -120,6 +105,25 @@ class Bounding:
                     f"INSERT INTO year_marks SELECT {year}, (high::UHUGEINT << 64) | low, (year_high::UHUGEINT << 64) "
                     "| year_low FROM batch"
                 )
+
+
+def keep_year(state: State, year_secrets: YearSecrets, year: int) -> None:
+    """Make the secret of a year that has none yet; refuse one that is not the one with which its marks were made.
+
+    Raises StateError: the limits that were used up would be forgotten.
+    """
+    key = f"year {year:04d}"
+    known, found = state[key], year_secrets.check(year)
+    if not known:
+        year_secrets.create(year)
+        with state.transaction():
+            state[key] = year_secrets.check(year)
+    elif known != found:
+        raise StateError(
+            f"{year_secrets.path(year)}: the secret of {year} is {'another one' if found else 'missing'}; the "
+            "limits that cases have used up in that year are kept under it. Restore it. If it is lost for good, "
+            "run: quietcount ledger record-loss"
+        )
 
 
 def _placed(statistic: Statistic, symbols: Symbols, first_open: dt.date) -> str:

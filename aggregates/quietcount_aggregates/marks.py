@@ -82,14 +82,22 @@ class YearSecrets:
         """Return where the secret of `year` lies."""
         return self._folder / f"{year:04d}"
 
-    def create(self, year: int) -> None:
-        """Make the secret of `year` unless there is one."""
-        if self.path(year).exists():
-            return
+    def prepare(self) -> None:
+        """Make the folder, whether or not there is ever a secret in it.
+
+        It changes the folder around it, which others may see: made with the first secret, it would tell that one was
+        needed, and when. Raises StateUnwritable.
+        """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StateUnwritable(f"{self._folder}: must be a folder that can be written ({error.strerror})") from None
+
+    def create(self, year: int) -> None:
+        """Make the secret of `year` unless there is one."""
+        if self.path(year).exists():
+            return
+        self.prepare()
         _write_private(self.path(year), secrets.token_bytes(_SECRET_BYTES).hex().encode() + b"\n")
 
     def check(self, year: int) -> str:
@@ -99,10 +107,13 @@ class YearSecrets:
         return hashlib.sha256(b"quietcount year check\x00" + self._key(year)).hexdigest()[:32]
 
     def years(self) -> list[int]:
-        """Return the years whose secret still exists."""
-        if not self._folder.is_dir():
+        """Return the years whose secret still exists. Raises StateUnwritable where that cannot be told."""
+        try:
+            return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
+        except FileNotFoundError:
             return []
-        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
+        except OSError as error:
+            raise StateUnwritable(f"{self._folder}: must be a folder that can be read ({error.strerror})") from None
 
     def destroy(self, year: int) -> None:
         """Overwrite and remove the secret of `year`; do nothing if it is gone."""

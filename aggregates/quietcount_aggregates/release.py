@@ -17,7 +17,7 @@ from pathlib import Path
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
 
-from .bounding import Bounding
+from .bounding import Bounding, keep_year
 from .entries import Released
 from .entries import StateLost as StateLostEntry
 from .errors import LedgerError, StateLost, StatisticError
@@ -191,6 +191,7 @@ class Releaser:
         if self._unknown_releases():
             # Ours are finished by `recover`: these came in while this service ran, from one that shut it out.
             raise self._lost()
+        self._keep_years(now)
         intent = secrets.token_bytes(16)
         with self._state.transaction():
             self._state["intent"] = intent.hex()
@@ -328,12 +329,25 @@ class Releaser:
             if done:
                 self._state["purge_due"] = ""
 
+    def _keep_years(self, now: dt.datetime) -> None:
+        """Make the secrets of the years that the clock has begun and that are open; refuse to go on without one.
+
+        By the clock and not by need: neither that a year's secret is there nor that it is missed follows from events.
+        Raises StateError.
+        """
+        opened = self._yearly_open
+        for year in range(min(opened, default=now.year + 1), now.year + 1):
+            keep_year(self._state, self._year_secrets, year)
+
     def _destroy_years(self) -> None:
         """Destroy the secrets of the years that no statistic with a yearly horizon has open."""
-        first_open = self._state.first_open
-        yearly = [
-            first_open[s.name].year for s in self.statistics if s.horizon is Horizon.YEAR and s.name in first_open
-        ]
+        opened = self._yearly_open
         for year in self._year_secrets.years():
-            if year < min(yearly, default=year + 1):
+            if year < min(opened, default=year + 1):
                 self._year_secrets.destroy(year)
+
+    @property
+    def _yearly_open(self) -> list[int]:
+        """Return the year that each statistic with a yearly horizon has open first."""
+        first_open = self._state.first_open
+        return [first_open[s.name].year for s in self.statistics if s.horizon is Horizon.YEAR and s.name in first_open]

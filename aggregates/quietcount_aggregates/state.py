@@ -63,15 +63,21 @@ class State:
             self.connection = state_file.connect(path)
             try:
                 self._migrate()
+                self._clear_away()
             except BaseException:
                 self.connection.close()
                 raise
         except BaseException:
             self._lock.close()
             raise
-        # Only now, holding the file: before, it could be what another process is writing its state anew into.
-        for leftover in path.parent.glob(path.name + ".ne[wx]*"):
-            leftover.unlink(missing_ok=True)
+
+    def _clear_away(self) -> None:
+        """Remove drafts. Only who holds the file may: one could be what another process writes its state anew into."""
+        try:
+            for leftover in self.path.parent.glob(self.path.name + ".ne[wx]*"):
+                leftover.unlink(missing_ok=True)
+        except OSError as error:
+            raise state_file.explained(error, self.path) from error
 
     def _migrate(self) -> None:
         """Bring a file of an older format up to date, in one transaction; refuse one of a newer format."""

@@ -98,6 +98,8 @@ class Service:
         wanted = configuration.statistics(registry)
         prepare_folders(configuration)
         secret = _secret_of(configuration)
+        years = YearSecrets(configuration.years_dir)
+        years.prepare()
         self._log = self._stack.enter_context(contextlib.closing(open_log(configuration)))
         # The state is opened before the fence is taken: a second service on the same folder stops here, harmlessly.
         self._state = self._stack.enter_context(State(configuration.private_dir / "state.duckdb"))
@@ -114,7 +116,7 @@ class Service:
             topic=CASE_EVENTS,
             registry=registry,
             mechanism=mechanism,
-            year_secrets=YearSecrets(configuration.years_dir),
+            year_secrets=years,
             public=configuration.public_file,
             witness=witness_of(configuration),
             observe=observe,

@@ -16,6 +16,7 @@ from tests.aggregates_world import SECRET, TRIALS, MemoryLog, World, utc, world_
 from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.noise import DiscreteLaplace
+from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
 from quietcount_aggregates.state_file import OPEN_EVENT_COLUMNS
 from quietcount_aggregates.statistics import Statistic, resolve
@@ -276,6 +277,38 @@ def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_
         assert all(secret not in path.read_bytes() for path in world.folder.rglob("*") if path.is_file())
         world.release(utc(dt.date(2025, 1, 13)))
         assert yearly(world) == [(2025, 40)]
+
+
+def years_kept(folder: Path, events: int) -> list[list[int]]:
+    """Return the years that have a secret after each release of a world with so many events."""
+    kept = []
+    with world_in(folder, statistics()[1:]) as world:
+        world.emit(events_on(dt.date(2024, 6, 3), 1, events))
+        world.fold(dt.date(2024, 6, 4))
+        for day in (dt.date(2024, 6, 10), dt.date(2024, 12, 30), dt.date(2025, 1, 2), dt.date(2025, 1, 6)):
+            world.release(utc(day))
+            kept.append(world.years.years())
+    return kept
+
+
+def test_years_have_secrets_by_the_clock_whether_anybody_came_or_not(tmp_path: Path) -> None:
+    assert years_kept(tmp_path / "empty", 0) == years_kept(tmp_path / "busy", 40) == [[2024], [2024], [2024], [2025]]
+
+
+def test_a_twin_that_makes_a_years_secret_when_it_needs_it_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Releaser, "_keep_years", lambda *_: None)
+    assert years_kept(tmp_path / "empty", 0) != years_kept(tmp_path / "busy", 40)
+
+
+def test_that_a_years_secret_is_missed_does_not_tell_that_anybody_came(tmp_path: Path) -> None:
+    with world_in(tmp_path / "world", statistics()[1:]) as world:
+        world.release(utc(dt.date(2024, 6, 10)))
+        (world.folder / "years" / "2024").unlink()
+        with pytest.raises(StateError, match="the secret of 2024 is missing"):
+            world.release(utc(dt.date(2024, 6, 17)))
+        assert world.years.years() == [], "it was made anew"
 
 
 def test_a_years_marks_are_not_the_cases_marks_and_differ_between_years(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from quietcount_aggregates import marks
-from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.errors import StateError, StateUnwritable
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 
 # RFC 4493, section 4, with the 256-bit key of NIST SP 800-38B, appendix D.3: one whole block, and two of Mlen = 256
@@ -110,3 +111,25 @@ def test_marks_of_a_year_come_back_until_its_secret_is_destroyed(tmp_path: Path)
         years.marks(2023, cases)
     years.create(2023)
     assert (years.marks(2023, cases) != first).any(), "the secret that was destroyed came back"
+
+
+def test_a_folder_of_years_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets" / "years"
+    years = YearSecrets(folder)
+    years.prepare()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    before = tmp_path.joinpath("secrets").stat()
+    years.prepare()
+    years.create(2023)
+    after = tmp_path.joinpath("secrets").stat()
+    assert (after.st_mtime_ns, after.st_nlink) == (before.st_mtime_ns, before.st_nlink)
+
+
+def test_a_folder_of_years_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert YearSecrets(tmp_path / "none").years() == []
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(StateUnwritable, match=f"{tmp_path}: must be a folder that can be read"):
+        YearSecrets(tmp_path).years()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import stat
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, record_of, utc, world_in
 
 from quietcount_aggregates import state_file
-from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.errors import StateError, StateUnwritable
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
@@ -158,6 +159,23 @@ def test_leftovers_of_an_interrupted_rewrite_are_removed(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(b"half")
     with State(path):
         assert sorted(p.name for p in tmp_path.glob("*.next*")) == []
+
+
+def test_a_disk_that_fails_when_leftovers_are_removed_is_told_and_lets_go_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.duckdb"
+    State(path).close()
+    (tmp_path / "state.duckdb.next").write_bytes(b"half")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(StateUnwritable, match=f"{path}: cannot be opened or written"):
+            State(path)
+    State(path).close()
 
 
 def test_a_rewrite_that_the_database_refuses_leaves_the_state_usable_after_a_restart(tmp_path: Path) -> None:
