@@ -21,6 +21,8 @@ from tests.kafka.fixtures import Kafka
 from quietcount_aggregates.errors import LedgerError
 from quietcount_schemas.log import CASE_EVENTS
 
+CASEWORK = Path(__file__).parents[2] / "schemas/quietcount_schemas/casework/CourtCaseFiled"
+
 GRACE = 90.0
 """TimeoutStopSec of the unit, in seconds; a test waits as long at most, and never measures."""
 
@@ -173,6 +175,37 @@ def test_sighup_takes_a_new_configuration_or_says_why_not_and_the_service_goes_o
     assert not (project.folder / "elsewhere").exists()
     assert project.run("2024-01-08").code == 0
     assert ("more", "2023-01-01", "{}") in project.released()
+
+
+def test_files_that_are_wrong_at_a_reload_refuse_it_and_the_service_goes_on(project: Project) -> None:
+    """The old configuration would be opened with the same files: closing first would end the service."""
+    schemas, secret = project.folder / "sch", project.configuration.service.secret_file
+    schemas.mkdir()
+    (schemas / "Visited.avsc").write_text((CASEWORK / "1.avsc").read_text().replace("CourtCaseFiled", "Visited"))
+    project.config.write_text('schemas = ["sch"]\n' + project.config.read_text(encoding="utf-8"), encoding="utf-8")
+    process = project.start("run", "--as-of", "2023-02-08")
+    try:
+        events = said(process)
+        until(events, "released")
+        further = (event for event in events if event != "released")  # and none of `waiting`: it was never closed
+        broken = schemas / "x.avsc"
+        broken.write_text("{", encoding="utf-8")
+        process.send_signal(signal.SIGHUP)
+        assert next(further) == "reload refused"
+        broken.unlink()
+        secret.chmod(0o644)
+        process.send_signal(signal.SIGHUP)
+        assert next(further) == "reload refused"
+        secret.chmod(0o600)
+        process.send_signal(signal.SIGHUP)
+        assert next(further) == "reloaded"
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(GRACE) == 0
+        assert list(further) == ["stopped"]
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_service_leaves_no_core_dump(project: Project) -> None:
