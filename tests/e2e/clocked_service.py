@@ -19,7 +19,10 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from quietcount_aggregates import publication
 from quietcount_aggregates.fold import Fold
+from quietcount_aggregates.marks import YearSecrets
+from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
 from quietcount_consumers import commands, disks, log_output, metrics
 from quietcount_consumers.http_server import Application
@@ -29,6 +32,7 @@ from quietcount_consumers.metrics import Metric
 from quietcount_consumers.runner import Runner
 from quietcount_consumers.service import Service
 from quietcount_consumers.status import Board, Status
+from quietcount_consumers.supervision import Supervisor
 from quietcount_consumers.ticks import StopSignal
 from quietcount_consumers.timekeeping import SystemClocks
 from quietcount_schemas.cli import main as quietcount
@@ -96,6 +100,8 @@ def take_over(control: Control) -> None:
     Application.__init__.__defaults__ = (lambda: 0.0,)  # its delay of an answer
     instead(commands, "forbid_core_dumps", lambda: None)  # it hides from a test what the process has open
     instead(Runner, "__init__", functools.partialmethod(Runner.__init__, pause=lambda _seconds: None))
+    passing = functools.partialmethod(Supervisor.__init__, passing=lambda: control.running().total_seconds())
+    instead(Supervisor, "__init__", passing)
 
 
 # The mutants. Each lets out, in a place of its own, what there was to fold or when it was done.
@@ -200,6 +206,29 @@ def reject_at_once() -> None:
     instead(State, "rejected_on", today_too)
 
 
+def kept_birth() -> None:
+    """A public file that is put in its place by a rename, and so keeps the time at which it was built."""
+    instead(publication, "_copy", os.link)
+
+
+def years_by_need() -> None:
+    """Secrets of years, and the folder around them, that are made when events need them."""
+    prepare, create = YearSecrets.prepare, YearSecrets.create
+
+    def needed(self: YearSecrets, year: int) -> None:
+        prepare(self)
+        create(self, year)
+
+    instead(YearSecrets, "prepare", lambda _self: None)
+    instead(YearSecrets, "create", needed)
+    instead(Releaser, "_keep_years", lambda _self, _now: None)
+
+
+def sign_of_life_at_work() -> None:
+    """Signs of life that are given before each batch: systemd tells everybody when it heard of the last one."""
+    instead(Supervisor, "working", lambda self: self._send("WATCHDOG=1"))
+
+
 MUTANTS = {
     "raw counter": raw_counter,
     "lag gauge": lag_gauge,
@@ -208,6 +237,9 @@ MUTANTS = {
     "status at once": status_at_once,
     "publication at once": publication_at_once,
     "reject at once": reject_at_once,
+    "kept birth": kept_birth,
+    "years by need": years_by_need,
+    "sign of life at work": sign_of_life_at_work,
 }
 
 

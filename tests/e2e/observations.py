@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import ctypes
 import datetime as dt
 import http.client
 import os
@@ -11,6 +13,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -28,6 +31,7 @@ PAGES = ("/metrics", "/healthz", "/readyz")
 NOISED = re.compile(r"^(quietcount_statistic_(?:estimate|lower|upper)\{.*\}) -?[0-9.e+]+$", re.MULTILINE)
 """The values that differ because they are drawn. NaN, for what is not released, is not among them."""
 
+_AT_FDCWD, _STATX_BTIME = -100, 0x800
 _SERVICE = Path(__file__).with_name("clocked_service.py")
 _PORTS = range(20_000, 30_000)  # below those that systems hand out
 
@@ -57,21 +61,38 @@ def _apart(one: object, other: object) -> str:
     return f"{[each for each in lines if each not in others]} and {[each for each in others if each not in lines]}"
 
 
+def birth_ns(path: Path) -> int:
+    """Return when the file was made, in ns since the epoch: statx(2), which `os.stat` does not ask; 0 if not told."""
+    facts = ctypes.create_string_buffer(256)
+    if ctypes.CDLL(None).statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_BTIME, facts):
+        raise FileNotFoundError(path)
+    seconds, nanoseconds = struct.unpack_from("=qI", facts, 0x50)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
 class WatchedService:
     """`quietcount run` in a process, driven tick by tick (clocked_service). `seen` is what was observed, by moment."""
 
     def __init__(self, project: Project, start: dt.datetime, port: int, mutants: Iterable[str] = ()) -> None:
         self.project = project
         self.seen: dict[str, Observation] = {}
+        self.hang_up_amid = False
+        """Whether SIGHUP is sent amid the next tick."""
         self._now = start
         self._port = port
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         address = project.folder.with_name(f"{project.folder.name}.notify")
         self._notified.bind(str(address))
         self._arguments = [str(project.config), start.isoformat(), *(f"--mutant={mutant}" for mutant in mutants)]
-        self._environment = {"QUIETCOUNT_METRICS__LISTEN": f"127.0.0.1:{port}", "NOTIFY_SOCKET": str(address)}
-        self._files: dict[str, tuple[int, ...]] = {}
+        self._environment = {
+            "QUIETCOUNT_METRICS__LISTEN": f"127.0.0.1:{port}",
+            "NOTIFY_SOCKET": str(address),
+            "WATCHDOG_USEC": "60000000",
+        }
+        self._looks: list[int] = []
+        """When it was looked: between which looks a file was touched is what is compared, and not the very moment."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._ending = False
 
     def __enter__(self) -> WatchedService:
         self._process = subprocess.Popen(
@@ -111,6 +132,24 @@ class WatchedService:
         """Send SIGTERM and observe the end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
+        self._end()
+
+    def stop_amid(self, step: dt.timedelta) -> None:
+        """Let the clock go on, send SIGTERM where the first batch is in hand, or none came, and observe the end."""
+        assert self._process is not None
+        self._now += step
+        self._tell(self._now.isoformat())
+        where = self._told()
+        self._observe("amid")
+        self._ending = True
+        self._process.send_signal(signal.SIGTERM)
+        while where == "folding":
+            self._tell("go")
+            where = self._told()
+        self._end()
+
+    def _end(self) -> None:
+        assert self._process is not None
         code = self._process.wait(TIMEOUT)
         self.seen["at the end"] = {"exit code": code, **self._outside()}
 
@@ -120,12 +159,19 @@ class WatchedService:
         while (where := self._told()) != "resting":
             assert where == "folding", (where, self._said())
             if not amid:
-                self._observe("amid")
+                self._amid()
                 amid = True
             self._tell("go")
         if not amid:
-            self._observe("amid")
+            self._amid()
         self._observe("after")
+
+    def _amid(self) -> None:
+        self._observe("amid")
+        if self.hang_up_amid:
+            assert self._process is not None
+            self._process.send_signal(signal.SIGHUP)
+            self.hang_up_amid = False
 
     def _observe(self, moment: str) -> None:
         self.seen[f"{self._now:%Y-%m-%d %H:%M}, {moment} the tick"] = {
@@ -137,6 +183,9 @@ class WatchedService:
 
     def _outside(self) -> Observation:
         """What does not need the process."""
+        self._looks.append(time.time_ns())
+        # Longer than the grain of the clock by which files are stamped: what comes next is stamped later.
+        time.sleep(0.012)
         return {"log": self._said(), "told to systemd": self._notifications(), **dict(self._public_files())}
 
     def _got(self, page: str) -> tuple[int, list[tuple[str, str]], str]:
@@ -167,29 +216,29 @@ class WatchedService:
         return sorted(found)
 
     def _public_files(self) -> Iterator[tuple[str, object]]:
-        """Yield each file and folder that others may look at, and whether it was touched since the last look."""
+        """Yield each file and folder that others may look at, with what can be told of it."""
         private, secrets = self.project.data / "private", self.project.folder / "secrets"
         for folder, folders, files in os.walk(self.project.folder):
             folders[:] = [name for name in folders if Path(folder, name) not in (private, secrets)]
             for path in (Path(folder, name) for name in (".", *files)):
-                yield self._looked_at(path)
-        if private.exists():
-            yield self._looked_at(private)
-        yield "file secrets", oct(secrets.stat().st_mode)
+                yield from self._looked_at(path)
+        for folder in (private, secrets):
+            if folder.exists():
+                yield from self._looked_at(folder)
 
-    def _looked_at(self, path: Path) -> tuple[str, object]:
+    def _looked_at(self, path: Path) -> Iterator[tuple[str, object]]:
+        """Yield a file's facts, and after how many looks it was made, written and changed."""
         facts = path.stat()
-        name = str(path.relative_to(self.project.folder))
-        stamps = (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_size)
-        touched = self._files.get(name) not in (None, stamps)
-        self._files[name] = stamps
-        return f"file {name}", (oct(facts.st_mode), touched, *self._size_and_time(path, facts))
+        name = f"file {path.relative_to(self.project.folder)}"
+        yield name, (oct(facts.st_mode), facts.st_nlink, *((facts.st_size,) if path.is_file() else ()))
+        yield f"{name}, made", self._after(birth_ns(path))
+        yield f"{name}, changed", self._after(facts.st_ctime_ns)
+        # The service gives what it publishes a time of its own; what it did not write has that of the test.
+        given = self.project.data in path.parents and path.is_file()
+        yield f"{name}, written", facts.st_mtime_ns if given else self._after(facts.st_mtime_ns)
 
-    def _size_and_time(self, path: Path, facts: os.stat_result) -> tuple[float, ...]:
-        # What the service did not write has the time at which the test did, and a folder that of its last change.
-        if self.project.data in path.parents and path.is_file():
-            return facts.st_size, facts.st_mtime
-        return (facts.st_size,) if path.is_file() else ()
+    def _after(self, moment: int) -> int:
+        return bisect.bisect_left(self._looks, moment)
 
     def _said(self) -> str:
         """Return what came on stderr since this was last asked."""
@@ -204,7 +253,8 @@ class WatchedService:
         found: list[str] = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                found.append(self._notified.recv(4096).decode())
+                # When it was told is what systemd stamps; the test's clock is not the one that is told here.
+                found.append(re.sub(r"(?<=MONOTONIC_USEC=)\d+", "now", self._notified.recv(4096).decode()))
         return found
 
     def _tell(self, command: str) -> None:
@@ -222,6 +272,8 @@ class WatchedService:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"the service came to no rest: {self._said()}"
             byte = os.read(descriptor, 1)
+            if not byte and self._ending:
+                return "ended"
             assert byte, f"the service ended: {self._said()}"
             line += byte
         return line.decode().strip()

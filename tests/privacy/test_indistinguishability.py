@@ -2,8 +2,8 @@
 
 Two runs on the same clock, one with nothing to fold and one with everything that the catalogue allows, are looked at
 twice in each tick: while the busy one has its first batch in hand (and the quiet one is done), and when both are done.
-What differs may be the drawn values alone. Nothing here is random but the noise, which is left out by name: no false
-alarms.
+What differs may be the drawn values alone. Of each file and folder that others may look at it is compared between which
+looks it was made and changed. Nothing here is random but the noise, which is left out by name: no false alarms.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from quietcount_schemas.registry import SchemaRegistry
 
 TICK = dt.timedelta(hours=6)
 START = dt.datetime(2023, 1, 30, tzinfo=dt.UTC)
+HUNG_UP = 10
+"""The number of the tick amid which SIGHUP comes."""
 
 # Each kind of statistic that there is: all symbols, several events of a case, both horizons, both ways with late ones.
 CATALOGUE = """
@@ -118,27 +120,34 @@ def busy(cases: int) -> Emit:
     return emit
 
 
-def watched(folder: Path, emit: Emit, ticks: int, port: int, mutants: Iterable[str] = ()) -> dict[str, Observation]:
-    """Run a service for so many ticks from START on, and stop it; return what was seen."""
+def watched(
+    folder: Path, emit: Emit, ticks: int, port: int, mutants: Iterable[str] = (), *, amid: bool = False
+) -> dict[str, Observation]:
+    """Run a service for so many ticks from START on, and stop it, `amid` the last one; return what was seen."""
     project = Project(folder, CATALOGUE)
     with WatchedService(project, START, port, mutants) as service:
         emit(project, START)
         service.begin()
         for number in range(1, ticks):
             emit(project, START + number * TICK)
-            service.advance(TICK)
-        service.stop()
+            service.hang_up_amid = number == HUNG_UP
+            if amid and number == ticks - 1:
+                service.stop_amid(TICK)
+            else:
+                service.advance(TICK)
+        if not amid:
+            service.stop()
     return service.seen
 
 
 def pair(
-    folder: Path, one: Emit, other: Emit, ticks: int, mutants: Iterable[str] = ()
+    folder: Path, one: Emit, other: Emit, ticks: int, mutants: Iterable[str] = (), *, amid: bool = False
 ) -> tuple[dict[str, Observation], dict[str, Observation]]:
     """Run a service for each way of emitting, on one port after the other; return what was seen of each."""
     port = free_port()
     return (
-        watched(folder / "one" / "service", one, ticks, port, mutants),
-        watched(folder / "other" / "service", other, ticks, port, mutants),
+        watched(folder / "one" / "service", one, ticks, port, mutants, amid=amid),
+        watched(folder / "other" / "service", other, ticks, port, mutants, amid=amid),
     )
 
 
@@ -160,14 +169,26 @@ def test_an_empty_log_and_the_busiest_day_look_the_same(tmp_path: Path) -> None:
     assert re.search(
         r'statistic_upper{[^ ]*statistic="sentences"} drawn', list(answers(quiet, "/metrics").values())[-1]
     )
-    touched = [moment for moment, each in quiet.items() if "True" in str(each.get("file data/statistics.duckdb"))]
-    assert touched == [f"2023-{day} 06:00, amid the tick" for day in ("01-31", "02-01", "02-02", "02-03", "02-04")]
+    assert lines.count('"event": "reloaded"') == 1
+    births = {moment: each.get("file data/statistics.duckdb, made") for moment, each in quiet.items()}
+    made = [after for before, after in itertools.pairwise(births) if births[before] not in (None, births[after])]
+    # By each release, and by the opening with which a configuration is read anew.
+    days = ("01-31 06", "02-01 06", "02-02 00", "02-02 06", "02-03 06", "02-04 06")
+    assert made == [f"2023-{day}:00, amid the tick" for day in days]
+    assert any("WATCHDOG=1" in str(each["told to systemd"]) for each in quiet.values())
 
 
 @pytest.mark.soak
 def test_ten_times_the_busiest_day_looks_no_different(tmp_path: Path) -> None:
     quiet, busiest = pair(tmp_path, nothing, busy(200), 22)
     assert differences(quiet, busiest) == []
+
+
+def test_a_service_that_is_stopped_amid_a_fold_ends_like_one_that_had_nothing_to_fold(tmp_path: Path) -> None:
+    """At a tick at which periods are due: what is in hand is folded, released and shown."""
+    quiet, busiest = pair(tmp_path, nothing, busy(20), 5, amid=True)
+    assert differences(quiet, busiest) == []
+    assert '"event": "released"' in str(quiet["at the end"]["log"])
 
 
 def rejected(hour: int, records: int) -> Emit:
@@ -203,16 +224,23 @@ MUTANTS = {
     "batch size line": r"batch folded",
     "line at once": r"amid the tick: log: .*released",
     "status at once": r"amid the tick: GET /readyz",
-    "publication at once": r"file data/statistics\.duckdb",
+    "publication at once": r"file data/statistics\.duckdb, changed",
     "reject at once": r"rejects_seen{[^}]*} 1\.0",
+    "kept birth": r"file data/statistics\.duckdb, made",
+    "years by need": r"file secrets, changed",
+    "sign of life at work": r"amid the tick: told to systemd: .*WATCHDOG",
 }
 """By the name of a faulty twin of the service, what it lets out is told by."""
+
+# A file that is published at once is made at once, however it is put in its place. The normal run tries that twin among
+# the tests of publishing.
+TOGETHER = [name for name in MUTANTS if name != "kept birth"]
 
 
 def test_each_faulty_twin_is_told_apart_by_what_it_lets_out(tmp_path: Path) -> None:
     """All at once, since starting processes is what takes time; each alone below."""
-    told = differences(*pair(tmp_path, nothing, busy_with_rejects, 3, MUTANTS))
-    missed = [name for name, trace in MUTANTS.items() if not any(re.search(trace, each) for each in told)]
+    told = differences(*pair(tmp_path, nothing, busy_with_rejects, 3, TOGETHER))
+    missed = [name for name in TOGETHER if not any(re.search(MUTANTS[name], each) for each in told)]
     assert missed == [], told
 
 
