@@ -222,9 +222,9 @@ class WatchedService:
             folders[:] = [name for name in folders if Path(folder, name) not in (private, secrets)]
             for path in (Path(folder, name) for name in (".", *files)):
                 yield from self._looked_at(path)
-        for folder in (private, secrets):
-            if folder.exists():
-                yield from self._looked_at(folder)
+        for closed in (private, secrets):
+            if closed.exists():
+                yield from self._looked_at(closed)
 
     def _looked_at(self, path: Path) -> Iterator[tuple[str, object]]:
         """Yield a file's facts, and after how many looks it was made, written and changed."""

@@ -264,7 +264,7 @@ def test_what_could_not_be_shown_is_still_held(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(publication.os, "fsync", full)
+        patch.setattr("quietcount_aggregates.publication.os.fsync", full)
         with pytest.raises(PublicationUnwritable, match="No space left"):
             held.show()
     assert list(path.parent.iterdir()) == []
