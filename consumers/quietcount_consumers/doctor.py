@@ -7,12 +7,16 @@ follows from events. What it finds out about is told by its own verdicts; an err
 from __future__ import annotations
 
 import contextlib
+import http.client
+import os
 import socket
+import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from quietcount_aggregates.errors import LedgerBehind, StateError
+from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateError
 from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.publication import published_head
 from quietcount_producers.errors import LogError
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["examine"]
 
 _CONNECT_SECONDS: Final = 1.0
+_PAGES: Final = b"/metrics, /healthz and /readyz"
+_PAGE_BYTES: Final = 200
 
 
 def examine(config: Path, machine: Machine | None = None) -> list[Verdict]:
@@ -76,7 +82,10 @@ class _Examination:
         log = self._gathered("log" if configuration.kafka is None else "brokers", self._look_at_log)
         ledger = self._gathered("ledger", self._look_at_ledger)
         state = self._gathered("state", self._look_at_state)
-        opened = bool(self._chain and self._chain.entries) or (configuration.private_dir / "state.duckdb").exists()
+        # Unlike Path.exists, this raises nothing where nobody may look; the check of the folders tells of that.
+        opened = bool(self._chain and self._chain.entries) or os.path.lexists(
+            configuration.private_dir / "state.duckdb"
+        )
 
         check("configuration", lambda: files.check_configuration_file(self._config), f"{self._config}: can be used")
         check("user", lambda: machines.check_user(machine, owner), "the data are this user's")
@@ -113,7 +122,13 @@ class _Examination:
         if self._configuration.kafka is not None and self._topic_id is None:
             yield warning("ledger", "it could not be read", "Mend what is said of the brokers first")
             return
-        self._chain = data.ledger_of(self._configuration)
+        try:
+            self._chain = data.ledger_of(self._configuration)
+        except LedgerBroken as error:
+            verdict = refused("ledger", error)
+            way = "quietcount ledger restore brings it back from the newest file that was published"
+            yield replace(verdict, remedy=f"{verdict.remedy}; {way}, once this one is moved away")
+            return
         seen = [self._configuration.public_file, witness_of(self._configuration).path]
         if self._chain.entries:
             yield fine("ledger", "its chain holds")
@@ -221,9 +236,17 @@ class _Examination:
         yield from files.check_certificate("metrics", settings.certificate_file, self._machine.now())
         if not settings.port:
             return
-        listens = self._listens(settings.address, settings.port)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.address, settings.address)  # noqa: S104 (asked)
+        listens = _listens(host, settings.port)
         place = f"{settings.address}, port {settings.port}"
-        if listens and not self._running:
+        if listens and not self._running and _is_ours(host, settings.port, tls=settings.certificate_file is not None):
+            yield warning(
+                "metrics",
+                f"{place}: a quietcount service listens there, and none holds these data: it waits or is halted, or "
+                "belongs to another project",
+                "Mend what is told above; it goes on by itself, and its log says what it waits for",
+            )
+        elif listens and not self._running:
             yield wrong(
                 "metrics",
                 f"{place}: another program listens there, and no service runs on these data",
@@ -236,13 +259,6 @@ class _Examination:
                 "Restart the service if the configuration was changed since it was started",
             )
 
-    @staticmethod
-    def _listens(address: str, port: int) -> bool:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 (looked up, not bound)
-        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
-            return True
-        return False
-
     def _check_kafka(
         self, settings: KafkaSettings, check: Callable[[str, Callable[[], Iterator[Verdict]], str], None]
     ) -> None:
@@ -252,3 +268,27 @@ class _Examination:
             return  # why is told
         check("rights", lambda: check_rights(settings), "this user may do what the service does, and not more")
         check("topics", lambda: check_topics(settings), "they are as they have to be")
+
+
+def _listens(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
+        return True
+    return False
+
+
+def _is_ours(host: str, port: int, *, tls: bool) -> bool:
+    """Return whether what listens there names our pages to whoever asks for another one."""
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nothing is told to it, and nothing believed
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, port, timeout=_CONNECT_SECONDS, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", "/")
+            return _PAGES in connection.getresponse().read(_PAGE_BYTES)
+    except (OSError, http.client.HTTPException):
+        return False

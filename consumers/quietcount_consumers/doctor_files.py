@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,14 +21,17 @@ __all__ = ["check_certificate", "check_configuration_file", "check_folders", "ch
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _WRITERS: Final = stat.S_IWGRP | stat.S_IWOTH
+_KEPT: Final = ("ledger.sqlite", "log.sqlite", "state.duckdb")
 _SOON: Final = dt.timedelta(days=30)
 
 
 def owner_of(configuration: Configuration, user: int) -> int:
-    """Return the user to whom the data belong; `user` where there are none yet."""
+    """Return the user to whom the data belong; `user` where there are none yet, or where nobody may look."""
     for folder in (configuration.private_dir, configuration.private_dir.parent, configuration.data_dir):
-        if folder.is_dir():
-            return folder.stat().st_uid
+        with contextlib.suppress(OSError):
+            status = folder.stat()
+            if stat.S_ISDIR(status.st_mode):
+                return status.st_uid
     return user
 
 
@@ -46,15 +50,30 @@ def check_secrets(configuration: Configuration, owner: int, *, opened: bool) -> 
     for path in _secret_files(configuration):
         if path.exists():
             yield from _check_secret(path, owner)
-    if opened or service.exists():
+    if service.exists():
         try:
             ConsumerSecret.load(service)
         except StateError as error:
-            if not service.exists() or not service.stat().st_mode & _OTHERS:  # that is told already
+            if not service.stat().st_mode & _OTHERS:  # that is told already
                 yield refused("secrets", error)
+    elif opened:
+        yield wrong(
+            "secrets",
+            f"{service}: the consumer's secret is missing, under which the marks in the state were made",
+            "Restore it from its backup; if it is lost for good, consumers/operations.md says what to do (The "
+            "service's secret is lost)",
+        )
     folder = service.parent
-    if folder.is_dir() and folder.stat().st_mode & _WRITERS:
-        yield wrong("secrets", f"{folder}: others may write to it, and so replace a secret", f"chmod 700 {folder}")
+    if folder.is_dir():
+        mode = folder.stat().st_mode
+        if mode & _WRITERS:
+            yield wrong("secrets", f"{folder}: others may write to it, and so replace a secret", f"chmod 700 {folder}")
+        elif mode & _OTHERS:
+            yield wrong(
+                "secrets",
+                f"{folder}: is open to others, who see when the witness grew, and so how long a release took",
+                f"chmod 700 {folder}",
+            )
     if service.resolve().is_relative_to(configuration.data_dir.resolve()):
         yield warning(
             "secrets",
@@ -107,7 +126,10 @@ def _check_secret(path: Path, owner: int) -> Iterator[Verdict]:
 def check_folders(configuration: Configuration, owner: int) -> Iterator[Verdict]:
     """Look at who may read and write what the service keeps, and at what a damage left over."""
     data, private, public = configuration.data_dir, configuration.private_dir, configuration.public_file
-    if not data.is_dir():
+    folders = [data, private.parent, private, configuration.service.secret_file.parent]
+    looked = [each for folder in folders for each in _check_folder(folder)]
+    yield from looked or _check_owners(folders)
+    if looked or not data.is_dir():
         return
     if data.stat().st_mode & _WRITERS:
         yield wrong("folders", f"{data}: others may write to it, and so replace what is published", f"chmod 755 {data}")
@@ -117,16 +139,57 @@ def check_folders(configuration: Configuration, owner: int) -> Iterator[Verdict]
         if folder.is_dir() and folder.stat().st_mode & _OTHERS:
             yield wrong("folders", f"{folder}: is open to others", f"chmod 700 {folder}")
     for path in sorted(private.iterdir()) if private.is_dir() else ():
+        if path.name in _KEPT and not path.is_file():
+            yield wrong("folders", f"{path}: is not a file", "Move it away, and put back what belongs there")
         # What waits there to be published is as public as what is.
-        if not path.name.startswith(public.name):
+        elif not path.name.startswith(public.name):
             with contextlib.suppress(FileNotFoundError):  # a service that runs makes and removes some
                 yield from _check_private(path, owner)
-    if public.exists():
+    if public.is_dir():
+        yield wrong("folders", f"{public}: is not a file", "Move it away; the service publishes anew when it starts")
+    elif public.exists():
         mode = public.stat().st_mode
         if mode & _WRITERS:
             yield wrong("folders", f"{public}: others may write to it", f"chmod 644 {public}")
         if not mode & stat.S_IROTH:
             yield warning("folders", f"{public}: other users cannot read it", f"chmod 644 {public}")
+
+
+def _check_folder(path: Path) -> Iterator[Verdict]:
+    """Look at whether a folder, if there is one, is a folder that its owner can use."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):  # of the latter the folder around it is told
+        return
+    except OSError as error:
+        yield wrong(
+            "folders",
+            f"{path}: cannot be looked at ({error.strerror})",
+            "Run the doctor as the service's user; if it is that, mend the rights of the folder around it",
+        )
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        yield wrong("folders", f"{path}: is not a folder", "Move it away, and put back what belongs there")
+    elif status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        yield wrong(
+            "folders", f"{path}: its owner may not read and write it, as the service does", f"chmod u+rwx {path}"
+        )
+    elif os.geteuid() == status.st_uid and not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        yield wrong(
+            "folders", f"{path}: cannot be written", "Have its disk mounted for writing, or choose another folder"
+        )
+
+
+def _check_owners(folders: Sequence[Path]) -> Iterator[Verdict]:
+    """Look at whether the folders belong to one user: the service has to write to each of them."""
+    owners = {folder: folder.stat().st_uid for folder in folders if folder.is_dir()}
+    if len(set(owners.values())) > 1:
+        told = ", ".join(f"{folder} to {user}" for folder, user in owners.items())
+        yield wrong(
+            "folders",
+            f"they belong to different users, and the service writes to all of them: {told}",
+            "Give all of them to the service's user, with chown",
+        )
 
 
 def _check_private(path: Path, owner: int) -> Iterator[Verdict]:

@@ -15,7 +15,8 @@ CHECKS: Final = {
     "umask": "files that the command makes are not for others to write to",
     "secrets": "each is there, belongs to the service's user, and can be read by no other; they lie apart from the "
     "data, and, with Kafka, from the pepper",
-    "folders": "what is private is closed to others, what is published is not, and no damaged state is left over",
+    "folders": "the service can write to them, what is private is closed to others, what is published is not, and no "
+    "damaged state is left over",
     "disk": "there is room for the data and the secrets",
     "schemas": "the event types carry nothing that could name a person, and have not changed since they were committed",
     "clock": "it is plausible, not behind the newest entry of the ledger, and kept by something",

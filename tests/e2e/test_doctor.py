@@ -11,8 +11,10 @@ import shutil
 import signal
 import socket
 import sqlite3
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +39,9 @@ from quietcount_consumers.doctor_broker import NEEDED
 from quietcount_consumers.doctor_command import doctor_command
 from quietcount_consumers.doctor_machine import Machine, check_user
 from quietcount_consumers.doctor_verdicts import CHECKS, Result, Verdict, refused
+from quietcount_consumers.http_server import MonitoringServer
 from quietcount_consumers.maintenance import record_state_loss
+from quietcount_consumers.status import Board, beginning
 from quietcount_consumers.topics import create_topics
 from quietcount_schemas.cli import cli
 from quietcount_schemas.errors import QuietcountError
@@ -104,6 +108,23 @@ def gone(*path: str) -> Fault:
 
 def garbage(*path: str) -> Fault:
     return lambda project: ignored(project.folder.joinpath(*path).write_bytes(b"nothing of ours" * 1000))
+
+
+def turned_into_a_file(*path: str) -> Fault:
+    def do(project: Project) -> None:
+        place = project.folder.joinpath(*path)
+        place.rename(project.folder / "away")
+        place.write_bytes(b"")
+
+    return do
+
+
+def turned_into_a_folder(*path: str) -> Fault:
+    def do(project: Project) -> None:
+        project.folder.joinpath(*path).unlink()
+        project.folder.joinpath(*path).mkdir()
+
+    return do
 
 
 def ignored(_: object) -> None:
@@ -221,11 +242,18 @@ FAULTS: list[tuple[str, Result, str, Fault]] = [
     ("secrets", WRONG, "service-head: others may read", mode(0o644, "secrets", "service-head")),
     ("secrets", WRONG, "2023: others may read", mode(0o644, "secrets", "service-years", "2023")),
     ("secrets", WRONG, "may write to it, and so replace", mode(0o777, "secrets")),
+    ("secrets", WRONG, "is open to others, who see when", mode(0o755, "secrets")),
     ("secrets", WRONG, "secret is missing", gone("secrets", "service")),
     ("secrets", WRONG, "not a line of hexadecimal", garbage("secrets", "service")),
     ("secrets", WARNING, "witness of the ledger is missing", gone("secrets", "service-head")),
     ("secrets", WARNING, "lies in the data folder", sealed("service")),
     ("folders", WRONG, "replace what is published", mode(0o777, "data")),
+    ("folders", WRONG, "store: its owner may not read and write it", mode(0o500, *STORE)),
+    ("folders", WRONG, "data: its owner may not read and write it", mode(0o555, "data")),
+    ("folders", WRONG, "data: is not a folder", turned_into_a_file("data")),
+    ("folders", WRONG, "secrets: is not a folder", turned_into_a_file("secrets")),
+    ("folders", WRONG, "state.duckdb: is not a file", turned_into_a_folder(*STORE, "state.duckdb")),
+    ("folders", WRONG, "statistics.duckdb: is not a file", turned_into_a_folder("data", "statistics.duckdb")),
     ("folders", WARNING, "cannot read what is published", mode(0o700, "data")),
     ("folders", WRONG, "private: is open", mode(0o755, "data", "private")),
     ("folders", WRONG, "store: is open", mode(0o710, *STORE)),
@@ -268,6 +296,18 @@ FAULTS: list[tuple[str, Result, str, Fault]] = [
     ("metrics", WRONG, "another program listens", taken_port),
     ("metrics", WRONG, "is not valid now", expired_certificate),
 ]
+
+
+REPRESENTATIVE = 2
+"""How many faults of each check the normal run injects; the others are for the long one."""
+
+
+def trials() -> Iterator[object]:
+    of_check = Counter[str]()
+    for check, result, says, fault in FAULTS:
+        of_check[check] += 1
+        marks = [pytest.mark.soak] if of_check[check] > REPRESENTATIVE else []
+        yield pytest.param(check, result, says, fault, id=f"{check}: {says}", marks=marks)
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +368,7 @@ def test_nothing_is_found_in_a_project_that_is_in_order(project: Project) -> Non
     assert {each.check for each in verdicts} == set(CHECKS) - KAFKA_ONLY
 
 
-@pytest.mark.parametrize("check, result, says, fault", FAULTS, ids=[f"{check}: {says}" for check, _, says, _ in FAULTS])
+@pytest.mark.parametrize("check, result, says, fault", [*trials()])
 def test_each_fault_is_told_by_its_check_with_what_to_do(
     check: str, result: Result, says: str, fault: Fault, project: Project, unverified: None
 ) -> None:
@@ -362,6 +402,85 @@ def test_a_published_file_that_was_altered_is_found(project: Project) -> None:
 def test_root_is_told_to_use_another_user() -> None:
     assert [each.finding for each in check_user(Healthy(who=0), 0)] == [ROOT]
     assert list(check_user(Healthy(who=1000), 1000)) == []
+
+
+def test_remedies_name_the_way_back_and_no_way_that_costs_the_data(project: Project, unverified: None) -> None:
+    garbage(*STORE, "ledger.sqlite")(project)
+    gone("secrets", "service")(project)
+    told = {each.check: each.remedy for each in found(examine(project.config, Healthy()))}
+    assert "quietcount ledger restore brings it back" in told["ledger"]
+    assert "The service's secret is lost" in told["secrets"]
+    assert "init" not in told["secrets"]
+
+
+def test_folders_of_different_users_are_found(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Path.stat
+
+    def belonging(path: Path, **options: bool) -> os.stat_result:
+        status = told(path, **options)
+        if path != project.private:
+            return status
+        return os.stat_result((*status[:4], status.st_uid + 1, *status[5:]))
+
+    monkeypatch.setattr(Path, "stat", belonging)
+    (verdict,) = doctor_files.check_folders(project.configuration, os.geteuid())
+    assert "belong to different users" in verdict.finding
+    assert f"store to {os.geteuid() + 1}" in verdict.finding
+
+
+@contextlib.contextmanager
+def nobody(project: Project, closed: Path) -> Iterator[None]:
+    """Be a user from whom a folder is closed, which root never is."""
+    user = os.geteuid()
+    if user:
+        closed.chmod(0)
+    else:
+        for path in [*project.folder.rglob("*"), project.folder]:
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+        os.chown(closed, 0, 0)
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if not user:
+            os.seteuid(0)
+        closed.chmod(0o700)
+
+
+@pytest.mark.parametrize("closed", [("data", "private"), STORE])
+def test_where_the_private_folder_cannot_be_read_everything_else_is_told(
+    healthy: Project, closed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, unverified: None
+) -> None:
+    monkeypatch.setenv("QUIETCOUNT_METRICS__LISTEN", "127.0.0.1:0")
+    examine(healthy.config, Healthy())  # what is imported late is there before
+    with tempfile.TemporaryDirectory() as place:  # and not tmp_path, which is closed to others
+        Path(place).chmod(0o755)
+        project = healthy.copy(Path(place) / "project")
+        with nobody(project, project.folder.joinpath(*closed)):
+            verdicts = examine(project.config, Healthy())
+    assert {each.check for each in verdicts} >= {"configuration", "secrets", "folders", "disk", "clock", "state"}
+    assert "folders" in {each.check for each in verdicts if each.result is WRONG}
+    assert not [each for each in found(verdicts) if each.check == "ledger" and "there is none" in each.finding]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_service_that_waits_is_not_taken_for_another_program(
+    project: Project, unverified: None, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.delenv("QUIETCOUNT_METRICS__LISTEN")
+    keys = [f'listen = "127.0.0.1:{port}"']
+    if tls:
+        issued = Authority(project.folder / "authority").issue("service", "127.0.0.1")
+        keys += [f'certificate_file = "{issued.certificate_file}"', f'key_file = "{issued.key_file}"']
+    with_(f"metrics = {{ {', '.join(keys)} }}")(project)
+    configuration = project.configuration
+    board = Board(lambda: dt.datetime(2026, 6, 1, tzinfo=dt.UTC), configuration.tick, beginning(configuration))
+    with MonitoringServer(configuration.metrics, board):
+        verdicts = examine(project.config, Healthy())
+    assert tells(verdicts, "metrics", WARNING, "it waits or is halted")
+    assert not tells(verdicts, "metrics", WRONG, "another program")
 
 
 def test_files_of_another_user_are_found(project: Project) -> None:
