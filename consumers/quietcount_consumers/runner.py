@@ -16,13 +16,21 @@ from importlib import metadata
 from types import TracebackType
 from typing import Final, Protocol
 
-from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerFenced, LedgerUnavailable
-from quietcount_producers.errors import LogUnavailable
+from quietcount_aggregates.errors import (
+    LedgerBehind,
+    LedgerBroken,
+    LedgerFenced,
+    LedgerUnavailable,
+    LedgerUnwritable,
+    PublicationUnwritable,
+    StateUnwritable,
+)
+from quietcount_producers.errors import LogUnavailable, LogUnwritable
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
 from . import disks
 from .configuration import Configuration
-from .errors import ClockBehind, ConfigurationError, ServiceError
+from .errors import ClockBehind, ConfigurationError, FolderUnwritable, ServiceError
 from .log_events import (
     ClockJumped,
     ClockTrusted,
@@ -132,7 +140,7 @@ class Runner:
         """Whether what was asked for, starting or reloading, is to be told as done."""
         self._started = False
         """Whether the end of the start was told."""
-        self._trouble: tuple[type[LogEvent], str] | None = None
+        self._trouble: str | None = None
         self._strange_clock = False
 
     def run(self) -> None:
@@ -262,8 +270,7 @@ class Runner:
             event = Waiting(tick=now, meaning=str(error))
             self._supervisor.status("Waits for what does not answer, or for room on the disk")
         self._post(replace(status, clock_trusted=True))
-        # Each client of the brokers has its own words for one outage; which of them asked first is no news.
-        trouble = type(event), "brokers" if isinstance(error, LogUnavailable | LedgerUnavailable) else str(error)
+        trouble = _trouble(error)
         if self._trouble != trouble:
             self._say(event)
             self._trouble = trouble
@@ -345,6 +352,19 @@ class Runner:
 
     def _say(self, event: LogEvent) -> None:
         self._output.say(event)
+
+
+def _trouble(error: QuietcountError) -> str:
+    """Return what tells one trouble from another: its words differ with who met it first, which is no news."""
+    match error:
+        case LedgerBroken() | LedgerBehind():
+            return "ledger"
+        case LogUnavailable() | LedgerUnavailable():
+            return "brokers"
+        case StateUnwritable() | LedgerUnwritable() | LogUnwritable() | PublicationUnwritable() | FolderUnwritable():
+            return "disk"
+        case _:
+            return str(error)
 
 
 def check_reloadable(old: Configuration, new: Configuration) -> None:

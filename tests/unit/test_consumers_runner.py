@@ -162,14 +162,15 @@ def test_a_ledger_that_is_not_the_newest_halts_the_service_until_it_is_back(erro
 
 
 def test_each_kind_of_trouble_is_told_when_it_comes() -> None:
-    full, fuller = FolderUnwritable("full"), FolderUnwritable("another is full")
-    away = LedgerUnavailable("the brokers once more, in the words of another client")
-    troubles = [LedgerBehind("older"), AWAY, away, full, full, fuller]
-    world = World(Trial({1: AWAY}), *troubles, Trial(), waits=9)
+    """One kind has many words, by who met it first: these are no news."""
+    again = LedgerUnavailable("the brokers once more, in the words of another client")
+    full, fuller, held = FolderUnwritable("full"), PublicationUnwritable("full as well"), StateHeld("held")
+    troubles = [LedgerBehind("older"), LedgerBroken("damaged"), AWAY, again, full, fuller, held]
+    world = World(Trial({1: AWAY}), *troubles, Trial(), waits=10)
     world.run()
     assert world.events == ["started", "waiting", "halted", *["waiting"] * 3, "going on", "stopped"]
     told = [each["meaning"] for each in world.said if "meaning" in each]
-    assert told == [str(AWAY), "older", str(AWAY), "full", "another is full"]
+    assert told == [str(AWAY), "older", str(AWAY), "full", "held"]
 
 
 @pytest.mark.parametrize("opening", [False, True])
