@@ -122,6 +122,7 @@ class Drill:
 
     def _shell(self, script: str) -> None:
         environment = {"BACKUP": str(self.backup), "SECRETS_BACKUP": str(self.secrets_backup), "PATH": "/usr/bin:/bin"}
+        environment["SECRET"] = str(self.project.configuration.service.secret_file.relative_to(self.project.folder))
         script = f"systemctl() {{ :; }}\nset -eu\n{script}"
         subprocess.run(["sh", "-c", script], cwd=self.project.folder, env=environment, check=True)
 
@@ -195,6 +196,31 @@ def test_the_backups_hold_what_the_page_says_and_no_witness(backed_up: Drill) ->
         assert (backed_up.backup / name).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("secret", ["secrets/private/service", "secrets/service/secret"])
+def test_backups_and_ways_back_are_right_wherever_the_secret_lies(
+    secret: str, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does under systemd, and in the containers."""
+    configuration = CONFIGURATION.replace("\n[[statistic]]", f'\n[service]\nsecret_file = "{secret}"\n[[statistic]]', 1)
+    drill = Drill(Project(tmp_path / "project", configuration), page)
+    monkeypatch.chdir(drill.project.folder)
+    for folder in (drill.backup, drill.secrets_backup, drill.project.folder / "secrets" / "first"):
+        folder.mkdir()
+    (drill.project.folder / "secrets" / "service").unlink()
+    place = drill.project.folder / secret
+    drill.start().done()
+    before, made = drill.released, place.read_bytes()
+    for number in range(len(page.blocks("Backing up"))):
+        drill.do("Backing up", number).done()
+    assert sorted(path.name for path in drill.secrets_backup.iterdir()) == [place.name, f"{place.name}-years"]
+    for folder in (drill.project.data, place.parent):
+        shutil.rmtree(folder)
+    drill.do("The machine is lost, and nothing was released since the backup").done()
+    assert drill.released == before
+    assert place.read_bytes() == made
+    assert place.parent.stat().st_mode & 0o077 == 0
+
+
 # Restoring: one test a section of the page
 
 
@@ -212,6 +238,7 @@ def the_machine_is_lost_and_nothing_was_released_since_the_backup(drill: Drill) 
     (drill.project.folder / "secrets" / "pepper").write_bytes(pepper)  # which the emitters have
     (drill.project.folder / "secrets" / "pepper").chmod(0o600)
     drill.do("The machine is lost, and nothing was released since the backup").done()
+    assert (drill.project.folder / "secrets").stat().st_mode & 0o077 == 0, "the backup's folder was open to others"
     drill.project.emit(since)
     assert held(drill, before) == counted([*LINES, *since])
 
