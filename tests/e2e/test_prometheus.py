@@ -159,6 +159,8 @@ def cases(reader: Reader, brokers: Clusters | None) -> list[Case]:
         Case("healthy", set(), before=with_events, start=BEFORE_MIDNIGHT),
         Case("stopped", {("QuietcountDown", "critical")}, befall=killed),
         Case("stuck", {("QuietcountStuck", "critical")}, hook="stuck", befall=marked),
+        Case("dying", {("QuietcountRestarting", "critical")}, hook="dying", befall=marked),
+        Case("losing", {("QuietcountBoundRaised", "warning")}, hook="losing", befall=marked),
         Case("slow", {("QuietcountBehind", "warning")}, hook="slow", befall=marked),
         Case("unwritable", {("QuietcountNotReady", "warning")}, befall=unwritable),
         Case("clock", {("QuietcountClockJumped", "warning")}, hook="clock", befall=marked),
@@ -256,7 +258,7 @@ def until(seconds: float, reached: Callable[[], bool], told: Callable[[], object
     end = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < end, told()
-        time.sleep(0.25)
+        time.sleep(0.5)
 
 
 def test_each_fault_fires_its_alert_and_only_that_and_none_fires_in_an_hour_of_health(

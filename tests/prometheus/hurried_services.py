@@ -2,7 +2,8 @@
 
 python hurried_services.py reads one line of JSON from stdin: a list of {"config", "start", "fault"}. It forks a process
 for each (what they import, they import once), writes a line of JSON with their process ids, and ends with its stdin,
-and they with it. What a service says is in `said.jsonl` beside its configuration.
+and they with it. One of a fault in `MORTAL` is started again when it has died, at the same address. What a service says
+is in `said.jsonl` beside its configuration.
 
 The clock of a service begins at `start` and runs sixty times as fast as the machine's. Where a fault cannot be made
 from outside, it is a hook of a name that `FAULTS` knows; it waits until a file `fault` lies beside the configuration.
@@ -14,9 +15,12 @@ import datetime as dt
 import functools
 import json
 import os
+import select
 import signal
+import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +30,9 @@ from unittest import mock
 from prometheus_client import CollectorRegistry, start_http_server
 
 from quietcount_consumers import commands, disks, standing
+from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.log_events import Serving
+from quietcount_consumers.maintenance import record_state_loss
 from quietcount_consumers.service import Service, Tick
 from quietcount_consumers.ticks import StopSignal
 from quietcount_consumers.timekeeping import SystemClocks
@@ -40,8 +46,12 @@ from quietcount_schemas.cli import main as quietcount
 HASTE = 60
 """By how much the services' clocks are faster than the machine's."""
 
+BEGAN = time.monotonic()
+
 FAULT = "fault"
 SAID = "said.jsonl"
+LIFE = 2.5
+"""Seconds after which a service that dies is dead: long enough to be scraped."""
 
 __all__ = ["FAULT", "FAULTS", "HASTE", "SAID"]
 
@@ -50,13 +60,13 @@ def instead(owner: Any, name: str, value: Any) -> None:
     mock.patch.object(owner, name, value).start()
 
 
+def passed() -> dt.timedelta:
+    """Return how long the clocks have run, in the time that they show."""
+    return dt.timedelta(seconds=(time.monotonic() - BEGAN) * HASTE)
+
+
 def hurry(start: dt.datetime, jump: Callable[[], dt.timedelta]) -> None:
     """Let the clocks run faster from `start` on, and waits be as much shorter; `jump` is added to what people set."""
-    began = time.monotonic()
-
-    def passed() -> dt.timedelta:
-        return dt.timedelta(seconds=(time.monotonic() - began) * HASTE)
-
     wait = StopSignal.wait
     instead(SystemClocks, "wall", lambda _: start + passed() + jump())
     instead(SystemClocks, "running", lambda _: passed())
@@ -111,6 +121,27 @@ def almost_full(faulty: Callable[[], bool]) -> None:
     instead(disks, "os", SimpleNamespace(statvfs=told))
 
 
+def dying(faulty: Callable[[], bool]) -> None:
+    """A tick in which the process is killed."""
+    tick = Service.tick
+
+    def died(self: Service, *arguments: Any) -> Tick:
+        if faulty():
+            time.sleep(LIFE)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return tick(self, *arguments)
+
+    instead(Service, "tick", died)
+
+
+def lose_state(config: Path, now: dt.datetime) -> None:
+    """Lose the state and record that, as an operator does before the next start."""
+    configuration = Configuration.load(config)
+    for file in configuration.private_dir.glob("state.duckdb*"):
+        file.unlink()
+    record_state_loss(configuration, now)
+
+
 def impatient(_: Callable[[], bool]) -> None:
     """No fault but the test's: a purge that is put off counts as overdue after two minutes, and not after a day."""
     instead(standing, "PATIENCE", dt.timedelta(minutes=2))
@@ -122,13 +153,24 @@ FAULTS: dict[str, Callable[[Callable[[], bool]], None]] = {
     "not released": not_released,
     "almost full": almost_full,
     "impatient": impatient,
+    "dying": dying,
+    "losing": dying,
 }
+
+MORTAL = {"dying", "losing"}
+"""Faults of services that are started again; with the second the state is lost then, once."""
+
+DEATHS = 6
+"""After so many a service lives on: four starts are told, and each costs half a second of a core."""
 
 
 def serve(config: Path, start: dt.datetime, fault: str) -> None:
     """Be `quietcount run`."""
     marker = config.with_name(FAULT)
     ahead = dt.timedelta(minutes=20)
+    if fault == "losing" and marker.exists():
+        lose_state(config, start + passed())
+        marker.unlink()
     hurry(start, lambda: ahead if fault == "clock" and marker.exists() else dt.timedelta())
     if fault in FAULTS:
         FAULTS[fault](marker.exists)
@@ -153,11 +195,12 @@ def emit(config: Path, start: dt.datetime, _fault: str) -> None:
         signal.pause()
 
 
-def fork(config: Path, start: dt.datetime, fault: str) -> int:
-    """Start a process, and return its id."""
+def fork(config: Path, start: dt.datetime, fault: str, port: int) -> int:
+    """Start a process that serves at `port` (0: at one of the system's choice), and return its id."""
     child = os.fork()
     if child:
         return child
+    os.environ["QUIETCOUNT_METRICS__LISTEN"] = f"127.0.0.1:{port}"
     said = os.open(config.with_name(SAID), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -169,15 +212,39 @@ def fork(config: Path, start: dt.datetime, fault: str) -> int:
         (emit if fault == "spool" else serve)(config, start, fault)
     except SystemExit as end:
         code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
 
+def reserved() -> socket.socket:
+    """Return a socket that keeps its port from others; a server that sets SO_REUSEADDR may listen there."""
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    return keeper
+
+
 def main() -> NoReturn:
     wanted = json.loads(sys.stdin.readline())
-    children = [fork(Path(each["config"]), dt.datetime.fromisoformat(each["start"]), each["fault"]) for each in wanted]
+    ports = [reserved() if each["fault"] in MORTAL else None for each in wanted]
+
+    starts = [0] * len(wanted)
+
+    def begin(number: int) -> int:
+        each, port = wanted[number], ports[number]
+        start = dt.datetime.fromisoformat(each["start"])
+        fault = "" if starts[number] == DEATHS else each["fault"]
+        starts[number] += 1
+        return fork(Path(each["config"]), start, fault, port.getsockname()[1] if port else 0)
+
+    children = [begin(number) for number in range(len(wanted))]
     print(json.dumps(children), flush=True)
-    sys.stdin.read()
+    while not select.select([sys.stdin], [], [], 0.25)[0]:
+        for number, port in enumerate(ports):
+            if port is not None and os.waitpid(children[number], os.WNOHANG)[0]:
+                children[number] = begin(number)
     for child in children:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
