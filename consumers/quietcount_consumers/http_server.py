@@ -275,15 +275,26 @@ class MonitoringServer:
         stopping = asyncio.create_task(self._stopping.wait())
         started.set()
         await asyncio.wait((accepting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        self._end_connections()
-        if accepting.done():
+        try:
+            if accepting.done():
+                await accepting  # raises what ended it
+        finally:
             stopping.cancel()
-            await accepting  # raises what ended it
-        accepting.cancel()
+            accepting.cancel()
+            await self._end()
+
+    async def _end(self) -> None:
+        """End what is connected, and what was being let in just now."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
+                self._end_connections()
+                await asyncio.sleep(STOP_SECONDS / 20)
                 while self._state.connections:
+                    self._end_connections()
                     await asyncio.sleep(STOP_SECONDS / 20)
+        for connection in list(self._state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.transport.abort()
 
     async def _accept(self, listener: socket.socket, configuration: Config) -> None:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import errno
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -65,7 +66,8 @@ def test_a_thread_that_cannot_begin_is_an_error_and_not_waited_for(
 def test_a_server_that_stops_to_take_connections_is_told_and_found(
     server: MonitoringServer, monkeypatch: pytest.MonkeyPatch, heard: list[LogEvent]
 ) -> None:
-    def broken(*_: object) -> object:
+    def broken(client: socket.socket, _since: float) -> object:
+        client.close()
         raise RuntimeError("text that nobody may read")
 
     monkeypatch.setattr(http_server, "_Place", broken)
