@@ -97,7 +97,7 @@ def slow(faulty: Callable[[], bool]) -> None:
 
     def slowed(self: Service, *arguments: Any) -> Tick:
         if faulty():
-            time.sleep(1.5)
+            time.sleep(3)
         return tick(self, *arguments)
 
     instead(Service, "tick", slowed)
