@@ -642,6 +642,7 @@ def test_on_kafka_the_brokers_and_the_topics_are_looked_at(kafka: Kafka, tmp_pat
         deadline = time.monotonic() + 30
         while not tells(kafka_verdicts(project), "topics", WRONG, "retention.ms is 1000"):
             assert time.monotonic() < deadline
+            time.sleep(0.2)
         admin.delete_topics([settings.topic(CASE_EVENTS)])
     create_topics(settings)
     assert tells(kafka_verdicts(project), "state", WRONG, "the log is another one")
@@ -690,6 +691,7 @@ def test_rights_that_lack_and_rights_beyond_are_told(
     deadline = time.monotonic() + 30
     while not tells(kafka_verdicts(project), "rights", WRONG, f"{prefix}{CASE_EVENTS}: the user of "):
         assert time.monotonic() < deadline
+        time.sleep(0.2)
     verdicts = kafka_verdicts(project)
     assert tells(verdicts, "rights", WRONG, "lacks DELETE")
     assert not tells(verdicts, "rights", WARNING, "never does")
@@ -697,4 +699,5 @@ def test_rights_that_lack_and_rights_beyond_are_told(
     kafka_secure.allow("service", ResourceType.TOPIC, prefix + CASE_EVENTS, ACLOperation.DELETE, ACLOperation.WRITE)
     while not tells(kafka_verdicts(project), "rights", WARNING, f"WRITE on {prefix}{CASE_EVENTS}"):
         assert time.monotonic() < deadline
+        time.sleep(0.2)
     assert [each.check for each in kafka_verdicts(project) if each.result is WRONG] == []

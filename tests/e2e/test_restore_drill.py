@@ -196,7 +196,9 @@ def test_the_backups_hold_what_the_page_says_and_no_witness(backed_up: Drill) ->
         assert (backed_up.backup / name).stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("secret", ["secrets/private/service", "secrets/service/secret"])
+@pytest.mark.parametrize(
+    "secret", ["secrets/service/secret", pytest.param("secrets/private/service", marks=pytest.mark.soak)]
+)
 def test_backups_and_ways_back_are_right_wherever_the_secret_lies(
     secret: str, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
