@@ -59,6 +59,7 @@ class State:
         self._lock = state_file.locked(path)
         try:
             if not path.exists():
+                state_file.check_no_rest(path)
                 state_file.create(path)
             self.connection = state_file.connect(path)
             try:
@@ -304,9 +305,7 @@ class State:
         try:
             for path in (following, self.path):
                 if path.with_name(path.name + ".wal").exists():
-                    raise StateUnwritable(
-                        f"{path}: its write-ahead log could not be folded in; check the disk, then start again"
-                    )
+                    raise StateUnwritable(f"{path}: its write-ahead log could not be folded in; check the disk")
             with following.open("rb") as file:
                 os.fsync(file.fileno())
             following.replace(self.path)

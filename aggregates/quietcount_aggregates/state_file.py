@@ -17,6 +17,7 @@ from .errors import StateDamaged, StateError, StateHeld, StateUnwritable
 __all__ = [
     "FORMAT",
     "OPEN_EVENT_COLUMNS",
+    "check_no_rest",
     "connect",
     "create",
     "explained",
@@ -81,6 +82,12 @@ def create(path: Path) -> None:
                 leftover.unlink()
 
 
+def check_no_rest(path: Path) -> None:
+    """Raise StateDamaged where the file is gone and its write-ahead log is there: DuckDB would open neither."""
+    if path.with_name(path.name + ".wal").exists():
+        raise StateDamaged(_DAMAGED.format(path=path))
+
+
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
     """Open the file; raise StateError if that cannot be done."""
     try:
@@ -143,7 +150,7 @@ def explained(error: Exception, path: Path) -> StateError:
     if "Conflicting lock" in text or "Could not set lock" in text:
         return StateHeld(_HELD.format(path=path))
     if any(sign in text for sign in ("No space left", "File too large", "disk is full")):
-        return StateUnwritable(f"{path}: the disk is full; make room and start again. Nothing was lost")
+        return StateUnwritable(f"{path}: the disk is full; make room. Nothing was lost")
     if isinstance(error, duckdb.OutOfMemoryException):
         return StateError(
             f"{path}: not enough memory to work on the open periods; give the service more. Nothing was changed"

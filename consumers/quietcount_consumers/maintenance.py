@@ -261,7 +261,8 @@ def _set_aside(path: Path) -> Path:
         try:
             if _wal(path).exists():
                 _wal(path).rename(_wal(aside))
-            path.rename(aside)
+            if path.exists():  # else its write-ahead log alone was left
+                path.rename(aside)
         except OSError as error:
             raise ServiceError(
                 f"{path}: is damaged and cannot be moved to {aside.name} ({os.strerror(error.errno or 0)}); mend that "

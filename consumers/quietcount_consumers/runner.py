@@ -260,6 +260,12 @@ class Runner:
     def _suffer(self, now: dt.datetime, error: QuietcountError) -> None:
         """Post and say once why the service cannot work at this tick."""
         status = self._idle(now).closed(now)
+        # What an earlier trouble found wrong may be right by now: this one kept the service from looking.
+        status = replace(
+            status,
+            ledger_verified=status.ledger_verified or None,
+            broker_reachable=status.broker_reachable or None,
+        )
         if isinstance(error, _LEDGER):
             status = replace(status, ledger_verified=False)
             event: Halted | Waiting = Halted(tick=now, meaning=str(error))

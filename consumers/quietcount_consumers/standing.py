@@ -26,6 +26,7 @@ PATIENCE = dt.timedelta(days=1)
 puts it off, and a time of the tick's precision would tell that an emitter was at work."""
 
 _DAY = dt.timedelta(days=1)
+_LATER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 class Standing:
@@ -52,7 +53,8 @@ class Standing:
             self._fold = now
         if released:
             self._published = now
-        self._purge_owed = None if purged else self._purge_owed or now
+        # A service that is opened anew goes by the day of the newest release, which left something to purge.
+        self._purge_owed = None if purged else self._purge_owed or min(now, self._release_over())
         if self._purge_owed is None or now - self._purge_owed < PATIENCE:
             self._purge = now
         chain = self._chain
@@ -78,6 +80,11 @@ class Standing:
             statistics=tuple(self._statistic(chain.declarations[name]) for name in sorted(chain.declarations)),
             disk_free=disks.free(self._configuration),
         )
+
+    def _release_over(self) -> dt.datetime:
+        """Return when the day of the newest release was over."""
+        day = self._state["released_on"]
+        return dt.datetime.combine(dt.date.fromisoformat(day) + _DAY, dt.time(), dt.UTC) if day else _LATER
 
     def _newest_release(self) -> dt.datetime:
         """Return the tick of the newest release; one made by hand lies between two ticks, and is shown at the first."""

@@ -173,6 +173,25 @@ def test_each_kind_of_trouble_is_told_when_it_comes() -> None:
     assert told == [str(AWAY), "older", str(AWAY), "full", "held"]
 
 
+def test_what_one_trouble_found_wrong_is_not_known_while_another_keeps_from_looking() -> None:
+    shown: list[Status] = []
+    world = World(
+        Trial({2: LedgerBroken("altered")}),
+        FolderUnwritable("full"),
+        AWAY,
+        FolderUnwritable("full"),
+        waits=6,
+        at={n: lambda: shown.append(world.board.latest) for n in range(6)},
+    )
+    world.run()
+    assert [(each.ledger_verified, each.broker_reachable) for each in shown[1:5]] == [
+        (False, True),
+        (None, True),
+        (None, False),
+        (None, None),
+    ]
+
+
 @pytest.mark.parametrize("opening", [False, True])
 def test_a_command_that_holds_the_state_for_a_moment_is_waited_for(opening: bool) -> None:
     held, last = StateHeld("another quietcount service holds it"), Trial()

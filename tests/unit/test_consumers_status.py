@@ -376,6 +376,16 @@ def test_a_purge_that_is_put_off_for_less_than_a_day_does_not_show(project: Proj
         assert purge_at(owed + PATIENCE + DAY + SECOND, False) == owed + PATIENCE + DAY + SECOND
 
 
+def test_a_purge_that_is_put_off_shows_after_a_restart_too(project: Project) -> None:
+    released = utc("2023-02-08")
+    with Service(project.configuration, released) as service:
+        assert service.tick(released).released
+    for day, shown in ((utc("2023-02-09"), True), (utc("2023-02-10"), False), (utc("2023-02-11"), False)):
+        with Service(project.configuration, day) as service:
+            status = service._standing.after(day, caught_up=True, released=False, purged=False)
+        assert (status.purge == day) is shown
+
+
 def test_what_is_gone_from_the_log_is_told_without_saying_how_much_there_was(project: Project) -> None:
     list(statuses(project, [utc("2023-01-01")]))
     project.emit(requests(7, "2023-01-05"))
