@@ -154,7 +154,8 @@ def test_composes_prometheus_scrapes_composes_service_and_every_panel_of_the_das
             assert empty - PERHAPS == EMPTY
             assert {"Answers", "Releases", "daily_volume: released values", "What each statistic spent"} <= full
             of_its_own = server.ask("api/v1/label/__name__/values", **{"match[]": '{job="quietcount"}'})
-            of_its_own = {name for name in of_its_own if not name.startswith("quietcount")}
+            # An alert may be pending meanwhile, on a machine that is busy: its series are the rules', not the scrape's.
+            of_its_own = {name for name in of_its_own if not name.startswith(("quietcount", "ALERTS"))}
             assert len(of_its_own) == 5
             security = (root / "compose" / "security.md").read_text(encoding="utf-8")
             assert all(f"`{name}`" in security for name in of_its_own)
