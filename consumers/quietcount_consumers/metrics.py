@@ -229,7 +229,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "quietcount_broker_reachable",
         "1 if the log and the ledger answered at the newest tick: the brokers, or the files of the embedded ones; "
-        "NaN before the first opening told.",
+        "NaN while nothing has told, or another trouble keeps from looking.",
         _one(lambda view: _told(view.status.broker_reachable)),
     ),
     Metric(
@@ -254,7 +254,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "quietcount_ledger_verified",
         "1 if the ledger's chain held at the newest tick and was not behind what was published from it; older entries "
-        "are compared once an hour and before each release. NaN before the first opening told.",
+        "are compared once an hour and before each release. NaN while nothing has told, or another trouble keeps from "
+        "looking.",
         _one(lambda view: _told(view.status.ledger_verified)),
     ),
     Metric(

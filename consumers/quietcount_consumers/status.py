@@ -107,10 +107,10 @@ class Status:
     caught_up: bool = False
     state_open: bool = False
     broker_reachable: bool | None = None
-    """None before an opening told."""
+    """None before an opening told, and while another trouble keeps from looking."""
     clock_trusted: bool = True
     ledger_verified: bool | None = None
-    """None before an opening told."""
+    """None before an opening told, and while another trouble keeps from looking."""
     ledger_entries: int = 0
     state_losses: int = 0
     fold: dt.datetime = NEVER
@@ -238,13 +238,3 @@ class Board:
         """Return what may be seen now, and how old it is."""
         shown = self.shown
         return View(shown, self.started, max(dt.timedelta(0), self._clock() - max(self.started, shown.tick)))
-
-    @property
-    def age(self) -> dt.timedelta:
-        """How long ago the newest tick shown was; see View.age."""
-        return self.view().age
-
-    @property
-    def ticks_behind(self) -> int:
-        """How many points of the grid passed without a tick; see View.ticks_behind."""
-        return self.view().ticks_behind

@@ -146,9 +146,9 @@ def test_without_a_tick_the_age_is_that_of_the_process() -> None:
     started = moment
     board = Board(lambda: moment, SECOND)
     moment += 5 * SECOND
-    assert (board.started, board.age, board.ticks_behind) == (started, 5 * SECOND, 4)
+    assert (board.started, board.view().age, board.view().ticks_behind) == (started, 5 * SECOND, 4)
     moment -= 10 * SECOND  # a clock that was set back is no negative age
-    assert (board.age, board.ticks_behind) == (dt.timedelta(0), 0)
+    assert (board.view().age, board.view().ticks_behind) == (dt.timedelta(0), 0)
 
 
 # What is due
