@@ -12,6 +12,7 @@ AggregatesError (a QuietcountError)
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
 │   ├── LedgerBehind      the ledger is older than what was published from it
+│   ├── LedgerMissing     there is none where one was to be read
 │   ├── LedgerNewer       an entry was written by a newer version
 │   ├── LedgerFenced      another releaser has taken over
 │   ├── LedgerUnwritable  its file, or its witness, cannot be written now (also an Unavailable)
@@ -31,6 +32,7 @@ __all__ = [
     "LedgerBroken",
     "LedgerError",
     "LedgerFenced",
+    "LedgerMissing",
     "LedgerNewer",
     "LedgerUnavailable",
     "LedgerUnwritable",
@@ -92,6 +94,10 @@ class LedgerBroken(LedgerError):
 
 class LedgerBehind(LedgerError):
     """The ledger is older than what was published from it: an old copy was restored."""
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger where one was to be read."""
 
 
 class LedgerNewer(LedgerError):

@@ -13,19 +13,15 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
-from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerFenced, LedgerUnwritable
+from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerFenced, LedgerMissing, LedgerUnwritable
 from quietcount_producers import sqlite_file
 
-__all__ = ["APPLICATION_ID", "EmbeddedLedger", "LedgerMissing"]
+__all__ = ["APPLICATION_ID", "EmbeddedLedger"]
 
 APPLICATION_ID = 0x51434C52  # "QCLR": tells our file from any other SQLite database, and from a log of quietcount
 FORMAT = 1
 # How long to wait for another releaser's transaction, which takes milliseconds, before calling the file stuck.
 BUSY_TIMEOUT_SECONDS = 10.0
-
-
-class LedgerMissing(LedgerError):
-    """There is no ledger where one was to be read."""
 
 
 class EmbeddedLedger:

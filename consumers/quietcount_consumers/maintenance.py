@@ -14,6 +14,7 @@ from quietcount_aggregates import state_file
 from quietcount_aggregates.entries import Body, Retired
 from quietcount_aggregates.errors import (
     LedgerError,
+    LedgerMissing,
     PublicationError,
     StateDamaged,
     StateError,
@@ -28,7 +29,6 @@ from quietcount_schemas.log import CASE_EVENTS
 
 from .configuration import Configuration
 from .doctor_data import state_of
-from .embedded_ledger import LedgerMissing
 from .errors import ServiceError
 from .queries import QueryError, query
 from .rehearsal import rehearsed
