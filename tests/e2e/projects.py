@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 from click.testing import CliRunner
+from tests.catalogues import catalogue, statistic
 
 from quietcount_aggregates.bounding import Bounding
 from quietcount_aggregates.entries import Released
@@ -37,27 +38,10 @@ TIMEOUT = 120.0  # seconds after which a process that should have ended is a fai
 
 # At epsilon 20 a cell is released as it is but for one time in 2.4e8: so few cells are compared that a test errs in
 # less than one of 10^6 runs, and the real mechanism is what runs.
-EXACT = """
-lifetime_epsilon = 100
-grace = "7d"
-tick = "1s"
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-by = ["help_kind"]
-period = "month"
-since = 2023-01-01
-epsilon = 20.0
-
-[[statistic]]
-name = "court_cases"
-events = ["CourtCaseFiled"]
-by = ["charge"]
-period = "month"
-since = 2023-01-01
-epsilon = 20.0
-"""
+EXACT = catalogue(
+    statistic("requests", "HelpRequested", by="help_kind"),
+    statistic("court_cases", "CourtCaseFiled", by="charge"),
+)
 
 MIXED = Mix(duplicates=0.15, corrections=0.15, withdrawals=0.05, late=0.1)
 

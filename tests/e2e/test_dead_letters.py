@@ -21,8 +21,9 @@ from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource
 from kafka.errors import MessageSizeTooLargeError
+from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Finished, Project, ended
-from tests.e2e.test_service_events import KEY, OTHER_KEY, SECRET_TEXT, SPECIAL, WITH_OWN_SCHEMA, poison
+from tests.e2e.test_service_events import CHECK_INS, KEY, OTHER_KEY, SECRET_TEXT, SPECIAL, WITH_OWN_SCHEMA, poison
 from tests.kafka.fixtures import Kafka
 
 from quietcount_consumers.dead_letter_commands import dead_letters_command
@@ -348,20 +349,7 @@ def without_schema(project: Project) -> Path:
     return aside
 
 
-HELP = """
-lifetime_epsilon = 100
-grace = "7d"
-tick = "1s"
-schemas = ["own"]
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-period = "month"
-since = 2023-01-01
-epsilon = 20.0
-"""
-CHECK_INS = WITH_OWN_SCHEMA[WITH_OWN_SCHEMA.rindex("[[statistic]]") :]
+HELP = 'schemas = ["own"]\n' + catalogue(statistic("requests", "HelpRequested"))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.catalogues import catalogue, statistic
 from tests.e2e.fault_runner import SPEED, START, Control
 from tests.e2e.fault_trial import GRACE, LONGEST, Disk, Load, Unit, Watch
 from tests.e2e.kafka_projects import kafka_project
@@ -41,29 +42,12 @@ DEFECTS = ("Traceback", "a defect of quietcount")  # what the service may say wh
 DATA = 1 << 30  # bytes of data that the service may have at most
 
 # A case has two events and may add four, so that one counted twice shows.
-DAILY = """
-lifetime_epsilon = 100
-grace = "1d"
-tick = "4h"
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-by = ["help_kind"]
-period = "day"
-since = 2023-01-01
-max_contributions = 4
-epsilon = 20.0
-
-[[statistic]]
-name = "categories"
-events = ["HelpRequested"]
-by = ["service_category"]
-period = "week"
-since = 2023-01-01
-max_contributions = 4
-epsilon = 20.0
-"""
+DAILY = catalogue(
+    statistic("requests", "HelpRequested", by="help_kind", period="day", max_contributions=4),
+    statistic("categories", "HelpRequested", by="service_category", period="week", max_contributions=4),
+    grace="1d",
+    tick="4h",
+)
 
 Line = dict[str, Any]
 
@@ -318,8 +302,8 @@ def check_each_event_counts_once(project: Project, lines: list[Line]) -> None:
     values = project.ledger_values()
     assert project.released() == values
     found: Counter[tuple[str, str]] = Counter()
-    for (statistic, _, cell), value in values.items():
-        found[statistic, cell] += value
+    for (name, _, cell), value in values.items():
+        found[name, cell] += value
     wanted = Counter(
         (statistic, json.dumps({field: line[field]}, separators=(",", ":")))
         for line in lines

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
+from tests.catalogues import catalogue, statistic
 from tests.e2e.kafka_projects import kafka_project, settings_of
 from tests.e2e.projects import Cell, Project, ended, simulated
 from tests.e2e.publisher_process import PublisherProcess
@@ -42,20 +43,9 @@ BEFORE_ANY_RELEASE = "2023-01-02"  # nothing is due, so that what is folded can 
 LONGEST = 120.0  # seconds after which what does not go on is a failure
 
 # Every event of a case counts, so that one that is lost or counts twice is seen whichever it is.
-EVERY_EVENT = """
-lifetime_epsilon = 1
-grace = "7d"
-tick = "1s"
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-by = ["help_kind"]
-period = "month"
-since = 2023-01-01
-max_contributions = 1000
-epsilon = 1.0
-"""
+EVERY_EVENT = catalogue(
+    statistic("requests", "HelpRequested", by="help_kind", max_contributions=1000, epsilon=1.0), lifetime_epsilon=1
+)
 
 Line = dict[str, Any]
 T = TypeVar("T")

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.catalogues import catalogue, statistic
 from tests.e2e.kafka_projects import kafka_project
 from tests.e2e.projects import Project, simulated
 from tests.kafka import artifacts
@@ -42,33 +43,14 @@ HOUR = 60.0  # seconds: an hour of the services
 # A tick is two of the machine's seconds: with one, all of it takes a third more of the processor.
 NOON = "2024-01-31T12:00:00+00:00"
 BEFORE_MIDNIGHT = "2024-01-31T23:40:00+00:00"
-CATALOGUE = """
-lifetime_epsilon = 10
-grace = "10m"
-tick = "120s"
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-by = ["help_kind"]
-period = "month"
-since = 2023-12-01
-epsilon = 1.0
-
-[[statistic]]
-name = "volume"
-events = ["HelpRequested"]
-period = "day"
-since = 2024-01-29
-epsilon = 1.0
-"""
-LAST = """
-[[statistic]]
-name = "the_last"
-events = ["HelpRequested"]
-period = "month"
-epsilon = 8.0
-"""
+CATALOGUE = catalogue(
+    statistic("requests", "HelpRequested", by="help_kind", since="2023-12-01", epsilon=1.0),
+    statistic("volume", "HelpRequested", period="day", since="2024-01-29", epsilon=1.0),
+    lifetime_epsilon=10,
+    grace="10m",
+    tick="120s",
+)
+LAST = statistic("the_last", "HelpRequested", since=None, epsilon=8.0)
 
 Alerts = set[tuple[str, str]]
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.catalogues import statistic
 from tests.conftest import Require
-from tests.e2e.projects import EXACT, Finished, Project, ended, simulated, true_cells
+from tests.e2e.projects import Finished, Project, ended, simulated, true_cells
 
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.cli import main
@@ -112,9 +113,8 @@ def test_a_budget_overrun_is_refused_and_declares_nothing(project: Project, here
     rewritten(project, "epsilon = 20.0", "epsilon = 19.999")
     assert here(project, *RUN).code == 0
     # What is declared is spent: one more is one too many.
-    extra = EXACT[EXACT.index("[[statistic]]") :].split("[[statistic]]")[1].replace('"requests"', '"more"')
-    rewritten(project, 'tick = "1s"', 'tick = "1s"\n')
-    project.config.write_text(f"{project.config.read_text()}\n[[statistic]]{extra}", encoding="utf-8")
+    extra = statistic("more", "HelpRequested", by="help_kind")
+    project.config.write_text(project.config.read_text(encoding="utf-8") + extra, encoding="utf-8")
     assert "0.000 of lifetime_epsilon" in here(project, *RUN).refusal()
 
 

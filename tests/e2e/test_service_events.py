@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.catalogues import statistic
 from tests.e2e.projects import EXACT, Project, ended, simulated, true_cells
 from tests.strategies import envelope
 
@@ -96,19 +97,8 @@ SPECIAL = {
     ],
 }
 
-WITH_OWN_SCHEMA = (
-    'schemas = ["own"]\n'
-    + EXACT
-    + """
-[[statistic]]
-name = "check_ins"
-events = ["CheckedIn"]
-by = ["mood", "urgent"]
-period = "month"
-since = 2023-01-01
-epsilon = 20.0
-"""
-)
+CHECK_INS = statistic("check_ins", "CheckedIn", by=["mood", "urgent"])
+WITH_OWN_SCHEMA = 'schemas = ["own"]\n' + EXACT + CHECK_INS
 
 
 def poison(codec: Codec) -> list[tuple[RejectReason, bytes, bytes]]:

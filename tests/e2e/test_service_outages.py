@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from tests.catalogues import statistic
 from tests.conftest import Require
 from tests.e2e.projects import Project, simulated, true_cells
 from tests.e2e.test_service_errors import small_disk
@@ -200,7 +201,7 @@ def test_a_service_that_starts_before_its_ledgers_time_declares_nothing_until_th
     project.run_here("2023-03-08")
     before = project.ledger_values()
     with project.config.open("a", encoding="utf-8") as file:
-        file.write('\n[[statistic]]\nname = "more"\nevents = ["HelpRequested"]\nperiod = "month"\nepsilon = 1.0\n')
+        file.write(statistic("more", "HelpRequested", since=None, epsilon=1.0))
     clocks = MovedClocks(dt.datetime(1970, 1, 3, tzinfo=dt.UTC))
     at = {4: lambda: setattr(clocks, "moment", dt.datetime(2023, 3, 9, tzinfo=dt.UTC))}
     run = Lasting(project, at, 7, clocks)

@@ -7,30 +7,18 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Cell, Project, simulated, true_cells
 
 from quietcount_aggregates.release import Step
 
 # Enough noise that a value drawn a second time would hardly ever be the first one again.
-NOISY = """
-lifetime_epsilon = 2.5
-tick = "1s"
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-by = ["help_kind"]
-period = "month"
-since = 2023-01-01
-epsilon = 0.05
-
-[[statistic]]
-name = "court_cases"
-events = ["CourtCaseFiled"]
-period = "week"
-since = 2023-01-01
-epsilon = 0.05
-"""
+NOISY = catalogue(
+    statistic("requests", "HelpRequested", by="help_kind", epsilon=0.05),
+    statistic("court_cases", "CourtCaseFiled", period="week", epsilon=0.05),
+    lifetime_epsilon=2.5,
+    grace=None,
+)
 
 MOMENTS = [*(step.value for step in Step), "before rewrite", "before replace", "after replace"]
 

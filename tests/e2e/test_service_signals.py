@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from tests.catalogues import statistic
 from tests.e2e.kafka_projects import kafka_project
 from tests.e2e.projects import Project, ended, simulated, true_cells
 from tests.kafka.fixtures import Kafka
@@ -139,14 +140,7 @@ def test_sigterm_under_load_a_hundred_times_on_kafka(tmp_path: Path, kafka: Kafk
     stopped_under_load(project, 100, random.randrange(10**6))
 
 
-MORE = """
-[[statistic]]
-name = "more"
-events = ["HelpRequested"]
-period = "year"
-since = 2023-01-01
-epsilon = 9.0
-"""
+MORE = statistic("more", "HelpRequested", period="year", epsilon=9.0)
 
 
 def test_sighup_takes_a_new_configuration_or_says_why_not_and_the_service_goes_on(project: Project) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
 
 from quietcount_consumers.configuration import Configuration
@@ -16,29 +17,12 @@ from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry
 
-CONFIGURATION = """
-lifetime_epsilon = 100
-schemas = ["own"]
-
-[[statistic]]
-name = "visits"
-events = ["Visit"]
-by = ["ward"]
-period = "month"
-since = 2024-01-01
-epsilon = 20.0
-
-[[statistic]]
-name = "daily"
-events = ["HelpRequested"]
-period = "day"
-since = 2024-01-01
-epsilon = 20.0
-"""
-
-
-OUTCOMES = CONFIGURATION.replace('schemas = ["own"]', "").replace("Visit", "OutcomeRecorded").replace("ward", "outcome")
-DAILY = '[[statistic]]\nname = "daily"'
+DAILY = statistic("daily", "HelpRequested", period="day", since="2024-01-01")
+CONFIGURATION = 'schemas = ["own"]\n' + catalogue(
+    statistic("visits", "Visit", by="ward", since="2024-01-01"), DAILY, grace=None, tick=None
+)
+BY_OUTCOME = catalogue(statistic("visits", "OutcomeRecorded", by="outcome", since="2024-01-01"), grace=None, tick=None)
+OUTCOMES = BY_OUTCOME + DAILY
 
 
 def schema(symbols: list[str]) -> str:
@@ -107,10 +91,9 @@ def test_dead_letters_are_kept_for_thirty_days_of_releases_and_then_leave_no_byt
 
 
 def test_a_statistic_declared_late_says_so(tmp_path: Path) -> None:
-    first, second = OUTCOMES.split(DAILY)
-    project = Project(tmp_path / "project", first)
+    project = Project(tmp_path / "project", BY_OUTCOME)
     project.quietcount("run", "--until-idle", "--as-of", "2024-02-10").done()
-    project.config.write_text(first + DAILY + second)
+    project.config.write_text(OUTCOMES)
     said = project.quietcount("run", "--until-idle", "--as-of", "2024-02-11").done().err
     assert "statistic declared late" in said
     assert "daily" in said

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
+from tests.catalogues import catalogue, statistic
 from tests.e2e import releaser
 from tests.e2e.kafka_projects import kafka_configuration, settings_of
 from tests.e2e.projects import Cell, Project, simulated
@@ -41,19 +42,9 @@ from quietcount_producers.kafka_settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
 # The noise is wide, so that a cell that was drawn twice has two values; three months are released of few events.
-NOISY = """
-lifetime_epsilon = 1
-grace = "7d"
-tick = "1s"
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-by = ["help_kind"]
-period = "month"
-since = 2023-10-01
-epsilon = 0.1
-"""
+NOISY = catalogue(
+    statistic("requests", "HelpRequested", by="help_kind", since="2023-10-01", epsilon=0.1), lifetime_epsilon=1
+)
 AS_OF = "2024-01-08"
 LINES = simulated(40)
 CELLS = 3 * 6  # three months of the kinds of help

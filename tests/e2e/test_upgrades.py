@@ -16,6 +16,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from tests.catalogues import statistic
 from tests.e2e.projects import EXACT, Cell, Project
 
 from quietcount_aggregates import state_file
@@ -28,19 +29,7 @@ from quietcount_producers.simulation import Tally
 
 Line = Mapping[str, object]
 
-CONFIGURATION = (
-    EXACT
-    + """
-[[statistic]]
-name = "sentences"
-events = ["SentencePassed"]
-by = ["sentence"]
-period = "month"
-horizon = "year"
-since = 2023-01-01
-epsilon = 20.0
-"""
-)
+CONFIGURATION = EXACT + statistic("sentences", "SentencePassed", by="sentence", horizon="year")
 """That of the archive's projects."""
 
 # What they count: by statistic, the event type and its dimension.

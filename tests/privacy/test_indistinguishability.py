@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.catalogues import catalogue, statistic
 from tests.e2e.observations import Observation, WatchedService, differences, free_port
 from tests.e2e.projects import Project
 
@@ -30,39 +31,29 @@ HUNG_UP = 10
 """The number of the tick amid which SIGHUP comes."""
 
 # Each kind of statistic that there is: all symbols, several events of a case, both horizons, both ways with late ones.
-CATALOGUE = """
-lifetime_epsilon = 10
-grace = "1d"
-tick = "6h"
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-by = ["help_kind", "circumstance"]
-period = "day"
-since = 2023-01-29
-max_contributions = 3
-epsilon = 0.5
-
-[[statistic]]
-name = "all_events"
-events = ["HelpRequested", "OutcomeRecorded", "CourtCaseFiled", "SentencePassed", "CaptivityRecorded"]
-by = ["service_category"]
-period = "week"
-since = 2023-01-16
-max_contributions = 2
-horizon = "year"
-late = "drop"
-epsilon = 0.5
-
-[[statistic]]
-name = "sentences"
-events = ["SentencePassed"]
-by = ["sentence"]
-period = "month"
-since = 2023-01-01
-epsilon = 0.25
-"""
+EVERY_TYPE = ("HelpRequested", "OutcomeRecorded", "CourtCaseFiled", "SentencePassed", "CaptivityRecorded")
+REQUESTS = statistic(
+    "requests",
+    "HelpRequested",
+    by=["help_kind", "circumstance"],
+    period="day",
+    since="2023-01-29",
+    max_contributions=3,
+    epsilon=0.5,
+)
+ALL_EVENTS = statistic(
+    "all_events",
+    EVERY_TYPE,
+    by="service_category",
+    period="week",
+    since="2023-01-16",
+    max_contributions=2,
+    horizon="year",
+    late="drop",
+    epsilon=0.5,
+)
+SENTENCES = statistic("sentences", "SentencePassed", by="sentence", epsilon=0.25)
+CATALOGUE = catalogue(REQUESTS, ALL_EVENTS, SENTENCES, lifetime_epsilon=10, grace="1d", tick="6h")
 
 Emit = Callable[[Project, dt.datetime], None]
 

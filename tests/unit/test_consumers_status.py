@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 from tests.aggregates_world import TRIALS
+from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
 
 from quietcount_aggregates.publication import published_figures
@@ -32,34 +33,13 @@ SECOND, DAY = dt.timedelta(seconds=1), dt.timedelta(days=1)
 GRACE = dt.timedelta(days=7)
 
 # Noise of scale 10: of the figures that a release shows, many have a negative draw behind them.
-NOISY = """
-lifetime_epsilon = 1.0
-grace = "7d"
-tick = "1s"
-
-[[statistic]]
-name = "requests"
-events = ["HelpRequested"]
-by = ["service_category"]
-period = "month"
-since = 2023-01-01
-epsilon = 0.1
-
-[[statistic]]
-name = "daily"
-events = ["HelpRequested", "CourtCaseFiled"]
-period = "day"
-since = 2023-01-01
-epsilon = 0.1
-
-[[statistic]]
-name = "wide"
-events = ["HelpRequested"]
-by = ["help_kind", "service_category", "circumstance", "region"]
-period = "month"
-since = 2023-01-01
-epsilon = 0.1
-"""
+SHOWN = (
+    statistic("requests", "HelpRequested", by="service_category", epsilon=0.1),
+    statistic("daily", ["HelpRequested", "CourtCaseFiled"], period="day", epsilon=0.1),
+)
+DIMENSIONS = ("help_kind", "service_category", "circumstance", "region")
+WIDE = statistic("wide", "HelpRequested", by=DIMENSIONS, epsilon=0.1)
+NOISY = catalogue(*SHOWN, WIDE, lifetime_epsilon=1.0)
 
 
 def utc(text: str) -> dt.datetime:
@@ -268,7 +248,7 @@ def test_the_ledgers_facts_are_in_the_status(project: Project) -> None:
     assert [s.epsilon for s in status.statistics] == [Decimal("0.1")] * 3
     assert [name for name, _ in status.disk_free] == ["data", "secrets"]
     retire_statistic(project.configuration, "wide", utc("2023-01-01"))
-    project.config.write_text(NOISY.split('[[statistic]]\nname = "wide"', maxsplit=1)[0], encoding="utf-8")
+    project.config.write_text(catalogue(*SHOWN, lifetime_epsilon=1.0), encoding="utf-8")
     [status] = statuses(project, [utc("2023-04-01")], stop=[True])
     wide = of(status, "wide")
     assert (wide.retired, wide.epsilon, status.due(wide)) == (True, Decimal("0.1"), 0)

@@ -1,0 +1,62 @@
+"""What the tests of the service on a broker share: a project, its events, and what others do to its log."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from kafka import KafkaAdminClient
+from tests.e2e.kafka_projects import kafka_project, settings_of
+from tests.e2e.projects import Project, simulated, true_cells
+from tests.kafka.fixtures import Kafka
+
+from quietcount_consumers import kafka_log
+from quietcount_consumers.commands import ledger_command, run_command
+from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.log import CASE_EVENTS
+
+LINES = simulated(150)
+TRUE = true_cells(LINES)
+LATER = dt.datetime(2024, 1, 8, tzinfo=dt.UTC)
+BEFORE = dt.datetime(2023, 1, 2, tzinfo=dt.UTC)  # nothing is due
+
+
+@pytest.fixture
+def project(tmp_path: Path, kafka: Kafka) -> Project:
+    return kafka_project(tmp_path / "project", kafka.bootstrap, kafka.prefix())
+
+
+@pytest.fixture
+def admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    yield admin
+    admin.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for records that cannot come waits for a second."""
+    monkeypatch.setattr(kafka_log, "ANSWER_SECONDS", 1.0)
+
+
+def nonzero(project: Project) -> dict[tuple[str, str, str], int]:
+    return {cell: value for cell, value in project.released().items() if value}
+
+
+def refused(project: Project, *arguments: str) -> str:
+    command = ledger_command if arguments[0] == "ledger" else run_command
+    result = CliRunner().invoke(command, [*arguments[1:], "--config", str(project.config)])
+    assert isinstance(result.exception, QuietcountError), (result.output, result.exception)
+    return str(result.exception)
+
+
+def went_on(project: Project) -> None:
+    result = CliRunner().invoke(ledger_command, ["new-log", "--yes", "--config", str(project.config)])
+    assert result.exit_code == 0, (result.output, result.exception)
+
+
+def topic_of(project: Project) -> str:
+    return settings_of(project).topic(CASE_EVENTS)
