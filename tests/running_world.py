@@ -10,11 +10,11 @@ from decimal import Decimal
 from types import TracebackType
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.monitoring.status import Board, Status
+from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.runner import Admit, Opening, Runner, Server
 from quietcount_consumers.service import Tick
-from quietcount_consumers.status import Board, Status
-from quietcount_consumers.supervision import Supervisor
 from quietcount_consumers.ticks import Signals
 from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid
 

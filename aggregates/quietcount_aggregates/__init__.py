@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from .entries import Head
-from .errors import AggregatesError
-from .fold import Fold
-from .ledger import Budget, Chain, Ledger
-from .marks import ConsumerSecret, YearSecrets
-from .noise import DiscreteLaplace, NoiseMechanism
-from .publication import publish, published_head
-from .release import DuePeriod, Releaser, Step, due_periods, record_loss
-from .state import State
-from .statistics import Horizon, Late, Statistic, resolve
+from quietcount_aggregates.entries import Head
+from quietcount_aggregates.errors import AggregatesError
+from quietcount_aggregates.fold import Fold
+from quietcount_aggregates.ledger import Budget, Chain, Ledger
+from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+from quietcount_aggregates.publication import publish, published_head
+from quietcount_aggregates.release import DuePeriod, Releaser, Step, due_periods, record_loss
+from quietcount_aggregates.state import State
+from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 
 __all__ = [
     "AggregatesError",

@@ -13,12 +13,11 @@ from importlib import resources
 
 import numpy as np
 
+from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.marks import YearSecrets
+from quietcount_aggregates.state import State, registered
+from quietcount_aggregates.statistics import Dimension, Horizon, Late, Statistic
 from quietcount_schemas.periods import Period
-
-from .errors import StateError
-from .marks import YearSecrets
-from .state import State, registered
-from .statistics import Dimension, Horizon, Late, Statistic
 
 __all__ = ["LIFETIME", "Bounding", "keep_year"]
 

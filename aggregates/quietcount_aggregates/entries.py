@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from .errors import LedgerBroken
-from .statistics import Statistic
+from quietcount_aggregates.errors import LedgerBroken
+from quietcount_aggregates.statistics import Statistic
 
 __all__ = [
     "GENESIS",

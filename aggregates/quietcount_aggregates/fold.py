@@ -17,15 +17,14 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from quietcount_aggregates.columns import ColumnDecoder, EventColumns, Rejection
+from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.state import State, counted_events, registered
+from quietcount_aggregates.statistics import Statistic
 from quietcount_schemas.event_types import Role
 from quietcount_schemas.log import Mark, Record
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import RejectReason
-
-from .columns import ColumnDecoder, EventColumns, Rejection
-from .marks import ConsumerSecret
-from .state import State, counted_events, registered
-from .statistics import Statistic
 
 __all__ = ["REJECTED_BYTES", "Fold"]
 

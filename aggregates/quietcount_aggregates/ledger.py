@@ -12,11 +12,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from quietcount_aggregates.entries import (
+    GENESIS,
+    Body,
+    Declared,
+    Entry,
+    Head,
+    Opened,
+    Released,
+    Retired,
+    StateLost,
+    of_newer_schema,
+)
+from quietcount_aggregates.errors import (
+    BudgetError,
+    LedgerBehind,
+    LedgerBroken,
+    LedgerError,
+    LedgerNewer,
+    StatisticError,
+)
+from quietcount_aggregates.statistics import Horizon, Statistic, exact_epsilon
 from quietcount_schemas.log import LedgerLog
-
-from .entries import GENESIS, Body, Declared, Entry, Head, Opened, Released, Retired, StateLost, of_newer_schema
-from .errors import BudgetError, LedgerBehind, LedgerBroken, LedgerError, LedgerNewer, StatisticError
-from .statistics import Horizon, Statistic, exact_epsilon
 
 __all__ = ["Budget", "Chain", "Ledger"]
 

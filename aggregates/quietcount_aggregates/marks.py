@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from .errors import StateError, StateUnwritable
+from quietcount_aggregates.errors import StateError, StateUnwritable
 
 __all__ = ["MARK_BYTES", "ConsumerSecret", "YearSecrets"]
 

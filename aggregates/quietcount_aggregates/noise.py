@@ -16,7 +16,7 @@ import numpy as np
 import opendp.prelude as dp
 from opendp.mod import OpenDPException
 
-from .errors import NoiseError
+from quietcount_aggregates.errors import NoiseError
 
 __all__ = ["CONFIDENCE", "DiscreteLaplace", "NoiseMechanism", "margin", "standard_deviation", "sum_margin"]
 

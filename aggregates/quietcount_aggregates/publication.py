@@ -19,11 +19,11 @@ from pathlib import Path
 
 import duckdb
 
-from .entries import Declared, Entry, Head, Released
-from .errors import PublicationError, PublicationUnwritable
-from .ledger import Chain
-from .noise import margin, standard_deviation, sum_margin
-from .statistics import Statistic
+from quietcount_aggregates.entries import Declared, Entry, Head, Released
+from quietcount_aggregates.errors import PublicationError, PublicationUnwritable
+from quietcount_aggregates.ledger import Chain
+from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
+from quietcount_aggregates.statistics import Statistic
 
 __all__ = [
     "STORAGE_VERSION",

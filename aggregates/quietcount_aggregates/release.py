@@ -14,20 +14,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from quietcount_aggregates.bounding import Bounding, keep_year
+from quietcount_aggregates.entries import Released
+from quietcount_aggregates.entries import StateLost as StateLostEntry
+from quietcount_aggregates.errors import LedgerError, StateLost, StatisticError
+from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.marks import YearSecrets
+from quietcount_aggregates.noise import NoiseMechanism
+from quietcount_aggregates.publication import Publish, publish, published_head
+from quietcount_aggregates.state import State
+from quietcount_aggregates.statistics import Horizon, Statistic
+from quietcount_aggregates.witness import Witness
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
-
-from .bounding import Bounding, keep_year
-from .entries import Released
-from .entries import StateLost as StateLostEntry
-from .errors import LedgerError, StateLost, StatisticError
-from .ledger import Chain, Ledger
-from .marks import YearSecrets
-from .noise import NoiseMechanism
-from .publication import Publish, publish, published_head
-from .state import State
-from .statistics import Horizon, Statistic
-from .witness import Witness
 
 __all__ = ["DuePeriod", "Releaser", "Step", "check_newest", "due_periods", "record_loss", "stored_symbols"]
 

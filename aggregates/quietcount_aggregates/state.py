@@ -19,13 +19,12 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from quietcount_aggregates import migrations, state_file
+from quietcount_aggregates.entries import Head
+from quietcount_aggregates.errors import StateError, StateUnwritable
+from quietcount_aggregates.statistics import Statistic
 from quietcount_schemas.log import Mark
 from quietcount_schemas.rejection import RejectReason
-
-from . import migrations, state_file
-from .entries import Head
-from .errors import StateError, StateUnwritable
-from .statistics import Statistic
 
 __all__ = ["State", "counted_events", "counted_fields", "registered"]
 

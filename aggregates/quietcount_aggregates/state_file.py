@@ -12,7 +12,7 @@ from typing import IO
 
 import duckdb
 
-from .errors import StateDamaged, StateError, StateHeld, StateUnwritable
+from quietcount_aggregates.errors import StateDamaged, StateError, StateHeld, StateUnwritable
 
 __all__ = [
     "FORMAT",

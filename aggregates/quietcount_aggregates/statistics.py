@@ -18,11 +18,10 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NewType
 
+from quietcount_aggregates.errors import StatisticError
 from quietcount_schemas.event_types import EventType, Field, FieldKind, Role
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
-
-from .errors import StatisticError
 
 __all__ = [
     "Dimension",

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import IO
 
-from .entries import Head
-from .errors import LedgerError, LedgerUnwritable
-from .ledger import Ledger
+from quietcount_aggregates.entries import Head
+from quietcount_aggregates.errors import LedgerError, LedgerUnwritable
+from quietcount_aggregates.ledger import Ledger
 
 __all__ = ["Witness"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .configuration import Configuration
-from .embedded_ledger import EmbeddedLedger
-from .errors import ConfigurationError, ConsumersError, ServiceError
-from .service import Service, Tick
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.embedded_ledger import EmbeddedLedger
+from quietcount_consumers.errors import ConfigurationError, ConsumersError, ServiceError
+from quietcount_consumers.service import Service, Tick
 
 __all__ = ["Configuration", "ConfigurationError", "ConsumersError", "EmbeddedLedger", "Service", "ServiceError", "Tick"]

@@ -19,7 +19,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from quietcount_aggregates.statistics import Statistic, resolve
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.errors import ConfigurationError
+from quietcount_consumers.monitoring.log_output import LogFormat
+from quietcount_consumers.monitoring_settings import MonitoringSettings
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.configuration import (
     DEFAULT_DATA_DIR,
     DEFAULT_LOG,
@@ -34,11 +37,7 @@ from quietcount_schemas.configuration import (
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
-from quietcount_schemas.registry_settings import RegistrySettings
-
-from .errors import ConfigurationError
-from .log_output import LogFormat
-from .monitoring_settings import MonitoringSettings
+from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 __all__ = ["Configuration", "StatisticSection", "beginning_now"]
 

@@ -17,10 +17,9 @@ from typing import Final
 
 import click
 
+from quietcount_consumers.errors import ConsumersError
+from quietcount_consumers.monitoring.log_events import DefectFound, Say
 from quietcount_schemas.errors import QuietcountError
-
-from .errors import ConsumersError
-from .log_events import DefectFound, Say
 
 __all__ = ["Defect", "described", "hearing_threads", "telling_defects"]
 

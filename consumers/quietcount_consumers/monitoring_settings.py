@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration import Fault, RawConfiguration, place
 from quietcount_schemas.secret_files import FileFault, private_bytes, readable, secret_text
-
-from .errors import ConfigurationError
 
 __all__ = ["DEFAULT_LISTEN", "Credentials", "MonitoringSettings"]
 

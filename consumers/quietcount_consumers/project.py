@@ -11,10 +11,9 @@ from importlib import resources
 from pathlib import Path
 
 from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_consumers.errors import ServiceError
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.configuration import DEFAULT_LOG
-
-from .errors import ServiceError
 
 __all__ = ["configuration_text", "create_project"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from .errors import ConsumersError
+from quietcount_consumers.errors import ConsumersError
 
 __all__ = ["QueryError", "query"]
 

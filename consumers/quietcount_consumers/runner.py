@@ -25,13 +25,10 @@ from quietcount_aggregates.errors import (
     PublicationUnwritable,
     StateUnwritable,
 )
-from quietcount_producers.errors import LogUnavailable, LogUnwritable
-from quietcount_schemas.errors import QuietcountError, Unavailable
-
-from . import disks
-from .configuration import Configuration
-from .errors import ClockBehind, ConfigurationError, FolderUnwritable, ServiceError
-from .log_events import (
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import ClockBehind, ConfigurationError, FolderUnwritable, ServiceError
+from quietcount_consumers.monitoring import disks
+from quietcount_consumers.monitoring.log_events import (
     ClockJumped,
     ClockTrusted,
     GoingOn,
@@ -44,12 +41,14 @@ from .log_events import (
     Stopped,
     Waiting,
 )
-from .log_output import LogOutput
-from .service import Tick
-from .status import Board, Status
-from .supervision import Supervisor
-from .ticks import Signals
-from .timekeeping import Clock, ClockGuard, Grid
+from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.monitoring.status import Board, Status
+from quietcount_consumers.monitoring.supervision import Supervisor
+from quietcount_consumers.service import Tick
+from quietcount_consumers.ticks import Signals
+from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid
+from quietcount_producers.errors import LogUnavailable, LogUnwritable
+from quietcount_schemas.errors import QuietcountError, Unavailable
 
 __all__ = ["Admit", "Opening", "Runner", "Served", "Server", "check_reloadable"]
 

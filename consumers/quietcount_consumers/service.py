@@ -8,36 +8,37 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
 from quietcount_aggregates.publication import HeldPublication
 from quietcount_aggregates.release import DuePeriod, Releaser, Step
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic
-from quietcount_aggregates.witness import Witness
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_consumers import dead_letters
+from quietcount_consumers.configuration import Configuration, beginning_now
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.monitoring.log_events import (
+    Say,
+    StatisticDeclared,
+    StatisticDeclaredLate,
+    StatisticReleased,
+    unheard,
+)
+from quietcount_consumers.monitoring.standing import Standing
+from quietcount_consumers.monitoring.status import Status
+from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, secret_of, witness_of
 from quietcount_producers.errors import LogUnavailable
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader
-
-from . import dead_letters
-from .configuration import Configuration, beginning_now
-from .embedded_ledger import EmbeddedLedger
-from .errors import FolderUnwritable, ServiceError
-from .log_events import Say, StatisticDeclared, StatisticDeclaredLate, StatisticReleased, unheard
-from .standing import Standing
-from .status import Status
+from quietcount_schemas.log import CASE_EVENTS, LogReader
 
 if TYPE_CHECKING:
-    from .kafka_ledger import KafkaLedger
-    from .kafka_log import KafkaLog
+    pass
 
-__all__ = ["Service", "Tick", "check_files", "lost_of", "open_ledger", "open_log", "prepare_folders", "witness_of"]
+__all__ = ["Service", "Tick", "lost_of"]
 
 _AUDIT_EVERY = dt.timedelta(hours=1)
 """How often the whole ledger is read again: on the clock's grid, whatever was folded."""
@@ -97,7 +98,7 @@ class Service:
         registry = configuration.registry()
         wanted = configuration.statistics(registry)
         prepare_folders(configuration)
-        secret = _secret_of(configuration)
+        secret = secret_of(configuration)
         years = YearSecrets(configuration.years_dir)
         years.prepare()
         self._log = self._stack.enter_context(contextlib.closing(open_log(configuration)))
@@ -261,17 +262,6 @@ def _hour(now: dt.datetime) -> dt.datetime:
     return now - (now - dt.datetime.min.replace(tzinfo=dt.UTC)) % _AUDIT_EVERY
 
 
-def check_files(configuration: Configuration) -> None:
-    """Read every file that a running service would be opened with anew; raise a QuietcountError for the first fault.
-
-    Not the log, the ledger and the state: a service that runs has these in hand.
-    """
-    configuration.statistics(configuration.registry())
-    ConsumerSecret.load(configuration.service.secret_file)
-    if configuration.kafka is not None:
-        configuration.kafka.client("quietcount-service")
-
-
 def lost_of(state: State, log: LogReader, beginnings: Mapping[int, int], ends: Mapping[int, int]) -> str | None:
     """Return what the log has lost of what `state` folded or is to fold, and what to do about it; None if nothing."""
     for partition, offset in state.offsets.items():
@@ -294,88 +284,3 @@ def lost_of(state: State, log: LogReader, beginnings: Mapping[int, int], ends: M
             "(quietcount topics check)"
         )
     return None
-
-
-def prepare_folders(configuration: Configuration) -> None:
-    """Make the data folder and its private part; refuse folders that cannot be written.
-
-    From here on the process makes files that only their owner can read; what is published is opened to all explicitly.
-    """
-    os.umask(0o077)
-    try:
-        if not configuration.data_dir.is_dir():
-            configuration.data_dir.mkdir(parents=True)
-            configuration.data_dir.chmod(0o755)
-        # Two folders deep: the outer one's modification time is there for all to see, and it stands still.
-        private = configuration.private_dir
-        for folder in (private.parent, private):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            folder.chmod(0o700)
-    except OSError as error:
-        raise FolderUnwritable(
-            f"{configuration.data_dir}: the data folder cannot be made or written ({os.strerror(error.errno or 0)}); "
-            "choose another data_dir or mend its rights"
-        ) from None
-    for folder in (configuration.data_dir, private):
-        if not os.access(folder, os.W_OK):
-            raise FolderUnwritable(f"{folder}: is read-only; mend its rights or choose another data_dir")
-
-
-def _secret_of(configuration: Configuration) -> ConsumerSecret:
-    """Load the service's secret; make it where nothing yet depends on it, so that a configuration alone is a start."""
-    path = configuration.service.secret_file
-    made = [configuration.private_dir / "state.duckdb"]
-    if configuration.kafka is None:
-        made.append(configuration.private_dir / "ledger.sqlite")
-    if path.exists() or any(each.exists() for each in made) or _has_entries(configuration):
-        return ConsumerSecret.load(path)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ServiceError(
-            f"{path.parent}: the folder of the service's secret cannot be made ({os.strerror(error.errno or 0)}); name "
-            "another with service.secret_file"
-        ) from None
-    return ConsumerSecret.generate(path)
-
-
-def witness_of(configuration: Configuration) -> Witness:
-    """Return the witness of the ledger, which lies with the service's secret."""
-    secret = configuration.service.secret_file
-    return Witness(secret.with_name(secret.name + "-head"))
-
-
-def open_log(configuration: Configuration) -> EmbeddedLog | KafkaLog:
-    """Open the log that the configuration names; the embedded one is made with its topics where it is missing."""
-    if configuration.kafka is not None:
-        from .kafka_log import KafkaLog
-
-        log = KafkaLog(configuration.kafka)
-        try:
-            for topic in (CASE_EVENTS, DEAD_LETTERS):
-                log.topic_id(topic)  # says what to do about a topic that is missing
-        except BaseException:
-            log.close()
-            raise
-        return log
-    embedded = EmbeddedLog(configuration.private_dir / "log.sqlite")
-    for topic in (CASE_EVENTS, DEAD_LETTERS):
-        embedded.create_topic(topic)
-    return embedded
-
-
-def open_ledger(configuration: Configuration, *, create: bool = True) -> EmbeddedLedger | KafkaLedger:
-    """Open the ledger that the configuration names; `create=False` only ever reads."""
-    if configuration.kafka is not None:
-        from .kafka_ledger import KafkaLedger
-
-        return KafkaLedger(configuration.kafka)  # which makes no topic in any case
-    return EmbeddedLedger(configuration.private_dir / "ledger.sqlite", create=create)
-
-
-def _has_entries(configuration: Configuration) -> bool:
-    """Return whether there is a ledger on Kafka that somebody's first run has opened already."""
-    if configuration.kafka is None:
-        return False
-    with contextlib.closing(open_ledger(configuration, create=False)) as log:
-        return bool(log.read())

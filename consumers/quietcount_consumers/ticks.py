@@ -15,8 +15,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
-from .service import Tick
-from .timekeeping import Clock, Grid, fixed_clock
+from quietcount_consumers.service import Tick
+from quietcount_consumers.timekeeping import Clock, Grid, fixed_clock
 
 __all__ = ["Clock", "Signals", "StopSignal", "Ticking", "fixed_clock", "run"]
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from .errors import ClockBehind
+from quietcount_consumers.errors import ClockBehind
 
 __all__ = ["STANDING", "TOLERANCE", "Clock", "ClockGuard", "Clocks", "Grid", "SystemClocks", "fixed_clock"]
 

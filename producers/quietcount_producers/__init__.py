@@ -12,7 +12,7 @@ from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.simulation import Mix, Tally, simulate
-from quietcount_producers.spool import EventSpool, SpoolState
+from quietcount_producers.spool.event_spool import EventSpool, SpoolState
 
 __all__ = [
     "CaseEventPublisher",

@@ -20,9 +20,9 @@ from typing import Final
 from quietcount_producers.composition import Composer, Precision, event_id_bytes, revision_number, utc_today
 from quietcount_producers.errors import EventRefused, ProducersError, PublisherClosed
 from quietcount_producers.pseudonyms import Pepper
-from quietcount_producers.relay import Relay
 from quietcount_producers.settings import EmitterSettings, open_log
-from quietcount_producers.spool import EventSpool, SpoolState
+from quietcount_producers.spool.event_spool import EventSpool, SpoolState
+from quietcount_producers.spool.relay import Relay
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
 from quietcount_schemas.periods import Period

@@ -16,22 +16,16 @@ from typing import TYPE_CHECKING
 from quietcount_producers.composition import close_match, listed
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, ProducersError
-from quietcount_producers.kafka_settings import KafkaSettings
-from quietcount_schemas.configuration import (
-    LOG_FILE,
-    Fault,
-    RawConfiguration,
-    private_folder,
-    read_configuration,
-)
+from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_schemas.configuration import LOG_FILE, Fault, RawConfiguration, private_folder, read_configuration
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
-from quietcount_schemas.registry_settings import RegistrySettings
+from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 if TYPE_CHECKING:
-    from quietcount_producers.kafka_writer import KafkaWriter
+    from quietcount_producers.kafka.writer import KafkaWriter
 
 __all__ = ["EmitterSettings", "open_log"]
 
@@ -120,7 +114,7 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog | KafkaWriter:
     each case did. Topics on Kafka are made by `quietcount topics create` alone, and a missing one is an error.
     """
     if settings.kafka is not None:
-        from quietcount_producers.kafka_writer import KafkaWriter
+        from quietcount_producers.kafka.writer import KafkaWriter
 
         return KafkaWriter(settings.kafka)
     folder = settings.log_file.parent

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import click
 
-from quietcount_schemas import registry_ids
 from quietcount_schemas.cli import DEFAULT_CONFIG, config_option
 from quietcount_schemas.configuration import Fault, read_configuration
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, Field
 from quietcount_schemas.folder import SchemaFolder
-from quietcount_schemas.history import HistoryReason, record_history
+from quietcount_schemas.lint.history import HistoryReason, record_history
 from quietcount_schemas.registry import SchemaRegistry, configured_folders, inspect
-from quietcount_schemas.registry_settings import RegistrySettings
+from quietcount_schemas.schema_registry import ids as registry_ids
+from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 __all__ = ["schemas"]
 
@@ -128,8 +128,8 @@ def register(config: Path) -> None:
     registry. Done again it changes nothing; when the registry contradicts what is pinned, nothing is written.
     """
     # HTTP and TLS take a while to import, and no other command needs them.
-    from quietcount_schemas.registration import Registration
-    from quietcount_schemas.registry_client import RegistryClient
+    from quietcount_schemas.schema_registry.client import RegistryClient
+    from quietcount_schemas.schema_registry.registration import Registration
 
     raw = read_configuration(config)
     faults: list[Fault] = []

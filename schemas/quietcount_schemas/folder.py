@@ -15,10 +15,10 @@ from typing import Any
 from quietcount_schemas.definition import digest, read_definition, role_of, schema_version
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, SchemaVersion
-from quietcount_schemas.evolution import check_evolution
 from quietcount_schemas.finding import Finding
-from quietcount_schemas.history import HISTORY_FILE, HistoryReason, Recorded, check_history, read_history
-from quietcount_schemas.lint import LintReason, lint
+from quietcount_schemas.lint.evolution import check_evolution
+from quietcount_schemas.lint.history import HISTORY_FILE, HistoryReason, Recorded, check_history, read_history
+from quietcount_schemas.lint.rules import LintReason, lint
 
 __all__ = ["FolderReason", "SchemaFolder", "inspect_folder"]
 

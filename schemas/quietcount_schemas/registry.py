@@ -11,7 +11,7 @@ from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, SchemaVersion
 from quietcount_schemas.finding import Finding, refusal
 from quietcount_schemas.folder import SchemaFolder, inspect_folder
-from quietcount_schemas.lint import LintReason
+from quietcount_schemas.lint.rules import LintReason
 
 __all__ = ["CASEWORK", "SchemaRegistry", "configured_folders", "inspect"]
 

@@ -23,9 +23,9 @@ from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
-from quietcount_consumers.kafka_log import KafkaLog
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.bench

@@ -11,8 +11,8 @@ import pytest
 
 from quietcount_producers import EmbeddedLog, Pepper, simulate
 from quietcount_producers.composition import Composer
-from quietcount_producers.emission import check
-from quietcount_producers.event_files import FileFormat
+from quietcount_producers.files.emission import check
+from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.log import NewRecord
 from quietcount_schemas.registry import SchemaRegistry

@@ -19,9 +19,9 @@ from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.errors import LedgerError, LedgerFenced
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import LedgerLog
 
 
@@ -71,8 +71,8 @@ class KafkaBench:
     def opening(self) -> str:
         settings = f"brokers={self.settings.brokers!r}, topic_prefix={self.settings.topic_prefix!r}"
         return (
-            "__import__('quietcount_consumers.kafka_ledger', fromlist=['KafkaLedger']).KafkaLedger(__import__("
-            f"'quietcount_producers.kafka_settings', fromlist=['KafkaSettings']).KafkaSettings({settings}))"
+            "__import__('quietcount_consumers.kafka.ledger', fromlist=['KafkaLedger']).KafkaLedger(__import__("
+            f"'quietcount_producers.kafka.settings', fromlist=['KafkaSettings']).KafkaSettings({settings}))"
         )
 
     def nothing(self) -> LedgerLog:

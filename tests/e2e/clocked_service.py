@@ -24,15 +24,16 @@ from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
-from quietcount_consumers import commands, disks, log_output, metrics
-from quietcount_consumers.http_server import Application
-from quietcount_consumers.log_events import CATALOGUE, Level, LogEvent
-from quietcount_consumers.log_output import LogOutput
-from quietcount_consumers.metrics import Metric
+from quietcount_consumers.commands import service as commands
+from quietcount_consumers.monitoring import disks, log_output, metrics
+from quietcount_consumers.monitoring.log_events import CATALOGUE, Level, LogEvent
+from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.monitoring.metrics import Metric
+from quietcount_consumers.monitoring.server import Application
+from quietcount_consumers.monitoring.status import Board, Status
+from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.runner import Runner
 from quietcount_consumers.service import Service
-from quietcount_consumers.status import Board, Status
-from quietcount_consumers.supervision import Supervisor
 from quietcount_consumers.ticks import StopSignal
 from quietcount_consumers.timekeeping import SystemClocks
 from quietcount_schemas.cli import main as quietcount

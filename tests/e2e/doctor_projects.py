@@ -13,10 +13,10 @@ import pytest
 from tests.e2e.projects import Project, simulated
 from tests.e2e.test_upgrades import CONFIGURATION
 
-from quietcount_consumers import doctor_data
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.doctor_machine import Machine
-from quietcount_consumers.doctor_verdicts import Result, Verdict
+from quietcount_consumers.doctor import data as doctor_data
+from quietcount_consumers.doctor.machine import Machine
+from quietcount_consumers.doctor.verdicts import Result, Verdict
 
 WARNING, WRONG = Result.WARNING, Result.WRONG
 KAFKA_ONLY = {"brokers", "rights", "topics"}

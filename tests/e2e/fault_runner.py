@@ -21,7 +21,8 @@ from unittest import mock
 from tests.aggregates_world import ExactMechanism
 
 from quietcount_aggregates.state import State
-from quietcount_consumers import commands, runner, service, ticks, timekeeping
+from quietcount_consumers import runner, service, ticks, timekeeping
+from quietcount_consumers.commands import service as commands
 from quietcount_schemas.cli import main
 
 START = dt.datetime(2023, 1, 1, tzinfo=dt.UTC)

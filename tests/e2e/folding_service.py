@@ -26,8 +26,8 @@ from tests.running_world import lasting
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.kafka_log import GROUP
-from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.kafka.log import GROUP
+from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.runner import Admit
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import Signals, fixed_clock, run

@@ -10,8 +10,8 @@ from kafka.errors import RetriableError
 from tests.e2e.projects import EXACT, Project
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka.settings import KafkaSettings
 
 __all__ = ["PARTITIONS", "groups_answer", "kafka_configuration", "kafka_project", "settings_of"]
 

@@ -13,8 +13,9 @@ from tests.e2e.kafka_projects import kafka_project, settings_of
 from tests.e2e.projects import Project, simulated, true_cells
 from tests.kafka.fixtures import Kafka
 
-from quietcount_consumers import kafka_log
-from quietcount_consumers.commands import ledger_command, run_command
+from quietcount_consumers.commands.ledger import ledger_command
+from quietcount_consumers.commands.service import run_command
+from quietcount_consumers.kafka import log as kafka_log
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 

@@ -25,9 +25,10 @@ from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.service import Service, open_ledger
+from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal, fixed_clock, run
-from quietcount_producers.commands import emit_command
+from quietcount_consumers.wiring import open_ledger
+from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate

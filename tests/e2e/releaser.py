@@ -16,14 +16,14 @@ from typing import NoReturn
 
 from quietcount_aggregates.errors import LedgerFenced, LedgerUnavailable
 from quietcount_aggregates.release import Step
-from quietcount_consumers import kafka_fence
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.kafka_fence import Fence
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.kafka import fence as kafka_fence
+from quietcount_consumers.kafka.fence import Fence
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal, fixed_clock, run
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 
 DONE, REFUSED, DEFECT = 0, 1, 2

@@ -25,8 +25,8 @@ from quietcount_aggregates.publication import publish
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.kafka_log import KafkaLog
-from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import Clock, StopSignal, fixed_clock, run
 from quietcount_producers.embedded_log import EmbeddedLog

@@ -21,8 +21,8 @@ from unittest import mock
 
 from quietcount_producers import CaseEventPublisher, EventSpool
 from quietcount_producers.errors import LogUnavailable
-from quietcount_producers.relay import relay_batch
 from quietcount_producers.settings import EmitterSettings, open_log
+from quietcount_producers.spool.relay import relay_batch
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
 
@@ -94,7 +94,8 @@ def main() -> int:
         with (
             mock.patch("quietcount_producers.publisher.open_log", opener),
             mock.patch(
-                "quietcount_producers.relay.relay_batch", noted_before_it_is_sent if arguments.mutant else relay_batch
+                "quietcount_producers.spool.relay.relay_batch",
+                noted_before_it_is_sent if arguments.mutant else relay_batch,
             ),
             CaseEventPublisher.from_config(arguments.config) as publisher,
         ):

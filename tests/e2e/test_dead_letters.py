@@ -26,11 +26,11 @@ from tests.e2e.projects import Finished, Project, ended
 from tests.e2e.test_service_events import CHECK_INS, KEY, OTHER_KEY, SECRET_TEXT, SPECIAL, WITH_OWN_SCHEMA, poison
 from tests.kafka.fixtures import Kafka
 
-from quietcount_consumers.dead_letter_commands import dead_letters_command
+from quietcount_consumers.commands.dead_letters import dead_letters_command
 from quietcount_consumers.dead_letters import LARGEST, NO_DATE, Letter, letters
-from quietcount_consumers.service import open_log
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_consumers.wiring import open_log
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry

@@ -28,11 +28,11 @@ from tests.e2e.doctor_projects import (
 from tests.e2e.projects import EXACT, Project
 from tests.e2e.test_upgrades import CONFIGURATION
 
-from quietcount_consumers import doctor
-from quietcount_consumers.doctor import examine
-from quietcount_consumers.doctor_command import doctor_command
-from quietcount_consumers.doctor_machine import Machine
-from quietcount_consumers.doctor_verdicts import CHECKS, Verdict, refused
+from quietcount_consumers.commands.doctor import doctor_command
+from quietcount_consumers.doctor import examination as doctor
+from quietcount_consumers.doctor.examination import examine
+from quietcount_consumers.doctor.machine import Machine
+from quietcount_consumers.doctor.verdicts import CHECKS, Verdict, refused
 from quietcount_schemas.cli import cli
 from quietcount_schemas.errors import QuietcountError
 

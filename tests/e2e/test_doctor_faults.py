@@ -36,11 +36,13 @@ from tests.e2e.test_upgrades import of_a_newer_version
 from tests.kafka.certificates import Authority
 
 from quietcount_aggregates.marks import ConsumerSecret
-from quietcount_consumers import doctor, doctor_files, doctor_machine
-from quietcount_consumers.doctor import examine
-from quietcount_consumers.doctor_machine import Machine
-from quietcount_consumers.doctor_verdicts import CHECKS, Result
-from quietcount_consumers.maintenance import record_state_loss
+from quietcount_consumers.doctor import examination as doctor
+from quietcount_consumers.doctor import files as doctor_files
+from quietcount_consumers.doctor import machine as doctor_machine
+from quietcount_consumers.doctor.examination import examine
+from quietcount_consumers.doctor.machine import Machine
+from quietcount_consumers.doctor.verdicts import CHECKS, Result
+from quietcount_consumers.maintenance.recovery import record_state_loss
 
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 

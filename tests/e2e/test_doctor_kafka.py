@@ -17,10 +17,10 @@ from tests.e2e.projects import EXACT, Project
 from tests.kafka.fixtures import Kafka
 from tests.kafka.secured import SecuredCluster
 
-from quietcount_consumers.doctor import examine
-from quietcount_consumers.doctor_broker import NEEDED
-from quietcount_consumers.doctor_verdicts import CHECKS, Verdict
-from quietcount_consumers.topics import create_topics
+from quietcount_consumers.doctor.broker import NEEDED
+from quietcount_consumers.doctor.examination import examine
+from quietcount_consumers.doctor.verdicts import CHECKS, Verdict
+from quietcount_consumers.kafka.topics import create_topics
 from quietcount_schemas.log import CASE_EVENTS, RELEASES
 
 __all__ = ["unverified"]  # the fixture

@@ -13,9 +13,9 @@ from tests.e2e.doctor_projects import WARNING, WRONG, Healthy, found, healthy, p
 from tests.e2e.projects import Project, ended
 from tests.kafka.certificates import Authority
 
-from quietcount_consumers.doctor import examine
-from quietcount_consumers.http_server import MonitoringServer
-from quietcount_consumers.status import Board, beginning
+from quietcount_consumers.doctor.examination import examine
+from quietcount_consumers.monitoring.server import MonitoringServer
+from quietcount_consumers.monitoring.status import Board, beginning
 
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 

@@ -12,9 +12,9 @@ import pytest
 from tests.e2e.doctor_projects import ROOT, STORE, WRONG, Healthy, found, healthy, project, unverified
 from tests.e2e.projects import Project
 
-from quietcount_consumers import doctor_files
-from quietcount_consumers.doctor import examine
-from quietcount_consumers.doctor_machine import check_user
+from quietcount_consumers.doctor import files as doctor_files
+from quietcount_consumers.doctor.examination import examine
+from quietcount_consumers.doctor.machine import check_user
 
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 

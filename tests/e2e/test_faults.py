@@ -32,7 +32,7 @@ from tests.kafka.cluster import Cluster, free_ports
 from tests.kafka.fixtures import Clusters, Kafka, Require
 
 from quietcount_aggregates.ledger import Ledger
-from quietcount_consumers.service import open_ledger
+from quietcount_consumers.wiring import open_ledger
 
 KINDS = ("DESERTION", "DRAFT_AVOIDANCE", "SURRENDER", "LEGAL_AID", "RELOCATION", "OTHER")
 CATEGORIES = ("MOBILISED", "CONTRACT", "CONSCRIPT", "RESERVIST", "CONVICT", "CIVILIAN", "UNKNOWN")

@@ -26,9 +26,10 @@ from tests.kafka.fixtures import Kafka
 from tests.registry.apicurio import Apicurio
 
 from quietcount_producers.partitioner import partition_for
-from quietcount_schemas import SchemaRegistry, registry_ids
+from quietcount_schemas import SchemaRegistry
 from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.registry import CASEWORK
+from quietcount_schemas.schema_registry import ids as registry_ids
 
 pytestmark = pytest.mark.xdist_group("registry")
 

@@ -86,9 +86,9 @@ def test_an_emitter_can_emit(emitter: Environment) -> None:
 def test_an_emitter_loads_the_client_of_kafka_only_to_use_it(emitter: Environment) -> None:
     """Its import costs more than all else that a command does before it begins."""
     program = (
-        "import sys, quietcount_producers, quietcount_producers.commands, quietcount_producers.spool_commands; "
+        "import sys, quietcount_producers, quietcount_producers.commands.emit, quietcount_producers.commands.spool; "
         "from quietcount_producers import EmitterSettings; print('kafka' in sys.modules); "
-        "import quietcount_producers.kafka_writer; print('kafka' in sys.modules); import crc32c"
+        "import quietcount_producers.kafka.writer; print('kafka' in sys.modules); import crc32c"
     )
     assert emitter.run("python", "-c", program).stdout.split() == ["False", "True"]
 

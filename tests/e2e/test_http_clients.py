@@ -25,12 +25,12 @@ from typing import Any
 import pytest
 from tests.kafka.certificates import Authority, Issued
 
-from quietcount_consumers import http_server
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
-from quietcount_consumers.http_server import CONNECTIONS, MonitoringServer
+from quietcount_consumers.monitoring import server as http_server
+from quietcount_consumers.monitoring.server import CONNECTIONS, MonitoringServer
+from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
-from quietcount_consumers.status import Board
 
 WITHIN = 30.0  # seconds after which what should have come is a failure
 DRIBBLING = 200

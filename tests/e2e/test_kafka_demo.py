@@ -13,9 +13,10 @@ from tests.e2e.projects import Project
 from tests.e2e.test_service_demo import APART, PUBLISHED
 from tests.kafka.fixtures import Kafka
 
-from quietcount_consumers.commands import demo_command, init_command
+from quietcount_consumers.commands.demo import demo_command
+from quietcount_consumers.commands.init import init_command
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.demo import _prepare
+from quietcount_consumers.demo.demonstration import _prepare
 from quietcount_consumers.errors import ServiceError
 from quietcount_producers.errors import LogUnavailable
 

@@ -15,15 +15,15 @@ from tests.kafka.cluster import Cluster, free_ports
 from tests.kafka.fixtures import Kafka
 from tests.kafka.secured import USERS, SecuredCluster
 
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.kafka_log import KafkaLog
-from quietcount_consumers.topic_settings import TOPICS
-from quietcount_consumers.topics import create_topics, describe_topics
-from quietcount_producers import kafka_connection
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_consumers.kafka.topic_settings import TOPICS
+from quietcount_consumers.kafka.topics import create_topics, describe_topics
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka_connection import reach
-from quietcount_producers.kafka_settings import KafkaSettings
-from quietcount_producers.kafka_writer import KafkaWriter
+from quietcount_producers.kafka import connection as kafka_connection
+from quietcount_producers.kafka.connection import reach
+from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_producers.kafka.writer import KafkaWriter
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.log import CASE_EVENTS, RELEASES, NewRecord
 
@@ -259,7 +259,7 @@ def test_one_silent_address_of_two_keeps_no_reader_and_no_releaser_out(
     kafka: Kafka, silent_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library asks any of the addresses, and has no time for another then: half of all starts would fail."""
-    monkeypatch.setattr("quietcount_producers.kafka_handshake.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("quietcount_producers.kafka.handshake.ANSWER_SECONDS", 0.5)
     good = tuple(kafka.bootstrap.split(","))
     settings = KafkaSettings(brokers=(silent_address, *good), topic_prefix=kafka.prefix())
     asked: list[list[str]] = []

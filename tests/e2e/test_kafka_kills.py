@@ -21,7 +21,7 @@ from tests.e2e.projects import Project, simulated, true_cells
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters, Kafka
 
-from quietcount_consumers.kafka_log import GROUP
+from quietcount_consumers.kafka.log import GROUP
 
 BEFORE_ANY_RELEASE = "2023-01-02"  # the clock of the trials: nothing is due, so states can be compared exactly
 BATCH = 40

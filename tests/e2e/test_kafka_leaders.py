@@ -30,9 +30,10 @@ from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters
 
 from quietcount_aggregates.marks import ConsumerSecret
-from quietcount_consumers.kafka_log import GROUP, KafkaLog
-from quietcount_consumers.topics import create_topics
-from quietcount_producers import CaseEventPublisher, Pepper, kafka_writer
+from quietcount_consumers.kafka.log import GROUP, KafkaLog
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers import CaseEventPublisher, Pepper
+from quietcount_producers.kafka import writer as kafka_writer
 from quietcount_producers.simulation import Mix, encoded
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS

@@ -18,9 +18,9 @@ from tests.kafka.fixtures import Clusters
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.state import State
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.kafka_log import KafkaLog
+from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_consumers.kafka.topics import create_topics
 from quietcount_consumers.service import Service
-from quietcount_consumers.topics import create_topics
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, Mark, NewRecord
 

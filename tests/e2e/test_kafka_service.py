@@ -22,13 +22,13 @@ from tests.e2e.projects import Project
 from tests.kafka.fixtures import Clusters, Kafka
 from tests.running_world import Hands, MovedClocks
 
-from quietcount_consumers.commands import ledger_command
+from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.kafka_log import KafkaLog
-from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.runner import Admit, Runner
 from quietcount_consumers.service import Service
-from quietcount_consumers.status import Board
 from quietcount_consumers.timekeeping import Grid, fixed_clock
 from quietcount_schemas.log import CASE_EVENTS
 

@@ -13,7 +13,7 @@ from tests.e2e.projects import Project
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.state import State
-from quietcount_consumers.kafka_log import KafkaLog
+from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.service import Service
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS

@@ -23,13 +23,13 @@ from tests.e2e.projects import EXACT, Project, simulated
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters, Kafka
 
-from quietcount_consumers import log_clients
-from quietcount_consumers.kafka_log import KafkaLog
+from quietcount_consumers.kafka import clients as log_clients
+from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_producers import CaseEventPublisher
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka_connection import client_options, reach
-from quietcount_producers.kafka_settings import KafkaSettings
-from quietcount_producers.kafka_writer import MOST_BYTES, KafkaWriter
+from quietcount_producers.kafka.connection import client_options, reach
+from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_producers.kafka.writer import MOST_BYTES, KafkaWriter
 from quietcount_producers.partitioner import partition_for
 from quietcount_producers.simulation import encoded
 from quietcount_schemas import Codec, SchemaRegistry
@@ -260,7 +260,7 @@ def test_a_broker_that_keeps_silent_keeps_no_append_from_the_next(
 ) -> None:
     """The library asks any of them, and has no time for another then: half of all appends would end in vain."""
     create(settings)
-    monkeypatch.setattr("quietcount_producers.kafka_handshake.ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr("quietcount_producers.kafka.handshake.ANSWER_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         brokers = (f"127.0.0.1:{silent.getsockname()[1]}", *settings.brokers)
         with KafkaWriter(dataclasses.replace(settings, brokers=brokers)) as writer:
@@ -330,7 +330,7 @@ def test_no_topic_is_made_by_asking_for_it_where_the_broker_would(generous: Clus
 
 def test_an_append_waits_for_a_broker_that_comes_back(kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was acknowledged before a SIGKILL is there, and an append that was waiting then is stored once."""
-    monkeypatch.setattr("quietcount_producers.kafka_writer.APPEND_SECONDS", 120.0)  # a busy machine starts it slowly
+    monkeypatch.setattr("quietcount_producers.kafka.writer.APPEND_SECONDS", 120.0)  # a busy machine starts it slowly
     cluster = kafka_cluster()
     settings = KafkaSettings(brokers=(cluster.bootstrap,), topic_prefix=cluster.prefix())
     create(settings, partitions=2)
@@ -354,7 +354,7 @@ def test_a_broker_that_stays_away_is_told_and_what_was_given_up_never_comes(
     kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And nobody's log tells when that was: an outage would have the first event in it dated."""
-    monkeypatch.setattr("quietcount_producers.kafka_writer.APPEND_SECONDS", 2.0)
+    monkeypatch.setattr("quietcount_producers.kafka.writer.APPEND_SECONDS", 2.0)
     caplog.set_level(logging.INFO)
     cluster = kafka_cluster()
     settings = KafkaSettings(brokers=(cluster.bootstrap,), topic_prefix=cluster.prefix())

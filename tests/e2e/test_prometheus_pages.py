@@ -23,7 +23,7 @@ from tests.prometheus.programs import WANTED, WANTED_BROWSER, Programs, browser,
 from tests.prometheus.rules import RULES, metric_names, promtool, rules_file
 from tests.prometheus.server import Prometheus, prometheus
 
-from quietcount_consumers.metrics import METRICS
+from quietcount_consumers.monitoring.metrics import METRICS
 
 Require = Callable[[bool, str], None]
 

@@ -25,7 +25,7 @@ from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.ledger import Ledger
-from quietcount_consumers.maintenance import restore_ledger
+from quietcount_consumers.maintenance.recovery import restore_ledger
 from quietcount_schemas.cli import cli
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, RELEASES

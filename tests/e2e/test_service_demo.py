@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.e2e.projects import Project
 
-from quietcount_consumers import demo as demo_module
+from quietcount_consumers.demo import demonstration as demo_module
 from quietcount_consumers.errors import ServiceError
 from quietcount_schemas.configuration import KEYS
 
@@ -47,7 +47,7 @@ def test_the_json_has_an_answer_to_each_published_figure(demo: tuple[Path, dict[
     for figure in figures:
         assert set(figure) == {"source", "statistic", "published", "estimate", "lower", "upper"}
         assert figure["lower"] <= figure["estimate"] <= figure["upper"]
-    packaged = root / "consumers" / "quietcount_consumers" / "published_figures.csv"
+    packaged = root / "consumers" / "quietcount_consumers" / "demo" / "published_figures.csv"
     with packaged.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["source"], row["statistic"], int(row["value"])) for row in rows] == [

@@ -18,11 +18,12 @@ from tests.running_world import Hands, MovedClocks
 
 from quietcount_aggregates.ledger import Ledger
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.monitoring.status import Board, beginning
 from quietcount_consumers.runner import Admit, Runner
-from quietcount_consumers.service import Service, open_ledger
-from quietcount_consumers.status import Board, beginning
+from quietcount_consumers.service import Service
 from quietcount_consumers.timekeeping import ClockGuard, Grid
+from quietcount_consumers.wiring import open_ledger
 
 LINES = simulated(400)
 TRUE = true_cells(LINES)

@@ -11,7 +11,8 @@ from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.service import Service, open_log
+from quietcount_consumers.service import Service
+from quietcount_consumers.wiring import open_log
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord

@@ -17,8 +17,8 @@ import pytest
 from tests.kafka.cluster import Cluster
 
 from quietcount_producers import EmbeddedLog, EventSpool, Pepper, open_log
-from quietcount_producers.relay import relay_rest
 from quietcount_producers.settings import EmitterSettings
+from quietcount_producers.spool.relay import relay_rest
 from quietcount_schemas.codec import Codec
 from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.registry import SchemaRegistry

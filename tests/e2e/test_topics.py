@@ -20,13 +20,13 @@ from tests.kafka.fixtures import Kafka
 from tests.kafka.secured import SecuredCluster
 from tests.unit.test_consumers_topics import WRONG
 
+from quietcount_consumers.commands.topics import topics_command
 from quietcount_consumers.dead_letters import NO_DATE
-from quietcount_consumers.kafka_log import KafkaLog
-from quietcount_consumers.topic_commands import topics_command
-from quietcount_consumers.topic_settings import PARTITIONS, TOPICS, Severity, findings, wanted_settings
-from quietcount_consumers.topics import create_topics, delete_topics, describe_topics
+from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS, Severity, findings, wanted_settings
+from quietcount_consumers.kafka.topics import create_topics, delete_topics, describe_topics
 from quietcount_producers.errors import LogError
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, NewRecord
 

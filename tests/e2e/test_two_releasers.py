@@ -32,13 +32,13 @@ from quietcount_aggregates.errors import LedgerUnavailable, StateError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import DuePeriod, Releaser, Step
 from quietcount_aggregates.state import State
-from quietcount_consumers import kafka_fence
-from quietcount_consumers.kafka_fence import Fence
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.maintenance import retire_statistic
+from quietcount_consumers.kafka import fence as kafka_fence
+from quietcount_consumers.kafka.fence import Fence
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_consumers.maintenance.recovery import retire_statistic
 from quietcount_consumers.service import Service
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
 # The noise is wide, so that a cell that was drawn twice has two values; three months are released of few events.

@@ -24,7 +24,7 @@ from quietcount_aggregates.entries import Entry, Retired
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.state import State
-from quietcount_consumers.service import open_ledger
+from quietcount_consumers.wiring import open_ledger
 from quietcount_producers.simulation import Tally
 
 Line = Mapping[str, object]

@@ -9,8 +9,8 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from tests.kafka.fixtures import Kafka
 
-from quietcount_consumers.kafka_log import KafkaLog
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import NewRecord
 

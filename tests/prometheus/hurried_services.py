@@ -29,10 +29,11 @@ from unittest import mock
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from quietcount_consumers import commands, disks, standing
+from quietcount_consumers.commands import service as commands
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.log_events import Serving
-from quietcount_consumers.maintenance import record_state_loss
+from quietcount_consumers.maintenance.recovery import record_state_loss
+from quietcount_consumers.monitoring import disks, standing
+from quietcount_consumers.monitoring.log_events import Serving
 from quietcount_consumers.service import Service, Tick
 from quietcount_consumers.ticks import StopSignal
 from quietcount_consumers.timekeeping import SystemClocks

@@ -16,7 +16,7 @@ from tests.prometheus.programs import WANTED, programs
 from tests.prometheus.rules import RULES, RUNBOOK, UNIT_TESTS, Rule, RulesFile, metric_names, promtool, rules_file
 from tests.unit.test_docs_commands import check as check_command
 
-from quietcount_consumers.metrics import METRICS
+from quietcount_consumers.monitoring.metrics import METRICS
 from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE
 
 Require = Callable[[bool, str], None]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from quietcount_producers import Pepper, ProducersError
 from quietcount_producers.composition import Composer
-from quietcount_producers.emission import Check, Spool, check
-from quietcount_producers.event_files import FileFormat
+from quietcount_producers.files.emission import Check, Spool, check
+from quietcount_producers.files.event_files import FileFormat
 from quietcount_schemas.codec import Codec
 from quietcount_schemas.event_types import EventType
 from quietcount_schemas.log import NewRecord

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from quietcount_producers import EventSpool, LogError
 from quietcount_producers.errors import LogUnavailable
 from quietcount_producers.partitioner import partition_for
-from quietcount_producers.relay import relay_batch
+from quietcount_producers.spool.relay import relay_batch
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
 
 PARTITIONS = 3

@@ -14,7 +14,7 @@ from tests.strategies import case_events, definitions, mutated, registry_of
 
 from quietcount_schemas import CaseEvent, Codec, RejectReason, SchemaRegistry
 from quietcount_schemas.event_types import FieldKind
-from quietcount_schemas.lint import lint
+from quietcount_schemas.lint.rules import lint
 
 CASEWORK = SchemaRegistry.load()
 CODEC = Codec(CASEWORK)

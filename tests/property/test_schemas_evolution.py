@@ -17,7 +17,7 @@ from tests.strategies import event_type_of, field_values, histories
 from quietcount_schemas import Codec, SchemaRegistry
 from quietcount_schemas.definition import schema_version
 from quietcount_schemas.event_types import EPOCH_ORDINAL, FieldKind, SchemaVersion
-from quietcount_schemas.evolution import check_evolution
+from quietcount_schemas.lint.evolution import check_evolution
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from tests.strategies import case_events, definitions, registry_of, rng_seeds
 
 from quietcount_schemas import MAX_EVENT_BYTES, CaseEvent, Codec
 from quietcount_schemas.event_types import FieldKind
-from quietcount_schemas.lint import lint
+from quietcount_schemas.lint.rules import lint
 
 # Pieces that mean something in a schema, and some that mean nothing.
 _PIECES: list[Any] = [

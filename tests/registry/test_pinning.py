@@ -15,13 +15,14 @@ from tests.registry.apicurio import POM, Apicurio
 from tests.registry.stand_in import StandIn, stand_in
 
 from quietcount_aggregates.state import State
-from quietcount_consumers.dead_letter_commands import dead_letters_command
-from quietcount_schemas import Codec, SchemaRegistry, SchemasError, registry_ids
+from quietcount_consumers.commands.dead_letters import dead_letters_command
+from quietcount_schemas import Codec, SchemaRegistry, SchemasError
 from quietcount_schemas.commands import schemas
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord, Record
-from quietcount_schemas.registration import _fingerprint
-from quietcount_schemas.registry_ids import PinnedIds
-from quietcount_schemas.registry_settings import RegistrySettings
+from quietcount_schemas.schema_registry import ids as registry_ids
+from quietcount_schemas.schema_registry.ids import PinnedIds
+from quietcount_schemas.schema_registry.registration import _fingerprint
+from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 LINES = simulated(150)
 TRUE = true_cells(LINES)

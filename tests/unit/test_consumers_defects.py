@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.projects import Project
 
 from quietcount_consumers.defects import Defect, described, hearing_threads, telling_defects
-from quietcount_consumers.log_events import DefectFound, LogEvent
+from quietcount_consumers.monitoring.log_events import DefectFound, LogEvent
 from quietcount_consumers.service import Service
 from quietcount_schemas.cli import main
 from quietcount_schemas.errors import QuietcountError

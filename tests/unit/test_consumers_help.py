@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from quietcount_consumers import commands
+from quietcount_consumers.commands import service as commands
 
 WIDTH = 80
 

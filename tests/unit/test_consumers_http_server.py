@@ -13,13 +13,13 @@ from collections.abc import Iterator
 import pytest
 from tests.running_world import NOON
 
-from quietcount_consumers import http_server
 from quietcount_consumers.defects import hearing_threads
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.http_server import MonitoringServer
-from quietcount_consumers.log_events import DefectFound, LogEvent
+from quietcount_consumers.monitoring import server as http_server
+from quietcount_consumers.monitoring.log_events import DefectFound, LogEvent
+from quietcount_consumers.monitoring.server import MonitoringServer
+from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
-from quietcount_consumers.status import Board
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import h11
 import pytest
 from uvicorn.server import ServerState
 
-from quietcount_consumers import http_protocol, http_server
-from quietcount_consumers.http_protocol import (
+from quietcount_consumers.monitoring import protocol as http_protocol
+from quietcount_consumers.monitoring import server as http_server
+from quietcount_consumers.monitoring.protocol import (
     ANSWER_AFTER,
     ANSWER_SECONDS,
     HEADER_BYTES,
@@ -27,9 +28,9 @@ from quietcount_consumers.http_protocol import (
     answer_delay,
     protocol_configuration,
 )
-from quietcount_consumers.http_server import Application
+from quietcount_consumers.monitoring.server import Application
+from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import Credentials
-from quietcount_consumers.status import Board
 
 DELAY = 0.25  # what is drawn here, for every answer
 SECRET = base64.b64encode(b"prometheus:secret").decode()

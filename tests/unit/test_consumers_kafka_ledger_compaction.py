@@ -21,10 +21,11 @@ from tests.kafka.fixtures import Clusters
 from tests.unit.kafka_ledgers import FAILED, Opened, producer_of, raw, settings_of, written
 
 from quietcount_aggregates.errors import LedgerBroken
-from quietcount_consumers import kafka_fence, kafka_ledger
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka import fence as kafka_fence
+from quietcount_consumers.kafka import ledger as kafka_ledger
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
 

@@ -17,11 +17,11 @@ from tests.kafka.fixtures import Clusters, Kafka
 from tests.unit.kafka_ledgers import FAILED, Opened, admin, bare, filled, producer_of, settings, settings_of
 
 from quietcount_aggregates.errors import LedgerFenced, LedgerUnavailable
-from quietcount_consumers import kafka_fence
-from quietcount_consumers.kafka_fence import TRANSACTIONAL_ID, Fence
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka import fence as kafka_fence
+from quietcount_consumers.kafka.fence import TRANSACTIONAL_ID, Fence
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
 __all__ = ["admin", "bare", "settings"]  # fixtures, which tests ask for by name

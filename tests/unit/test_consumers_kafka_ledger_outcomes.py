@@ -16,11 +16,12 @@ from tests.kafka.fixtures import Clusters
 from tests.unit.kafka_ledgers import FAILED, Opened, bare, filled, raw, settings, settings_of
 
 from quietcount_aggregates.errors import LedgerUnavailable
-from quietcount_consumers import kafka_fence, kafka_ledger
-from quietcount_consumers.kafka_fence import Fence
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka import fence as kafka_fence
+from quietcount_consumers.kafka import ledger as kafka_ledger
+from quietcount_consumers.kafka.fence import Fence
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
 __all__ = ["bare", "settings"]  # fixtures, which tests ask for by name

@@ -34,11 +34,12 @@ from quietcount_aggregates.entries import Entry, Head, StateLost
 from quietcount_aggregates.entries import Opened as OpenedEntry
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerUnavailable
 from quietcount_aggregates.ledger import Ledger
-from quietcount_consumers import kafka_fence, kafka_ledger
-from quietcount_consumers.kafka_fence import TRANSACTIONAL_ID
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka import fence as kafka_fence
+from quietcount_consumers.kafka import ledger as kafka_ledger
+from quietcount_consumers.kafka.fence import TRANSACTIONAL_ID
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
 __all__ = ["admin", "bare", "settings"]  # fixtures, which tests ask for by name

@@ -11,10 +11,10 @@ from tests.kafka.secured import SecuredCluster
 from tests.unit.kafka_ledgers import admin, bare, filled, raw, settings, settings_of
 
 from quietcount_aggregates.errors import LedgerBroken, LedgerError
-from quietcount_consumers.kafka_fence import TRANSACTIONAL_ID
-from quietcount_consumers.kafka_ledger import KafkaLedger
-from quietcount_consumers.topics import create_topics
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka.fence import TRANSACTIONAL_ID
+from quietcount_consumers.kafka.ledger import KafkaLedger
+from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
 __all__ = ["admin", "bare", "settings"]  # fixtures, which tests ask for by name

@@ -17,12 +17,14 @@ from tests.e2e.kafka_projects import groups_answer
 from tests.kafka.bench import LogWithTopics, opened
 from tests.kafka.fixtures import Clusters, Kafka
 
-from quietcount_consumers import fetched_records, kafka_log, log_clients
-from quietcount_consumers.fetched_records import Epochs, Fetched, records_in
-from quietcount_consumers.kafka_log import KafkaLog
-from quietcount_consumers.log_clients import MAX_PARTITION_FETCH
+from quietcount_consumers.kafka import clients as log_clients
+from quietcount_consumers.kafka import log as kafka_log
+from quietcount_consumers.kafka import records as fetched_records
+from quietcount_consumers.kafka.clients import MAX_PARTITION_FETCH
+from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_consumers.kafka.records import Epochs, Fetched, records_in
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import Mark, NewRecord, Record
 
 

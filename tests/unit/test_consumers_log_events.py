@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from quietcount_consumers import log_events
-from quietcount_consumers.log_events import CATALOGUE, GoingOn, Level, LogEvent, StatisticReleased, Waiting
-from quietcount_consumers.log_output import LogOutput
+from quietcount_consumers.monitoring import log_events
+from quietcount_consumers.monitoring.log_events import CATALOGUE, GoingOn, Level, LogEvent, StatisticReleased, Waiting
+from quietcount_consumers.monitoring.log_output import LogOutput
 
 NOON = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
 PACKAGE = Path(log_events.__file__).parent

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from quietcount_consumers.log_events import (
+from quietcount_consumers.monitoring.log_events import (
     GoingOn,
     Halted,
     Level,
@@ -20,7 +20,7 @@ from quietcount_consumers.log_events import (
     StatisticReleased,
     Waiting,
 )
-from quietcount_consumers.log_output import MOST_LINES, LogFormat, LogOutput
+from quietcount_consumers.monitoring.log_output import MOST_LINES, LogFormat, LogOutput
 
 NOON = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
 RELEASED = StatisticReleased(

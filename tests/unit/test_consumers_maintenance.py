@@ -18,7 +18,9 @@ from tests.e2e.projects import Project, simulated, true_cells
 
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.state import State
-from quietcount_consumers.commands import ledger_command, query_command, release_command, run_command
+from quietcount_consumers.commands.ledger import ledger_command
+from quietcount_consumers.commands.query import query_command
+from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_schemas.errors import QuietcountError
 
@@ -370,7 +372,7 @@ def test_a_state_that_is_held_or_cannot_be_written_is_not_moved_aside(
     def full(_: Path) -> None:
         raise StateError("the disk is full; make room")
 
-    monkeypatch.setattr("quietcount_consumers.maintenance.State", full)
+    monkeypatch.setattr("quietcount_consumers.maintenance.recovery.State", full)
     assert "make room" in refused(project, ledger_command, "record-loss", "--yes")
     assert state.exists()
     assert list(project.private.glob("*.damaged*")) == []

@@ -18,11 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families as metrics_o
 from tests.conftest import Require
 from tests.prometheus.programs import WANTED, programs
 
-from quietcount_consumers import disks, metrics
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.metrics import METRICS, Metric, exposition, readiness
-from quietcount_consumers.project import create_project
-from quietcount_consumers.status import (
+from quietcount_consumers.monitoring import disks, metrics
+from quietcount_consumers.monitoring.metrics import METRICS, Metric, exposition, readiness
+from quietcount_consumers.monitoring.status import (
     CELLS_SHOWN,
     NEVER,
     Board,
@@ -33,6 +32,7 @@ from quietcount_consumers.status import (
     View,
     beginning,
 )
+from quietcount_consumers.project import create_project
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 

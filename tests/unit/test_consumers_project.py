@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.statistics import exact_epsilon
-from quietcount_consumers.commands import init_command
+from quietcount_consumers.commands.init import init_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.project import configuration_text, create_project

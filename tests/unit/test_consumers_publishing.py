@@ -21,8 +21,9 @@ from quietcount_aggregates import publication
 from quietcount_aggregates.errors import LedgerUnavailable, PublicationUnwritable
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import HeldPublication, publish, published_head
-from quietcount_consumers.service import Service, open_ledger
+from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_consumers.wiring import open_ledger
 
 LATER = dt.datetime(2023, 3, 8, tzinfo=dt.UTC)
 

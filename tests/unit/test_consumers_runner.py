@@ -23,10 +23,10 @@ from quietcount_aggregates.errors import (
 )
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, FolderUnwritable, ServiceError
-from quietcount_consumers.log_events import LogEvent
-from quietcount_consumers.metrics import readiness
+from quietcount_consumers.monitoring.log_events import LogEvent
+from quietcount_consumers.monitoring.metrics import readiness
+from quietcount_consumers.monitoring.status import NEVER, Status
 from quietcount_consumers.service import Tick
-from quietcount_consumers.status import NEVER, Status
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
@@ -66,7 +66,7 @@ def test_what_a_tick_found_out_is_shown_and_said_at_the_next_point_of_the_grid_h
 
     class Watched(World):
         def runner_event(self, now: dt.datetime) -> LogEvent:
-            from quietcount_consumers.log_events import StatisticReleased
+            from quietcount_consumers.monitoring.log_events import StatisticReleased
 
             return StatisticReleased(tick=now, statistic="s", period_start=now.date(), period_end=now.date())
 

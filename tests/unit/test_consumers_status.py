@@ -21,10 +21,10 @@ from quietcount_aggregates.release import due_periods
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import resolve
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.maintenance import retire_statistic
+from quietcount_consumers.maintenance.recovery import retire_statistic
+from quietcount_consumers.monitoring.standing import PATIENCE, Standing
+from quietcount_consumers.monitoring.status import NEVER, Board, BudgetStatus, StatisticStatus, Status, beginning
 from quietcount_consumers.service import Service, Tick
-from quietcount_consumers.standing import PATIENCE, Standing
-from quietcount_consumers.status import NEVER, Board, BudgetStatus, StatisticStatus, Status, beginning
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tests.running_world import NOON, MovedClocks, Trial, World
 
+from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.runner import Runner
 from quietcount_consumers.service import Tick
-from quietcount_consumers.supervision import Supervisor
 from quietcount_producers.errors import LogUnavailable
 
 HOUR = dt.timedelta(hours=1)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from quietcount_consumers.topic_commands import topics_command
-from quietcount_consumers.topic_descriptions import (
+from quietcount_consumers.commands.topics import topics_command
+from quietcount_consumers.kafka.topic_descriptions import (
     TRANSACTIONS,
     ClusterDescription,
     PartitionDescription,
     TopicDescription,
 )
-from quietcount_consumers.topic_settings import (
+from quietcount_consumers.kafka.topic_settings import (
     PARTITIONS,
     TOPICS,
     Finding,
@@ -25,8 +25,8 @@ from quietcount_consumers.topic_settings import (
     findings,
     wanted_settings,
 )
-from quietcount_consumers.topics import _transaction_replicas
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_consumers.kafka.topics import _transaction_replicas
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
 

@@ -11,7 +11,7 @@ import pytest
 from tests.deployment import properties_of, script
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
 
 

@@ -21,9 +21,9 @@ from tests.prometheus.programs import WANTED, programs
 from tests.unit.compose_documents import Document, compose, credentials
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.http_protocol import ANSWER_AFTER, ANSWER_NOISE, IDLE_SECONDS
-from quietcount_consumers.http_server import MonitoringServer
-from quietcount_consumers.status import Board
+from quietcount_consumers.monitoring.protocol import ANSWER_AFTER, ANSWER_NOISE, IDLE_SECONDS
+from quietcount_consumers.monitoring.server import MonitoringServer
+from quietcount_consumers.monitoring.status import Board
 
 __all__ = ["compose", "credentials"]  # the fixtures
 

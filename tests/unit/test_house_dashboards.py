@@ -16,7 +16,7 @@ import pytest
 import yaml
 from tests.prometheus.programs import WANTED, programs
 
-from quietcount_consumers.metrics import METRICS
+from quietcount_consumers.monitoring.metrics import METRICS
 from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE
 
 Document = dict[str, Any]

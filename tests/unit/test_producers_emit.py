@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from quietcount_producers import EmbeddedLog, EmitterSettings, Pepper
-from quietcount_producers import emission as emission_module
-from quietcount_producers.commands import emit_command
+from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.errors import LogError
+from quietcount_producers.files import emission as emission_module
 from quietcount_schemas.cli import main
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.errors import QuietcountError
@@ -312,7 +312,7 @@ def test_ctrl_c_while_a_file_is_checked_says_that_nothing_was_sent(
     path = place.folder / "cases.jsonl"
     path.write_text(line())
     with monkeypatch.context() as patch:
-        patch.setattr("quietcount_producers.commands.check", interrupted)
+        patch.setattr("quietcount_producers.commands.emit.check", interrupted)
         with pytest.raises(SystemExit) as ended:
             main(["emit", str(path), *options, "--config", str(place.config)])
     assert ended.value.code == 130
@@ -330,7 +330,7 @@ def test_ctrl_c_while_the_log_is_opened_says_that_nothing_was_sent(
 
     path = place.folder / "cases.jsonl"
     path.write_text(line())
-    monkeypatch.setattr("quietcount_producers.commands.open_log", interrupted)
+    monkeypatch.setattr("quietcount_producers.commands.emit.open_log", interrupted)
     with pytest.raises(SystemExit) as ended:
         main(["emit", str(path), "--config", str(place.config)])
     assert ended.value.code == 130
@@ -345,7 +345,7 @@ def test_ctrl_c_while_events_are_sent_says_how_to_go_on(
 
     path = place.folder / "cases.jsonl"
     path.write_text(line())
-    monkeypatch.setattr("quietcount_producers.commands.send", interrupted)
+    monkeypatch.setattr("quietcount_producers.commands.emit.send", interrupted)
     with pytest.raises(SystemExit) as ended:
         main(["emit", str(path), "--config", str(place.config)])
     assert ended.value.code == 130

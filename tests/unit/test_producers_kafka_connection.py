@@ -21,11 +21,12 @@ from kafka import errors as kafka_errors
 from kafka.protocol.metadata import MetadataResponse
 from tests.kafka.cluster import free_ports
 
-from quietcount_producers import kafka_connection, kafka_writer
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka_connection import TopicFacts, _check_advertised, client_options, explained, reach
-from quietcount_producers.kafka_settings import KafkaSettings
-from quietcount_producers.kafka_writer import MOST_BYTES, KafkaWriter, _rounds, _size, _tame
+from quietcount_producers.kafka import connection as kafka_connection
+from quietcount_producers.kafka import writer as kafka_writer
+from quietcount_producers.kafka.connection import TopicFacts, _check_advertised, client_options, explained, reach
+from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_producers.kafka.writer import MOST_BYTES, KafkaWriter, _rounds, _size, _tame
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 

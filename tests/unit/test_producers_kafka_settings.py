@@ -11,8 +11,8 @@ from tests.kafka.cluster import free_ports
 
 from quietcount_producers import EmitterSettings, LogError, ProducersError
 from quietcount_producers.errors import LogUnavailable
-from quietcount_producers.kafka_connection import reach
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.kafka.connection import reach
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS
 
 

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from quietcount_producers import CaseEventPublisher, Pepper
 from quietcount_producers.errors import LogUnavailable
 from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE, EmitterCollector
-from quietcount_producers.spool import EventSpool
+from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.log import NewRecord, Position
 
 DAY = 86_400
@@ -174,8 +174,8 @@ def test_registering_looks_at_no_spool() -> None:
 
 def test_an_emitter_that_is_not_watched_does_not_load_the_client_of_prometheus() -> None:
     program = (
-        "import sys, quietcount_producers, quietcount_producers.commands, quietcount_producers.spool_commands, "
-        "quietcount_producers.kafka_writer; print('prometheus_client' in sys.modules)"
+        "import sys, quietcount_producers, quietcount_producers.commands.emit, quietcount_producers.commands.spool, "
+        "quietcount_producers.kafka.writer; print('prometheus_client' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["False"]

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from quietcount_producers import EmbeddedLog, Pepper
-from quietcount_producers.commands import emit_command, simulate_command
+from quietcount_producers.commands.emit import emit_command
+from quietcount_producers.commands.simulate import simulate_command
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.configuration import KEYS
 from quietcount_schemas.log import CASE_EVENTS

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from quietcount_producers import Mix, Pepper, ProducersError, Tally, simulate
-from quietcount_producers.commands import simulate_command
+from quietcount_producers.commands.simulate import simulate_command
 from quietcount_producers.composition import Composer
-from quietcount_producers.event_files import FileFormat
+from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.event_types import Role
 from quietcount_schemas.registry import SchemaRegistry

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from quietcount_producers import CaseEventPublisher, EmbeddedLog, EventSpool, LogError, Pepper, ProducersError
-from quietcount_producers import relay as relay_module
-from quietcount_producers import spool as spool_module
 from quietcount_producers.errors import LogUnavailable
-from quietcount_producers.relay import Pauses, Relay, relay_batch, relay_rest
+from quietcount_producers.spool import event_spool as spool_module
+from quietcount_producers.spool import relay as relay_module
+from quietcount_producers.spool.relay import Pauses, Relay, relay_batch, relay_rest
 from quietcount_schemas.codec import Codec
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 from quietcount_schemas.registry import SchemaRegistry

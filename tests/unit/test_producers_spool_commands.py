@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.kafka.cluster import free_ports
 
-from quietcount_producers import CaseEventPublisher, EmbeddedLog, EventSpool, LogError, Pepper, spool_commands
-from quietcount_producers.commands import emit_command
+from quietcount_producers import CaseEventPublisher, EmbeddedLog, EventSpool, LogError, Pepper
+from quietcount_producers.commands import spool as spool_commands
+from quietcount_producers.commands.emit import emit_command
+from quietcount_producers.commands.spool import spool_command
 from quietcount_producers.errors import LogUnavailable
 from quietcount_producers.settings import EmitterSettings, open_log
-from quietcount_producers.spool_commands import spool_command
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 

@@ -11,7 +11,7 @@ from tests.strategies import envelope
 
 from quietcount_schemas.definition import schema_version
 from quietcount_schemas.event_types import SchemaVersion
-from quietcount_schemas.evolution import EvolutionReason, check_evolution
+from quietcount_schemas.lint.evolution import EvolutionReason, check_evolution
 
 BASE: dict[str, Any] = {
     "type": "record",

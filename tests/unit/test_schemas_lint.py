@@ -16,7 +16,7 @@ from tests.strategies import casework_files, envelope
 from quietcount_schemas import SchemasError
 from quietcount_schemas.definition import MAX_SCHEMA_BYTES, parse_definition, read_definition
 from quietcount_schemas.folder import FolderReason, inspect_folder
-from quietcount_schemas.lint import LintReason, lint
+from quietcount_schemas.lint.rules import LintReason, lint
 from quietcount_schemas.registry import CASEWORK
 
 GOOD: dict[str, Any] = {

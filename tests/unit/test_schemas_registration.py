@@ -19,22 +19,16 @@ from tests.kafka.certificates import Authority
 from tests.registry.stand_in import Answer, StandIn, stand_in
 from tests.strategies import envelope
 
-from quietcount_schemas import (
-    CaseEvent,
-    Codec,
-    SchemaRegistry,
-    SchemasError,
-    read_configuration,
-    registry_client,
-    registry_ids,
-)
+from quietcount_schemas import CaseEvent, Codec, SchemaRegistry, SchemasError, read_configuration
 from quietcount_schemas.commands import schemas
 from quietcount_schemas.configuration import Fault
 from quietcount_schemas.errors import Unavailable
-from quietcount_schemas.registration import Registration
-from quietcount_schemas.registry_client import RegistryClient, RegistryRefused, RegistryUnavailable
-from quietcount_schemas.registry_ids import PinnedIds
-from quietcount_schemas.registry_settings import RegistrySettings
+from quietcount_schemas.schema_registry import client as registry_client
+from quietcount_schemas.schema_registry import ids as registry_ids
+from quietcount_schemas.schema_registry.client import RegistryClient, RegistryRefused, RegistryUnavailable
+from quietcount_schemas.schema_registry.ids import PinnedIds
+from quietcount_schemas.schema_registry.registration import Registration
+from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 PASSWORD = "correct horse battery"
 HELP = "quietcount.casework.HelpRequested"

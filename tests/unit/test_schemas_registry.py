@@ -12,10 +12,10 @@ from tests.strategies import casework_files, envelope
 
 from quietcount_schemas import Codec, Role, SchemaRegistry, SchemasError
 from quietcount_schemas.definition import digest, read_definition
-from quietcount_schemas.evolution import EvolutionReason
 from quietcount_schemas.folder import FolderReason, inspect_folder
-from quietcount_schemas.history import HISTORY_FILE, HistoryReason, read_history, record_history
-from quietcount_schemas.lint import LintReason
+from quietcount_schemas.lint.evolution import EvolutionReason
+from quietcount_schemas.lint.history import HISTORY_FILE, HistoryReason, read_history, record_history
+from quietcount_schemas.lint.rules import LintReason
 from quietcount_schemas.registry import CASEWORK, configured_folders, inspect
 
 HOTLINE: dict[str, Any] = {

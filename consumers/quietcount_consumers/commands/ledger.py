@@ -1,0 +1,132 @@
+"""The commands about the ledger: show, verify, retire, restore, record-loss, new-log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from quietcount_aggregates.ledger import Ledger
+from quietcount_consumers.commands.options import chosen_format, format_option, wall_clock
+from quietcount_consumers.commands.presentation import Format, show_rows
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.maintenance.inspection import ledger_rows, verify_ledger
+from quietcount_consumers.maintenance.recovery import (
+    follow_new_log,
+    reading_ledger,
+    record_state_loss,
+    restore_ledger,
+    retire_statistic,
+)
+from quietcount_schemas.cli import config_option
+
+__all__ = ["ledger_command"]
+
+
+@click.group("ledger")
+def ledger_command() -> None:
+    """Look into the ledger of what was declared and released.
+
+    \b
+    Example: quietcount ledger verify
+    """
+
+
+@ledger_command.command("show")
+@config_option
+@format_option
+def ledger_show_command(config: Path, form: str | None) -> None:
+    """Show every entry of the ledger.
+
+    \b
+    Example: quietcount ledger show --format json
+    """
+    how = chosen_format(form)
+    # A whole digest would fold every other column of a table; JSON and CSV have it.
+    columns, rows = ledger_rows(
+        _read_ledger(Configuration.load(config)).chain, digest_length=8 if how is Format.TABLE else 64
+    )
+    show_rows(columns, rows, how)
+
+
+@ledger_command.command("verify", short_help="Verify the chain of the ledger, and the published file against it.")
+@config_option
+def ledger_verify_command(config: Path) -> None:
+    """Verify the chain of the ledger, and that the published file holds what the ledger says.
+
+    \b
+    Example: quietcount ledger verify
+    """
+    configuration = Configuration.load(config)
+    for line in verify_ledger(_read_ledger(configuration).chain, configuration.public_file):
+        click.echo(line)
+
+
+@ledger_command.command("retire", short_help="End a statistic for good; its epsilon stays spent.")
+@click.argument("statistic")
+@config_option
+def ledger_retire_command(statistic: str, config: Path) -> None:
+    """End a statistic for good: it is not released any more, and its epsilon stays spent.
+
+    \b
+    Example: quietcount ledger retire desertion_requests
+    """
+    retire_statistic(Configuration.load(config), statistic, wall_clock())
+    click.echo(f"Retired {statistic}. Remove it from the configuration too.", err=True)
+
+
+@ledger_command.command("restore", short_help="Restore a lost ledger from the newest file that was published.")
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@click.confirmation_option(
+    prompt="An older file than the newest that was published would have values drawn twice. Is it the newest?"
+)
+def ledger_restore_command(file: Path, config: Path) -> None:
+    """Restore a lost ledger from the newest file that was published, wherever somebody keeps a copy of it.
+
+    Every published file holds the whole ledger that it was built from. One that the state, the public file or the
+    witness knows to be older is refused, and a ledger that is there is never written over.
+
+    \b
+    Example: quietcount ledger restore statistics.duckdb
+    """
+    for line in restore_ledger(Configuration.load(config), file):
+        click.echo(line, err=True)
+
+
+@ledger_command.command("record-loss", short_help="Record that the private state is lost, and raise the stated bound.")
+@config_option
+@click.confirmation_option(
+    prompt="Every case gets its limits anew and the stated bound is raised for ever. Is the state lost for good?"
+)
+def ledger_record_loss_command(config: Path) -> None:
+    """Record that the private state is lost, raise the stated bound, and let releasing go on.
+
+    \b
+    Example: quietcount ledger record-loss
+    """
+    for line in record_state_loss(Configuration.load(config), wall_clock()):
+        click.echo(line, err=True)
+
+
+@ledger_command.command("new-log", short_help="Go on with a new log in the place of one that is lost.")
+@config_option
+@click.confirmation_option(
+    prompt="Events that were not folded yet are gone unless they are emitted again. Is the old log lost for good?"
+)
+def ledger_new_log_command(config: Path) -> None:
+    """Go on with a new log in the place of one that is lost: every limit, mark and open period stays as it is.
+
+    The log that lies in its place is folded from its beginning; if there is none, an empty one is made. Events that
+    the old log held and that were not folded yet are to be emitted again: what was counted already counts once.
+
+    \b
+    Example: quietcount ledger new-log
+    """
+    follow_new_log(Configuration.load(config))
+    click.echo("The state follows the new log. Emit again what may not have been folded.", err=True)
+
+
+def _read_ledger(configuration: Configuration) -> Ledger:
+    with reading_ledger(configuration) as ledger:
+        return ledger

@@ -1,0 +1,82 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from quietcount_aggregates.errors import StatisticError
+from quietcount_consumers.commands.moments import Moment, check_not_far_ahead
+from quietcount_consumers.commands.presentation import Format, default_format
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.timekeeping import Clock, Grid, fixed_clock
+from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
+
+__all__ = ["as_of_option", "chosen_format", "clock_of", "format_option", "log_option", "naming", "wall_clock"]
+
+_KAFKA = re.compile(re.escape(KAFKA_SCHEME) + r"[A-Za-z0-9.,:_\[\]-]+/?")
+
+
+class LogName(click.ParamType[str]):
+    """The embedded log, or brokers of Kafka, in characters that mean nothing else in TOML."""
+
+    name = "log"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != DEFAULT_LOG and not _KAFKA.fullmatch(value):
+            self.fail(f'write "{DEFAULT_LOG}", or brokers, as kafka://host:9092,host2:9092', param, ctx)
+        return value
+
+
+as_of_option = click.option(
+    "--as-of",
+    type=Moment(),
+    metavar="TIME",
+    help="Let the clock stand at this date or moment (UTC): for trials, and for history emitted afterwards.",
+)
+log_option = click.option(
+    "--log",
+    type=LogName(),
+    default=DEFAULT_LOG,
+    show_default=True,
+    metavar="LOG",
+    help="The embedded log, or brokers: kafka://host:9092,host2:9092.",
+)
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in Format]),
+    help="How rows are written.  [default: table at a terminal, csv in a pipe]",
+)
+
+
+def chosen_format(form: str | None) -> Format:
+    """Return the format that --format names, or the one that fits the output."""
+    return Format(form) if form else default_format()
+
+
+def clock_of(configuration: Configuration, as_of: dt.datetime | None) -> Clock:
+    """Return the clock that --as-of asks for, or the grid of the real one."""
+    if as_of is None:
+        return Grid(configuration.tick)
+    check_not_far_ahead(as_of, wall_clock())
+    return fixed_clock(as_of)
+
+
+@contextlib.contextmanager
+def naming(config: Path) -> Iterator[None]:
+    """Name the file in which a statistic is written that cannot be declared."""
+    try:
+        yield
+    except StatisticError as error:
+        raise StatisticError(f"{config}: {error}") from None
+
+
+def wall_clock() -> dt.datetime:
+    """Return the time, in whole seconds (UTC)."""
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)

@@ -1,0 +1,125 @@
+"""The commands run and release: the service until it is stopped, and one release."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from pathlib import Path
+
+import click
+
+from quietcount_consumers.commands.options import as_of_option, chosen_format, clock_of, format_option, naming
+from quietcount_consumers.commands.presentation import show_rows
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.defects import hearing_threads, telling_defects
+from quietcount_consumers.maintenance.inspection import due_now
+from quietcount_consumers.monitoring.log_events import Level
+from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.monitoring.server import MonitoringServer
+from quietcount_consumers.monitoring.status import Board, beginning
+from quietcount_consumers.monitoring.supervision import Supervisor, forbid_core_dumps
+from quietcount_consumers.runner import Admit, Runner
+from quietcount_consumers.service import Service
+from quietcount_consumers.ticks import Signals, StopSignal, run
+from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, SystemClocks
+from quietcount_consumers.wiring import check_files
+from quietcount_schemas.cli import config_option
+
+__all__ = ["release_command", "run_command"]
+
+
+@click.command("run")
+@config_option
+@click.option("--until-idle", is_flag=True, help="Stop when the log is folded to its end and nothing is due.")
+@as_of_option
+def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> None:
+    """Run the service: fold in ticks, release what is due, publish.
+
+    SIGTERM and SIGINT let the batch in hand be folded, then end with 0; SIGHUP reads the configuration anew. When the
+    brokers stop answering or the disk is full, the service waits and goes on at the tick at which that is mended; if it
+    is so at its start, it ends with 1.
+
+    \b
+    Example: quietcount run
+    What is there, and no more: quietcount run --until-idle
+    History, as of a day: quietcount run --until-idle --as-of 2023-12-08
+    """
+    configuration = Configuration.load(config)
+    forbid_core_dumps()
+    clock = clock_of(configuration, as_of)
+    with (
+        telling_defects(),
+        LogOutput(sys.stderr, configuration.log_format) as log,
+        hearing_threads(log.say, clock),
+    ):
+        if until_idle:
+            with StopSignal() as stop, naming(config), Service(configuration, clock(), say=log.say) as service:
+                run(service, clock, configuration.tick, until_idle=True, stop=stop, flush=log.flush)
+        else:
+            _serve(config, configuration, clock, log)
+
+
+def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOutput) -> None:
+    """Run the lasting service, with all that belongs to it."""
+
+    def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
+        with naming(config):
+            return Service(configuration, now, say=log.say, admit=admit, held=True)
+
+    def reading() -> Configuration:
+        fresh = Configuration.load(config)
+        with naming(config):
+            check_files(fresh)
+        return fresh
+
+    grid = clock if isinstance(clock, Grid) else Grid(configuration.tick)
+    with naming(config):
+        board = Board(clock, configuration.tick, beginning(configuration))
+    with Supervisor() as supervisor, Signals() as signals, MonitoringServer(configuration.metrics, board) as server:
+        Runner(
+            configuration,
+            opening,
+            clock=clock,
+            grid=grid,
+            board=board,
+            signals=signals,
+            output=log,
+            reading=reading,
+            guard=ClockGuard(SystemClocks()) if clock is grid else None,
+            supervisor=supervisor,
+            server=server,
+        ).run()
+
+
+@click.command("release")
+@config_option
+@as_of_option
+@click.option("--dry-run", is_flag=True, help="Show what is due; fold nothing, draw nothing, publish nothing.")
+@format_option
+def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form: str | None) -> None:
+    """Release what is due and stop; what was released is written to stdout.
+
+    \b
+    Example: quietcount release --dry-run
+    """
+    configuration = Configuration.load(config)
+    forbid_core_dumps()
+    if dry_run:
+        with naming(config):
+            # What closes nothing may look further ahead than a release.
+            released = due_now(configuration, as_of or Grid(configuration.tick)())
+        if not released:
+            click.echo("Nothing is due.", err=True)
+    else:
+        now = clock_of(configuration, as_of)()
+        with (
+            telling_defects(),
+            LogOutput(sys.stderr, configuration.log_format, least=Level.WARNING) as log,
+            hearing_threads(log.say, lambda: now),
+            StopSignal() as stop,
+            naming(config),
+            Service(configuration, now, say=log.say) as service,
+        ):
+            released = service.tick(now, stop).released
+    rows = [(period.statistic, period.start, period.end) for period in released]
+    show_rows(["statistic", "period_start", "period_end"], rows, chosen_format(form))

@@ -1,0 +1,1 @@
+"""The doctor: what is wrong with a project, and how to mend it."""

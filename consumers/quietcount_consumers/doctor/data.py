@@ -1,0 +1,233 @@
+"""The doctor's look at what the service keeps: ledger, state, embedded log, published file. Nothing of it is touched.
+
+Opening one of them as the service does would change it: SQLite makes files beside a database in WAL mode and tidies it
+up, and a reader's lock on the state turns a service away that starts. So the ledger, all of which is published, is read
+in a copy of it; of the log, which nobody may copy, what can be read without a lock; and the state only while no service
+holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from quietcount_aggregates import state_file
+from quietcount_aggregates.errors import LedgerError, LedgerNewer, StateError
+from quietcount_aggregates.ledger import Chain
+from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.publication import published_head
+from quietcount_consumers.configuration import Configuration, beginning_now
+from quietcount_consumers.doctor.verdicts import Verdict, fine, refused, warning, wrong
+from quietcount_consumers.embedded_ledger import EmbeddedLedger
+from quietcount_consumers.maintenance.inspection import verify_ledger
+from quietcount_consumers.maintenance.rehearsal import rehearsed
+from quietcount_consumers.maintenance.state_facts import StateFacts, is_read
+from quietcount_consumers.wiring import open_ledger
+from quietcount_producers import sqlite_file
+from quietcount_producers.errors import LogError
+from quietcount_schemas.log import CASE_EVENTS
+
+__all__ = [
+    "check_published",
+    "check_state",
+    "check_statistics",
+    "embedded_topic",
+    "ledger_of",
+]
+
+# While a service appends, a copy may be of two moments; entries are few and far between.
+_LOOKS: Final = 5
+_PAUSE_SECONDS: Final = 0.2
+_SQLITE_MAGIC: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100  # of an SQLite file; the version of its content is at 60, its kind at 68
+
+
+# The ledger
+
+
+def ledger_of(configuration: Configuration) -> Chain:
+    """Read and verify the ledger; an empty chain where there is none yet. Raises a QuietcountError."""
+    path = configuration.private_dir / "ledger.sqlite"
+    if configuration.kafka is not None:
+        with contextlib.closing(open_ledger(configuration, create=False)) as log:
+            return _chain(log.read())
+    if not path.exists() or not path.stat().st_size:
+        return Chain()
+    for look in range(_LOOKS):
+        try:
+            return _chain(_copied_entries(path))
+        except LedgerNewer:
+            raise
+        except LedgerError:
+            if look == _LOOKS - 1:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+    return Chain()
+
+
+def _chain(entries: Sequence[bytes]) -> Chain:
+    chain = Chain()
+    for entry in entries:
+        chain.extend(entry)
+    return chain
+
+
+def _copied_entries(path: Path) -> list[bytes]:
+    with tempfile.TemporaryDirectory(prefix="quietcount-doctor-") as folder:
+        copy = Path(folder) / path.name
+        try:
+            # The write-ahead log first: what is moved from it into the file meanwhile is then there twice, not gone.
+            for suffix in ("-wal", ""):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+            with EmbeddedLedger(copy, create=False) as log:
+                return log.read()
+        except LedgerError as error:
+            raise type(error)(str(error).replace(str(copy), str(path))) from None
+
+
+def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Verdict]:
+    """Look at whether the next start takes the configured statistics; raises a QuietcountError if it does not."""
+    ledger = rehearsed(chain)
+    declared = chain.declarations
+    wanted = [
+        statistic if statistic.name in declared else beginning_now(statistic, now.date())
+        for statistic in configuration.statistics(configuration.registry())
+    ]
+    new = ledger.declare(wanted, configuration.lifetime_epsilon, now)
+    if new:
+        names = ", ".join(statistic.name for statistic in new)
+        yield fine("statistics", f"the next start declares, and so spends for ever: {names}")
+
+
+def check_published(configuration: Configuration, chain: Chain) -> Iterator[Verdict]:
+    """Compare the published file with the ledger; raises a QuietcountError where they differ."""
+    public = configuration.public_file
+    head = published_head(public)
+    if not chain.entries:
+        yield fine("published file", "nothing is published before the first run")
+    elif head is None:
+        yield warning(
+            "published file", f"{public}: is missing", "Start the service: it comes back with the same values"
+        )
+    elif head.length < chain.head.length and chain.entries[head.length - 1].digest == head.digest:
+        yield warning(
+            "published file",
+            f"{public}: is older than the ledger: a release was cut short, or is on its way now",
+            "Start the service, if it does not run: it publishes what the ledger holds",
+        )
+    else:
+        yield fine("published file", verify_ledger(chain, public)[-1].rstrip("."))
+
+
+# The state
+
+
+def check_state(
+    configuration: Configuration, state: StateFacts, chain: Chain | None, topic_id: str | None
+) -> Iterator[Verdict]:
+    """Compare the state with what it belongs to; `chain` and `topic_id` are None where they cannot be read."""
+    path = configuration.private_dir / "state.duckdb"
+    found = state.meta.get("format", "unknown")
+    if not is_read(found):
+        newer = found.isdecimal() and int(found) > state_file.FORMAT
+        yield wrong(
+            "state",
+            f"{path}: written in format {found}; this version reads format {state_file.FORMAT}",
+            "Use the newer quietcount" if newer else "Put back a copy that is up to date",
+        )
+        return
+    if found != str(state_file.FORMAT):
+        yield warning(
+            "state",
+            f"{path}: is of format {found}; the next start takes it to format {state_file.FORMAT}, and there is no way "
+            "back",
+            "Make a backup first",
+        )
+    yield from _check_secrets_of(configuration, state)
+    if topic_id is not None and state.meta.get("topic_id", "") not in ("", topic_id):
+        yield wrong(
+            "state",
+            f"{path}: the log is another one than this state was made with",
+            "Put the right log back, or, if it is lost for good, run: quietcount ledger new-log",
+        )
+    if chain is None or not chain.entries:
+        return
+    if state.meta.get("ledger_id", "") not in ("", chain.opened.ledger_id.hex()):
+        yield wrong(
+            "state", f"{path}: the ledger is another one than this state was made with", "Put the right ledger back"
+        )
+    unknown = any(name not in state.first_open or start >= state.first_open[name] for name, start in chain.releases)
+    if unknown and not state.meta.get("intent"):
+        yield wrong(
+            "state",
+            f"{path}: the ledger has releases that it does not know: the state was lost, or is an older copy",
+            "Put the right state back; if it is lost for good, run: quietcount ledger record-loss",
+        )
+
+
+def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterator[Verdict]:
+    """Compare the secrets with those under which the state's marks were made; what cannot be read is told elsewhere."""
+    secret = configuration.service.secret_file
+    with contextlib.suppress(StateError):
+        if state.meta.get("secret_check", "") not in ("", ConsumerSecret.load(secret).check):
+            yield wrong(
+                "state", f"{secret}: is another secret than this state was made with", "Put the right secret back"
+            )
+    years = YearSecrets(configuration.years_dir)
+    for key, check in state.meta.items():
+        if not key.startswith("year ") or not check:
+            continue
+        year = int(key.removeprefix("year "))
+        try:
+            there = years.check(year)
+        except StateError as error:
+            yield refused("state", error)
+            continue
+        if there != check:
+            yield wrong(
+                "state",
+                f"{years.path(year)}: the secret of {year} is {'another one' if there else 'missing'}; the limits that "
+                "cases have used up in that year are kept under it",
+                "Restore it; if it is lost for good, run: quietcount ledger record-loss",
+            )
+
+
+# The embedded log
+
+
+def embedded_topic(path: Path) -> str | None:
+    """Return the identity of the embedded log's case events; None where it cannot be told, as while it is written to.
+
+    Raises LogError for a file that is none of ours, or of a newer format.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise sqlite_file.explained(error, path, "read") from None
+    version, kind = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    if not header.startswith(_SQLITE_MAGIC) or kind != sqlite_file.APPLICATION_ID:
+        raise LogError(f"{path}: is not a log of quietcount. Check data_dir, or move that file away")
+    if version > sqlite_file.VERSION:
+        raise LogError(
+            f"{path}: has format {version}, and this version reads format {sqlite_file.VERSION}. Use the newer "
+            "quietcount"
+        )
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        return None
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            row = connection.execute("SELECT id FROM topics WHERE name = ?", (CASE_EVENTS,)).fetchone()
+    except sqlite_file.FAILURES as error:
+        raise sqlite_file.explained(error, path, "read") from None
+    return None if row is None else str(row[0])

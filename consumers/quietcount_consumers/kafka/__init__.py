@@ -1,0 +1,1 @@
+"""The log and the ledger on Kafka, and their topics."""

@@ -1,0 +1,256 @@
+"""Records between the brokers' answers and the caller who takes them in turns.
+
+The client (kafka-python 3.0) makes four objects of a record and reads each field by a call, which takes far longer than
+what the service needs; and it gives up for good at a header whose name is not UTF-8, which brokers take from anyone. So
+batches are unpacked here, straight into records; fetching and transactions stay the client's.
+Source: the format of record batches, version 2 (KIP-98).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kafka.consumer.fetcher import Fetcher
+from kafka.errors import (
+    CorruptRecordError,
+    OffsetOutOfRangeError,
+    UnsupportedCodecError,
+    UnsupportedForMessageFormatError,
+)
+from kafka.protocol.consumer import IsolationLevel
+from kafka.record.util import decode_varint
+
+from quietcount_producers.errors import LogError
+from quietcount_producers.kafka.connection import explained
+from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_schemas.log import Record
+
+__all__ = ["Epochs", "Fetched", "Unpacked", "Volume", "records_in", "unreadable"]
+
+_MAGIC: Final = 2
+
+
+class Epochs:
+    """The leader epochs of the records of each partition that were fetched last."""
+
+    def __init__(self) -> None:
+        self._spans: dict[Any, list[tuple[int, int]]] = {}
+
+    def add(self, partition: Any, first: int, epoch: int) -> None:
+        """Note that records from offset `first` on are of `epoch`."""
+        spans = self._spans.setdefault(partition, [])
+        # What is fetched again after a seek is noted again.
+        while spans and spans[-1][0] >= first:
+            spans.pop()
+        if not spans or spans[-1][1] != epoch:
+            spans.append((first, epoch))
+
+    def of(self, partition: Any, offset: int) -> int:
+        """Return the epoch of a record that was fetched, and forget what lies before it."""
+        spans = self._spans[partition]
+        while len(spans) > 1 and spans[1][0] <= offset:
+            del spans[0]
+        return spans[0][1]
+
+
+@dataclass(slots=True)
+class Volume:
+    """How many bytes of batches were unpacked since somebody set it to 0."""
+
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class Fetched:
+    """The records of one partition that were fetched and not handed out yet.
+
+    `next` is the offset after what was handed out. Offsets rise, with gaps.
+    """
+
+    next: int
+    records: list[Record] = field(default_factory=list)
+    start: int = 0
+
+    def __len__(self) -> int:
+        return len(self.records) - self.start
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Put what was fetched behind what is in hand."""
+        if self.start:
+            del self.records[: self.start]
+            self.start = 0
+        self.records += records
+
+    def before(self, end: int) -> int:
+        """Return how many of the records in hand lie before `end`."""
+        if not len(self) or self.records[-1].offset < end:
+            return len(self)
+        low, high = self.start, len(self.records)
+        while low < high:
+            middle = (low + high) // 2
+            if self.records[middle].offset < end:
+                low = middle + 1
+            else:
+                high = middle
+        return low - self.start
+
+    def take(self, count: int) -> list[Record]:
+        """Hand out the next `count` records, of which there must be one at least."""
+        taken = self.records[self.start : self.start + count]
+        self.start += count
+        self.next = taken[-1].offset + 1
+        return taken
+
+
+_PartitionRecords: Any = getattr(Fetcher, "PartitionRecords", object)  # client_internals tells where it is not there
+
+
+class Unpacked(_PartitionRecords):  # type: ignore[misc]
+    """What one answer holds of a partition; put in the place of the client's own class, see KafkaLog."""
+
+    epochs: Epochs
+    volume: Volume
+
+    def _unpack_records(self, tp: Any, records: Any, *_deserializers: object) -> Iterator[Record]:
+        batch = records.next_batch()
+        while batch is not None:
+            if batch.magic != _MAGIC:
+                raise UnsupportedForMessageFormatError(f"record batches of version {batch.magic}")
+            if self.check_crcs and not batch.validate_crc():
+                # Not at which offset: that is how many records there ever were.
+                raise CorruptRecordError(f"partition {tp.partition}, a batch has a wrong checksum")
+            self.leader_epoch = batch.leader_epoch
+            self.bytes_read += batch.size_in_bytes
+            if not self._passed_over(batch):
+                self.epochs.add(tp, batch.base_offset, batch.leader_epoch)
+                found = records_in(batch, tp.partition)
+                self.volume.bytes += len(batch._buffer)
+                for record in found:
+                    self.records_read += 1
+                    self.next_fetch_offset = record.offset + 1
+                    yield record
+            # Past what a batch no longer holds, too.
+            self.next_fetch_offset = batch.next_offset
+            batch = records.next_batch()
+        self.drain()
+
+    def _passed_over(self, batch: Any) -> bool:
+        """Return whether `batch` is of an aborted transaction, or the mark of one's end."""
+        if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
+            self._consume_aborted_transactions_up_to(batch.last_offset)
+            if self._contains_abort_marker(batch):
+                self.aborted_producer_ids.discard(batch.producer_id)
+            elif self._is_batch_aborted(batch):
+                return True
+        return bool(batch.is_control_batch)
+
+
+def records_in(batch: Any, partition: int) -> list[Record]:
+    """Return the records of a batch. Raises CorruptRecordError, which tells nothing of what they hold.
+
+    A record's offset is its place in the batch. The one that is written in it is its client's word alone: brokers look
+    at the number of records and not at what each says of itself, so that one emitter could move the reader past others'
+    records, or back. A record without a value (a tombstone) is one without bytes: it is rejected as such and not passed
+    over.
+    """
+    batch._maybe_uncompress()
+    data, at = bytes(batch._buffer), batch._pos
+    base, time, count = batch.base_offset, batch.first_timestamp, batch.records_count
+    # Brokers refuse a batch with fewer records than offsets, and only compacting takes some out: then the places are
+    # lost, and their own word is all there is.
+    compacted = count != batch.last_offset_delta + 1
+    appended = batch.max_timestamp if batch.timestamp_type else None
+    new, varint = tuple.__new__, decode_varint
+    records: list[Record] = []
+    where = f"partition {partition}, a batch"
+    try:
+        for place in range(count):
+            offset = base + place
+            size, at = varint(data, at)
+            end = at + size
+            at += 1  # the attributes, of which there are none
+            # Nearly every number has one byte; a call for each would be half of the work.
+            delta = data[at]
+            if delta < 0x80:
+                delta, at = (delta >> 1) ^ -(delta & 1), at + 1
+            else:
+                delta, at = varint(data, at)
+            if compacted:
+                told, at = varint(data, at)
+                offset = base + told
+                if not (records[-1].offset if records else base - 1) < offset <= batch.last_offset:
+                    raise CorruptRecordError(f"{where} holds records that are not in order")
+            elif data[at] < 0x80:
+                at += 1
+            else:
+                _, at = varint(data, at)
+            length = data[at]
+            if length < 0x80:
+                length, at = (length >> 1) ^ -(length & 1), at + 1
+            else:
+                length, at = varint(data, at)
+            key = None
+            if length >= 0:
+                key = data[at : at + length]
+                at += length
+            length = data[at]
+            if length < 0x80:
+                length, at = (length >> 1) ^ -(length & 1), at + 1
+            else:
+                length, at = varint(data, at)
+            value = b""
+            if length > 0:
+                value = data[at : at + length]
+                at += length
+            headers: tuple[tuple[str, bytes], ...] = ()
+            if data[at]:
+                headers, at = _headers(data, at)
+            else:
+                at += 1
+            if at != end or end > len(data):
+                raise CorruptRecordError(f"{where} holds a record of another length than it says")
+            stamp = time + delta if appended is None else appended
+            records.append(new(Record, (partition, offset, stamp, key, value, headers)))
+    except (IndexError, ValueError):
+        raise CorruptRecordError(f"{where} cannot be read") from None
+    if at != len(data):
+        raise CorruptRecordError(f"{where} holds more than the records that it tells of")
+    return records
+
+
+def _headers(data: bytes, at: int) -> tuple[tuple[tuple[str, bytes], ...], int]:
+    """Return a record's headers and the place after them."""
+    count, at = decode_varint(data, at)
+    headers = []
+    for _ in range(count):
+        length, at = decode_varint(data, at)
+        if length < 0:
+            raise ValueError  # it would go back, and read the same again and again
+        name = data[at : at + length].decode("utf-8", "replace")
+        at += length
+        length, at = decode_varint(data, at)
+        headers.append((name, data[at : at + max(length, 0)]))
+        at += max(length, 0)
+    return tuple(headers), at
+
+
+def unreadable(error: BaseException, settings: KafkaSettings, act: str, topic: str) -> LogError:
+    """Return what a person is told of an `error` while records of `topic` (its plain name) were fetched."""
+    where = f"Topic {settings.topic(topic)} at {settings.servers}"
+    if isinstance(error, OffsetOutOfRangeError):
+        return LogError(
+            f"{where}: records were taken out of it while it was read. Start again: what was lost is told then."
+        )
+    if isinstance(error, CorruptRecordError):
+        return LogError(
+            f"{where}: {error.args[0]}. Brokers take no such batch from a client: look at their disks, and for a "
+            "setting of the topic that is not right (`quietcount topics check`)."
+        )
+    if isinstance(error, UnsupportedCodecError):
+        return LogError(
+            f"{where}: a client compressed records as this one cannot read. Install kafka-python[lz4,snappy,zstd] "
+            "beside quietcount, and set the topic's compression.type to uncompressed; see `quietcount topics check`."
+        )
+    return explained(error, settings, act, topic)

@@ -1,0 +1,1 @@
+"""What looks at a ledger and a state, and what mends them after a loss."""

@@ -1,0 +1,111 @@
+"""Looking at a project without changing it: its ledger, what is due, whether the public file agrees."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import tempfile
+from pathlib import Path
+
+from quietcount_aggregates.entries import Declared, Entry, Opened, Released, Retired, StateLost
+from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.publication import bound_sentence, publish
+from quietcount_aggregates.release import DuePeriod, due_periods
+from quietcount_consumers.configuration import Configuration, beginning_now
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.queries import QueryError, query
+from quietcount_consumers.wiring import open_ledger
+
+__all__ = ["due_now", "ledger_rows", "verify_ledger"]
+
+# What the public file says without being a row of a table: a view or a macro can lie as well as a number.
+_CATALOG = {
+    "table": "SELECT table_name, sql, comment FROM duckdb_tables() WHERE NOT internal ORDER BY ALL",
+    "view": "SELECT view_name, sql, comment FROM duckdb_views() WHERE NOT internal ORDER BY ALL",
+    "macro": "SELECT function_name, parameters, macro_definition, comment FROM duckdb_functions() "
+    "WHERE NOT internal ORDER BY ALL",
+    "column": "SELECT table_name || '.' || column_name, data_type, comment FROM duckdb_columns() "
+    "WHERE NOT internal ORDER BY ALL",
+}
+
+
+def ledger_rows(chain: Chain, *, digest_length: int = 64) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Return the columns and one row for each entry of the ledger."""
+    columns = ["index", "recorded_at", "kind", "statistic", "period_start", "what", "digest"]
+    rows: list[tuple[object, ...]] = []
+    for entry in chain.entries:
+        statistic, period, what = _summary(entry)
+        moment = entry.recorded_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        rows.append((entry.index, moment, entry.kind, statistic, period, what, entry.digest.hex()[:digest_length]))
+    return columns, rows
+
+
+def verify_ledger(chain: Chain, public: Path) -> list[str]:
+    """Return what was verified, a line each, of a chain that was read and of the public file beside it.
+
+    Raises ServiceError when the public file does not hold exactly what the ledger says.
+    """
+    lines = [f"The ledger's chain holds; its head is {chain.head.digest.hex()}.", bound_sentence(chain)]
+    if not public.exists():
+        return [*lines, f"{public} is not there; `quietcount run` brings it back with the same values."]
+    # Not beside the public file, whose folder may be read-only: what is built here is as public as that one.
+    with tempfile.TemporaryDirectory(prefix="quietcount-verify-") as folder:
+        again = Path(folder) / "statistics.duckdb"
+        publish(chain, again)
+        altered = _difference(public, again)
+    if altered:
+        raise ServiceError(
+            f"{public}: {altered} does not hold what the ledger says; it is older (a service that runs publishes at "
+            "its next tick), or was altered. Delete it: `quietcount run` brings it back from the ledger"
+        )
+    return [*lines, f"{public} holds exactly what the ledger says."]
+
+
+def _difference(public: Path, again: Path) -> str | None:
+    """Return the first thing that is not the same in both files, or None."""
+    for kind, sql in _CATALOG.items():
+        found, wanted = query(public, sql)[1], query(again, sql)[1]
+        for name, *_ in [row for row in wanted if row not in found] + [row for row in found if row not in wanted]:
+            return f"{kind} {name}"
+    for (table,) in query(again, "SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL")[1]:
+        sql = f'SELECT * FROM "{table}" ORDER BY ALL'
+        wanted = query(again, sql)[1]
+        try:
+            same = query(public, sql)[1] == wanted
+        except QueryError:  # the file opens, and the blocks of this table are damaged
+            same = False
+        if not same:
+            return f"table {table}"
+    return None
+
+
+def due_now(configuration: Configuration, now: dt.datetime) -> list[DuePeriod]:
+    """Return what a release at `now` would release, without touching anything."""
+    chain = Chain()
+    if configuration.kafka is not None or (configuration.private_dir / "ledger.sqlite").exists():
+        with contextlib.closing(open_ledger(configuration, create=False)) as log:
+            ledger = Ledger(log)
+            ledger.refresh()
+            chain = ledger.chain
+    statistics = []
+    first_open = dict(chain.first_open)
+    for wanted in configuration.statistics(configuration.registry()):
+        statistic = chain.declarations.get(wanted.name) or beginning_now(wanted, now.date())
+        first_open.setdefault(statistic.name, statistic.first_day)
+        if statistic.name not in chain.retired:
+            statistics.append(statistic)
+    return due_periods(statistics, first_open, now, configuration.grace)
+
+
+def _summary(entry: Entry) -> tuple[str | None, dt.date | None, str]:
+    match entry.body:
+        case Opened(lifetime_epsilon=epsilon):
+            return None, None, f"lifetime epsilon {epsilon}"
+        case Declared(statistic):
+            return statistic.name, None, f"epsilon {statistic.epsilon:g} spent, released by {statistic.period}"
+        case Released(statistic=name, period_start=start):
+            return name, start, "noised values, drawn once"
+        case Retired(name):
+            return name, None, "not released any more"
+        case StateLost(losses):
+            return None, None, f"the private state was lost; losses so far: {losses}"

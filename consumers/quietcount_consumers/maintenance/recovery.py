@@ -1,0 +1,275 @@
+"""What an operator does on purpose: end a statistic, record that the private state is lost, go on with a new log, bring
+a lost ledger back from what was published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from quietcount_aggregates import state_file
+from quietcount_aggregates.entries import Body, Retired
+from quietcount_aggregates.errors import (
+    LedgerError,
+    LedgerMissing,
+    PublicationError,
+    StateDamaged,
+    StateError,
+    StateLost,
+    StatisticError,
+)
+from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.publication import bound_sentence, publish, published_head
+from quietcount_aggregates.release import check_newest, record_loss
+from quietcount_aggregates.state import State
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.maintenance.rehearsal import rehearsed
+from quietcount_consumers.maintenance.state_facts import state_of
+from quietcount_consumers.queries import QueryError, query
+from quietcount_consumers.service import lost_of
+from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
+from quietcount_schemas.log import CASE_EVENTS
+
+__all__ = ["follow_new_log", "reading_ledger", "record_state_loss", "restore_ledger", "retire_statistic"]
+
+
+def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) -> None:
+    """Append the retirement of a declared statistic to the ledger, and publish it."""
+    with reading_ledger(configuration) as ledger:
+        path = _state_path(configuration)
+        if not path.exists():
+            raise StateError(
+                f"{path}: is missing. Put it back, or, if it is lost for good, run: quietcount ledger record-loss"
+            )
+        # Opening the state before the fence refuses while a service runs, which would be fenced amid its work.
+        with State(path) as state:
+            _check_state(state, ledger)
+            _fence(ledger, state, configuration)
+            if name not in ledger.chain.declarations:
+                known = ", ".join(ledger.chain.declarations) or "none"
+                raise StatisticError(f"no statistic {name!r} is declared; declared are: {known}")
+            if name in ledger.chain.retired:
+                raise StatisticError(f"statistic {name!r} is retired already")
+            bodies: list[Body] = [Retired(name)]
+            ledger.append(bodies, now)
+            _publish(ledger, configuration)
+
+
+def record_state_loss(configuration: Configuration, now: dt.datetime) -> list[str]:
+    """Record the loss in the ledger, start the state anew, and return what is to be said of it, a line each.
+
+    A damaged state is moved aside, never overwritten. The ledger must hold all that was published: a loss of the
+    ledger cannot be recorded in an older copy of it.
+    """
+    with reading_ledger(configuration) as ledger:
+        path = _state_path(configuration)
+        said = []
+        try:
+            _record(ledger, configuration, now)
+        except StateDamaged:
+            aside = _set_aside(path)
+            said.append(
+                f"The damaged state is now {aside}. Delete it as soon as nothing is to be rescued from it: it may hold "
+                "what was to be forgotten."
+            )
+            _record(ledger, configuration, now)
+        return [*said, bound_sentence(ledger.chain)]
+
+
+def follow_new_log(configuration: Configuration) -> None:
+    """Bind the state to the log that is there now, or to a new one; limits and marks stay as they are.
+
+    Raises ServiceError when there is nothing to follow.
+    """
+    path = _state_path(configuration)
+    if not path.exists():
+        raise ServiceError(f"{path}: there is no state that folds a log; `quietcount run` makes one")
+    with State(path) as state, contextlib.closing(open_log(configuration)) as log:
+        topic = log.topic_id(CASE_EVENTS)
+        beginnings, ends = log.beginning_offsets(CASE_EVENTS), log.end_offsets(CASE_EVENTS)
+        if state["topic_id"] in ("", topic) and lost_of(state, log, beginnings, ends) is None:
+            raise ServiceError(f"{log.place}: is the log that the state folds already; nothing was changed")
+        state.follow(topic)
+
+
+def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
+    """Write the ledger that a published file holds to where there is none; return what is to be said, a line each.
+
+    Every published file holds all entries of the ledger that it was built from. Raises a QuietcountError, and then
+    changes nothing, where there is a ledger, where the chain in the file does not hold, or where the public file in its
+    place, the state or the witness knows of a newer one. A damaged state knows nothing: its loss is to be recorded.
+    """
+    entries = _published_entries(published)
+    chain = Chain()
+    for entry in entries:
+        chain.extend(entry)
+    ledger, said = rehearsed(chain), [bound_sentence(chain)]
+    with contextlib.ExitStack() as stack:
+        if _state_path(configuration).exists():
+            try:
+                stack.enter_context(_compared_state(configuration, ledger))
+            except StateDamaged:
+                said.append(
+                    "The state is damaged, so that it cannot say whether this ledger is the newest. If it is lost for "
+                    "good, run now: quietcount ledger record-loss"
+                )
+        _check_published(configuration, ledger)
+        witness_of(configuration).check(ledger)
+        prepare_folders(configuration)
+        log = stack.enter_context(contextlib.closing(open_ledger(configuration)))
+        epoch = log.fence()
+        if log.read():
+            raise LedgerError(
+                f"{log.place}: there is a ledger already, and it is never written over; nothing was changed. If it is "
+                "an older copy, move it away first"
+            )
+        log.append(entries, epoch=epoch, expected=0)
+        if log.read() != entries:
+            raise LedgerError(f"{log.place}: what was written did not come back; look at the disk, then run again")
+    return said
+
+
+def _published_entries(published: Path) -> list[bytes]:
+    """Read the ledger in a published file, which may be the last copy that there is."""
+    if not published.exists():
+        raise ServiceError(f"{published}: there is no such file; name the newest copy of what was published")
+    try:
+        rows = query(published, 'SELECT entry FROM ledger ORDER BY "index"')[1]
+    except QueryError as error:
+        if not os.access(published, os.R_OK):
+            raise ServiceError(str(error)) from None
+        rows = []
+    if not rows:
+        raise ServiceError(
+            f"{published}: is damaged, or not a file that quietcount published. Keep it, and try another copy: every "
+            "published file holds the whole ledger, and whoever copied one may have the newest"
+        )
+    return [bytes(entry) for (entry,) in rows]
+
+
+@contextlib.contextmanager
+def _compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[None]:
+    """Hold the state, if no service runs on it and it knows of no newer ledger; it keeps the format that it has."""
+    path = _state_path(configuration)
+    facts = state_of(configuration)
+    with contextlib.closing(state_file.locked(path)):  # says so where a service holds it
+        if facts is None:
+            raise StateError(f"{path}: was held by another program; run again")
+        ledger_id = facts.meta.get("ledger_id", "")
+        if ledger_id not in ("", ledger.chain.opened.ledger_id.hex()):
+            raise StateError(
+                f"{path}: the ledger is another one than this state was made with. Restore the one that belongs to it; "
+                "nothing was changed"
+            )
+        ledger.check_not_behind(facts.head, path.name)
+        yield
+
+
+def _check_published(configuration: Configuration, ledger: Ledger) -> None:
+    public = configuration.public_file
+    try:
+        head = published_head(public)
+    except PublicationError:
+        raise ServiceError(
+            f"{public}: is damaged, or not a file that quietcount published, and cannot say whether this ledger is the "
+            "newest. Move it away and keep it, then run again"
+        ) from None
+    if head is not None:
+        ledger.check_not_behind(head, public.name)
+
+
+def _state_path(configuration: Configuration) -> Path:
+    return configuration.private_dir / "state.duckdb"
+
+
+@contextlib.contextmanager
+def reading_ledger(configuration: Configuration) -> Iterator[Ledger]:
+    """Open and verify a ledger that has entries; bring nothing into being.
+
+    Raises LedgerMissing where there is none, which says what to do if there was one.
+    """
+    try:
+        log = open_ledger(configuration, create=False)
+    except LedgerMissing as error:
+        raise _missing(configuration, str(error)) from None
+    with contextlib.closing(log):
+        ledger = Ledger(log)
+        ledger.refresh()
+        if not ledger.chain.entries:
+            raise _missing(configuration, f"{log.place}: there is no ledger yet; `quietcount run` opens it")
+        yield ledger
+
+
+def _missing(configuration: Configuration, otherwise: str) -> LedgerMissing:
+    """Return what is said of a ledger that is not there: `otherwise` where there never was one."""
+    for path in (configuration.public_file, witness_of(configuration).path):
+        if os.path.lexists(path):
+            return LedgerMissing(
+                f"there is no ledger, and {path} was made from one. Put the newest ledger back, or bring it back from "
+                "the newest file that was published, with: quietcount ledger restore"
+            )
+    return LedgerMissing(otherwise)
+
+
+def _check_state(state: State, ledger: Ledger) -> None:
+    """Raise StateError before the fence is taken from a service elsewhere, where this is not its state.
+
+    A start that is refused because the state is lost leaves an empty one behind.
+    """
+    chain, known = ledger.chain, state.first_open
+    state.bind(ledger_id=chain.opened.ledger_id.hex())
+    # A crash after a release leaves the state behind, and says so in it; the next start finishes that.
+    unknown = any(name not in known or start >= known[name] for name, start in chain.releases)
+    if unknown and not state.intent:
+        raise StateLost(
+            f"the ledger has releases that {state.path} does not know: it is lost, an older copy, or not that of the "
+            "service which releases on this ledger. Run this where that service runs"
+        )
+
+
+def _fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
+    """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain."""
+    ledger.fence()
+    check_newest(ledger, state, configuration.public_file, witness_of(configuration))
+
+
+def _publish(ledger: Ledger, configuration: Configuration) -> None:
+    witness_of(configuration).see(ledger.chain.head)
+    publish(ledger.chain, configuration.public_file)
+
+
+def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> None:
+    with State(_state_path(configuration)) as state:
+        _fence(ledger, state, configuration)
+        record_loss(ledger, now)
+        state.begin_anew(ledger.chain.first_open)
+        _publish(ledger, configuration)
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a state and its write-ahead log, which DuckDB would replay into the next one, to a name that is free."""
+    with contextlib.closing(state_file.locked(path)):
+        aside = path.with_name(path.name + ".damaged")
+        number = 1
+        while aside.exists() or _wal(aside).exists():
+            number += 1
+            aside = path.with_name(f"{path.name}.damaged-{number}")
+        try:
+            if _wal(path).exists():
+                _wal(path).rename(_wal(aside))
+            if path.exists():  # else its write-ahead log alone was left
+                path.rename(aside)
+        except OSError as error:
+            raise ServiceError(
+                f"{path}: is damaged and cannot be moved to {aside.name} ({os.strerror(error.errno or 0)}); mend that "
+                "and run again"
+            ) from None
+        return aside
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")

@@ -1,0 +1,67 @@
+"""What the private state belongs to, read without changing it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from quietcount_aggregates import migrations, state_file
+from quietcount_aggregates.entries import Head
+from quietcount_aggregates.errors import StateError
+from quietcount_consumers.configuration import Configuration
+
+__all__ = ["StateFacts", "is_read", "state_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class StateFacts:
+    """What of the state the doctor compares with others; nothing of what it holds."""
+
+    meta: Mapping[str, str]
+    first_open: Mapping[str, dt.date]
+
+    @property
+    def head(self) -> Head:
+        """How far the state has seen the ledger go."""
+        return Head(int(self.meta.get("head_length", "0")), bytes.fromhex(self.meta.get("head_digest", "")))
+
+
+def state_of(configuration: Configuration) -> StateFacts | None:
+    """Read what the state belongs to; None where a service holds it. Raises StateError, also where it is missing."""
+    path = configuration.private_dir / "state.duckdb"
+    lock = path.with_name(path.name + ".lock")
+    with contextlib.ExitStack() as stack:
+        if lock.exists():
+            try:
+                held = stack.enter_context(lock.open("rb"))
+                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                raise state_file.explained(error, path) from None
+        if not path.exists():
+            raise StateError(f"{path}: is missing")
+        try:
+            connection = stack.enter_context(contextlib.closing(duckdb.connect(str(path), read_only=True)))
+            connection.execute("SET temp_directory = ''")
+            meta = dict(_rows(connection, "SELECT key, value FROM meta"))
+            if not is_read(meta.get("format", "")):
+                return StateFacts(meta, {})
+            return StateFacts(meta, dict(_rows(connection, "SELECT statistic, day FROM first_open")))
+        except (duckdb.Error, OSError) as error:
+            raise state_file.explained(error, path) from None
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    return connection.execute(sql).fetchall()
+
+
+def is_read(number: str) -> bool:
+    """Return whether this version reads a state of that format."""
+    return number in map(str, range(migrations.FIRST, state_file.FORMAT + 1))

@@ -1,0 +1,134 @@
+"""The standing of a service after a tick: its status, from the ledger's chain, the state and the clock.
+
+The work follows the number of statistics and of new ledger entries, and nothing that comes from events.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+
+from quietcount_aggregates.entries import Entry, Released
+from quietcount_aggregates.ledger import Chain
+from quietcount_aggregates.noise import margin
+from quietcount_aggregates.publication import published_figures
+from quietcount_aggregates.state import State
+from quietcount_aggregates.statistics import Statistic, exact_epsilon
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.monitoring import disks
+from quietcount_consumers.monitoring.status import NEVER, BudgetStatus, CellStatus, StatisticStatus, Status, shown_cells
+
+__all__ = ["PATIENCE", "Standing"]
+
+PATIENCE = dt.timedelta(days=1)
+"""For how long a purge may be put off and count as done. A program that reads or writes the embedded log at that moment
+puts it off, and a time of the tick's precision would tell that an emitter was at work."""
+
+_DAY = dt.timedelta(days=1)
+_LATER = dt.datetime.max.replace(tzinfo=dt.UTC)
+
+
+class Standing:
+    """Makes the status of one service, which was opened and had published at `opened`."""
+
+    def __init__(self, configuration: Configuration, chain: Chain, state: State, opened: dt.datetime) -> None:
+        self._configuration = configuration
+        self._digest = configuration.digest
+        self._chain = chain
+        self._state = state
+        self._published = opened
+        self._fold = self._purge = self._release = NEVER
+        self._purge_owed: dt.datetime | None = None
+        self._seen = 0
+        self._statistics: dict[str, StatisticStatus] = {}
+
+    def after(self, now: dt.datetime, *, caught_up: bool, released: bool, purged: bool) -> Status:
+        """Return the status after the tick at `now`.
+
+        `caught_up` says whether the log was folded to its end, `released` whether anything was released and
+        published, `purged` whether nothing is left to purge.
+        """
+        if caught_up:
+            self._fold = now
+        if released:
+            self._published = now
+        # A service that is opened anew goes by the day of the newest release, which left something to purge.
+        self._purge_owed = None if purged else self._purge_owed or min(now, self._release_over())
+        if self._purge_owed is None or now - self._purge_owed < PATIENCE:
+            self._purge = now
+        chain = self._chain
+        budget = chain.budget
+        return Status(
+            interval=self._configuration.tick,
+            grace=self._configuration.grace,
+            configuration=self._digest,
+            tick=now,
+            caught_up=caught_up,
+            state_open=True,
+            broker_reachable=True,
+            ledger_verified=True,
+            ledger_entries=len(chain.entries),
+            state_losses=chain.losses,
+            fold=self._fold,
+            release=self._newest_release(),
+            publication=self._published,
+            purge=self._purge,
+            # Yesterday's, never today's: a flag that rose at once would tell when a record arrived.
+            rejects_seen=self._state.rejected_on(now.date() - _DAY),
+            budget=BudgetStatus(budget.lifetime_epsilon, budget.bound, budget.left),
+            statistics=tuple(self._statistic(chain.declarations[name]) for name in sorted(chain.declarations)),
+            disk_free=disks.free(self._configuration),
+        )
+
+    def _release_over(self) -> dt.datetime:
+        """Return when the day of the newest release was over."""
+        day = self._state["released_on"]
+        return dt.datetime.combine(dt.date.fromisoformat(day) + _DAY, dt.time(), dt.UTC) if day else _LATER
+
+    def _newest_release(self) -> dt.datetime:
+        """Return the tick of the newest release; one made by hand lies between two ticks, and is shown at the first."""
+        entries = self._chain.entries
+        for entry in entries[self._seen :]:
+            if isinstance(entry.body, Released):
+                self._release = entry.recorded_at - (entry.recorded_at - NEVER) % self._configuration.tick
+        self._seen = len(entries)
+        return self._release
+
+    def _statistic(self, statistic: Statistic) -> StatisticStatus:
+        """Return the status of a statistic; made anew when a release or the retirement changed it."""
+        name, chain = statistic.name, self._chain
+        first_open = None if name in chain.retired else chain.first_open[name]
+        known = self._statistics.get(name)
+        if known is None or known.first_open != first_open:
+            known = self._statistics[name] = _status_of(statistic, first_open, chain.first_open[name], chain.releases)
+        return known
+
+
+def _status_of(
+    statistic: Statistic,
+    first_open: dt.date | None,
+    following: dt.date,
+    releases: Mapping[tuple[str, dt.date], Entry],
+) -> StatisticStatus:
+    """Return the status of a statistic whose earliest period that is not released begins on `following`."""
+    cells = shown_cells(statistic)
+    entry = releases.get((statistic.name, statistic.period.start(following - _DAY)))
+    newest = entry.body if entry is not None and isinstance(entry.body, Released) else None
+    released: tuple[CellStatus, ...] = ()
+    if newest is not None and cells:
+        around = margin(newest.noise_scale)
+        released = tuple(
+            CellStatus(cell, *published_figures(noisy, around))
+            for cell, noisy in zip(cells, newest.values, strict=True)
+        )
+    return StatisticStatus(
+        name=statistic.name,
+        period=statistic.period,
+        cells=cells,
+        epsilon=exact_epsilon(statistic.epsilon),
+        retired=first_open is None,
+        first_open=first_open,
+        period_start=None if newest is None else newest.period_start,
+        period_end=None if newest is None else newest.period_end,
+        released=released,
+    )

@@ -1,0 +1,117 @@
+"""What the configuration names, opened: folders, secret, witness, log, ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.witness import Witness
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.embedded_ledger import EmbeddedLedger
+from quietcount_consumers.errors import FolderUnwritable, ServiceError
+from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
+
+if TYPE_CHECKING:
+    from quietcount_consumers.kafka.ledger import KafkaLedger
+    from quietcount_consumers.kafka.log import KafkaLog
+
+__all__ = ["check_files", "open_ledger", "open_log", "prepare_folders", "secret_of", "witness_of"]
+
+
+def check_files(configuration: Configuration) -> None:
+    """Read every file that a running service would be opened with anew; raise a QuietcountError for the first fault.
+
+    Not the log, the ledger and the state: a service that runs has these in hand.
+    """
+    configuration.statistics(configuration.registry())
+    ConsumerSecret.load(configuration.service.secret_file)
+    if configuration.kafka is not None:
+        configuration.kafka.client("quietcount-service")
+
+
+def prepare_folders(configuration: Configuration) -> None:
+    """Make the data folder and its private part; refuse folders that cannot be written.
+
+    From here on the process makes files that only their owner can read; what is published is opened to all explicitly.
+    """
+    os.umask(0o077)
+    try:
+        if not configuration.data_dir.is_dir():
+            configuration.data_dir.mkdir(parents=True)
+            configuration.data_dir.chmod(0o755)
+        # Two folders deep: the outer one's modification time is there for all to see, and it stands still.
+        private = configuration.private_dir
+        for folder in (private.parent, private):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
+    except OSError as error:
+        raise FolderUnwritable(
+            f"{configuration.data_dir}: the data folder cannot be made or written ({os.strerror(error.errno or 0)}); "
+            "choose another data_dir or mend its rights"
+        ) from None
+    for folder in (configuration.data_dir, private):
+        if not os.access(folder, os.W_OK):
+            raise FolderUnwritable(f"{folder}: is read-only; mend its rights or choose another data_dir")
+
+
+def secret_of(configuration: Configuration) -> ConsumerSecret:
+    """Load the service's secret; make it where nothing yet depends on it, so that a configuration alone is a start."""
+    path = configuration.service.secret_file
+    made = [configuration.private_dir / "state.duckdb"]
+    if configuration.kafka is None:
+        made.append(configuration.private_dir / "ledger.sqlite")
+    if path.exists() or any(each.exists() for each in made) or _has_entries(configuration):
+        return ConsumerSecret.load(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(
+            f"{path.parent}: the folder of the service's secret cannot be made ({os.strerror(error.errno or 0)}); name "
+            "another with service.secret_file"
+        ) from None
+    return ConsumerSecret.generate(path)
+
+
+def witness_of(configuration: Configuration) -> Witness:
+    """Return the witness of the ledger, which lies with the service's secret."""
+    secret = configuration.service.secret_file
+    return Witness(secret.with_name(secret.name + "-head"))
+
+
+def open_log(configuration: Configuration) -> EmbeddedLog | KafkaLog:
+    """Open the log that the configuration names; the embedded one is made with its topics where it is missing."""
+    if configuration.kafka is not None:
+        from quietcount_consumers.kafka.log import KafkaLog
+
+        log = KafkaLog(configuration.kafka)
+        try:
+            for topic in (CASE_EVENTS, DEAD_LETTERS):
+                log.topic_id(topic)  # says what to do about a topic that is missing
+        except BaseException:
+            log.close()
+            raise
+        return log
+    embedded = EmbeddedLog(configuration.private_dir / "log.sqlite")
+    for topic in (CASE_EVENTS, DEAD_LETTERS):
+        embedded.create_topic(topic)
+    return embedded
+
+
+def open_ledger(configuration: Configuration, *, create: bool = True) -> EmbeddedLedger | KafkaLedger:
+    """Open the ledger that the configuration names; `create=False` only ever reads."""
+    if configuration.kafka is not None:
+        from quietcount_consumers.kafka.ledger import KafkaLedger
+
+        return KafkaLedger(configuration.kafka)  # which makes no topic in any case
+    return EmbeddedLedger(configuration.private_dir / "ledger.sqlite", create=create)
+
+
+def _has_entries(configuration: Configuration) -> bool:
+    """Return whether there is a ledger on Kafka that somebody's first run has opened already."""
+    if configuration.kafka is None:
+        return False
+    with contextlib.closing(open_ledger(configuration, create=False)) as log:
+        return bool(log.read())

@@ -1,0 +1,187 @@
+"""The command emit: the events of a file to the log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from quietcount_producers.commands.spool import sent_on
+from quietcount_producers.composition import Composer
+from quietcount_producers.errors import ProducersError
+from quietcount_producers.files.bad_lines import BadLines
+from quietcount_producers.files.emission import MOST_SHOWN, Check, Spool, check, plain_file, send
+from quietcount_producers.files.event_files import FileFormat
+from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.settings import EmitterSettings, open_log
+from quietcount_producers.spool.event_spool import EventSpool
+from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
+from quietcount_schemas.log import LogWriter
+
+__all__ = ["emit_command"]
+
+_STANDARD = "-"
+_ROWS_A_STEP = 2000  # a progress bar that moves at each row costs more than the row
+
+
+@click.command(
+    "emit",
+    epilog="Example: quietcount emit cases.csv --dry-run",
+    short_help="Send the events of a JSONL or CSV file to the log.",
+)
+@click.argument("file", metavar="FILE|-")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice([each.value for each in FileFormat]),
+    help="What FILE holds.  [default: told by its suffix; jsonl for -]",
+)
+@click.option("--dry-run", is_flag=True, help="Check the whole file and send nothing.")
+@click.option("--skip-bad", is_flag=True, help="Send the good lines; write the bad ones, with reasons, beside FILE.")
+@click.option(
+    "--bad-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Where --skip-bad writes the bad lines.  [default: FILE.bad.csv or FILE.bad.jsonl]",
+)
+@config_option
+def emit_command(
+    file: str, format_name: str | None, dry_run: bool, skip_bad: bool, bad_file: Path | None, config: Path
+) -> None:
+    """Send the events of FILE (JSONL or CSV; - is standard input) to the log.
+
+    The whole file is checked before its first event is sent. Emitting the same file twice counts once, so whatever
+    ends this command midway, run it again.
+    """
+    stdin = file == _STANDARD
+    path = Path(file)
+    name = "standard input" if stdin else file
+    if bad_file is not None and not skip_bad:
+        raise click.UsageError("--bad-file goes with --skip-bad.")
+    if stdin and skip_bad and bad_file is None and not dry_run:
+        raise click.UsageError("--skip-bad of standard input needs --bad-file.")
+    if format_name is not None:
+        file_format = FileFormat(format_name)
+    else:
+        file_format = FileFormat.JSONL if stdin else FileFormat.guess(path)
+    settings = EmitterSettings.load(config)
+    composer = Composer(settings.registry(), Pepper.load(settings.pepper_file), settings.precision)
+    with ExitStack() as stack:
+        stream = sys.stdin.buffer if stdin else stack.enter_context(_opened(path))
+        if dry_run:
+            with _stoppable(), _progress("Checking", _size(stream)) as bar:
+                found = check(stream, name, file_format, composer, advance=_Steps(bar, stream))
+            _show(found)
+            if found.problems and not skip_bad:
+                raise ProducersError(
+                    f"{name} has lines that cannot be emitted. Mend them, or leave them out: --skip-bad."
+                )
+            verdict = "the lines above cannot be emitted, the others can." if found.problems else "every line is good."
+            click.echo(f"Checked {name}: {verdict} Nothing was sent.", err=True)
+            return
+        bad = None
+        if skip_bad:
+            target = bad_file or path.with_name(f"{path.name}.bad.{file_format.value}")
+            if not stdin and target.exists() and target.samefile(path):
+                raise ProducersError(f"{target} is the file to be emitted. Name another with --bad-file.")
+            bad = BadLines(target, file_format)
+            stack.callback(bad.discard)
+        with _stoppable():  # brokers that do not answer are waited for
+            outbox = None if settings.spool is None else EventSpool(settings.spool)
+            log: LogWriter = open_log(settings) if outbox is None else outbox
+        stack.callback(log.close)
+        spool = Spool(outbox.store if outbox else settings.scratch_folder)
+        stack.callback(spool.close)
+        with _stoppable(), _progress("Checking", _size(stream)) as bar:
+            found = check(stream, name, file_format, composer, spool=spool, bad=bad, advance=_Steps(bar, stream))
+        _show(found)
+        if found.problems and bad is None:
+            raise ProducersError(
+                f"{name} has lines that cannot be emitted; nothing was sent. "
+                "Mend them, or send the others with --skip-bad."
+            )
+        if bad is not None:
+            bad.finish()
+            if found.problems and not found.good:
+                raise ProducersError(
+                    f"No line of {name} is good; nothing was sent. They are in {bad.path}, with reasons."
+                )
+        try:
+            with _progress("Sending", spool.records) as bar:
+                send(log, spool, bar)
+            where = sent_on(outbox, settings, name) if outbox else "in the log"
+        except KeyboardInterrupt:
+            click.echo(f"Stopped. Run the same command again to complete {name}: nothing counts twice.", err=True)
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        if not found.good:
+            click.echo(f"{name} holds no events.", err=True)
+        elif bad is not None and found.problems:
+            click.echo(f"Emitted {name}: every good line is {where}. The bad ones are in {bad.path}.", err=True)
+        else:
+            click.echo(f"Emitted {name}: every line is {where}.", err=True)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ProducersError(f"Cannot read {path}: {os.strerror(error.errno or 0).lower()}.") from error
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Tell whoever presses Ctrl-C before anything is sent that nothing has happened yet."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Stopped; nothing was sent.", err=True)
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+
+
+def _show(found: Check) -> None:
+    for line in found.shown:
+        click.echo(line, err=True)
+    if found.problems > MOST_SHOWN:
+        click.echo(f"... and {found.problems - MOST_SHOWN} more problems.", err=True)
+
+
+def _size(stream: BinaryIO) -> int | None:
+    status = plain_file(stream)
+    return None if status is None else status.st_size
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr at a terminal, nothing in a pipe; yields what to call with each advance."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda amount: progress.advance(task, amount)
+
+
+class _Steps:
+    """Turns "another row was read" into bytes for a progress bar, seldom enough to cost nothing."""
+
+    def __init__(self, bar: Callable[[int], None], stream: BinaryIO) -> None:
+        self._bar = bar
+        self._stream = stream
+        self._rows = 0
+        self._at = 0
+
+    def __call__(self) -> None:
+        self._rows += 1
+        if self._rows % _ROWS_A_STEP == 0 and self._stream.seekable():
+            at = self._stream.tell()
+            self._bar(at - self._at)
+            self._at = at

@@ -1,0 +1,1 @@
+"""Events from files: reading, checking, sending."""

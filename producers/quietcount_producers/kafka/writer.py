@@ -1,0 +1,249 @@
+"""The emitters' side of the log on Kafka: what `append` returned for is held by as many replicas as the topic asks for.
+
+The records of one append that go to one partition go as one batch, which Kafka stores whole or not at all. A client
+that lets the library gather them by itself may be killed between two halves of an append. So nothing is sent until all
+of it was handed over: the library would wait for a day, and is told when.
+
+No transaction: one that a killed emitter left open would keep every reader from what came after it. Across partitions
+an append that raises may therefore have stored a part. Repeating it does no harm: the fold counts an event id once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import kafka
+from kafka import KafkaProducer
+from kafka import errors as kafka_errors
+
+from quietcount_producers.errors import LogError
+from quietcount_producers.kafka.connection import REQUEST_SECONDS, client_options, explained, reach, way_in
+from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_producers.partitioner import partition_for
+from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
+
+__all__ = ["KafkaWriter"]
+
+CLIENT_ID: Final = "quietcount-emitter"
+"""The same everywhere: it stands in the broker's log, and a host's name there would tell who sent when."""
+APPEND_SECONDS: Final = 30.0
+"""For one append: a leader that was killed is replaced in about ten seconds, and an emitter must not hang for ever."""
+_RETRY_SECONDS: Final = 0.25
+_RETRIES: Final = 60
+"""Refusals of a broker that answers, as while too few replicas are in sync: 15 s, then it tells which one it was."""
+_METADATA_SECONDS: Final = 5.0
+"""For news of a topic that was there a moment ago: a topic deleted under a running emitter must not hold it longer."""
+_CLOSE_SECONDS: Final = 5.0
+"""For the library's thread to end; nothing waits to be sent by then."""
+_LINGER_SECONDS: Final = 86_400.0
+"""How long the library would gather records unless told: longer than any process is stopped between two of them."""
+
+MOST_BYTES: Final = 1_000_000
+"""Of one batch: a topic takes 1,048,588 bytes unless it is set otherwise, and a larger batch would be refused whole."""
+_RECORD_BYTES: Final = (
+    40  # the most that a record costs beyond its key, value and headers (KIP-98: varints and lengths)
+)
+_HEADER_BYTES: Final = 10
+
+
+class KafkaWriter:
+    """A LogWriter on Kafka. Safe to share between threads, one append at a time; not across a fork.
+
+    `topics` (plain names) must be there and open to this client, or the writer is not made. Raises LogUnavailable when
+    no broker answers, LogError when waiting will not help.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, *, topics: Iterable[str] = (CASE_EVENTS,), client_id: str = CLIENT_ID
+    ) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._producer: Any = None
+        self._closed = False
+        facts = reach(settings, client_id, topics, write=True)
+        self._partitions = {topic: each.partitions for topic, each in facts.items()}
+
+    def __enter__(self) -> KafkaWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        """Store `records` durably and return their positions in the order given.
+
+        Those of one partition are stored all or none as long as they fit into one batch (1 MB). Raises LogError, and
+        then repeat the whole append: a part of it may be stored. Nothing is stored when a record cannot be sent at all.
+        """
+        if not records:
+            return []
+        for record in records:
+            _check(record)
+        if self._process != os.getpid():  # before the lock, which another thread may have held at the fork: for good
+            raise LogError("This writer was made before a fork, and its connections stayed behind. Make a new one.")
+        with self._lock:
+            if self._closed:
+                raise LogError("This writer is closed. Make a new one.")
+            try:
+                return self._append(topic, records)
+            except LogError:
+                self._discard()
+                raise
+            except kafka_errors.KafkaError as error:
+                self._discard()
+                raise self._diagnosed(error, topic) from error
+            except BaseException:
+                # What was handed over and not sent must not leave with the next append.
+                self._discard()
+                raise
+
+    def close(self) -> None:
+        """End the connections. Closing twice does no harm."""
+        if self._process != os.getpid():
+            return  # they are its parent's
+        with self._lock:
+            self._closed = True
+            producer, self._producer = self._producer, None
+            if producer is not None:
+                producer.close(timeout=_CLOSE_SECONDS)
+
+    def _append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        until = time.monotonic() + APPEND_SECONDS
+        count = self._count(topic)
+        producer = self._connected()
+        name = self._settings.topic(topic)
+        self._check_count(topic, len(producer.partitions_for(name)))
+        stored: dict[int, Position] = {}
+        for numbered in _rounds(records, count):
+            sent = [
+                (
+                    number,
+                    producer.send(
+                        name,
+                        value=records[number].value,
+                        key=records[number].key,
+                        headers=list(records[number].headers),
+                        partition=partition,
+                        timestamp_ms=records[number].timestamp,
+                    ),
+                )
+                for number, partition in numbered
+            ]
+            producer.flush(max(0.0, until - time.monotonic()))
+            for number, future in sent:
+                metadata = future.get(timeout=0)
+                stored[number] = Position(topic, metadata.partition, metadata.offset)
+        return [stored[number] for number in range(len(records))]
+
+    def _count(self, topic: str) -> int:
+        if topic not in self._partitions:
+            self._partitions[topic] = reach(self._settings, self._client_id, [topic], write=True)[topic].partitions
+        return self._partitions[topic]
+
+    def _check_count(self, topic: str, count: int) -> None:
+        known = self._partitions[topic]
+        if count != known:
+            raise LogError(
+                f"Topic {self._settings.topic(topic)} at {self._settings.servers} has {count} partition(s) now, not "
+                f"{known} as when this emitter began, so a case's next events would lie in another partition and could "
+                "overtake its earlier ones. Stop every emitter, let the service fold what is there, start them anew."
+            )
+
+    def _connected(self) -> Any:
+        if self._producer is None:
+            # The library would try for ten seconds, and not say what is wrong.
+            broker, _ = way_in(self._settings, self._client_id, self._partitions, write=True)
+            producer = KafkaProducer(
+                **client_options(self._settings, self._client_id) | {"bootstrap_servers": [broker]},
+                acks="all",
+                enable_idempotence=True,
+                retries=_RETRIES,
+                retry_backoff_ms=int(_RETRY_SECONDS * 1000),
+                batch_size=MOST_BYTES + MOST_BYTES // 32,  # never full, because a full batch is sent at once
+                linger_ms=int(_LINGER_SECONDS * 1000),
+                delivery_timeout_ms=int((_LINGER_SECONDS + 2 * REQUEST_SECONDS) * 1000),
+                max_block_ms=int(_METADATA_SECONDS * 1000),
+                metrics_enabled=False,
+            )
+            try:
+                _tame(producer)
+            except LogError:
+                producer.close(timeout=0)
+                raise
+            self._producer = producer
+        return self._producer
+
+    def _discard(self) -> None:
+        """Give up what was not acknowledged: sent later, it could come after what the caller does next."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            # `close` alone would first wait for what is given up, and then leave the thread running.
+            producer._sender.force_close()
+            with contextlib.suppress(kafka_errors.KafkaError):
+                producer.close(timeout=_CLOSE_SECONDS)
+
+    def _diagnosed(self, error: kafka_errors.KafkaError, topic: str) -> LogError:
+        """Return what is wrong; where the library only waited in vain, go the way again and look."""
+        if isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.InvalidMetadataError):
+            try:
+                reach(self._settings, self._client_id, [topic], write=True)
+            except LogError as found:
+                return found
+        return explained(error, self._settings, "append to", topic)
+
+
+def _tame(producer: Any) -> None:
+    """Switch off what would store half of an append. Raises LogError for a version of the library that hides it."""
+    sender = getattr(producer, "_sender", None)
+    parts = ((sender, "_can_split"), (sender, "force_close"), (producer, "_unregister_cleanup"))
+    # What goes by another name could be replaced all the same, and nothing would come of it.
+    lacking = [name for part, name in parts if not callable(getattr(part, name, None))]
+    if lacking:
+        raise LogError(
+            f"This version of kafka-python, {kafka.__version__}, lacks {', '.join(lacking)}, without which half of an "
+            "append could be stored. Install the version that quietcount-producers asks for."
+        )
+    # A batch that the topic finds too large is refused, not cut in two: half of it could be stored alone.
+    producer._sender._can_split = lambda *_: False
+    # At the interpreter's end it would send what another thread had handed over of an append so far.
+    producer._unregister_cleanup()
+
+
+def _check(record: NewRecord) -> None:
+    """Refuse what Kafka would not take, or not take as it is."""
+    value: object = record.value
+    if not isinstance(value, bytes) or not isinstance(record.key, bytes | None):
+        raise LogError("A record for Kafka needs a value in bytes, and a key in bytes or none.")
+    if _size(record) > MOST_BYTES:
+        raise LogError(f"A record for Kafka has {MOST_BYTES} bytes at most, headers included.")
+
+
+def _size(record: NewRecord) -> int:
+    size = _RECORD_BYTES + len(record.key or b"") + len(record.value)
+    for name, value in record.headers:
+        size += _HEADER_BYTES + len(name.encode()) + len(value)
+    return size
+
+
+def _rounds(records: Sequence[NewRecord], count: int) -> list[list[tuple[int, int]]]:
+    """Return what is sent together: numbers of records with their partitions, in order, one batch a partition."""
+    rounds: list[list[tuple[int, int]]] = []
+    filled: dict[int, tuple[int, int]] = {}  # by partition: which round, and how many bytes are in its batch
+    for number, record in enumerate(records):
+        partition = partition_for(record.key, count)
+        size = _size(record)
+        at, used = filled.get(partition, (0, 0))
+        if used + size > MOST_BYTES:
+            at, used = at + 1, 0
+        filled[partition] = (at, used + size)
+        if at == len(rounds):
+            rounds.append([])
+        rounds[at].append((number, partition))
+    return rounds

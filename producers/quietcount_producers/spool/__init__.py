@@ -1,0 +1,1 @@
+"""Events kept until the log answers."""

@@ -1,0 +1,1 @@
+"""What a schema may carry, and how it may change."""
