@@ -17,7 +17,20 @@ __all__ = ["QuietcountError", "SchemasError", "Unavailable"]
 
 
 class QuietcountError(Exception):
-    """An error whose message is written for the person who can mend its cause."""
+    """An error whose message is written for the person who can mend its cause.
+
+    `what` says what is wrong and where, without a full stop at its end. `remedy` says what to do about it, in one
+    sentence or more, also without the last full stop; it is empty if there is nothing to do. The text is both, in that
+    order.
+    """
+
+    def __init__(self, what: str = "", remedy: str = "") -> None:
+        super().__init__(what, remedy)  # both, so that a copy and a pickle have both
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.remedy}" if self.remedy else self.what
 
 
 class Unavailable(QuietcountError):
