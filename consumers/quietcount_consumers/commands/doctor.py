@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from quietcount_consumers.commands.options import chosen_format, format_option
 from quietcount_consumers.commands.presentation import Format, show_rows
@@ -50,6 +47,10 @@ def doctor_command(config: Path, form: str | None) -> None:
 
 
 def _show(verdicts: Sequence[Verdict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("check", "result"):
         table.add_column(column, no_wrap=True)
