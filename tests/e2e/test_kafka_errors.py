@@ -20,7 +20,7 @@ from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.kafka.topic_settings import TOPICS
 from quietcount_consumers.kafka.topics import create_topics, describe_topics
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka import connection as kafka_connection
+from quietcount_producers.kafka import internals
 from quietcount_producers.kafka.connection import reach
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.kafka.writer import KafkaWriter
@@ -263,13 +263,13 @@ def test_one_silent_address_of_two_keeps_no_reader_and_no_releaser_out(
     good = tuple(kafka.bootstrap.split(","))
     settings = KafkaSettings(brokers=(silent_address, *good), topic_prefix=kafka.prefix())
     asked: list[list[str]] = []
-    original = kafka_connection._client
+    original = internals.network_client
 
     def client(**options: Any) -> Any:
         asked.append(options["bootstrap_servers"])
         return original(**options)
 
-    monkeypatch.setattr(kafka_connection, "_client", client)
+    monkeypatch.setattr("quietcount_producers.kafka.connection.network_client", client)
     create_topics(settings)
     assert not describe_topics(settings).topics[RELEASES].hidden
     with KafkaLog(settings) as log, KafkaLedger(settings) as ledger:
