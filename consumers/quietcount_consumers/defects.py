@@ -18,7 +18,7 @@ from typing import Final
 import click
 
 from quietcount_consumers.errors import ConsumersError
-from quietcount_consumers.monitoring.log_events import DefectFound, Say
+from quietcount_consumers.monitoring.log_events import DEFECT, Say
 from quietcount_schemas.errors import QuietcountError
 
 __all__ = ["Defect", "described", "hearing_threads", "telling_defects"]
@@ -60,11 +60,11 @@ def hearing_threads(say: Say, clock: Callable[[], dt.datetime]) -> Iterator[None
 
     def thread(failed: threading.ExceptHookArgs) -> None:
         if failed.exc_value is not None:
-            say(DefectFound(tick=clock(), meaning=described(failed.exc_value)))
+            say(DEFECT.at(clock(), meaning=described(failed.exc_value)))
 
     def unraisable(failed: sys.UnraisableHookArgs) -> None:
         if failed.exc_value is not None:
-            say(DefectFound(tick=clock(), meaning=described(failed.exc_value)))
+            say(DEFECT.at(clock(), meaning=described(failed.exc_value)))
 
     before = threading.excepthook, sys.unraisablehook
     threading.excepthook, sys.unraisablehook = thread, unraisable
