@@ -44,6 +44,8 @@ from quietcount_consumers.doctor.machine import Machine
 from quietcount_consumers.doctor.verdicts import CHECKS, Result
 from quietcount_consumers.maintenance.recovery import record_state_loss
 
+pytestmark = pytest.mark.check
+
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 
 

@@ -23,6 +23,8 @@ from quietcount_consumers.doctor.verdicts import CHECKS, Verdict
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_schemas.log import CASE_EVENTS, RELEASES
 
+pytestmark = pytest.mark.check
+
 __all__ = ["unverified"]  # the fixture
 
 

@@ -30,6 +30,8 @@ from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, NewRecord
 
+pytestmark = pytest.mark.check
+
 
 @pytest.fixture
 def settings(kafka: Kafka) -> KafkaSettings:

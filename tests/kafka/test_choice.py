@@ -12,6 +12,8 @@ import pytest
 from tests.kafka.fixtures import EXTERNAL, Kafka, external
 from tests.kafka.stand_in import UNHONOURED, StandIn
 
+pytestmark = pytest.mark.check
+
 LOG = "tests/contract/test_log_contract.py"
 LEDGER = "tests/contract/test_ledger_contract.py"
 SERVED = f"{LOG}::test_appending_nothing_changes_nothing[kafka]"

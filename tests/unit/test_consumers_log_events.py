@@ -16,6 +16,8 @@ from quietcount_consumers.monitoring import log_events
 from quietcount_consumers.monitoring.log_events import CATALOGUE, GoingOn, Level, LogEvent, StatisticReleased, Waiting
 from quietcount_consumers.monitoring.log_output import LogOutput
 
+pytestmark = pytest.mark.quick
+
 NOON = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
 PACKAGE = Path(log_events.__file__).parent
 ALLOWED = {str, dt.date}

@@ -13,6 +13,8 @@ from quietcount_schemas.definition import schema_version
 from quietcount_schemas.event_types import SchemaVersion
 from quietcount_schemas.lint.evolution import EvolutionReason, check_evolution
 
+pytestmark = pytest.mark.quick
+
 BASE: dict[str, Any] = {
     "type": "record",
     "name": "Trial",
