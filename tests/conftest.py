@@ -17,6 +17,7 @@ from tests.kafka.fixtures import (
     pytest_runtest_makereport,
 )
 from tests.registry.apicurio import schema_registry
+from tests.tiers import COLLECTED, settle
 
 # Fixtures for every folder, and the hook that shows a broker's log with a failure.
 __all__ = [
@@ -46,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
         key = variable.upper().removeprefix("QUIETCOUNT_")
         if key != variable.upper() and (key in _CONFIGURATION or key.split("__")[0] in _SECTIONS):
             del os.environ[variable]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Settle the tier of each test before `-m` selects, and keep what there is for the house's rules about it."""
+    config.stash[COLLECTED] = settle(items)
 
 
 @pytest.fixture(autouse=True)

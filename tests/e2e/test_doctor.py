@@ -37,6 +37,8 @@ from quietcount_schemas.cli import cli
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Finding
 
+pytestmark = pytest.mark.check
+
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 
 
@@ -60,6 +62,8 @@ def test_nothing_that_is_told_follows_from_events(healthy: Project, tmp_path: Pa
         assert path.exists()
 
 
+@pytest.mark.quick
+@pytest.mark.promise("doctor")
 def test_our_errors_are_told_as_what_is_wrong_and_what_to_do() -> None:
     told = refused("state", QuietcountError("/a/b.c: is damaged; or no state", "Put it back. Else run: quietcount x"))
     assert told == Finding("", "/a/b.c: is damaged; or no state", "Put it back. Else run: quietcount x", "state", WRONG)
@@ -77,6 +81,8 @@ def test_remedies_name_the_way_back_and_no_way_that_costs_the_data(project: Proj
     assert "init" not in told["secrets"]
 
 
+@pytest.mark.quick
+@pytest.mark.promise("doctor")
 def test_a_project_before_its_first_run_is_in_order_and_stays_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,8 @@ from quietcount_consumers.doctor.verdicts import CHECKS
 from quietcount_consumers.maintenance.recovery import record_state_loss
 from quietcount_schemas.finding import Severity
 
+pytestmark = pytest.mark.check
+
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 
 

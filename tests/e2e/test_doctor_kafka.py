@@ -24,6 +24,8 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_schemas.finding import Finding
 from quietcount_schemas.log import CASE_EVENTS, RELEASES
 
+pytestmark = pytest.mark.check
+
 __all__ = ["unverified"]  # the fixture
 
 

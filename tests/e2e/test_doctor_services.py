@@ -17,6 +17,8 @@ from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, beginning
 
+pytestmark = pytest.mark.check
+
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 
 

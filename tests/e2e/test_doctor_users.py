@@ -16,6 +16,8 @@ from quietcount_consumers.doctor import files as doctor_files
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.doctor.machine import check_user
 
+pytestmark = pytest.mark.check
+
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 
 

@@ -27,6 +27,8 @@ from quietcount_producers.kafka.writer import KafkaWriter
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.log import CASE_EVENTS, RELEASES, NewRecord
 
+pytestmark = pytest.mark.check
+
 PATIENCE = 60  # seconds: what the longest of the bounds in the code lets a command take, on a machine that is busy
 WRONG = "not-the-password"
 

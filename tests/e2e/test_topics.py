@@ -33,6 +33,8 @@ from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Severity
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, NewRecord
 
+pytestmark = pytest.mark.check
+
 
 @pytest.fixture
 def settings(kafka: Kafka) -> KafkaSettings:

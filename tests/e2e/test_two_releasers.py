@@ -41,6 +41,8 @@ from quietcount_consumers.service import Service
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
+pytestmark = pytest.mark.check
+
 # The noise is wide, so that a cell that was drawn twice has two values; three months are released of few events.
 NOISY = catalogue(
     statistic("requests", "HelpRequested", by="help_kind", since="2023-10-01", epsilon=0.1), lifetime_epsilon=1

@@ -18,6 +18,8 @@ from quietcount_consumers.service import Service
 from quietcount_schemas.cli import main
 from quietcount_schemas.errors import QuietcountError
 
+pytestmark = pytest.mark.quick
+
 NOON = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
 SECRET = "caller-000"
 

@@ -21,6 +21,8 @@ from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def server() -> MonitoringServer:

@@ -15,6 +15,8 @@ from quietcount_consumers.monitoring import log_events
 from quietcount_consumers.monitoring.log_events import CATALOGUE, GOING_ON, RELEASED, WAITING, EventKind, Level
 from quietcount_consumers.monitoring.log_output import LogOutput
 
+pytestmark = pytest.mark.quick
+
 NOON = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
 PACKAGE = Path(service.__file__).parent
 

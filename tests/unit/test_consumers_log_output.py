@@ -22,6 +22,8 @@ from quietcount_consumers.monitoring.log_events import (
 )
 from quietcount_consumers.monitoring.log_output import MOST_LINES, LogFormat, LogOutput
 
+pytestmark = pytest.mark.quick
+
 NOON = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
 RELEASE = RELEASED.at(NOON, statistic="requests", period_start=dt.date(2023, 1, 1), period_end=dt.date(2023, 3, 31))
 

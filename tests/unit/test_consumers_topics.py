@@ -24,6 +24,8 @@ from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Finding, Severity
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
 
+pytestmark = pytest.mark.quick
+
 SETTINGS = KafkaSettings(brokers=("broker:9092", "other:9092"), topic_prefix="desk.")
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from quietcount_schemas.cli import cli
 
+pytestmark = pytest.mark.quick
+
 SUMMARY = 80  # what click shows of it in the list of commands
 EXAMPLE = re.compile(r"Example: (quietcount .*)")
 
@@ -81,6 +83,7 @@ def shell_lines(text: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("quietcount ")]
 
 
+@pytest.mark.promise("commands")
 def test_each_command_is_in_the_readme_and_each_command_line_of_the_readme_is_right(root: Path) -> None:
     text = (root / "README.md").read_text(encoding="utf-8")
     lines = shell_lines(text)

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = "quietcount.commands"
 

@@ -20,6 +20,8 @@ from quietcount_schemas import MAX_EVENT_BYTES, CaseEvent, Codec, Rejected, Reje
 from quietcount_schemas.definition import schema_version
 from quietcount_schemas.framing import FramingReader
 
+pytestmark = pytest.mark.quick
+
 EVENT_ID = uuid.UUID("00112233-4455-4677-8899-aabbccddeeff").bytes
 FIRST_ATTRIBUTE = 10 + 16 + 16 + 1 + 3
 

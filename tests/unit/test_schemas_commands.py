@@ -24,6 +24,8 @@ from quietcount_schemas.cli import CommandGroup, config_option
 from quietcount_schemas.commands import schemas
 from quietcount_schemas.registry import CASEWORK
 
+pytestmark = pytest.mark.quick
+
 Run = Callable[..., Result]
 
 

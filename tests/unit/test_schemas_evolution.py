@@ -14,6 +14,8 @@ from quietcount_schemas.event_types import SchemaVersion
 from quietcount_schemas.finding import place
 from quietcount_schemas.lint.evolution import EvolutionReason, check_evolution
 
+pytestmark = pytest.mark.quick
+
 BASE: dict[str, Any] = {
     "type": "record",
     "name": "Trial",

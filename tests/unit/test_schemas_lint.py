@@ -20,6 +20,8 @@ from quietcount_schemas.folder import FolderReason, inspect_folder
 from quietcount_schemas.lint.rules import LintReason, lint
 from quietcount_schemas.registry import CASEWORK
 
+pytestmark = pytest.mark.quick
+
 GOOD: dict[str, Any] = {
     "type": "record",
     "name": "Trial",
@@ -205,6 +207,7 @@ REFUSED: list[tuple[LintReason, str, Edit]] = [
 ]
 
 
+@pytest.mark.promise("lint")
 @pytest.mark.parametrize("reason, path, edit", REFUSED)
 def test_a_schema_is_refused_for_its_own_reason_at_its_own_field(reason: LintReason, path: str, edit: Edit) -> None:
     schema = copy.deepcopy(GOOD)

@@ -18,6 +18,8 @@ from quietcount_schemas.lint.history import HISTORY_FILE, HistoryReason, read_hi
 from quietcount_schemas.lint.rules import LintReason
 from quietcount_schemas.registry import CASEWORK, configured_folders, inspect
 
+pytestmark = pytest.mark.quick
+
 HOTLINE: dict[str, Any] = {
     "type": "record",
     "name": "HotlineCalled",
