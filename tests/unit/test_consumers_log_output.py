@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 import logging
+import re
 import sys
 import threading
 
@@ -20,7 +21,8 @@ from quietcount_consumers.monitoring.log_events import (
     Level,
     LogEvent,
 )
-from quietcount_consumers.monitoring.log_output import MOST_LINES, LogFormat, LogOutput
+from quietcount_consumers.monitoring.log_output import MOST_LINES, LogOutput
+from quietcount_consumers.monitoring_settings import LogFormat
 
 pytestmark = pytest.mark.quick
 
@@ -82,9 +84,41 @@ def test_for_people_it_is_a_line_that_nothing_in_it_can_break() -> None:
     log.say(WAITING.at(NOON, meaning="no\nanswer\x1b[2J \u202e é"))
     log.flush()
     (line,) = stream.getvalue().splitlines()
-    assert line.startswith("2023-05-01T12:00:00+00:00 [warning  ] waiting")
+    assert line.startswith("2023-05-01T12:00:00+00:00 [warning] waiting")
     assert "no answer [2J" in line
     assert line.isprintable()
+
+
+def test_for_people_names_and_values_stand_in_columns_and_in_colours_at_a_terminal() -> None:
+    lines = []
+    for terminal in (False, True):
+        stream = Stream(terminal=terminal)
+        log = LogOutput(stream, LogFormat.CONSOLE)
+        log.say(RELEASED)
+        log.say(GoingOn(tick=NOON))
+        log.flush()
+        lines.append(stream.getvalue().splitlines())
+    plain, coloured = lines
+    assert re.fullmatch(
+        r"2023-05-01T12:00:00\+00:00 \[info   \] released +"
+        r" statistic=requests period_start=2023-01-01 period_end=2023-03-31",
+        plain[0],
+    )
+    assert plain[1] == "2023-05-01T12:00:00+00:00 [info   ] going on"
+    assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in coloured] == plain
+    assert all(line.count("\x1b[0m") == len(re.findall(r"\x1b\[[1-9]", line)) for line in coloured), "no colour runs on"
+
+
+def test_in_json_the_bytes_are_fixed() -> None:
+    """Programs read them: any change of a byte is one that a person must want."""
+    stream = Stream()
+    log = LogOutput(stream, LogFormat.JSON)
+    log.say(Waiting(tick=NOON, meaning="no answer from b\u00fccher"))
+    log.flush()
+    assert stream.getvalue() == (
+        '{"tick": "2023-05-01T12:00:00+00:00", "level": "warning", "event": "waiting", '
+        '"meaning": "no answer from b\\u00fccher"}\n'
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False])
