@@ -12,10 +12,11 @@ import duckdb
 import pytest
 from tests.e2e.projects import Project
 
-from quietcount_consumers.defects import Defect, described, hearing_threads, telling_defects
+from quietcount_consumers.defects import hearing_threads, telling_defects
 from quietcount_consumers.monitoring.log_events import DEFECT, LogEvent
 from quietcount_consumers.service import Service
 from quietcount_schemas.cli import main
+from quietcount_schemas.defects import Defect, described
 from quietcount_schemas.errors import QuietcountError
 
 pytestmark = pytest.mark.quick

@@ -94,8 +94,8 @@ def test_for_people_names_and_values_stand_in_columns_and_in_colours_at_a_termin
     for terminal in (False, True):
         stream = Stream(terminal=terminal)
         log = LogOutput(stream, LogFormat.CONSOLE)
-        log.say(RELEASED)
-        log.say(GoingOn(tick=NOON))
+        log.say(RELEASE)
+        log.say(GOING_ON.at(NOON))
         log.flush()
         lines.append(stream.getvalue().splitlines())
     plain, coloured = lines
@@ -113,7 +113,7 @@ def test_in_json_the_bytes_are_fixed() -> None:
     """Programs read them: any change of a byte is one that a person must want."""
     stream = Stream()
     log = LogOutput(stream, LogFormat.JSON)
-    log.say(Waiting(tick=NOON, meaning="no answer from b\u00fccher"))
+    log.say(WAITING.at(NOON, meaning="no answer from b\u00fccher"))
     log.flush()
     assert stream.getvalue() == (
         '{"tick": "2023-05-01T12:00:00+00:00", "level": "warning", "event": "waiting", '

@@ -167,8 +167,7 @@ def check_state(
         yield wrong(
             "state", f"{path}: the ledger is another one than this state was made with", "Put the right ledger back"
         )
-    unknown = any(name not in state.first_open or start >= state.first_open[name] for name, start in chain.releases)
-    if unknown and not state.meta.get("intent"):
+    if chain.is_ahead_of(state.first_open, state.intent):
         yield wrong(
             "state",
             f"{path}: the ledger has releases that it does not know: the state was lost, or is an older copy",
