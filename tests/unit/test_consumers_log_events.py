@@ -73,8 +73,8 @@ def test_every_event_is_in_the_catalogue_once() -> None:
     assert len({event.name for event in CATALOGUE}) == len(CATALOGUE)
 
 
-def test_the_catalogue_is_the_table_of_the_readme(root: Path) -> None:
-    text = (root / "consumers" / "README.md").read_text(encoding="utf-8")
+def test_the_catalogue_is_the_table_of_its_page(root: Path) -> None:
+    text = (root / "docs" / "monitoring.md").read_text(encoding="utf-8")
     table = text.partition("| event | level | fields | what it means | what to do |\n")[2].partition("\n\n")[0]
     documented = table.splitlines()[1:]
     assert documented == [

@@ -59,7 +59,7 @@ def check_secrets(configuration: Configuration, owner: int, *, opened: bool) -> 
         yield wrong(
             "secrets",
             f"{service}: the consumer's secret is missing, under which the marks in the state were made",
-            "Restore it from its backup; if it is lost for good, consumers/operations.md says what to do (The "
+            "Restore it from its backup; if it is lost for good, docs/recovery.md says what to do (The "
             "service's secret is lost)",
         )
     folder = service.parent
