@@ -145,7 +145,7 @@ def test_a_configuration_that_cannot_be_used_is_all_that_is_told(tmp_path: Path)
 
 
 def test_each_check_is_on_the_page_in_the_words_that_the_doctor_has_for_it(root: Path) -> None:
-    page = (root / "consumers" / "operations.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "recovery.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", page.split("## The doctor")[1], re.MULTILINE))
     assert rows == CHECKS
     lines = [line for block in blocks_of(page, "sh") for line in block.splitlines() if line.startswith("quietcount ")]

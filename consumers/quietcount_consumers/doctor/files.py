@@ -60,7 +60,7 @@ def check_secrets(configuration: Configuration, owner: int, *, opened: bool) -> 
         yield wrong(
             "secrets",
             "the service's secret is missing, and the marks in the state were made with it",
-            "Restore it from its backup; if it is permanently lost, consumers/operations.md says what to do (The "
+            "Restore it from its backup; if it is permanently lost, docs/recovery.md says what to do (The "
             "service's secret is lost)",
             service,
         )
