@@ -27,7 +27,7 @@ from quietcount_schemas.event_types import SchemaVersion
 from quietcount_schemas.framing import CONFLUENT_BYTES
 from quietcount_schemas.schema_registry import ids as registry_ids
 
-pytestmark = pytest.mark.xdist_group("registry")
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("registry")]
 
 CONTEXT = SerializationContext("case-events", MessageField.VALUE)
 # Their types say less than they do: of what takes arguments, that it takes none.

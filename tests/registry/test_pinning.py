@@ -24,6 +24,8 @@ from quietcount_schemas.schema_registry.ids import PinnedIds
 from quietcount_schemas.schema_registry.registration import _fingerprint
 from quietcount_schemas.schema_registry.settings import RegistrySettings
 
+pytestmark = pytest.mark.check
+
 LINES = simulated(150)
 TRUE = true_cells(LINES)
 

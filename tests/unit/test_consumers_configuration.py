@@ -13,6 +13,8 @@ from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration.keys import each_key
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 STATISTIC = """
 [[statistic]]
 name = "requests"
@@ -202,6 +204,7 @@ def test_a_statistic_without_since_begins_with_the_period_of_its_declaration(fil
 KEYS = [name for name, _ in each_key()]
 
 
+@pytest.mark.promise("configuration")
 @pytest.mark.parametrize("key", KEYS)
 def test_each_key_is_in_the_commented_file(root: Path, key: str) -> None:
     commented = "".join(

@@ -11,6 +11,8 @@ import pytest
 
 from quietcount_schemas.cli import TABLES
 
+pytestmark = pytest.mark.quick
+
 Row = tuple[str, str, str]
 
 

@@ -17,6 +17,8 @@ import pytest
 
 from quietcount_schemas.cli import TABLES
 
+pytestmark = pytest.mark.quick
+
 PROGRAM = """
 import json, sys
 {before}

@@ -25,6 +25,8 @@ from quietcount_schemas.cli import CommandGroup, config_option
 from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.registry import CASEWORK
 
+pytestmark = pytest.mark.quick
+
 Run = Callable[..., Result]
 
 

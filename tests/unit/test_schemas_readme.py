@@ -12,6 +12,8 @@ from quietcount_schemas import SchemaRegistry
 from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.folder import inspect_folder
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def readme(root: Path) -> str:

@@ -29,6 +29,8 @@ from quietcount_schemas.schema_registry.ids import PinnedIds
 from quietcount_schemas.schema_registry.registration import Registration
 from quietcount_schemas.schema_registry.settings import RegistrySettings
 
+pytestmark = pytest.mark.quick
+
 PASSWORD = "correct horse battery"
 HELP = "quietcount.casework.HelpRequested"
 VERSIONS = [each for kind in SchemaRegistry.load().event_types.values() for each in kind.versions]
@@ -209,6 +211,7 @@ LIES: dict[str, tuple[Callable[[StandIn], Any], str]] = {
 }
 
 
+@pytest.mark.promise("registry")
 @pytest.mark.parametrize("lie", LIES)
 def test_a_registry_that_contradicts_what_is_pinned_is_refused(place: Place, registry: StandIn, lie: str) -> None:
     place.register()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from quietcount_consumers.monitoring.log_events import CATALOGUE, Level, LinesLeftOut, LogEvent
+from quietcount_consumers.monitoring.log_events import CATALOGUE, LINES_LEFT_OUT, Level, LogEvent
 from quietcount_consumers.monitoring_settings import LogFormat
 
 __all__ = ["MOST_LINES", "LogOutput"]
@@ -66,8 +66,8 @@ class LogOutput:
 
     def say(self, event: LogEvent) -> None:
         """Keep `event` until the next flush. Raises TypeError when it is none of the catalogue."""
-        if type(event) not in CATALOGUE:
-            raise TypeError(f"{type(event).__name__} is no event of the catalogue: see log_events")
+        if event.kind not in CATALOGUE:
+            raise TypeError(f"`{event.name}` is no event of the catalogue: see log_events")
         if _ORDER.index(event.level) < self._least:
             return
         with self._lock:
@@ -75,7 +75,7 @@ class LogOutput:
                 self._kept.append(event)
             elif not self._left_out:
                 self._left_out = True
-                self._kept.append(LinesLeftOut(tick=event.tick))
+                self._kept.append(LINES_LEFT_OUT.at(event.tick))
 
     def flush(self) -> None:
         """Write what was said since the last flush, all at once: at a point of the grid, and at the end."""
