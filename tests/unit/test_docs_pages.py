@@ -72,6 +72,23 @@ def test_every_page_under_docs_is_led_to_from_the_readme_or_from_another_page(ro
     assert [page.name for page in (root / "docs").glob("*.md") if page.resolve() not in led] == []
 
 
+def installed(text: str) -> list[str]:
+    """What the commands of a page give to pip, but for files of requirements."""
+    commands = re.findall(r"\bpip install ([^`\n]+)", text)
+    return [word.strip("'\"") for command in commands for word in command.split("  #")[0].split()]
+
+
+def test_no_page_installs_quietcount_by_its_name(root: Path) -> None:
+    """Nothing is published under our names: an install by name would run a stranger's code beside the secrets."""
+    words = {word for page in pages(root) for word in installed(page.read_text(encoding="utf-8"))}
+    assert "./schemas" in words
+    assert [word for word in words if word.startswith("quietcount")] == []
+    assert installed("run `pip install quietcount-producers`, or\n    pip install './a[b]'  # c\n") == [
+        "quietcount-producers",
+        "./a[b]",
+    ]
+
+
 def wings(root: Path, part: str) -> dict[str, set[str]]:
     """The modules of a part by its wings; those of the package itself are under its name."""
     found: dict[str, set[str]] = {}
