@@ -15,11 +15,11 @@ from tests.kafka.fixtures import (
     kafka_secure,
     kafka_three,
     pytest_runtest_makereport,
-    pytest_runtest_setup,
 )
 from tests.registry.apicurio import schema_registry
+from tests.tiers import COLLECTED, settle
 
-# Fixtures for every folder, and the hooks that show a broker's log with a failure and keep to what a stand-in can do.
+# Fixtures for every folder, and the hook that shows a broker's log with a failure.
 __all__ = [
     "apache_kafka",
     "kafka",
@@ -27,7 +27,6 @@ __all__ = [
     "kafka_secure",
     "kafka_three",
     "pytest_runtest_makereport",
-    "pytest_runtest_setup",
     "schema_registry",
 ]
 
@@ -48,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
         key = variable.upper().removeprefix("QUIETCOUNT_")
         if key != variable.upper() and (key in _CONFIGURATION or key.split("__")[0] in _SECTIONS):
             del os.environ[variable]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Settle the tier of each test before `-m` selects, and keep what there is for the house's rules about it."""
+    config.stash[COLLECTED] = settle(items)
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,8 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import LedgerLog
 
+pytestmark = pytest.mark.quick
+
 
 class Bench(Protocol):
     """How the suite gets at one kind of ledger."""
@@ -112,6 +114,7 @@ def child(bench: Bench, source: str, *arguments: str) -> Iterator[subprocess.Pop
         process.kill()
 
 
+@pytest.mark.promise("ledger-contract")
 def test_what_was_appended_is_read_back_whole_and_from_any_index_on(bench: Bench, ledger: LedgerLog) -> None:
     given = [b"one", b"", b"\0\xff" * 50, b"one", b"five"]
     epoch = ledger.fence()
@@ -147,6 +150,7 @@ def test_entries_of_a_wide_domain_are_kept_whole(ledger: LedgerLog) -> None:
     assert ledger.read(1) == given
 
 
+@pytest.mark.promise("one-releaser")
 def test_an_append_under_an_older_fence_is_refused_whoever_holds_the_newer_one(bench: Bench) -> None:
     with closing(bench.open()) as older, closing(bench.open()) as newer:
         first = older.fence()

@@ -19,6 +19,8 @@ from quietcount_producers import EmbeddedLog, ProducersError
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import LogReader, LogWriter, NewRecord, Position, Record
 
+pytestmark = pytest.mark.quick
+
 
 class Log(LogReader, LogWriter, Protocol):
     def create_topic(self, name: str, partitions: int = 1) -> str: ...
@@ -105,6 +107,7 @@ def child(bench: Bench, source: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.promise("log-contract")
 def test_what_was_appended_is_read_back_whole(log: Log) -> None:
     log.create_topic("t")
     given = [
@@ -287,6 +290,7 @@ def test_two_processes_append_at_once_and_nothing_is_lost_or_mixed(bench: Bench,
             assert order == sorted(order)
 
 
+@pytest.mark.promise("nothing-lost")
 def test_kill_9_of_a_writer_loses_no_acknowledged_record_and_leaves_no_half(bench: Bench, log: Log) -> None:
     log.create_topic("t")
     seed = random.randrange(10**9)

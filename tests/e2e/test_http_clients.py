@@ -32,6 +32,8 @@ from quietcount_consumers.monitoring.server import CONNECTIONS, MonitoringServer
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 
+pytestmark = pytest.mark.check
+
 WITHIN = 30.0  # seconds after which what should have come is a failure
 DRIBBLING = 200
 

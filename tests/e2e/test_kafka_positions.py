@@ -24,6 +24,8 @@ from quietcount_consumers.service import Service
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, Mark, NewRecord
 
+pytestmark = pytest.mark.check
+
 __all__ = ["admin", "project"]  # fixtures, which tests ask for by name
 
 

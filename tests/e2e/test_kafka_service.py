@@ -32,9 +32,13 @@ from quietcount_consumers.service import Service
 from quietcount_consumers.timekeeping import Grid, fixed_clock
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.check
+
 __all__ = ["hasty", "project"]  # fixtures, which tests ask for by name
 
 
+@pytest.mark.quick
+@pytest.mark.promise("kafka")
 def test_what_was_emitted_is_released_once_and_no_log_or_ledger_lies_in_the_data_folder(project: Project) -> None:
     project.emit(LINES)
     project.run_here()

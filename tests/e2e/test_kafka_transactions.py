@@ -18,6 +18,8 @@ from quietcount_consumers.service import Service
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.check
+
 __all__ = ["hasty", "project"]  # fixtures, which tests ask for by name
 
 

@@ -19,6 +19,8 @@ from quietcount_schemas.codec import Codec
 from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.check
+
 # The command as installed, but from the sources at hand.
 _COMMAND = """
 import sys
@@ -130,6 +132,8 @@ def test_a_pipe_from_simulate_to_emit(place: Path) -> None:
     assert len(stored(place)) == out.count("\n") > 300
 
 
+@pytest.mark.quick
+@pytest.mark.promise("clear-errors")
 def test_no_error_of_a_person_shows_a_traceback(place: Path) -> None:
     (place / "cases.csv").write_text("event,case,occurred_on\nHelpRequested,a,2023-13-01\n")
     for arguments, code, message in (

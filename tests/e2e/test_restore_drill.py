@@ -30,6 +30,8 @@ from quietcount_schemas.cli import cli
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, RELEASES
 
+pytestmark = pytest.mark.check
+
 JANUARY_DUE, FEBRUARY_DUE, ALL_DUE = "2023-02-08", "2023-03-08", "2024-01-08"
 NEW: list[Line] = [asked(f"new-{number}", "2023-03-10", number) for number in range(9)]
 """Requests that come in after the backup was made."""
@@ -419,6 +421,7 @@ CASES: dict[str, Callable[[Drill], None]] = {
 }
 
 
+@pytest.mark.promise("losses")
 @pytest.mark.parametrize("case", CASES)
 def test_each_loss_is_mended_by_what_the_page_says_and_no_value_is_drawn_twice(case: str, drill: Drill) -> None:
     CASES[case](drill)

@@ -16,7 +16,7 @@ from quietcount_consumers.demo import demonstration as demo_module
 from quietcount_consumers.errors import ServiceError
 from quietcount_schemas.configuration import KEYS
 
-pytestmark = pytest.mark.xdist_group("demo")  # they share one run of it
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("demo")]  # they share one run of it
 
 # What was published, by hand: the demo's own copy must not decide what is right.
 PUBLISHED = [54, 251, 184, 218, 175, 305, 577, 89, 1000, 22000, 4121, 3470, 200, 40]
@@ -39,6 +39,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return place, answer
 
 
+@pytest.mark.quick
+@pytest.mark.promise("demo")
 def test_the_json_has_an_answer_to_each_published_figure(demo: tuple[Path, dict[str, Any]], root: Path) -> None:
     place, answer = demo
     assert set(answer) == {"statistics_db", "lifetime_epsilon", "figures"}
@@ -65,6 +67,8 @@ def test_the_change_in_percent_is_told_to_fifteen_points(demo: tuple[Path, dict[
     assert change["upper"] - change["lower"] <= 30
 
 
+@pytest.mark.quick
+@pytest.mark.promise("figures")
 def test_the_answers_are_near_the_published_figures(demo: tuple[Path, dict[str, Any]]) -> None:
     """False alarms: below 2e-9 of runs.
 

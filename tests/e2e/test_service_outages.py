@@ -25,6 +25,8 @@ from quietcount_consumers.service import Service
 from quietcount_consumers.timekeeping import ClockGuard, Grid
 from quietcount_consumers.wiring import open_ledger
 
+pytestmark = pytest.mark.check
+
 LINES = simulated(400)
 TRUE = true_cells(LINES)
 NEW_YEAR = dt.datetime(2024, 1, 8, tzinfo=dt.UTC)
@@ -168,6 +170,7 @@ def test_a_ledger_that_is_replaced_halts_the_service_until_the_newest_is_back(pr
     assert project.ledger_values() == project.released()
 
 
+@pytest.mark.promise("clock-alone")
 def test_a_clock_that_jumps_ahead_closes_no_period_and_one_set_back_moves_nothing_back(project: Project) -> None:
     clocks = MovedClocks(dt.datetime(2023, 3, 8, tzinfo=dt.UTC))
     project.emit(LINES)

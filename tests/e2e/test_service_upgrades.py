@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
 
@@ -17,6 +18,8 @@ from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry
+
+pytestmark = pytest.mark.check
 
 DAILY = statistic("daily", "HelpRequested", period="day", since="2024-01-01")
 CONFIGURATION = 'schemas = ["own"]\n' + catalogue(

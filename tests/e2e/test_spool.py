@@ -23,6 +23,8 @@ from quietcount_schemas.codec import Codec
 from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.check
+
 EMITTER = Path(__file__).with_name("spool_emitter.py")
 CODEC = Codec(SchemaRegistry.load())
 

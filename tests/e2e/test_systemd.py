@@ -20,6 +20,8 @@ from tests.conftest import Require
 from tests.e2e.confined import possible
 from tests.e2e.projects import Project
 
+pytestmark = pytest.mark.check
+
 EXPOSURE = 1.0
 """Of 10, by `systemd-analyze security`: below it are services that can do next to nothing but their work."""
 

@@ -25,6 +25,8 @@ from quietcount_schemas.event_types import EventType, FieldKind, Role
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 TICK = dt.timedelta(hours=6)
 START = dt.datetime(2023, 1, 30, tzinfo=dt.UTC)
 HUNG_UP = 10
@@ -147,6 +149,7 @@ def answers(seen: dict[str, Observation], page: str) -> dict[str, str]:
     return {moment: str(each[f"GET {page}"]) for moment, each in seen.items() if f"GET {page}" in each}
 
 
+@pytest.mark.promise("silence")
 def test_an_empty_log_and_the_busiest_day_look_the_same(tmp_path: Path) -> None:
     """Some days with releases by day, week and month among them; 218 events before each tick, and ten times as many."""
     quiet, busiest = pair(tmp_path, nothing, busy(20), 22)

@@ -15,6 +15,8 @@ from quietcount_aggregates.errors import LedgerBroken
 from quietcount_aggregates.ledger import Ledger
 from quietcount_consumers.service import Service
 
+pytestmark = pytest.mark.quick
+
 OPENED = dt.datetime(2023, 2, 8, 10, 20, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
 

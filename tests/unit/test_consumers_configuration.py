@@ -20,6 +20,8 @@ from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration import KEYS
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 STATISTIC = """
 [[statistic]]
 name = "requests"
@@ -221,6 +223,7 @@ def keys() -> list[str]:
     return own + [f"{section}.{key}" for section in apart for key in KEYS[section]]
 
 
+@pytest.mark.promise("configuration")
 @pytest.mark.parametrize("key", keys())
 def test_each_key_is_documented_on_its_page_and_in_the_commented_file(root: Path, key: str) -> None:
     assert f"| `{key}` |" in (root / "docs" / "configuration.md").read_text(encoding="utf-8")

@@ -11,6 +11,8 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_consumers.monitoring_settings import Credentials, MonitoringSettings
 
+pytestmark = pytest.mark.quick
+
 GUARDED = 'certificate_file = "c"\nkey_file = "k"\nusername = "prometheus"\npassword_file = "p"\n'
 
 

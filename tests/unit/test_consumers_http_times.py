@@ -32,6 +32,8 @@ from quietcount_consumers.monitoring.server import Application
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import Credentials
 
+pytestmark = pytest.mark.quick
+
 DELAY = 0.25  # what is drawn here, for every answer
 SECRET = base64.b64encode(b"prometheus:secret").decode()
 WRONG = base64.b64encode(b"prometheus:secreT").decode()

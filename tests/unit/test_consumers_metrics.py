@@ -36,6 +36,8 @@ from quietcount_consumers.project import create_project
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
+pytestmark = pytest.mark.quick
+
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
 NAMES = [metric.name for metric in METRICS]
@@ -328,6 +330,7 @@ def showing(started: dt.datetime = NOW - dt.timedelta(hours=1), **changes: Any) 
     return board
 
 
+@pytest.mark.promise("health")
 def test_a_service_that_is_well_is_ready_however_much_it_has_to_fold() -> None:
     for well in (showing(), showing(caught_up=False), showing(tick=NOW - 2 * MINUTE)):
         assert readiness(well) == []

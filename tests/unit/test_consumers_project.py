@@ -19,6 +19,8 @@ from quietcount_consumers.project import configuration_text, create_project
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings
 
+pytestmark = pytest.mark.quick
+
 
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777

@@ -25,6 +25,8 @@ from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal, fixed_clock, run
 from quietcount_consumers.wiring import open_ledger
 
+pytestmark = pytest.mark.quick
+
 LATER = dt.datetime(2023, 3, 8, tzinfo=dt.UTC)
 
 

@@ -30,6 +30,8 @@ from quietcount_consumers.service import Tick
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
+pytestmark = pytest.mark.quick
+
 HOUR = dt.timedelta(hours=1)
 DAY = dt.timedelta(days=1)
 AWAY = LogUnavailable("no broker answers")
@@ -66,9 +68,9 @@ def test_what_a_tick_found_out_is_shown_and_said_at_the_next_point_of_the_grid_h
 
     class Watched(World):
         def runner_event(self, now: dt.datetime) -> LogEvent:
-            from quietcount_consumers.monitoring.log_events import StatisticReleased
+            from quietcount_consumers.monitoring.log_events import RELEASED
 
-            return StatisticReleased(tick=now, statistic="s", period_start=now.date(), period_end=now.date())
+            return RELEASED.at(now, statistic="s", period_start=now.date(), period_end=now.date())
 
     def look() -> None:
         seen.append((clocks.moment, world.board.shown.tick, world.said[-1]["event"]))
@@ -129,6 +131,7 @@ def test_a_stop_says_so_and_ends_at_a_whole_second() -> None:
 # What is waited for
 
 
+@pytest.mark.promise("outages")
 @pytest.mark.parametrize("error", [AWAY, LedgerUnavailable("silent"), FolderUnwritable("full"), Unavailable("away")])
 def test_an_outage_is_waited_for_at_each_tick_told_once_and_shown(error: QuietcountError) -> None:
     lost, well = Trial({2: error}), Trial()
@@ -267,6 +270,7 @@ def test_what_no_waiting_mends_ends_the_service(error: Exception) -> None:
 # The clock
 
 
+@pytest.mark.promise("clock-alone")
 @pytest.mark.parametrize("jump", [HOUR, -HOUR, 400 * DAY])
 def test_a_jump_of_the_clock_folds_and_releases_nothing_until_it_is_back(jump: dt.timedelta) -> None:
     clocks, trial = MovedClocks(), Trial()

@@ -29,6 +29,8 @@ from quietcount_schemas.log import CASE_EVENTS, NewRecord
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
+pytestmark = pytest.mark.quick
+
 SECOND, DAY = dt.timedelta(seconds=1), dt.timedelta(days=1)
 GRACE = dt.timedelta(days=7)
 

@@ -17,6 +17,8 @@ from quietcount_consumers.runner import Runner
 from quietcount_consumers.service import Tick
 from quietcount_producers.errors import LogUnavailable
 
+pytestmark = pytest.mark.quick
+
 HOUR = dt.timedelta(hours=1)
 
 

@@ -13,6 +13,8 @@ from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import Signals, StopSignal, fixed_clock, run
 from quietcount_consumers.timekeeping import Grid
 
+pytestmark = pytest.mark.quick
+
 MINUTE = dt.timedelta(minutes=1)
 NOON = dt.datetime(2023, 5, 1, 12, 0, tzinfo=dt.UTC)
 

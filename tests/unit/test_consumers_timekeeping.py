@@ -12,6 +12,8 @@ from tests.running_world import MINUTE, NOON, MovedClocks
 from quietcount_consumers.errors import ClockBehind
 from quietcount_consumers.timekeeping import STANDING, TOLERANCE, ClockGuard, Grid, SystemClocks
 
+pytestmark = pytest.mark.quick
+
 SECOND = dt.timedelta(seconds=1)
 DAY = dt.timedelta(days=1)
 

@@ -14,6 +14,8 @@ from tests.unit.test_house_rules import files_of
 
 from quietcount_schemas.cli import cli
 
+pytestmark = pytest.mark.quick
+
 SUMMARY = 80  # what click shows of it in the list of commands
 EXAMPLE = re.compile(r"Example: (quietcount .*)")
 

@@ -17,6 +17,8 @@ from quietcount_consumers import Configuration
 from quietcount_schemas.cli import main
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.quick
+
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
 
 
@@ -43,6 +45,7 @@ def run_blocks(text: str) -> None:
                 assert run_line(line) == 0, line
 
 
+@pytest.mark.promise("commands")
 def test_the_readmes_code_runs_from_top_to_bottom(root: Path, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = (root / "README.md").read_text(encoding="utf-8")
     assert {language for language, _ in BLOCK.findall(text)} == {"sh", "python"}

@@ -16,6 +16,8 @@ from quietcount_producers import EmbeddedLog, LogError
 from quietcount_producers.partitioner import murmur2, partition_for
 from quietcount_schemas.log import LogReader, LogWriter, NewRecord
 
+pytestmark = pytest.mark.quick
+
 
 def logs_bytes(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in path.parent.iterdir() if file.name.startswith(path.name))

@@ -23,6 +23,8 @@ from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 CODEC = Codec(SchemaRegistry.load())
 NAME = "Nobody-may-read-this"
 GOOD = {"event": "HelpRequested", "case": NAME, "occurred_on": "2023-10-03", "service_category": "MOBILISED"}

@@ -15,6 +15,8 @@ from quietcount_producers.kafka.connection import reach
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.quick
+
 
 def loaded(folder: Path, text: str, log: str = "kafka://broker") -> KafkaSettings:
     config = folder / "quietcount.toml"

@@ -18,6 +18,8 @@ from quietcount_producers.simulation import encoded
 from quietcount_schemas.event_types import Role
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 BUSY = Mix(duplicates=0.1, corrections=0.1, withdrawals=0.1, late=0.2)
 
 

@@ -20,6 +20,8 @@ from quietcount_schemas import MAX_EVENT_BYTES, CaseEvent, Codec, Rejected, Reje
 from quietcount_schemas.definition import schema_version
 from quietcount_schemas.framing import FramingReader
 
+pytestmark = pytest.mark.quick
+
 EVENT_ID = uuid.UUID("00112233-4455-4677-8899-aabbccddeeff").bytes
 FIRST_ATTRIBUTE = 10 + 16 + 16 + 1 + 3
 
@@ -140,7 +142,7 @@ def test_a_field_that_the_event_does_not_have_is_refused_and_not_repeated(codec:
 
 
 def test_an_unknown_event_type_is_refused_with_the_known_ones(casework: Codec, event: CaseEvent) -> None:
-    with pytest.raises(SchemasError, match="the known ones are: CaptivityRecorded"):
+    with pytest.raises(SchemasError, match="The known ones are: CaptivityRecorded"):
         casework.encode(event)
 
 
