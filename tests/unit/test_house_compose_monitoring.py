@@ -163,7 +163,7 @@ def test_what_the_page_says_of_the_durations_of_scrapes_is_how_the_service_answe
     root: Path, prometheus_settings: Document
 ) -> None:
     page = " ".join((root / "compose" / "security.md").read_text(encoding="utf-8").split())
-    assert "their time does not depend on the fold" in page
+    assert "A process of its own answers, which has no part in the fold" in page
     # Within the time that a connection is kept, or each scrape would have a handshake of its own.
     assert prometheus_settings["global"]["scrape_interval"] == "60s"
     assert IDLE_SECONDS > 60
