@@ -9,6 +9,8 @@ import pytest
 from tests.unit.test_docs_commands import pages
 from tests.unit.test_house_rules import PARTS, files_of, texts_of
 
+pytestmark = pytest.mark.quick
+
 CODE = re.compile(r"```.*?```|^    .*?$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(
