@@ -16,12 +16,11 @@ from tests.kafka.fixtures import (
     kafka_secure,
     kafka_three,
     pytest_runtest_makereport,
-    pytest_runtest_setup,
 )
 from tests.registry.apicurio import schema_registry
 from tests.tiers import COLLECTED, settle
 
-# Fixtures for every folder, and the hooks that show a broker's log with a failure and keep to what a stand-in can do.
+# Fixtures for every folder, and the hook that shows a broker's log with a failure.
 __all__ = [
     "apache_kafka",
     "kafka",
@@ -29,7 +28,6 @@ __all__ = [
     "kafka_secure",
     "kafka_three",
     "pytest_runtest_makereport",
-    "pytest_runtest_setup",
     "schema_registry",
 ]
 

@@ -62,6 +62,8 @@ class State:
                 state_file.create(path)
             self.connection = state_file.connect(path)
             try:
+                with self.guarded():
+                    state_file.check_is_state(self.connection, path)
                 self._migrate()
                 self._clear_away()
             except BaseException:
@@ -299,7 +301,7 @@ class State:
                 self.connection.execute("DETACH next")
                 self.connection.execute("CHECKPOINT")
         except duckdb.Error as error:
-            raise state_file.explained(error, following) from error
+            raise state_file.explained(error, self.path) from error
         self.connection.close()
         try:
             for path in (following, self.path):

@@ -1,4 +1,4 @@
-"""Where the service serves metrics and health, and what guards it: the [metrics] section."""
+"""How operators watch the service: where it serves metrics and health, what guards that, and how its log is written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import secrets
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration import Fault, RawConfiguration, place
 from quietcount_schemas.secret_files import FileFault, private_bytes, readable, secret_text
 
-__all__ = ["DEFAULT_LISTEN", "Credentials", "MonitoringSettings"]
+__all__ = ["DEFAULT_LISTEN", "Credentials", "LogFormat", "MonitoringSettings"]
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9464"
 
@@ -27,6 +28,14 @@ _THIS_MACHINE: Final = {"localhost": "127.0.0.1"}  # no name is looked up: what 
 _PAIRS: Final = (("certificate_file", "key_file"), ("username", "password_file"))
 # For TLS 1.2; of TLS 1.3 every cipher is as good.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written: for people, for programs, or by whether a terminal reads it."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
 
 
 class Credentials:

@@ -29,17 +29,17 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ClockBehind, ConfigurationError, FolderUnwritable, ServiceError
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import (
-    ClockJumped,
-    ClockTrusted,
-    GoingOn,
-    Halted,
+    CLOCK_JUMPED,
+    CLOCK_TRUSTED,
+    GOING_ON,
+    HALTED,
+    RELOAD_REFUSED,
+    RELOADED,
+    SERVING,
+    STARTED,
+    STOPPED,
+    WAITING,
     LogEvent,
-    Reloaded,
-    ReloadRefused,
-    Serving,
-    Started,
-    Stopped,
-    Waiting,
 )
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, Status
@@ -144,11 +144,11 @@ class Runner:
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; the batch or the release in hand is finished before."""
-        self._say(Started(tick=self._clock(), version=_VERSION))
+        self._say(STARTED.at(self._clock(), version=_VERSION))
         if self._server is not None and self._server.address is not None:
             host, port = self._server.address
             at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            self._say(Serving(tick=self._clock(), address=at))
+            self._say(SERVING.at(self._clock(), address=at))
         self._output.flush()
         try:
             while not self._signals():
@@ -165,7 +165,7 @@ class Runner:
             self._pause(Grid(_SECOND, self._grid.wall).left)
             self._supervisor.stopping()
         self._show()
-        self._say(Stopped(tick=self._clock()))
+        self._say(STOPPED.at(self._clock()))
         self._output.flush()
 
     def _turn(self) -> None:
@@ -203,7 +203,7 @@ class Runner:
             now = self._guard.held(now)
         if self._strange_clock:
             self._strange_clock = False
-            self._say(ClockTrusted(tick=now))
+            self._say(CLOCK_TRUSTED.at(now))
         try:
             service = self._service or self._open(now)
             self._post(replace(service.status(now, service.tick(now, self._stopping)), clock_trusted=True))
@@ -218,7 +218,7 @@ class Runner:
         else:
             self._opened = True
             if self._trouble is not None:
-                self._say(GoingOn(tick=now))
+                self._say(GOING_ON.at(now))
             self._trouble = None
             self._supervisor.status("Works")
 
@@ -236,12 +236,12 @@ class Runner:
                 raise Unavailable(str(error)) from error
             if self._proven is None:
                 raise
-            self._say(ReloadRefused(tick=now, meaning=str(error)))
+            self._say(RELOAD_REFUSED.at(now, meaning=str(error)))
             self._use(self._proven)
             self._proven, self._refused = None, True
             return self._open(now)
         if self._proven is not None:
-            self._say(Reloaded(tick=now))
+            self._say(RELOADED.at(now))
         self._proven = None
         self._opened = True
         return service
@@ -267,12 +267,12 @@ class Runner:
         )
         if isinstance(error, _LEDGER):
             status = replace(status, ledger_verified=False)
-            event: Halted | Waiting = Halted(tick=now, meaning=str(error))
+            event = HALTED.at(now, meaning=str(error))
             self._supervisor.status("Halted: the ledger is not the newest")
         else:
             if isinstance(error, LogUnavailable | LedgerUnavailable):
                 status = replace(status, broker_reachable=False)
-            event = Waiting(tick=now, meaning=str(error))
+            event = WAITING.at(now, meaning=str(error))
             self._supervisor.status("Waits for what does not answer, or for room on the disk")
         self._post(replace(status, clock_trusted=True))
         trouble = _trouble(error)
@@ -294,7 +294,7 @@ class Runner:
         """Post and say once that the clock is not to be trusted; an open service stays open, and does nothing."""
         self._post(replace(self._idle(now), clock_trusted=False))
         if not self._strange_clock:
-            self._say(ClockJumped(tick=now, meaning=objection))
+            self._say(CLOCK_JUMPED.at(now, meaning=objection))
         self._strange_clock = True
         self._supervisor.status("Waits for the clock")
 
@@ -308,7 +308,7 @@ class Runner:
             if self._server is not None:
                 self._server.reload()
         except QuietcountError as error:
-            self._say(ReloadRefused(tick=now, meaning=str(error)))
+            self._say(RELOAD_REFUSED.at(now, meaning=str(error)))
             self._refused = True
             return
         with contextlib.suppress(Unavailable):

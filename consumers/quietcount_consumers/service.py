@@ -23,10 +23,10 @@ from quietcount_consumers import dead_letters
 from quietcount_consumers.configuration import Configuration, beginning_now
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.monitoring.log_events import (
+    RELEASED,
+    STATISTIC_DECLARED,
+    STATISTIC_DECLARED_LATE,
     Say,
-    StatisticDeclared,
-    StatisticDeclaredLate,
-    StatisticReleased,
     unheard,
 )
 from quietcount_consumers.monitoring.standing import Standing
@@ -42,6 +42,11 @@ __all__ = ["Service", "Tick", "lost_of"]
 
 _AUDIT_EVERY = dt.timedelta(hours=1)
 """How often the whole ledger is read again: on the clock's grid, whatever was folded."""
+
+_LATE = (
+    "events that came in before the last release are counted only as far as another statistic still needed them; the "
+    "first period may be too low"
+)
 
 # Large enough that a batch's fixed costs (a transaction, its sync) fade, small enough to stop soon after a signal.
 BATCH = 20_000
@@ -188,17 +193,17 @@ class Service:
             self._audited = _hour(now)
 
     def _say_declared(self, statistic: Statistic, now: dt.datetime) -> None:
-        self._say(StatisticDeclared(tick=now, statistic=statistic.name, since=statistic.first_day))
+        self._say(STATISTIC_DECLARED.at(now, statistic=statistic.name, since=statistic.first_day))
         released_on = self._state["released_on"]
         if released_on and statistic.first_day.isoformat() <= released_on:
-            self._say(StatisticDeclaredLate(tick=now, statistic=statistic.name))
+            self._say(STATISTIC_DECLARED_LATE.at(now, statistic=statistic.name, meaning=_LATE))
 
     def _say_released(self, due: list[DuePeriod], now: dt.datetime) -> None:
         """Say one event a statistic."""
         for name in sorted({period.statistic for period in due}):
             periods = [period for period in due if period.statistic == name]
             first, last = periods[0].start, periods[-1].end
-            self._say(StatisticReleased(tick=now, statistic=name, period_start=first, period_end=last))
+            self._say(RELEASED.at(now, statistic=name, period_start=first, period_end=last))
 
     def _new_fold(self) -> Fold:
         """Return a fold for the periods that are open now."""

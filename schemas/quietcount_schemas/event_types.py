@@ -16,6 +16,7 @@ __all__ = [
     "INT32_MINIMUM",
     "KEY_BYTES",
     "MAX_EVENT_BYTES",
+    "PUBLISHED_COLUMNS",
     "EventType",
     "Field",
     "FieldKind",
@@ -35,14 +36,24 @@ MAX_EVENT_BYTES = 512
 KEY_BYTES = 16
 """The size of a case key and of an event id."""
 
-#: The fields that every event begins with, in wire order.
 ENVELOPE = ("case_key", "event_id", "revision", "occurred_on")
+"""The fields that every event begins with, in wire order."""
 
-#: The keys of an emitted line that are no attributes.
 EMITTED_KEYS = ("event", "case", "occurred_on", "event_id", "revision")
+"""The keys of an emitted line that are not attributes."""
 
-#: What a file of bad lines tells of each beside its facts. Emitters leave them out, so such a file can be mended.
 BAD_LINE_NOTES = ("line", "reason", "original")
+"""What a file of bad lines says of each line beside its facts. Emitters skip these, so such a file can be corrected."""
+
+PUBLISHED_COLUMNS = frozenset(
+    {
+        *("statistic", "period", "period_start", "period_end", "cell"),
+        *("estimate", "lower", "upper", "noisy", "noise_scale", "epsilon", "max_contributions", "reliability"),
+        *("release_id", "released_at"),
+    }
+)
+"""The columns of published statistics. A field has none of these names, because a dimension becomes a column beside
+them."""
 
 
 class FieldKind(StrEnum):

@@ -13,7 +13,6 @@ import functools
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +25,7 @@ from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.monitoring import disks, log_output, metrics
-from quietcount_consumers.monitoring.log_events import CATALOGUE, Level, LogEvent
+from quietcount_consumers.monitoring.log_events import CATALOGUE, EventKind, Level, LogEvent
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.metrics import Metric
 from quietcount_consumers.monitoring.server import Application
@@ -135,14 +134,7 @@ def lag_gauge() -> None:
     instead(metrics, "METRICS", (*metrics.METRICS, gauge))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchFolded(LogEvent):
-    """A batch was folded."""
-
-    name = "batch folded"
-    level = Level.INFO
-    todo = "nothing"
-    records: str
+BATCH_FOLDED = EventKind("batch folded", Level.INFO, ("records",), "A batch was folded.", "nothing")
 
 
 def batch_size_line() -> None:
@@ -157,12 +149,12 @@ def batch_size_line() -> None:
 
     def batch(self: Fold, records: Any, clock: dt.date, *rest: Any) -> bool:
         tick = dt.datetime.combine(clock, dt.time(), dt.UTC)
-        said[0](BatchFolded(tick=tick, records=str(len(records))))
+        said[0](BATCH_FOLDED.at(tick, records=str(len(records))))
         return fold(self, records, clock, *rest)
 
     instead(Service, "__init__", opened)
     instead(Fold, "batch", batch)
-    instead(log_output, "CATALOGUE", (*CATALOGUE, BatchFolded))
+    instead(log_output, "CATALOGUE", (*CATALOGUE, BATCH_FOLDED))
 
 
 def line_at_once() -> None:

@@ -1,4 +1,4 @@
-"""The drill: what consumers/operations.md says of backups and of each loss, done with the page's own commands.
+"""The drill: what docs/recovery.md says of backups and of each loss, done with the page's own commands.
 
 A line of the page that begins with quietcount is run in this process, and starting the service runs it to the end of
 the log as of a day; every other line is run by the shell.
@@ -138,7 +138,7 @@ class Drill:
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return Page((Path(__file__).parents[2] / "consumers" / "operations.md").read_text(encoding="utf-8"))
+    return Page((Path(__file__).parents[2] / "docs" / "recovery.md").read_text(encoding="utf-8"))
 
 
 LINES: list[Line] = [*simulated(300)]

@@ -53,7 +53,7 @@ CELLS = 3 * 6  # three months of the kinds of help
 LONGEST = 90.0  # seconds after which a releaser that still runs is a failure
 # What the one may be told because of the other. That a ledger is broken, or behind, is nothing two services may cause.
 # The broker answers a commit that meets the other's fence with an error of its own, too: an unknown outcome.
-REFUSALS = {"LedgerFenced", "LedgerUnavailable", "StateLost"}
+REFUSALS = {"LedgerFenced", "LedgerUnavailable", "StateBehind"}
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_two_releasers_that_are_killed_at_random_give_each_cell_one_value(
 def test_a_hundred_rounds_of_two_releasers(tmp_path: Path, kafka: Kafka, fork: ForkServerContext) -> None:
     outcome = trial(100, tmp_path, kafka, fork)
     assert min(outcome.winners["first"], outcome.winners["second"]) >= 10
-    assert min(outcome.ends[end] for end in ("killed", "done", "LedgerFenced", "StateLost")) >= 20
+    assert min(outcome.ends[end] for end in ("killed", "done", "LedgerFenced", "StateBehind")) >= 20
 
 
 class Counting(DiscreteLaplace):

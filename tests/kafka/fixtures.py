@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 from tests.kafka import artifacts
 from tests.kafka.cluster import POM, Cluster, new_prefix
 from tests.kafka.secured import SecuredCluster
-from tests.kafka.stand_in import StandIn, unhonoured
 
 Require = Callable[[bool, str], None]
 EXTERNAL = "QUIETCOUNT_TEST_KAFKA"
@@ -26,7 +24,7 @@ class Kafka:
     bootstrap: str
     """`host:port,...`: what follows `kafka://` in the configuration."""
     cluster: Cluster | None = None
-    """None where the broker was not started here; a test that needs its controls asks for `kafka_cluster`."""
+    """None if somebody else started the broker; a test that needs its controls asks for `kafka_cluster`."""
 
     def prefix(self) -> str:
         """A topic prefix that nobody else has."""
@@ -39,41 +37,23 @@ class Kafka:
 
 
 def external() -> str | None:
-    """The broker that this machine's owner names, or None; where all has to be there, it is Apache Kafka from here."""
+    """Return the broker that QUIETCOUNT_TEST_KAFKA names, or None; if everything is required, only our own will do."""
     if os.environ.get("QUIETCOUNT_REQUIRE_ALL") == "1":
         return None
     return os.environ.get(EXTERNAL) or None
 
 
-def stood_in_for() -> bool:
-    """Whether the stand-in serves: no broker is named, Apache Kafka cannot be had, and need not be there."""
-    everything = os.environ.get("QUIETCOUNT_REQUIRE_ALL") == "1"
-    return not (everything or external() or artifacts.obtainable(POM))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Function) -> None:
-    """Leave out, aloud, each test that wants a broker and cannot be served by the stand-in."""
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    if ("kafka" in item.fixturenames or "kafka" in parameters) and stood_in_for() and (why := unhonoured(item.nodeid)):
-        pytest.skip(f"this machine lacks {artifacts.WANTED}; {why}")
-
-
 @pytest.fixture(scope="session")
 def apache_kafka(require: Require) -> None:
-    """Java and Maven, or what they fetched before; else the test is left out, or fails where all has to be there."""
+    """Apache Kafka can be started here; otherwise skip the test aloud, or fail it if everything is required."""
     require(artifacts.obtainable(POM), artifacts.WANTED)
 
 
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """One broker in plain text for the whole run of a worker: the one that is named, Apache Kafka, or the stand-in."""
+    """One broker in plain text for the whole run of a worker: the one that is named, or Apache Kafka."""
     if named := external():
         yield Kafka(named)
-        return
-    if stood_in_for():
-        with closing(StandIn()) as stand_in:
-            yield Kafka(stand_in.bootstrap)
         return
     request.getfixturevalue("apache_kafka")
     cluster = Cluster(tmp_path_factory.mktemp("kafka"))

@@ -17,7 +17,7 @@ from tests.aggregates_world import TRIALS, MemoryLedger, World, case_key, event_
 
 from quietcount_aggregates import state as state_module
 from quietcount_aggregates.entries import Entry, Released, Retired
-from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateError, StateLost
+from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import Releaser, Step, record_loss
 from quietcount_aggregates.statistics import Horizon, Statistic, resolve
@@ -219,10 +219,10 @@ def test_a_deleted_state_is_refused_once_something_is_released(tmp_path: Path) -
         world.release(utc(DAYS[0]))
         world.close()
         world.state_path.unlink()
-        with pytest.raises(StateLost, match="record-loss"):
+        with pytest.raises(StateBehind, match="record-loss"):
             world.restart(utc(DAYS[0]))
         # Refused again and again: a first refusal must not leave behind a state that passes for the right one.
-        with pytest.raises(StateLost):
+        with pytest.raises(StateBehind):
             world.restart(utc(DAYS[0]))
 
 
@@ -251,7 +251,7 @@ def test_an_older_copy_of_the_state_is_refused(tmp_path: Path) -> None:
         for copy in copies:
             world.close()
             shutil.copy(copy, world.state_path)
-            with pytest.raises(StateLost):
+            with pytest.raises(StateBehind):
                 world.restart(utc(DAYS[0]))
 
 
@@ -261,7 +261,7 @@ def test_after_a_recorded_loss_the_service_goes_on_under_a_raised_bound(tmp_path
         live(world, [1])
         world.close()
         world.state_path.unlink()
-        with pytest.raises(StateLost):
+        with pytest.raises(StateBehind):
             world.restart(utc(DAYS[0]))
         before = world.ledger.chain.budget.bound
         record_loss(world.ledger, utc(DAYS[0]))

@@ -225,8 +225,8 @@ def keys() -> list[str]:
 
 @pytest.mark.promise("configuration")
 @pytest.mark.parametrize("key", keys())
-def test_each_key_is_documented_in_the_readme_and_in_the_commented_file(root: Path, key: str) -> None:
-    assert f"| `{key}` |" in (root / "README.md").read_text(encoding="utf-8")
+def test_each_key_is_documented_on_its_page_and_in_the_commented_file(root: Path, key: str) -> None:
+    assert f"| `{key}` |" in (root / "docs" / "configuration.md").read_text(encoding="utf-8")
     commented = "".join(
         (root / path).read_text(encoding="utf-8")
         for path in (
@@ -239,7 +239,7 @@ def test_each_key_is_documented_in_the_readme_and_in_the_commented_file(root: Pa
 
 
 def test_no_key_is_documented_that_does_not_exist(root: Path) -> None:
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("| key | default | meaning |")[2].partition("\n\n")[0]
+    page = (root / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = page.partition("| key | default | meaning |")[2].partition("\n\n")[0]
     documented = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert sorted(documented) == sorted(keys())

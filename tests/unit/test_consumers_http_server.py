@@ -16,7 +16,7 @@ from tests.running_world import NOON
 from quietcount_consumers.defects import hearing_threads
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.monitoring import server as http_server
-from quietcount_consumers.monitoring.log_events import DefectFound, LogEvent
+from quietcount_consumers.monitoring.log_events import DEFECT, LogEvent
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
@@ -82,10 +82,10 @@ def test_a_server_that_stops_to_take_connections_is_told_and_found(
         thread.join(60)
         assert not server.lives
     [defect] = heard
-    assert isinstance(defect, DefectFound)
-    assert defect.meaning.startswith("RuntimeError at ")
-    assert "quietcount_consumers/http_server.py" in defect.meaning
-    assert "nobody" not in defect.meaning
+    assert defect.kind is DEFECT
+    assert defect.own_fields()["meaning"].startswith("RuntimeError at ")
+    assert "quietcount_consumers/http_server.py" in defect.own_fields()["meaning"]
+    assert "nobody" not in defect.own_fields()["meaning"]
 
 
 async def _knock(address: tuple[str, int]) -> None:

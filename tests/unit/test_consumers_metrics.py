@@ -356,8 +356,8 @@ def test_a_fresh_process_is_not_ready(board: Board) -> None:
 
 
 def documented(root: Path) -> dict[str, str]:
-    """The table "Metrics" of the README: what is said of each metric, by its name and labels."""
-    text = (root / "consumers" / "README.md").read_text(encoding="utf-8")
+    """The table "Metrics" of docs/monitoring.md: what is said of each metric, by its name and labels."""
+    text = (root / "docs" / "monitoring.md").read_text(encoding="utf-8")
     section = text.split("\n## Metrics\n")[1].split("\n## ")[0]
     return dict(re.findall(r"^\| `(quietcount_[^`]*)` \| (.*) \|$", section, re.MULTILINE))
 

@@ -68,9 +68,9 @@ def test_what_a_tick_found_out_is_shown_and_said_at_the_next_point_of_the_grid_h
 
     class Watched(World):
         def runner_event(self, now: dt.datetime) -> LogEvent:
-            from quietcount_consumers.monitoring.log_events import StatisticReleased
+            from quietcount_consumers.monitoring.log_events import RELEASED
 
-            return StatisticReleased(tick=now, statistic="s", period_start=now.date(), period_end=now.date())
+            return RELEASED.at(now, statistic="s", period_start=now.date(), period_end=now.date())
 
     def look() -> None:
         seen.append((clocks.moment, world.board.shown.tick, world.said[-1]["event"]))

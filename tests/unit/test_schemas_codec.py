@@ -142,7 +142,7 @@ def test_a_field_that_the_event_does_not_have_is_refused_and_not_repeated(codec:
 
 
 def test_an_unknown_event_type_is_refused_with_the_known_ones(casework: Codec, event: CaseEvent) -> None:
-    with pytest.raises(SchemasError, match="the known ones are: CaptivityRecorded"):
+    with pytest.raises(SchemasError, match="The known ones are: CaptivityRecorded"):
         casework.encode(event)
 
 

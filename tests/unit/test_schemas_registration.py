@@ -20,7 +20,7 @@ from tests.registry.stand_in import Answer, StandIn, stand_in
 from tests.strategies import envelope
 
 from quietcount_schemas import CaseEvent, Codec, SchemaRegistry, SchemasError, read_configuration
-from quietcount_schemas.commands import schemas
+from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.configuration import Fault
 from quietcount_schemas.errors import Unavailable
 from quietcount_schemas.schema_registry import client as registry_client

@@ -16,9 +16,9 @@ from quietcount_aggregates.errors import (
     LedgerError,
     LedgerMissing,
     PublicationError,
+    StateBehind,
     StateDamaged,
     StateError,
-    StateLost,
     StatisticError,
 )
 from quietcount_aggregates.ledger import Chain, Ledger
@@ -220,14 +220,12 @@ def _check_state(state: State, ledger: Ledger) -> None:
 
     A start that is refused because the state is lost leaves an empty one behind.
     """
-    chain, known = ledger.chain, state.first_open
-    state.bind(ledger_id=chain.opened.ledger_id.hex())
-    # A crash after a release leaves the state behind, and says so in it; the next start finishes that.
-    unknown = any(name not in known or start >= known[name] for name, start in chain.releases)
-    if unknown and not state.intent:
-        raise StateLost(
+    state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
+    if ledger.chain.is_ahead_of(state.first_open, state.intent):
+        raise StateBehind(
             f"the ledger has releases that {state.path} does not know: it is lost, an older copy, or not that of the "
-            "service which releases on this ledger. Run this where that service runs"
+            "service which releases on this ledger",
+            "Run this where that service runs",
         )
 
 
