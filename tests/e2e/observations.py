@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from tests import forking
 from tests.e2e.projects import TIMEOUT, Project
 
 __all__ = ["Observation", "WatchedService", "differences", "free_port"]
@@ -95,7 +96,7 @@ class WatchedService:
         self._ending = False
 
     def __enter__(self) -> WatchedService:
-        self._process = subprocess.Popen(
+        self._process = forking.Popen(
             [sys.executable, str(_SERVICE), *self._arguments],
             cwd=self.project.folder,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **self._environment},

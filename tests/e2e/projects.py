@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 from click.testing import CliRunner
+from tests import forking
 from tests.catalogues import catalogue, statistic
 
 from quietcount_aggregates.bounding import Bounding
@@ -136,7 +137,7 @@ class Project:
         self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]
     ) -> subprocess.Popen[str]:
         settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
+        return forking.Popen(
             command,
             text=True,
             cwd=self.folder,
