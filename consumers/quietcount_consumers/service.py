@@ -156,7 +156,7 @@ class Service:
         self._check_topic()
         caught_up = self._fold_to_end(now.date(), stopping)
         self._log.report(CASE_EVENTS, self._state.offsets)
-        dead_letters.relay(self._state, self._log, self._log, CASE_EVENTS)
+        dead_letters.relay(self._state, self._log, CASE_EVENTS)
         due = self.due(now) if caught_up else []
         if due:
             self._ledger.audit()

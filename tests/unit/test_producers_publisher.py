@@ -248,7 +248,7 @@ def test_flush_says_when_the_time_is_over(log: MemoryLog) -> None:
     log.gate.clear()
     publisher = CaseEventPublisher(log, pepper=PEPPER, registry=REGISTRY)
     future = publisher.emit("HelpRequested", "a", "2023-01-01")
-    with pytest.raises(ProducersError, match="still wait"):
+    with pytest.raises(ProducersError, match="still on their way"):
         publisher.flush(0.01)
     log.gate.set()
     future.result(30)

@@ -1,8 +1,8 @@
 """Emitting a file: every row is checked and made a record before the first record is appended.
 
-The records wait in a spool, an unlinked temporary file beside the log. So what is sent is what was checked, even when
-the file changes meanwhile, and a file of any length needs little memory. The spool holds pseudonyms only, and the
-disk gives its room back whatever ends the process.
+The checked records wait in an unlinked temporary file beside the log. So what is sent is what was checked, even if the
+file changes meanwhile, and a file of any length needs little memory. The temporary file holds pseudonyms only, and the
+system frees its room however the process ends.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ from quietcount_producers.sqlite_file import explained
 from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS, Field, FieldKind
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
-__all__ = ["MOST_SHOWN", "Check", "Spool", "check", "plain_file", "send"]
+__all__ = ["MOST_SHOWN", "Check", "CheckedRecords", "check", "plain_file", "send"]
 
 MOST_SHOWN: Final = 20
 """How many problems are shown one by one."""
 
 _BATCH: Final = 1000
+"""How many records are appended at once."""
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,10}")
-_HEAD: Final = struct.Struct("<qBH")  # timestamp, length of the key, length of the value
+_HEAD: Final = struct.Struct("<qBH")
+"""What stands before a record in the temporary file: its timestamp, the key's length, the value's length."""
 
 
-class Spool:
-    """Records waiting on disk, in an unlinked file in `folder`; read back in the order they were added."""
+class CheckedRecords:
+    """Records that wait on disk, in an unlinked file in `folder`; they are read back in the order they were added."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.records = 0
+        self.count = 0
         try:
             # Closed by `close`: it outlives this call on purpose.
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
@@ -58,7 +60,7 @@ class Spool:
             self._file.write(_HEAD.pack(record.timestamp, len(key), len(record.value)) + key + record.value)
         except OSError as error:
             raise explained(error, self._folder, "write a temporary file for") from error
-        self.records += 1
+        self.count += 1
 
     def batches(self) -> Iterator[list[NewRecord]]:
         """Yield all records in batches."""
@@ -78,7 +80,7 @@ class Spool:
 
     def close(self) -> None:
         """Give the room back."""
-        with contextlib.suppress(OSError):  # what a full disk did not take was said when it was written
+        with contextlib.suppress(OSError):  # `add` has reported what a full disk did not take
             self._file.close()
 
 
@@ -103,11 +105,11 @@ def check(
     file_format: FileFormat,
     composer: Composer,
     *,
-    spool: Spool | None = None,
+    records: CheckedRecords | None = None,
     bad: BadLines | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Check:
-    """Check every row of `stream`, put the records of the good ones into `spool` and the bad rows into `bad`.
+    """Check every row of `stream`; add the records of the good ones to `records` and write the bad rows to `bad`.
 
     `name` is what messages call the file; `advance` is called after each row. Raises ProducersError
     for a file whose header or encoding is not in order, and for one that changed while it was read.
@@ -126,28 +128,30 @@ def check(
                     bad.write(row, "; ".join(_said(refused) for refused in problems))
             else:
                 found.good += 1
-                if spool is not None:
-                    spool.add(record)
+                if records is not None:
+                    records.add(record)
             advance()
     except OSError as error:
-        raise ProducersError(f"{name}: cannot be read: {os.strerror(error.errno or 0).lower()}.") from error
+        raise ProducersError(f"{name}: cannot be read: {os.strerror(error.errno or 0).lower()}") from error
     if _stamp(stream) != before:
-        raise ProducersError(f"{name} changed while it was read; nothing was sent. Wait until it is whole, run again.")
+        raise ProducersError(
+            f"{name} changed while it was read; nothing was sent", "Wait until it is whole, and run again"
+        )
     return found
 
 
-def send(log: LogWriter, spool: Spool, advance: Callable[[int], None] = lambda _: None) -> None:
-    """Append every record of `spool` to the log, durably; `advance` is told how many each time.
+def send(log: LogWriter, records: CheckedRecords, advance: Callable[[int], None] = lambda _: None) -> None:
+    """Append every record of `records` to the log, durably; `advance` is told how many each time.
 
-    Raises ProducersError when the log fails midway: what was sent stays, and emitting the same file again completes it.
+    Raises ProducersError if the log fails midway: what was sent stays, and emitting the same file again completes it.
     """
-    for batch in spool.batches():
+    for batch in records.batches():
         try:
             log.append(CASE_EVENTS, batch)
         except ProducersError as error:
-            raise ProducersError(
-                f"{error} Afterwards emit the same file again: what is in the log already counts once."
-            ) from error
+            again = "emit the same file again: what is in the log already counts once"
+            remedy = f"{error.remedy}. Afterwards {again}" if error.remedy else f"Afterwards {again}"
+            raise ProducersError(error.what, remedy) from error
         advance(len(batch))
 
 
@@ -168,7 +172,7 @@ class _Occurrences:
 
 
 class _Noting:
-    """Puts an EventRefused of its block among `problems`, so that one bad field does not hide the next."""
+    """Adds an EventRefused of its block to `problems`, so that one bad field does not hide the next."""
 
     def __init__(self, problems: list[EventRefused]) -> None:
         self._problems = problems
@@ -241,7 +245,7 @@ def _needed(facts: Mapping[str, object], name: str) -> object:
 
 
 def _typed(field_: Field, value: object) -> object:
-    """Return what the text of a CSV cell stands for; text that stands for nothing is refused by the field's check."""
+    """Return what the text of a CSV cell stands for; the field's own check refuses text that stands for nothing."""
     match field_.kind:
         case FieldKind.INT:
             return _integer(value)
@@ -267,7 +271,7 @@ def _known_names(composer: Composer) -> list[str]:
 
 
 def plain_file(stream: BinaryIO) -> os.stat_result | None:
-    """Return the status of `stream` when it is a plain file; a pipe has no size or time worth asking for."""
+    """Return the status of `stream` if it is a plain file; a pipe has no size or time worth asking for."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, io.UnsupportedOperation):
