@@ -13,7 +13,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
-from quietcount_consumers.runner import Admit, Opening, Runner, Server
+from quietcount_consumers.runner import Admit, Open, Runner, Server
 from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import Signals
 from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid
@@ -170,7 +170,7 @@ class World:
         return [each["event"] for each in self.said]
 
 
-def lasting(configuration: Configuration, opening: Opening, clock: Clock, signals: Signals, log: LogOutput) -> Runner:
+def lasting(configuration: Configuration, opening: Open, clock: Clock, signals: Signals, log: LogOutput) -> Runner:
     """Return the runner of `quietcount run` in a process of a test's own, which serves nothing."""
     return Runner(
         configuration,

@@ -88,7 +88,7 @@ def hasten() -> None:
         mock.patch.object(module, "SystemClocks", FastClocks).start()
     for name in ("STANDING", "TOLERANCE"):
         mock.patch.object(timekeeping, name, getattr(timekeeping, name) * SPEED).start()
-    mock.patch.object(runner, "_MINUTE", runner._MINUTE * SPEED).start()
+    mock.patch.object(runner, "_LONGEST_WAIT", runner._LONGEST_WAIT * SPEED).start()
     wait = ticks.StopSignal.wait
 
     def sooner(self: ticks.StopSignal, seconds: float) -> None:
