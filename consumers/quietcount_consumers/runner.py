@@ -57,6 +57,7 @@ from quietcount_consumers.reloading import (
 from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import Signals
 from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid
+from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
 __all__ = ["Admit", "Open", "Runner", "Served", "Server"]
@@ -249,7 +250,7 @@ class Runner:
             tick=now,
             caught_up=False,
             interval=configuration.tick,
-            disk_free=disks.free(configuration),
+            disk_free=disks.free(watched_folders(configuration)),
         )
         self._board.post(shown(self._condition, status))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quietcount_aggregates.marks import ConsumerSecret
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from quietcount_consumers.kafka.ledger import KafkaLedger
     from quietcount_consumers.kafka.log import KafkaLog
 
-__all__ = ["check_files", "open_ledger", "open_log", "prepare_folders", "secret_of", "witness_of"]
+__all__ = ["check_files", "open_ledger", "open_log", "prepare_folders", "secret_of", "watched_folders", "witness_of"]
 
 
 def check_files(configuration: Configuration) -> None:
@@ -79,6 +80,11 @@ def witness_of(configuration: Configuration) -> Witness:
     """Return the witness of the ledger, which lies with the service's secret."""
     secret = configuration.service.secret_file
     return Witness(secret.with_name(secret.name + "-head"))
+
+
+def watched_folders(configuration: Configuration) -> dict[str, Path]:
+    """Return by name the folders whose disks must not fill up."""
+    return {"data": configuration.private_dir, "secrets": configuration.service.secret_file.parent}
 
 
 def open_log(configuration: Configuration) -> EmbeddedLog | KafkaLog:

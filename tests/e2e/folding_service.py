@@ -28,6 +28,7 @@ from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import GROUP
 from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Admit
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import Signals, fixed_clock, run
@@ -80,7 +81,7 @@ def serve(part: Part, telling: Connection, output: Path) -> NoReturn:
         clock = fixed_clock(dt.datetime.fromisoformat(part.as_of).replace(tzinfo=dt.UTC))
 
         def opening(configuration: Configuration, now: dt.datetime, _admit: Admit) -> Service:
-            return Service(configuration, now, say=log.say, batch=part.batch)
+            return open_service(configuration, now, say=log.say, batch=part.batch)
 
         with log, Signals() as signals:
             if part.until_idle:

@@ -27,7 +27,7 @@ from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.monitoring.log_output import LogOutput
-from quietcount_consumers.service import Service
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.ticks import Clock, StopSignal, fixed_clock, run
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.log import DEAD_LETTERS
@@ -215,7 +215,7 @@ def main() -> None:
     with (
         LogOutput(sys.stderr) as log,
         StopSignal() as stop,
-        Service(configuration, moment, observe=observe, say=log.say, batch=given.batch) as service,
+        open_service(configuration, moment, observe=observe, say=log.say, batch=given.batch) as service,
     ):
         sys.stdout.write("open\n")
         sys.stdout.flush()

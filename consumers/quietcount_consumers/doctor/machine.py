@@ -14,6 +14,7 @@ from quietcount_aggregates.ledger import Chain
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor.verdicts import Verdict, fine, warning, wrong
 from quietcount_consumers.monitoring import disks
+from quietcount_consumers.wiring import watched_folders
 
 __all__ = ["Machine", "check_clock", "check_disk", "check_umask", "check_user"]
 
@@ -46,7 +47,7 @@ class Machine:
 
     def free(self, configuration: Configuration) -> dict[str, float]:
         """Return, by "data" and "secrets", the share of that folder's disk that is free, rounded down coarsely."""
-        return dict(disks.free(configuration))
+        return dict(disks.free(watched_folders(configuration)))
 
     def umask(self) -> int | None:
         """Return the process's umask; None where it cannot be read without setting it."""
