@@ -31,7 +31,8 @@ from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Admit
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import Signals, fixed_clock, run
+from quietcount_consumers.ticks import Signals, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -86,7 +87,7 @@ def serve(part: Part, telling: Connection, output: Path) -> NoReturn:
         with log, Signals() as signals:
             if part.until_idle:
                 with opening(configuration, clock(), _everything) as service:
-                    run(service, clock, configuration.tick, until_idle=True, stop=signals)
+                    run_until_idle(service, clock, signals)
             else:
                 lasting(configuration, opening, clock, signals, log).run()
     except QuietcountError as error:

@@ -26,7 +26,8 @@ from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_consumers.ticks import StopSignal, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_consumers.wiring import open_ledger
 from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.embedded_log import EmbeddedLog
@@ -130,7 +131,7 @@ class Project:
         configuration = self.configuration
         clock = fixed_clock(dt.datetime.fromisoformat(as_of).replace(tzinfo=dt.UTC))
         with StopSignal() as stop, open_service(configuration, clock()) as service:
-            run(service, clock, configuration.tick, until_idle=True, stop=stop)
+            run_until_idle(service, clock, stop)
 
     def _start(
         self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]

@@ -51,6 +51,31 @@ def test_it_ticks_once_at_each_point_of_the_grid() -> None:
     assert trial.closed
 
 
+@pytest.mark.parametrize("past, first", [(0.0, 60.0), (0.5, 59.5), (59.999, 0.001)])
+def test_it_waits_for_the_next_point_of_the_grid_however_long_a_tick_took(past: float, first: float) -> None:
+    clocks = MovedClocks()
+
+    class Slow(Trial):
+        def tick(self, now: dt.datetime, stopping: Callable[[], bool]) -> Tick:
+            clocks.go_on(dt.timedelta(seconds=past))
+            return super().tick(now, stopping)
+
+    trial = Slow()
+    world = World(trial, clocks=clocks, waits=3)
+    world.run()
+    assert world.hands.waited == pytest.approx([first] * 3)
+    assert trial.seen == minutes(0, 1, 2)
+
+
+def test_a_clock_that_stands_still_does_not_spin() -> None:
+    """As with `--as-of`: the service sees one moment, and the waits are on the real clock."""
+    trial = Trial()
+    world = World(trial, waits=3, standing=NOON - DAY)
+    world.run()
+    assert trial.seen == [NOON - DAY] * 3
+    assert world.hands.waited == [60.0] * 3
+
+
 def test_what_a_tick_found_out_is_shown_and_said_at_the_next_point_of_the_grid_however_long_it_took() -> None:
     """A tick that takes long shows in the points that pass without one, and never in the moment at which it is done."""
     clocks = MovedClocks()

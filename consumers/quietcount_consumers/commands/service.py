@@ -21,7 +21,7 @@ from quietcount_consumers.monitoring.supervision import Supervisor, forbid_core_
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Admit, Runner
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import Signals, StopSignal, run
+from quietcount_consumers.ticks import Signals, StopSignal, run_until_idle
 from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, SystemClocks
 from quietcount_consumers.wiring import check_files
 from quietcount_schemas.cli import config_option
@@ -55,7 +55,7 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
     ):
         if until_idle:
             with StopSignal() as stop, naming(config), open_service(configuration, clock(), say=log.say) as service:
-                run(service, clock, configuration.tick, until_idle=True, stop=stop, flush=log.flush)
+                run_until_idle(service, clock, stop, flush=log.flush)
         else:
             _serve(config, configuration, clock, log)
 

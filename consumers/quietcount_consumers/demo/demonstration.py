@@ -31,7 +31,8 @@ from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.project import create_project
 from quietcount_consumers.queries import query
-from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_consumers.ticks import StopSignal, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
@@ -100,7 +101,7 @@ def run_demo(folder: Path, *, as_json: bool, log: str = DEFAULT_LOG) -> None:
                 status.update("Emitting synthetic cases")
                 _emit(folder / "quietcount.toml")
                 status.update("Folding, releasing, publishing")
-                run(service, fixed_clock(AS_OF), configuration.tick, until_idle=True, stop=stop)
+                run_until_idle(service, fixed_clock(AS_OF), stop)
             if stop():
                 raise click.Abort
     figures = [_answer(configuration.public_file, row) for row in _published()]
