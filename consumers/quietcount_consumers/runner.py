@@ -175,12 +175,7 @@ class Runner:
         self._output.flush()
 
     def _tick(self) -> None:
-        if self._server is not None and not self._server.lives:
-            raise ServiceError(
-                "metrics.listen: metrics and health are not served any more, because their thread ended (`defect` says "
-                "where)",
-                "Start the service again, and report that line",
-            )
+        self._check_server()
         if self._signals.reload_asked():
             self._reload(self._clock())
         now, objection = self._look_at_the_clock()
@@ -226,6 +221,14 @@ class Runner:
             self._close()  # so that the next tick publishes again
             self._board.unpublished()
             self._idle(self._clock(), Failed(error))
+
+    def _check_server(self) -> None:
+        if self._server is not None and not self._server.lives:
+            raise ServiceError(
+                "metrics.listen: metrics and health are not served any more, because their thread ended (`defect` says "
+                "where)",
+                "Start the service again, and report that line",
+            )
 
     def _look_at_the_clock(self) -> tuple[dt.datetime, str | None]:
         """Return the tick to work at, and what speaks against the clock."""

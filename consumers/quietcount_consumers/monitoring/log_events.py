@@ -73,7 +73,7 @@ class LogEvent:
     fields: Mapping[str, str | dt.date]
 
     def __post_init__(self) -> None:
-        if self.fields.keys() != set(self.kind.fields):
+        if set(self.fields) != set(self.kind.fields):
             raise TypeError(f"the fields of `{self.name}` are {self.kind.fields}, not {tuple(self.fields)}")
         for name, value in self.fields.items():
             if not isinstance(value, str | dt.date):
