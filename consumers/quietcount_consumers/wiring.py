@@ -14,6 +14,7 @@ from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.errors import FolderUnwritable, ServiceError
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
+from quietcount_schemas.private_files import make_private_folder
 
 if TYPE_CHECKING:
     from quietcount_consumers.kafka.ledger import KafkaLedger
@@ -46,8 +47,7 @@ def prepare_folders(configuration: Configuration) -> None:
         # Two folders deep: everybody can see when the outer one was changed, and that time stands still.
         private = configuration.private_dir
         for folder in (private.parent, private):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            folder.chmod(0o700)
+            make_private_folder(folder)
     except OSError as error:
         raise FolderUnwritable(
             f"{configuration.data_dir}: the data folder cannot be made or written ({os.strerror(error.errno or 0)})",
@@ -67,7 +67,9 @@ def secret_of(configuration: Configuration) -> ConsumerSecret:
     if path.exists() or any(each.exists() for each in made) or _has_entries(configuration):
         return ConsumerSecret.load(path)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.is_dir():  # one that is there may hold other things, and is not ours to close
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
     except OSError as error:
         raise ServiceError(
             f"{path.parent}: the folder of the service's secret cannot be made ({os.strerror(error.errno or 0)})",
