@@ -23,8 +23,9 @@ from quietcount_aggregates.entries import Entry, Head
 from quietcount_aggregates.errors import PublicationError
 from quietcount_aggregates.noise import DiscreteLaplace, margin
 from quietcount_aggregates.publication import publish, published_head
-from quietcount_aggregates.statistics import resolve
+from quietcount_aggregates.statistics import Horizon, resolve
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -36,12 +37,12 @@ TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", "statistics
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Six months of two statistics, released with real noise."""
     statistics = [
-        resolve("plain", events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=0.5),
+        resolve("plain", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5),
         resolve(
             "detailed",
             events=["Asked"],
             registry=TRIALS,
-            period="month",
+            period=Period.MONTH,
             since=SINCE,
             epsilon=1.0,
             by=["colour", "urgent"],
@@ -208,7 +209,7 @@ def test_the_files_time_is_that_of_the_tick_and_says_nothing_of_how_long_a_relea
 
 def test_the_stated_bound_of_a_yearly_horizon_grows_with_the_years(tmp_path: Path) -> None:
     yearly = resolve(
-        "yearly", events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=0.5, horizon="year"
+        "yearly", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5, horizon=Horizon.YEAR
     )
     with world_in(tmp_path / "world", [yearly]) as world:
         [(sentence,)] = rows(world.public, "SELECT value FROM about WHERE key = 'bound'")
