@@ -79,7 +79,7 @@ class Service:
         self._batch = batch
         self._say = say
         self._admit = admit
-        self._publication = HeldPublication(configuration.private_dir) if held else None
+        self._publication = HeldPublication() if held else None
         self._stack = contextlib.ExitStack()
         try:
             self._open(mechanism or DiscreteLaplace(), observe, now)
