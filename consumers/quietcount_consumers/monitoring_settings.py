@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import re
-import secrets
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_consumers.errors import ConfigurationError
+from quietcount_consumers.monitoring.access import Credentials, server_context
 from quietcount_schemas.configuration import Fault, RawConfiguration, place
 from quietcount_schemas.secret_files import FileFault, private_bytes, readable, secret_text
 
-__all__ = ["DEFAULT_LISTEN", "Credentials", "MonitoringSettings"]
+__all__ = ["DEFAULT_LISTEN", "MonitoringSettings"]
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9464"
 
@@ -25,23 +23,6 @@ _OFF: Final = "off"
 _LISTEN: Final = re.compile(r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?P<plain>[0-9.]+|localhost)):(?P<port>[0-9]{1,5})")
 _THIS_MACHINE: Final = {"localhost": "127.0.0.1"}  # no name is looked up: what it means could change
 _PAIRS: Final = (("certificate_file", "key_file"), ("username", "password_file"))
-# For TLS 1.2; of TLS 1.3 every cipher is as good.
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
-
-
-class Credentials:
-    """A user and a password, kept as a digest under a key of this object; comparing takes the same time for any."""
-
-    def __init__(self, username: str, password: str) -> None:
-        self._key = secrets.token_bytes(32)
-        self._digest = self._of(f"{username}:{password}".encode())
-
-    def accepts(self, given: bytes) -> bool:
-        """Return whether `given` is "user:password" in UTF-8."""
-        return hmac.compare_digest(self._digest, self._of(given))
-
-    def _of(self, text: bytes) -> bytes:
-        return hmac.digest(self._key, text, hashlib.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +97,7 @@ class MonitoringSettings:
         """
         if self.username is None or self.password_file is None:
             return None
-        return Credentials(self.username, secret_text(self.password_file, self._fault("password_file")))
+        return Credentials.of(self.username, secret_text(self.password_file, self._fault("password_file")))
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Read certificate and key, and return what TLS is spoken with; None without TLS.
@@ -125,11 +106,7 @@ class MonitoringSettings:
         """
         if self.certificate_file is None or self.key_file is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_CIPHERS)
-        context.set_alpn_protocols(["http/1.1"])
-        context.options |= ssl.OP_NO_RENEGOTIATION  # a client could have the handshake computed again and again
+        context = server_context()
         self._load(context, self.certificate_file, self.key_file)
         return context
 

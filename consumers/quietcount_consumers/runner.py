@@ -187,8 +187,9 @@ class Runner:
     def _tick(self) -> None:
         if self._server is not None and not self._server.lives:
             raise ServiceError(
-                "metrics.listen: metrics and health are not served any more: their thread ended (`defect` says where). "
-                "Start the service again, and report that line"
+                "metrics.listen: metrics and health are not served any more: the process that serves them ended again "
+                "and again (`defect` says how)",
+                "Start the service again, and report that line",
             )
         if self._signals.reload_asked():
             self._reload(self._clock())

@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World
+from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World, readiness
 
 from quietcount_aggregates.errors import (
     BudgetError,
@@ -24,7 +24,6 @@ from quietcount_aggregates.errors import (
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, FolderUnwritable, ServiceError
 from quietcount_consumers.monitoring.log_events import LogEvent
-from quietcount_consumers.monitoring.metrics import readiness
 from quietcount_consumers.monitoring.status import NEVER, Status
 from quietcount_consumers.service import Tick
 from quietcount_producers.errors import LogUnavailable

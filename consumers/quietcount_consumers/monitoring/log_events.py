@@ -196,7 +196,7 @@ class ReloadRefused(LogEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefectFound(LogEvent):
-    """A thread of the process failed in a way that nobody foresaw; `meaning` is the kind of error and its place."""
+    """A thread, or the process that serves metrics, failed in a way that nobody foresaw; `meaning` says how."""
 
     name = "defect"
     level = Level.ERROR
