@@ -245,6 +245,15 @@ def parent() -> Iterator[tuple[subprocess.Popen[str], int, int]]:
         process.communicate()
 
 
+def test_a_service_that_is_started_again_at_once_has_its_address_again() -> None:
+    with parent() as (process, port, _):
+        process.kill()
+        process.wait(WITHIN)
+        again = MonitoringServer(MonitoringSettings(port=port), Board(lambda: NOON, dt.timedelta(minutes=1)))
+        with again:
+            assert get(again) == (200, "ok\n")
+
+
 @pytest.mark.parametrize("started", [False, True])
 def test_it_ends_when_the_service_is_killed(started: bool) -> None:
     with parent() as (process, port, pid):

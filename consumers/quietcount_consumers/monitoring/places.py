@@ -63,12 +63,14 @@ class Places:
         places = self
 
         class Placed(H11Protocol):
+            # asyncio's own methods alone are overridden: nothing that is uvicorn's to change.
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
                 super().connection_made(transport)
+                self._placed = transport
                 places.take(transport)
 
             def connection_lost(self, exc: Exception | None) -> None:
-                places.leave(self.transport)
+                places.leave(self._placed)
                 super().connection_lost(exc)
 
         return Placed

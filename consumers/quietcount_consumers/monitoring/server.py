@@ -46,6 +46,9 @@ SETTLED_SECONDS: Final = 10.0
 STARTS: Final = 4
 """How many processes in a row may have a bad start: what ails them is not mended by one more."""
 
+LISTEN_SECONDS: Final = 2.0
+"""For how long a taken address is tried: the process of a service that was killed lets go of it in a moment."""
+
 RESTART_SECONDS: Final = 1.0
 """From the end of one process to the start of the next."""
 
@@ -265,6 +268,19 @@ class MonitoringServer:
                         self._child = self._started(listener, self._door)
 
 
+def _bind(listener: socket.socket, address: str, port: int) -> None:
+    until = time.monotonic() + LISTEN_SECONDS
+    while True:
+        try:
+            listener.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise
+            time.sleep(LISTEN_SECONDS / 20)
+        else:
+            return
+
+
 def _listening(settings: MonitoringSettings, address: str) -> socket.socket:
     """Return a socket that listens on the address of `settings`. Raises ServiceError when it cannot be had."""
     family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
@@ -273,7 +289,7 @@ def _listening(settings: MonitoringSettings, address: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a restart need not wait
         if family is socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # the address that was said and no other
-        listener.bind((address, settings.port))
+        _bind(listener, address, settings.port)
         listener.listen(QUEUE)
     except OSError as error:
         listener.close()
