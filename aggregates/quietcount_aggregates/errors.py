@@ -6,9 +6,10 @@ AggregatesError (a QuietcountError)
 ├── NoiseError            a draw whose privacy map does not hold
 ├── StateError            state.duckdb cannot be used
 │   ├── StateDamaged      the file is damaged, or no state at all
+│   ├── StateDefect       DuckDB refused a statement of ours: the state is sound (also a Defect)
 │   ├── StateUnwritable   the file cannot be written now: the disk is full (also an Unavailable)
 │   ├── StateHeld         another process has it (also an Unavailable)
-│   └── StateLost         the ledger has releases that this state does not know
+│   └── StateBehind       the ledger has releases that this state does not know
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
 │   ├── LedgerBehind      the ledger is older than what was published from it
@@ -23,6 +24,7 @@ AggregatesError (a QuietcountError)
 
 from __future__ import annotations
 
+from quietcount_schemas.defects import Defect
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
 __all__ = [
@@ -39,10 +41,11 @@ __all__ = [
     "NoiseError",
     "PublicationError",
     "PublicationUnwritable",
+    "StateBehind",
     "StateDamaged",
+    "StateDefect",
     "StateError",
     "StateHeld",
-    "StateLost",
     "StateUnwritable",
     "StatisticError",
 ]
@@ -72,6 +75,10 @@ class StateDamaged(StateError):
     """The state's file is damaged, or was never a state."""
 
 
+class StateDefect(StateError, Defect):
+    """DuckDB refused a statement of ours, which a person can only report; nothing says that the state is damaged."""
+
+
 class StateUnwritable(StateError, Unavailable):
     """The state's file cannot be opened or written now: the disk is full, failed, or cannot be written."""
 
@@ -80,7 +87,7 @@ class StateHeld(StateError, Unavailable):
     """Another process has the state: a service, or a command that needs it for a moment."""
 
 
-class StateLost(StateError):
+class StateBehind(StateError):
     """The ledger has releases that this state does not know: the per-case limits would be forgotten."""
 
 

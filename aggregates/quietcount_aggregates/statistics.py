@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import NewType
 
 from quietcount_aggregates.errors import StatisticError
-from quietcount_schemas.event_types import EventType, Field, FieldKind, Role
+from quietcount_schemas.event_types import PUBLISHED_COLUMNS, EventType, Field, FieldKind, Role
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -50,24 +50,6 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 RESERVED_NAMES = frozenset(
     {"statistics", "ledger", "data_dictionary", "about", "budget", "margins", "compare", "total", "series"}
-)
-RESERVED_COLUMNS = frozenset(
-    {
-        "statistic",
-        "period_start",
-        "period_end",
-        "cell",
-        "estimate",
-        "lower",
-        "upper",
-        "noisy",
-        "noise_scale",
-        "epsilon",
-        "max_contributions",
-        "reliability",
-        "release_id",
-        "released_at",
-    }
 )
 
 
@@ -273,7 +255,7 @@ def resolve(
         raise refuse("by", "a field is named twice")
     dimensions = tuple(_shared_dimension(types, field, refuse("by", "")) for field in sorted(by))
     for dimension in dimensions:
-        if dimension.name in RESERVED_COLUMNS:
+        if dimension.name in PUBLISHED_COLUMNS:
             raise refuse("by", f"the field {dimension.name!r} has the name of a published column")
     if since is not None and not EARLIEST <= since <= LATEST:
         raise refuse("since", f"a date from {EARLIEST} to {LATEST}, as events may have")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from quietcount_schemas.lazy_names import names_of
 
 if TYPE_CHECKING:
     from quietcount_consumers.configuration import Configuration
@@ -13,19 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Configuration", "ConfigurationError", "ConsumersError", "EmbeddedLedger", "Service", "ServiceError", "Tick"]
 
-_MODULES = {
-    "Configuration": "configuration",
-    "ConfigurationError": "errors",
-    "ConsumersError": "errors",
-    "EmbeddedLedger": "embedded_ledger",
-    "Service": "service",
-    "ServiceError": "errors",
-    "Tick": "service",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # The process that serves metrics is part of this package and must not load DuckDB.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # to a type checker it would say that every name is there
+    __getattr__ = names_of(
+        __name__,
+        {
+            "configuration": "Configuration",
+            "embedded_ledger": "EmbeddedLedger",
+            "errors": "ConfigurationError ConsumersError ServiceError",
+            "service": "Service Tick",
+        },
+    )

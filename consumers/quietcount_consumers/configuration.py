@@ -20,8 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_consumers.errors import ConfigurationError
-from quietcount_consumers.monitoring.log_output import LogFormat
-from quietcount_consumers.monitoring_settings import MonitoringSettings
+from quietcount_consumers.monitoring_settings import LogFormat, MonitoringSettings
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.configuration import (
     DEFAULT_DATA_DIR,

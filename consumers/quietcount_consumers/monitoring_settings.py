@@ -1,4 +1,4 @@
-"""Where the service serves metrics and health, and what guards it: the [metrics] section."""
+"""How operators watch the service: where it serves metrics and health, what guards that, and how its log is written."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_consumers.monitoring.access import Credentials, server_context
 from quietcount_schemas.configuration import Fault, RawConfiguration, place
-from quietcount_schemas.secret_files import FileFault, private_bytes, readable, secret_text
+from quietcount_schemas.private_files import Refusal, read_file, read_password, read_secret
 
-__all__ = ["DEFAULT_LISTEN", "MonitoringSettings"]
+__all__ = ["DEFAULT_LISTEN", "LogFormat", "MonitoringSettings"]
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9464"
 
@@ -23,6 +24,14 @@ _OFF: Final = "off"
 _LISTEN: Final = re.compile(r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?P<plain>[0-9.]+|localhost)):(?P<port>[0-9]{1,5})")
 _THIS_MACHINE: Final = {"localhost": "127.0.0.1"}  # no name is looked up: what it means could change
 _PAIRS: Final = (("certificate_file", "key_file"), ("username", "password_file"))
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written: for people, for programs, or by whether a terminal reads it."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,7 @@ class MonitoringSettings:
         """
         if self.username is None or self.password_file is None:
             return None
-        return Credentials.of(self.username, secret_text(self.password_file, self._fault("password_file")))
+        return Credentials.of(self.username, read_password(self.password_file, self._fault("password_file")))
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Read certificate and key, and return what TLS is spoken with; None without TLS.
@@ -111,8 +120,8 @@ class MonitoringSettings:
         return context
 
     def _load(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-        readable(certificate, self._fault("certificate_file"))
-        private_bytes(key, self._fault("key_file"))
+        read_file(certificate, self._fault("certificate_file"))
+        read_secret(key, self._fault("key_file"))
         asked = False
 
         def password() -> str:
@@ -137,8 +146,8 @@ class MonitoringSettings:
     def _wrong(self, key: str, what: str) -> ConfigurationError:
         return ConfigurationError(f"{self.place(key)}: {what}.")
 
-    def _fault(self, key: str) -> FileFault:
-        return lambda what: ConfigurationError(f"{self.place(key)}: {what}")
+    def _fault(self, key: str) -> Refusal:
+        return lambda fault: ConfigurationError(f"{self.place(key)}: {fault.what}", fault.remedy)
 
 
 def _listen(text: str) -> tuple[str | None, int] | None:

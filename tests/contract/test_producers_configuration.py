@@ -14,6 +14,8 @@ from quietcount_producers import EmitterSettings, ProducersError
 from quietcount_schemas.configuration import KEYS
 from quietcount_schemas.periods import Period
 
+pytestmark = pytest.mark.quick
+
 TEXT = """
 log = "kafka://broker:9094"
 lifetime_epsilon = 2

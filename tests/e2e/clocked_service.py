@@ -13,7 +13,6 @@ import functools
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,12 +25,13 @@ from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.monitoring import disks, log_output, metrics
-from quietcount_consumers.monitoring.log_events import CATALOGUE, Level, LogEvent
+from quietcount_consumers.monitoring.log_events import CATALOGUE, EventKind, Level, LogEvent
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.metrics import Metric
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Runner
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal
@@ -141,14 +141,7 @@ def lag_gauge() -> None:
     instead(metrics, "METRICS", (*metrics.METRICS, gauge))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchFolded(LogEvent):
-    """A batch was folded."""
-
-    name = "batch folded"
-    level = Level.INFO
-    todo = "nothing"
-    records: str
+BATCH_FOLDED = EventKind("batch folded", Level.INFO, ("records",), "A batch was folded.", "nothing")
 
 
 def batch_size_line() -> None:
@@ -163,12 +156,12 @@ def batch_size_line() -> None:
 
     def batch(self: Fold, records: Any, clock: dt.date, *rest: Any) -> bool:
         tick = dt.datetime.combine(clock, dt.time(), dt.UTC)
-        said[0](BatchFolded(tick=tick, records=str(len(records))))
+        said[0](BATCH_FOLDED.at(tick, records=str(len(records))))
         return fold(self, records, clock, *rest)
 
     instead(Service, "__init__", opened)
     instead(Fold, "batch", batch)
-    instead(log_output, "CATALOGUE", (*CATALOGUE, BatchFolded))
+    instead(log_output, "CATALOGUE", (*CATALOGUE, BATCH_FOLDED))
 
 
 def line_at_once() -> None:
@@ -195,12 +188,12 @@ def status_at_once() -> None:
 
 def publication_at_once() -> None:
     """A public file that is put in its place as soon as it is built."""
-    opening = Service.__init__
+    opening = open_service
 
-    def opened(self: Service, *arguments: Any, **keywords: Any) -> None:
-        opening(self, *arguments, **(keywords | {"held": False}))
+    def opened(*arguments: Any, **keywords: Any) -> Service:
+        return opening(*arguments, **(keywords | {"held": False}))
 
-    instead(Service, "__init__", opened)
+    instead(commands, "open_service", opened)
 
 
 def reject_at_once() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("installation")
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("installation")]
 
 NOT_FOR_EMITTERS = ("duckdb", "opendp", "numpy", "pydantic", "pydantic_settings", "structlog", "prometheus_client")
 PARTS = ("schemas", "producers", "aggregates", "consumers")

@@ -36,6 +36,8 @@ from quietcount_consumers.monitoring.server_process import FILES
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 
+pytestmark = pytest.mark.check
+
 WITHIN = 30.0  # seconds after which what should have come is a failure
 DRIBBLING = 200
 
@@ -381,13 +383,13 @@ def test_behind_tls_and_a_password_only_health_is_told_to_everybody(
 
 
 def monitoring(root: Path) -> str:
-    """The README's section."""
-    text = (root / "consumers" / "README.md").read_text(encoding="utf-8")
-    return text.partition("\n## Monitoring\n")[2].partition("\n## ")[0]
+    """The section of docs/monitoring.md."""
+    text = (root / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    return text.partition("\n## Health and metrics over HTTP\n")[2].partition("\n## ")[0]
 
 
 def asked(line: str, server: MonitoringServer) -> tuple[int, str]:
-    """Run a line of the README against `server`; return the exit code of curl and what it says."""
+    """Run a line of the page against `server`; return the exit code of curl and what it says."""
     host, port = where(server)
     line = re.sub(r"(https?)://[a-z0-9.]+:9464", rf"\1://{host}:{port}", line)
     words = [*shlex.split(line, comments=True), "--silent", "--show-error", "--max-time", "20"]
@@ -396,7 +398,7 @@ def asked(line: str, server: MonitoringServer) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_curl_reads_what_the_readme_says(serve: Serve, root: Path, require: Callable[[bool, str], None]) -> None:
+def test_curl_reads_what_the_page_says(serve: Serve, root: Path, require: Callable[[bool, str], None]) -> None:
     require(shutil.which("curl") is not None, "curl")
     lines = re.findall(r"^curl http://.*", monitoring(root), re.MULTILINE)
     server = serve()
@@ -406,7 +408,7 @@ def test_curl_reads_what_the_readme_says(serve: Serve, root: Path, require: Call
     assert "\nquietcount_ready 0.0\n" in metrics[1]
 
 
-def test_certificate_and_password_are_made_and_used_as_the_readme_says(
+def test_certificate_and_password_are_made_and_used_as_the_page_says(
     serve: Serve, root: Path, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
     require(shutil.which("curl") is not None and shutil.which("openssl") is not None, "curl and openssl")

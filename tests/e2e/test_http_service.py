@@ -30,6 +30,8 @@ from tests.kafka.certificates import Authority
 from quietcount_consumers.monitoring.pages import LATE
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.check
+
 WITHIN = 60.0  # seconds after which what should have come is a failure
 FLOOD = 2.0  # seconds
 BEFORE_ANY_RELEASE = "2023-01-02"

@@ -20,12 +20,14 @@ from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.kafka.topic_settings import TOPICS
 from quietcount_consumers.kafka.topics import create_topics, describe_topics
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka import connection as kafka_connection
+from quietcount_producers.kafka import internals
 from quietcount_producers.kafka.connection import reach
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.kafka.writer import KafkaWriter
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.log import CASE_EVENTS, RELEASES, NewRecord
+
+pytestmark = pytest.mark.check
 
 PATIENCE = 60  # seconds: what the longest of the bounds in the code lets a command take, on a machine that is busy
 WRONG = "not-the-password"
@@ -121,7 +123,7 @@ def test_a_missing_right_is_told(kafka_secure: SecuredCluster, tmp_path: Path, c
     keys = kafka_secure.settings("SCRAM", "nobody")
     create_topics(KafkaSettings(brokers=(kafka_secure.bootstrap,), topic_prefix=keys["topic_prefix"]))
     message = refused(project_of(tmp_path, kafka_secure.addresses("SCRAM"), keys), command)
-    assert ("allow DESCRIBE on it" if command == CHECK else "kafka.username 'nobody' may not") in message
+    assert ("Allow DESCRIBE on it" if command == CHECK else "kafka.username 'nobody' may not") in message
 
 
 def test_who_may_look_and_not_write_is_told(kafka_secure: SecuredCluster, tmp_path: Path) -> None:
@@ -263,13 +265,13 @@ def test_one_silent_address_of_two_keeps_no_reader_and_no_releaser_out(
     good = tuple(kafka.bootstrap.split(","))
     settings = KafkaSettings(brokers=(silent_address, *good), topic_prefix=kafka.prefix())
     asked: list[list[str]] = []
-    original = kafka_connection._client
+    original = internals.network_client
 
     def client(**options: Any) -> Any:
         asked.append(options["bootstrap_servers"])
         return original(**options)
 
-    monkeypatch.setattr(kafka_connection, "_client", client)
+    monkeypatch.setattr("quietcount_producers.kafka.connection.network_client", client)
     create_topics(settings)
     assert not describe_topics(settings).topics[RELEASES].hidden
     with KafkaLog(settings) as log, KafkaLedger(settings) as ledger:

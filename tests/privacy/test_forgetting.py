@@ -25,6 +25,8 @@ from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.quick
+
 SINCE, END = dt.date(2024, 1, 1), dt.date(2024, 2, 1)
 EVENTS = 3000
 
@@ -99,6 +101,7 @@ def lived(folder: Path, check: Callable[[World, list[CaseEvent], list[CaseEvent]
             check(world, closed + before, still_open)
 
 
+@pytest.mark.promise("forgetting")
 def test_no_key_and_no_id_of_a_closed_period_is_left_in_any_file(tmp_path: Path) -> None:
     def check(world: World, gone: list[CaseEvent], kept: list[CaseEvent]) -> None:
         folder = world.folder
@@ -179,6 +182,7 @@ def test_forgetting_within_a_file_that_lives_on_is_caught(
     assert left[0] > 0
 
 
+@pytest.mark.promise("forgetting")
 def test_the_state_holds_nothing_of_a_closed_event_but_its_marks(tmp_path: Path) -> None:
     def check(world: World, gone: list[CaseEvent], kept: list[CaseEvent]) -> None:
         world.release(utc(END))
@@ -262,6 +266,7 @@ def test_a_new_log_is_not_purged_by_where_the_old_one_was(tmp_path: Path) -> Non
         assert len(log.records[0]) == 10
 
 
+@pytest.mark.promise("year-forgotten")
 def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", statistics()[1:]) as world:
         world.emit(events_on(dt.date(2024, 6, 3), 1, 40) + events_on(dt.date(2025, 1, 7), 2, 40))

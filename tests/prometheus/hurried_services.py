@@ -36,7 +36,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.maintenance.recovery import record_state_loss
 from quietcount_consumers.monitoring import disks, metrics, standing
 from quietcount_consumers.monitoring import server as http_server
-from quietcount_consumers.monitoring.log_events import Serving
+from quietcount_consumers.monitoring.log_events import SERVING
 from quietcount_consumers.service import Service, Tick
 from quietcount_consumers.ticks import StopSignal
 from quietcount_consumers.timekeeping import SystemClocks
@@ -194,7 +194,7 @@ def emit(config: Path, start: dt.datetime, _fault: str) -> None:
         registry.register(EmitterCollector(publisher, now=lambda: start + dt.timedelta(days=1)))
         server, _ = start_http_server(0, "127.0.0.1", registry)
         address = "127.0.0.1:" + str(server.server_port)
-        os.write(2, json.dumps({"event": Serving.name, "address": address}).encode() + b"\n")
+        os.write(2, json.dumps({"event": SERVING.name, "address": address}).encode() + b"\n")
         signal.pause()
 
 

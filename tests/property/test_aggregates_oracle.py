@@ -30,6 +30,8 @@ from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
 
+pytestmark = pytest.mark.quick
+
 RUNS = int(os.environ.get("QUIETCOUNT_ORACLE_RUNS") or 12)
 START = dt.date(2023, 11, 6)
 
@@ -308,11 +310,13 @@ def check_sensitivity(seed: int, folder: Path) -> int:
 # ---------------------------------------------------------------- the promises
 
 
+@pytest.mark.promise("corrections", "withdrawal", "late")
 def test_every_release_is_what_the_oracle_counts(tmp_path: Path) -> None:
     for seed in range(RUNS):
         check_oracle(seed, tmp_path / str(seed))
 
 
+@pytest.mark.promise("bound-per-case")
 def test_one_case_moves_all_releases_of_a_statistic_together_by_at_most_k(tmp_path: Path) -> None:
     farthest = [check_sensitivity(seed, tmp_path / str(seed)) for seed in range(1000, 1000 + RUNS // 2)]
     assert max(farthest) == 100, "no case came near its limit: the trial shows nothing"
@@ -405,6 +409,7 @@ def test_the_oracle_catches_a_fold_that_breaks_a_rule(
     assert _caught(check_oracle, range(first, first + 30), tmp_path)
 
 
+@pytest.mark.promise("bound-per-case")
 @pytest.mark.parametrize("mutant, first", [(_without_spent, 1003), (_event_mark_without_case, 1013)])
 def test_the_sensitivity_trial_catches_a_fold_that_lets_a_case_move_more(
     mutant: Patch, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -422,6 +427,7 @@ def contents(world: Any) -> list[Any]:
     return [sorted(world.there.connection.execute(f"SELECT * FROM {t}").fetchall(), key=repr) for t in tables]
 
 
+@pytest.mark.promise("deterministic-fold")
 def test_other_batches_give_the_same_state_and_the_same_releases(tmp_path: Path) -> None:
     for seed in range(200, 203):
         story = story_of(seed)
@@ -430,6 +436,7 @@ def test_other_batches_give_the_same_state_and_the_same_releases(tmp_path: Path)
         assert one == other, f"seed {seed}"
 
 
+@pytest.mark.promise("deterministic-fold")
 def test_a_state_rebuilt_from_the_log_is_the_state(tmp_path: Path) -> None:
     for seed in range(300, 303):
         story = story_of(seed)

@@ -8,18 +8,21 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quietcount_producers import Pepper, ProducersError
 from quietcount_producers.composition import Composer
-from quietcount_producers.files.emission import Check, Spool, check
+from quietcount_producers.files.emission import Check, CheckedRecords, check
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_schemas.codec import Codec
 from quietcount_schemas.event_types import EventType
 from quietcount_schemas.log import NewRecord
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
+
+pytestmark = pytest.mark.quick
 
 REGISTRY = SchemaRegistry.load()
 CODEC = Codec(REGISTRY)
@@ -45,12 +48,12 @@ facts = st.sampled_from(list(REGISTRY.event_types.values())).flatmap(facts_of)
 
 
 def checked(data: bytes, file_format: FileFormat) -> tuple[Check, list[NewRecord]]:
-    spool = Spool(Path(tempfile.gettempdir()))
+    records = CheckedRecords(Path(tempfile.gettempdir()))
     try:
-        found = check(io.BytesIO(data), "the file", file_format, COMPOSER, spool=spool)
-        return found, [record for batch in spool.batches() for record in batch]
+        found = check(io.BytesIO(data), "the file", file_format, COMPOSER, records=records)
+        return found, [record for batch in records.batches() for record in batch]
     finally:
-        spool.close()
+        records.close()
 
 
 def as_jsonl(rows: list[Mapping[str, str]]) -> bytes:
@@ -93,6 +96,7 @@ def test_a_record_says_what_its_line_says(rows: list[Mapping[str, str]]) -> None
 _BEGINNINGS = st.sampled_from([b"", b"\xef\xbb\xbf", b"event,case,occurred_on\n", b'{"event": "HelpRequested", '])
 
 
+@pytest.mark.promise("whole-files")
 @settings(max_examples=300)
 @given(
     _BEGINNINGS, st.one_of(st.binary(max_size=300), st.text(max_size=200).map(str.encode)), st.sampled_from(FileFormat)

@@ -26,6 +26,8 @@ from quietcount_aggregates.errors import (
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.statistics import Statistic, resolve
 
+pytestmark = pytest.mark.quick
+
 NOW = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 SINCE = dt.date(2024, 1, 1)
 
@@ -95,6 +97,7 @@ def test_a_chain_reads_back_what_was_appended(log: MemoryLedger) -> None:
     assert chain.entries[0].previous == GENESIS
 
 
+@pytest.mark.promise("ledger-chain")
 def test_every_single_flipped_bit_breaks_the_chain_or_the_head(log: MemoryLedger) -> None:
     """A chain vouches for its end by its head alone: a forged last entry is seen by whoever kept the head."""
     head = read(log.entries).head
@@ -202,6 +205,7 @@ def test_an_entry_that_the_rules_forbid_breaks_the_chain_even_when_it_is_well_ma
         read(forged(log, body))
 
 
+@pytest.mark.promise("closed-for-ever")
 def test_a_release_out_of_order_or_twice_is_never_appended(log: MemoryLedger) -> None:
     ledger = opened(log)
     for body in (release(of("one"), 5), release(of("one"), 2)):
@@ -212,6 +216,7 @@ def test_a_release_out_of_order_or_twice_is_never_appended(log: MemoryLedger) ->
     assert len(log.entries) == 8
 
 
+@pytest.mark.promise("budget")
 def test_a_declaration_over_the_budget_declares_nothing(log: MemoryLedger) -> None:
     fresh = MemoryLedger()
     ledger = opened(fresh)
@@ -231,6 +236,7 @@ def test_ten_declarations_of_a_tenth_fit_into_one() -> None:
     assert ledger.chain.budget.left == 0
 
 
+@pytest.mark.promise("declared-for-life")
 def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLedger) -> None:
     ledger = opened()
     ledger.declare([of("one", 0.25)], ONE, NOW)

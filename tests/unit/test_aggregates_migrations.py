@@ -17,6 +17,8 @@ from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord, Record
 from quietcount_schemas.rejection import RejectReason
 
+pytestmark = pytest.mark.quick
+
 DAY = dt.date(2024, 1, 10)
 NEXT = DAY + dt.timedelta(days=1)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from tests import forking
 from tests.aggregates_world import TRIALS, World, case_key, event_id, utc, world_in
 
 from quietcount_aggregates.entries import Entry, Head
@@ -24,6 +25,8 @@ from quietcount_aggregates.noise import DiscreteLaplace, margin
 from quietcount_aggregates.publication import publish, published_head
 from quietcount_aggregates.statistics import resolve
 from quietcount_schemas.codec import CaseEvent
+
+pytestmark = pytest.mark.quick
 
 SINCE = dt.date(2024, 1, 1)
 TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", "statistics"]
@@ -70,11 +73,13 @@ def rows(path: Path, query: str, arguments: list[Any] | None = None) -> list[tup
         return connection.execute(query, arguments or []).fetchall()
 
 
+@pytest.mark.promise("public-file")
 def test_the_file_is_readable_by_everyone_and_stands_alone(world: World) -> None:
     assert stat.S_IMODE(world.public.stat().st_mode) == 0o644
     assert [path.name for path in world.folder.glob("statistics.duckdb*")] == ["statistics.duckdb"]
 
 
+@pytest.mark.promise("public-file")
 def test_everything_in_it_is_described(world: World) -> None:
     undescribed = rows(
         world.public,
@@ -93,6 +98,7 @@ def test_everything_in_it_is_described(world: World) -> None:
     assert ("detailed", "colour") in dictionary
 
 
+@pytest.mark.promise("no-exact-count")
 def test_a_row_holds_the_noised_value_and_its_interval_and_nothing_else(world: World) -> None:
     found = rows(
         world.public,
@@ -134,6 +140,7 @@ def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     return {table: rows(path, f"SELECT * FROM {table} ORDER BY ALL") for table in TABLES}
 
 
+@pytest.mark.promise("published-again")
 def test_deleted_and_published_again_it_holds_the_same(world: World, tmp_path: Path) -> None:
     before = contents(world.public)
     again = tmp_path / "statistics.duckdb"
@@ -230,7 +237,7 @@ def test_readers_never_see_half_a_file_while_it_is_replaced(world: World, tmp_pa
         "        print(c.execute('SELECT count(*) FROM statistics').fetchone()[0], flush=True)\n"
     )
     writer = threading.Thread(target=swap)
-    with subprocess.Popen(
+    with forking.Popen(
         [sys.executable, "-c", reader, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin is not None

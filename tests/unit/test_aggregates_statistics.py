@@ -17,6 +17,8 @@ from quietcount_aggregates.statistics import Dimension, Filter, Horizon, Late, S
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 REGISTRY = SchemaRegistry.load()
 
 
@@ -161,6 +163,7 @@ def test_the_order_in_which_a_person_writes_fields_makes_no_difference() -> None
     assert one.digest == other.digest
 
 
+@pytest.mark.promise("public-domain")
 def test_the_domain_is_the_cross_product_of_the_sorted_symbols_and_holds_zeros() -> None:
     statistic = of(by=["region", "help_kind"])
     assert len(statistic.domain) == statistic.cells == len(set(statistic.domain))
@@ -186,6 +189,7 @@ def test_epsilons_add_up_as_they_are_written() -> None:
     assert str(exact_epsilon(0.5)) == "0.5"
 
 
+@pytest.mark.promise("clock-alone")
 def test_periods_fall_due_by_the_clock_alone_and_empty_ones_too() -> None:
     monthly, weekly = of(), of("weekly", period="week")
     first_open = {"help_requests": dt.date(2023, 4, 1), "weekly": dt.date(2023, 4, 17)}

@@ -20,6 +20,8 @@ from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration import KEYS
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 STATISTIC = """
 [[statistic]]
 name = "requests"
@@ -221,9 +223,10 @@ def keys() -> list[str]:
     return own + [f"{section}.{key}" for section in apart for key in KEYS[section]]
 
 
+@pytest.mark.promise("configuration")
 @pytest.mark.parametrize("key", keys())
-def test_each_key_is_documented_in_the_readme_and_in_the_commented_file(root: Path, key: str) -> None:
-    assert f"| `{key}` |" in (root / "README.md").read_text(encoding="utf-8")
+def test_each_key_is_documented_on_its_page_and_in_the_commented_file(root: Path, key: str) -> None:
+    assert f"| `{key}` |" in (root / "docs" / "configuration.md").read_text(encoding="utf-8")
     commented = "".join(
         (root / path).read_text(encoding="utf-8")
         for path in (
@@ -236,7 +239,7 @@ def test_each_key_is_documented_in_the_readme_and_in_the_commented_file(root: Pa
 
 
 def test_no_key_is_documented_that_does_not_exist(root: Path) -> None:
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("| key | default | meaning |")[2].partition("\n\n")[0]
+    page = (root / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = page.partition("| key | default | meaning |")[2].partition("\n\n")[0]
     documented = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert sorted(documented) == sorted(keys())

@@ -12,6 +12,8 @@ from quietcount_consumers.errors import ConfigurationError
 from quietcount_consumers.monitoring.access import Credentials
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 
+pytestmark = pytest.mark.quick
+
 GUARDED = 'certificate_file = "c"\nkey_file = "k"\nusername = "prometheus"\npassword_file = "p"\n'
 
 

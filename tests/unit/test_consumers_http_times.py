@@ -31,6 +31,8 @@ from quietcount_consumers.monitoring.places import (
 )
 from quietcount_consumers.monitoring.server_process import configuration
 
+pytestmark = pytest.mark.quick
+
 SECRET = base64.b64encode(b"prometheus:secret").decode()
 WRONG = base64.b64encode(b"prometheus:secreT").decode()
 SWEEP = 1.0

@@ -37,8 +37,11 @@ from quietcount_consumers.monitoring.status import (
     beginning,
 )
 from quietcount_consumers.project import create_project
+from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
+
+pytestmark = pytest.mark.quick
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
@@ -411,6 +414,7 @@ def showing(started: dt.datetime = NOW - dt.timedelta(hours=1), **changes: Any) 
     return board
 
 
+@pytest.mark.promise("health")
 def test_a_service_that_is_well_is_ready_however_much_it_has_to_fold() -> None:
     for well in (showing(), showing(caught_up=False), showing(tick=NOW - 2 * MINUTE)):
         assert readiness(well) == []
@@ -436,8 +440,8 @@ def test_a_fresh_process_is_not_ready(board: Board) -> None:
 
 
 def documented(root: Path) -> dict[str, str]:
-    """The table "Metrics" of the README: what is said of each metric, by its name and labels."""
-    text = (root / "consumers" / "README.md").read_text(encoding="utf-8")
+    """The table "Metrics" of docs/monitoring.md: what is said of each metric, by its name and labels."""
+    text = (root / "docs" / "monitoring.md").read_text(encoding="utf-8")
     section = text.split("\n## Metrics\n")[1].split("\n## ")[0]
     return dict(re.findall(r"^\| `(quietcount_[^`]*)` \| (.*) \|$", section, re.MULTILINE))
 
@@ -509,10 +513,10 @@ def test_what_is_free_of_a_disk_is_rounded_down_to_a_coarse_step(share: float, t
 
 
 def test_the_disks_of_both_folders_are_looked_at_and_a_missing_folder_is_no_fault(configuration: Configuration) -> None:
-    assert [name for name, _ in disks.free(configuration)] == ["secrets"]
+    assert [name for name, _ in disks.free(watched_folders(configuration))] == ["secrets"]
     configuration.private_dir.mkdir(parents=True)
     try:
-        assert [name for name, _ in disks.free(configuration)] == ["data", "secrets"]
+        assert [name for name, _ in disks.free(watched_folders(configuration))] == ["data", "secrets"]
     finally:
         configuration.private_dir.rmdir()
         configuration.private_dir.parent.rmdir()

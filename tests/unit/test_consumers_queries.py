@@ -9,6 +9,8 @@ import pytest
 
 from quietcount_consumers.queries import QueryError, query
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def public(tmp_path: Path) -> Path:

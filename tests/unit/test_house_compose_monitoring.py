@@ -25,6 +25,8 @@ from quietcount_consumers.monitoring.places import IDLE_SECONDS
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board
 
+pytestmark = pytest.mark.quick
+
 __all__ = ["compose", "credentials"]  # the fixtures
 
 

@@ -23,12 +23,16 @@ from tests.kafka.cluster import free_ports
 
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka import connection as kafka_connection
+from quietcount_producers.kafka import internals
 from quietcount_producers.kafka import writer as kafka_writer
 from quietcount_producers.kafka.connection import TopicFacts, _check_advertised, client_options, explained, reach
+from quietcount_producers.kafka.internals import store_whole
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_producers.kafka.writer import MOST_BYTES, KafkaWriter, _rounds, _size, _tame
+from quietcount_producers.kafka.writer import MOST_BYTES, KafkaWriter, _rounds, _size
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
+
+pytestmark = pytest.mark.quick
 
 API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA = 18, 17, 36, 3
 
@@ -399,25 +403,27 @@ class Tool:
 
     def force_close(self) -> None: ...
 
+    def join(self, _seconds: float) -> None: ...
+
     def _unregister_cleanup(self) -> None: ...
 
 
-@pytest.mark.parametrize("lacking", ["_can_split", "force_close", "_unregister_cleanup", "_sender"])
+@pytest.mark.parametrize("lacking", ["_can_split", "force_close", "join", "_unregister_cleanup", "_sender"])
 def test_a_library_that_hides_what_must_be_switched_off_is_refused(lacking: str) -> None:
     """To replace what goes by another name would raise nothing, and half of an append could be stored."""
     producer: Any = type("Producer", (), {name: each for name, each in vars(Tool).items() if name != lacking})()
     if lacking != "_sender":
         producer._sender = producer
     with pytest.raises(
-        LogError, match=rf"version of kafka-python, .*{'_can_split' if lacking == '_sender' else lacking}"
+        LogError, match=rf"cannot use kafka-python .*{'_can_split' if lacking == '_sender' else lacking}"
     ):
-        _tame(producer)
+        store_whole(producer)
 
 
 def test_a_library_that_hides_that_it_creates_topics_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_connection, "_AUTO_CREATE", "create_topics_by_another_name")
-    with pytest.raises(LogError, match=r"version of kafka-python, .* create_topics_by_another_name"):
-        kafka_connection._client(bootstrap_servers="127.0.0.1:9")
+    monkeypatch.setattr(internals, "_AUTO_CREATE", "create_topics_by_another_name")
+    with pytest.raises(LogError, match=r"cannot use kafka-python .* create_topics_by_another_name"):
+        internals.network_client(bootstrap_servers="127.0.0.1:9")
 
 
 def test_a_fork_amid_an_append_hangs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:

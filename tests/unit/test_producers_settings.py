@@ -9,6 +9,8 @@ from quietcount_producers import EmbeddedLog, EmitterSettings, LogError, Produce
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.periods import Period
 
+pytestmark = pytest.mark.quick
+
 
 def written(tmp_path: Path, text: str) -> Path:
     config = tmp_path / "quietcount.toml"

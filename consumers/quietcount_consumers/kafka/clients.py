@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from kafka import KafkaAdminClient, KafkaConsumer
 
-from quietcount_consumers.kafka.client_internals import check_admin, check_consumer
 from quietcount_consumers.kafka.records import Epochs, Unpacked, Volume
 from quietcount_producers.kafka.connection import client_options, way_in
+from quietcount_producers.kafka.internals import check_admin, unpack_by
 from quietcount_producers.kafka.settings import KafkaSettings
 
 __all__ = ["CLIENT", "MAX_PARTITION_FETCH", "admin_client", "record_reader"]
@@ -55,8 +55,7 @@ def record_reader(settings: KafkaSettings, epochs: Epochs, volume: Volume) -> Ka
     )
     with contextlib.ExitStack() as stack:
         stack.callback(consumer.close)
-        check_consumer(consumer)
-        consumer._fetcher.PartitionRecords = type("_", (Unpacked,), {"epochs": epochs, "volume": volume})
+        unpack_by(consumer, type("_", (Unpacked,), {"epochs": epochs, "volume": volume}))
         stack.pop_all()
     return consumer
 

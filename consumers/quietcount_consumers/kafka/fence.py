@@ -20,6 +20,7 @@ from kafka import errors as kafka_errors
 from quietcount_aggregates.errors import LedgerError, LedgerFenced, LedgerUnavailable
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka.connection import client_options, explained
+from quietcount_producers.kafka.internals import check_producer, end_sending
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import Unavailable
 from quietcount_schemas.log import RELEASES
@@ -91,6 +92,7 @@ class Fence:
             allow_auto_create_topics=False,
         )
         try:
+            check_producer(self._producer)
             self._producer.init_transactions()
         except BaseException:
             self.close()
@@ -156,8 +158,7 @@ class Fence:
             self._producer.close(timeout=CLOSE_SECONDS)
             return
         # `close` raises before it ends the sender where something is unsent, and would leave it trying for ever.
-        self._producer._sender.force_close()
-        self._producer._sender.join(CLOSE_SECONDS)
+        end_sending(self._producer, CLOSE_SECONDS)
         with contextlib.suppress(kafka_errors.KafkaError):
             self._producer.close(timeout=0)
 

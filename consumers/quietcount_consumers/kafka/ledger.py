@@ -13,19 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, OffsetSpec
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import TopicPartition
 
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerUnavailable
 from quietcount_consumers.kafka import fence as kafka_fence
-from quietcount_consumers.kafka.client_internals import check_consumer
 from quietcount_consumers.kafka.fence import CLIENT_ID, Fence, as_ledger_error, ledger_error
 from quietcount_consumers.kafka.records import Epochs, Unpacked, Volume, unreadable
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka.connection import way_in
+from quietcount_producers.kafka.internals import unpack_by
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES, Record
 
@@ -107,9 +106,8 @@ class KafkaLedger:
             self._topic_id = self._described()["topic_id"]
             self._consumer: Any = self._asked(lambda: KafkaConsumer(**_reading(settings, self._broker)))
             self._stack.callback(self._consumer.close, autocommit=False, timeout_ms=int(CLOSE_SECONDS * 1000))
-            self._asked(lambda: check_consumer(self._consumer))
             shared = {"epochs": Epochs(), "volume": Volume(), "coverage": self._coverage}
-            self._consumer._fetcher.PartitionRecords = type("_", (_Covering,), shared)
+            self._asked(lambda: unpack_by(self._consumer, type("_", (_Covering,), shared)))
             self._consumer.assign([self._partition])
         except BaseException:
             self.close()

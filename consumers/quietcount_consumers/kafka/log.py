@@ -17,15 +17,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import kafka.errors as kafka_errors
-from kafka import KafkaConsumer, TopicPartition
-from kafka.protocol.consumer import OffsetForLeaderEpochRequest, OffsetSpec
+from kafka import KafkaConsumer, OffsetSpec, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from quietcount_consumers.kafka.client_internals import other_version
 from quietcount_consumers.kafka.clients import CLIENT, admin_client, record_reader
 from quietcount_consumers.kafka.records import Epochs, Fetched, Volume, unreadable
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka.connection import explained
+from quietcount_producers.kafka.internals import epoch_ends, other_version, report_offsets
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
 
@@ -151,9 +150,7 @@ class KafkaLog:
                     asked[each["leader_id"]].append((each["partition_index"], each["leader_epoch"], mark.epoch))
             found = []
             for leader, partitions in asked.items():
-                request = OffsetForLeaderEpochRequest(replica_id=-1, topics=[(self.settings.topic(topic), partitions)])
-                response = self._admin._manager.run(self._sent, request, leader)
-                for answer in response.topics[0].partitions:
+                for answer in epoch_ends(self._admin, leader, self.settings.topic(topic), partitions):
                     error = kafka_errors.for_code(answer.error_code)
                     if error is not kafka_errors.NoError:
                         raise error()
@@ -245,15 +242,8 @@ class KafkaLog:
         """Write `positions` as the group's offsets, for those who watch the cluster; nothing depends on it."""
         name = self.settings.topic(topic)
         offsets = {TopicPartition(name, p): OffsetAndMetadata(at, "", -1) for p, at in positions.items()}
-
-        async def told() -> None:
-            with contextlib.suppress(Exception):  # information only: whatever fails here stops nothing
-                # The library (3.0.12) never asks again who coordinates a group, though that moves with its leader.
-                self._admin._manager.cluster._coordinators.clear()
-                await self._admin._async_alter_group_offsets(self.settings.topic(GROUP), offsets)
-
-        with contextlib.suppress(Exception):
-            self._reported = self._admin._manager.call_soon(told)
+        with contextlib.suppress(Exception):  # information only: a failure here stops nothing
+            self._reported = report_offsets(self._admin, self.settings.topic(GROUP), offsets)
 
     # Inside
 
@@ -281,9 +271,6 @@ class KafkaLog:
             lambda: self._admin.list_partition_offsets(wanted, timeout_ms=REQUEST_MS),
         )
         return {tp.partition: int(found[tp].offset) for tp in sorted(found)}
-
-    async def _sent(self, request: Any, node: int) -> Any:
-        return await self._admin._manager.send(request, node_id=node)
 
     def _asked(self, act: str, topic: str, ask: Callable[[], T]) -> T:
         """Ask until there is an answer; a broker that is away for a moment is asked again."""
@@ -365,5 +352,5 @@ class KafkaLog:
                     )
                 for tp, records in consumer.poll(STEP_MS, max_records=ALL).items():
                     if records and type(records[0]) is not Record:
-                        raise other_version("use for PartitionRecords")
+                        raise other_version("_fetcher.PartitionRecords")
                     self._buffers[tp].add(records)

@@ -12,18 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kafka.consumer.fetcher import Fetcher
+from kafka import IsolationLevel
 from kafka.errors import (
     CorruptRecordError,
     OffsetOutOfRangeError,
     UnsupportedCodecError,
     UnsupportedForMessageFormatError,
 )
-from kafka.protocol.consumer import IsolationLevel
-from kafka.record.util import decode_varint
 
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka.connection import explained
+from quietcount_producers.kafka.internals import FetchedPartition, content, decode_varint, size_of
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import Record
 
@@ -104,46 +103,41 @@ class Fetched:
         return taken
 
 
-_PartitionRecords: Any = getattr(Fetcher, "PartitionRecords", object)  # client_internals tells where it is not there
-
-
-class Unpacked(_PartitionRecords):  # type: ignore[misc]
-    """What one answer holds of a partition; put in the place of the client's own class, see KafkaLog."""
+class Unpacked(FetchedPartition):
+    """What one answer holds of a partition, unpacked into records; derive from it to set `epochs` and `volume`."""
 
     epochs: Epochs
     volume: Volume
 
-    def _unpack_records(self, tp: Any, records: Any, *_deserializers: object) -> Iterator[Record]:
-        batch = records.next_batch()
+    def unpacked(self, partition: Any, batches: Any) -> Iterator[Record]:
+        """Yield the records of `batches`. Raises KafkaError for a batch that cannot be read."""
+        batch = batches.next_batch()
         while batch is not None:
             if batch.magic != _MAGIC:
                 raise UnsupportedForMessageFormatError(f"record batches of version {batch.magic}")
             if self.check_crcs and not batch.validate_crc():
                 # Not at which offset: that is how many records there ever were.
-                raise CorruptRecordError(f"partition {tp.partition}, a batch has a wrong checksum")
+                raise CorruptRecordError(f"partition {partition.partition}, a batch has a wrong checksum")
             self.leader_epoch = batch.leader_epoch
             self.bytes_read += batch.size_in_bytes
             if not self._passed_over(batch):
-                self.epochs.add(tp, batch.base_offset, batch.leader_epoch)
-                found = records_in(batch, tp.partition)
-                self.volume.bytes += len(batch._buffer)
+                self.epochs.add(partition, batch.base_offset, batch.leader_epoch)
+                found = records_in(batch, partition.partition)
+                self.volume.bytes += size_of(batch)
                 for record in found:
                     self.records_read += 1
                     self.next_fetch_offset = record.offset + 1
                     yield record
             # Past what a batch no longer holds, too.
             self.next_fetch_offset = batch.next_offset
-            batch = records.next_batch()
+            batch = batches.next_batch()
         self.drain()
 
     def _passed_over(self, batch: Any) -> bool:
         """Return whether `batch` is of an aborted transaction, or the mark of one's end."""
-        if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
-            self._consume_aborted_transactions_up_to(batch.last_offset)
-            if self._contains_abort_marker(batch):
-                self.aborted_producer_ids.discard(batch.producer_id)
-            elif self._is_batch_aborted(batch):
-                return True
+        committed_only = self.isolation_level == IsolationLevel.READ_COMMITTED
+        if committed_only and batch.has_producer_id() and self.aborted(batch):
+            return True
         return bool(batch.is_control_batch)
 
 
@@ -155,8 +149,7 @@ def records_in(batch: Any, partition: int) -> list[Record]:
     records, or back. A record without a value (a tombstone) is one without bytes: it is rejected as such and not passed
     over.
     """
-    batch._maybe_uncompress()
-    data, at = bytes(batch._buffer), batch._pos
+    data, at = content(batch)
     base, time, count = batch.base_offset, batch.first_timestamp, batch.records_count
     # Brokers refuse a batch with fewer records than offsets, and only compacting takes some out: then the places are
     # lost, and their own word is all there is.

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.monitoring.access import QUEUE, Credentials
-from quietcount_consumers.monitoring.log_events import DefectFound, Say, unheard
+from quietcount_consumers.monitoring.log_events import DEFECT, Say, unheard
 from quietcount_consumers.monitoring.metrics import pages
 from quietcount_consumers.monitoring.pages import frame
 from quietcount_consumers.monitoring.status import Board
@@ -255,9 +255,7 @@ class MonitoringServer:
             if self._ending.is_set():
                 return
             end = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self._say(
-                DefectFound(tick=self._board.now(), meaning=f"the process that serves metrics and health ended: {end}")
-            )
+            self._say(DEFECT.at(self._board.now(), meaning=f"the process that serves metrics and health ended: {end}"))
             bad = 1 if time.monotonic() - child.started > SETTLED_SECONDS else bad + 1
             if bad >= STARTS or self._ending.wait(RESTART_SECONDS):
                 return

@@ -15,9 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import kafka
 from kafka import errors as kafka_errors
-from kafka.net.compat import KafkaNetClient
 
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka.handshake import (
@@ -29,6 +27,7 @@ from quietcount_producers.kafka.handshake import (
     shake_hands,
     unusable,
 )
+from quietcount_producers.kafka.internals import network_client
 from quietcount_producers.kafka.settings import KafkaSettings
 
 __all__ = ["REQUEST_SECONDS", "TopicFacts", "client_options", "explained", "reach", "way_in"]
@@ -64,7 +63,7 @@ def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)
     return settings.client(client_id) | {
-        "kafka_client": _client,
+        "kafka_client": network_client,
         "bootstrap_timeout_ms": int(REQUEST_SECONDS * 1000),
         "request_timeout_ms": int(REQUEST_SECONDS * 1000),
         "reconnect_backoff_max_ms": int(BACKOFF_SECONDS * 1000),
@@ -191,21 +190,7 @@ _MOST_NAMED: Final = 9  # addresses in a message: who answers may tell of thousa
 _WRITE: Final = 4  # among the rights at a topic (KIP-430); a broker without access rules names them all
 _CREATE: Final = "Create it with `quietcount topics create`."
 _CHECK: Final = "`quietcount topics check` names the values that it should have."
-_AUTO_CREATE: Final = "allow_auto_create_topics"
 _MAY: Final = "Grant what compose/security.md lists for this role, or correct kafka.username."
-
-
-def _client(**options: Any) -> KafkaNetClient:
-    """Make the library's network client, which must not create the topics that it asks for."""
-    client = KafkaNetClient(**options)
-    if _AUTO_CREATE not in client.cluster.config:
-        client.close()
-        raise LogError(
-            f"This version of kafka-python, {kafka.__version__}, hides {_AUTO_CREATE}, so that it would create topics. "
-            "Install the version that quietcount-producers asks for."
-        )
-    client.cluster.config[_AUTO_CREATE] = False  # the option of that name does not get there
-    return client
 
 
 def _check_advertised(settings: KafkaSettings, broker: str, addresses: Sequence[tuple[str, int]]) -> None:

@@ -17,13 +17,17 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeGuard, TypeVar
 
 from kafka import errors as kafka_errors
-from kafka.net.sasl import get_sasl_mechanism
-from kafka.protocol.broker_version_data import BrokerVersionData
-from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
-from kafka.protocol.parser import KafkaProtocol
-from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 from quietcount_producers.errors import LogError, LogUnavailable
+from quietcount_producers.kafka.internals import (
+    ApiVersionsRequest,
+    BrokerVersionData,
+    KafkaProtocol,
+    MetadataRequest,
+    SaslAuthenticateRequest,
+    SaslHandshakeRequest,
+    get_sasl_mechanism,
+)
 from quietcount_producers.kafka.settings import KafkaSettings
 
 __all__ = [

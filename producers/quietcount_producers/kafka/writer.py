@@ -17,12 +17,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import kafka
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka.connection import REQUEST_SECONDS, client_options, explained, reach, way_in
+from quietcount_producers.kafka.internals import end_sending, store_whole
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
@@ -173,7 +173,7 @@ class KafkaWriter:
                 metrics_enabled=False,
             )
             try:
-                _tame(producer)
+                store_whole(producer)
             except LogError:
                 producer.close(timeout=0)
                 raise
@@ -185,7 +185,7 @@ class KafkaWriter:
         producer, self._producer = self._producer, None
         if producer is not None:
             # `close` alone would first wait for what is given up, and then leave the thread running.
-            producer._sender.force_close()
+            end_sending(producer)
             with contextlib.suppress(kafka_errors.KafkaError):
                 producer.close(timeout=_CLOSE_SECONDS)
 
@@ -197,23 +197,6 @@ class KafkaWriter:
             except LogError as found:
                 return found
         return explained(error, self._settings, "append to", topic)
-
-
-def _tame(producer: Any) -> None:
-    """Switch off what would store half of an append. Raises LogError for a version of the library that hides it."""
-    sender = getattr(producer, "_sender", None)
-    parts = ((sender, "_can_split"), (sender, "force_close"), (producer, "_unregister_cleanup"))
-    # What goes by another name could be replaced all the same, and nothing would come of it.
-    lacking = [name for part, name in parts if not callable(getattr(part, name, None))]
-    if lacking:
-        raise LogError(
-            f"This version of kafka-python, {kafka.__version__}, lacks {', '.join(lacking)}, without which half of an "
-            "append could be stored. Install the version that quietcount-producers asks for."
-        )
-    # A batch that the topic finds too large is refused, not cut in two: half of it could be stored alone.
-    producer._sender._can_split = lambda *_: False
-    # At the interpreter's end it would send what another thread had handed over of an append so far.
-    producer._unregister_cleanup()
 
 
 def _check(record: NewRecord) -> None:

@@ -22,7 +22,7 @@ from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 __all__ = ["schemas"]
 
-_RECORDABLE = (HistoryReason.UNRECORDED.value, HistoryReason.MISSING.value)
+_RECORDABLE = (HistoryReason.UNRECORDED, HistoryReason.MISSING)
 
 
 @click.group(epilog="Example: quietcount schemas check my-schemas")
@@ -157,7 +157,7 @@ def _folders(config: Path) -> tuple[Path, ...]:
 
 def _record(folder: SchemaFolder) -> None:
     """Record what a folder lacks, unless something else is wrong with it: a line once written never changes."""
-    if any(finding.reason.value not in _RECORDABLE for finding in folder.findings):
+    if any(finding.code not in _RECORDABLE for finding in folder.findings):
         return
     for line in record_history(folder.root, folder.recordable):
         click.echo(f"recorded {line.event} version {line.version}")
