@@ -11,6 +11,8 @@ from types import TracebackType
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.monitoring.metrics import pages
+from quietcount_consumers.monitoring.pages import running
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.runner import Admit, Open, Runner, Server
@@ -19,7 +21,7 @@ from quietcount_consumers.ticks import Signals
 from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, fixed_clock
 from quietcount_schemas.configuration import checked
 
-__all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "configuration_of", "lasting"]
+__all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "configuration_of", "lasting", "readiness"]
 
 MINUTE = dt.timedelta(minutes=1)
 NOON = dt.datetime(2023, 5, 1, 12, 0, tzinfo=dt.UTC)
@@ -176,6 +178,11 @@ class World:
     @property
     def events(self) -> list[str]:
         return [each["event"] for each in self.said]
+
+
+def readiness(board: Board) -> list[str]:
+    """Return why /readyz says that the service of `board` is not ready."""
+    return pages(board.view(), None).not_ready(running())
 
 
 def lasting(configuration: Configuration, opening: Open, clock: Clock, signals: Signals, log: LogOutput) -> Runner:

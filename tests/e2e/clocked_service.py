@@ -30,7 +30,7 @@ from quietcount_consumers.monitoring import disks, log_output, metrics
 from quietcount_consumers.monitoring.log_events import CATALOGUE, EventKind, Level, LogEvent
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.metrics import Metric
-from quietcount_consumers.monitoring.server import Application
+from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.opening import open_service
@@ -100,7 +100,13 @@ def take_over(control: Control) -> None:
     instead(Fold, "batch", batch)
     # The machine's own disk is everybody's: what others write to it could move a share over a step.
     instead(disks, "os", SimpleNamespace(statvfs=lambda _: SimpleNamespace(f_blocks=100, f_bfree=60, f_bavail=60)))
-    Application.__init__.__defaults__ = (lambda: 0.0,)  # its delay of an answer
+    serving = MonitoringServer.__init__
+
+    def standing(self: MonitoringServer, *arguments: Any, **keywords: Any) -> None:
+        # While the test's clock stands, pages must not age in the process that serves them.
+        serving(self, *arguments, **(keywords | {"left": None}))
+
+    instead(MonitoringServer, "__init__", standing)
     instead(commands, "forbid_core_dumps", lambda: None)  # it hides from a test what the process has open
     instead(Runner, "__init__", functools.partialmethod(Runner.__init__, pause=lambda _seconds: None))
     passing = functools.partialmethod(Supervisor.__init__, passing=lambda: control.running().total_seconds())

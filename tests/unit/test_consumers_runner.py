@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World, configuration_of
+from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World, configuration_of, readiness
 
 from quietcount_aggregates.errors import (
     BudgetError,
@@ -23,7 +23,6 @@ from quietcount_aggregates.errors import (
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, FolderUnwritable, ServiceError
 from quietcount_consumers.monitoring.log_events import RELEASED, LogEvent
-from quietcount_consumers.monitoring.metrics import readiness
 from quietcount_consumers.monitoring.status import NEVER, Status
 from quietcount_consumers.service import Tick
 from quietcount_producers.errors import LogUnavailable
