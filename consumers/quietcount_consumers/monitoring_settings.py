@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration import GivenConfiguration, place
-from quietcount_schemas.secret_files import FileFault, private_bytes, readable, secret_text
+from quietcount_schemas.private_files import Refusal, read_file, read_password, read_secret
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Credentials", "LogFormat", "MonitoringSettings"]
+    from quietcount_consumers.monitoring.access import Credentials
 
-# For TLS 1.2; of TLS 1.3 every cipher is as good.
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+__all__ = ["LogFormat", "MonitoringSettings"]
 
 
 class LogFormat(StrEnum):
@@ -28,25 +27,6 @@ class LogFormat(StrEnum):
     AUTO = "auto"
     CONSOLE = "console"
     JSON = "json"
-
-
-class Credentials:
-    """A user and a password, kept as a digest under a key of this object; comparing takes the same time for any."""
-
-    def __init__(self, username: str, password: str) -> None:
-        self._key = os.urandom(32)
-        self._digest = self._of(f"{username}:{password}".encode())
-
-    def accepts(self, given: bytes) -> bool:
-        """Return whether `given` is "user:password" in UTF-8."""
-        import hmac
-
-        return hmac.compare_digest(self._digest, self._of(given))
-
-    def _of(self, text: bytes) -> bytes:
-        import hmac  # which brings OpenSSL with it: no command needs it that serves nothing
-
-        return hmac.digest(self._key, text, "sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +66,9 @@ class MonitoringSettings:
         """
         if self.username is None or self.password_file is None:
             return None
-        return Credentials(self.username, secret_text(self.password_file, self._fault("password_file")))
+        from quietcount_consumers.monitoring.access import Credentials
+
+        return Credentials.of(self.username, read_password(self.password_file, self._fault("password_file")))
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Read certificate and key, and return what TLS is spoken with; None without TLS.
@@ -95,21 +77,18 @@ class MonitoringSettings:
         """
         if self.certificate_file is None or self.key_file is None:
             return None
-        import ssl
+        # It brings OpenSSL with it, which no command needs that serves nothing.
+        from quietcount_consumers.monitoring.access import server_context
 
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_CIPHERS)
-        context.set_alpn_protocols(["http/1.1"])
-        context.options |= ssl.OP_NO_RENEGOTIATION  # a client could have the handshake computed again and again
+        context = server_context()
         self._load(context, self.certificate_file, self.key_file)
         return context
 
     def _load(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         import ssl
 
-        readable(certificate, self._fault("certificate_file"))
-        private_bytes(key, self._fault("key_file"))
+        read_file(certificate, self._fault("certificate_file"))
+        read_secret(key, self._fault("key_file"))
         asked = False
 
         def password() -> str:
@@ -134,5 +113,5 @@ class MonitoringSettings:
     def _wrong(self, key: str, what: str) -> ConfigurationError:
         return ConfigurationError(f"{self.place(key)}: {what}.")
 
-    def _fault(self, key: str) -> FileFault:
-        return lambda what: ConfigurationError(f"{self.place(key)}: {what}")
+    def _fault(self, key: str) -> Refusal:
+        return lambda fault: ConfigurationError(f"{self.place(key)}: {fault.what}", fault.remedy)

@@ -16,10 +16,12 @@ from typing import Any
 
 import duckdb
 import pytest
+from tests import forking
 from tests.aggregates_world import TRIALS, World, case_key, event_id, utc, world_in
 
+from quietcount_aggregates import publication
 from quietcount_aggregates.entries import Entry, Head
-from quietcount_aggregates.errors import PublicationError
+from quietcount_aggregates.errors import PublicationDefect, PublicationError
 from quietcount_aggregates.noise import DiscreteLaplace, margin
 from quietcount_aggregates.publication import publish, published_head
 from quietcount_aggregates.statistics import Horizon, resolve
@@ -237,7 +239,7 @@ def test_readers_never_see_half_a_file_while_it_is_replaced(world: World, tmp_pa
         "        print(c.execute('SELECT count(*) FROM statistics').fetchone()[0], flush=True)\n"
     )
     writer = threading.Thread(target=swap)
-    with subprocess.Popen(
+    with forking.Popen(
         [sys.executable, "-c", reader, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin is not None
@@ -267,6 +269,24 @@ def test_what_is_no_public_file_is_refused_and_not_overwritten_in_silence(tmp_pa
         connection.execute("CREATE TABLE t (x INTEGER)")
     with pytest.raises(PublicationError):
         published_head(tmp_path / "other.duckdb")
+
+
+@pytest.mark.parametrize("sql", ["SELECT nope FROM about", "SELEC 1", "SELECT CAST('someone' AS INTEGER)", "FROM gone"])
+def test_a_statement_that_duckdb_refuses_is_a_defect_that_changes_nothing_and_quotes_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    path = tmp_path / "statistics.duckdb"
+    path.write_bytes(world.public.read_bytes())
+    monkeypatch.setattr(publication, "_fill_ledger", lambda connection, _chain: connection.execute(sql))
+    with pytest.raises(PublicationDefect) as caught:
+        publish(world.ledger.chain, path)
+    assert caught.value.what.startswith("a defect of quietcount: ")
+    assert "Exception at " in caught.value.what
+    assert "Report this line" in caught.value.remedy
+    assert "someone" not in str(caught.value)
+    assert "record-loss" not in str(caught.value)
+    assert path.read_bytes() == world.public.read_bytes()
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_folder_that_cannot_be_written_leaves_the_old_file_whole(

@@ -9,6 +9,8 @@ import pytest
 from tests.unit.test_docs_commands import pages
 from tests.unit.test_house_rules import PARTS, files_of, texts_of
 
+pytestmark = pytest.mark.quick
+
 CODE = re.compile(r"```.*?```|^    .*?$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(
@@ -70,6 +72,23 @@ def test_every_page_under_docs_is_led_to_from_the_readme_or_from_another_page(ro
         targets = (target.partition("#")[0] for target in LINK.findall(page.read_text(encoding="utf-8")))
         led |= {(page.parent / target).resolve() for target in targets if target}
     assert [page.name for page in (root / "docs").glob("*.md") if page.resolve() not in led] == []
+
+
+def installed(text: str) -> list[str]:
+    """What the commands of a page give to pip, but for files of requirements."""
+    commands = re.findall(r"\bpip install ([^`\n]+)", text)
+    return [word.strip("'\"") for command in commands for word in command.split("  #")[0].split()]
+
+
+def test_no_page_installs_quietcount_by_its_name(root: Path) -> None:
+    """Nothing is published under our names: an install by name would run a stranger's code beside the secrets."""
+    words = {word for page in pages(root) for word in installed(page.read_text(encoding="utf-8"))}
+    assert "./schemas" in words
+    assert [word for word in words if word.startswith("quietcount")] == []
+    assert installed("run `pip install quietcount-producers`, or\n    pip install './a[b]'  # c\n") == [
+        "quietcount-producers",
+        "./a[b]",
+    ]
 
 
 def wings(root: Path, part: str) -> dict[str, set[str]]:
