@@ -64,7 +64,7 @@ QUERY = START | {
     "quietcount_schemas.periods",
     "quietcount_schemas.schema_registry",
     "quietcount_schemas.schema_registry.settings",
-    "quietcount_schemas.secret_files",
+    "quietcount_schemas.private_files",
 }
 """What a query loads of ours: the configuration and what checks it, and not the core, the service or the codec."""
 
