@@ -22,13 +22,14 @@ DEFAULT_PORT: Final = 9092
 _BROKER: Final = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
 )
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")  # Kafka's own alphabet; a topic's name has 249 characters at most
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")
+"""Kafka's own alphabet; a topic's name has 249 characters at most."""
 _MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """The brokers, the prefix of every topic's name, and the files and name that open the door.
+    """The brokers, the prefix of every topic's name, and the files and the name to log in with.
 
     `config` is the configuration file, for messages. Nothing here is secret: passwords and keys are read from their
     files when a client is made.
@@ -40,7 +41,7 @@ class KafkaSettings:
     topic_prefix: str = ""
     tls: bool = False
     ca_file: Path | None = None
-    """The authority that signed the brokers' certificates; the system's authorities where it is not given."""
+    """The authority that signed the brokers' certificates; if it is not given, the system's authorities count."""
     certificate_file: Path | None = None
     key_file: Path | None = None
     key_password_file: Path | None = None
@@ -48,11 +49,11 @@ class KafkaSettings:
     password_file: Path | None = None
     sasl_mechanism: str = _MECHANISMS[0]
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """By key, the variable that its value comes from, for messages."""
+    """By key, the environment variable that its value comes from, for messages."""
 
     @classmethod
     def of(cls, raw: RawConfiguration, faults: list[Fault]) -> KafkaSettings | None:
-        """Return the settings that `raw` holds, or None for the embedded log; what is wrong is added to `faults`."""
+        """Return the settings that `raw` holds, or None for the embedded log; add what is wrong to `faults`."""
         brokers = _brokers(raw, faults)
         section = _section(raw, faults)
         if not brokers:
@@ -75,8 +76,8 @@ class KafkaSettings:
     def client(self, client_id: str) -> dict[str, Any]:
         """Return kafka-python's options for connecting: brokers, client id, TLS and SASL.
 
-        Raises LogError when a file that is named cannot be read, does not hold what it should, or is a secret that
-        others can read.
+        Raises LogError if a named file cannot be read, does not hold what it should, or is a secret that others can
+        read.
         """
         options: dict[str, Any] = {"bootstrap_servers": list(self.brokers), "client_id": client_id}
         options["security_protocol"] = ("SASL_" if self.username else "") + ("SSL" if self.tls else "PLAINTEXT")
@@ -90,9 +91,9 @@ class KafkaSettings:
         return options
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return what TLS is spoken with: the authority and the certificate of the settings, host names checked.
+        """Return the context for TLS: the authority and the certificate of the settings, host names checked.
 
-        Raises LogError naming the key whose file is not in order.
+        Raises LogError that names the key if its file is not in order.
         """
         import ssl
 
@@ -121,7 +122,7 @@ class KafkaSettings:
         asked = False
 
         def password() -> str:
-            # Without a callback OpenSSL would ask at the terminal, and a service would wait there for ever.
+            # Without a callback OpenSSL would ask at the terminal, and a service would wait there permanently.
             nonlocal asked
             asked = True
             return given or ""
@@ -131,7 +132,7 @@ class KafkaSettings:
         except (OSError, ValueError) as error:
             if asked and given is None:
                 raise self._wrong(
-                    "key_file", key, "is encrypted; name the file of its password as kafka.key_password_file"
+                    "key_file", key, "is encrypted", "Name the file of its password as kafka.key_password_file"
                 ) from None
             if asked:
                 raise self._wrong("key_password_file", key, "is not opened by the password in that file") from None
@@ -143,8 +144,8 @@ class KafkaSettings:
                 raise self._wrong("certificate_file", certificate, "holds no certificate in PEM form") from None
             raise self._wrong("key_file", key, "holds no private key in PEM form") from None
 
-    def _wrong(self, key: str, path: Path, what: str) -> LogError:
-        return LogError(f"{self.place(f'kafka.{key}')}: {path} {what}.")
+    def _wrong(self, key: str, path: Path, what: str, remedy: str = "") -> LogError:
+        return LogError(f"{self.place(f'kafka.{key}')}: {path} {what}", remedy)
 
     def _fault(self, key: str) -> FileFault:
         return lambda what: LogError(f"{self.place(f'kafka.{key}')}: {what}")
