@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from quietcount_aggregates.entries import Head
-from quietcount_aggregates.errors import AggregatesError
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Budget, Chain, Ledger
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
-from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
-from quietcount_aggregates.publication import publish, published_head
-from quietcount_aggregates.release import DuePeriod, Releaser, Step, due_periods, record_loss
-from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
+from typing import TYPE_CHECKING
+
+from quietcount_schemas.lazy_names import names_of
+
+if TYPE_CHECKING:
+    from quietcount_aggregates.entries import Head
+    from quietcount_aggregates.errors import AggregatesError
+    from quietcount_aggregates.fold import Fold
+    from quietcount_aggregates.ledger import Budget, Chain, Ledger
+    from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+    from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+    from quietcount_aggregates.publication import publish, published_head
+    from quietcount_aggregates.release import DuePeriod, Releaser, Step, due_periods, record_loss
+    from quietcount_aggregates.state import State
+    from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 
 __all__ = [
     "AggregatesError",
@@ -37,3 +42,20 @@ __all__ = [
     "record_loss",
     "resolve",
 ]
+
+if not TYPE_CHECKING:  # to a type checker it would say that every name is there
+    __getattr__ = names_of(
+        __name__,
+        {
+            "entries": "Head",
+            "errors": "AggregatesError",
+            "fold": "Fold",
+            "ledger": "Budget Chain Ledger",
+            "marks": "ConsumerSecret YearSecrets",
+            "noise": "DiscreteLaplace NoiseMechanism",
+            "publication": "publish published_head",
+            "release": "DuePeriod Releaser Step due_periods record_loss",
+            "state": "State",
+            "statistics": "Horizon Late Statistic resolve",
+        },
+    )

@@ -6,9 +6,10 @@ AggregatesError (a QuietcountError)
 ├── NoiseError            a draw whose privacy map does not hold
 ├── StateError            state.duckdb cannot be used
 │   ├── StateDamaged      the file is damaged, or no state at all
+│   ├── StateDefect       DuckDB refused a statement of ours: the state is sound (also a Defect)
 │   ├── StateUnwritable   the file cannot be written now: the disk is full (also an Unavailable)
 │   ├── StateHeld         another process has it (also an Unavailable)
-│   └── StateLost         the ledger has releases that this state does not know
+│   └── StateBehind       the ledger has releases that this state does not know
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
 │   ├── LedgerBehind      the ledger is older than what was published from it
@@ -18,11 +19,14 @@ AggregatesError (a QuietcountError)
 │   ├── LedgerUnwritable  its file, or its witness, cannot be written now (also an Unavailable)
 │   └── LedgerUnavailable the ledger did not answer (also an Unavailable)
 └── PublicationError      statistics.duckdb cannot be written or read
+    ├── PublicationDefect      DuckDB refused a statement of ours (also a Defect)
+    ├── PublicationHeld        it cannot be read now (also an Unavailable)
     └── PublicationUnwritable  it cannot be written now (also an Unavailable)
 """
 
 from __future__ import annotations
 
+from quietcount_schemas.defects import Defect
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
 __all__ = [
@@ -37,12 +41,15 @@ __all__ = [
     "LedgerUnavailable",
     "LedgerUnwritable",
     "NoiseError",
+    "PublicationDefect",
     "PublicationError",
+    "PublicationHeld",
     "PublicationUnwritable",
+    "StateBehind",
     "StateDamaged",
+    "StateDefect",
     "StateError",
     "StateHeld",
-    "StateLost",
     "StateUnwritable",
     "StatisticError",
 ]
@@ -72,6 +79,10 @@ class StateDamaged(StateError):
     """The state's file is damaged, or was never a state."""
 
 
+class StateDefect(StateError, Defect):
+    """DuckDB refused a statement of ours, which a person can only report; nothing says that the state is damaged."""
+
+
 class StateUnwritable(StateError, Unavailable):
     """The state's file cannot be opened or written now: the disk is full, failed, or cannot be written."""
 
@@ -80,7 +91,7 @@ class StateHeld(StateError, Unavailable):
     """Another process has the state: a service, or a command that needs it for a moment."""
 
 
-class StateLost(StateError):
+class StateBehind(StateError):
     """The ledger has releases that this state does not know: the per-case limits would be forgotten."""
 
 
@@ -118,6 +129,14 @@ class LedgerFenced(LedgerError):
 
 class PublicationError(AggregatesError):
     """statistics.duckdb cannot be written, read or trusted."""
+
+
+class PublicationDefect(PublicationError, Defect):
+    """DuckDB refused a statement of ours, which a person can only report; what was published is as it was."""
+
+
+class PublicationHeld(PublicationError, Unavailable):
+    """statistics.duckdb cannot be read now: another program writes to it, or its rights do not allow it."""
 
 
 class PublicationUnwritable(PublicationError, Unavailable):

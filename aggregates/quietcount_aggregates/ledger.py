@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -93,6 +93,21 @@ class Chain:
             losses=self.losses,
             yearly=sum((exact_epsilon(s.epsilon) for s in statistics if s.horizon is Horizon.YEAR), Decimal(0)),
         )
+
+    def unknown_to(self, first_open: Mapping[str, dt.date]) -> list[Released]:
+        """Return the releases of periods that a state with these first open days still has open."""
+        return [
+            entry.body
+            for (name, start), entry in self.releases.items()
+            if isinstance(entry.body, Released) and (name not in first_open or start >= first_open[name])
+        ]
+
+    def is_ahead_of(self, first_open: Mapping[str, dt.date], intent: bytes) -> bool:
+        """Return whether the ledger has releases that a state neither knows nor began: its limits are forgotten.
+
+        A crash amid a release leaves a state that does not know it, and says in its `intent` that it began it.
+        """
+        return any(released.intent != intent for released in self.unknown_to(first_open))
 
     def extend(self, data: bytes) -> Entry:
         """Accept the next entry's bytes, or raise LedgerBroken or LedgerNewer and change nothing."""

@@ -15,9 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from quietcount_aggregates.bounding import Bounding, keep_year
-from quietcount_aggregates.entries import Released
-from quietcount_aggregates.entries import StateLost as StateLostEntry
-from quietcount_aggregates.errors import LedgerError, StateLost, StatisticError
+from quietcount_aggregates.entries import Released, StateLost
+from quietcount_aggregates.errors import LedgerError, StateBehind, StatisticError
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
@@ -97,10 +96,10 @@ def record_loss(ledger: Ledger, now: dt.datetime) -> int:
 
     A loss that nothing was released after is recorded already: asking again, after a crash, adds none.
     """
-    if ledger.chain.entries and isinstance(ledger.chain.entries[-1].body, StateLostEntry):
+    if ledger.chain.entries and isinstance(ledger.chain.entries[-1].body, StateLost):
         return ledger.chain.losses
     losses = ledger.chain.losses + 1
-    ledger.append([StateLostEntry(losses)], now)
+    ledger.append([StateLost(losses)], now)
     return losses
 
 
@@ -149,15 +148,15 @@ class Releaser:
     def recover(self) -> None:
         """Finish what a crash interrupted, from the ledger; call it on a fenced ledger and before folding anything.
 
-        Raises LedgerBehind when the ledger is older than what it published, and StateLost when it has releases that
-        this state does not know.
+        Raises LedgerBehind if the ledger is older than what it published, and StateBehind if it has releases that this
+        state does not know.
         """
         check_newest(self._ledger, self._state, self._public, self._witness)
         self._check_schemas()
-        unknown = self._unknown_releases()
-        if unknown:
-            if not self._state.intent or any(entry.intent != self._state.intent for entry in unknown):
-                raise self._lost()
+        chain, first_open = self._ledger.chain, self._state.first_open
+        if chain.is_ahead_of(first_open, self._state.intent):
+            raise self._behind()
+        if chain.unknown_to(first_open):
             self._finish()
         self._destroy_years()
         self.purge()
@@ -183,13 +182,13 @@ class Releaser:
     def release(self, due: Sequence[DuePeriod], now: dt.datetime) -> None:
         """Release what is due, all in one append; the fold must have reached the end of the log.
 
-        Raises StateLost when another service has released on this ledger meanwhile.
+        Raises StateBehind if another service has released on this ledger meanwhile.
         """
         if not due:
             return
-        if self._unknown_releases():
-            # Ours are finished by `recover`: these came in while this service ran, from one that shut it out.
-            raise self._lost()
+        if self._ledger.chain.unknown_to(self._state.first_open):
+            # `recover` finishes ours: these came in while this service ran, from one that shut it out.
+            raise self._behind()
         self._keep_years(now)
         intent = secrets.token_bytes(16)
         with self._state.transaction():
@@ -207,11 +206,12 @@ class Releaser:
         self.purge()
         self._observe(Step.PURGED)
 
-    def _lost(self) -> StateLost:
-        return StateLost(
+    def _behind(self) -> StateBehind:
+        return StateBehind(
             f"the ledger has releases that {self._state.path} does not know: the state was lost, is an older copy, or "
-            "another service releases on this ledger. Put the right state back, or stop the other service. If the "
-            "state is lost for good, run: quietcount ledger record-loss"
+            "another service releases on this ledger",
+            "Put the right state back, or stop the other service. If the state is lost permanently, run: quietcount "
+            "ledger record-loss",
         )
 
     def _check_schemas(self) -> None:
@@ -264,15 +264,6 @@ class Releaser:
                     )
                 )
         return bodies
-
-    def _unknown_releases(self) -> list[Released]:
-        """Return the ledger's releases of periods that this state still has open."""
-        first_open = self._state.first_open
-        return [
-            entry.body
-            for (name, start), entry in self._ledger.chain.releases.items()
-            if isinstance(entry.body, Released) and (name not in first_open or start >= first_open[name])
-        ]
 
     def _finish(self, bounding: Bounding | None = None) -> None:
         """Publish the ledger, then write the state anew without the periods that it has released.

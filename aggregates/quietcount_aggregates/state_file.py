@@ -12,12 +12,15 @@ from typing import IO
 
 import duckdb
 
-from quietcount_aggregates.errors import StateDamaged, StateError, StateHeld, StateUnwritable
+from quietcount_aggregates.errors import StateDamaged, StateDefect, StateError, StateHeld, StateUnwritable
+from quietcount_schemas.defects import described
 
 __all__ = [
     "FORMAT",
     "OPEN_EVENT_COLUMNS",
+    "check_is_state",
     "check_no_rest",
+    "check_opens",
     "connect",
     "create",
     "explained",
@@ -41,11 +44,24 @@ OPEN_EVENT_COLUMNS = (
 
 _META = {"format": str(FORMAT), "intent": "", "purge_due": "", "fields": "", "head_length": "0", "head_digest": ""}
 
-_DAMAGED = (
-    "{path}: is damaged, or not a state of quietcount. Put back a copy that is up to date; if it is lost for good, "
-    "run: quietcount ledger record-loss"
+_MAGIC = b"DUCK"  # at byte 8 of every file of DuckDB
+
+_FULL = ("No space left", "File too large", "disk is full")
+_TORN = ("enough bytes", "not a valid DuckDB", "orrupt", "WAL does not match", "WAL was created for", "LEB128")
+
+# The last resort: what DuckDB's text says, and only for the classes that carry such a text. DuckDB raises other classes
+# for a wrong statement or a value that it cannot store; these never mean damage. The signs of damage were collected by
+# damaging files (bits, pages, cuts, write-ahead logs), which a test does again.
+_SIGNS: tuple[tuple[type[duckdb.Error], tuple[str, ...], type[StateError]], ...] = (
+    (duckdb.IOException, ("Conflicting lock", "Could not set lock"), StateHeld),
+    (duckdb.IOException, _FULL, StateUnwritable),
+    (duckdb.IOException, _TORN, StateDamaged),
+    # A commit that cannot write is no IOException, and what follows it repeats its text.
+    (duckdb.TransactionException, (*_FULL, "Could not write file", "Could not sync"), StateUnwritable),
+    (duckdb.FatalException, (*_FULL, "Could not write file", "Could not sync"), StateUnwritable),
+    (duckdb.SerializationException, ("orrupt",), StateDamaged),
+    (duckdb.InternalException, ("Invalid WAL entry type",), StateDamaged),
 )
-_HELD = "{path}: another quietcount service holds it; one service runs on a data folder at a time"
 
 
 def schema() -> str:
@@ -83,13 +99,36 @@ def create(path: Path) -> None:
 
 
 def check_no_rest(path: Path) -> None:
-    """Raise StateDamaged where the file is gone and its write-ahead log is there: DuckDB would open neither."""
+    """Raise StateDamaged if the file is gone while its write-ahead log is there: DuckDB would open neither."""
     if path.with_name(path.name + ".wal").exists():
-        raise StateDamaged(_DAMAGED.format(path=path))
+        raise _damaged(path)
+
+
+def check_opens(path: Path) -> None:
+    """Raise StateDamaged unless the file begins as DuckDB's do.
+
+    DuckDB would make a database of an empty file, and look on the network for what reads an SQLite file.
+    """
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(8 + len(_MAGIC))
+    except OSError as error:
+        raise explained(error, path) from error
+    if beginning[8:] != _MAGIC:
+        raise _damaged(path)
+
+
+def check_is_state(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Raise StateDamaged if this is somebody else's database: it lacks the table that says what a state belongs to."""
+    found = connection.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = 'meta' ORDER BY 1")
+    if found.fetchall() != [("key",), ("value",)]:
+        raise _damaged(path)
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
     """Open the file; raise StateError if that cannot be done."""
+    if path.exists():
+        check_opens(path)
     try:
         with private_files():
             connection = duckdb.connect(str(path))
@@ -125,7 +164,7 @@ def locked(path: Path) -> IO[bytes]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise StateHeld(_HELD.format(path=path)) from None
+        raise _held(path) from None
     return lock
 
 
@@ -135,7 +174,7 @@ def main(connection: duckdb.DuckDBPyConnection) -> str:
         "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'next'"
     ).fetchone()
     if row is None:
-        raise StateError("the state has no database of its own; it was closed")
+        raise StateError("the state has no database of its own: it was closed")
     return f'"{row[0]}"'
 
 
@@ -144,21 +183,54 @@ def quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def explained(error: Exception, path: Path) -> StateError:
-    """Turn DuckDB's error into ours, without its text where that could quote data."""
-    text = str(error)
-    if "Conflicting lock" in text or "Could not set lock" in text:
-        return StateHeld(_HELD.format(path=path))
-    if any(sign in text for sign in ("No space left", "File too large", "disk is full")):
-        return StateUnwritable(f"{path}: the disk is full; make room. Nothing was lost")
+def explained(error: duckdb.Error | OSError, path: Path) -> StateError:
+    """Turn an error of DuckDB or of the system into ours, without its text, which could quote data.
+
+    Only what is known to be damage is StateDamaged, whose remedy is irreversible. Whatever else DuckDB refuses is a
+    mistake in a statement of ours: StateDefect.
+    """
+    kind = _kind_of(error)
+    if kind is StateHeld:
+        return _held(path)
+    if kind is StateDamaged:
+        return _damaged(path)
+    if kind is StateUnwritable and any(sign in str(error) for sign in _FULL):
+        return StateUnwritable(f"{path}: the disk is full", "Make room. Nothing was lost")
+    if kind is StateUnwritable:
+        return StateUnwritable(
+            f"{path}: cannot be opened or written",
+            "Check that the folder exists, that it can be written, and that the disk has room",
+        )
     if isinstance(error, duckdb.OutOfMemoryException):
         return StateError(
-            f"{path}: not enough memory to work on the open periods; give the service more. Nothing was changed"
+            f"{path}: there is not enough memory to work on the open periods. Nothing was changed",
+            "Give the service more memory",
         )
-    if any(sign in text.lower() for sign in ("corrupt", "not a valid duckdb", "bytes", "checksum", "magic")):
-        return StateDamaged(_DAMAGED.format(path=path))
-    if isinstance(error, (duckdb.IOException, OSError)):
-        return StateUnwritable(
-            f"{path}: cannot be opened or written; check that the folder exists, is writable, and the disk has room"
-        )
-    return StateDamaged(_DAMAGED.format(path=path))
+    return StateDefect(
+        f"a defect of quietcount: {described(error)}. Nothing in {path} was changed",
+        "Report this line. Do not run: quietcount ledger record-loss",
+    )
+
+
+def _kind_of(error: duckdb.Error | OSError) -> type[StateError] | None:
+    """Return what `error` means, as far as that is known."""
+    if isinstance(error, OSError):
+        return StateUnwritable
+    text = str(error)
+    if type(error) is duckdb.Error:  # DuckDB has a class for data that are corrupt, and its Python client has none
+        return StateDamaged if "orrupt" in text else None
+    for kind, signs, meaning in _SIGNS:
+        if isinstance(error, kind) and any(sign in text for sign in signs):
+            return meaning
+    return StateUnwritable if isinstance(error, duckdb.IOException) else None
+
+
+def _held(path: Path) -> StateHeld:
+    return StateHeld(f"{path}: another quietcount service holds it", "Run one service on a data folder at a time")
+
+
+def _damaged(path: Path) -> StateDamaged:
+    return StateDamaged(
+        f"{path}: is damaged, or is not a state of quietcount",
+        "Put back a copy that is up to date. If the state is lost permanently, run: quietcount ledger record-loss",
+    )

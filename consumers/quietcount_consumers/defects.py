@@ -1,7 +1,6 @@
-"""Defects: errors that nobody foresaw, told by their kind and place and never by their text.
+"""Where the service catches defects: around a command, in threads, and in destructors.
 
-The text of an unforeseen error may quote what was worked on (DuckDB's quotes the value that it could not store), and a
-traceback on stderr ends in a journal that is kept for years. Names of files and lines of the program hold no data.
+A traceback on stderr would end in a journal that is kept for years, and may quote data: see quietcount_schemas.defects.
 """
 
 from __future__ import annotations
@@ -10,34 +9,15 @@ import contextlib
 import datetime as dt
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Final
 
 import click
 
-from quietcount_consumers.errors import ConsumersError
-from quietcount_consumers.monitoring.log_events import DefectFound, Say
+from quietcount_consumers.monitoring.log_events import DEFECT, Say
+from quietcount_schemas.defects import Defect, described
 from quietcount_schemas.errors import QuietcountError
 
-__all__ = ["Defect", "described", "hearing_threads", "telling_defects"]
-
-_FRAMES: Final = 5
-"""How many of the innermost calls are named: enough to find the place, and few enough for a line."""
-
-
-class Defect(ConsumersError):
-    """Something went wrong that nobody foresaw; the message says where."""
-
-
-def described(error: BaseException) -> str:
-    """Return the kind of `error` and the innermost calls that led to it, without its text."""
-    calls = [
-        f"{Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-    ]
-    return f"{type(error).__name__} at {', from '.join(reversed(calls)) or 'a place that is not known'}"
+__all__ = ["hearing_threads", "telling_defects"]
 
 
 @contextlib.contextmanager
@@ -49,8 +29,9 @@ def telling_defects() -> Iterator[None]:
         raise
     except Exception as error:
         raise Defect(
-            f"a defect of quietcount: {described(error)}. Its text is left out, since it may quote data. Nothing is "
-            "half done; start again, and report this line"
+            f"a defect of quietcount: {described(error)}",
+            "Nothing is half done. Start again, and report this line. The error's own text is left out because it may "
+            "quote data",
         ) from None
 
 
@@ -60,11 +41,11 @@ def hearing_threads(say: Say, clock: Callable[[], dt.datetime]) -> Iterator[None
 
     def thread(failed: threading.ExceptHookArgs) -> None:
         if failed.exc_value is not None:
-            say(DefectFound(tick=clock(), meaning=described(failed.exc_value)))
+            say(DEFECT.at(clock(), meaning=described(failed.exc_value)))
 
     def unraisable(failed: sys.UnraisableHookArgs) -> None:
         if failed.exc_value is not None:
-            say(DefectFound(tick=clock(), meaning=described(failed.exc_value)))
+            say(DEFECT.at(clock(), meaning=described(failed.exc_value)))
 
     before = threading.excepthook, sys.unraisablehook
     threading.excepthook, sys.unraisablehook = thread, unraisable

@@ -17,8 +17,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from quietcount_producers.composition import Composer, Precision, event_id_bytes, revision_number, utc_today
-from quietcount_producers.errors import EventRefused, ProducersError, PublisherClosed
+from quietcount_producers.composition import Composer, Facts, Precision, utc_today
+from quietcount_producers.errors import ProducersError, PublisherClosed
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool, SpoolState
@@ -136,14 +136,7 @@ class CaseEventPublisher:
 
         Raises EventRefused if something is wrong with the event, and PublisherClosed.
         """
-        kind = self._composer.event_type(event)
-        values = self._composer.attributes(kind, attributes)
-        day = self._composer.occurred_on(occurred_on)
-        number = revision_number(revision)
-        if event_id is None and number:
-            raise EventRefused("event_id", "is missing; a revision above 0 must name the event that it corrects")
-        identity = uuid.uuid4().bytes if event_id is None else event_id_bytes(event_id)
-        record = self._composer.record(kind, self._composer.case_key(case), day, identity, number, values)
+        record = self._composer.compose(Facts(event, case, occurred_on, attributes, event_id, revision))
         future: Future[Position] = Future()
         future.set_running_or_notify_cancel()  # it is on its way, and nobody could keep a promise to cancel it
         with self._entry:

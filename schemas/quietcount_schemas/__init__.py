@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
-from quietcount_schemas.configuration import RawConfiguration, read_configuration
-from quietcount_schemas.errors import QuietcountError, SchemasError
-from quietcount_schemas.event_types import EventType, Field, FieldKind, Role, SchemaVersion
-from quietcount_schemas.framing import FramingReader
-from quietcount_schemas.periods import Period
-from quietcount_schemas.registry import SchemaRegistry
-from quietcount_schemas.rejection import Rejected, RejectReason
+from typing import TYPE_CHECKING
+
+from quietcount_schemas.lazy_names import names_of
+
+if TYPE_CHECKING:
+    from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
+    from quietcount_schemas.configuration import GivenConfiguration, read_configuration
+    from quietcount_schemas.errors import QuietcountError, SchemasError
+    from quietcount_schemas.event_types import EventType, Field, FieldKind, Role, SchemaVersion
+    from quietcount_schemas.framing import FramingReader
+    from quietcount_schemas.periods import Period
+    from quietcount_schemas.registry import SchemaRegistry
+    from quietcount_schemas.rejection import Rejected, RejectReason
 
 __all__ = [
     "MAX_EVENT_BYTES",
@@ -19,9 +24,9 @@ __all__ = [
     "Field",
     "FieldKind",
     "FramingReader",
+    "GivenConfiguration",
     "Period",
     "QuietcountError",
-    "RawConfiguration",
     "RejectReason",
     "Rejected",
     "Role",
@@ -30,3 +35,18 @@ __all__ = [
     "SchemasError",
     "read_configuration",
 ]
+
+if not TYPE_CHECKING:  # to a type checker it would say that every name is there
+    __getattr__ = names_of(
+        __name__,
+        {
+            "codec": "MAX_EVENT_BYTES CaseEvent Codec",
+            "configuration": "GivenConfiguration read_configuration",
+            "errors": "QuietcountError SchemasError",
+            "event_types": "EventType Field FieldKind Role SchemaVersion",
+            "framing": "FramingReader",
+            "periods": "Period",
+            "registry": "SchemaRegistry",
+            "rejection": "Rejected RejectReason",
+        },
+    )

@@ -1,25 +1,31 @@
 """The `quietcount` command: a group that gathers its subcommands from the installed distributions.
 
-Each distribution names its commands in the entry-point group `quietcount.commands`, so an emitter's install has
-`emit` and no `release`. A command is imported when it is asked for; one that cannot be imported does not break others.
+Each distribution lists its commands in a table, so an emitter's install has `emit` and no `release`, and `--help` reads
+the tables alone. A command is imported when it is asked for; one that cannot be imported does not break others.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from quietcount_schemas.errors import QuietcountError
 
-__all__ = ["COMMANDS_GROUP", "DEFAULT_CONFIG", "EXIT_INTERRUPTED", "CommandGroup", "cli", "config_option", "main"]
+__all__ = ["DEFAULT_CONFIG", "EXIT_INTERRUPTED", "TABLES", "CommandGroup", "cli", "config_option", "main"]
 
-COMMANDS_GROUP = "quietcount.commands"
+TABLES = (
+    "quietcount_schemas.commands.table",
+    "quietcount_producers.commands.table",
+    "quietcount_consumers.commands.table",
+)
+"""The modules with the tables, if they are installed. Entry points cost twice click's import."""
+
 CONFIG_VARIABLE = "QUIETCOUNT_CONFIG"
 _CONFIG_KEY = "quietcount.config"  # in click's meta, which the contexts of one invocation share
 DEFAULT_CONFIG = Path("quietcount.toml")
@@ -31,52 +37,86 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader went away, as `| head` does
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def _installed_commands() -> list[EntryPoint]:
-    return sorted(entry_points(group=COMMANDS_GROUP), key=lambda each: each.name)
+class _Row(NamedTuple):
+    """A row of a table: the command's name, "module:attribute", its summary, and the distribution it comes from."""
+
+    name: str
+    target: str
+    summary: str
+    distribution: str
 
 
 class CommandGroup(click.Group):
-    """A group whose subcommands are entry points, each imported when it is first asked for."""
+    """A group whose subcommands stand in tables, each imported when somebody asks for it."""
 
-    def __init__(self, *args: Any, discover: Callable[[], Iterable[EntryPoint]] = _installed_commands, **kwargs: Any):
+    def __init__(self, *args: Any, tables: Sequence[str] = TABLES, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._discover = discover
-        self._found: dict[str, EntryPoint] | None = None
+        self._tables = tables
+        self._read: tuple[dict[str, _Row], dict[str, str]] | None = None
 
     @property
-    def _entry_points(self) -> dict[str, EntryPoint]:
-        if self._found is None:
-            self._found = {each.name: each for each in self._discover()}
-        return self._found
+    def _rows(self) -> dict[str, _Row]:
+        return self._found()[0]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the installed commands, sorted, whether or not they can be loaded."""
-        return sorted({*super().list_commands(ctx), *self._entry_points})
+        return sorted({*super().list_commands(ctx), *self._rows})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command `cmd_name` or None. Raises QuietcountError when there is one that cannot be loaded."""
+        """Return the command `cmd_name` or None. Raises QuietcountError if there is one that cannot be loaded."""
         command = super().get_command(ctx, cmd_name)
-        if command is None and cmd_name in self._entry_points:
-            command = self._load(self._entry_points[cmd_name])
+        if command is None and cmd_name in self._rows:
+            command = _loaded(self._rows[cmd_name])
             self.add_command(command, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands, those that cannot be loaded apart, with the reason."""
-        rows: list[tuple[str, str]] = []
-        broken: list[tuple[str, str]] = []
-        for name in self.list_commands(ctx):
-            try:
-                command = self.get_command(ctx, name)
-            except QuietcountError as error:
-                broken.append((name, str(error)))
-                continue
-            if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=80)))
-        for title, section in (("Commands", rows), ("Commands that cannot be loaded", broken)):
+        """Write the list of commands from the tables, and apart from them the distributions that cannot be loaded."""
+        summaries = {name: row.summary for name, row in self._rows.items()}
+        for name in super().list_commands(ctx):
+            command = super().get_command(ctx, name)
+            if command is not None and name not in summaries:
+                summaries[name] = command.get_short_help_str(limit=80)
+        broken = list(self._found()[1].items())
+        for title, section in (("Commands", sorted(summaries.items())), ("Parts that cannot be loaded", broken)):
             if section:
                 with formatter.section(title):
                     formatter.write_dl(section)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with; one that is unknown may be in a part that cannot be loaded."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            for distribution, reason in self._found()[1].items():
+                raise QuietcountError(
+                    f"{distribution} cannot be loaded, which may have the command {args[0]!a}: {reason}",
+                    f"Install {distribution} again",
+                ) from None
+            raise
+
+    def _found(self) -> tuple[dict[str, _Row], dict[str, str]]:
+        """Return the rows of the installed tables by command, and by distribution why a table cannot be read."""
+        if self._read is None:
+            rows: dict[str, _Row] = {}
+            broken: dict[str, str] = {}
+            for table in self._tables:
+                distribution = table.partition(".")[0].replace("_", "-")
+                try:
+                    commands: Sequence[tuple[str, str, str]] = import_module(table).COMMANDS
+                except ModuleNotFoundError as error:
+                    if not f"{table}.".startswith(f"{error.name}."):  # otherwise the distribution is not installed
+                        broken[distribution] = f"{type(error).__name__}: {error}"
+                    continue
+                except Exception as error:
+                    # Whatever a distribution's import raises, the commands of the others must go on working.
+                    broken[distribution] = f"{type(error).__name__}: {error}"
+                    continue
+                rows |= {name: _Row(name, target, summary, distribution) for name, target, summary in commands}
+            self._read = rows, broken
+        return self._read
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a reader that goes away ends it quietly."""
@@ -86,22 +126,19 @@ class CommandGroup(click.Group):
             _silence_stdout()
             ctx.exit(EXIT_BROKEN_PIPE)
 
-    @staticmethod
-    def _load(entry_point: EntryPoint) -> click.Command:
-        distribution = entry_point.dist.name if entry_point.dist is not None else "an unknown distribution"
-        try:
-            command: object = entry_point.load()
-        except Exception as error:
-            # Whatever a distribution's import raises, the commands of the others must go on working.
-            raise QuietcountError(
-                f"the command {entry_point.name} of {distribution} cannot be loaded"
-                f" ({type(error).__name__}: {error}); install {distribution} again"
-            ) from error
-        if not isinstance(command, click.Command):
-            raise QuietcountError(
-                f"{entry_point.name} of {distribution} is not a command; install {distribution} again"
-            )
-        return command
+
+def _loaded(row: _Row) -> click.Command:
+    module, _, attribute = row.target.partition(":")
+    try:
+        command: object = getattr(import_module(module), attribute)
+    except Exception as error:
+        raise QuietcountError(
+            f"the command {row.name} of {row.distribution} cannot be loaded ({type(error).__name__}: {error})",
+            f"Install {row.distribution} again",
+        ) from error
+    if not isinstance(command, click.Command):
+        raise QuietcountError(f"{row.name} of {row.distribution} is not a command", f"Install {row.distribution} again")
+    return command
 
 
 def _resolve_config(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
@@ -133,6 +170,9 @@ def config_option(command: _Command) -> _Command:
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
+        # Here alone: its import takes longer than all else that this command does.
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             click.echo(f"quietcount {version('quietcount-schemas')}")
         except PackageNotFoundError:

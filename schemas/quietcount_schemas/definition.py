@@ -10,13 +10,13 @@ from typing import Any
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import INT32_MAXIMUM, INT32_MINIMUM, Field, FieldKind, Role, SchemaVersion
+from quietcount_schemas.finding import Finding, Refused
 
 __all__ = ["MAX_SCHEMA_BYTES", "digest", "parse_definition", "read_definition", "role_of", "schema_version"]
 
 MAX_SCHEMA_BYTES = 256 * 1024
-"""Far above any schema of ours; a larger file is a mistake or an attempt to exhaust memory."""
+"""Far above any real schema; a larger file is a mistake or an attempt to exhaust memory."""
 
 _FIXED_KINDS = {"CaseKey": FieldKind.CASE_KEY, "EventId": FieldKind.EVENT_ID}
 
@@ -24,50 +24,53 @@ _FIXED_KINDS = {"CaseKey": FieldKind.CASE_KEY, "EventId": FieldKind.EVENT_ID}
 def parse_definition(text: str, source: str) -> Any:
     """Return the JSON value of a schema text; `source` names it in messages.
 
-    Raises SchemasError on broken JSON, a repeated key, a number that is not finite, or nesting too deep to read.
+    Raises Refused for broken JSON, a repeated key, a number that is not finite, or nesting too deep to read.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise SchemasError(f"{source}: the key {key[:40]!a} appears twice in one object; remove one")
+                raise Refused(Finding(source, f"the key {key[:40]!a} appears twice in one object", "Remove one"))
             found[key] = value
         return found
 
     def refuse(constant: str) -> Any:
-        raise SchemasError(f"{source}: {constant} is not JSON; write a number")
+        raise Refused(Finding(source, f"{constant} is not JSON", "Write a number"))
 
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except json.JSONDecodeError as error:
-        raise SchemasError(f"{source}, line {error.lineno}: not JSON: {error.msg}") from None
+        line = f"{source}, line {error.lineno}"
+        raise Refused(Finding(line, f"not JSON: {error.msg}", "Correct the line")) from None
     except RecursionError:
-        raise SchemasError(f"{source}: nested too deeply; an event schema is one flat record") from None
+        raise Refused(Finding(source, "nested too deeply", "Write an event schema as one flat record")) from None
     except ValueError:  # an integer of more digits than Python converts
-        raise SchemasError(f"{source}: a number has too many digits; bounds are 32-bit integers") from None
+        raise Refused(Finding(source, "a number has too many digits", "Bounds are 32-bit integers")) from None
 
 
 def read_definition(path: Path, source: str) -> Any:
-    """Return the JSON value of the schema file at `path`. Raises SchemasError as `parse_definition` does."""
+    """Return the JSON value of the schema file at `path`. Raises Refused as `parse_definition` does."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_SCHEMA_BYTES + 1)
     except OSError as error:
-        raise SchemasError(f"{source}: cannot be read: {error.strerror or error}") from None
+        what = f"cannot be read ({error.strerror or error})"
+        raise Refused(Finding(source, what, "Check the rights of the file")) from None
     if len(raw) > MAX_SCHEMA_BYTES:
-        raise SchemasError(f"{source}: larger than {MAX_SCHEMA_BYTES // 1024} KiB; an event schema is far smaller")
+        what = f"larger than {MAX_SCHEMA_BYTES // 1024} KiB"
+        raise Refused(Finding(source, what, "Put an event schema there; one is far smaller"))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise SchemasError(f"{source}: not UTF-8; save it as UTF-8") from None
+        raise Refused(Finding(source, "not UTF-8", "Save it as UTF-8")) from None
     return parse_definition(text, source)
 
 
 def digest(definition: Any) -> str:
     """Return the SHA-256 (hex) of a definition: every attribute in canonical order, doc strings left out.
 
-    The Avro fingerprint does not see defaults, bounds and roles; this does. A doc may be reworded at any time.
+    The Avro fingerprint does not see defaults, bounds and roles; this does. A doc may change at any time.
     """
     text = json.dumps(_without_docs(definition), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
@@ -79,14 +82,15 @@ def role_of(definition: Any) -> Role:
 
 
 def schema_version(definition: Any, version: int, source: str) -> SchemaVersion:
-    """Return what a lint-clean definition stands for. Raises SchemasError when fastavro cannot parse it."""
+    """Return what a lint-clean definition stands for. Raises Refused if fastavro cannot parse it."""
     try:
         parsed: Any = fastavro.parse_schema(definition, named_schemas={})
         canonical = to_parsing_canonical_form(parsed)
         crc = fingerprint(canonical, "CRC-64-AVRO")
     except Exception as error:
         # fastavro raises several unrelated types for a schema it cannot take, and each is the schema's fault.
-        raise SchemasError(f"{source}: not an Avro schema ({type(error).__name__})") from None
+        what = f"not an Avro schema ({type(error).__name__})"
+        raise Refused(Finding(source, what, "Compare it with a built-in schema")) from None
     return SchemaVersion(
         event=definition["name"],
         version=version,

@@ -4,7 +4,8 @@ QuietcountError
 ├── SchemasError      (quietcount_schemas)
 ├── ProducersError    (quietcount_producers)
 ├── AggregatesError   (quietcount_aggregates)
-└── ConsumersError    (quietcount_consumers)
+├── ConsumersError    (quietcount_consumers)
+└── Defect            (quietcount_schemas.defects): ours to mend, and worded for a person all the same
 
 The command line prints such an error as one message and exits 1; anything else is a defect of ours. A message says
 what is wrong, where (file, line, key, topic, partition, offset) and what to do; it never carries a payload, an

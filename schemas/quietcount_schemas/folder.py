@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from quietcount_schemas.definition import digest, read_definition, role_of, schema_version
-from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, SchemaVersion
-from quietcount_schemas.finding import Finding
+from quietcount_schemas.finding import Finding, Refused
 from quietcount_schemas.lint.evolution import check_evolution
-from quietcount_schemas.lint.history import HISTORY_FILE, HistoryReason, Recorded, check_history, read_history
-from quietcount_schemas.lint.rules import LintReason, lint
+from quietcount_schemas.lint.history import HistoryReason, Recorded, check_history, read_history
+from quietcount_schemas.lint.reason import LintReason
+from quietcount_schemas.lint.reason import finding as lint_finding
+from quietcount_schemas.lint.rules import lint
 
 __all__ = ["FolderReason", "SchemaFolder", "inspect_folder"]
 
@@ -26,7 +26,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,5}")
 
 
 class FolderReason(StrEnum):
-    """Why a folder is not one of schemas."""
+    """Why a folder does not hold schemas."""
 
     UNREADABLE = "unreadable"
     NO_SCHEMA = "no_schema"
@@ -49,28 +49,24 @@ class SchemaFolder:
 
     @property
     def refusals(self) -> list[Finding]:
-        """The findings that keep its schemas from being used: a version of one's own need not be recorded yet."""
-        return [
-            each
-            for each in self.findings
-            if self.history_required
-            or each.reason.value not in (HistoryReason.UNRECORDED.value, HistoryReason.MISSING.value)
-        ]
+        """The findings that keep its schemas from use: the history of a folder of your own may come later."""
+        later = () if self.history_required else (HistoryReason.UNRECORDED, HistoryReason.MISSING)
+        return [each for each in self.findings if each.code not in later]
 
 
 def inspect_folder(root: Path, *, label: str | None = None, history_required: bool = False) -> SchemaFolder:
-    """Return what `root` holds and what is wrong with it, in words that call it `label`. Nothing of it is raised."""
+    """Return what `root` holds and what is wrong with it; findings call it `label`. Raises nothing for a fault."""
     folder = SchemaFolder(root, history_required=history_required)
     label = str(root) if label is None else label
     try:
         files = _files(root, label, folder.findings)
     except OSError as error:
-        message = f"the folder cannot be read ({error.strerror or type(error).__name__}); create it or name another"
-        folder.findings.append(Finding(label, "", FolderReason.UNREADABLE, message))
+        what = f"the folder cannot be read ({error.strerror or type(error).__name__})"
+        folder.findings.append(Finding(label, what, "Create it or name another", FolderReason.UNREADABLE))
         return folder
     if not files and not folder.findings:
-        message = "holds no <EventType>.avsc and no <EventType>/<N>.avsc; name the folder that does"
-        folder.findings.append(Finding(label, "", FolderReason.NO_SCHEMA, message))
+        what = "holds no <EventType>.avsc and no <EventType>/<N>.avsc"
+        folder.findings.append(Finding(label, what, "Name the folder that does", FolderReason.NO_SCHEMA))
     present: dict[tuple[str, int], tuple[str, Recorded]] = {}
     for event in sorted(files):
         _inspect_event(event, files[event], folder, present)
@@ -79,10 +75,8 @@ def inspect_folder(root: Path, *, label: str | None = None, history_required: bo
     try:
         history = read_history(root)
         folder.findings += check_history(root, history, written, present, required=history_required)
-    except SchemasError as error:
-        place = str(root / HISTORY_FILE)
-        message = str(error).removeprefix(place).lstrip(":, ")
-        folder.findings.append(Finding(place, "", FolderReason.UNREADABLE, message))
+    except Refused as refused:
+        folder.findings.append(replace(refused.finding, code=FolderReason.UNREADABLE))
     return folder
 
 
@@ -100,13 +94,13 @@ def _files(root: Path, label: str, findings: list[Finding]) -> dict[str, dict[in
                 elif _VERSION.fullmatch(path.stem):
                     files.setdefault(entry.name, {})[int(path.stem)] = (source, path)
                 else:
-                    message = "a version's file is called by its number: 1.avsc, 2.avsc, ..."
-                    findings.append(Finding(source, "", FolderReason.FILE_NAME, message))
+                    what = "the file's name is not the number of a version"
+                    findings.append(Finding(source, what, "Call it 1.avsc, 2.avsc, ...", FolderReason.FILE_NAME))
         elif entry.suffix == ".avsc":
             source = f"{label}/{entry.name}"
             if (root / entry.stem).is_dir():
-                message = f"there is a folder {entry.stem} too; move this file into it as a version"
-                findings.append(Finding(source, "", FolderReason.TWO_PLACES, message))
+                what = f"there is a folder {entry.stem} too"
+                findings.append(Finding(source, what, "Move this file into it as a version", FolderReason.TWO_PLACES))
             else:
                 files[entry.stem] = {1: (source, entry)}
     return files
@@ -114,7 +108,7 @@ def _files(root: Path, label: str, findings: list[Finding]) -> dict[str, dict[in
 
 def _no_file(source: str) -> Finding:
     # Reading a pipe would wait for ever.
-    return Finding(source, "", FolderReason.NOT_A_FILE, "is not a plain file; put the schema's file in its place")
+    return Finding(source, "is not a plain file", "Put the file of the schema in its place", FolderReason.NOT_A_FILE)
 
 
 def _inspect_event(
@@ -129,20 +123,19 @@ def _inspect_event(
     for expected, number in enumerate(sorted(files), 1):
         source, path = files[number]
         if number != expected:
-            message = f"version {expected} is missing; versions are numbered 1, 2, 3, ... without a gap"
-            faults.append(Finding(source, "", FolderReason.VERSION_GAP, message))
+            what = f"version {expected} is missing"
+            faults.append(Finding(source, what, "Number versions 1, 2, 3, ... without a gap", FolderReason.VERSION_GAP))
         try:
             definition = read_definition(path, source)
-            found = list(_lint(definition, event, source))
+            found = _lint(definition, event, source)
             faults += found
             if not found:
                 version = schema_version(definition, number, source)
                 versions.append(version)
                 recorded = Recorded(event, number, version.fingerprint.hex(), digest(definition))
                 present[event, number] = (source, recorded)
-        except SchemasError as error:
-            message = str(error).removeprefix(source).lstrip(":, ")
-            faults.append(Finding(source, "", FolderReason.UNREADABLE, message))
+        except Refused as refused:
+            faults.append(replace(refused.finding, code=FolderReason.UNREADABLE))
     if not faults:
         faults += check_evolution(versions)
     folder.findings += faults
@@ -150,8 +143,8 @@ def _inspect_event(
         folder.event_types.append(EventType(event, role_of(definition), tuple(versions), definition["doc"]))
 
 
-def _lint(definition: Any, event: str, source: str) -> Iterator[Finding]:
-    yield from lint(definition, source)
+def _lint(definition: Any, event: str, source: str) -> list[Finding]:
+    found = lint(definition, source)
     if isinstance(definition, dict) and isinstance(definition.get("name"), str) and definition["name"] != event:
-        message = f"the record must be called {event}, as its file or folder is"
-        yield Finding(source, "", LintReason.NAME_MISMATCH, message)
+        found.append(lint_finding(LintReason.NAME_MISMATCH, source, event=event))
+    return found

@@ -1,4 +1,4 @@
-"""The registry: every event type there is, from the built-in casework schemas and from folders of one's own."""
+"""The registry: every event type there is, from the built-in casework schemas and from configured folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, SchemaVersion
 from quietcount_schemas.finding import Finding, refusal
 from quietcount_schemas.folder import SchemaFolder, inspect_folder
-from quietcount_schemas.lint.rules import LintReason
+from quietcount_schemas.lint.reason import LintReason
 
 __all__ = ["CASEWORK", "SchemaRegistry", "configured_folders", "inspect"]
 
@@ -23,7 +23,7 @@ class SchemaRegistry:
     """The known event types, by name and by fingerprint.
 
     `confluent_ids` are the ids of a Confluent Schema Registry, each with the fingerprint of the schema that it stands
-    for, which need not be known here. Where there are any, messages are written in Confluent framing.
+    for, which need not be known here. If there are any, messages are written in Confluent framing.
     """
 
     def __init__(self, event_types: Sequence[EventType], confluent_ids: Mapping[int, bytes] | None = None) -> None:
@@ -39,7 +39,7 @@ class SchemaRegistry:
     def load(cls, folders: Sequence[Path] = (), confluent_ids: Mapping[int, bytes] | None = None) -> SchemaRegistry:
         """Return the built-in event types and those of `folders`.
 
-        Raises SchemasError when a schema is refused by the lint, by the evolution check or by its history.
+        Raises SchemasError if the lint, the evolution check or the history refuses a schema.
         """
         inspected, clashes = inspect(folders)
         refused = [finding for folder in inspected for finding in folder.refusals] + clashes
@@ -53,7 +53,7 @@ class SchemaRegistry:
             return self.event_types[name]
         except KeyError:
             known = ", ".join(self.event_types)
-            raise SchemasError(f"no event type of that name; the known ones are: {known}") from None
+            raise SchemasError("no event type of that name", f"The known ones are: {known}") from None
 
     def by_fingerprint(self, fingerprint: bytes) -> SchemaVersion | None:
         """Return the version with that fingerprint (8 bytes), or None."""
@@ -65,7 +65,7 @@ class SchemaRegistry:
 
     @property
     def decodable(self) -> list[str]:
-        """What headers can be decoded, as text: another list means that records rejected before may be read now."""
+        """What headers can be decoded, as text: if the list changes, records that were rejected may be read now."""
         pinned = ((number, known) for number, known in self.confluent_ids.items() if known in self._by_fingerprint)
         return [
             *(fingerprint.hex() for fingerprint in self._by_fingerprint),
@@ -90,16 +90,16 @@ def _clashes(inspected: Sequence[SchemaFolder]) -> Iterator[Finding]:
         for event_type in folder.event_types:
             other = names.setdefault(event_type.name.lower(), event_type)
             if other is not event_type:
-                message = f"{other.current.source} has an event type of that name already; choose another name"
-                yield Finding(event_type.current.source, "", LintReason.NAME_CLASH, message)
+                what = f"{other.current.source} already has an event type of that name"
+                yield Finding(event_type.current.source, what, "Choose another name", LintReason.NAME_CLASH)
 
 
 def configured_folders(config: Path) -> tuple[Path, ...]:
     """Return the folders that `schemas = [...]` or QUIETCOUNT_SCHEMAS names, relative to the configuration file.
 
-    Raises SchemasError when the file cannot be read, is not TOML, or has a key that is unknown or out of order.
+    Raises SchemasError if the file cannot be read, is not TOML, or has a key that is unknown or has a wrong value.
     """
-    raw = read_configuration(config)
-    if raw.faults:
-        raise SchemasError(raw.refusal())
-    return raw.schemas
+    given = read_configuration(config)
+    given.refuse_faults(SchemasError)
+    folders: tuple[Path, ...] = given.values["schemas"]
+    return folders

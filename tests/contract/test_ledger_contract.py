@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests import forking
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.errors import LedgerError, LedgerFenced
@@ -23,6 +24,8 @@ from quietcount_consumers.kafka.ledger import KafkaLedger
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import LedgerLog
+
+pytestmark = pytest.mark.quick
 
 
 class Bench(Protocol):
@@ -101,7 +104,7 @@ def child(bench: Bench, source: str, *arguments: str) -> Iterator[subprocess.Pop
         f"def opened():\n    return {bench.opening()}\nledger = opened()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    process = subprocess.Popen(
+    process = forking.Popen(
         [sys.executable, "-c", prelude + source, *arguments], stdout=subprocess.PIPE, text=True, env=environment
     )
     try:
@@ -112,6 +115,7 @@ def child(bench: Bench, source: str, *arguments: str) -> Iterator[subprocess.Pop
         process.kill()
 
 
+@pytest.mark.promise("ledger-contract")
 def test_what_was_appended_is_read_back_whole_and_from_any_index_on(bench: Bench, ledger: LedgerLog) -> None:
     given = [b"one", b"", b"\0\xff" * 50, b"one", b"five"]
     epoch = ledger.fence()
@@ -147,6 +151,7 @@ def test_entries_of_a_wide_domain_are_kept_whole(ledger: LedgerLog) -> None:
     assert ledger.read(1) == given
 
 
+@pytest.mark.promise("one-releaser")
 def test_an_append_under_an_older_fence_is_refused_whoever_holds_the_newer_one(bench: Bench) -> None:
     with closing(bench.open()) as older, closing(bench.open()) as newer:
         first = older.fence()

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests import forking
 from tests.kafka.bench import KafkaBench
 
 from quietcount_producers import EmbeddedLog, ProducersError
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import LogReader, LogWriter, NewRecord, Position, Record
+
+pytestmark = pytest.mark.quick
 
 
 class Log(LogReader, LogWriter, Protocol):
@@ -100,11 +103,10 @@ def child(bench: Bench, source: str) -> subprocess.Popen[str]:
     """Start another process that has the log open as `log`."""
     prelude = f"import sys\nfrom quietcount_schemas.log import NewRecord\nlog = {bench.opening()}\n"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.Popen(
-        [sys.executable, "-c", prelude + source], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    return forking.Popen([sys.executable, "-c", prelude + source], stdout=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.promise("log-contract")
 def test_what_was_appended_is_read_back_whole(log: Log) -> None:
     log.create_topic("t")
     given = [
@@ -287,6 +289,7 @@ def test_two_processes_append_at_once_and_nothing_is_lost_or_mixed(bench: Bench,
             assert order == sorted(order)
 
 
+@pytest.mark.promise("nothing-lost")
 def test_kill_9_of_a_writer_loses_no_acknowledged_record_and_leaves_no_half(bench: Bench, log: Log) -> None:
     log.create_topic("t")
     seed = random.randrange(10**9)

@@ -16,9 +16,9 @@ from tests.e2e.test_upgrades import CONFIGURATION
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor import data as doctor_data
 from quietcount_consumers.doctor.machine import Machine
-from quietcount_consumers.doctor.verdicts import Result, Verdict
+from quietcount_schemas.finding import Finding, Severity
 
-WARNING, WRONG = Result.WARNING, Result.WRONG
+WARNING, WRONG = Severity.WARNING, Severity.WRONG
 KAFKA_ONLY = {"brokers", "rights", "topics"}
 # Where tests are run by root, that is found as well, and is no fault of the project.
 ROOT = "the service runs as root"
@@ -109,14 +109,14 @@ def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_data, "verify_ledger", lambda *_: ["unverified"])
 
 
-def found(verdicts: Sequence[Verdict]) -> list[Verdict]:
+def found(verdicts: Sequence[Finding]) -> list[Finding]:
     """What is not in order, but for who runs the tests."""
-    return [each for each in verdicts if each.result is not Result.OK and each.finding != ROOT]
+    return [each for each in verdicts if each.severity is not Severity.OK and each.what != ROOT]
 
 
-def tells(verdicts: Sequence[Verdict], check: str, result: Result, says: str) -> bool:
+def tells(verdicts: Sequence[Finding], check: str, severity: Severity, says: str) -> bool:
     return any(
-        each.check == check and each.result is result and says in each.finding and each.remedy
+        each.code == check and each.severity is severity and says in f"{each.where}: {each.what}" and each.remedy
         for each in found(verdicts)
     )
 

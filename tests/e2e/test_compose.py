@@ -38,7 +38,7 @@ from tests.kafka import artifacts
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import POM, STARTING_SECONDS, free_ports
 
-pytestmark = pytest.mark.xdist_group("compose")
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("compose")]
 
 ROLES = ("administrator", "emitter", "service", "operator")
 CASE_EVENTS, DEAD_LETTERS, RELEASES = "case-events", "case-events.dead-letter", "releases"

@@ -21,10 +21,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 from tests.deployment import script
 from tests.e2e.projects import Project, ended
 from tests.kafka.cluster import free_ports
 from tests.prometheus.programs import WANTED, programs
+
+pytestmark = pytest.mark.check
 
 BOARDS = ("operator", "budget")
 SECONDS = 60.0  # after which what should have come has not

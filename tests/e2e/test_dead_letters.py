@@ -36,6 +36,8 @@ from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import RejectReason
 
+pytestmark = pytest.mark.check
+
 AS_OF = "2024-01-08"
 EARLY = "2023-01-02"  # nothing is due: states can be compared exactly
 

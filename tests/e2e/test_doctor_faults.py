@@ -41,8 +41,11 @@ from quietcount_consumers.doctor import files as doctor_files
 from quietcount_consumers.doctor import machine as doctor_machine
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.doctor.machine import Machine
-from quietcount_consumers.doctor.verdicts import CHECKS, Result
+from quietcount_consumers.doctor.verdicts import CHECKS
 from quietcount_consumers.maintenance.recovery import record_state_loss
+from quietcount_schemas.finding import Severity
+
+pytestmark = pytest.mark.check
 
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 
@@ -167,7 +170,7 @@ SAID_BY = {
     "published file": (doctor._Examination, "_check_published"),
     "metrics": (doctor._Examination, "_check_metrics"),
 }
-FAULTS: list[tuple[str, Result, str, Fault]] = [
+FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("configuration", WRONG, "everybody may write to it", mode(0o666, "quietcount.toml")),
     ("configuration", WARNING, "its group may write", mode(0o664, "quietcount.toml")),
     ("configuration", WRONG, "'colour' is unknown", with_("colour = 1")),
@@ -178,22 +181,22 @@ FAULTS: list[tuple[str, Result, str, Fault]] = [
     ("secrets", WRONG, "service-head: others may read", mode(0o644, "secrets", "service-head")),
     ("secrets", WRONG, "2023: others may read", mode(0o644, "secrets", "service-years", "2023")),
     ("secrets", WRONG, "may write to it, and so replace", mode(0o777, "secrets")),
-    ("secrets", WRONG, "is open to others, who see when", mode(0o755, "secrets")),
+    ("secrets", WRONG, "is open to others, who can see when", mode(0o755, "secrets")),
     ("secrets", WRONG, "secret is missing", gone("secrets", "service")),
     ("secrets", WRONG, "not a line of hexadecimal", garbage("secrets", "service")),
     ("secrets", WARNING, "witness of the ledger is missing", gone("secrets", "service-head")),
-    ("secrets", WARNING, "lies in the data folder", sealed("service")),
+    ("secrets", WARNING, "it is in the data folder", sealed("service")),
     ("folders", WRONG, "replace what is published", mode(0o777, "data")),
     ("folders", WRONG, "store: its owner may not read and write it", mode(0o500, *STORE)),
     ("folders", WRONG, "data: its owner may not read and write it", mode(0o555, "data")),
-    ("folders", WRONG, "data: is not a folder", turned_into_a_file("data")),
-    ("folders", WRONG, "secrets: is not a folder", turned_into_a_file("secrets")),
-    ("folders", WRONG, "state.duckdb: is not a file", turned_into_a_folder(*STORE, "state.duckdb")),
-    ("folders", WRONG, "statistics.duckdb: is not a file", turned_into_a_folder("data", "statistics.duckdb")),
+    ("folders", WRONG, "data: it is not a folder", turned_into_a_file("data")),
+    ("folders", WRONG, "secrets: it is not a folder", turned_into_a_file("secrets")),
+    ("folders", WRONG, "state.duckdb: it is not a file", turned_into_a_folder(*STORE, "state.duckdb")),
+    ("folders", WRONG, "statistics.duckdb: it is not a file", turned_into_a_folder("data", "statistics.duckdb")),
     ("folders", WARNING, "cannot read what is published", mode(0o700, "data")),
-    ("folders", WRONG, "private: is open", mode(0o755, "data", "private")),
-    ("folders", WRONG, "store: is open", mode(0o710, *STORE)),
-    ("folders", WRONG, "state.duckdb: is open", mode(0o644, *STORE, "state.duckdb")),
+    ("folders", WRONG, "private: it is open", mode(0o755, "data", "private")),
+    ("folders", WRONG, "store: it is open", mode(0o710, *STORE)),
+    ("folders", WRONG, "state.duckdb: it is open", mode(0o644, *STORE, "state.duckdb")),
     ("folders", WRONG, "statistics.duckdb: others may write", mode(0o666, "data", "statistics.duckdb")),
     ("folders", WARNING, "statistics.duckdb: other users cannot", mode(0o600, "data", "statistics.duckdb")),
     ("folders", WARNING, "may hold what was to be forgotten", garbage(*STORE, "state.duckdb.damaged")),
@@ -213,7 +216,7 @@ FAULTS: list[tuple[str, Result, str, Fault]] = [
     ("ledger", WRONG, "written by a newer version", of_a_newer_version),
     ("witnesses", WRONG, "does not hold what statistics.duckdb was built from", old_ledger),
     ("witnesses", WRONG, "is not a witness", garbage("secrets", "service-head")),
-    ("state", WRONG, "the ledger has releases that only it knows", gone(*STORE, "state.duckdb")),
+    ("state", WRONG, "only it knows the limits behind", gone(*STORE, "state.duckdb")),
     ("state", WRONG, "is damaged", garbage(*STORE, "state.duckdb")),
     ("state", WRONG, "in format 99", meta("format", "99")),
     ("state", WARNING, "of format 1; the next start", meta("format", "1")),
@@ -249,12 +252,12 @@ def trials() -> Iterator[object]:
 def test_nothing_is_found_in_a_project_that_is_in_order(project: Project) -> None:
     verdicts = examine(project.config, Healthy())
     assert found(verdicts) == []
-    assert {each.check for each in verdicts} == set(CHECKS) - KAFKA_ONLY
+    assert {each.code for each in verdicts} == set(CHECKS) - KAFKA_ONLY
 
 
 @pytest.mark.parametrize("check, result, says, fault", [*trials()])
 def test_each_fault_is_told_by_its_check_with_what_to_do(
-    check: str, result: Result, says: str, fault: Fault, project: Project, unverified: None
+    check: str, result: Severity, says: str, fault: Fault, project: Project, unverified: None
 ) -> None:
     machine = fault(project) or Healthy()
     before = snapshot(project.folder)

@@ -19,14 +19,17 @@ from tests.kafka.secured import SecuredCluster
 
 from quietcount_consumers.doctor.broker import NEEDED
 from quietcount_consumers.doctor.examination import examine
-from quietcount_consumers.doctor.verdicts import CHECKS, Verdict
+from quietcount_consumers.doctor.verdicts import CHECKS
 from quietcount_consumers.kafka.topics import create_topics
+from quietcount_schemas.finding import Finding
 from quietcount_schemas.log import CASE_EVENTS, RELEASES
+
+pytestmark = pytest.mark.check
 
 __all__ = ["unverified"]  # the fixture
 
 
-def kafka_verdicts(project: Project) -> list[Verdict]:
+def kafka_verdicts(project: Project) -> list[Finding]:
     return found(examine(project.config, Healthy(time=dt.datetime.now(dt.UTC))))
 
 
@@ -41,11 +44,11 @@ def test_on_kafka_the_brokers_and_the_topics_are_looked_at(kafka: Kafka, tmp_pat
     settings = settings_of(project)
     create_topics(settings)
     (project.folder / "secrets" / "pepper").unlink()
-    assert not [each for each in kafka_verdicts(project) if each.result is WRONG]
+    assert not [each for each in kafka_verdicts(project) if each.severity is WRONG]
     project.run_here("2023-02-08")
     verdicts = examine(project.config, Healthy())
-    assert {each.check for each in verdicts} == set(CHECKS) - {"log"}
-    assert not [each for each in verdicts if each.result is WRONG]
+    assert {each.code for each in verdicts} == set(CHECKS) - {"log"}
+    assert not [each for each in verdicts if each.severity is WRONG]
     # Nobody is kept from anything on these brokers.
     assert tells(verdicts, "rights", WARNING, "WRITE on ")
     with KafkaAdminClient(bootstrap_servers=list(settings.brokers)) as admin:
@@ -60,13 +63,13 @@ def test_on_kafka_the_brokers_and_the_topics_are_looked_at(kafka: Kafka, tmp_pat
 
 
 def test_the_service_on_kafka_is_not_fenced_by_the_doctor(kafka: Kafka, tmp_path: Path, on_kafka: None) -> None:
-    from quietcount_consumers.service import Service
+    from quietcount_consumers.opening import open_service
 
     project = kafka_project(tmp_path / "project", kafka.bootstrap, kafka.prefix())
     moment = dt.datetime(2023, 2, 8, tzinfo=dt.UTC)
-    with Service(project.configuration, dt.datetime(2023, 1, 8, tzinfo=dt.UTC)) as service:
+    with open_service(project.configuration, dt.datetime(2023, 1, 8, tzinfo=dt.UTC)) as service:
         verdicts = examine(project.config, Healthy())
-        assert any(each.finding == "a service runs, and holds it" for each in verdicts)
+        assert any(each.what == "a service is running, and holds it" for each in verdicts)
         assert service.tick(moment).released, "it was fenced"
 
 
@@ -76,12 +79,12 @@ def test_brokers_that_do_not_answer_are_told_once(tmp_path: Path, on_kafka: None
     project = Project(tmp_path / "project", kafka_configuration(f"127.0.0.1:{port}", "nobody."))
     verdicts = kafka_verdicts(project)
     assert tells(verdicts, "brokers", WRONG, str(port))
-    assert [each.check for each in verdicts if each.result is WRONG] == ["brokers"]
+    assert [each.code for each in verdicts if each.severity is WRONG] == ["brokers"]
 
 
 def test_a_pepper_on_the_services_machine_is_told_on_kafka(tmp_path: Path, on_kafka: None) -> None:
     project = Project(tmp_path / "project", kafka_configuration("127.0.0.1:1", "nobody."))
-    assert tells(kafka_verdicts(project), "secrets", WARNING, "the pepper lies on the service's machine")
+    assert tells(kafka_verdicts(project), "secrets", WARNING, "the pepper is on the service's machine")
 
 
 def test_rights_that_lack_and_rights_beyond_are_told(
@@ -111,4 +114,4 @@ def test_rights_that_lack_and_rights_beyond_are_told(
     while not tells(kafka_verdicts(project), "rights", WARNING, f"WRITE on {prefix}{CASE_EVENTS}"):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert [each.check for each in kafka_verdicts(project) if each.result is WRONG] == []
+    assert [each.code for each in kafka_verdicts(project) if each.severity is WRONG] == []

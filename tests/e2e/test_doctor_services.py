@@ -17,6 +17,8 @@ from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, beginning
 
+pytestmark = pytest.mark.check
+
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 
 
@@ -33,7 +35,7 @@ def test_a_service_that_runs_is_told_of_and_not_disturbed(project: Project, unve
         for _ in range(3):
             verdicts = examine(project.config, Healthy())
             assert found(verdicts) == []
-            assert any(each.finding == "a service runs, and holds it" for each in verdicts)
+            assert any(each.what == "a service is running, and holds it" for each in verdicts)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert "Error" not in ended(process).done().err

@@ -16,11 +16,13 @@ from quietcount_consumers.doctor import files as doctor_files
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.doctor.machine import check_user
 
+pytestmark = pytest.mark.check
+
 __all__ = ["healthy", "project", "unverified"]  # the fixtures
 
 
 def test_root_is_told_to_use_another_user() -> None:
-    assert [each.finding for each in check_user(Healthy(who=0), 0)] == [ROOT]
+    assert [each.what for each in check_user(Healthy(who=0), 0)] == [ROOT]
     assert list(check_user(Healthy(who=1000), 1000)) == []
 
 
@@ -35,15 +37,15 @@ def test_folders_of_different_users_are_found(project: Project, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "stat", belonging)
     (verdict,) = doctor_files.check_folders(project.configuration, os.geteuid())
-    assert "belong to different users" in verdict.finding
-    assert f"store to {os.geteuid() + 1}" in verdict.finding
+    assert "belong to different users" in verdict.what
+    assert f"store to {os.geteuid() + 1}" in verdict.what
 
 
 def test_files_of_another_user_are_found(project: Project) -> None:
     other = os.geteuid() + 1
     told = [*doctor_files.check_secrets(project.configuration, other, opened=True)]
     told += doctor_files.check_folders(project.configuration, other)
-    assert {each.check for each in told if "belongs to user" in each.finding} == {"secrets", "folders"}
+    assert {each.code for each in told if "belongs to user" in each.what} == {"secrets", "folders"}
 
 
 @contextlib.contextmanager
@@ -76,6 +78,6 @@ def test_where_the_private_folder_cannot_be_read_everything_else_is_told(
         project = healthy.copy(Path(place) / "project")
         with nobody(project, project.folder.joinpath(*closed)):
             verdicts = examine(project.config, Healthy())
-    assert {each.check for each in verdicts} >= {"configuration", "secrets", "folders", "disk", "clock", "state"}
-    assert "folders" in {each.check for each in verdicts if each.result is WRONG}
-    assert not [each for each in found(verdicts) if each.check == "ledger" and "there is none" in each.finding]
+    assert {each.code for each in verdicts} >= {"configuration", "secrets", "folders", "disk", "clock", "state"}
+    assert "folders" in {each.code for each in verdicts if each.severity is WRONG}
+    assert not [each for each in found(verdicts) if each.code == "ledger" and "there is none" in each.what]

@@ -34,6 +34,8 @@ from tests.kafka.fixtures import Clusters, Kafka, Require
 from quietcount_aggregates.ledger import Ledger
 from quietcount_consumers.wiring import open_ledger
 
+pytestmark = pytest.mark.check
+
 KINDS = ("DESERTION", "DRAFT_AVOIDANCE", "SURRENDER", "LEGAL_AID", "RELOCATION", "OTHER")
 CATEGORIES = ("MOBILISED", "CONTRACT", "CONSCRIPT", "RESERVIST", "CONVICT", "CIVILIAN", "UNKNOWN")
 RATE = 60  # events a second, of all emitters together

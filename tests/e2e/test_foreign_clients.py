@@ -31,7 +31,7 @@ from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.registry import CASEWORK
 from quietcount_schemas.schema_registry import ids as registry_ids
 
-pytestmark = pytest.mark.xdist_group("registry")
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("registry")]
 
 SECONDS = 30  # for a broker that answers at once when it is well
 SINGLE_OBJECT = 10

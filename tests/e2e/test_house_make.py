@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = ("demo", "test", "lint", "types", "bench", "soak", "clean")
+pytestmark = pytest.mark.check
+
+TARGETS = ("demo", "test", "check", "lint", "types", "bench", "soak", "clean")
 TOOLS = ("sh", "cat", "awk", "make", "uname")
 
 

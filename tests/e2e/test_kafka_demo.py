@@ -20,6 +20,8 @@ from quietcount_consumers.demo.demonstration import _prepare
 from quietcount_consumers.errors import ServiceError
 from quietcount_producers.errors import LogUnavailable
 
+pytestmark = pytest.mark.check
+
 
 @pytest.fixture
 def admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:

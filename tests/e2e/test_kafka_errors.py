@@ -27,6 +27,8 @@ from quietcount_producers.kafka.writer import KafkaWriter
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.log import CASE_EVENTS, RELEASES, NewRecord
 
+pytestmark = pytest.mark.check
+
 PATIENCE = 60  # seconds: what the longest of the bounds in the code lets a command take, on a machine that is busy
 WRONG = "not-the-password"
 
@@ -121,7 +123,7 @@ def test_a_missing_right_is_told(kafka_secure: SecuredCluster, tmp_path: Path, c
     keys = kafka_secure.settings("SCRAM", "nobody")
     create_topics(KafkaSettings(brokers=(kafka_secure.bootstrap,), topic_prefix=keys["topic_prefix"]))
     message = refused(project_of(tmp_path, kafka_secure.addresses("SCRAM"), keys), command)
-    assert ("allow DESCRIBE on it" if command == CHECK else "kafka.username 'nobody' may not") in message
+    assert ("Allow DESCRIBE on it" if command == CHECK else "kafka.username 'nobody' may not") in message
 
 
 def test_who_may_look_and_not_write_is_told(kafka_secure: SecuredCluster, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from tests.kafka.fixtures import Clusters, Kafka
 
 from quietcount_consumers.kafka.log import GROUP
 
+pytestmark = pytest.mark.check
+
 BEFORE_ANY_RELEASE = "2023-01-02"  # the clock of the trials: nothing is due, so states can be compared exactly
 BATCH = 40
 LONGEST = 120.0  # seconds after which a service that does not go on is a failure

@@ -38,7 +38,7 @@ from quietcount_producers.simulation import Mix, encoded
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
-pytestmark = pytest.mark.xdist_group("kafka_leaders")  # they share three brokers
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("kafka_leaders")]  # they share three brokers
 
 BEFORE_ANY_RELEASE = "2023-01-02"  # nothing is due, so that what is folded can be compared event by event
 LONGEST = 120.0  # seconds after which what does not go on is a failure

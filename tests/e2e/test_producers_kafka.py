@@ -35,6 +35,8 @@ from quietcount_producers.simulation import encoded
 from quietcount_schemas import Codec, SchemaRegistry
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
+pytestmark = pytest.mark.check
+
 DAY = 1_680_307_200_000
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.check
+
 
 @pytest.mark.parametrize("part", ["schemas", "producers", "aggregates", "consumers"])
 def test_each_wheel_carries_the_license(root: Path, tmp_path: Path, part: str) -> None:

@@ -33,6 +33,8 @@ from tests.prometheus.server import Prometheus, prometheus
 
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
+pytestmark = pytest.mark.check
+
 Require = Callable[[bool, str], None]
 
 STARTED = 90.0  # seconds after which a service that does not serve is a failure

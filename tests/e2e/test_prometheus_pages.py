@@ -44,7 +44,7 @@ QUIET = (
 
 
 # One service and one Prometheus for both.
-pytestmark = pytest.mark.xdist_group("prometheus-pages")
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("prometheus-pages")]
 
 
 @pytest.fixture(scope="module")

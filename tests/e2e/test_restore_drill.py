@@ -1,4 +1,4 @@
-"""The drill: what consumers/operations.md says of backups and of each loss, done with the page's own commands.
+"""The drill: what docs/recovery.md says of backups and of each loss, done with the page's own commands.
 
 A line of the page that begins with quietcount is run in this process, and starting the service runs it to the end of
 the log as of a day; every other line is run by the shell.
@@ -29,6 +29,8 @@ from quietcount_consumers.maintenance.recovery import restore_ledger
 from quietcount_schemas.cli import cli
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, RELEASES
+
+pytestmark = pytest.mark.check
 
 JANUARY_DUE, FEBRUARY_DUE, ALL_DUE = "2023-02-08", "2023-03-08", "2024-01-08"
 NEW: list[Line] = [asked(f"new-{number}", "2023-03-10", number) for number in range(9)]
@@ -136,7 +138,7 @@ class Drill:
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return Page((Path(__file__).parents[2] / "consumers" / "operations.md").read_text(encoding="utf-8"))
+    return Page((Path(__file__).parents[2] / "docs" / "recovery.md").read_text(encoding="utf-8"))
 
 
 LINES: list[Line] = [*simulated(300)]
@@ -419,6 +421,7 @@ CASES: dict[str, Callable[[Drill], None]] = {
 }
 
 
+@pytest.mark.promise("losses")
 @pytest.mark.parametrize("case", CASES)
 def test_each_loss_is_mended_by_what_the_page_says_and_no_value_is_drawn_twice(case: str, drill: Drill) -> None:
     CASES[case](drill)

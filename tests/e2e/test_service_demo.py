@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.projects import Project
+from tests.unit.test_docs_readme import demo_block, shown
 
 from quietcount_consumers.demo import demonstration as demo_module
 from quietcount_consumers.errors import ServiceError
 from quietcount_schemas.configuration import KEYS
 
-pytestmark = pytest.mark.xdist_group("demo")  # they share one run of it
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("demo")]  # they share one run of it
 
 # What was published, by hand: the demo's own copy must not decide what is right.
 PUBLISHED = [54, 251, 184, 218, 175, 305, 577, 89, 1000, 22000, 4121, 3470, 200, 40]
@@ -37,6 +39,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return place, answer
 
 
+@pytest.mark.quick
+@pytest.mark.promise("demo")
 def test_the_json_has_an_answer_to_each_published_figure(demo: tuple[Path, dict[str, Any]], root: Path) -> None:
     place, answer = demo
     assert set(answer) == {"statistics_db", "lifetime_epsilon", "figures"}
@@ -63,6 +67,8 @@ def test_the_change_in_percent_is_told_to_fifteen_points(demo: tuple[Path, dict[
     assert change["upper"] - change["lower"] <= 30
 
 
+@pytest.mark.quick
+@pytest.mark.promise("figures")
 def test_the_answers_are_near_the_published_figures(demo: tuple[Path, dict[str, Any]]) -> None:
     """False alarms: below 2e-9 of runs.
 
@@ -83,8 +89,13 @@ def test_the_answers_are_near_the_published_figures(demo: tuple[Path, dict[str, 
     assert len(missed) <= 1, missed
 
 
+def unfigured(line: str) -> str:
+    """The line without what is drawn: bars, blanks, and which digits they are."""
+    return re.sub(r"\d+", "0", re.sub(r"[█├─┤\s]+", " ", line))
+
+
 def test_the_demo_leaves_nothing_outside_its_folder_and_replaces_an_earlier_run(
-    demo: tuple[Path, dict[str, Any]], tmp_path: Path
+    demo: tuple[Path, dict[str, Any]], root: Path, tmp_path: Path
 ) -> None:
     place, _ = demo
     assert [path.name for path in place.iterdir()] == ["quietcount-demo"]
@@ -93,7 +104,7 @@ def test_the_demo_leaves_nothing_outside_its_folder_and_replaces_an_earlier_run(
     (folder / "left over").write_text("by an earlier run")
     home = tmp_path / "home"
     home.mkdir()
-    environment = {"HOME": str(home), "TMPDIR": str(home)}
+    environment = {"HOME": str(home), "TMPDIR": str(home), "COLUMNS": "100"}
     finished = Project(place, create=False).quietcount("demo", environment=environment).done()
     assert (folder / "secrets" / "pepper").read_bytes() != before
     assert not (folder / "left over").exists()
@@ -106,6 +117,14 @@ def test_the_demo_leaves_nothing_outside_its_folder_and_replaces_an_earlier_run(
     ):  # fmt: skip
         assert part in page
     assert "\x1b" not in page  # no colours in a pipe
+    told = demo_block((root / "README.md").read_text(encoding="utf-8"))
+    assert {(row.name, row.published) for row in shown(told)} < {(row.name, row.published) for row in shown(page)}
+    assert {unfigured(line) for line in told.splitlines()} - {unfigured(line) for line in page.splitlines()} <= {
+        "...",
+        *(
+            unfigured(line) for line in told.partition("\n\n")[2].partition("\n\n")[0].splitlines()
+        ),  # it may break elsewhere
+    }
     assert max(map(len, (line for line in page.splitlines() if "quietcount" not in line))) <= 120
 
 

@@ -19,6 +19,8 @@ from tests.e2e.projects import Finished, Project, ended, simulated, true_cells
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.cli import main
 
+pytestmark = pytest.mark.check
+
 LINES = simulated(250)
 TRUE = true_cells(LINES)
 
@@ -125,6 +127,8 @@ def test_a_lifetime_epsilon_that_changed_is_refused(project: Project, here: Call
     assert "write lifetime_epsilon = 100" in message
 
 
+@pytest.mark.quick
+@pytest.mark.promise("configuration")
 @pytest.mark.parametrize(
     "old, new, parts",
     [
@@ -156,6 +160,8 @@ def test_a_configuration_that_is_missing_or_no_toml_is_said(project: Project, he
     assert not project.data.exists()
 
 
+@pytest.mark.quick
+@pytest.mark.promise("clear-errors")
 @pytest.mark.parametrize(
     "arguments", [("run", "--as-of", "yesterday"), ("release", "--as-of", "2023-13-01"), ("query",)]
 )
@@ -166,6 +172,8 @@ def test_wrong_usage_ends_with_2(project: Project, here: Callable[..., Finished]
     assert "Usage: quietcount" in finished.err
 
 
+@pytest.mark.quick
+@pytest.mark.promise("secrets-private")
 @pytest.mark.parametrize("name, command", [("pepper", ("emit", "cases.jsonl")), ("service", RUN)])
 def test_a_secret_that_others_can_read_is_refused_until_it_is_private(
     project: Project, here: Callable[..., Finished], name: str, command: tuple[str, ...]
@@ -399,6 +407,8 @@ def test_another_secret_is_refused(project: Project, here: Callable[..., Finishe
     assert nonzero(project) == TRUE
 
 
+@pytest.mark.quick
+@pytest.mark.promise("log-replaced")
 def test_a_log_that_lost_its_end_or_was_replaced_is_refused(project: Project, here: Callable[..., Finished]) -> None:
     project.emit(LINES[:100])
     log = project.private / "log.sqlite"

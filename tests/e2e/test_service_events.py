@@ -21,6 +21,8 @@ from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import RejectReason
 
+pytestmark = pytest.mark.check
+
 KEY = bytes.fromhex("c0ffee") + b"a case key 13"
 OTHER_KEY = bytes.fromhex("c0ffee") + b"another key.."
 SECRET_TEXT = b"Ivan Ivanov, 1st battalion"
@@ -34,6 +36,7 @@ def nonzero(project: Project) -> dict[tuple[str, str, str], int]:
     return {cell: value for cell, value in project.released().items() if value}
 
 
+@pytest.mark.promise("nothing-twice")
 def test_one_file_emitted_by_two_processes_at_once_counts_once(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     lines = simulated(400)
@@ -55,6 +58,7 @@ def test_one_file_emitted_by_two_processes_at_once_counts_once(tmp_path: Path) -
     assert later == {}
 
 
+@pytest.mark.promise("corrections", "withdrawal")
 def test_duplicates_corrections_and_withdrawals_come_out_as_the_oracle_counts_them(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     lines = simulated(1200, seed=7)
@@ -63,6 +67,7 @@ def test_duplicates_corrections_and_withdrawals_come_out_as_the_oracle_counts_th
     assert nonzero(project) == true_cells(lines)
 
 
+@pytest.mark.promise("late")
 @pytest.mark.parametrize("late, expected", [("carry", {"2023-05-01": 1}), ("drop", {})])
 def test_an_event_of_a_released_period_is_carried_or_dropped(
     tmp_path: Path, late: str, expected: dict[str, int]

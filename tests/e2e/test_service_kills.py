@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.e2e.projects import Project, ended, simulated, true_cells
 
+pytestmark = pytest.mark.check
+
 BEFORE_ANY_RELEASE = "2023-01-02"  # the clock of the trials: nothing is due, so states can be compared exactly
 
 
@@ -73,6 +75,8 @@ def test_two_hundred_kills_over_fifty_thousand_events(tmp_path: Path) -> None:
     check_against_oracle(project, oracle, lines)
 
 
+@pytest.mark.quick
+@pytest.mark.promise("nothing-lost", "nothing-twice")
 @pytest.mark.parametrize("moment", ["within batch", "after batch"])
 def test_a_kill_at_each_moment_of_a_batch_loses_and_doubles_nothing(tmp_path: Path, moment: str) -> None:
     project, oracle, lines = emitted(tmp_path, 400)

@@ -20,10 +20,13 @@ from quietcount_aggregates.ledger import Ledger
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, beginning
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Admit, Runner
 from quietcount_consumers.service import Service
 from quietcount_consumers.timekeeping import ClockGuard, Grid
 from quietcount_consumers.wiring import open_ledger
+
+pytestmark = pytest.mark.check
 
 LINES = simulated(400)
 TRUE = true_cells(LINES)
@@ -50,7 +53,7 @@ class Lasting:
             output = LogOutput(stream)
 
             def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
-                return Service(configuration, now, say=output.say, admit=admit)
+                return open_service(configuration, now, say=output.say, admit=admit)
 
             Runner(
                 configuration,
@@ -168,6 +171,7 @@ def test_a_ledger_that_is_replaced_halts_the_service_until_the_newest_is_back(pr
     assert project.ledger_values() == project.released()
 
 
+@pytest.mark.promise("clock-alone")
 def test_a_clock_that_jumps_ahead_closes_no_period_and_one_set_back_moves_nothing_back(project: Project) -> None:
     clocks = MovedClocks(dt.datetime(2023, 3, 8, tzinfo=dt.UTC))
     project.emit(LINES)

@@ -15,6 +15,8 @@ from tests.e2e.projects import EXACT, Project, ended, simulated
 
 from quietcount_consumers.queries import QueryError, query
 
+pytestmark = pytest.mark.check
+
 DAILY = EXACT.replace('period = "month"', 'period = "day"').replace('grace = "7d"', 'grace = "0d"')
 
 
@@ -60,6 +62,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.mark.quick
+@pytest.mark.promise("queries")
 @pytest.mark.parametrize(
     "sql",
     [

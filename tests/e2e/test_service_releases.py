@@ -12,6 +12,8 @@ from tests.e2e.projects import Cell, Project, simulated, true_cells
 
 from quietcount_aggregates.release import Step
 
+pytestmark = pytest.mark.check
+
 # Enough noise that a value drawn a second time would hardly ever be the first one again.
 NOISY = catalogue(
     statistic("requests", "HelpRequested", by="help_kind", epsilon=0.05),
@@ -80,6 +82,7 @@ def test_counts_are_right_after_crashes_at_every_moment(tmp_path: Path) -> None:
     assert released == true_cells(lines)
 
 
+@pytest.mark.promise("ledger-first")
 def test_a_twin_that_publishes_before_the_ledger_holds_it_shows_two_values(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", NOISY)
     project.emit(simulated(300))

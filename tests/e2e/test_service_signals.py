@@ -22,12 +22,16 @@ from tests.kafka.fixtures import Kafka
 from quietcount_aggregates.errors import LedgerError
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.check
+
 CASEWORK = Path(__file__).parents[2] / "schemas/quietcount_schemas/casework/CourtCaseFiled"
 
 GRACE = 90.0
 """TimeoutStopSec of the unit, in seconds; a test waits as long at most, and never measures."""
 
 
+@pytest.mark.quick
+@pytest.mark.promise("signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_amid_a_backlog_ends_after_the_batch_and_the_rest_is_folded_next_time(
     tmp_path: Path, number: signal.Signals
@@ -143,6 +147,8 @@ def test_sigterm_under_load_a_hundred_times_on_kafka(tmp_path: Path, kafka: Kafk
 MORE = statistic("more", "HelpRequested", period="year", epsilon=9.0)
 
 
+@pytest.mark.quick
+@pytest.mark.promise("reload")
 def test_sighup_takes_a_new_configuration_or_says_why_not_and_the_service_goes_on(project: Project) -> None:
     text = project.config.read_text(encoding="utf-8")
     process = project.start("run", "--as-of", "2023-02-08")

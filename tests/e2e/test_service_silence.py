@@ -8,10 +8,13 @@ import sys
 import uuid
 from pathlib import Path
 
+import pytest
 from tests.e2e.projects import EXACT, Project, simulated
 
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.log import CASE_EVENTS
+
+pytestmark = pytest.mark.check
 
 CASES = [f"caller-{number:03}" for number in range(60)]
 CLOSED, OPEN = "2023-01-15", "2023-02-15"
@@ -135,6 +138,7 @@ def test_the_service_says_the_same_of_an_empty_log_and_of_a_full_one(tmp_path: P
     assert any("released" in line for line in outputs[0][1])
 
 
+@pytest.mark.promise("no-exact-count")
 def test_no_exact_count_is_in_what_the_service_says(tmp_path: Path) -> None:
     """Counts that no other number of the output could be mistaken for."""
     project = Project(tmp_path / "project", EXACT.replace("20.0", "0.5"))

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,12 +24,16 @@ from tests.unit.test_consumers_topics import WRONG
 from quietcount_consumers.commands.topics import topics_command
 from quietcount_consumers.dead_letters import NO_DATE
 from quietcount_consumers.kafka.log import KafkaLog
-from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS, Severity, findings, wanted_settings
+from quietcount_consumers.kafka.topic_findings import topic_findings
+from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS, wanted_settings
 from quietcount_consumers.kafka.topics import create_topics, delete_topics, describe_topics
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.finding import Severity
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, NewRecord
+
+pytestmark = pytest.mark.check
 
 
 @pytest.fixture
@@ -43,9 +48,10 @@ def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
 
 
 def wrong(settings: KafkaSettings) -> list[tuple[str, str, str]]:
+    """The topic, the setting and what is wrong, up to what is wanted."""
     return [
-        (finding.topic, finding.setting, finding.found)
-        for finding in findings(describe_topics(settings), settings)
+        (finding.where, finding.code, re.split("[,:.] ", finding.what)[0])
+        for finding in topic_findings(describe_topics(settings), settings)
         if finding.severity is Severity.WRONG
     ]
 
@@ -83,12 +89,12 @@ def test_topics_are_made_with_settings_in_which_nothing_is_wrong_and_are_deleted
     assert sorted(create_topics(settings)) == sorted(names)
     described = describe_topics(settings)
     assert {topic: len(each.partitions) for topic, each in described.topics.items()} == PARTITIONS
-    assert [finding.severity for finding in findings(described, settings)] == [Severity.WARNING]  # one broker
+    assert [finding.severity for finding in topic_findings(described, settings)] == [Severity.WARNING]  # one broker
     assert described.transaction_replicas == 1
     assert create_topics(settings) == []
     assert sorted(delete_topics(settings)) == sorted(names)
     assert delete_topics(settings) == []
-    assert [(topic, found) for topic, _, found in wrong(settings)] == [(name, "missing") for name in names]
+    assert [(topic, found) for topic, _, found in wrong(settings)] == [(name, "it is missing") for name in names]
 
 
 @pytest.mark.parametrize("topic", TOPICS)
@@ -109,7 +115,7 @@ def test_each_setting_that_somebody_alters_on_the_broker_is_named(
             assert answer != "OK"  # a broker without such a storage refuses it; tests/unit shows that it is named
             continue
         assert answer == "OK", key
-        until(lambda expected=[(name, key, value)]: wrong(settings) == expected)  # type: ignore[misc]
+        until(lambda expected=[(name, key, f"{key} is {value}")]: wrong(settings) == expected)  # type: ignore[misc]
         alter(key, wanted.value)
         until(lambda: wrong(settings) == [])
 
@@ -119,8 +125,10 @@ def test_the_remedy_that_check_tells_mends_the_fault(settings: KafkaSettings, ad
     name = settings.topic(CASE_EVENTS)
     admin.alter_configs([ConfigResource("TOPIC", name, {"retention.ms": "1000000"})])
     until(lambda: len(wrong(settings)) == 1)
-    (finding,) = [each for each in findings(describe_topics(settings), settings) if each.severity is Severity.WRONG]
-    words = finding.remedy.split()
+    (finding,) = [
+        each for each in topic_findings(describe_topics(settings), settings) if each.severity is Severity.WRONG
+    ]
+    words = finding.remedy.removeprefix("Run: ").split()
     assert words[0] == "kafka-configs.sh"
     given = dict(itertools.pairwise(words))
     assert given["--bootstrap-server"] in settings.brokers
@@ -136,7 +144,7 @@ def test_what_is_there_already_stays_as_it_is_and_is_checked(
     admin.create_topics({name: {"num_partitions": 3, "replication_factor": 1, "configs": {"retention.ms": "1000"}}})
     result = command("create", "--partitions", "2")
     assert set(result.stdout.split()) == {settings.topic(CASE_EVENTS), settings.topic(DEAD_LETTERS)}
-    assert f"{name}: is there already" in result.stderr
+    assert f"{name}: is already there" in result.stderr
     assert "partitions" in refused(result)
     assert f"{name}: retention.ms is 1000, not -1." in result.stderr
     described = describe_topics(settings)
@@ -153,8 +161,8 @@ def test_check_ends_with_1_and_names_what_is_missing_and_with_0_once_it_is_made(
 ) -> None:
     result = command("check")
     rows = list(csv.DictReader(result.stdout.splitlines()))
-    assert [row["topic"] for row in rows] == [settings.topic(topic) for topic in TOPICS]
-    assert {row["remedy"] for row in rows} == {"quietcount topics create"}
+    assert [row["where"] for row in rows] == [settings.topic(topic) for topic in TOPICS]
+    assert {row["remedy"] for row in rows} == {"Run: quietcount topics create"}
     assert "(topic)" in refused(result)
     assert command("create").exit_code == 0
     result = command("check", "--format", "json")
@@ -173,12 +181,12 @@ def test_three_brokers_get_three_replicas_and_one_that_is_down_is_told(kafka_thr
     described = describe_topics(settings)
     assert {each.replicas for each in described.topics.values()} == {3}
     assert {(each.settings or {})["min.insync.replicas"] for each in described.topics.values()} == {"2"}
-    assert findings(described, settings) == []
+    assert topic_findings(described, settings) == []
     with KafkaAdminClient(bootstrap_servers=kafka_three.bootstrap) as admin:
         alone = settings.topic(RELEASES)
         admin.delete_topics([alone])
         admin.create_topics({alone: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
-    until(lambda: (alone, "replication factor", "1") in wrong(settings))
+    until(lambda: (alone, "replication factor", "the replication factor is 1") in wrong(settings))
     kafka_three.brokers[2].kill()
     behind = (settings.topic(CASE_EVENTS), "in-sync replicas")
     until(lambda: behind in [each[:2] for each in wrong(settings)])
@@ -197,12 +205,12 @@ def test_a_user_who_may_not_read_settings_is_told_which_right_is_missing(kafka_s
     with pytest.raises(LogError, match="may not"):
         create_topics(mine)
     create_topics(everything)
-    assert [found for _, _, found in wrong(mine)] == ["hidden"] * 3  # the broker does not say that they are there
+    assert [found for _, _, found in wrong(mine)] == ["it is hidden"] * 3  # the broker does not say that they are there
     kafka_secure.allow("nobody", ResourceType.TOPIC, mine.topic_prefix, ACLOperation.DESCRIBE, prefixed=True)
     until(lambda: wrong(mine) == [])
-    told = [finding for finding in findings(describe_topics(mine), mine) if finding.found == "hidden"]
-    assert [finding.setting for finding in told] == ["settings"] * 3 + ["auto.create.topics.enable"]
-    assert all("DESCRIBE_CONFIGS" in finding.why for finding in told)
+    told = [finding for finding in topic_findings(describe_topics(mine), mine) if "hidden" in finding.what]
+    assert [finding.code for finding in told] == ["settings"] * 3 + ["auto.create.topics.enable"]
+    assert all("DESCRIBE_CONFIGS" in finding.what for finding in told)
 
 
 @pytest.fixture

@@ -37,9 +37,11 @@ from quietcount_consumers.kafka.fence import Fence
 from quietcount_consumers.kafka.ledger import KafkaLedger
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_consumers.maintenance.recovery import retire_statistic
-from quietcount_consumers.service import Service
+from quietcount_consumers.opening import open_service
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
+
+pytestmark = pytest.mark.check
 
 # The noise is wide, so that a cell that was drawn twice has two values; three months are released of few events.
 NOISY = catalogue(
@@ -51,7 +53,7 @@ CELLS = 3 * 6  # three months of the kinds of help
 LONGEST = 90.0  # seconds after which a releaser that still runs is a failure
 # What the one may be told because of the other. That a ledger is broken, or behind, is nothing two services may cause.
 # The broker answers a commit that meets the other's fence with an error of its own, too: an unknown outcome.
-REFUSALS = {"LedgerFenced", "LedgerUnavailable", "StateLost"}
+REFUSALS = {"LedgerFenced", "LedgerUnavailable", "StateBehind"}
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +199,7 @@ def test_two_releasers_that_are_killed_at_random_give_each_cell_one_value(
 def test_a_hundred_rounds_of_two_releasers(tmp_path: Path, kafka: Kafka, fork: ForkServerContext) -> None:
     outcome = trial(100, tmp_path, kafka, fork)
     assert min(outcome.winners["first"], outcome.winners["second"]) >= 10
-    assert min(outcome.ends[end] for end in ("killed", "done", "LedgerFenced", "StateLost")) >= 20
+    assert min(outcome.ends[end] for end in ("killed", "done", "LedgerFenced", "StateBehind")) >= 20
 
 
 class Counting(DiscreteLaplace):
@@ -218,7 +220,7 @@ def check_what_was_appended_is_not_drawn_again(project: Project, monkeypatch: py
     """The answer to the commit of the release is lost; the service opens anew, as it does at its next tick."""
     configuration = project.configuration
     mechanism = Counting()
-    with Service(configuration, MOMENT, mechanism=mechanism) as service, monkeypatch.context() as patched:
+    with open_service(configuration, MOMENT, mechanism=mechanism) as service, monkeypatch.context() as patched:
         commit = Fence.commit
 
         def lost(self: Fence) -> None:
@@ -228,7 +230,7 @@ def check_what_was_appended_is_not_drawn_again(project: Project, monkeypatch: py
         patched.setattr(Fence, "commit", lost)
         with contextlib.suppress(LedgerUnavailable):
             service.tick(MOMENT)
-    with Service(configuration, MOMENT, mechanism=mechanism) as service:
+    with open_service(configuration, MOMENT, mechanism=mechanism) as service:
         service.tick(MOMENT)
         assert not service.due(MOMENT)
     assert mechanism.draws == 3  # a draw for each month
@@ -275,7 +277,7 @@ def test_a_retirement_where_the_state_is_not_fences_no_service(
         text = kafka_configuration(kafka.bootstrap, kafka.prefix(), NOISY)
         elsewhere = Project(tmp_path / "elsewhere", text)
         create_topics(settings_of(elsewhere), partitions=2)
-        with Service(elsewhere.configuration, MOMENT):
+        with open_service(elsewhere.configuration, MOMENT):
             pass
         other.private.mkdir(parents=True)
         shutil.copy(elsewhere.private / "state.duckdb", other.private)
@@ -284,7 +286,7 @@ def test_a_retirement_where_the_state_is_not_fences_no_service(
         with State(other.private / "state.duckdb"):
             pass
     later = MOMENT + dt.timedelta(days=35)
-    with Service(project.configuration, MOMENT) as service:
+    with open_service(project.configuration, MOMENT) as service:
         service.tick(MOMENT)
         with pytest.raises(StateError, match=r"is missing|does not know|another one"):
             retire_statistic(other.configuration, "requests", MOMENT)

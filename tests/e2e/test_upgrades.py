@@ -27,6 +27,8 @@ from quietcount_aggregates.state import State
 from quietcount_consumers.wiring import open_ledger
 from quietcount_producers.simulation import Tally
 
+pytestmark = pytest.mark.check
+
 Line = Mapping[str, object]
 
 CONFIGURATION = EXACT + statistic("sentences", "SentencePassed", by="sentence", horizon="year")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.kafka import artifacts
 
+pytestmark = pytest.mark.check
+
 # A Maven that counts its calls, is slow enough to be met by a second one, and fails as often as it is told.
 MAVEN = """#!/bin/sh
 echo called >> "$0.calls"

@@ -22,7 +22,7 @@ from tests.kafka.cluster import Cluster, free_ports
 from tests.kafka.fixtures import Clusters, Kafka, Require, pytest_runtest_makereport
 from tests.kafka.secured import LISTENERS, USERS, SecuredCluster
 
-pytestmark = pytest.mark.xdist_group("brokers")  # on one worker: the others start none of these
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("brokers")]  # on one worker: the others start none of these
 
 
 @pytest.fixture(scope="module")

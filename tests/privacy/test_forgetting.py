@@ -19,11 +19,14 @@ from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
 from quietcount_aggregates.state_file import OPEN_EVENT_COLUMNS
-from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_aggregates.statistics import Horizon, Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.periods import Period
+
+pytestmark = pytest.mark.quick
 
 SINCE, END = dt.date(2024, 1, 1), dt.date(2024, 2, 1)
 EVENTS = 3000
@@ -31,8 +34,18 @@ EVENTS = 3000
 
 def statistics() -> list[Statistic]:
     return [
-        resolve("asked", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period="month", by=["colour"]),
-        resolve("weekly", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period="week", horizon="year"),
+        resolve(
+            "asked", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period=Period.MONTH, by=["colour"]
+        ),
+        resolve(
+            "weekly",
+            events=["Asked"],
+            registry=TRIALS,
+            since=SINCE,
+            epsilon=0.5,
+            period=Period.WEEK,
+            horizon=Horizon.YEAR,
+        ),
     ]
 
 
@@ -99,6 +112,7 @@ def lived(folder: Path, check: Callable[[World, list[CaseEvent], list[CaseEvent]
             check(world, closed + before, still_open)
 
 
+@pytest.mark.promise("forgetting")
 def test_no_key_and_no_id_of_a_closed_period_is_left_in_any_file(tmp_path: Path) -> None:
     def check(world: World, gone: list[CaseEvent], kept: list[CaseEvent]) -> None:
         folder = world.folder
@@ -179,6 +193,7 @@ def test_forgetting_within_a_file_that_lives_on_is_caught(
     assert left[0] > 0
 
 
+@pytest.mark.promise("forgetting")
 def test_the_state_holds_nothing_of_a_closed_event_but_its_marks(tmp_path: Path) -> None:
     def check(world: World, gone: list[CaseEvent], kept: list[CaseEvent]) -> None:
         world.release(utc(END))
@@ -262,6 +277,7 @@ def test_a_new_log_is_not_purged_by_where_the_old_one_was(tmp_path: Path) -> Non
         assert len(log.records[0]) == 10
 
 
+@pytest.mark.promise("year-forgotten")
 def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", statistics()[1:]) as world:
         world.emit(events_on(dt.date(2024, 6, 3), 1, 40) + events_on(dt.date(2025, 1, 7), 2, 40))
@@ -342,7 +358,7 @@ def test_a_years_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_published_values_differ_from_the_exact_counts_as_often_as_the_noise_says(tmp_path: Path) -> None:
     """1,500 cells at scale 2: with noise, 1 - tanh(1/4) of them differ, give or take a false alarm below 1e-6."""
     statistic = resolve(
-        "daily", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period="day", by=["colour"]
+        "daily", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period=Period.DAY, by=["colour"]
     )
     end = utc(SINCE + dt.timedelta(days=500))
     events = [event for day in range(0, 500, 5) for event in events_on(SINCE + dt.timedelta(days=day), day, 3)]

@@ -17,6 +17,8 @@ import pytest
 
 from quietcount_aggregates.noise import CONFIDENCE, DiscreteLaplace, margin, standard_deviation, sum_margin
 
+pytestmark = pytest.mark.quick
+
 Floats = npt.NDArray[np.float64]
 
 NEGLIGIBLE = 1e-7
@@ -66,6 +68,7 @@ def test_the_margins_are_those_that_were_planned_with(epsilon: float, expected: 
     assert margin(1 / epsilon) == expected
 
 
+@pytest.mark.promise("intervals")
 def test_published_intervals_hold_the_true_count_as_often_as_they_say() -> None:
     """100,000 cells: fewer than 94.6 in a hundred would be met by chance with a probability below 1e-6."""
     scale, count = 2.0, 7

@@ -16,6 +16,8 @@ from quietcount_aggregates import noise
 from quietcount_aggregates.errors import NoiseError
 from quietcount_aggregates.noise import DiscreteLaplace
 
+pytestmark = pytest.mark.quick
+
 FALSE_ALARM = 1e-6
 Ints = npt.NDArray[np.int64]
 
@@ -67,6 +69,7 @@ def chi_square_p(drawn: Ints, scale: float) -> float:
     return min(1.0, math.exp(top) * sum(math.exp(log - top) for log in logs))
 
 
+@pytest.mark.promise("noise")
 @pytest.mark.parametrize("epsilon, k", [(1.0, 1), (0.5, 1), (0.5, 3)])
 def test_the_draws_follow_the_exact_distribution(epsilon: float, k: int) -> None:
     p = chi_square_p(draws(DiscreteLaplace(), 0, 100_000, epsilon, k), k / epsilon)
@@ -139,6 +142,7 @@ def audited_epsilon(mechanism: DiscreteLaplace, runs: int, epsilon: float, k: in
     return bound(1, chosen[0], chosen[1], FALSE_ALARM / 2)
 
 
+@pytest.mark.promise("noise")
 def test_an_auditor_finds_no_more_than_the_declared_epsilon() -> None:
     found = audited_epsilon(DiscreteLaplace(), 100_000, 1.0)
     print(f"audit: {found:.3f} for declared 1")
@@ -163,6 +167,7 @@ def test_an_auditor_with_400_000_runs_finds_no_more_than_the_declared_epsilon() 
 # ---------------------------------------------------------------- preconditions
 
 
+@pytest.mark.promise("noise")
 @pytest.mark.parametrize("k", [1, 2, 3, 7, 10, 100, 12345])
 def test_the_privacy_map_at_the_chosen_scale_is_at_most_epsilon(k: int) -> None:
     for epsilon in [0.001, 0.01, 0.05, 0.1, 0.25, 0.3, 0.5, 0.7, 1.0, 1.1, 1.7, 2.5, 3.0, 7.77, 19.99, 20.0]:
@@ -171,6 +176,7 @@ def test_the_privacy_map_at_the_chosen_scale_is_at_most_epsilon(k: int) -> None:
         assert scale == pytest.approx(k / epsilon, rel=1e-12), "no more noise than is needed"
 
 
+@pytest.mark.promise("no-off-switch")
 @pytest.mark.parametrize(
     "counts, scale, k",
     [
@@ -214,6 +220,7 @@ def test_a_mechanism_that_returns_another_number_of_cells_releases_nothing(monke
         DiscreteLaplace().draw([1, 2], scale=1.0, max_contributions=1, epsilon=1.0)
 
 
+@pytest.mark.promise("no-off-switch")
 def test_draws_are_ints_and_differ_from_one_another() -> None:
     one, other = (DiscreteLaplace().draw([5] * 64, scale=2.0, max_contributions=1, epsilon=0.5) for _ in range(2))
     assert all(type(value) is int for value in one)

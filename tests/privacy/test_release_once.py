@@ -17,14 +17,17 @@ from tests.aggregates_world import TRIALS, MemoryLedger, World, case_key, event_
 
 from quietcount_aggregates import state as state_module
 from quietcount_aggregates.entries import Entry, Released, Retired
-from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateError, StateLost
+from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import Releaser, Step, record_loss
-from quietcount_aggregates.statistics import Horizon, Statistic, resolve
+from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.periods import Period
+
+pytestmark = pytest.mark.quick
 
 SINCE = dt.date(2024, 1, 1)
 DAYS = [dt.date(2024, 2, 1), dt.date(2024, 3, 1), dt.date(2024, 4, 1)]
@@ -39,9 +42,9 @@ def statistics() -> list[Statistic]:
         return resolve(name, events=["Asked"], registry=TRIALS, since=SINCE, epsilon=1.0, **more)
 
     return [
-        of("once", period="month"),
-        of("twice", period="month", by=["colour"], max_contributions=2, late="drop"),
-        of("yearly", period="week", by=["urgent"], max_contributions=3, horizon="year"),
+        of("once", period=Period.MONTH),
+        of("twice", period=Period.MONTH, by=["colour"], max_contributions=2, late=Late.DROP),
+        of("yearly", period=Period.WEEK, by=["urgent"], max_contributions=3, horizon=Horizon.YEAR),
     ]
 
 
@@ -138,6 +141,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
         return dict(world.released)
 
 
+@pytest.mark.promise("drawn-once")
 @pytest.mark.parametrize("step", list(Step))
 def test_after_a_crash_at_any_step_there_is_one_value_for_one_cell(
     step: Step, tmp_path: Path, undisturbed: dict[Any, Any]
@@ -145,6 +149,7 @@ def test_after_a_crash_at_any_step_there_is_one_value_for_one_cell(
     check_crash(step, tmp_path / "world", {}, undisturbed)
 
 
+@pytest.mark.promise("drawn-once")
 @pytest.mark.parametrize("step", [Step.DRAWN, Step.APPENDED, Step.STATE_WRITTEN])
 def test_after_a_crash_on_the_embedded_log_there_is_one_value_for_one_cell(
     step: Step, tmp_path: Path, embedded: dict[str, Any], undisturbed: dict[Any, Any]
@@ -152,6 +157,7 @@ def test_after_a_crash_on_the_embedded_log_there_is_one_value_for_one_cell(
     check_crash(step, tmp_path / "world", embedded, undisturbed)
 
 
+@pytest.mark.promise("drawn-once", "ledger-first")
 def test_what_was_drawn_and_appended_before_a_crash_is_what_is_published(tmp_path: Path) -> None:
     with world_in(tmp_path, statistics(), mechanism=DiscreteLaplace()) as world:
         live(world, [1])
@@ -214,13 +220,14 @@ def test_a_deleted_state_is_refused_once_something_is_released(tmp_path: Path) -
         world.release(utc(DAYS[0]))
         world.close()
         world.state_path.unlink()
-        with pytest.raises(StateLost, match="record-loss"):
+        with pytest.raises(StateBehind, match="record-loss"):
             world.restart(utc(DAYS[0]))
         # Refused again and again: a first refusal must not leave behind a state that passes for the right one.
-        with pytest.raises(StateLost):
+        with pytest.raises(StateBehind):
             world.restart(utc(DAYS[0]))
 
 
+@pytest.mark.promise("older-refused")
 def test_an_older_copy_of_the_state_is_refused(tmp_path: Path) -> None:
     copies = [tmp_path / "idle", tmp_path / "intent"]
     with world_in(tmp_path / "world", statistics()) as world:
@@ -245,16 +252,17 @@ def test_an_older_copy_of_the_state_is_refused(tmp_path: Path) -> None:
         for copy in copies:
             world.close()
             shutil.copy(copy, world.state_path)
-            with pytest.raises(StateLost):
+            with pytest.raises(StateBehind):
                 world.restart(utc(DAYS[0]))
 
 
+@pytest.mark.promise("losses")
 def test_after_a_recorded_loss_the_service_goes_on_under_a_raised_bound(tmp_path: Path) -> None:
     with world_in(tmp_path, statistics()) as world:
         live(world, [1])
         world.close()
         world.state_path.unlink()
-        with pytest.raises(StateLost):
+        with pytest.raises(StateBehind):
             world.restart(utc(DAYS[0]))
         before = world.ledger.chain.budget.bound
         record_loss(world.ledger, utc(DAYS[0]))
@@ -265,6 +273,7 @@ def test_after_a_recorded_loss_the_service_goes_on_under_a_raised_bound(tmp_path
         check_once(world)
 
 
+@pytest.mark.promise("older-refused")
 @pytest.mark.parametrize("public", [True, False])
 def test_an_older_copy_of_the_ledger_is_refused(public: bool, tmp_path: Path) -> None:
     ledger = MemoryLedger()
@@ -288,6 +297,7 @@ def test_another_ledger_of_the_same_length_is_refused(tmp_path: Path) -> None:
             one.restart(utc(DAYS[0]))
 
 
+@pytest.mark.promise("one-releaser")
 def test_a_releaser_that_was_fenced_appends_nothing(tmp_path: Path) -> None:
     ledger = MemoryLedger()
     with world_in(tmp_path, statistics(), ledger_log=ledger) as world:
@@ -354,6 +364,7 @@ def test_a_year_secret_that_was_lost_or_emptied_is_refused_not_made_anew(tmp_pat
         live(world, [2])
 
 
+@pytest.mark.promise("older-refused")
 def test_a_whole_folder_put_back_from_a_backup_is_refused_by_the_witness(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", statistics()) as world:
         live(world, [1])

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.prometheus import programs as here
 
+pytestmark = pytest.mark.check
+
 # A package manager that gives packages of a file each; what it is asked for is written down.
 TOOLS = {
     "apt-cache": 'printf "prometheus\\n  Depends: adduser\\n  Depends: libjs-rickshaw\\n  Depends: libc6\\n"',

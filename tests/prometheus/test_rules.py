@@ -19,6 +19,8 @@ from tests.unit.test_docs_commands import check as check_command
 from quietcount_consumers.monitoring.metrics import METRICS
 from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE
 
+pytestmark = pytest.mark.check
+
 Require = Callable[[bool, str], None]
 
 SEVERITIES = {"critical", "warning", "info"}
@@ -54,6 +56,7 @@ def test_promtool_finds_no_fault_in_the_rules(root: Path, tool: str, rules: Rule
         assert f"{len(rules.rules)} rules found" in done.stdout
 
 
+@pytest.mark.promise("alerts")
 @pytest.mark.parametrize("name", ["faults", "budget", "health"])
 def test_each_alert_fires_for_its_fault_and_none_in_health(root: Path, tool: str, name: str) -> None:
     done = promtool(tool, "test", "rules", root / UNIT_TESTS / f"{name}.yaml")
@@ -74,6 +77,8 @@ def unknown(rules: RulesFile) -> set[str]:
     return rules.metrics - LABELS.keys()
 
 
+@pytest.mark.quick
+@pytest.mark.promise("alerts")
 def test_each_metric_in_the_rules_exists(rules: RulesFile) -> None:
     assert unknown(rules) == set()
 

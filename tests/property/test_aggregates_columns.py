@@ -28,6 +28,8 @@ from quietcount_schemas.event_types import Field, FieldKind
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason
 
+pytestmark = pytest.mark.quick
+
 EPOCH = dt.date(1970, 1, 1)
 CASEWORK = SchemaRegistry.load()
 
@@ -182,6 +184,7 @@ def _seed() -> int:
     return int(os.environ.get("QUIETCOUNT_SEED") or secrets.randbelow(2**32))
 
 
+@pytest.mark.promise("strict-decode")
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
 def test_it_agrees_with_the_codec_on_tampered_messages(count: int) -> None:
     count, seed = int(os.environ.get("QUIETCOUNT_MUTATIONS") or count), _seed()

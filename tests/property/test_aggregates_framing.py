@@ -21,6 +21,8 @@ from quietcount_schemas.framing import CONFLUENT_BYTES, SINGLE_OBJECT_BYTES
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason
 
+pytestmark = pytest.mark.quick
+
 PLAIN = SchemaRegistry.load()
 VERSIONS = [version for event_type in PLAIN.event_types.values() for version in event_type.versions]
 # Two ids of one schema, an id of a schema that nobody here has, and the highest id there is.

@@ -29,6 +29,9 @@ from quietcount_aggregates import bounding
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.periods import Period
+
+pytestmark = pytest.mark.quick
 
 RUNS = int(os.environ.get("QUIETCOUNT_ORACLE_RUNS") or 12)
 START = dt.date(2023, 11, 6)
@@ -183,10 +186,10 @@ def statistic_of(rng: random.Random, name: str) -> Statistic:
         registry=TRIALS,
         where=where,
         by=rng.choice(([], ["colour"], ["colour", "urgent"] if events == ["Asked"] else ["colour"])),
-        period=rng.choice(("week", "month", "month", "quarter", "year")),
+        period=rng.choice((Period.WEEK, Period.MONTH, Period.MONTH, Period.QUARTER, Period.YEAR)),
         max_contributions=rng.choice((1, 1, 2, 3)),
-        horizon=rng.choice(("lifetime", "lifetime", "year")),
-        late=rng.choice(("carry", "carry", "drop")),
+        horizon=rng.choice((Horizon.LIFETIME, Horizon.LIFETIME, Horizon.YEAR)),
+        late=rng.choice((Late.CARRY, Late.CARRY, Late.DROP)),
         since=START + dt.timedelta(days=rng.choice((-40, -10, 0, 30))),
         epsilon=1.0,
     )
@@ -308,11 +311,13 @@ def check_sensitivity(seed: int, folder: Path) -> int:
 # ---------------------------------------------------------------- the promises
 
 
+@pytest.mark.promise("corrections", "withdrawal", "late")
 def test_every_release_is_what_the_oracle_counts(tmp_path: Path) -> None:
     for seed in range(RUNS):
         check_oracle(seed, tmp_path / str(seed))
 
 
+@pytest.mark.promise("bound-per-case")
 def test_one_case_moves_all_releases_of_a_statistic_together_by_at_most_k(tmp_path: Path) -> None:
     farthest = [check_sensitivity(seed, tmp_path / str(seed)) for seed in range(1000, 1000 + RUNS // 2)]
     assert max(farthest) == 100, "no case came near its limit: the trial shows nothing"
@@ -405,6 +410,7 @@ def test_the_oracle_catches_a_fold_that_breaks_a_rule(
     assert _caught(check_oracle, range(first, first + 30), tmp_path)
 
 
+@pytest.mark.promise("bound-per-case")
 @pytest.mark.parametrize("mutant, first", [(_without_spent, 1003), (_event_mark_without_case, 1013)])
 def test_the_sensitivity_trial_catches_a_fold_that_lets_a_case_move_more(
     mutant: Patch, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -422,6 +428,7 @@ def contents(world: Any) -> list[Any]:
     return [sorted(world.there.connection.execute(f"SELECT * FROM {t}").fetchall(), key=repr) for t in tables]
 
 
+@pytest.mark.promise("deterministic-fold")
 def test_other_batches_give_the_same_state_and_the_same_releases(tmp_path: Path) -> None:
     for seed in range(200, 203):
         story = story_of(seed)
@@ -430,6 +437,7 @@ def test_other_batches_give_the_same_state_and_the_same_releases(tmp_path: Path)
         assert one == other, f"seed {seed}"
 
 
+@pytest.mark.promise("deterministic-fold")
 def test_a_state_rebuilt_from_the_log_is_the_state(tmp_path: Path) -> None:
     for seed in range(300, 303):
         story = story_of(seed)
@@ -448,7 +456,7 @@ def test_a_state_rebuilt_from_the_log_is_the_state(tmp_path: Path) -> None:
 def test_a_statistic_declared_later_folds_the_log_again_and_counts_what_is_in_it(tmp_path: Path) -> None:
     story = story_of(400)
     first, later = (
-        resolve(name, events=["Asked"], registry=TRIALS, period="month", epsilon=1.0, since=START, by=by)
+        resolve(name, events=["Asked"], registry=TRIALS, period=Period.MONTH, epsilon=1.0, since=START, by=by)
         for name, by in (("first", []), ("later", ["colour"]))
     )
     end = utc(story.steps[-1].day)

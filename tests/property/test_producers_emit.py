@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from quietcount_schemas.event_types import EventType
 from quietcount_schemas.log import NewRecord
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
+
+pytestmark = pytest.mark.quick
 
 REGISTRY = SchemaRegistry.load()
 CODEC = Codec(REGISTRY)
@@ -93,6 +96,7 @@ def test_a_record_says_what_its_line_says(rows: list[Mapping[str, str]]) -> None
 _BEGINNINGS = st.sampled_from([b"", b"\xef\xbb\xbf", b"event,case,occurred_on\n", b'{"event": "HelpRequested", '])
 
 
+@pytest.mark.promise("whole-files")
 @settings(max_examples=300)
 @given(
     _BEGINNINGS, st.one_of(st.binary(max_size=300), st.text(max_size=200).map(str.encode)), st.sampled_from(FileFormat)

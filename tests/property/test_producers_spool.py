@@ -19,6 +19,8 @@ from quietcount_producers.partitioner import partition_for
 from quietcount_producers.spool.relay import relay_batch
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
 
+pytestmark = pytest.mark.quick
+
 PARTITIONS = 3
 BATCH = 4  # small, so that a backlog takes several
 MARK = b"what a case did"
@@ -155,6 +157,7 @@ KILLS = st.builds(Kill, st.sampled_from(["sent, not noted", "purged, not scrubbe
 STEPS = st.lists(st.builds(Emit, CASES) | SENDS | KILLS | st.builds(Tidy), max_size=20)
 
 
+@pytest.mark.promise("spool")
 @settings(max_examples=80)
 @given(STEPS)
 def test_after_any_failures_and_kills_each_acknowledged_event_is_in_the_log_in_order_within_its_case(

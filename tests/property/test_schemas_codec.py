@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import fastavro
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies import case_events, definitions, mutated, registry_of
@@ -15,6 +16,8 @@ from tests.strategies import case_events, definitions, mutated, registry_of
 from quietcount_schemas import CaseEvent, Codec, RejectReason, SchemaRegistry
 from quietcount_schemas.event_types import FieldKind
 from quietcount_schemas.lint.rules import lint
+
+pytestmark = pytest.mark.quick
 
 CASEWORK = SchemaRegistry.load()
 CODEC = Codec(CASEWORK)

@@ -19,6 +19,8 @@ from quietcount_schemas.definition import schema_version
 from quietcount_schemas.event_types import EPOCH_ORDINAL, FieldKind, SchemaVersion
 from quietcount_schemas.lint.evolution import check_evolution
 
+pytestmark = pytest.mark.quick
+
 
 def plain(value: Any) -> Any:
     """A date as its days: fastavro gives a date that was read as a date, and one from a default as its number."""
@@ -64,6 +66,7 @@ def every_pair_resolves(data: st.DataObject, versions: Sequence[SchemaVersion]) 
     ]
 
 
+@pytest.mark.promise("evolution")
 @given(histories(compatible=False), st.data())
 def test_whatever_the_check_passes_resolves_in_every_direction(
     versions: list[SchemaVersion], data: st.DataObject

@@ -6,6 +6,7 @@ import copy
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies import case_events, definitions, registry_of, rng_seeds
@@ -13,6 +14,8 @@ from tests.strategies import case_events, definitions, registry_of, rng_seeds
 from quietcount_schemas import MAX_EVENT_BYTES, CaseEvent, Codec
 from quietcount_schemas.event_types import FieldKind
 from quietcount_schemas.lint.rules import lint
+
+pytestmark = pytest.mark.quick
 
 # Pieces that mean something in a schema, and some that mean nothing.
 _PIECES: list[Any] = [

@@ -22,12 +22,12 @@ from tests.strategies import case_events, envelope
 
 from quietcount_aggregates.columns import ColumnDecoder
 from quietcount_schemas import CaseEvent, Codec, SchemaRegistry, SchemasError
-from quietcount_schemas.commands import schemas
+from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.event_types import SchemaVersion
 from quietcount_schemas.framing import CONFLUENT_BYTES
 from quietcount_schemas.schema_registry import ids as registry_ids
 
-pytestmark = pytest.mark.xdist_group("registry")
+pytestmark = [pytest.mark.check, pytest.mark.xdist_group("registry")]
 
 CONTEXT = SerializationContext("case-events", MessageField.VALUE)
 # Their types say less than they do: of what takes arguments, that it takes none.

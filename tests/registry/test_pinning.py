@@ -17,12 +17,14 @@ from tests.registry.stand_in import StandIn, stand_in
 from quietcount_aggregates.state import State
 from quietcount_consumers.commands.dead_letters import dead_letters_command
 from quietcount_schemas import Codec, SchemaRegistry, SchemasError
-from quietcount_schemas.commands import schemas
+from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord, Record
 from quietcount_schemas.schema_registry import ids as registry_ids
 from quietcount_schemas.schema_registry.ids import PinnedIds
 from quietcount_schemas.schema_registry.registration import _fingerprint
 from quietcount_schemas.schema_registry.settings import RegistrySettings
+
+pytestmark = pytest.mark.check
 
 LINES = simulated(150)
 TRUE = true_cells(LINES)

@@ -24,14 +24,17 @@ from quietcount_aggregates.errors import (
     StatisticError,
 )
 from quietcount_aggregates.ledger import Chain, Ledger
-from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
+from quietcount_schemas.periods import Period
+
+pytestmark = pytest.mark.quick
 
 NOW = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
 SINCE = dt.date(2024, 1, 1)
 
 
 def of(name: str, epsilon: float = 0.5, **more: Any) -> Statistic:
-    return resolve(name, events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=epsilon, **more)
+    return resolve(name, events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=epsilon, **more)
 
 
 def release(statistic: Statistic, month: int = 1, **changes: Any) -> Released:
@@ -95,6 +98,7 @@ def test_a_chain_reads_back_what_was_appended(log: MemoryLedger) -> None:
     assert chain.entries[0].previous == GENESIS
 
 
+@pytest.mark.promise("ledger-chain")
 def test_every_single_flipped_bit_breaks_the_chain_or_the_head(log: MemoryLedger) -> None:
     """A chain vouches for its end by its head alone: a forged last entry is seen by whoever kept the head."""
     head = read(log.entries).head
@@ -202,6 +206,7 @@ def test_an_entry_that_the_rules_forbid_breaks_the_chain_even_when_it_is_well_ma
         read(forged(log, body))
 
 
+@pytest.mark.promise("closed-for-ever")
 def test_a_release_out_of_order_or_twice_is_never_appended(log: MemoryLedger) -> None:
     ledger = opened(log)
     for body in (release(of("one"), 5), release(of("one"), 2)):
@@ -212,6 +217,7 @@ def test_a_release_out_of_order_or_twice_is_never_appended(log: MemoryLedger) ->
     assert len(log.entries) == 8
 
 
+@pytest.mark.promise("budget")
 def test_a_declaration_over_the_budget_declares_nothing(log: MemoryLedger) -> None:
     fresh = MemoryLedger()
     ledger = opened(fresh)
@@ -231,6 +237,7 @@ def test_ten_declarations_of_a_tenth_fit_into_one() -> None:
     assert ledger.chain.budget.left == 0
 
 
+@pytest.mark.promise("declared-for-life")
 def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLedger) -> None:
     ledger = opened()
     ledger.declare([of("one", 0.25)], ONE, NOW)
@@ -238,8 +245,8 @@ def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLe
         (of("one", 0.2), "'epsilon'"),
         (of("one", 0.25, max_contributions=2), "'max_contributions'"),
         (of("one", 0.25, by=["colour"]), "'by'"),
-        (of("one", 0.25, late="drop"), "'late'"),
-        (of("one", 0.25, horizon="year"), "'horizon'"),
+        (of("one", 0.25, late=Late.DROP), "'late'"),
+        (of("one", 0.25, horizon=Horizon.YEAR), "'horizon'"),
         (of("one", 0.25, where={"colour": ["RED"]}), "'where'"),
     ):
         with pytest.raises(StatisticError) as refused:

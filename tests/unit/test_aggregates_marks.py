@@ -15,6 +15,8 @@ from quietcount_aggregates import marks
 from quietcount_aggregates.errors import StateError, StateUnwritable
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 
+pytestmark = pytest.mark.quick
+
 # RFC 4493, section 4, with the 256-bit key of NIST SP 800-38B, appendix D.3: one whole block, and two of Mlen = 256
 # are not among its examples, so the second half is checked against an independent implementation below.
 NIST_KEY = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
@@ -74,6 +76,7 @@ def test_a_secret_file_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
         ConsumerSecret.generate(path)
 
 
+@pytest.mark.promise("secrets-private")
 def test_a_secret_that_others_can_read_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
     path = tmp_path / "service"
     ConsumerSecret.generate(path)

@@ -21,12 +21,17 @@ from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
+from quietcount_schemas.periods import Period
+
+pytestmark = pytest.mark.quick
 
 SINCE = dt.date(2024, 1, 1)
 
 
 def monthly(name: str = "asked") -> Statistic:
-    return resolve(name, events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=1.0, by=["colour"])
+    return resolve(
+        name, events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=1.0, by=["colour"]
+    )
 
 
 def asked(case: int, event: int, day: dt.date = SINCE) -> CaseEvent:
@@ -124,6 +129,7 @@ def test_offsets_are_kept_with_what_was_folded_or_not_at_all(tmp_path: Path) -> 
         assert world.there.offsets == {0: 3}
 
 
+@pytest.mark.promise("dead-letters")
 def test_a_rejected_record_is_set_aside_with_its_reason_and_stops_nothing(tmp_path: Path) -> None:
     with world_in(tmp_path, [monthly()]) as world:
         good = record_of(world.codec, asked(1, 1))

@@ -12,6 +12,8 @@ from quietcount_aggregates.errors import LedgerBehind, LedgerError, LedgerUnwrit
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.witness import Witness
 
+pytestmark = pytest.mark.quick
+
 HEADS = [Head(length, bytes([length]) * 32) for length in range(1, 6)]
 
 

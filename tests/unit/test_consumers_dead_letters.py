@@ -20,6 +20,8 @@ from quietcount_schemas.codec import CaseEvent, Codec, RejectReason
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogWriter, NewRecord, Position
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 TODAY = dt.date(2024, 1, 8)
 DAY_MS = 86_400_000
 
@@ -87,6 +89,7 @@ def places(rejected: Sequence[tuple[int, int, RejectReason, bytes]]) -> list[tup
     return sorted((partition, offset, value) for partition, offset, _, value in rejected)
 
 
+@pytest.mark.promise("dead-letters")
 def test_a_rejection_is_relayed_with_its_reason_and_place_and_nothing_more(state: State, log: EmbeddedLog) -> None:
     reject(state, (2, 7, RejectReason.TRAILING_BYTES, b"bytes"))
     relay(state, log, CASE_EVENTS)

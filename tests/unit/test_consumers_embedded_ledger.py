@@ -13,6 +13,8 @@ from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerUnwrit
 from quietcount_consumers.embedded_ledger import APPLICATION_ID, EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from quietcount_consumers.commands import service as commands
 
+pytestmark = pytest.mark.quick
+
 WIDTH = 80
 
 

@@ -28,6 +28,8 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(scope="module")
 def cleaning(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:

@@ -24,6 +24,8 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
+pytestmark = pytest.mark.quick
+
 __all__ = ["admin", "bare", "settings"]  # fixtures, which tests ask for by name
 
 

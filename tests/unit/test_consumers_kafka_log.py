@@ -27,6 +27,8 @@ from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import Mark, NewRecord, Record
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def log(kafka: Kafka) -> Iterator[LogWithTopics]:

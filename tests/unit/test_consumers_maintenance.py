@@ -24,6 +24,8 @@ from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_schemas.errors import QuietcountError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:

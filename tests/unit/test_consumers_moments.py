@@ -16,6 +16,8 @@ from quietcount_consumers.commands.moments import Moment, check_not_far_ahead
 from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.errors import ServiceError
 
+pytestmark = pytest.mark.quick
+
 NOW = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
 
 

@@ -16,6 +16,8 @@ from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.demo.chart import Bar, bar_chart
 from quietcount_consumers.errors import ConsumersError
 
+pytestmark = pytest.mark.quick
+
 COLUMNS = ["name", "day", "count", "share", "raw", "nothing"]
 ROWS = [
     ("a, b", dt.date(2023, 4, 1), 12, Decimal("0.5"), b"\x01\xff", None),

@@ -16,19 +16,15 @@ from quietcount_consumers.kafka.topic_descriptions import (
     PartitionDescription,
     TopicDescription,
 )
-from quietcount_consumers.kafka.topic_settings import (
-    PARTITIONS,
-    TOPICS,
-    Finding,
-    Severity,
-    Wanted,
-    findings,
-    wanted_settings,
-)
+from quietcount_consumers.kafka.topic_findings import topic_findings
+from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS, Wanted, wanted_settings
 from quietcount_consumers.kafka.topics import _transaction_replicas
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.finding import Finding, Severity
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
+
+pytestmark = pytest.mark.quick
 
 SETTINGS = KafkaSettings(brokers=("broker:9092", "other:9092"), topic_prefix="desk.")
 
@@ -54,19 +50,19 @@ def altered(description: ClusterDescription, topic: str, changes: Mapping[str, o
 
 
 def only(description: ClusterDescription) -> Finding:
-    (finding,) = findings(description, SETTINGS)
+    (finding,) = topic_findings(description, SETTINGS)
     return finding
 
 
 @pytest.mark.parametrize("brokers", [2, 3, 5])
 def test_topics_as_they_have_to_be_are_not_found_fault_with(brokers: int) -> None:
-    assert findings(right(brokers), SETTINGS) == []
+    assert topic_findings(right(brokers), SETTINGS) == []
 
 
 def test_one_broker_is_a_warning_and_no_fault() -> None:
     finding = only(right(1))
-    assert (finding.severity, finding.setting) == (Severity.WARNING, "replication factor")
-    assert "flush.messages=1" in finding.why
+    assert (finding.severity, finding.code) == (Severity.WARNING, "replication factor")
+    assert "flush.messages=1" in finding.what
 
 
 # Per setting a value that would lose events, tell when somebody came, or keep what is to be forgotten. The settings of
@@ -101,13 +97,13 @@ def test_each_setting_that_is_wrong_is_named_with_its_reason_and_the_command_tha
         settings = {**(description.topics[topic].settings or {}), key: value}
         found = [
             finding
-            for finding in findings(altered(description, topic, {"settings": settings}), SETTINGS)
+            for finding in topic_findings(altered(description, topic, {"settings": settings}), SETTINGS)
             if finding.severity is Severity.WRONG
         ]
-        assert [(finding.topic, finding.setting, finding.found) for finding in found] == [(f"desk.{topic}", key, value)]
-        assert found[0].why == setting.why
+        assert [(finding.where, finding.code) for finding in found] == [(f"desk.{topic}", key)]
+        assert found[0].what == f"{key} is {value}, not {setting.allowed}. {setting.why}"
         assert found[0].remedy == (
-            "kafka-configs.sh --bootstrap-server broker:9092 --alter --entity-type topics "
+            "Run: kafka-configs.sh --bootstrap-server broker:9092 --alter --entity-type topics "
             f"--entity-name desk.{topic} --add-config {key}={setting.value}"
         )
 
@@ -116,7 +112,7 @@ def test_the_command_that_mends_a_setting_logs_in_where_the_brokers_ask_for_it()
     description = right()
     settings = {**(description.topics[RELEASES].settings or {}), "retention.ms": "1"}
     for secured in (replace(SETTINGS, tls=True), replace(SETTINGS, username="operator")):
-        (finding,) = findings(altered(description, RELEASES, {"settings": settings}), secured)
+        (finding,) = topic_findings(altered(description, RELEASES, {"settings": settings}), secured)
         assert "--command-config client.properties" in finding.remedy
 
 
@@ -170,20 +166,22 @@ def test_a_topic_that_is_missing_or_hidden_is_named() -> None:
     description = right()
     without = replace(description, topics={k: v for k, v in description.topics.items() if k != DEAD_LETTERS})
     finding = only(without)
-    assert (finding.topic, finding.found) == (f"desk.{DEAD_LETTERS}", "missing")
-    assert finding.remedy == "quietcount topics create"
+    assert finding.where == f"desk.{DEAD_LETTERS}"
+    assert "missing" in finding.what
+    assert finding.remedy == "Run: quietcount topics create"
     finding = only(altered(description, DEAD_LETTERS, {"hidden": True}))
-    assert (finding.topic, finding.found) == (f"desk.{DEAD_LETTERS}", "hidden")
+    assert finding.where == f"desk.{DEAD_LETTERS}"
+    assert "hidden" in finding.what
     assert "DESCRIBE" in finding.remedy
 
 
 def test_settings_that_may_not_be_read_are_a_warning_that_names_the_right() -> None:
     finding = only(altered(right(), RELEASES, {"settings": None}))
     assert finding.severity is Severity.WARNING
-    assert "DESCRIBE_CONFIGS" in finding.why
+    assert "DESCRIBE_CONFIGS" in finding.what
     finding = only(replace(right(), auto_create=None))
-    assert (finding.severity, finding.setting) == (Severity.WARNING, "auto.create.topics.enable")
-    assert "DESCRIBE_CONFIGS" in finding.why
+    assert (finding.severity, finding.code) == (Severity.WARNING, "auto.create.topics.enable")
+    assert "DESCRIBE_CONFIGS" in finding.what
 
 
 def test_a_ledger_of_two_partitions_is_wrong_and_events_in_many_are_not() -> None:
@@ -191,26 +189,29 @@ def test_a_ledger_of_two_partitions_is_wrong_and_events_in_many_are_not() -> Non
         return {"partitions": tuple(PartitionDescription(n, 1, (1, 2, 3), (1, 2, 3)) for n in range(count))}
 
     finding = only(altered(right(), RELEASES, of(2)))
-    assert (finding.setting, finding.found, finding.wanted) == ("partitions", "2", "1")
-    assert findings(altered(right(), CASE_EVENTS, of(9)), SETTINGS) == []
+    assert finding.code == "partitions"
+    assert "2 partitions, not 1." in finding.what
+    assert topic_findings(altered(right(), CASE_EVENTS, of(9)), SETTINGS) == []
 
 
 def test_dead_letters_in_many_partitions_are_a_warning() -> None:
     partitions = tuple(PartitionDescription(n, 1, (1, 2, 3), (1, 2, 3)) for n in range(4))
     finding = only(altered(right(), DEAD_LETTERS, {"partitions": partitions}))
-    assert (finding.severity, finding.topic) == (Severity.WARNING, f"desk.{DEAD_LETTERS}")
-    assert (finding.setting, finding.found, finding.wanted) == ("partitions", "4", "1")
+    assert (finding.severity, finding.where) == (Severity.WARNING, f"desk.{DEAD_LETTERS}")
+    assert finding.code == "partitions"
+    assert "4 partitions, not 1." in finding.what
 
 
 @pytest.mark.parametrize("brokers, replicas, wanted", [(3, 1, "3"), (3, 2, "3"), (2, 1, "2"), (5, 2, "3")])
 def test_transactions_that_one_disk_can_end_are_a_warning(brokers: int, replicas: int, wanted: str) -> None:
     """The ledger is appended to in transactions, whose state the brokers keep in a topic of theirs."""
     finding = only(replace(right(brokers), transaction_replicas=replicas))
-    assert (finding.severity, finding.topic) == (Severity.WARNING, TRANSACTIONS)
-    assert (finding.setting, finding.found, finding.wanted) == ("replication factor", str(replicas), wanted)
-    assert "the ledger" in finding.why
+    assert (finding.severity, finding.where) == (Severity.WARNING, TRANSACTIONS)
+    assert finding.code == "replication factor"
+    assert f"is {replicas}, not {wanted}." in finding.what
+    assert "the ledger" in finding.what
     assert f"transaction.state.log.replication.factor={wanted}" in finding.remedy
-    assert findings(replace(right(brokers), transaction_replicas=None), SETTINGS) == []
+    assert topic_findings(replace(right(brokers), transaction_replicas=None), SETTINGS) == []
 
 
 class Seeing:
@@ -237,21 +238,23 @@ def test_partitions_that_are_offline_or_short_of_replicas_are_named() -> None:
 
     whole = PartitionDescription(0, 1, (1, 2, 3), (1, 2, 3))
     finding = only(of(whole, PartitionDescription(1, None, (1, 2, 3), (2,))))
-    assert (finding.setting, finding.found) == ("leader", "none for partition 1")
+    assert finding.code == "leader"
+    assert "partition 1 has no leader" in finding.what
     finding = only(
         of(whole, PartitionDescription(1, 1, (1, 2, 3), (1, 3)), PartitionDescription(4, 1, (1, 2, 3), (1,)))
     )
-    assert (finding.setting, finding.found) == ("in-sync replicas", "too few for partition 1, 4")
-    described = [finding.setting for finding in findings(of(PartitionDescription(0, 1, (1, 2), (1, 2))), SETTINGS)]
+    assert finding.code == "in-sync replicas"
+    assert "too few replicas of partition 1, 4" in finding.what
+    described = [finding.code for finding in topic_findings(of(PartitionDescription(0, 1, (1, 2), (1, 2))), SETTINGS)]
     assert described == ["replication factor"]
 
 
 def test_topics_that_make_themselves_and_events_in_plain_text_are_told() -> None:
     finding = only(replace(right(), auto_create=True))
-    assert (finding.severity, finding.setting) == (Severity.WRONG, "auto.create.topics.enable")
+    assert (finding.severity, finding.code) == (Severity.WRONG, "auto.create.topics.enable")
     finding = only(replace(right(), open_hosts=("kafka.example:9092",)))
-    assert (finding.severity, finding.setting) == (Severity.WARNING, "kafka.tls")
-    assert "kafka.example:9092" in finding.found
+    assert (finding.severity, finding.code) == (Severity.WARNING, "kafka.tls")
+    assert "kafka.example:9092" in finding.what
 
 
 @pytest.mark.parametrize("command", ["create", "check"])

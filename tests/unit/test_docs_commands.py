@@ -1,7 +1,8 @@
-"""The commands document themselves: help, a summary of one line, an example that is right. The README knows them."""
+"""The commands document themselves: help, a summary of one line, an example that is right. The pages know them."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.unit.test_house_rules import files_of
 
 from quietcount_schemas.cli import cli
+
+pytestmark = pytest.mark.quick
 
 SUMMARY = 80  # what click shows of it in the list of commands
 EXAMPLE = re.compile(r"Example: (quietcount .*)")
@@ -48,6 +52,9 @@ def resolved(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
 def check(line: str) -> tuple[str, ...]:
     """Parse a command line as the command would, without running it; return the command's path."""
     words = shlex.split(line, comments=True)
+    words = list(
+        itertools.takewhile(lambda word: word not in (">", "|"), words)
+    )  # where its output goes is the shell's
     assert words[0] == "quietcount"
     path, arguments = resolved(words[1:])
     assert path in LEAVES, line
@@ -81,19 +88,40 @@ def shell_lines(text: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("quietcount ")]
 
 
-def test_each_command_is_in_the_readme_and_each_command_line_of_the_readme_is_right(root: Path) -> None:
-    text = (root / "README.md").read_text(encoding="utf-8")
-    lines = shell_lines(text)
-    assert len(lines) > 10
-    for line in lines:
-        check(line)
-    # In prose a line may end in the middle of a name.
-    flat = re.sub(r"\s+", " ", text)
-    missing = [" ".join(path) for path in LEAVES if f"quietcount {' '.join(path)}" not in flat]
-    assert missing == []
-    assert "make demo" in flat
-    named = {tuple(match.split()) for match in re.findall(r"`quietcount ([a-z-]+(?: [a-z-]+)?)", flat)}
-    assert all(resolved(list(path))[0] for path in named)
+def command_lines(text: str) -> list[str]:
+    """The lines of shell blocks, and of blocks that are set in by four spaces, that run quietcount."""
+    set_in = re.findall(r"^    (quietcount .*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return [*shell_lines(text), *set_in]
+
+
+def pages(root: Path) -> list[Path]:
+    """Every page of the project."""
+    return [root / file for file in files_of(root) if file.suffix == ".md"]
+
+
+def flat(page: Path) -> str:
+    """The page as one line: in prose a line may end in the middle of a name."""
+    return re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+
+
+def test_each_command_line_of_the_pages_is_right(root: Path) -> None:
+    for page in pages(root):
+        for line in command_lines(page.read_text(encoding="utf-8")):
+            check(line)
+    assert len(shell_lines((root / "README.md").read_text(encoding="utf-8"))) > 9
+
+
+def test_each_command_is_named_for_those_who_use_it(root: Path) -> None:
+    """In the README or on a page that it leads to; and no page names a command that there is not."""
+    told = [flat(root / "README.md"), *(flat(page) for page in sorted((root / "docs").glob("*.md")))]
+    told += [flat(root / part / "README.md") for part in ("schemas", "producers")]
+    names = [f"quietcount {' '.join(path)}" for path in LEAVES]
+    assert [name for name in names if not any(name in text for text in told)] == []
+    assert "make demo" in told[0]
+    for page in pages(root):
+        found = re.findall(r"`quietcount ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", flat(page))
+        named = {tuple(match.split()) for match in found}
+        assert [path for path in named if not resolved(list(path))[0]] == [], page
 
 
 @pytest.mark.parametrize(

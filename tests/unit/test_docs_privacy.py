@@ -12,6 +12,8 @@ import pytest
 
 from quietcount_aggregates.noise import margin
 
+pytestmark = pytest.mark.quick
+
 
 def catalogue() -> list[dict[str, Any]]:
     text = resources.files("quietcount_aggregates").joinpath("casework.toml").read_text(encoding="utf-8")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.deployment import OPENSSL, blocks_of, make_certificates, openssl_there, properties_of
 
+pytestmark = pytest.mark.quick
+
 MOUNT = re.compile(r"`\./kafka/tls:(/etc/kafka/tls):ro`")
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def bare(root: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:

@@ -1,36 +1,67 @@
-"""Each command that a distribution declares is there, under its declared name, and says what it does."""
+"""Each command that a distribution lists is there, under its listed name, and says what the list says."""
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-GROUP = "quietcount.commands"
+from quietcount_schemas.cli import TABLES
+
+pytestmark = pytest.mark.quick
+
+Row = tuple[str, str, str]
 
 
-def declared() -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for part in ("schemas", "producers", "aggregates", "consumers"):
-        document = tomllib.loads((ROOT / part / "pyproject.toml").read_text(encoding="utf-8"))
-        found += document["project"].get("entry-points", {}).get(GROUP, {}).items()
-    return found
+def listed() -> list[Row]:
+    return [row for table in TABLES for row in import_module(table).COMMANDS]
 
 
-def test_no_command_is_declared_twice() -> None:
-    names = [name for name, _ in declared()]
-    assert len(names) == len(set(names))
-    assert {"schemas", "emit", "simulate", "init", "run", "release", "query", "ledger", "demo"} <= set(names)
-
-
-@pytest.mark.parametrize("name, target", declared())
-def test_a_declared_command_is_there_and_says_what_it_does(name: str, target: str) -> None:
+def check(row: Row) -> None:
+    name, target, summary = row
     module, _, attribute = target.partition(":")
     command = getattr(import_module(module), attribute)
     assert isinstance(command, click.Command)
     assert command.name == name
     assert command.help
+    assert not command.hidden
+    assert summary == command.get_short_help_str(limit=80)
+
+
+def forgotten(rows: Sequence[Row], root: Path) -> set[str]:
+    """The modules with commands that no row names."""
+    found = {
+        ".".join(file.relative_to(root / part).with_suffix("").parts)
+        for part in ("schemas", "producers", "consumers")
+        for file in (root / part / f"quietcount_{part}" / "commands").glob("*.py")
+        if "\n@click." in file.read_text(encoding="utf-8")
+    }
+    return found - {target.partition(":")[0] for _, target, _ in rows}
+
+
+def test_no_command_is_listed_twice() -> None:
+    names = [name for name, _, _ in listed()]
+    assert len(names) == len(set(names))
+    assert {"schemas", "emit", "simulate", "init", "run", "release", "query", "ledger", "demo"} <= set(names)
+
+
+@pytest.mark.parametrize("row", listed(), ids=lambda row: row[0])
+def test_a_listed_command_is_there_and_says_what_the_list_says(row: Row) -> None:
+    check(row)
+
+
+def test_every_module_with_commands_is_listed(root: Path) -> None:
+    assert forgotten(listed(), root) == set()
+
+
+def test_a_list_that_does_not_fit_is_found(root: Path) -> None:
+    """The mutants: another name, another summary, no such command, and a row that is left out."""
+    (row,) = (each for each in listed() if each[0] == "query")
+    name, target, summary = row
+    for wrong in (("ask", target, summary), (name, target, summary + "!"), (name, "json:loads", summary)):
+        with pytest.raises(AssertionError):
+            check(wrong)
+    assert forgotten([each for each in listed() if each != row], root) == {target.partition(":")[0]}

@@ -11,6 +11,8 @@ from types import ModuleType
 import pytest
 from tests.unit.compose_documents import PINNED, Document, compose, credentials
 
+pytestmark = pytest.mark.quick
+
 __all__ = ["compose", "credentials"]  # the fixtures
 
 ONCE = {"credentials", "access", "topics", "schemas", "emitter", "operator"}

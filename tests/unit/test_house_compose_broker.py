@@ -14,6 +14,8 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
 
+pytestmark = pytest.mark.quick
+
 
 def weak_settings(text: str) -> list[str]:
     """What in a server.properties would let somebody in, or lose a record."""

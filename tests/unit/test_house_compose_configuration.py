@@ -6,6 +6,7 @@ import tomllib
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from tests.unit.compose_documents import Document, compose
 
 from quietcount_aggregates.noise import margin
@@ -13,6 +14,8 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.project import configuration_text
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.periods import Period
+
+pytestmark = pytest.mark.quick
 
 __all__ = ["compose"]  # the fixture
 

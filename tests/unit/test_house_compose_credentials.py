@@ -12,6 +12,8 @@ from tests.unit.compose_documents import credentials
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.pseudonyms import Pepper
 
+pytestmark = pytest.mark.quick
+
 __all__ = ["credentials"]  # the fixture
 
 

@@ -6,7 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from tests.unit.compose_documents import PINNED, Document, compose
+
+pytestmark = pytest.mark.quick
 
 __all__ = ["compose"]  # the fixture
 

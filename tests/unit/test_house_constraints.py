@@ -10,6 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.quick
+
 PROJECTS = (
     "pyproject.toml",
     *(f"{part}/pyproject.toml" for part in ("schemas", "producers", "aggregates", "consumers")),

@@ -19,6 +19,8 @@ from tests.prometheus.programs import WANTED, programs
 from quietcount_consumers.monitoring.metrics import METRICS
 from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE
 
+pytestmark = pytest.mark.quick
+
 Document = dict[str, Any]
 
 OF_PROMETHEUS = {"up": {"job"}, "ALERTS": {"alertname", "alertstate", "severity", "job"}}

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 PARTS = ("schemas", "producers", "aggregates", "consumers")
 PROJECTS = ("pyproject.toml", *(f"{part}/pyproject.toml" for part in PARTS))
 LONGEST_MODULE = 400

@@ -32,6 +32,8 @@ from quietcount_producers.kafka.writer import MOST_BYTES, KafkaWriter, _rounds, 
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 
+pytestmark = pytest.mark.quick
+
 API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA = 18, 17, 36, 3
 
 Answer = Callable[[int, bytes], bytes | None]

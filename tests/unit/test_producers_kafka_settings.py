@@ -15,6 +15,8 @@ from quietcount_producers.kafka.connection import reach
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.quick
+
 
 def loaded(folder: Path, text: str, log: str = "kafka://broker") -> KafkaSettings:
     config = folder / "quietcount.toml"
@@ -92,7 +94,7 @@ def test_a_log_that_names_no_brokers_is_refused(tmp_path: Path, log: str) -> Non
         ('key_password_file = "p"', "key 'kafka.key_password_file': goes with kafka.key_file"),
         ('tls = false\nca_file = "ca"', "key 'kafka.tls': is false, and kafka.ca_file is for TLS"),
         ('tls = "yes"', "key 'kafka.tls': write true or false"),
-        ('password = "p"', "key 'kafka.password' is unknown; did you mean 'password_file'"),
+        ('password = "p"', "key 'kafka.password' is unknown: did you mean 'password_file'"),
         ('username = ""', "key 'kafka.username': write text"),
     ],
 )
@@ -173,8 +175,8 @@ def test_a_password_that_others_can_read_is_refused(tmp_path: Path, mode: int) -
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "is empty; write the password into it"),
-        (b"\n", "is empty; write the password into it"),
+        (b"", "is empty. Write the password into it"),
+        (b"\n", "is empty. Write the password into it"),
         (b"\xff\xfe", "is not text in UTF-8"),
     ],
 )

@@ -20,6 +20,8 @@ from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE, EmitterCollec
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.log import NewRecord, Position
 
+pytestmark = pytest.mark.quick
+
 DAY = 86_400
 Make = Callable[[Callable[[], dt.datetime]], EmitterCollector]
 

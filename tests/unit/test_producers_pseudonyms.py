@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from quietcount_producers import EventRefused, Pepper, ProducersError
 
+pytestmark = pytest.mark.quick
+
 SECRET = bytes(range(32))
 PEPPER = Pepper(SECRET)
 
 
+@pytest.mark.promise("pseudonyms")
 def test_a_case_key_is_the_keyed_hash_of_the_identifier_cut_to_16_bytes() -> None:
     assert PEPPER.case_key("Иван") == hmac.digest(SECRET, "Иван".encode(), hashlib.sha256)[:16]
 

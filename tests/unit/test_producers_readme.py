@@ -15,6 +15,8 @@ from quietcount_schemas.configuration import KEYS
 from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.periods import Period
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def readme(root: Path) -> str:

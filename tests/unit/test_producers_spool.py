@@ -28,6 +28,8 @@ from quietcount_schemas.codec import Codec
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 from quietcount_schemas.registry import SchemaRegistry
 
+pytestmark = pytest.mark.quick
+
 REGISTRY = SchemaRegistry.load()
 CODEC = Codec(REGISTRY)
 PEPPER = Pepper(bytes(range(32)))

@@ -21,6 +21,8 @@ from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
+pytestmark = pytest.mark.quick
+
 EVENT = '{"event": "HelpRequested", "case": "a person", "occurred_on": "2023-10-03"}\n'
 
 

@@ -7,11 +7,12 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -21,8 +22,10 @@ from tests.strategies import envelope
 from quietcount_schemas import QuietcountError
 from quietcount_schemas import cli as command_line
 from quietcount_schemas.cli import CommandGroup, config_option
-from quietcount_schemas.commands import schemas
+from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.registry import CASEWORK
+
+pytestmark = pytest.mark.quick
 
 Run = Callable[..., Result]
 
@@ -171,17 +174,27 @@ def fail(kind: str) -> None:
 
 
 @pytest.fixture
-def group() -> click.Group:
+def group(monkeypatch: pytest.MonkeyPatch) -> click.Group:
     """The `quietcount` group with two commands of this file, one that cannot be imported and one that is none."""
-    found = [
-        EntryPoint("broken", "quietcount_missing.commands:broken", command_line.COMMANDS_GROUP),
-        EntryPoint("schemas", "quietcount_schemas.commands:schemas", command_line.COMMANDS_GROUP),
-        EntryPoint("odd", "quietcount_schemas:MAX_EVENT_BYTES", command_line.COMMANDS_GROUP),
-    ]
+    return group_of(
+        monkeypatch,
+        COMMANDS=[
+            ("broken", "quietcount_missing.commands:broken", "Be broken."),
+            ("schemas", "quietcount_schemas.commands.schemas:schemas", "Know the schemas."),
+            ("odd", "quietcount_schemas:MAX_EVENT_BYTES", "Be odd."),
+        ],
+    )
+
+
+def group_of(monkeypatch: pytest.MonkeyPatch, *tables: str, **attributes: object) -> click.Group:
+    """The group with a distribution whose table has these attributes, and with the further tables."""
+    table = ModuleType("quietcount_trial")
+    vars(table).update(attributes)
+    monkeypatch.setitem(sys.modules, "quietcount_trial", table)
     made = CommandGroup(
         "quietcount",
         params=command_line.cli.params,
-        discover=lambda: found,
+        tables=["quietcount_trial", *tables],
         context_settings=command_line.cli.context_settings,
     )
     made.add_command(where)
@@ -201,13 +214,47 @@ def test_config_may_stand_before_and_after_the_command(group: click.Group, monke
 
 
 def test_a_command_that_cannot_be_imported_is_named_with_the_reason_and_breaks_no_other(group: click.Group) -> None:
-    result = CliRunner().invoke(group, ["--help"])
-    assert result.exit_code == 0
-    assert "schemas" in result.stdout
-    assert "Commands that cannot be loaded:" in result.stdout
-    assert "quietcount_missing" in result.stdout
-    assert "odd of an unknown distribution is not a command" in " ".join(result.stdout.split())
+    for name, message in (
+        ("broken", "the command broken of quietcount-trial cannot be loaded (ModuleNotFoundError: No module named"),
+        ("odd", "odd of quietcount-trial is not a command"),
+    ):
+        error = CliRunner().invoke(group, [name]).exception
+        assert isinstance(error, QuietcountError)
+        assert message in error.what
+        assert error.remedy == "Install quietcount-trial again"
     assert CliRunner().invoke(group, ["schemas", "--help"]).exit_code == 0
+
+
+def test_help_lists_the_tables_and_imports_no_command(group: click.Group) -> None:
+    shown = CliRunner().invoke(group, ["--help"]).stdout
+    for name, summary in (("broken", "Be broken."), ("odd", "Be odd."), ("where", "Say which")):
+        assert re.search(rf"  {name} +{summary}", shown)
+    assert "cannot be loaded" not in shown
+
+
+def test_a_distribution_that_is_not_installed_has_no_commands_and_is_not_mentioned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    group = group_of(monkeypatch, "quietcount_absent.commands.table", "quietcount_schemas.absent", COMMANDS=[])
+    shown = CliRunner().invoke(group, ["--help"])
+    assert (shown.exit_code, "absent" in shown.stdout) == (0, False)
+    assert CliRunner().invoke(group, ["nowhere"]).exit_code == 2
+
+
+def test_a_distribution_that_cannot_be_loaded_is_named_once_and_breaks_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "quietcount_torn.py").write_text("import quietcount_gone\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    group = group_of(monkeypatch, "quietcount_torn", COMMANDS=[])
+    shown = CliRunner().invoke(group, ["--help"]).stdout
+    assert shown.count("quietcount-torn") == 1
+    assert "Parts that cannot be loaded:" in shown
+    assert CliRunner().invoke(group, ["where"]).exit_code == 0
+    error = CliRunner().invoke(group, ["nowhere"]).exception
+    assert isinstance(error, QuietcountError)
+    assert "quietcount-torn cannot be loaded, which may have the command 'nowhere'" in error.what
+    assert error.remedy == "Install quietcount-torn again"
 
 
 @pytest.mark.parametrize(
@@ -234,7 +281,7 @@ def test_each_way_to_end_has_its_exit_code_and_no_traceback(
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
-    program = "from quietcount_schemas import cli, commands; cli.cli.add_command(commands.schemas); cli.main()"
+    program = "from quietcount_schemas import cli; cli.main()"
     reading, writing = os.pipe()
     os.close(reading)
     paths = os.pathsep.join(path for path in sys.path if path)

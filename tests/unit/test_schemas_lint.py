@@ -15,9 +15,12 @@ from tests.strategies import casework_files, envelope
 
 from quietcount_schemas import SchemasError
 from quietcount_schemas.definition import MAX_SCHEMA_BYTES, parse_definition, read_definition
+from quietcount_schemas.finding import place
 from quietcount_schemas.folder import FolderReason, inspect_folder
 from quietcount_schemas.lint.rules import LintReason, lint
 from quietcount_schemas.registry import CASEWORK
+
+pytestmark = pytest.mark.quick
 
 GOOD: dict[str, Any] = {
     "type": "record",
@@ -184,8 +187,8 @@ REFUSED: list[tuple[LintReason, str, Edit]] = [
     (LintReason.NAME_INVALID, "(a field without a name)", field(PEOPLE, name=3)),
     (LintReason.NAME_INVALID, "kind", kind(name="record")),  # Avro's own
     (LintReason.NAME_INVALID, "", lambda schema: schema.update(name="example.Trial")),
-    (LintReason.NAME_INVALID, "", lambda schema: schema.pop("namespace")),
-    (LintReason.NAME_INVALID, "", lambda schema: schema.update(namespace="a..b")),
+    (LintReason.NAMESPACE_INVALID, "", lambda schema: schema.pop("namespace")),
+    (LintReason.NAMESPACE_INVALID, "", lambda schema: schema.update(namespace="a..b")),
     (LintReason.ROLE_INVALID, "", lambda schema: schema.update({"quietcount.role": "withdraw"})),
     (LintReason.ROLE_INVALID, "", lambda schema: schema.update({"quietcount.role": ["event"]})),
     (LintReason.WITHDRAWAL_WITH_ATTRIBUTES, "", lambda schema: schema.update({"quietcount.role": "withdrawal"})),
@@ -204,14 +207,15 @@ REFUSED: list[tuple[LintReason, str, Edit]] = [
 ]
 
 
+@pytest.mark.promise("lint")
 @pytest.mark.parametrize("reason, path, edit", REFUSED)
 def test_a_schema_is_refused_for_its_own_reason_at_its_own_field(reason: LintReason, path: str, edit: Edit) -> None:
     schema = copy.deepcopy(GOOD)
     edit(schema)
     found = lint(schema, "Trial/1.avsc")
-    assert (path, reason) in [(finding.path, finding.reason) for finding in found]
+    assert (place("Trial/1.avsc", path), reason) in [(finding.where, finding.code) for finding in found]
     assert all(str(finding).startswith("Trial/1.avsc: ") for finding in found)
-    assert all(finding.message and finding.reason.value in str(finding) for finding in found)
+    assert all(finding.what and finding.remedy and finding.code in str(finding) for finding in found)
 
 
 def test_every_reason_has_a_schema_that_shows_it() -> None:
@@ -244,7 +248,7 @@ def test_an_int_may_take_ten_thousand_values_wherever_they_lie() -> None:
 )
 def test_what_is_no_enum_tells_64_bits_at_most(fields: list[dict[str, Any]], fits: bool) -> None:
     found = lint({**GOOD, "fields": [*envelope(), *fields]}, "1.avsc")
-    assert [finding.reason for finding in found] == ([] if fits else [LintReason.TOO_MUCH_INFORMATION])
+    assert [finding.code for finding in found] == ([] if fits else [LintReason.TOO_MUCH_INFORMATION])
     assert fits or "an identifier would fit" in str(found[0])
 
 
@@ -274,7 +278,7 @@ def test_the_worst_case_size_is_counted_with_the_framing() -> None:
     ]
     assert lint(schema, "1.avsc") == []
     schema["fields"].append({"name": "more", "type": full, "default": 2**31 - 1, "doc": "Any."})
-    assert [finding.reason for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
+    assert [finding.code for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
 
 
 def test_the_size_counts_null_branches_and_references() -> None:
@@ -286,12 +290,12 @@ def test_the_size_counts_null_branches_and_references() -> None:
     schema["fields"] = [*envelope(), enum, *nullable]
     assert lint(schema, "1.avsc") == []  # 48 + 1 + 2 * 231 = 511
     schema["fields"].append({"name": "more", "type": ["null", "boolean"], "default": None, "doc": "Any."})
-    assert [finding.reason for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
+    assert [finding.code for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
 
 
 @pytest.mark.parametrize("value", [None, 5, [], "record", ["record"], {"type": ["record"]}, {}])
 def test_what_is_no_record_is_refused(value: object) -> None:
-    assert [finding.reason for finding in lint(value, "1.avsc")] == [LintReason.NOT_A_RECORD]
+    assert [finding.code for finding in lint(value, "1.avsc")] == [LintReason.NOT_A_RECORD]
 
 
 # ---------------------------------------------------------------- hostile files
@@ -316,7 +320,7 @@ def test_a_hostile_file_is_one_clean_refusal(tmp_path: Path, name: str) -> None:
     with pytest.raises(SchemasError, match=r"^Trial\.avsc"):
         read_definition(file, "Trial.avsc")
     folder = inspect_folder(tmp_path)
-    assert [finding.reason for finding in folder.findings] == [FolderReason.UNREADABLE]
+    assert [finding.code for finding in folder.findings] == [FolderReason.UNREADABLE]
     assert folder.event_types == []
 
 
@@ -326,7 +330,7 @@ def test_a_recursive_schema_never_reaches_the_avro_library(tmp_path: Path) -> No
         "fields": [*GOOD["fields"], {"name": "more", "type": ["null", "Trial"], "default": None, "doc": "x"}],
     }
     (tmp_path / "Trial.avsc").write_text(json.dumps(bomb))
-    assert [finding.reason for finding in inspect_folder(tmp_path).findings] == [LintReason.RECURSION]
+    assert [finding.code for finding in inspect_folder(tmp_path).findings] == [LintReason.RECURSION]
 
 
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
@@ -348,15 +352,15 @@ def test_what_is_called_like_a_schema_and_is_no_file_is_refused_unread(
     (tmp_path / "Trial").mkdir(exist_ok=True)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     make(tmp_path / name)
-    assert [finding.reason for finding in inspect_folder(tmp_path).findings] == [FolderReason.NOT_A_FILE]
+    assert [finding.code for finding in inspect_folder(tmp_path).findings] == [FolderReason.NOT_A_FILE]
 
 
 def test_a_finding_names_its_file_once(tmp_path: Path) -> None:
     (tmp_path / "Trial.avsc").write_text('{\n"type" "record"}')
     (tmp_path / "fingerprints.txt").write_text("nonsense\n")
     found = [str(finding) for finding in inspect_folder(tmp_path, label="own").findings]
-    assert found[0].startswith("own/Trial.avsc: line 2: not JSON")
-    assert found[1].startswith(f"{tmp_path}/fingerprints.txt: line 1: not a line")
+    assert found[0].startswith("own/Trial.avsc, line 2: not JSON")
+    assert found[1].startswith(f"{tmp_path}/fingerprints.txt, line 1: not a line")
     assert [text.count("avsc") + text.count("fingerprints") for text in found] == [1, 1]
 
 

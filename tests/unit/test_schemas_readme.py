@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from quietcount_schemas import SchemaRegistry
-from quietcount_schemas.commands import schemas
+from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.folder import inspect_folder
+
+pytestmark = pytest.mark.quick
 
 
 @pytest.fixture

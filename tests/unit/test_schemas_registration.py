@@ -20,8 +20,7 @@ from tests.registry.stand_in import Answer, StandIn, stand_in
 from tests.strategies import envelope
 
 from quietcount_schemas import CaseEvent, Codec, SchemaRegistry, SchemasError, read_configuration
-from quietcount_schemas.commands import schemas
-from quietcount_schemas.configuration import Fault
+from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.errors import Unavailable
 from quietcount_schemas.schema_registry import client as registry_client
 from quietcount_schemas.schema_registry import ids as registry_ids
@@ -29,6 +28,8 @@ from quietcount_schemas.schema_registry.client import RegistryClient, RegistryRe
 from quietcount_schemas.schema_registry.ids import PinnedIds
 from quietcount_schemas.schema_registry.registration import Registration
 from quietcount_schemas.schema_registry.settings import RegistrySettings
+
+pytestmark = pytest.mark.quick
 
 PASSWORD = "correct horse battery"
 HELP = "quietcount.casework.HelpRequested"
@@ -210,6 +211,7 @@ LIES: dict[str, tuple[Callable[[StandIn], Any], str]] = {
 }
 
 
+@pytest.mark.promise("registry")
 @pytest.mark.parametrize("lie", LIES)
 def test_a_registry_that_contradicts_what_is_pinned_is_refused(place: Place, registry: StandIn, lie: str) -> None:
     place.register()
@@ -457,10 +459,12 @@ def test_an_authority_that_cannot_be_read_is_named(place: Place, content: bytes 
 def settings(folder: Path, text: str) -> tuple[RegistrySettings, str]:
     path = folder / "quietcount.toml"
     path.write_text("[schema_registry]\n" + text)
-    raw = read_configuration(path, {})
-    faults: list[Fault] = []
-    found = RegistrySettings.of(raw, faults)
-    return found, raw.refusal(faults) if raw.faults or faults else ""
+    given = read_configuration(path, {})
+    try:
+        given.refuse_faults(SchemasError)
+    except SchemasError as error:
+        return RegistrySettings(), error.remedy
+    return RegistrySettings.of(given), ""
 
 
 @pytest.mark.parametrize(
@@ -548,7 +552,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "no space")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(SchemasError, match="cannot be written: no space left on device"):
+    with pytest.raises(SchemasError, match=r"cannot be written \(no space left on device\)"):
         registry_ids.save(path, PinnedIds({1: bytes(8)}))
     assert path.read_text() == GOOD
     assert [each.name for each in tmp_path.iterdir()] == ["ids.json"]

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import click
 
+from quietcount_consumers.commands.findings import show_findings
 from quietcount_consumers.commands.options import chosen_format, format_option
-from quietcount_consumers.commands.presentation import Format, show_rows
+from quietcount_consumers.commands.presentation import Format
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
-from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS, Finding, Severity, findings
+from quietcount_consumers.kafka.topic_findings import topic_findings
+from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS
 from quietcount_consumers.kafka.topics import create_topics, describe_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.cli import config_option
+from quietcount_schemas.finding import Finding, Severity
 
 __all__ = ["topics_command"]
-
-_COLUMNS = ("severity", "topic", "setting", "found", "wanted", "why", "remedy")
 
 
 @click.group("topics")
@@ -45,8 +46,8 @@ def topics_command() -> None:
 def topics_create_command(partitions: int | None, replication_factor: int | None, config: Path) -> None:
     """Make the topics that are missing, with the settings they need, and check all of them.
 
-    A topic that is there already is left as it is. Choose the partitions once: a case's events lie in one partition,
-    and with more partitions they would go on in another.
+    A topic that is already there stays as it is. Choose the number of partitions once: all events of a case are in one
+    partition, and if you add partitions later, its next events go to another one.
 
     \b
     Example: quietcount topics create
@@ -57,15 +58,11 @@ def topics_create_command(partitions: int | None, replication_factor: int | None
         click.echo(name)
     for topic in TOPICS:
         if settings.topic(topic) not in made:
-            click.echo(f"{settings.topic(topic)}: is there already, and stays as it is.", err=True)
-    found = findings(describe_topics(settings), settings)
+            click.echo(f"{settings.topic(topic)}: is already there, and stays as it is.", err=True)
+    found = topic_findings(describe_topics(settings), settings)
     for each in found:
-        click.echo(
-            f"{each.severity}: {each.topic + ': ' if each.topic else ''}{each.setting} is {each.found}, not "
-            f"{each.wanted}. {each.why} To do: {each.remedy}",
-            err=True,
-        )
-    _judge(found, "they are told above, and by: quietcount topics check")
+        click.echo(f"{each.severity}: {each.where}: {each.what}. {each.remedy}", err=True)
+    _judge(found)
 
 
 @topics_command.command("check", short_help="Check the topics: each setting that is wrong, and why it matters.")
@@ -74,33 +71,35 @@ def topics_create_command(partitions: int | None, replication_factor: int | None
 def topics_check_command(config: Path, form: str | None) -> None:
     """Check the topics: each setting that is wrong, why it matters, and what to do.
 
-    Ends with 1 if anything is wrong; a warning alone is none.
+    Exits 1 if anything is wrong, and 0 if there are only warnings.
 
     \b
     Example: quietcount topics check --format json
     """
     settings = _kafka(config)
-    found = findings(describe_topics(settings), settings)
-    rows = [tuple(getattr(each, column) for column in _COLUMNS) for each in found]
+    found = topic_findings(describe_topics(settings), settings)
     how = chosen_format(form)
-    if rows or how is not Format.TABLE:
-        show_rows(_COLUMNS, [tuple(map(str, row)) for row in rows], how)
-    _judge(found, "they are told above")
+    if found or how is not Format.TABLE:
+        show_findings(found, how, code="setting")
+    _judge(found)
     click.echo("The topics are as they have to be.", err=True)
 
 
-def _judge(found: Sequence[Finding], where: str) -> None:
-    """Raise ServiceError if anything is wrong; warnings are none."""
-    wrong = sorted({each.setting for each in found if each.severity is Severity.WRONG})
+def _judge(found: Sequence[Finding]) -> None:
+    """Raise ServiceError if anything is wrong; a warning is not."""
+    wrong = sorted({each.code for each in found if each.severity is Severity.WRONG})
     if wrong:
-        raise ServiceError(f"the topics are not as they have to be ({', '.join(wrong)}); {where}")
+        raise ServiceError(
+            f"the topics are not as they have to be ({', '.join(wrong)})",
+            "Do what is said above, then run: quietcount topics check",
+        )
 
 
 def _kafka(config: Path) -> KafkaSettings:
     configuration = Configuration.load(config)
     if configuration.kafka is None:
         raise ConfigurationError(
-            f"{config}: key 'log' names the embedded log, whose topics make themselves; this command is for "
-            '"kafka://host:9092"'
+            f"{config}: key 'log' names the embedded log, which makes its topics by itself",
+            'Use this command only with a log such as "kafka://host:9092"',
         )
     return configuration.kafka

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
-from quietcount_consumers.doctor.verdicts import Verdict, warning, wrong
-from quietcount_consumers.kafka.topic_settings import TOPICS, Severity, findings
+from quietcount_consumers.doctor.verdicts import warning, wrong
+from quietcount_consumers.kafka.topic_findings import topic_findings
+from quietcount_consumers.kafka.topic_settings import TOPICS
 from quietcount_consumers.kafka.topics import describe_topics
 from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_schemas.finding import Finding
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
 
 __all__ = ["check_rights", "check_topics", "topic_of"]
 
 _CLIENT: Final = "quietcount-doctor"
 
-# By topic, what the service does there: see compose/security.md.
 NEEDED: Final = {
     CASE_EVENTS: frozenset({"READ", "DESCRIBE", "DELETE"}),
     DEAD_LETTERS: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}),
     RELEASES: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
 }
-# And what would let whoever takes the service over invent events, or destroy log and ledger.
+"""By topic, what the service does there: see compose/security.md."""
 _DANGEROUS: Final = frozenset({"WRITE", "DELETE", "ALTER", "ALTER_CONFIGS"})
+"""With these, somebody who takes the service over can invent events, or destroy log and ledger."""
 
 
 def topic_of(settings: KafkaSettings) -> str:
@@ -34,8 +37,8 @@ def topic_of(settings: KafkaSettings) -> str:
     return str(uuid.UUID(facts[CASE_EVENTS].identity))  # as the state has it
 
 
-def check_rights(settings: KafkaSettings) -> Iterator[Verdict]:
-    """Look at what this user may do on each topic, as the brokers tell it. Raises LogError or LogUnavailable."""
+def check_rights(settings: KafkaSettings) -> Iterator[Finding]:
+    """Look at what this user may do on each topic, as the brokers say. Raises LogError or LogUnavailable."""
     from kafka.admin import ACLOperation
 
     from quietcount_producers.kafka.connection import client_options, way_in
@@ -43,9 +46,9 @@ def check_rights(settings: KafkaSettings) -> Iterator[Verdict]:
 
     broker, _ = way_in(settings, _CLIENT, TOPICS)
     names = {settings.topic(topic): topic for topic in TOPICS}
-    told = shake_hands(settings, broker, client_options(settings, _CLIENT), list(names))
+    greeted = shake_hands(settings, broker, client_options(settings, _CLIENT), list(names))
     beyond = []
-    for each in told.topics:
+    for each in greeted.topics:
         topic = names.get(each.name or "")
         if topic is None or each.operations is None:
             continue
@@ -54,21 +57,21 @@ def check_rights(settings: KafkaSettings) -> Iterator[Verdict]:
         if lacking:
             yield wrong(
                 "rights",
-                f"{each.name}: the user of {settings.config} lacks {', '.join(lacking)}",
+                f"the user of {settings.config} lacks {', '.join(lacking)}",
                 "Allow it; compose/security.md has the commands",
+                each.name or "",
             )
         beyond += [f"{right} on {each.name}" for right in sorted((allowed - NEEDED[topic]) & _DANGEROUS)]
     if beyond:
         yield warning(
             "rights",
             f"this user may do what the service never does: {', '.join(beyond)}",
-            "Take it away, or whoever takes the service over may, too; compose/security.md has what each role needs",
+            "Take these rights away: somebody who takes the service over would have them; compose/security.md lists "
+            "what each role needs",
         )
 
 
-def check_topics(settings: KafkaSettings) -> Iterator[Verdict]:
+def check_topics(settings: KafkaSettings) -> Iterator[Finding]:
     """Look at the topics' settings. Raises LogError or LogUnavailable."""
-    for each in findings(describe_topics(settings), settings):
-        where = f"{each.topic}: " if each.topic else ""
-        made = wrong if each.severity is Severity.WRONG else warning
-        yield made("topics", f"{where}{each.setting} is {each.found}, not {each.wanted}. {each.why}", each.remedy)
+    for each in topic_findings(describe_topics(settings), settings):
+        yield replace(each, code="topics")

@@ -1,9 +1,9 @@
-"""The doctor's look at what the service keeps: ledger, state, embedded log, published file. Nothing of it is touched.
+"""The doctor's look at what the service keeps: ledger, state, embedded log, published file. It changes none of them.
 
-Opening one of them as the service does would change it: SQLite makes files beside a database in WAL mode and tidies it
-up, and a reader's lock on the state turns a service away that starts. So the ledger, all of which is published, is read
-in a copy of it; of the log, which nobody may copy, what can be read without a lock; and the state only while no service
-holds it.
+Opening one of them as the service does would change it. SQLite makes files beside a database in WAL mode and tidies it
+up, and a reader's lock on the state turns away a service that starts. So the doctor reads a copy of the ledger, which
+is published anyway. Nobody may copy the log, so it reads there only what it can read without a lock. It reads the state
+only while no service holds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.publication import published_head
 from quietcount_consumers.configuration import Configuration, beginning_now
-from quietcount_consumers.doctor.verdicts import Verdict, fine, refused, warning, wrong
+from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.maintenance.inspection import verify_ledger
 from quietcount_consumers.maintenance.rehearsal import rehearsed
@@ -32,6 +32,7 @@ from quietcount_consumers.maintenance.state_facts import StateFacts, is_read
 from quietcount_consumers.wiring import open_ledger
 from quietcount_producers import sqlite_file
 from quietcount_producers.errors import LogError
+from quietcount_schemas.finding import Finding
 from quietcount_schemas.log import CASE_EVENTS
 
 __all__ = [
@@ -42,18 +43,19 @@ __all__ = [
     "ledger_of",
 ]
 
-# While a service appends, a copy may be of two moments; entries are few and far between.
 _LOOKS: Final = 5
+"""While a service appends, a copy may mix two moments, so look again; entries are rare."""
 _PAUSE_SECONDS: Final = 0.2
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
-_HEADER_BYTES: Final = 100  # of an SQLite file; the version of its content is at 60, its kind at 68
+_HEADER_BYTES: Final = 100
+"""Of an SQLite file; the version of its content is at 60, its kind at 68."""
 
 
 # The ledger
 
 
 def ledger_of(configuration: Configuration) -> Chain:
-    """Read and verify the ledger; an empty chain where there is none yet. Raises a QuietcountError."""
+    """Read and verify the ledger; an empty chain if there is none yet. Raises a QuietcountError."""
     path = configuration.private_dir / "ledger.sqlite"
     if configuration.kafka is not None:
         with contextlib.closing(open_ledger(configuration, create=False)) as log:
@@ -83,17 +85,18 @@ def _copied_entries(path: Path) -> list[bytes]:
     with tempfile.TemporaryDirectory(prefix="quietcount-doctor-") as folder:
         copy = Path(folder) / path.name
         try:
-            # The write-ahead log first: what is moved from it into the file meanwhile is then there twice, not gone.
+            # The write-ahead log first: what moves from it into the file meanwhile is then copied twice, not lost.
             for suffix in ("-wal", ""):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
             with EmbeddedLedger(copy, create=False) as log:
                 return log.read()
         except LedgerError as error:
-            raise type(error)(str(error).replace(str(copy), str(path))) from None
+            what, remedy = (text.replace(str(copy), str(path)) for text in (error.what, error.remedy))
+            raise type(error)(what, remedy) from None
 
 
-def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Verdict]:
+def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Finding]:
     """Look at whether the next start takes the configured statistics; raises a QuietcountError if it does not."""
     ledger = rehearsed(chain)
     declared = chain.declarations
@@ -104,24 +107,24 @@ def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetim
     new = ledger.declare(wanted, configuration.lifetime_epsilon, now)
     if new:
         names = ", ".join(statistic.name for statistic in new)
-        yield fine("statistics", f"the next start declares, and so spends for ever: {names}")
+        yield fine("statistics", f"the next start declares these, and so spends their budget permanently: {names}")
 
 
-def check_published(configuration: Configuration, chain: Chain) -> Iterator[Verdict]:
-    """Compare the published file with the ledger; raises a QuietcountError where they differ."""
+def check_published(configuration: Configuration, chain: Chain) -> Iterator[Finding]:
+    """Compare the published file with the ledger; raises a QuietcountError if they differ."""
     public = configuration.public_file
     head = published_head(public)
     if not chain.entries:
         yield fine("published file", "nothing is published before the first run")
     elif head is None:
-        yield warning(
-            "published file", f"{public}: is missing", "Start the service: it comes back with the same values"
-        )
+        remedy = "Start the service, which publishes it again with the same values"
+        yield warning("published file", "it is missing", remedy, public)
     elif head.length < chain.head.length and chain.entries[head.length - 1].digest == head.digest:
         yield warning(
             "published file",
-            f"{public}: is older than the ledger: a release was cut short, or is on its way now",
+            "it is older than the ledger: a release was cut short, or is being published now",
             "Start the service, if it does not run: it publishes what the ledger holds",
+            public,
         )
     else:
         yield fine("published file", verify_ledger(chain, public)[-1].rstrip("."))
@@ -132,7 +135,7 @@ def check_published(configuration: Configuration, chain: Chain) -> Iterator[Verd
 
 def check_state(
     configuration: Configuration, state: StateFacts, chain: Chain | None, topic_id: str | None
-) -> Iterator[Verdict]:
+) -> Iterator[Finding]:
     """Compare the state with what it belongs to; `chain` and `topic_id` are None where they cannot be read."""
     path = configuration.private_dir / "state.duckdb"
     found = state.meta.get("format", "unknown")
@@ -164,8 +167,7 @@ def check_state(
         yield wrong(
             "state", f"{path}: the ledger is another one than this state was made with", "Put the right ledger back"
         )
-    unknown = any(name not in state.first_open or start >= state.first_open[name] for name, start in chain.releases)
-    if unknown and not state.meta.get("intent"):
+    if chain.is_ahead_of(state.first_open, state.intent):
         yield wrong(
             "state",
             f"{path}: the ledger has releases that it does not know: the state was lost, or is an older copy",
@@ -173,7 +175,7 @@ def check_state(
         )
 
 
-def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterator[Verdict]:
+def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterator[Finding]:
     """Compare the secrets with those under which the state's marks were made; what cannot be read is told elsewhere."""
     secret = configuration.service.secret_file
     with contextlib.suppress(StateError):
@@ -204,9 +206,9 @@ def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterat
 
 
 def embedded_topic(path: Path) -> str | None:
-    """Return the identity of the embedded log's case events; None where it cannot be told, as while it is written to.
+    """Return the identity of the embedded log's case events; None if it cannot be read, as while somebody writes.
 
-    Raises LogError for a file that is none of ours, or of a newer format.
+    Raises LogError for a file that is not a log of quietcount, or has a newer format.
     """
     try:
         with path.open("rb") as file:
@@ -215,11 +217,11 @@ def embedded_topic(path: Path) -> str | None:
         raise sqlite_file.explained(error, path, "read") from None
     version, kind = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
     if not header.startswith(_SQLITE_MAGIC) or kind != sqlite_file.APPLICATION_ID:
-        raise LogError(f"{path}: is not a log of quietcount. Check data_dir, or move that file away")
+        raise LogError(f"{path}: is not a log of quietcount", "Check data_dir, or move that file away")
     if version > sqlite_file.VERSION:
         raise LogError(
-            f"{path}: has format {version}, and this version reads format {sqlite_file.VERSION}. Use the newer "
-            "quietcount"
+            f"{path}: has format {version}, and this version reads format {sqlite_file.VERSION}",
+            "Use the newer quietcount",
         )
     wal = path.with_name(path.name + "-wal")
     if wal.exists() and wal.stat().st_size:

@@ -1,18 +1,19 @@
-"""What the doctor says of each check: whether it is in order, what is wrong, and how to mend it."""
+"""The doctor's checks by name, and the findings that they make."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
-__all__ = ["CHECKS", "Result", "Verdict", "fine", "refused", "warning", "wrong"]
+from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.finding import Finding, Severity
+
+__all__ = ["CHECKS", "fine", "refused", "warning", "wrong"]
 
 CHECKS: Final = {
     "configuration": "the file can be read and used, and nobody else may write to it",
     "user": "the doctor, and so the service, runs as the owner of the data, and not as root",
-    "umask": "files that the command makes are not for others to write to",
+    "umask": "others may not write to files that the command makes",
     "secrets": "each is there, belongs to the service's user, and can be read by no other; they lie apart from the "
     "data, and, with Kafka, from the pepper",
     "folders": "the service can write to them, what is private is closed to others, what is published is not, and no "
@@ -23,7 +24,7 @@ CHECKS: Final = {
     "log": "the embedded log is there, readable, and the one that the state folds",
     "brokers": "a broker lets this user in, and certificates will not run out soon",
     "rights": "this user may do on the topics what the service does, and not more",
-    "topics": "each topic has the settings that it needs, as quietcount topics check tells",
+    "topics": "each topic has the settings that it needs, as quietcount topics check says",
     "ledger": "it is there and its chain holds",
     "witnesses": "the ledger holds all that the published file, the state and the witness have seen of it",
     "state": "it is there, of this version's format, and belongs to this log, ledger and secret",
@@ -31,51 +32,27 @@ CHECKS: Final = {
     "published file": "it is there and holds exactly what the ledger says",
     "metrics": "certificate and password can be read, and the address is the service's",
 }
-"""By name, what a check is content with. `log` is the embedded log's; `brokers`, `rights` and `topics` are Kafka's."""
+"""By name, what is true if a check finds nothing. `log` is for the embedded log; `brokers`, `rights` and `topics` are
+for Kafka."""
 
-# Our messages say what is wrong, then what to do; a path that is named first ends with a colon.
-_REMEDY: Final = re.compile(r"(?:\. |; )(?=[A-Za-z`])")
-_NO_REMEDY: Final = "Mend what is named, and look again"
-
-
-class Result(StrEnum):
-    """How a check came out. A warning is something to look into that keeps nothing from working."""
-
-    OK = "ok"
-    WARNING = "warning"
-    WRONG = "wrong"
+_NO_REMEDY: Final = "Correct what is named, and look again"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One line of the doctor's: of which check, how it came out, what was found, and how to mend it."""
-
-    check: str
-    result: Result
-    finding: str
-    remedy: str = ""
+def fine(check: str, what: str) -> Finding:
+    """Return that a check found nothing wrong."""
+    return Finding("", what, code=check, severity=Severity.OK)
 
 
-def fine(check: str, finding: str) -> Verdict:
-    """Return that a check is in order."""
-    return Verdict(check, Result.OK, finding)
+def warning(check: str, what: str, remedy: str, where: str | Path = "") -> Finding:
+    """Return something to look into, which stops nothing."""
+    return Finding(str(where), what, remedy, check, Severity.WARNING)
 
 
-def warning(check: str, finding: str, remedy: str) -> Verdict:
-    """Return that something is to be looked into."""
-    return Verdict(check, Result.WARNING, finding, remedy)
-
-
-def wrong(check: str, finding: str, remedy: str) -> Verdict:
+def wrong(check: str, what: str, remedy: str, where: str | Path = "") -> Finding:
     """Return that something is wrong."""
-    return Verdict(check, Result.WRONG, finding, remedy)
+    return Finding(str(where), what, remedy, check)
 
 
-def refused(check: str, error: Exception, result: Result = Result.WRONG) -> Verdict:
-    """Return what one of our errors says: its first sentence is what is wrong, the rest what to do."""
-    text = str(error)
-    parting = _REMEDY.search(text)
-    if parting is None:
-        return Verdict(check, result, text.rstrip("."), _NO_REMEDY)
-    remedy = text[parting.end() :].rstrip(".")
-    return Verdict(check, result, text[: parting.start()], remedy[:1].upper() + remedy[1:])
+def refused(check: str, error: QuietcountError) -> Finding:
+    """Return what one of our errors says; with a general remedy if the error has none."""
+    return Finding("", error.what, error.remedy or _NO_REMEDY, check)

@@ -31,6 +31,11 @@ class StateFacts:
         """How far the state has seen the ledger go."""
         return Head(int(self.meta.get("head_length", "0")), bytes.fromhex(self.meta.get("head_digest", "")))
 
+    @property
+    def intent(self) -> bytes:
+        """The intent of a release that the state began and did not finish, or nothing."""
+        return bytes.fromhex(self.meta.get("intent", ""))
+
 
 def state_of(configuration: Configuration) -> StateFacts | None:
     """Read what the state belongs to; None where a service holds it. Raises StateError, also where it is missing."""
@@ -47,9 +52,11 @@ def state_of(configuration: Configuration) -> StateFacts | None:
                 raise state_file.explained(error, path) from None
         if not path.exists():
             raise StateError(f"{path}: is missing")
+        state_file.check_opens(path)
         try:
             connection = stack.enter_context(contextlib.closing(duckdb.connect(str(path), read_only=True)))
             connection.execute("SET temp_directory = ''")
+            state_file.check_is_state(connection, path)
             meta = dict(_rows(connection, "SELECT key, value FROM meta"))
             if not is_read(meta.get("format", "")):
                 return StateFacts(meta, {})

@@ -1,38 +1,38 @@
-"""The log events: everything that the service says, each with its name, level, fields, meaning and what to do.
+"""The log events: everything that the service says, as a table of kinds.
 
-The catalogue is closed. A field is text, a date or a moment on the tick's grid and never a number: what a tick had to
-do, and how long it took, has nowhere to stand. The README's table "Log events" is this catalogue, a test holds them
-together.
+The catalogue is closed. A field is text or a date and never a number, so that no event can say how much a tick had to
+do or how long it took. The table "Log events" of the documentation is this catalogue; a test compares them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Final
 
 __all__ = [
     "CATALOGUE",
-    "ClockJumped",
-    "ClockTrusted",
-    "DefectFound",
-    "GoingOn",
-    "Halted",
+    "CLOCK_JUMPED",
+    "CLOCK_TRUSTED",
+    "DEFECT",
+    "GOING_ON",
+    "HALTED",
+    "LINES_LEFT_OUT",
+    "RELEASED",
+    "RELOADED",
+    "RELOAD_REFUSED",
+    "SERVING",
+    "STARTED",
+    "STATISTIC_DECLARED",
+    "STATISTIC_DECLARED_LATE",
+    "STOPPED",
+    "WAITING",
+    "EventKind",
     "Level",
-    "LinesLeftOut",
     "LogEvent",
-    "ReloadRefused",
-    "Reloaded",
     "Say",
-    "Serving",
-    "Started",
-    "StatisticDeclared",
-    "StatisticDeclaredLate",
-    "StatisticReleased",
-    "Stopped",
-    "Waiting",
     "unheard",
 ]
 
@@ -45,21 +45,53 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """A row of the catalogue: its name, its level, the names of its fields, what it means, what a person does."""
+
+    name: str
+    level: Level
+    fields: tuple[str, ...]
+    meaning: str
+    todo: str
+
+    def at(self, tick: dt.datetime, **fields: str | dt.date) -> LogEvent:
+        """Return the event of this kind at `tick`; raises TypeError as LogEvent does."""
+        return LogEvent(self, tick, fields)
+
+
+@dataclass(frozen=True, slots=True)
 class LogEvent:
-    """What every event has: its tick; and by its class a name, a level, what it means (the docstring), what to do."""
+    """Something that the service says.
 
-    name: ClassVar[str]
-    level: ClassVar[Level]
-    todo: ClassVar[str]
-    """What a person does about it."""
+    Raises TypeError if the fields are not those of its kind, or if one of them is neither text nor a date.
+    """
 
+    kind: EventKind
     tick: dt.datetime
     """The point of the grid (UTC) at which the clock was looked at; never the moment of writing."""
+    fields: Mapping[str, str | dt.date]
+
+    def __post_init__(self) -> None:
+        if set(self.fields) != set(self.kind.fields):
+            raise TypeError(f"the fields of `{self.name}` are {self.kind.fields}, not {tuple(self.fields)}")
+        for name, value in self.fields.items():
+            if not isinstance(value, str | dt.date):
+                raise TypeError(f"{name} of `{self.name}` is neither text nor a date, but {type(value).__name__}")
+
+    @property
+    def name(self) -> str:
+        """The name of its kind."""
+        return self.kind.name
+
+    @property
+    def level(self) -> Level:
+        """The level of its kind."""
+        return self.kind.level
 
     def own_fields(self) -> dict[str, str]:
-        """Return what the event says besides its tick, as text."""
-        return {each.name: str(getattr(self, each.name)) for each in fields(self) if each.name != "tick"}
+        """Return what the event says besides its tick, as text, in the catalogue's order."""
+        return {name: str(self.fields[name]) for name in self.kind.fields}
 
 
 Say = Callable[[LogEvent], None]
@@ -67,176 +99,114 @@ Say = Callable[[LogEvent], None]
 
 
 def unheard(_event: LogEvent) -> None:
-    """Say nothing: for those who open a service and want no log."""
+    """Say nothing: for a caller that opens a service and wants no log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started(LogEvent):
-    """The process began."""
+_INFO, _WARNING, _ERROR = Level
 
-    name = "started"
-    level = Level.INFO
-    todo = "nothing"
-    version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving(LogEvent):
-    """Metrics and health can be asked for at this address."""
-
-    name = "serving"
-    level = Level.INFO
-    todo = "nothing"
-    address: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatisticDeclared(LogEvent):
-    """A new statistic is in the ledger, and its epsilon is spent for good."""
-
-    name = "statistic declared"
-    level = Level.INFO
-    todo = "nothing, if you meant it"
-    statistic: str
-    since: dt.date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatisticDeclaredLate(LogEvent):
-    """A new statistic begins with a period of which events may be forgotten already."""
-
-    name = "statistic declared late"
-    level = Level.WARNING
-    todo = "tell analysts that its first period may be too low"
-    statistic: str
-    meaning: str = (
-        "what came in before the last release is counted only as far as another statistic still needed it; the first "
-        "period may be too low"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatisticReleased(LogEvent):
-    """The periods of a statistic from `period_start` to `period_end` are released and published."""
-
-    name = "released"
-    level = Level.INFO
-    todo = "nothing"
-    statistic: str
-    period_start: dt.date
-    period_end: dt.date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting(LogEvent):
-    """What the service needs did not answer, or its disk is full; `meaning` says what. It tries at each tick."""
-
-    name = "waiting"
-    level = Level.WARNING
-    todo = "mend what `meaning` names; the service goes on by itself"
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Halted(LogEvent):
-    """The ledger is not the one that was published from; nothing is folded or released."""
-
-    name = "halted"
-    level = Level.ERROR
-    todo = "put the newest ledger back; the service goes on by itself"
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoingOn(LogEvent):
-    """The service works again after `waiting` or `halted`."""
-
-    name = "going on"
-    level = Level.INFO
-    todo = "nothing"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockJumped(LogEvent):
-    """The clock is not to be trusted; `meaning` says why. Nothing is folded or released."""
-
-    name = "clock jumped"
-    level = Level.ERROR
-    todo = "set the clock; the service goes on by itself, also when the new time has stood for an hour"
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockTrusted(LogEvent):
-    """The clock is back, or the new time has stood for an hour."""
-
-    name = "clock trusted again"
-    level = Level.INFO
-    todo = "nothing"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reloaded(LogEvent):
-    """The configuration was read anew after SIGHUP and holds from this tick on."""
-
-    name = "reloaded"
-    level = Level.INFO
-    todo = "nothing"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReloadRefused(LogEvent):
-    """The configuration that SIGHUP asked for cannot be used; the old one goes on, whole. `meaning` says why."""
-
-    name = "reload refused"
-    level = Level.ERROR
-    todo = "mend the configuration, then reload again; what needs a restart is said so"
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefectFound(LogEvent):
-    """A thread of the process failed in a way that nobody foresaw; `meaning` is the kind of error and its place."""
-
-    name = "defect"
-    level = Level.ERROR
-    todo = "restart the service if it does not do all it should, and report the line"
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinesLeftOut(LogEvent):
-    """More was said within a tick than is kept; what came last is missing."""
-
-    name = "lines left out"
-    level = Level.WARNING
-    todo = "nothing; the ledger and the metrics have it all"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped(LogEvent):
-    """The process ends because it was asked to; nothing is half done."""
-
-    name = "stopped"
-    level = Level.INFO
-    todo = "nothing, if you meant it"
-
-
-CATALOGUE: Final[tuple[type[LogEvent], ...]] = (
-    Started,
-    Serving,
-    StatisticDeclared,
-    StatisticDeclaredLate,
-    StatisticReleased,
-    Waiting,
-    Halted,
-    GoingOn,
-    ClockJumped,
-    ClockTrusted,
-    Reloaded,
-    ReloadRefused,
-    DefectFound,
-    LinesLeftOut,
-    Stopped,
+STARTED: Final = EventKind("started", _INFO, ("version",), "The process began.", "nothing")
+SERVING: Final = EventKind(
+    "serving", _INFO, ("address",), "The service answers requests for metrics and health at this address.", "nothing"
 )
-"""Every event that there is."""
+STATISTIC_DECLARED: Final = EventKind(
+    "statistic declared",
+    _INFO,
+    ("statistic", "since"),
+    "A new statistic is in the ledger, and its epsilon is spent permanently.",
+    "nothing, if you meant it",
+)
+STATISTIC_DECLARED_LATE: Final = EventKind(
+    "statistic declared late",
+    _WARNING,
+    ("statistic", "meaning"),
+    "A new statistic begins with a period whose events may be forgotten already.",
+    "tell analysts that its first period may be too low",
+)
+RELEASED: Final = EventKind(
+    "released",
+    _INFO,
+    ("statistic", "period_start", "period_end"),
+    "The periods of a statistic from `period_start` to `period_end` are released and published.",
+    "nothing",
+)
+WAITING: Final = EventKind(
+    "waiting",
+    _WARNING,
+    ("meaning",),
+    "Something that the service needs does not answer, or its disk is full; `meaning` says which. The service tries "
+    "again at each tick.",
+    "mend what `meaning` names; the service goes on by itself",
+)
+HALTED: Final = EventKind(
+    "halted",
+    _ERROR,
+    ("meaning",),
+    "The ledger is not the one that was published from. Nothing is folded or released.",
+    "put the newest ledger back; the service goes on by itself",
+)
+GOING_ON: Final = EventKind("going on", _INFO, (), "The service works again after `waiting` or `halted`.", "nothing")
+CLOCK_JUMPED: Final = EventKind(
+    "clock jumped",
+    _ERROR,
+    ("meaning",),
+    "The service does not trust the clock; `meaning` says why. Nothing is folded or released.",
+    "set the clock; the service goes on by itself when it is right, or when the new time has stood for an hour",
+)
+CLOCK_TRUSTED: Final = EventKind(
+    "clock trusted again", _INFO, (), "The clock is right again, or the new time has stood for an hour.", "nothing"
+)
+RELOADED: Final = EventKind(
+    "reloaded",
+    _INFO,
+    (),
+    "The service read its configuration again after SIGHUP and uses it from now on.",
+    "nothing",
+)
+RELOAD_REFUSED: Final = EventKind(
+    "reload refused",
+    _ERROR,
+    ("meaning",),
+    "The new configuration cannot be used; `meaning` says why. The service keeps the old one, all of it.",
+    "mend the configuration, then reload again; `meaning` says so if a key needs a restart",
+)
+DEFECT: Final = EventKind(
+    "defect",
+    _ERROR,
+    ("meaning",),
+    "A thread failed because of a mistake in quietcount, or the process that serves metrics ended by itself; `meaning` "
+    "is the kind of error and its place, or how that process ended.",
+    "restart the service if it does not do all it should, and report the line",
+)
+LINES_LEFT_OUT: Final = EventKind(
+    "lines left out",
+    _WARNING,
+    (),
+    "The service said more within a tick than it keeps; the last lines are missing.",
+    "nothing; the ledger and the metrics have it all",
+)
+STOPPED: Final = EventKind(
+    "stopped",
+    _INFO,
+    (),
+    "The process ends because it was asked to; nothing is half done.",
+    "nothing, if you meant it",
+)
+
+CATALOGUE: Final = (
+    STARTED,
+    SERVING,
+    STATISTIC_DECLARED,
+    STATISTIC_DECLARED_LATE,
+    RELEASED,
+    WAITING,
+    HALTED,
+    GOING_ON,
+    CLOCK_JUMPED,
+    CLOCK_TRUSTED,
+    RELOADED,
+    RELOAD_REFUSED,
+    DEFECT,
+    LINES_LEFT_OUT,
+    STOPPED,
+)
+"""Every kind of event that there is."""

@@ -12,27 +12,23 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Final, TextIO
 
-import structlog
+from quietcount_consumers.monitoring.log_events import CATALOGUE, LINES_LEFT_OUT, Level, LogEvent
+from quietcount_consumers.monitoring_settings import LogFormat
 
-from quietcount_consumers.monitoring.log_events import CATALOGUE, Level, LinesLeftOut, LogEvent
-
-__all__ = ["MOST_LINES", "LogFormat", "LogOutput"]
+__all__ = ["MOST_LINES", "LogOutput"]
 
 MOST_LINES: Final = 10_000
 """How many events are kept until they are written: more than any tick has (a few for each statistic), some MB."""
 
 _ORDER: Final = tuple(Level)
 
-
-class LogFormat(StrEnum):
-    """How a line is written: for people, for programs, or by whether a terminal reads it."""
-
-    AUTO = "auto"
-    CONSOLE = "console"
-    JSON = "json"
+# The numbers of ECMA-48 (SGR), which every terminal knows.
+_BOLD, _DIM, _RED, _GREEN, _YELLOW, _MAGENTA, _CYAN = 1, 2, 31, 32, 33, 35, 36
+_COLOURS: Final = {Level.INFO: _GREEN, Level.WARNING: _YELLOW, Level.ERROR: _RED}
+_LEVEL_WIDTH: Final = max(len(level.value) for level in Level)
+_NAME_WIDTH: Final = max(len(event.name) for event in CATALOGUE)
 
 
 class LogOutput:
@@ -70,8 +66,8 @@ class LogOutput:
 
     def say(self, event: LogEvent) -> None:
         """Keep `event` until the next flush. Raises TypeError when it is none of the catalogue."""
-        if type(event) not in CATALOGUE:
-            raise TypeError(f"{type(event).__name__} is no event of the catalogue: see log_events")
+        if event.kind not in CATALOGUE:
+            raise TypeError(f"`{event.name}` is no event of the catalogue: see log_events")
         if _ORDER.index(event.level) < self._least:
             return
         with self._lock:
@@ -79,7 +75,7 @@ class LogOutput:
                 self._kept.append(event)
             elif not self._left_out:
                 self._left_out = True
-                self._kept.append(LinesLeftOut(tick=event.tick))
+                self._kept.append(LINES_LEFT_OUT.at(event.tick))
 
     def flush(self) -> None:
         """Write what was said since the last flush, all at once: at a point of the grid, and at the end."""
@@ -98,12 +94,21 @@ def _json(event: LogEvent) -> str:
 
 
 def _console(colours: bool) -> Callable[[LogEvent], str]:
-    renderer = structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False, timestamp_key="tick")
+    """Return what writes an event for people: tick, [level], name, then key=value; the parts in `colours` or plain."""
+
+    def painted(text: str, *codes: int) -> str:
+        return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m" if colours else text
 
     def line(event: LogEvent) -> str:
         # What a broker or a file name says must not begin a line of its own, or move the cursor.
         own = {name: _printable(value) for name, value in event.own_fields().items()}
-        return renderer(None, "", {**_head(event), **own})
+        parts = [
+            painted(event.tick.isoformat(), _DIM),
+            f"[{painted(f'{event.level.value:<{_LEVEL_WIDTH}}', _BOLD, _COLOURS[event.level])}]",
+            painted(f"{event.name:<{_NAME_WIDTH}}" if own else event.name, _BOLD),
+            *(f"{painted(name, _CYAN)}={painted(value, _MAGENTA)}" for name, value in own.items()),
+        ]
+        return " ".join(parts)
 
     return line
 

@@ -8,25 +8,23 @@ system frees its room however the process ends.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import hashlib
 import io
 import os
-import re
 import stat
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from quietcount_producers.composition import Composer, close_match, event_id_bytes, listed, revision_number
+from quietcount_producers.composition import Composer, Facts
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.event_files import FileFormat, Row, rows
 from quietcount_producers.sqlite_file import explained
-from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS, Field, FieldKind
+from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
 __all__ = ["MOST_SHOWN", "Check", "CheckedRecords", "check", "plain_file", "send"]
@@ -36,7 +34,6 @@ MOST_SHOWN: Final = 20
 
 _BATCH: Final = 1000
 """How many records are appended at once."""
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,10}")
 _HEAD: Final = struct.Struct("<qBH")
 """What stands before a record in the temporary file: its timestamp, the key's length, the value's length."""
 
@@ -120,16 +117,16 @@ def check(
     known = _known_names(composer)
     try:
         for row in rows(stream, name, file_format, known):
-            problems, record = _composed(row, file_format, composer, occurrences)
-            if record is None:
-                for refused in problems:
+            made = _composed(row, file_format, composer, occurrences)
+            if isinstance(made, list):
+                for refused in made:
                     found.add(f"{name} line {row.line}", refused)
                 if bad is not None:
-                    bad.write(row, "; ".join(_said(refused) for refused in problems))
+                    bad.write(row, "; ".join(_said(refused) for refused in made))
             else:
                 found.good += 1
                 if records is not None:
-                    records.add(record)
+                    records.add(made)
             advance()
     except OSError as error:
         raise ProducersError(f"{name}: cannot be read: {os.strerror(error.errno or 0).lower()}") from error
@@ -171,92 +168,27 @@ class _Occurrences:
         return self._more[digest]
 
 
-class _Noting:
-    """Adds an EventRefused of its block to `problems`, so that one bad field does not hide the next."""
-
-    def __init__(self, problems: list[EventRefused]) -> None:
-        self._problems = problems
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, EventRefused):
-            return False
-        self._problems.append(error)
-        return True
+_ENVELOPE: Final = frozenset({*EMITTED_KEYS, *BAD_LINE_NOTES})
+"""The keys of a row that are not attributes."""
 
 
 def _composed(
     row: Row, file_format: FileFormat, composer: Composer, occurrences: _Occurrences
-) -> tuple[list[EventRefused], NewRecord | None]:
-    """Return all that is wrong with `row`, or its record."""
+) -> NewRecord | list[EventRefused]:
+    """Return the record of `row`, or everything that is wrong with it."""
     if row.problem is not None:
-        return [row.problem], None
-    problems: list[EventRefused] = []
-    noting = _Noting(problems)
-    try:
-        kind = composer.event_type(_needed(row.facts, "event"))
-    except EventRefused as refused:
-        return [refused], None
-    fields = composer.fields(kind)
-    identity: bytes | None = None
-    day = dt.date.min
-    revision = 0
-    values: dict[str, object] = {}
-    case = row.facts.get("case")
-    key = b""
-    with noting:
-        key = composer.case_key(_needed(row.facts, "case"))
-    with noting:
-        day = composer.occurred_on(_needed(row.facts, "occurred_on"))
-    with noting:
-        if row.facts.get("revision") is not None:
-            given = row.facts["revision"]
-            revision = revision_number(_integer(given) if file_format is FileFormat.CSV else given)
-    with noting:
-        if row.facts.get("event_id") is not None:
-            identity = event_id_bytes(row.facts["event_id"])
-        elif revision:
-            raise EventRefused("event_id", "is missing; a revision above 0 must name the event that it corrects")
-    attributes: dict[str, object] = {}
-    for position, (name, value) in enumerate(row.facts.items(), start=1):
-        if name in fields:
-            attributes[name] = _typed(fields[name], value) if file_format is FileFormat.CSV else value
-        elif name not in EMITTED_KEYS and name not in BAD_LINE_NOTES:
-            # A CSV column was checked to be a field of some event type; a JSON key may be anything, so it is not shown.
-            where = name if file_format is FileFormat.CSV else f"key {position}"
-            hint = f"{close_match(name, fields)}; its fields: {listed(fields)}"
-            problems.append(EventRefused(where, f"is not a field of {kind.name}{hint}"))
-    values = composer.attributes(kind, attributes, problems)
-    if problems:
-        return problems, None
-    with noting:
-        if identity is None:
-            canonical = composer.canonical(kind, case, day, values)
-            identity = composer.derived_event_id(canonical, occurrences.next(canonical))
-        return problems, composer.record(kind, key, day, identity, revision, values)
-    return problems, None
-
-
-def _needed(facts: Mapping[str, object], name: str) -> object:
-    if facts.get(name) is None:
-        raise EventRefused(name, "is missing")
-    return facts[name]
-
-
-def _typed(field_: Field, value: object) -> object:
-    """Return what the text of a CSV cell stands for; the field's own check refuses text that stands for nothing."""
-    match field_.kind:
-        case FieldKind.INT:
-            return _integer(value)
-        case FieldKind.BOOLEAN:
-            return {"true": True, "false": False}.get(str(value).casefold(), value)
-        case _:
-            return value
-
-
-def _integer(value: object) -> object:
-    return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+        return [row.problem]
+    given, keys = row.facts, list(row.facts)
+    facts = Facts(
+        *(given.get("event"), given.get("case"), given.get("occurred_on")),
+        attributes={name: value for name, value in given.items() if name not in _ENVELOPE},
+        event_id=given.get("event_id"),
+        revision=given.get("revision"),
+        text=file_format is FileFormat.CSV,
+        # The names of CSV columns were checked. A JSON key may be anything, so it is not shown.
+        label=str if file_format is FileFormat.CSV else lambda name: f"key {keys.index(name) + 1}",
+    )
+    return composer.composed(facts, occurrences.next)
 
 
 def _said(refused: EventRefused) -> str:

@@ -12,8 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.finding import Finding
+from quietcount_schemas.finding import Finding, Refused, place
 
 __all__ = ["HISTORY_FILE", "HistoryReason", "Recorded", "check_history", "read_history", "record_history"]
 
@@ -23,11 +22,13 @@ _LINE = re.compile(
     r"(?P<event>[A-Za-z]\w*) (?P<version>[1-9]\d*) (?P<fingerprint>[0-9a-f]{16}) (?P<digest>[0-9a-f]{64})"
 )
 _SECOND = 2
-"""Whoever has a second version had a first one to keep."""
+"""A second version shows that there was a first one to keep."""
 _HEADER = """\
 # The committed history of these schemas: event type, version, CRC-64-AVRO fingerprint, SHA-256 of the definition.
 # A committed version never changes. `quietcount schemas check --record` adds the lines of new versions.
 """
+_RECORD = "run: quietcount schemas check --record"
+_RESTORE = "Restore the file from your version control"
 
 
 class HistoryReason(StrEnum):
@@ -52,9 +53,9 @@ class Recorded(NamedTuple):
 
 
 def read_history(root: Path) -> dict[tuple[str, int], Recorded] | None:
-    """Return the history of a folder by event type and version, or None when it has none yet.
+    """Return the history of a folder by event type and version, or None if it has none yet.
 
-    Raises SchemasError on a line that is not one of ours, or one that is there twice.
+    Raises Refused for a line that is not one of a history, or that is there twice.
     """
     path = root / HISTORY_FILE
     try:
@@ -62,17 +63,18 @@ def read_history(root: Path) -> dict[tuple[str, int], Recorded] | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise SchemasError(f"{path}: cannot be read ({type(error).__name__}); restore it from your history") from None
+        what = f"cannot be read ({type(error).__name__})"
+        raise Refused(Finding(str(path), what, "Restore it from your version control")) from None
     lines: dict[tuple[str, int], Recorded] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            raise SchemasError(f"{path}, line {number}: not a line of a schema history; restore the file")
+            raise Refused(Finding(f"{path}, line {number}", "not a line of a schema history", _RESTORE))
         recorded = Recorded(match["event"], int(match["version"]), match["fingerprint"], match["digest"])
         if (recorded.event, recorded.version) in lines:
-            raise SchemasError(f"{path}, line {number}: the version is recorded twice; restore the file")
+            raise Refused(Finding(f"{path}, line {number}", "the version is recorded twice", _RESTORE))
         lines[recorded.event, recorded.version] = recorded
     return lines
 
@@ -88,45 +90,42 @@ def check_history(
     """Yield where a folder differs from its history.
 
     `files` are the event types and versions that have a file; `present` has the file and line of those that are
-    sound. A file with faults of its own has findings enough.
+    sound. A file with faults of its own already has findings.
     """
-    place = str(root / HISTORY_FILE)
+    file = str(root / HISTORY_FILE)
     for key, recorded in (history or {}).items():
         event, version = key
         if key not in files:
             yield Finding(
-                place,
-                f"{event} {version}",
+                place(file, f"{event} {version}"),
+                "the file of a committed version is gone",
+                "Restore it: messages and statistics may still need it",
                 HistoryReason.VANISHED,
-                "a committed version is gone; restore its file: messages and statistics may still need it",
             )
         elif key in present and present[key][1] != recorded:
             yield Finding(
                 present[key][0],
-                "",
+                "a committed version changed",
+                f"Restore it, and put the change into {event}/{_next(event, present)}.avsc",
                 HistoryReason.CHANGED,
-                f"a committed version never changes: restore it, and add {event}/{_next(event, present)}.avsc",
             )
     if history is None and not required:
         for event, version in files:
             if version == _SECOND:
                 yield Finding(
-                    place,
-                    event,
+                    place(file, event),
+                    "there is no such file, and this event type has more than one version",
+                    f"{_RESTORE}; if there never was one, {_RECORD}",
                     HistoryReason.MISSING,
-                    "there is no such file, and this event type has more than one version: restore it from your"
-                    " history; if there never was one, run `quietcount schemas check --record`",
                 )
         return
     for key, (source, _) in present.items():
         if key not in (history or {}):
-            yield Finding(
-                source, "", HistoryReason.UNRECORDED, "not in the history yet; run `quietcount schemas check --record`"
-            )
+            yield Finding(source, "not in the history yet", _RECORD.capitalize(), HistoryReason.UNRECORDED)
 
 
 def record_history(root: Path, present: Iterable[Recorded]) -> list[Recorded]:
-    """Add the lines that the history lacks, alter none, and return those added."""
+    """Add the lines that the history lacks, change none, and return the added ones."""
     path = root / HISTORY_FILE
     history = read_history(root)
     missing = [line for line in present if (line.event, line.version) not in (history or {})]

@@ -1,7 +1,7 @@
 """The lint: what an event schema may carry. A schema that cannot carry a name leaks none.
 
-It reads the JSON as written, before any Avro library does: a recursive or deeply nested schema is refused here, where
-it costs nothing, and what passes is one flat record of enums, booleans, bounded ints and bounded dates.
+It reads the JSON as written, before any Avro library does. So a recursive or deeply nested schema is refused here,
+where it costs nothing, and what passes is one flat record of enums, booleans, bounded ints and bounded dates.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import datetime as dt
 import math
 import re
 import unicodedata
-from collections.abc import Iterator
 from typing import Any
 
 from quietcount_schemas.event_types import (
@@ -22,39 +21,36 @@ from quietcount_schemas.event_types import (
     INT32_MINIMUM,
     KEY_BYTES,
     MAX_EVENT_BYTES,
+    PUBLISHED_COLUMNS,
     Role,
 )
-from quietcount_schemas.finding import Finding
+from quietcount_schemas.finding import Finding, place
 from quietcount_schemas.framing import SINGLE_OBJECT_BYTES
-from quietcount_schemas.lint.reason import FORBIDDEN, LintReason
+from quietcount_schemas.lint.reason import FORBIDDEN, LintReason, finding
 
 __all__ = ["MAX_FREE_BITS", "MAX_INT_VALUES", "MAX_SYMBOLS", "RESERVED_NAMES", "LintReason", "lint"]
 
 MAX_SYMBOLS = 250
-"""The fold keeps a symbol's index in one byte, and a few values apart for null and unknown."""
+"""The fold keeps the index of a symbol in one byte, and needs a few values for null and unknown."""
 
 MAX_INT_VALUES = 10_000
 """How many values an int may take: enough for any number that is counted by, too few for an identifier."""
 
 MAX_FREE_BITS = 64
-"""What the ints, dates and booleans of one event may tell together, in bits (log2 of the combinations)."""
+"""How much the ints, dates and booleans of one event may say together, in bits (log2 of the combinations)."""
 
 MAX_NAME = 63
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, half surrogate pairs, line separators
+
+RESERVED_NAMES = frozenset({"self", *EMITTED_KEYS, *BAD_LINE_NOTES, *ENVELOPE, *PUBLISHED_COLUMNS})
+"""In lower case: names in an emitted line, in a file of bad lines, in a publisher's arguments and in the envelope, and
+the columns that statistics are published with."""
+
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Control characters, half surrogate pairs, line separators."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DATE_MINIMUM = dt.date.min.toordinal() - EPOCH_ORDINAL
 _DATE_MAXIMUM = dt.date.max.toordinal() - EPOCH_ORDINAL
 _LAST_DAY = dt.date(2099, 12, 31).toordinal() - EPOCH_ORDINAL
-
-_PUBLISHED_COLUMNS = (
-    *("statistic", "period", "period_start", "period_end", "cell"),
-    *("estimate", "lower", "upper", "noisy", "noise_scale", "epsilon", "max_contributions", "reliability"),
-    *("release_id", "released_at"),
-)
-
-RESERVED_NAMES = frozenset({"self", *EMITTED_KEYS, *BAD_LINE_NOTES, *ENVELOPE, *_PUBLISHED_COLUMNS})
-"""In lower case: what an emitted line, a file of bad lines and a publisher's arguments are called, the envelope, and
-the columns that statistics are published with."""
 
 _ENVELOPE_TYPES: dict[str, dict[str, object]] = {
     "case_key": {"type": "fixed", "name": "CaseKey", "size": 16},
@@ -78,13 +74,16 @@ _TYPE_KEYS = {
 
 def lint(definition: Any, source: str) -> list[Finding]:
     """Return everything that makes a definition (the JSON value of one .avsc) unfit as an event schema."""
-    return list(_Lint(source).record(definition))
+    one_pass = _Lint(source)
+    one_pass.record(definition)
+    return one_pass.findings
 
 
 class _Lint:
     """One pass over one definition: it collects what fields refer to, and how large an event can become."""
 
     def __init__(self, source: str) -> None:
+        self.findings: list[Finding] = []
         self._source = source
         self._path = ""
         self._record_name = ""
@@ -93,222 +92,183 @@ class _Lint:
         self._size = SINGLE_OBJECT_BYTES
         self._values = 1  # how many the ints, dates and booleans take together
 
-    def _found(self, reason: LintReason, message: str) -> Finding:
-        return Finding(self._source, self._path, reason, message)
+    def _found(self, reason: LintReason, **facts: object) -> None:
+        self.findings.append(finding(reason, place(self._source, self._path), **facts))
 
-    def record(self, definition: Any) -> Iterator[Finding]:
+    def record(self, definition: Any) -> None:
         if not isinstance(definition, dict) or definition.get("type") != "record":
-            yield self._found(LintReason.NOT_A_RECORD, 'an event schema is one object with "type": "record"')
+            self._found(LintReason.NOT_A_RECORD)
             return
-        yield from self._keys(definition, _RECORD_KEYS)
-        yield from self._name(definition.get("name"))
+        self._keys(definition, _RECORD_KEYS)
+        self._name(definition.get("name"), "the name of the record")
         namespace = definition.get("namespace")
         if not isinstance(namespace, str) or not all(map(_NAME.fullmatch, namespace.split("."))):
-            yield self._found(LintReason.NAME_INVALID, 'a "namespace" is needed: names joined by dots, as org.example')
+            self._found(LintReason.NAMESPACE_INVALID)
         else:
             self._namespace = namespace
         self._record_name = self._full(definition.get("name"))
-        yield from self._doc(definition)
+        self._doc(definition, "the record")
         role = definition.get("quietcount.role", Role.EVENT.value)
         if role not in [each.value for each in Role]:
-            roles = " or ".join(f'"{each.value}"' for each in Role)
-            yield self._found(LintReason.ROLE_INVALID, f'"quietcount.role" must be {roles}')
+            self._found(LintReason.ROLE_INVALID, roles=" or ".join(f'"{each.value}"' for each in Role))
         fields = definition.get("fields")
         if not isinstance(fields, list) or not all(isinstance(field, dict) for field in fields):
-            yield self._found(LintReason.FIELDS_INVALID, '"fields" must be a list of objects')
+            self._found(LintReason.FIELDS_INVALID)
             return
-        yield from self._envelope(fields)
+        self._envelope(fields)
         seen: set[str] = set()
         for field in fields:
             name = field.get("name")
             self._path = _shown(name) if isinstance(name, str) else "(a field without a name)"
             if isinstance(name, str):
                 if name.lower() in seen:
-                    yield self._found(
-                        LintReason.NAME_CLASH, "two fields have this name; rename one (upper and lower case are alike)"
-                    )
+                    self._found(LintReason.NAME_CLASH, things="fields")
                 seen.add(name.lower())
             if name in ENVELOPE:
-                yield from self._keys(field, _FIELD_KEYS)
-                yield from self._doc(field)
+                self._keys(field, _FIELD_KEYS)
+                self._doc(field, "the field")
                 self._size += _ENVELOPE_SIZES[name]
                 self._define(field.get("type"))
             else:
-                yield from self._field(field)
+                self._field(field)
         self._path = ""
         if role == Role.WITHDRAWAL.value and len(fields) > len(ENVELOPE):
-            yield self._found(
-                LintReason.WITHDRAWAL_WITH_ATTRIBUTES, "a withdrawal has the envelope alone; remove its other fields"
-            )
+            self._found(LintReason.WITHDRAWAL_WITH_ATTRIBUTES)
         if self._size > MAX_EVENT_BYTES:
-            yield self._found(
-                LintReason.TOO_LARGE,
-                f"an event can take {self._size} bytes, and {MAX_EVENT_BYTES} are the most; remove fields",
-            )
+            self._found(LintReason.TOO_LARGE, size=self._size, most=MAX_EVENT_BYTES)
         if self._values > 2**MAX_FREE_BITS:
-            yield self._found(
-                LintReason.TOO_MUCH_INFORMATION,
-                f"the ints, dates and booleans hold {math.log2(self._values):.0f} bits, and {MAX_FREE_BITS} are the"
-                " most: an identifier would fit into them; remove fields, or narrow their bounds",
-            )
+            bits = f"{math.log2(self._values):.0f}"
+            self._found(LintReason.TOO_MUCH_INFORMATION, bits=bits, most=MAX_FREE_BITS)
 
-    def _envelope(self, fields: list[Any]) -> Iterator[Finding]:
+    def _envelope(self, fields: list[Any]) -> None:
         for position, wanted in enumerate(ENVELOPE):
             field = fields[position] if position < len(fields) else {}
             self._path = wanted
             if field.get("name") != wanted:
-                yield self._found(
-                    LintReason.ENVELOPE, f"every event begins with the fields {', '.join(ENVELOPE)}, in this order"
-                )
+                order = f"every event begins with the fields {', '.join(ENVELOPE)}, in this order"
+                self._found(LintReason.ENVELOPE, problem=order)
                 break
             written = field.get("type")
             if isinstance(written, dict):
                 written = {key: value for key, value in written.items() if key != "doc"}
             if not _same(written, _ENVELOPE_TYPES[wanted]):
-                yield self._found(LintReason.ENVELOPE, f"its type must be {_ENVELOPE_TYPES[wanted]}")
-            if ("default" in field) != (wanted in _ENVELOPE_DEFAULTS) or not _same(
-                field.get("default"), _ENVELOPE_DEFAULTS.get(wanted)
-            ):
-                default = _ENVELOPE_DEFAULTS.get(wanted)
-                must = "it has no default" if default is None else f"its default is {default}"
-                yield self._found(LintReason.ENVELOPE, must)
+                self._found(LintReason.ENVELOPE, problem=f"its type must be {_ENVELOPE_TYPES[wanted]}")
+            default = _ENVELOPE_DEFAULTS.get(wanted)
+            if ("default" in field) != (wanted in _ENVELOPE_DEFAULTS) or not _same(field.get("default"), default):
+                must = "it must have no default" if default is None else f"its default must be {default}"
+                self._found(LintReason.ENVELOPE, problem=must)
         self._path = ""
 
-    def _field(self, field: dict[str, Any]) -> Iterator[Finding]:
-        yield from self._keys(field, _FIELD_KEYS)
-        yield from self._name(field.get("name"))
+    def _field(self, field: dict[str, Any]) -> None:
+        self._keys(field, _FIELD_KEYS)
+        self._name(field.get("name"), "the name of the field")
         if isinstance(field.get("name"), str) and field["name"].lower() in RESERVED_NAMES:
-            yield self._found(LintReason.NAME_RESERVED, "the name means something else in quietcount; choose another")
-        yield from self._doc(field)
+            self._found(LintReason.NAME_RESERVED)
+        self._doc(field, "the field")
         if "type" not in field:
-            yield self._found(LintReason.UNKNOWN_TYPE, 'a "type" is needed')
+            self._found(LintReason.UNKNOWN_TYPE, problem="the field has no type")
             return
         written = field["type"]
         nullable = isinstance(written, list)
         if isinstance(written, list):
             if len(written) != 2 or written[0] != "null" or isinstance(written[1], list):
-                yield self._found(LintReason.UNION, 'the only union is ["null", T], null first')
+                self._found(LintReason.UNION)
                 return
             written = written[1]
             self._size += 1
-        faults = list(self._type(written))
-        yield from faults
-        if not faults:
+        before = len(self.findings)
+        self._type(written)
+        sound = len(self.findings) == before
+        if sound:
             self._values *= self._combinations(written, nullable=nullable)
         if "default" not in field:
-            yield self._found(
-                LintReason.DEFAULT_MISSING, 'a "default" is needed, or no version can ever add or remove the field'
-            )
-        elif not faults and not self._default_fits(field["default"], written, nullable):
-            what = "null, as the union's first branch is" if nullable else "a value the field may take"
-            yield self._found(LintReason.DEFAULT_INVALID, f"the default must be {what}")
+            self._found(LintReason.DEFAULT_MISSING)
+        elif sound and not self._default_fits(field["default"], written, nullable):
+            wanted = "null, as the first branch of the union is" if nullable else "a value that the field may take"
+            self._found(LintReason.DEFAULT_INVALID, wanted=wanted)
 
-    def _type(self, written: Any) -> Iterator[Finding]:
+    def _type(self, written: Any) -> None:
         if isinstance(written, str):
-            yield from self._reference(written)
+            self._reference(written)
             return
         if not isinstance(written, dict) or not isinstance(written.get("type"), str):
-            yield self._found(LintReason.UNKNOWN_TYPE, "a type is a name, an object with a type's name, or a union")
+            self._found(LintReason.UNKNOWN_TYPE, problem="the type is no name, no object with a type, and no union")
             return
         base: str = written["type"]
         if base in FORBIDDEN:
-            reason, message = FORBIDDEN[base]
-            yield self._found(reason, message)
+            self._found(FORBIDDEN[base])
             return
         if base not in _TYPE_KEYS:
-            yield self._found(LintReason.UNKNOWN_TYPE, "no type of that name; use enum, boolean or int")
+            self._found(LintReason.UNKNOWN_TYPE, problem="there is no type of that name")
             return
         logical = written.get("logicalType")
         if logical is not None and (base, logical) != ("int", "date"):
-            yield self._found(LintReason.LOGICAL_TYPE, "the only logical type is date, on an int")
+            self._found(LintReason.LOGICAL_TYPE)
             return
-        yield from self._keys(written, _TYPE_KEYS[base])
+        self._keys(written, _TYPE_KEYS[base])
         match base:
             case "enum":
-                yield from self._enum(written)
+                self._enum(written)
             case "int":
-                yield from self._int(written, is_date=logical == "date")
+                self._int(written, is_date=logical == "date")
             case "fixed":
-                yield self._found(
-                    LintReason.FIXED, "fixed bytes belong to case_key and event_id alone: others could carry a name"
-                )
+                only = "only case_key and event_id may have fixed bytes: others could carry a name"
+                self._found(LintReason.FIXED, problem=only)
             case _:
                 self._size += 1
 
-    def _reference(self, name: str) -> Iterator[Finding]:
+    def _reference(self, name: str) -> None:
         if name in FORBIDDEN and name not in ("record", "error", "array", "map"):
-            reason, message = FORBIDDEN[name]
-            yield self._found(reason, message)
+            self._found(FORBIDDEN[name])
         elif name == "boolean":
             self._size += 1
         elif name == "int":
-            yield self._found(LintReason.INT_UNBOUNDED, _BOUNDS_NEEDED)
+            self._found(LintReason.INT_UNBOUNDED)
         elif self._full(name) == self._record_name:
-            yield self._found(LintReason.RECURSION, "an event cannot contain itself")
+            self._found(LintReason.RECURSION)
         elif self._full(name) not in self._named:
-            yield self._found(LintReason.UNKNOWN_TYPE, "no type of that name is defined above; define the enum here")
+            self._found(LintReason.UNKNOWN_TYPE, problem="no type of that name is defined above")
         elif self._named[self._full(name)].get("type") == "fixed":
-            yield self._found(LintReason.FIXED, "a second key in an event would link two cases; remove the field")
+            self._found(LintReason.FIXED, problem="a second key in an event would link two cases")
         else:
             self._size += _varint_size(len(self._named[self._full(name)]["symbols"]) - 1)
 
-    def _enum(self, written: dict[str, Any]) -> Iterator[Finding]:
-        yield from self._name(written.get("name"))
+    def _enum(self, written: dict[str, Any]) -> None:
+        self._name(written.get("name"), "the name of the enum")
         if self._full(written.get("name")) in (*self._named, self._record_name):
-            yield self._found(LintReason.NAME_CLASH, "a type of that name is defined above; refer to it by its name")
-        yield from self._doc(written, "its enum: ")
+            self._found(LintReason.NAME_CLASH, things="types")
+        self._doc(written, "the enum")
         symbols = written.get("symbols")
-        if (
-            not isinstance(symbols, list)
-            or not symbols
-            or not all(
-                isinstance(symbol, str) and _NAME.fullmatch(symbol) and len(symbol) <= MAX_NAME for symbol in symbols
-            )
-        ):
-            yield self._found(
-                LintReason.SYMBOLS_INVALID,
-                f'"symbols" must be a list of names: letters, digits and _, {MAX_NAME} characters at most',
-            )
+        if not isinstance(symbols, list) or not symbols or not all(map(_is_symbol, symbols)):
+            self._found(LintReason.SYMBOLS_INVALID, longest=MAX_NAME)
             return
         if len({symbol.lower() for symbol in symbols}) < len(symbols):
-            yield self._found(
-                LintReason.NAME_CLASH, "two symbols are the same name; rename one (upper and lower case are alike)"
-            )
+            self._found(LintReason.NAME_CLASH, things="symbols")
         if len(symbols) > MAX_SYMBOLS:
-            yield self._found(LintReason.TOO_MANY_SYMBOLS, f"an enum may have {MAX_SYMBOLS} symbols at most")
+            self._found(LintReason.TOO_MANY_SYMBOLS, most=MAX_SYMBOLS)
         if "default" not in written:
-            yield self._found(
-                LintReason.ENUM_DEFAULT_MISSING,
-                'the enum needs a "default" symbol, which older readers take for a symbol they do not know',
-            )
+            self._found(LintReason.ENUM_DEFAULT_MISSING)
         elif written["default"] not in symbols:
-            yield self._found(LintReason.DEFAULT_INVALID, 'the enum\'s "default" must be one of its symbols')
+            self._found(LintReason.DEFAULT_INVALID, wanted="one of the enum's symbols")
         self._define(written)
         self._size += _varint_size(len(symbols) - 1)
 
-    def _int(self, written: dict[str, Any], *, is_date: bool) -> Iterator[Finding]:
+    def _int(self, written: dict[str, Any], *, is_date: bool) -> None:
         minimum, maximum = written.get("minimum"), written.get("maximum")
         if minimum is None or maximum is None:
-            yield self._found(LintReason.INT_UNBOUNDED, _BOUNDS_NEEDED)
+            self._found(LintReason.INT_UNBOUNDED)
             return
         lowest, highest = (_DATE_MINIMUM, _DATE_MAXIMUM) if is_date else (INT32_MINIMUM, INT32_MAXIMUM)
         if type(minimum) is not int or type(maximum) is not int or not lowest <= minimum <= maximum <= highest:
-            unit = "days since 1970-01-01 " if is_date else ""
-            yield self._found(
-                LintReason.BOUNDS_INVALID,
-                f'"minimum" and "maximum" must be whole numbers {unit}from {lowest} to {highest}, the lower one first',
-            )
+            unit = "(days since 1970-01-01) " if is_date else ""
+            self._found(LintReason.BOUNDS_INVALID, unit=unit, lowest=lowest, highest=highest)
             return
         if not is_date and maximum - minimum >= MAX_INT_VALUES:
-            yield self._found(
-                LintReason.INT_TOO_WIDE,
-                f"an int may take {MAX_INT_VALUES} values at most: an identifier would fit into more; narrow its"
-                " bounds, or make it an enum of ranges",
-            )
+            self._found(LintReason.INT_TOO_WIDE, most=MAX_INT_VALUES)
         self._size += max(_varint_size(minimum), _varint_size(maximum))
 
     def _combinations(self, written: Any, *, nullable: bool) -> int:
-        """Return how many values a sound type takes; an enum's are named in the schema for all to judge: 1."""
+        """Return how many values a sound type takes: 1 for an enum, because the schema names them for all to judge."""
         if isinstance(written, str):
             written = {"type": written}
         match written["type"]:
@@ -339,45 +299,32 @@ class _Lint:
     def _full(self, name: Any) -> str:
         return str(name) if "." in str(name) else f"{self._namespace}.{name}"
 
-    def _keys(self, written: dict[str, Any], known: set[str]) -> Iterator[Finding]:
+    def _keys(self, written: dict[str, Any], known: set[str]) -> None:
         if "aliases" in written:
-            yield self._found(LintReason.ALIASES, "aliases are not supported; add a new field or event type instead")
+            self._found(LintReason.ALIASES)
         unknown = sorted(written.keys() - known - {"aliases"})
         if unknown:
-            yield self._found(
-                LintReason.UNKNOWN_ATTRIBUTE,
-                f"unknown attribute {unknown[0][:40]!a}; known here: {', '.join(sorted(known))}",
-            )
+            shown = f"{unknown[0][:40]!a}"
+            self._found(LintReason.UNKNOWN_ATTRIBUTE, unknown=shown, known=", ".join(sorted(known)))
 
-    def _name(self, name: Any) -> Iterator[Finding]:
-        if (
-            not isinstance(name, str)
-            or not _NAME.fullmatch(name)
-            or name.startswith("_")
-            or len(name) > MAX_NAME
-            or name in _TYPE_NAMES
-        ):
-            yield self._found(
-                LintReason.NAME_INVALID,
-                f"a name has letters, digits and _, begins with a letter and has {MAX_NAME} characters at most; the"
-                " names of Avro's own types are taken",
-            )
+    def _name(self, name: Any, what: str) -> None:
+        if not _is_symbol(name) or name.startswith("_") or name in _TYPE_NAMES:
+            self._found(LintReason.NAME_INVALID, name=what, longest=MAX_NAME)
 
-    def _doc(self, written: dict[str, Any], what: str = "") -> Iterator[Finding]:
+    def _doc(self, written: dict[str, Any], owner: str) -> None:
         doc = written.get("doc")
         if not isinstance(doc, str) or not doc.strip():
-            yield self._found(LintReason.DOC_MISSING, f'{what}a "doc" is needed: one sentence that says what it is')
+            self._found(LintReason.DOC_MISSING, owner=owner)
         elif any(unicodedata.category(character) in _UNPRINTABLE for character in doc):
-            yield self._found(
-                LintReason.DOC_INVALID, f'{what}the "doc" has control characters or broken ones; write one plain line'
-            )
+            self._found(LintReason.DOC_INVALID, owner=owner)
 
 
-_BOUNDS_NEEDED = 'an int needs "minimum" and "maximum", so that it has no room for an identifier'
+def _is_symbol(name: Any) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME
 
 
 def _shown(name: str) -> str:
-    """Return a field's name for messages: as it is, or escaped when it is none and might do things to a terminal."""
+    """Return the name of a field for messages; escape it if it is not a name, because it might act on a terminal."""
     return name if _NAME.fullmatch(name) else ascii(name[:MAX_NAME])
 
 

@@ -1,0 +1,20 @@
+"""The commands of this distribution as a table, so that `quietcount --help` lists them without importing any."""
+
+from __future__ import annotations
+
+__all__ = ["COMMANDS"]
+
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("emit", "quietcount_producers.commands.emit:emit_command", "Send the events of a JSONL or CSV file to the log."),
+    (
+        "simulate",
+        "quietcount_producers.commands.simulate:simulate_command",
+        "Write synthetic case events with known totals.",
+    ),
+    (
+        "spool",
+        "quietcount_producers.commands.spool:spool_command",
+        "Tell the state of an emitter's spool, or send what waits in it.",
+    ),
+)
+"""By command: its name, where it is ("module:attribute"), and its summary. A test holds all three to the command."""

@@ -1,0 +1,1 @@
+"""The commands that the contract itself brings, and the table from which `quietcount --help` lists them."""
