@@ -55,7 +55,7 @@ class EmbeddedLog:
         self._turn = 0
         if not path.exists():
             if not create:
-                raise LogError(f"There is no log at {path}. Check data_dir, or emit a first event to create it.")
+                raise LogError(f"There is no log at {path}", "Check data_dir, or emit a first event to create it")
             sqlite_file.create(path, timeout)
         try:
             sqlite_file.tighten(path)
@@ -92,14 +92,14 @@ class EmbeddedLog:
         `first` is the offset of a new topic's first record in each partition.
         """
         if partitions < 1:
-            raise LogError(f"Topic {name} needs at least one partition.")
+            raise LogError(f"Topic {name} needs at least one partition")
         with self._transaction("create a topic in") as cursor:
             row = cursor.execute("SELECT id, partitions FROM topics WHERE name = ?", (name,)).fetchone()
             if row is not None:
                 if row[1] != partitions:
                     raise LogError(
                         f"Topic {name} of {self.path} has {row[1]} partition(s), not {partitions}; the number cannot "
-                        "change, because it decides where a key's records lie."
+                        "change, because it decides where a key's records lie"
                     )
                 return str(row[0])
             identity = uuid.uuid4().hex
@@ -287,11 +287,11 @@ class EmbeddedLog:
             kind = cursor.execute("PRAGMA application_id").fetchone()[0]
             version = cursor.execute("PRAGMA user_version").fetchone()[0]
         if kind != sqlite_file.APPLICATION_ID:
-            raise LogError(f"{self.path} is not a quietcount log. Check data_dir, or move that file away.")
+            raise LogError(f"{self.path} is not a quietcount log", "Check data_dir, or move that file away")
         if version > sqlite_file.VERSION:
             raise LogError(
-                f"{self.path} has format {version} and this version of quietcount writes format {sqlite_file.VERSION}. "
-                "Upgrade quietcount on this machine."
+                f"{self.path} has format {version} and this version of quietcount writes format {sqlite_file.VERSION}",
+                "Upgrade quietcount on this machine",
             )
 
     def _topic(self, cursor: sqlite3.Cursor, name: str) -> tuple[int, int]:
@@ -301,7 +301,7 @@ class EmbeddedLog:
         return int(row[0]), int(row[1])
 
     def _unknown(self, topic: str) -> LogError:
-        return LogError(f"There is no topic {topic!r} in {self.path}. Create it first, or check the topic's name.")
+        return LogError(f"There is no topic {topic!r} in {self.path}", "Create it first, or check the topic's name")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Cursor]:

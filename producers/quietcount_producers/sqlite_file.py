@@ -24,7 +24,7 @@ FILE_MODE: Final = 0o600
 _SCHEMA_VERSION_BELOW: Final = 1 << 30  # it ends at 2**32, and begins anew
 
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError, struct.error)
-"""What working with a log file may raise, and `explained` explains."""
+"""What working with a log file may raise; `explained` turns each into an error of ours."""
 
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _NO_ACCESS: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
@@ -98,35 +98,34 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 def explained(error: Exception, path: Path, act: str) -> LogError:
-    """Return the LogError that tells a person what `error` means and what to do."""
+    """Return the error to show for what Python or SQLite raised while it was to `act` ("open", "read")."""
     prefix = f"Cannot {act} the log {path}:"
     if isinstance(error, OSError):
         if error.errno in _NO_SPACE_ERRNO:
-            return LogUnwritable(
-                f"{prefix} no space is left. Free some space and run again; nothing was stored in part."
-            )
+            return LogUnwritable(f"{prefix} no space is left; nothing was stored in part", _FREE_SPACE)
         if error.errno in _NO_ACCESS_ERRNO:
-            return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}. {_FOLDER_HINT}")
-        return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}.")
+            return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}", _FOLDER_HINT)
+        return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}")
     code = _code(error) if isinstance(error, sqlite3.Error) else None
     if code in _DAMAGED or _is_undecodable(error):
-        return LogError(f"{prefix} it is not a log of quietcount, or it is damaged. Check data_dir, or move it away.")
+        return LogError(f"{prefix} it is not a log of quietcount, or it is damaged", "Check data_dir, or move it away")
     if code in _BUSY:
-        return LogUnavailable(f"{prefix} another process has held it for too long. See which one, and run again.")
+        return LogUnavailable(f"{prefix} another process has held it for too long", "See which one, and run again")
     if code == sqlite3.SQLITE_FULL:
-        return LogUnwritable(f"{prefix} no space is left. Free some space and run again; nothing was stored in part.")
+        return LogUnwritable(f"{prefix} no space is left; nothing was stored in part", _FREE_SPACE)
     if code in _NO_ACCESS:
-        return LogError(f"{prefix} it or its folder cannot be written. {_FOLDER_HINT}")
+        return LogError(f"{prefix} it or its folder cannot be written", _FOLDER_HINT)
     if code == sqlite3.SQLITE_IOERR:
         return LogUnwritable(
-            f"{prefix} the disk failed, is full, or a limit on file sizes was met. Nothing was stored in part; "
-            "mend it and run again."
+            f"{prefix} the disk failed, is full, or the file met a limit on sizes; nothing was stored in part",
+            "Mend it and run again",
         )
     # SQLite's own words name tables and constraints; they hold no value of ours.
-    return LogError(f"{prefix} {error}.")
+    return LogError(f"{prefix} {error}")
 
 
-_FOLDER_HINT: Final = "Check that the folder exists, is on a disk that can be written, and belongs to this user."
+_FREE_SPACE: Final = "Free some space and run again"
+_FOLDER_HINT: Final = "Check that the folder exists, is on a disk that can be written, and belongs to this user"
 
 
 def _is_undecodable(error: Exception) -> bool:
