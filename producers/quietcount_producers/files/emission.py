@@ -142,9 +142,8 @@ def send(log: LogWriter, spool: Spool, advance: Callable[[int], None] = lambda _
         try:
             log.append(CASE_EVENTS, batch)
         except ProducersError as error:
-            raise ProducersError(
-                f"{error} Afterwards emit the same file again: what is in the log already counts once."
-            ) from error
+            after = "Afterwards emit the same file again: what is in the log already counts once"
+            raise ProducersError(error.what, f"{error.remedy}. {after}" if error.remedy else after) from error
         advance(len(batch))
 
 
