@@ -22,6 +22,9 @@ from quietcount_consumers.reloading import (
 from quietcount_schemas.errors import Unavailable
 
 
+pytestmark = pytest.mark.quick
+
+
 def with_tick(minutes: int) -> Configuration:
     return Configuration(lifetime_epsilon=Decimal(1), tick=dt.timedelta(minutes=minutes))
 
