@@ -21,7 +21,6 @@ from quietcount_consumers.reloading import (
 )
 from quietcount_schemas.errors import Unavailable
 
-
 pytestmark = pytest.mark.quick
 
 
