@@ -36,8 +36,9 @@ _FOREIGN = {
     ),
     "ledger_id": "the ledger is another one than this state was made with. Put the right ledger back",
     "secret_check": (
-        "the consumer's secret is another one than this state was made with. Put the right secret back; folding on "
-        "would count cases anew that have used up their contributions"
+        "the consumer's secret is another one than this state was made with. Folding on would count cases again that "
+        "have used up their contributions. Put the right secret back. If it is lost permanently, run: quietcount "
+        "ledger record-loss --lost secret"
     ),
 }
 
@@ -45,6 +46,8 @@ _FOREIGN = {
 _MARKS = "log_marks"
 # The key of where the log was made to begin. It is not there in a state that never purged.
 _PURGED = "log_purged"
+
+_INDEXED = "SELECT DISTINCT table_name FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
 
 # Further than any log reaches.
 _BEFORE_ANY = 1 << 60
@@ -222,6 +225,12 @@ class State:
         """Return the intent of a release that may have been appended and is not closed here, or nothing."""
         return bytes.fromhex(self["intent"])
 
+    @property
+    def years(self) -> dict[int, str]:
+        """Return, by year, the check of the secret under which the state's marks of that year were made."""
+        rows = self.rows("SELECT key, value FROM meta WHERE key LIKE 'year %' AND value <> ''")
+        return {int(key.removeprefix("year ")): value for key, value in rows}
+
     def adopt(
         self, statistics: Sequence[Statistic], symbols: Mapping[str, Sequence[str]], decodable: Sequence[str] = ()
     ) -> bool:
@@ -255,6 +264,20 @@ class State:
                     connection.execute("INSERT INTO first_open VALUES (?, ?)", [statistic.name, statistic.since])
             self["fields"] = wanted
         return folded
+
+    def check_whole(self) -> None:
+        """Raise StateDamaged if any of the file cannot be read: DuckDB looks at a block only when it needs it.
+
+        Reading a table leaves its index out, so each table that has one is written again as it is.
+        """
+        indexed = {name for (name,) in self.rows(_INDEXED)}
+        with self.transaction() as connection:
+            for (name,) in self.rows("SELECT table_name FROM duckdb_tables() WHERE NOT internal"):
+                connection.execute(f'SELECT max(hash(t)) FROM "{name}" t').fetchall()
+                if name in indexed:
+                    connection.execute(f'INSERT OR REPLACE INTO "{name}" FROM "{name}"')
+        with self.guarded() as connection:
+            connection.execute("CHECKPOINT")
 
     def follow(self, topic_id: str) -> None:
         """Go on with a new log in the place of one that was lost: from its beginning, and with all that is known.

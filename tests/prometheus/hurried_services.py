@@ -31,7 +31,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.maintenance.recovery import record_state_loss
+from quietcount_consumers.maintenance.losses import record_state_loss
 from quietcount_consumers.monitoring import disks, standing
 from quietcount_consumers.monitoring.log_events import Serving
 from quietcount_consumers.service import Service, Tick

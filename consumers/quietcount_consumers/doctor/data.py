@@ -195,7 +195,7 @@ def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterat
                 "state",
                 f"{years.path(year)}: the secret of {year} is {'another one' if there else 'missing'}; the limits that "
                 "cases have used up in that year are kept under it",
-                "Restore it; if it is lost for good, run: quietcount ledger record-loss",
+                "Restore it; if it is lost for good, run: quietcount ledger record-loss --lost year",
             )
 
 
