@@ -127,7 +127,7 @@ class YearSecrets:
             return
         except OSError as error:
             raise StateUnwritable(
-                f"{path}: the year's secret cannot be destroyed ({error.strerror}); mend that and run again"
+                f"{path}: the year's secret cannot be destroyed ({error.strerror})", "Mend that, then run again"
             ) from None
 
     def _key(self, year: int) -> bytes:

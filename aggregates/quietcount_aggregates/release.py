@@ -239,8 +239,9 @@ class Releaser:
             gone += [column for column in columns if column not in self._symbols]
             if gone:
                 raise StatisticError(
-                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have. Put the schema "
-                    f"back, or end the statistic for good with: quietcount ledger retire {statistic.name}"
+                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have",
+                    "Put the schema back, or end the statistic permanently with: quietcount ledger retire "
+                    f"{statistic.name}",
                 )
 
     def _bounding(self) -> Bounding:

@@ -1,6 +1,6 @@
 """The witness: how far the ledger went, remembered apart from the data.
 
-Whoever restores the whole data folder from a backup restores an old ledger together with everything that could say so.
+If the whole data folder is restored from a backup, an old ledger comes back together with everything that could say so.
 The witness lies with the service's secrets, which are backed up apart from the data, and says so.
 """
 
@@ -37,7 +37,7 @@ class Witness:
             ledger.check_not_behind(head, self.path.name)
 
     def see(self, head: Head) -> None:
-        """Remember `head`, durably and whole. Raises LedgerUnwritable, and LedgerError when the file is no witness."""
+        """Remember `head`, durably and whole. Raises LedgerUnwritable, and LedgerError if the file is not a witness."""
         seen = self._seen()
         if seen == head:
             return
@@ -49,7 +49,7 @@ class Witness:
                 self._append(line)
         except OSError as error:
             raise LedgerUnwritable(
-                f"{self.path}: cannot be written ({error.strerror}); check the folder and the disk"
+                f"{self.path}: cannot be written ({error.strerror})", "Check the folder and the disk"
             ) from None
 
     def _seen(self) -> Head | None:
@@ -64,8 +64,8 @@ class Witness:
             return None
         except (OSError, ValueError):
             raise LedgerError(
-                f"{self.path}: is not a witness of the ledger, or cannot be read. Restore it; if it is lost, make "
-                "sure that the ledger is the newest, then delete the file"
+                f"{self.path}: is not a witness of the ledger, or cannot be read",
+                "Restore it. If it is lost, make sure that the ledger is the newest, then delete the file",
             ) from None
 
     def _create(self, line: bytes) -> None:

@@ -82,15 +82,12 @@ def _chain(entries: Sequence[bytes]) -> Chain:
 def _copied_entries(path: Path) -> list[bytes]:
     with tempfile.TemporaryDirectory(prefix="quietcount-doctor-") as folder:
         copy = Path(folder) / path.name
-        try:
-            # The write-ahead log first: what is moved from it into the file meanwhile is then there twice, not gone.
-            for suffix in ("-wal", ""):
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
-            with EmbeddedLedger(copy, create=False) as log:
-                return log.read()
-        except LedgerError as error:
-            raise type(error)(str(error).replace(str(copy), str(path))) from None
+        # The write-ahead log first: what is moved from it into the file meanwhile is then there twice, not gone.
+        for suffix in ("-wal", ""):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+        with EmbeddedLedger(copy, create=False, named=path) as log:
+            return log.read()
 
 
 def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Verdict]:

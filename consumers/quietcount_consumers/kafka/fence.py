@@ -126,7 +126,7 @@ class Fence:
             # No commit was asked for, so the broker will only ever abort these.
             self._abort()
             if isinstance(error, kafka_errors.KafkaError):
-                told = ledger_error(error, self._settings, "append to", "; nothing was appended")
+                told = ledger_error(error, self._settings, "append to", unsent=True)
                 if isinstance(told, LedgerFenced) and self._overdue():
                     told = _stood_still(self._settings, "nothing was appended")
                 raise told from error
@@ -225,30 +225,35 @@ def _stood_still(settings: KafkaSettings, outcome: str) -> LedgerUnavailable:
 
 
 def ledger_error(
-    error: kafka_errors.KafkaError | OSError, settings: KafkaSettings, act: str, outcome: str = ""
+    error: kafka_errors.KafkaError | OSError, settings: KafkaSettings, act: str, *, unsent: bool = False
 ) -> LedgerError:
-    """Return what a person is told of the library's `error` while it was to `act` ("read", "append to")."""
+    """Return what there is to say of the library's `error` while it was to `act` ("read", "append to").
+
+    `unsent` says that nothing was appended.
+    """
     # The library wraps the answers to a transaction's requests into its plainest error.
     error = next((each for each in error.args if isinstance(each, kafka_errors.KafkaError)), error)
+    outcome = "; nothing was appended" if unsent else ""
     if isinstance(error, _FENCED):
         return fenced(settings)
     if isinstance(error, _LAPSED):
         return LedgerUnavailable(
-            f"{place(settings)}: the broker no longer knows this releaser{outcome}. Opening the ledger anew takes the "
-            "fence again"
+            f"{place(settings)}: the broker no longer knows this releaser{outcome}",
+            "Opening the ledger again takes the fence again",
         )
     if isinstance(error, kafka_errors.TransactionalIdAuthorizationFailedError):
         return LedgerError(
             f"{place(settings)}: kafka.username {settings.username!a} may not write under the transactional id "
-            f"{settings.topic(TRANSACTIONAL_ID)}{outcome}. Grant it WRITE and DESCRIBE on that id"
+            f"{settings.topic(TRANSACTIONAL_ID)}{outcome}",
+            "Grant it WRITE and DESCRIBE on that id",
         )
-    return as_ledger_error(explained(error, settings, act, RELEASES), outcome)
+    return as_ledger_error(explained(error, settings, act, RELEASES), unsent=unsent)
 
 
-def as_ledger_error(error: LogError, outcome: str = "") -> LedgerError:
-    """Return the same message as an error of the ledger."""
+def as_ledger_error(error: LogError, *, unsent: bool = False) -> LedgerError:
+    """Return the same message as an error of the ledger; `unsent` says that nothing was appended."""
     kind = LedgerUnavailable if isinstance(error, Unavailable) else LedgerError
-    return kind(f"{str(error).removesuffix('.')}{outcome}")
+    return kind(f"Nothing was appended. {error.what}" if unsent else error.what, error.remedy)
 
 
 def _elapsing() -> float:
