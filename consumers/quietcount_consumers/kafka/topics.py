@@ -113,7 +113,7 @@ def delete_topics(settings: KafkaSettings) -> list[str]:
             if answer["error_code"] == _NONE:
                 deleted.append(answer["name"])
             elif answer["error_code"] != _UNKNOWN_TOPIC:
-                raise _explained(answer, "delete", settings, deleted)
+                raise _refused(answer, "delete", settings, deleted)
 
     _asked(settings, "delete the topics of", delete)
     return deleted
