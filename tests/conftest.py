@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,7 +43,14 @@ _SECTIONS = ("EMITTER", "SERVICE", "KAFKA", "SCHEMA_REGISTRY", "METRICS")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take quietcount's own settings out of the environment, for this process and the ones that tests start."""
+    """Take quietcount's own settings out of the environment, for this process and the ones that tests start.
+
+    A signal that this process ignores, as under nohup or in the background of a script, would be ignored by those as
+    well. One that it handles is not, so it handles it, and does nothing.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     for variable in list(os.environ):
         key = variable.upper().removeprefix("QUIETCOUNT_")
         if key != variable.upper() and (key in _CONFIGURATION or key.split("__")[0] in _SECTIONS):

@@ -13,10 +13,10 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
-from quietcount_consumers.runner import Admit, Opening, Runner, Server
+from quietcount_consumers.runner import Admit, Open, Runner, Server
 from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import Signals
-from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid
+from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, fixed_clock
 
 __all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "lasting"]
 
@@ -106,7 +106,8 @@ class Trial:
 class World:
     """A runner on moved clocks.
 
-    `scripts` are what each opening gives: a service, or what it raises; the last one repeats.
+    `scripts` are what each opening gives: a service, or what it raises; the last one repeats. With `standing`, the
+    service's clock stands there, as with `--as-of`.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class World:
         reading: Callable[[], Configuration] | None = None,
         server: Server | None = None,
         supervisor: Supervisor | None = None,
+        standing: dt.datetime | None = None,
     ) -> None:
         self.clocks = clocks or MovedClocks()
         self.hands = Hands(self.clocks, waits, at)
@@ -135,13 +137,13 @@ class World:
         self.runner = Runner(
             self.configuration,
             self._open,
-            clock=grid,
+            clock=grid if standing is None else fixed_clock(standing),
             grid=grid,
             board=self.board,
             signals=self.hands,
             output=self.output,
             reading=reading or (lambda: self.configuration),
-            guard=ClockGuard(self.clocks),
+            guard=ClockGuard(self.clocks) if standing is None else None,
             supervisor=supervisor,
             server=server,
             pause=self.paused.append,
@@ -170,7 +172,7 @@ class World:
         return [each["event"] for each in self.said]
 
 
-def lasting(configuration: Configuration, opening: Opening, clock: Clock, signals: Signals, log: LogOutput) -> Runner:
+def lasting(configuration: Configuration, opening: Open, clock: Clock, signals: Signals, log: LogOutput) -> Runner:
     """Return the runner of `quietcount run` in a process of a test's own, which serves nothing."""
     return Runner(
         configuration,

@@ -24,6 +24,7 @@ from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import StateError, StateUnwritable
 from quietcount_aggregates.statistics import Statistic
 from quietcount_schemas.log import Mark
+from quietcount_schemas.private_files import sync_folder
 from quietcount_schemas.rejection import RejectReason
 
 __all__ = ["State", "counted_events", "counted_fields", "registered"]
@@ -310,11 +311,7 @@ class State:
             with following.open("rb") as file:
                 os.fsync(file.fileno())
             following.replace(self.path)
-            descriptor = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise StateUnwritable(
                 f"{self.path}: cannot be replaced ({error.strerror}); check the folder and the disk"

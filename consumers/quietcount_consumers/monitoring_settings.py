@@ -16,7 +16,7 @@ from typing import Final
 
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration import Fault, RawConfiguration, place
-from quietcount_schemas.secret_files import FileFault, private_bytes, readable, secret_text
+from quietcount_schemas.private_files import Refusal, read_file, read_password, read_secret
 
 __all__ = ["DEFAULT_LISTEN", "Credentials", "LogFormat", "MonitoringSettings"]
 
@@ -125,7 +125,7 @@ class MonitoringSettings:
         """
         if self.username is None or self.password_file is None:
             return None
-        return Credentials(self.username, secret_text(self.password_file, self._fault("password_file")))
+        return Credentials(self.username, read_password(self.password_file, self._fault("password_file")))
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Read certificate and key, and return what TLS is spoken with; None without TLS.
@@ -143,8 +143,8 @@ class MonitoringSettings:
         return context
 
     def _load(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-        readable(certificate, self._fault("certificate_file"))
-        private_bytes(key, self._fault("key_file"))
+        read_file(certificate, self._fault("certificate_file"))
+        read_secret(key, self._fault("key_file"))
         asked = False
 
         def password() -> str:
@@ -169,8 +169,8 @@ class MonitoringSettings:
     def _wrong(self, key: str, what: str) -> ConfigurationError:
         return ConfigurationError(f"{self.place(key)}: {what}.")
 
-    def _fault(self, key: str) -> FileFault:
-        return lambda what: ConfigurationError(f"{self.place(key)}: {what}")
+    def _fault(self, key: str) -> Refusal:
+        return lambda fault: ConfigurationError(f"{self.place(key)}: {fault.what}", fault.remedy)
 
 
 def _listen(text: str) -> tuple[str | None, int] | None:

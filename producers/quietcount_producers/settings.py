@@ -21,6 +21,7 @@ from quietcount_schemas.configuration import LOG_FILE, Fault, RawConfiguration, 
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.periods import Period
+from quietcount_schemas.private_files import make_private_folder
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.schema_registry.settings import RegistrySettings
 
@@ -121,9 +122,7 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog | KafkaWriter:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         for private in (folder.parent, folder):
-            private.mkdir(mode=0o700, exist_ok=True)
-            if private.stat().st_mode & 0o077:
-                private.chmod(0o700)
+            make_private_folder(private)
     except OSError as error:
         raise LogError(
             f"Cannot make the folder {folder}: {os.strerror(error.errno or 0).lower()}. "

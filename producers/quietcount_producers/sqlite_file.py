@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_producers.errors import LogError, LogUnavailable, LogUnwritable
+from quietcount_schemas.private_files import sync_folder
 
 __all__ = ["APPLICATION_ID", "FAILURES", "VERSION", "connect", "create", "explained", "is_busy", "tighten"]
 
@@ -57,7 +58,7 @@ def create(path: Path, timeout: float) -> None:
             connection.execute(f"PRAGMA schema_version = {secrets.randbelow(_SCHEMA_VERSION_BELOW)}")
         with contextlib.suppress(FileExistsError):
             os.link(fresh, path)  # unlike a rename, never replaces a log that is already in use
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FAILURES as error:
         raise explained(error, path, "create") from error
     finally:
@@ -139,11 +140,3 @@ def _is_undecodable(error: Exception) -> bool:
 def _code(error: sqlite3.Error) -> int | None:
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else int(code) & 0xFF  # the low byte is the primary code
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

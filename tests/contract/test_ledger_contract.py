@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests import forking
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.errors import LedgerError, LedgerFenced
@@ -103,7 +104,7 @@ def child(bench: Bench, source: str, *arguments: str) -> Iterator[subprocess.Pop
         f"def opened():\n    return {bench.opening()}\nledger = opened()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    process = subprocess.Popen(
+    process = forking.Popen(
         [sys.executable, "-c", prelude + source, *arguments], stdout=subprocess.PIPE, text=True, env=environment
     )
     try:

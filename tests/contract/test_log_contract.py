@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests import forking
 from tests.kafka.bench import KafkaBench
 
 from quietcount_producers import EmbeddedLog, ProducersError
@@ -102,9 +103,7 @@ def child(bench: Bench, source: str) -> subprocess.Popen[str]:
     """Start another process that has the log open as `log`."""
     prelude = f"import sys\nfrom quietcount_schemas.log import NewRecord\nlog = {bench.opening()}\n"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.Popen(
-        [sys.executable, "-c", prelude + source], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    return forking.Popen([sys.executable, "-c", prelude + source], stdout=subprocess.PIPE, text=True, env=environment)
 
 
 @pytest.mark.promise("log-contract")

@@ -31,6 +31,7 @@ from quietcount_consumers.monitoring.metrics import Metric
 from quietcount_consumers.monitoring.server import Application
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Runner
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal
@@ -181,12 +182,12 @@ def status_at_once() -> None:
 
 def publication_at_once() -> None:
     """A public file that is put in its place as soon as it is built."""
-    opening = Service.__init__
+    opening = open_service
 
-    def opened(self: Service, *arguments: Any, **keywords: Any) -> None:
-        opening(self, *arguments, **(keywords | {"held": False}))
+    def opened(*arguments: Any, **keywords: Any) -> Service:
+        return opening(*arguments, **(keywords | {"held": False}))
 
-    instead(Service, "__init__", opened)
+    instead(commands, "open_service", opened)
 
 
 def reject_at_once() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 from click.testing import CliRunner
+from tests import forking
 from tests.catalogues import catalogue, statistic
 
 from quietcount_aggregates.bounding import Bounding
@@ -25,8 +26,9 @@ from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_consumers.opening import open_service
+from quietcount_consumers.ticks import StopSignal, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_consumers.wiring import open_ledger
 from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.embedded_log import EmbeddedLog
@@ -129,14 +131,14 @@ class Project:
         """Do in this process what `quietcount run --until-idle` does."""
         configuration = self.configuration
         clock = fixed_clock(dt.datetime.fromisoformat(as_of).replace(tzinfo=dt.UTC))
-        with StopSignal() as stop, Service(configuration, clock()) as service:
-            run(service, clock, configuration.tick, until_idle=True, stop=stop)
+        with StopSignal() as stop, open_service(configuration, clock()) as service:
+            run_until_idle(service, clock, stop)
 
     def _start(
         self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]
     ) -> subprocess.Popen[str]:
         settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
+        return forking.Popen(
             command,
             text=True,
             cwd=self.folder,

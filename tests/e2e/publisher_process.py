@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import forking
+
 __all__ = ["PublisherProcess"]
 
 LONGEST = 150.0  # seconds after which an emitter that does not end is a failure; it gives what is left 120
@@ -20,7 +22,7 @@ class PublisherProcess:
 
     def __init__(self, config: Path, lines: Path, *arguments: str) -> None:
         self.acknowledged: list[int] = []
-        self._process = subprocess.Popen(
+        self._process = forking.Popen(
             [sys.executable, str(Path(__file__).with_name("steady_emitter.py")), str(config), str(lines), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests import forking
 
 from quietcount_producers import EmbeddedLog, Pepper
 from quietcount_schemas.codec import Codec
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.check
 # The command as installed, but from the sources at hand.
 _COMMAND = """
 import sys
-from quietcount_producers.commands import emit_command, simulate_command
+from quietcount_producers.commands.emit import emit_command
+from quietcount_producers.commands.simulate import simulate_command
 from quietcount_schemas.cli import cli, main
 cli.add_command(emit_command)
 cli.add_command(simulate_command)
@@ -40,14 +42,14 @@ def quietcount(place: Path, *arguments: str, file_size: int | None = None) -> su
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
-    return subprocess.Popen(
+    return forking.Popen(
         [sys.executable, "-c", _COMMAND, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=place,
         env=environment,
-        preexec_fn=limit,  # noqa: PLW1509  # this process has no other thread that holds a lock
+        preexec_fn=limit if file_size is not None else None,  # this process has no other thread that holds a lock
     )
 
 

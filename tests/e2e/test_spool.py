@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import forking
 from tests.kafka.cluster import Cluster
 
 from quietcount_producers import EmbeddedLog, EventSpool, Pepper, open_log
@@ -38,14 +39,14 @@ class Emitter:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
         self.acknowledged: list[tuple[str, str]] = []
-        self.process = subprocess.Popen(
+        self.process = forking.Popen(
             [sys.executable, str(EMITTER), str(place / "quietcount.toml"), name, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            preexec_fn=limit,  # noqa: PLW1509  # it takes no lock
+            preexec_fn=limit if file_size is not None else None,  # it takes no lock
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

@@ -52,6 +52,10 @@ class Broker:
         folder.mkdir(parents=True, exist_ok=True)
         self._properties.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
 
+    def __getstate__(self) -> dict[str, object]:
+        """All but the process: what another process needs to know of a broker that is not its own."""
+        return {**self.__dict__, "_process": None}
+
     def address(self, listener: str = "PLAINTEXT") -> str:
         """`127.0.0.1:port` of one of its listeners."""
         return f"127.0.0.1:{self.ports[listener]}"

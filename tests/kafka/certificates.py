@@ -34,6 +34,18 @@ class Authority:
         self.file = folder / "authority.pem"
         self.file.write_bytes(_pem(self._certificate))
 
+    def __getstate__(self) -> tuple[Path, Path, bytes]:
+        """Its files and its key: another process of the tests may sign as well."""
+        return self.folder, self.file, _private(self._key, serialization.NoEncryption())
+
+    def __setstate__(self, state: tuple[Path, Path, bytes]) -> None:
+        self.folder, self.file, private = state
+        key = serialization.load_pem_private_key(private, password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        self._key = key
+        self._certificate = x509.load_pem_x509_certificate(self.file.read_bytes())
+        self._name = self._certificate.subject
+
     def issue(self, name: str, *hosts: str, expired: bool = False) -> Issued:
         """Sign a certificate with the common name `name`; with `hosts`, addresses or names, for a server."""
         key = ec.generate_private_key(ec.SECP256R1())

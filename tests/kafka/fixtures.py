@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.kafka import artifacts
 from tests.kafka.cluster import POM, Cluster, new_prefix
+from tests.kafka.keeper import shared
 from tests.kafka.secured import SecuredCluster
 
 Require = Callable[[bool, str], None]
@@ -51,17 +52,19 @@ def apache_kafka(require: Require) -> None:
 
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """One broker in plain text for the whole run of a worker: the one that is named, or Apache Kafka."""
+    """One broker in plain text for the whole run and all its workers: the one that is named, or Apache Kafka."""
     if named := external():
         yield Kafka(named)
         return
     request.getfixturevalue("apache_kafka")
-    cluster = Cluster(tmp_path_factory.mktemp("kafka"))
-    try:
-        cluster.start()
+    with shared(_of_run(tmp_path_factory) / "kafka", "plain") as cluster:
         yield Kafka(cluster.bootstrap, cluster)
-    finally:
-        cluster.close()
+
+
+def _of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of a run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 class Clusters:
@@ -107,13 +110,10 @@ def kafka_three(kafka_cluster: Clusters) -> Cluster:
 
 @pytest.fixture(scope="session")
 def kafka_secure(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredCluster]:
-    """One broker behind TLS, client certificates, SCRAM and access rules, for the whole run of a worker."""
-    cluster = SecuredCluster(tmp_path_factory.mktemp("kafka-secure"))
-    try:
-        cluster.start()
+    """One broker behind TLS, client certificates, SCRAM and access rules, for the whole run and all its workers."""
+    with shared(_of_run(tmp_path_factory) / "kafka-secure", "secured") as cluster:
+        assert isinstance(cluster, SecuredCluster)
         yield cluster
-    finally:
-        cluster.close()
 
 
 @pytest.hookimpl(wrapper=True)

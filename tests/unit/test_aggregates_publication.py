@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from tests import forking
 from tests.aggregates_world import TRIALS, World, case_key, event_id, utc, world_in
 
 from quietcount_aggregates.entries import Entry, Head
@@ -236,7 +237,7 @@ def test_readers_never_see_half_a_file_while_it_is_replaced(world: World, tmp_pa
         "        print(c.execute('SELECT count(*) FROM statistics').fetchone()[0], flush=True)\n"
     )
     writer = threading.Thread(target=swap)
-    with subprocess.Popen(
+    with forking.Popen(
         [sys.executable, "-c", reader, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin is not None

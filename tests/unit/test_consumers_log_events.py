@@ -90,6 +90,8 @@ def test_every_kind_is_said_somewhere_and_each_time_with_its_own_fields() -> Non
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="at")) if name in kinds:
                     said.setdefault(name, []).append({each.arg for each in node.keywords})
+                case _:
+                    pass
     assert set(said) == set(kinds)
     assert [name for name, each in said.items() if any(fields != set(kinds[name].fields) for fields in each)] == []
 

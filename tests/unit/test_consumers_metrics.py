@@ -33,6 +33,7 @@ from quietcount_consumers.monitoring.status import (
     beginning,
 )
 from quietcount_consumers.project import create_project
+from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
@@ -429,10 +430,10 @@ def test_what_is_free_of_a_disk_is_rounded_down_to_a_coarse_step(share: float, t
 
 
 def test_the_disks_of_both_folders_are_looked_at_and_a_missing_folder_is_no_fault(configuration: Configuration) -> None:
-    assert [name for name, _ in disks.free(configuration)] == ["secrets"]
+    assert [name for name, _ in disks.free(watched_folders(configuration))] == ["secrets"]
     configuration.private_dir.mkdir(parents=True)
     try:
-        assert [name for name, _ in disks.free(configuration)] == ["data", "secrets"]
+        assert [name for name, _ in disks.free(watched_folders(configuration))] == ["data", "secrets"]
     finally:
         configuration.private_dir.rmdir()
         configuration.private_dir.parent.rmdir()

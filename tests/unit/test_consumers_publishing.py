@@ -21,8 +21,9 @@ from quietcount_aggregates import publication
 from quietcount_aggregates.errors import LedgerUnavailable, PublicationUnwritable
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import HeldPublication, publish, published_head
-from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_consumers.opening import open_service
+from quietcount_consumers.ticks import StopSignal, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_consumers.wiring import open_ledger
 
 pytestmark = pytest.mark.quick
@@ -96,9 +97,9 @@ def project(tmp_path: Path) -> Project:
 def test_nothing_in_the_public_folder_is_touched_before_it_is_to_be_seen(project: Project) -> None:
     project.run_here("2023-02-08")
     before = files(project.data)
-    with Service(project.configuration, LATER, held=True) as service:
+    with open_service(project.configuration, LATER, held=True) as service:
         with StopSignal() as stop:
-            run(service, fixed_clock(LATER), MINUTE, until_idle=True, stop=stop)
+            run_until_idle(service, fixed_clock(LATER), stop)
         assert project.ledger_values() != project.released()
         assert files(project.data) == before
     service.show()
@@ -110,12 +111,12 @@ def test_nothing_in_the_public_folder_is_touched_before_it_is_to_be_seen(project
 
 
 def test_a_service_that_died_before_it_showed_what_it_released_shows_it_after_its_next_start(project: Project) -> None:
-    with Service(project.configuration, LATER, held=True) as service, StopSignal() as stop:
-        run(service, fixed_clock(LATER), MINUTE, until_idle=True, stop=stop)
+    with open_service(project.configuration, LATER, held=True) as service, StopSignal() as stop:
+        run_until_idle(service, fixed_clock(LATER), stop)
     values = project.ledger_values()
     assert values
     assert not project.public.exists()
-    with Service(project.configuration, LATER, held=True) as service:
+    with open_service(project.configuration, LATER, held=True) as service:
         service.show()
     assert project.released() == project.ledger_values() == values
 

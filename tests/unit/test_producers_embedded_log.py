@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests import forking
 
 from quietcount_producers import EmbeddedLog, LogError
 from quietcount_producers.partitioner import murmur2, partition_for
@@ -177,7 +178,7 @@ def test_many_processes_may_create_one_log_at_once(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     children = [
-        subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, env=environment) for _ in range(6)
+        forking.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, env=environment) for _ in range(6)
     ]
     answers = [each.communicate(timeout=60)[0] for each in children]
     assert [each.returncode for each in children] == [0] * 6

@@ -120,7 +120,7 @@ JSONL_MISTAKES: dict[str, tuple[str | bytes, str]] = {
     "not UTF-8": (b'{"event": "\xff"}', "is not UTF-8"),
     "a huge line": ('{"event": "' + "x" * 70_000 + '"}', "is longer than 65536 bytes"),
     "a number as text": (line(case=17), "case: must be text"),
-    "a symbol as number": (line(service_category=1), "service_category: must be text"),
+    "a symbol as number": (line(service_category=1), "service_category: must be one of"),
     "a null symbol": (line(service_category=None), "service_category: may not be null"),
     "a fraction": (line(revision=1.5), "revision: must be a whole number"),
     "text as a number": (line(revision="1"), "revision: must be a whole number"),
@@ -224,7 +224,7 @@ def test_every_mistake_of_a_line_is_said(place: Place) -> None:
 
 def test_twenty_problems_are_shown_and_the_others_are_counted(place: Place) -> None:
     shown = said(place.emit(line(region="MOON") * 33))
-    assert shown.count("is not a known symbol") == 20
+    assert shown.count("region: must be one of") == 20
     assert "and 13 more problems" in shown
 
 
@@ -253,7 +253,7 @@ def test_skip_bad_sends_the_good_and_writes_the_bad_beside_so_that_they_can_be_m
     table = list(csv.DictReader(io.StringIO(bad.read_text())))
     assert [each["line"] for each in table] == ["3", "5"]
     assert table[0]["case"] == "2"
-    assert table[0]["reason"].startswith("service_category: is not a known symbol")
+    assert table[0]["reason"].startswith("service_category: must be one of")
     assert table[1]["original"] == "HelpRequested,4"
     assert len(place.events()) == 2
     mended = bad.read_text().replace("MOBILISD", "MOBILISED").splitlines(keepends=True)[:2]
@@ -466,6 +466,6 @@ def test_an_event_type_of_ones_own_is_emitted_without_code(place: Place) -> None
     shown = said(
         place.emit(header + "MealServed,a,2023-10-03,perhaps,21\nMealServed,a,2023-10-03,,4.5\n", name="m.csv")
     )
-    for reason in ("vegetarian: must be true or false", "people: must lie between 1 and 20", "people: must be a whole"):
-        assert reason in shown
+    assert shown.count("vegetarian: must be true or false") == 1
+    assert shown.count("people: must be a whole number from 1 to 20") == 2
     assert "must be a whole number" in said(place.emit(json.dumps({**meal, "people": True})))

@@ -175,8 +175,8 @@ def test_a_password_that_others_can_read_is_refused(tmp_path: Path, mode: int) -
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "is empty; write the password into it"),
-        (b"\n", "is empty; write the password into it"),
+        (b"", "is empty. Write the password into it"),
+        (b"\n", "is empty. Write the password into it"),
         (b"\xff\xfe", "is not text in UTF-8"),
     ],
 )

@@ -29,8 +29,8 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import state_of
+from quietcount_consumers.positions import lost_of
 from quietcount_consumers.queries import QueryError, query
-from quietcount_consumers.service import lost_of
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
 from quietcount_schemas.log import CASE_EVENTS
 

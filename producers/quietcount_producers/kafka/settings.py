@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from quietcount_producers.errors import LogError
 from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME, Fault, RawConfiguration, place
-from quietcount_schemas.secret_files import FileFault, private_bytes, readable, secret_text
+from quietcount_schemas.private_files import Refusal, read_file, read_password, read_secret
 
 if TYPE_CHECKING:
     import ssl
@@ -86,7 +86,7 @@ class KafkaSettings:
             options["sasl_mechanism"] = self.sasl_mechanism
             # RFC 5802, section 5.1: these two would end the name; the library leaves the escaping to its caller.
             options["sasl_plain_username"] = self.username.replace("=", "=3D").replace(",", "=2C")
-            options["sasl_plain_password"] = secret_text(self.password_file, self._fault("password_file"))
+            options["sasl_plain_password"] = read_password(self.password_file, self._fault("password_file"))
         return options
 
     def tls_context(self) -> ssl.SSLContext:
@@ -101,7 +101,7 @@ class KafkaSettings:
         if self.ca_file is None:
             context.load_default_certs()
         else:
-            readable(self.ca_file, self._fault("ca_file"))
+            read_file(self.ca_file, self._fault("ca_file"))
             try:
                 context.load_verify_locations(self.ca_file)
             except (OSError, ValueError):
@@ -113,11 +113,11 @@ class KafkaSettings:
     def _load_certificate(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         import ssl
 
-        readable(certificate, self._fault("certificate_file"))
-        private_bytes(key, self._fault("key_file"))
+        read_file(certificate, self._fault("certificate_file"))
+        read_secret(key, self._fault("key_file"))
         given = None
         if self.key_password_file is not None:
-            given = secret_text(self.key_password_file, self._fault("key_password_file"))
+            given = read_password(self.key_password_file, self._fault("key_password_file"))
         asked = False
 
         def password() -> str:
@@ -146,8 +146,8 @@ class KafkaSettings:
     def _wrong(self, key: str, path: Path, what: str) -> LogError:
         return LogError(f"{self.place(f'kafka.{key}')}: {path} {what}.")
 
-    def _fault(self, key: str) -> FileFault:
-        return lambda what: LogError(f"{self.place(f'kafka.{key}')}: {what}")
+    def _fault(self, key: str) -> Refusal:
+        return lambda fault: LogError(f"{self.place(f'kafka.{key}')}: {fault.what}", fault.remedy)
 
 
 def _brokers(raw: RawConfiguration, faults: list[Fault]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError
 from quietcount_producers.sqlite_file import explained
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position, Record
+from quietcount_schemas.private_files import make_private_folder
 
 __all__ = ["EventSpool", "SpoolState"]
 
@@ -269,19 +270,15 @@ def _make(folder: Path, store: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise LogError(f"The spool {folder} is a file. Name a folder of its own (key 'emitter.spool').")
         if folder.is_dir():
-            if folder.stat().st_mode & 0o077:
-                if any(each.name != _STORE for each in folder.iterdir()):
-                    raise LogError(
-                        f"The spool's folder {folder} holds other files and is open to others. Name a folder of its "
-                        f"own (key 'emitter.spool'), or take the others' rights away: chmod 700 {folder}"
-                    )
-                folder.chmod(0o700)
+            if folder.stat().st_mode & 0o077 and any(each.name != _STORE for each in folder.iterdir()):
+                raise LogError(
+                    f"The spool's folder {folder} holds other files and is open to others. Name a folder of its "
+                    f"own (key 'emitter.spool'), or take the others' rights away: chmod 700 {folder}"
+                )
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700, exist_ok=True)
-        store.mkdir(mode=0o700, exist_ok=True)
-        if store.stat().st_mode & 0o077:
-            store.chmod(0o700)
+        make_private_folder(folder)
+        make_private_folder(store)
     except OSError as error:
         raise LogError(
             f"Cannot make the spool's folder {folder}: {os.strerror(error.errno or 0).lower()}. "

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from quietcount_schemas.errors import SchemasError, Unavailable
+from quietcount_schemas.private_files import read_password
 from quietcount_schemas.schema_registry.settings import RegistrySettings
-from quietcount_schemas.secret_files import secret_text
 
 __all__ = ["RegistryClient", "RegistryRefused", "RegistryUnavailable"]
 
@@ -179,7 +179,7 @@ class RegistryClient:
         path = self._settings.password_file
         if path is None:
             raise SchemasError(f"{key}: is missing; name the file of the password")
-        password = secret_text(path, lambda what: SchemasError(f"{key}: {what}"))
+        password = read_password(path, lambda fault: SchemasError(f"{key}: {fault.what}", fault.remedy))
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
 
     def _context(self) -> ssl.SSLContext:

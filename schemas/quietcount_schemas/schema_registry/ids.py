@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.framing import MAX_CONFLUENT_ID
+from quietcount_schemas.private_files import write_file
 
 __all__ = ["PinnedIds", "load", "read", "save"]
 
@@ -81,20 +82,12 @@ def save(path: Path, pinned: PinnedIds) -> None:
             for subject, versions in sorted(pinned.subjects.items())
         },
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            with partial.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(table, indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_file(path, (json.dumps(table, indent=2) + "\n").encode(), replace=True)
     except OSError as error:
         raise SchemasError(
-            f"{path}: cannot be written: {os.strerror(error.errno or 0).lower()}; mend that, or name another file with "
-            "schema_registry.ids_file"
+            f"{path}: cannot be written ({os.strerror(error.errno or 0).lower()})",
+            "Check the folder and the disk, or name another file with schema_registry.ids_file",
         ) from None
 
 
