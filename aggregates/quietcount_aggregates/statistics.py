@@ -16,12 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 from quietcount_aggregates.errors import StatisticError
 from quietcount_schemas.event_types import PUBLISHED_COLUMNS, EventType, Field, FieldKind, Role
 from quietcount_schemas.periods import Period
-from quietcount_schemas.registry import SchemaRegistry
+
+if TYPE_CHECKING:
+    from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = [
     "Dimension",
@@ -206,14 +208,14 @@ def resolve(
     *,
     events: Sequence[str],
     registry: SchemaRegistry,
-    period: str,
+    period: Period,
     epsilon: float,
     where: Mapping[str, Sequence[str | bool]] | None = None,
     by: Sequence[str] = (),
     max_contributions: int = 1,
-    horizon: str = "lifetime",
+    horizon: Horizon = Horizon.LIFETIME,
     since: dt.date | None = None,
-    late: str = "carry",
+    late: Late = Late.CARRY,
 ) -> Statistic:
     """Check a statistic as a person wrote it against the schemas and return it with its domain frozen.
 
@@ -235,10 +237,6 @@ def resolve(
     for event_type in types:
         if event_type.role is Role.WITHDRAWAL:
             raise refuse("events", f"{event_type.name} withdraws a case, and a withdrawn case counts in no statistic")
-    try:
-        the_period = Period(period)
-    except ValueError:
-        raise refuse("period", f"one of {', '.join(Period)}") from None
     if isinstance(max_contributions, bool) or not 1 <= max_contributions <= MAX_CONTRIBUTIONS:
         raise refuse("max_contributions", "a whole number from 1 on: what one case may add over its horizon")
     if not (math.isfinite(epsilon) and 0.001 <= epsilon <= 20):
@@ -266,12 +264,12 @@ def resolve(
         events=tuple(sorted(events)),
         where=tuple(conditions),
         by=dimensions,
-        period=the_period,
+        period=period,
         max_contributions=int(max_contributions),
-        horizon=Horizon(horizon),
-        since=the_period.start(since) if since is not None else None,
+        horizon=horizon,
+        since=period.start(since) if since is not None else None,
         epsilon=Epsilon(float(epsilon)),
-        late=Late(late),
+        late=late,
     )
     if statistic.cells > MAX_CELLS:
         raise refuse("by", f"the cross product has more than {MAX_CELLS:,} cells; break it down by fewer fields")

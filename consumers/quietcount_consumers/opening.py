@@ -61,7 +61,7 @@ def open_service(
     secret = secret_of(configuration)
     years = YearSecrets(configuration.years_dir)
     years.prepare()
-    publication = HeldPublication(configuration.private_dir) if held else None
+    publication = HeldPublication() if held else None
     resources = contextlib.ExitStack()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(open_log(configuration)))

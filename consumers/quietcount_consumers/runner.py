@@ -225,8 +225,8 @@ class Runner:
     def _check_server(self) -> None:
         if self._server is not None and not self._server.lives:
             raise ServiceError(
-                "metrics.listen: metrics and health are not served any more, because their thread ended (`defect` says "
-                "where)",
+                "metrics.listen: metrics and health are not served any more: the process that serves them ended again "
+                "and again (`defect` says how)",
                 "Start the service again, and report that line",
             )
 

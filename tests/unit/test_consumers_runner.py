@@ -6,10 +6,9 @@ import datetime as dt
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 
 import pytest
-from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World
+from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World, configuration_of, readiness
 
 from quietcount_aggregates.errors import (
     BudgetError,
@@ -24,7 +23,6 @@ from quietcount_aggregates.errors import (
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, FolderUnwritable, ServiceError
 from quietcount_consumers.monitoring.log_events import RELEASED, LogEvent
-from quietcount_consumers.monitoring.metrics import readiness
 from quietcount_consumers.monitoring.status import NEVER, Status
 from quietcount_consumers.service import Tick
 from quietcount_producers.errors import LogUnavailable
@@ -382,7 +380,7 @@ class Certificates:
 
 
 def changed(**values: object) -> Callable[[], Configuration]:
-    return lambda: Configuration.model_validate({"lifetime_epsilon": Decimal(1), "tick": "1m", **values})
+    return lambda: configuration_of(**{"tick": "1m", **values})
 
 
 def reloading(world: World) -> None:

@@ -21,7 +21,7 @@ from tests.prometheus.programs import WANTED, programs
 from tests.unit.compose_documents import Document, compose, credentials
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.monitoring.protocol import IDLE_SECONDS
+from quietcount_consumers.monitoring.places import IDLE_SECONDS
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board
 

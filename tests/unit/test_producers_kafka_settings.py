@@ -94,7 +94,7 @@ def test_a_log_that_names_no_brokers_is_refused(tmp_path: Path, log: str) -> Non
         ('key_password_file = "p"', "key 'kafka.key_password_file': goes with kafka.key_file"),
         ('tls = false\nca_file = "ca"', "key 'kafka.tls': is false, and kafka.ca_file is for TLS"),
         ('tls = "yes"', "key 'kafka.tls': write true or false"),
-        ('password = "p"', "key 'kafka.password' is unknown; did you mean 'password_file'"),
+        ('password = "p"', "key 'kafka.password' is unknown: did you mean 'password_file'"),
         ('username = ""', "key 'kafka.username': write text"),
     ],
 )

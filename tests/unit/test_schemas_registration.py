@@ -21,7 +21,6 @@ from tests.strategies import envelope
 
 from quietcount_schemas import CaseEvent, Codec, SchemaRegistry, SchemasError, read_configuration
 from quietcount_schemas.commands.schemas import schemas
-from quietcount_schemas.configuration import Fault
 from quietcount_schemas.errors import Unavailable
 from quietcount_schemas.schema_registry import client as registry_client
 from quietcount_schemas.schema_registry import ids as registry_ids
@@ -460,10 +459,12 @@ def test_an_authority_that_cannot_be_read_is_named(place: Place, content: bytes 
 def settings(folder: Path, text: str) -> tuple[RegistrySettings, str]:
     path = folder / "quietcount.toml"
     path.write_text("[schema_registry]\n" + text)
-    raw = read_configuration(path, {})
-    faults: list[Fault] = []
-    found = RegistrySettings.of(raw, faults)
-    return found, raw.refusal(faults) if raw.faults or faults else ""
+    given = read_configuration(path, {})
+    try:
+        given.refuse_faults(SchemasError)
+    except SchemasError as error:
+        return RegistrySettings(), error.remedy
+    return RegistrySettings.of(given), ""
 
 
 @pytest.mark.parametrize(

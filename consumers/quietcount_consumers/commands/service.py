@@ -76,7 +76,12 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOut
     grid = clock if isinstance(clock, Grid) else Grid(configuration.tick)
     with naming(config):
         board = Board(clock, configuration.tick, beginning(configuration))
-    with Supervisor() as supervisor, Signals() as signals, MonitoringServer(configuration.metrics, board) as server:
+    left = (lambda: grid.left) if clock is grid else None
+    with (
+        Supervisor() as supervisor,
+        Signals() as signals,
+        MonitoringServer(configuration.metrics, board, left=left, say=log.say) as server,
+    ):
         Runner(
             configuration,
             opening,

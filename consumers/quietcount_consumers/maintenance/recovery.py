@@ -16,6 +16,7 @@ from quietcount_aggregates.errors import (
     LedgerError,
     LedgerMissing,
     PublicationError,
+    PublicationHeld,
     StateBehind,
     StateDamaged,
     StateError,
@@ -30,7 +31,7 @@ from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import state_of
 from quietcount_consumers.positions import lost_of
-from quietcount_consumers.queries import QueryError, query
+from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -139,9 +140,9 @@ def _published_entries(published: Path) -> list[bytes]:
         raise ServiceError(f"{published}: there is no such file; name the newest copy of what was published")
     try:
         rows = query(published, 'SELECT entry FROM ledger ORDER BY "index"')[1]
-    except QueryError as error:
-        if not os.access(published, os.R_OK):
-            raise ServiceError(str(error)) from None
+    except QueryHeld:
+        raise
+    except QueryError:
         rows = []
     if not rows:
         raise ServiceError(
@@ -173,10 +174,13 @@ def _check_published(configuration: Configuration, ledger: Ledger) -> None:
     public = configuration.public_file
     try:
         head = published_head(public)
+    except PublicationHeld:
+        raise  # nothing is wrong with it, and it knows how new the ledger has to be
     except PublicationError:
         raise ServiceError(
             f"{public}: is damaged, or not a file that quietcount published, and cannot say whether this ledger is the "
-            "newest. Move it away and keep it, then run again"
+            "newest",
+            "Move it away and keep it, then run again",
         ) from None
     if head is not None:
         ledger.check_not_behind(head, public.name)

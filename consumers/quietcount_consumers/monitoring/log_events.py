@@ -173,7 +173,8 @@ DEFECT: Final = EventKind(
     "defect",
     _ERROR,
     ("meaning",),
-    "A thread of the process failed because of a mistake in quietcount; `meaning` is the kind of error and its place.",
+    "A thread failed because of a mistake in quietcount, or the process that serves metrics ended by itself; `meaning` "
+    "is the kind of error and its place, or how that process ended.",
     "restart the service if it does not do all it should, and report the line",
 )
 LINES_LEFT_OUT: Final = EventKind(

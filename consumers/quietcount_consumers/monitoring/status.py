@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.monitoring.pages import ticks_behind
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
@@ -175,7 +176,7 @@ class View(NamedTuple):
     @property
     def ticks_behind(self) -> int:
         """How many points of the grid passed without a tick that was done by the next one."""
-        return max(0, self.age // self.status.interval - 1)
+        return ticks_behind(self.age, self.status.interval)
 
 
 class Board:
@@ -189,8 +190,17 @@ class Board:
         self._clock = clock
         self._lock = threading.Lock()
         self._posted = self._shown = Status(interval=tick) if first is None else first
+        self._watcher: Callable[[], None] | None = None
         self.started = clock()
         """When the process was started, on the grid."""
+
+    def watch(self, watcher: Callable[[], None] | None) -> None:
+        """Call `watcher` after each turn; None for nobody."""
+        self._watcher = watcher
+
+    def now(self) -> dt.datetime:
+        """Return the newest point of the grid."""
+        return self._clock()
 
     def post(self, status: Status) -> None:
         """Keep what a tick found out, to be shown from the next turn on.
@@ -220,6 +230,8 @@ class Board:
         """Show what was posted last; to be called at a point of the grid."""
         with self._lock:
             self._shown = self._posted
+        if self._watcher is not None:
+            self._watcher()
 
     @property
     def latest(self) -> Status:

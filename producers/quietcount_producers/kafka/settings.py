@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from quietcount_producers.errors import LogError
-from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME, Fault, RawConfiguration, place
+from quietcount_schemas.configuration import GivenConfiguration, place
+from quietcount_schemas.configuration.readers import brokers_of
 from quietcount_schemas.private_files import Refusal, read_file, read_password, read_secret
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["DEFAULT_PORT", "KafkaSettings"]
-
-DEFAULT_PORT: Final = 9092
-
-_BROKER: Final = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
-)
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")  # Kafka's own alphabet; a topic's name has 249 characters at most
-_MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
+__all__ = ["KafkaSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +38,21 @@ class KafkaSettings:
     key_password_file: Path | None = None
     username: str | None = None
     password_file: Path | None = None
-    sasl_mechanism: str = _MECHANISMS[0]
+    sasl_mechanism: str = "SCRAM-SHA-512"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """By key, the variable that its value comes from, for messages."""
 
     @classmethod
-    def of(cls, raw: RawConfiguration, faults: list[Fault]) -> KafkaSettings | None:
-        """Return the settings that `raw` holds, or None for the embedded log; what is wrong is added to `faults`."""
-        brokers = _brokers(raw, faults)
-        section = _section(raw, faults)
+    def of(cls, given: GivenConfiguration) -> KafkaSettings | None:
+        """Return the settings of a configuration without faults, or None for the embedded log."""
+        brokers = brokers_of(given.values["log"])
         if not brokers:
             return None
-        return cls(brokers=brokers, config=raw.path, origins=dict(raw.origins), **section)
+        section = dict(given.values["kafka"])
+        if section["tls"] is None:
+            section["tls"] = any(section[name] for name in ("ca_file", "certificate_file", "key_file"))
+        section["topic_prefix"] = section["topic_prefix"] or ""
+        return cls(brokers, given.path, origins=given.origins, **section)
 
     def place(self, key: str) -> str:
         """Return where `key` (dotted) is given, for a message: the file, and the key or the variable."""
@@ -148,53 +143,3 @@ class KafkaSettings:
 
     def _fault(self, key: str) -> Refusal:
         return lambda fault: LogError(f"{self.place(f'kafka.{key}')}: {fault.what}", fault.remedy)
-
-
-def _brokers(raw: RawConfiguration, faults: list[Fault]) -> tuple[str, ...]:
-    """Return the brokers of `log`, or none for the embedded log."""
-    if raw.log == DEFAULT_LOG or "log" in {fault.key for fault in raw.faults}:
-        return ()
-    if not raw.log.startswith(KAFKA_SCHEME):
-        faults.append(raw.fault("log"))
-        return ()
-    found = []
-    for each in raw.log.removeprefix(KAFKA_SCHEME).rstrip("/").split(","):
-        match = _BROKER.fullmatch(each.strip())
-        if match is None or not 0 < int(match["port"] or DEFAULT_PORT) < 65_536:
-            faults.append(raw.fault("log"))
-            return ()
-        found.append(f"{match['host']}:{match['port'] or DEFAULT_PORT}")
-    return tuple(found)
-
-
-def _section(raw: RawConfiguration, faults: list[Fault]) -> Mapping[str, Any]:
-    """Return the checked [kafka] section; what belongs together is given together."""
-    wrong = {fault.key for fault in raw.faults}
-    if "kafka" in wrong:
-        return {}
-    given: dict[str, Any] = {
-        key: raw.value_of(f"kafka.{key}")
-        for key in ("topic_prefix", "tls", "username", "sasl_mechanism")
-        if raw.value_of(f"kafka.{key}") is not None and f"kafka.{key}" not in wrong
-    }
-    for key in ("ca_file", "certificate_file", "key_file", "key_password_file", "password_file"):
-        path = raw.path_of(f"kafka.{key}")
-        if path is not None and f"kafka.{key}" not in wrong:
-            given[key] = path
-    if not _PREFIX.fullmatch(given.get("topic_prefix", "")):
-        faults.append(raw.fault("kafka.topic_prefix"))
-    if given.get("sasl_mechanism", _MECHANISMS[0]) not in _MECHANISMS:
-        faults.append(raw.fault("kafka.sasl_mechanism"))
-    for one, other in (
-        ("username", "password_file"),
-        ("certificate_file", "key_file"),
-        ("key_password_file", "key_file"),
-    ):
-        for key, missing in ((one, other), (other, one)):
-            if key in given and missing not in given and missing != "key_password_file":
-                faults.append(raw.fault(f"kafka.{key}", f"goes with kafka.{missing}, which is missing"))
-    tls = [key for key in ("ca_file", "certificate_file", "key_file") if key in given]
-    if tls and given.get("tls") is False:
-        faults.append(raw.fault("kafka.tls", f"is false, and kafka.{tls[0]} is for TLS; leave one of them out"))
-    given.setdefault("tls", bool(tls))
-    return given
