@@ -17,6 +17,8 @@ import pytest
 
 from quietcount_schemas.cli import TABLES
 
+pytestmark = pytest.mark.quick
+
 PROGRAM = """
 import json, sys
 {before}
@@ -57,11 +59,12 @@ QUERY = START | {
     "quietcount_schemas.configuration.places",
     "quietcount_schemas.configuration.readers",
     "quietcount_schemas.configuration.reading",
+    "quietcount_schemas.defects",
     "quietcount_schemas.event_types",
     "quietcount_schemas.periods",
     "quietcount_schemas.schema_registry",
     "quietcount_schemas.schema_registry.settings",
-    "quietcount_schemas.secret_files",
+    "quietcount_schemas.private_files",
 }
 """What a query loads of ours: the configuration and what checks it, and not the core, the service or the codec."""
 
