@@ -20,7 +20,7 @@ __all__ = ["KafkaSettings"]
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """The brokers, the prefix of every topic's name, and the files and name that open the door.
+    """The brokers, the prefix of every topic's name, and the files and the name to log in with.
 
     `config` is the configuration file, for messages. Nothing here is secret: passwords and keys are read from their
     files when a client is made.
@@ -32,7 +32,7 @@ class KafkaSettings:
     topic_prefix: str = ""
     tls: bool = False
     ca_file: Path | None = None
-    """The authority that signed the brokers' certificates; the system's authorities where it is not given."""
+    """The authority that signed the brokers' certificates; if it is not given, the system's authorities count."""
     certificate_file: Path | None = None
     key_file: Path | None = None
     key_password_file: Path | None = None
@@ -40,7 +40,7 @@ class KafkaSettings:
     password_file: Path | None = None
     sasl_mechanism: str = "SCRAM-SHA-512"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """By key, the variable that its value comes from, for messages."""
+    """By key, the environment variable that its value comes from, for messages."""
 
     @classmethod
     def of(cls, given: GivenConfiguration) -> KafkaSettings | None:
@@ -70,8 +70,8 @@ class KafkaSettings:
     def client(self, client_id: str) -> dict[str, Any]:
         """Return kafka-python's options for connecting: brokers, client id, TLS and SASL.
 
-        Raises LogError when a file that is named cannot be read, does not hold what it should, or is a secret that
-        others can read.
+        Raises LogError if a named file cannot be read, does not hold what it should, or is a secret that others can
+        read.
         """
         options: dict[str, Any] = {"bootstrap_servers": list(self.brokers), "client_id": client_id}
         options["security_protocol"] = ("SASL_" if self.username else "") + ("SSL" if self.tls else "PLAINTEXT")
@@ -85,9 +85,9 @@ class KafkaSettings:
         return options
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return what TLS is spoken with: the authority and the certificate of the settings, host names checked.
+        """Return the context for TLS: the authority and the certificate of the settings, host names checked.
 
-        Raises LogError naming the key whose file is not in order.
+        Raises LogError that names the key if its file is not in order.
         """
         import ssl
 
@@ -116,7 +116,7 @@ class KafkaSettings:
         asked = False
 
         def password() -> str:
-            # Without a callback OpenSSL would ask at the terminal, and a service would wait there for ever.
+            # Without a callback OpenSSL would ask at the terminal, and a service would wait there permanently.
             nonlocal asked
             asked = True
             return given or ""
@@ -126,7 +126,7 @@ class KafkaSettings:
         except (OSError, ValueError) as error:
             if asked and given is None:
                 raise self._wrong(
-                    "key_file", key, "is encrypted; name the file of its password as kafka.key_password_file"
+                    "key_file", key, "is encrypted", "Name the file of its password as kafka.key_password_file"
                 ) from None
             if asked:
                 raise self._wrong("key_password_file", key, "is not opened by the password in that file") from None
@@ -138,8 +138,8 @@ class KafkaSettings:
                 raise self._wrong("certificate_file", certificate, "holds no certificate in PEM form") from None
             raise self._wrong("key_file", key, "holds no private key in PEM form") from None
 
-    def _wrong(self, key: str, path: Path, what: str) -> LogError:
-        return LogError(f"{self.place(f'kafka.{key}')}: {path} {what}.")
+    def _wrong(self, key: str, path: Path, what: str, remedy: str = "") -> LogError:
+        return LogError(f"{self.place(f'kafka.{key}')}: {path} {what}", remedy)
 
     def _fault(self, key: str) -> Refusal:
         return lambda fault: LogError(f"{self.place(f'kafka.{key}')}: {fault.what}", fault.remedy)
