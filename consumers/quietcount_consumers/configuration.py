@@ -68,7 +68,11 @@ class StatisticSection:
     def of(cls, given: Mapping[str, Any]) -> StatisticSection:
         """Return the section that the checked values of its keys make."""
         values = dict(given)
-        values |= {"horizon": Horizon(given["horizon"]), "late": Late(given["late"]), "epsilon": float(given["epsilon"])}
+        values |= {
+            "horizon": Horizon(given["horizon"]),
+            "late": Late(given["late"]),
+            "epsilon": float(given["epsilon"]),
+        }
         return cls(**values)
 
 
