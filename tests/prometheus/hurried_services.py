@@ -190,6 +190,9 @@ def emit(config: Path, start: dt.datetime, _fault: str) -> None:
         spool=config.with_name("spool.sqlite"),
     ) as publisher:
         publisher.emit("HelpRequested", "a trial", start.date()).result()
+        # The collector looks once an hour, by a clock that stands here: not before the relay has found nobody.
+        while publisher.spool_state().waiting_since is None:
+            time.sleep(0.05)
         registry = CollectorRegistry()
         registry.register(EmitterCollector(publisher, now=lambda: start + dt.timedelta(days=1)))
         server, _ = start_http_server(0, "127.0.0.1", registry)
