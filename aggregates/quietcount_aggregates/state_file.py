@@ -31,8 +31,8 @@ __all__ = [
     "schema",
 ]
 
-FORMAT = 2
-"""The format that is written; migrations.py says how older ones come to it."""
+FORMAT = 1
+"""The format that is written; `migrations` says how older ones come to it."""
 
 OPEN_EVENT_COLUMNS = (
     "event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL, "
