@@ -107,7 +107,7 @@ class YearSecrets:
         return hashlib.sha256(b"quietcount year check\x00" + self._key(year)).hexdigest()[:32]
 
     def years(self) -> list[int]:
-        """Return the years whose secret still exists. Raises StateUnwritable where that cannot be told."""
+        """Return the years whose secret still exists. Raises StateUnwritable if the folder cannot be read."""
         try:
             return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
         except FileNotFoundError:

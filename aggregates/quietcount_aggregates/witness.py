@@ -21,7 +21,7 @@ class Witness:
     """A file of mode 0600 with the length and the digest of each newest ledger seen, a line each; the last one counts.
 
     It grows in place. A draft that took its name would change the modification time of the folder around it, which
-    others may see, amid a release: that tells how long the release took.
+    others may see, amid a release: that says how long the release took.
     """
 
     def __init__(self, path: Path) -> None:

@@ -166,7 +166,7 @@ class Service:
     def status(self, now: dt.datetime, tick: Tick) -> Status:
         """Return what an operator may know after the tick at `now`, which came to `tick`."""
         return self._standing.after(
-            now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state["purge_due"]
+            now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state.purge_due
         )
 
     def show(self) -> None:
@@ -189,8 +189,8 @@ class Service:
 
     def _say_declared(self, statistic: Statistic, now: dt.datetime) -> None:
         self._say(StatisticDeclared(tick=now, statistic=statistic.name, since=statistic.first_day))
-        released_on = self._state["released_on"]
-        if released_on and statistic.first_day.isoformat() <= released_on:
+        released_on = self._state.released_on
+        if released_on is not None and statistic.first_day <= released_on:
             self._say(StatisticDeclaredLate(tick=now, statistic=statistic.name))
 
     def _say_released(self, due: list[DuePeriod], now: dt.datetime) -> None:
