@@ -81,7 +81,9 @@ class NoText(str):
 def test_a_header_that_is_no_text_does_not_keep_a_ledger_from_being_read(settings: KafkaSettings) -> None:
     with closing(filled(settings)) as ledger:
         with closing(producer_of(settings)) as stranger:
-            stranger.send(settings.topic(RELEASES), b"three", headers=[(NoText(), b"")], partition=0).get(10)
+            stranger.send(settings.topic(RELEASES), b"three", key=KEYS[2], headers=[(NoText(), b"")], partition=0).get(
+                10
+            )
         assert ledger.read() == [b"one", b"two", b"three"]
 
 
@@ -108,7 +110,7 @@ def test_a_reader_waits_for_an_open_transaction_and_takes_none_for_the_end(
     with closing(filled(settings)) as ledger, closing(producer_of(settings, secrets.token_hex(8))) as stranger:
         stranger.init_transactions()
         stranger.begin_transaction()
-        stranger.send(settings.topic(RELEASES), b"three", partition=0).get(10)
+        stranger.send(settings.topic(RELEASES), b"three", key=KEYS[2], partition=0).get(10)
         with pytest.raises(LedgerUnavailable, match="a transaction is open in it"):
             ledger.read()
         stranger.commit_transaction()
