@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 from kafka.structs import TopicPartition
-from tests.kafka.fixtures import Clusters, Kafka
-from tests.unit.kafka_ledgers import (
+from tests.contract.kafka_ledgers import (
     FAILED,
     Opened,
     admin,
@@ -29,6 +28,7 @@ from tests.unit.kafka_ledgers import (
     settings_of,
     written,
 )
+from tests.kafka.fixtures import Clusters, Kafka
 
 from quietcount_aggregates.entries import Entry, Head, StateLost
 from quietcount_aggregates.entries import Opened as OpenedEntry
