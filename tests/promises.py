@@ -48,6 +48,7 @@ PROMISES = {
     "signals": "SIGTERM and SIGINT let the batch in hand finish, and end with 0",
     "reload": "SIGHUP reads the configuration again, and a wrong one is refused while the service goes on",
     "health": "Metrics and health checks say how the service is",
+    "answer-times": "How long an answer takes says nothing of the fold's work",
     "alerts": "Each alert fires for its fault",
     "doctor": "The doctor changes nothing, and says what is wrong and how to mend it",
     "clear-errors": "What a person did wrong is one sentence without a traceback, and exits with 1 or 2",

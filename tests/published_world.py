@@ -12,6 +12,7 @@ from tests.aggregates_world import TRIALS, World, case_key, event_id, utc, world
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.statistics import resolve
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.periods import Period
 
 SINCE = dt.date(2024, 1, 1)
 
@@ -20,12 +21,12 @@ SINCE = dt.date(2024, 1, 1)
 def published_in(folder: Path) -> Iterator[World]:
     """Six months of the statistics "plain" and "detailed", released and published in `folder`."""
     statistics = [
-        resolve("plain", events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=0.5),
+        resolve("plain", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5),
         resolve(
             "detailed",
             events=["Asked"],
             registry=TRIALS,
-            period="month",
+            period=Period.MONTH,
             since=SINCE,
             epsilon=1.0,
             by=["colour", "urgent"],

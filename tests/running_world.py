@@ -6,19 +6,22 @@ import datetime as dt
 import io
 import json
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.monitoring.metrics import pages
+from quietcount_consumers.monitoring.pages import running
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
-from quietcount_consumers.runner import Admit, Opening, Runner, Server
+from quietcount_consumers.runner import Admit, Open, Runner, Server
 from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import Signals
-from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid
+from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, fixed_clock
+from quietcount_schemas.configuration import checked
 
-__all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "lasting"]
+__all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "configuration_of", "lasting", "readiness"]
 
 MINUTE = dt.timedelta(minutes=1)
 NOON = dt.datetime(2023, 5, 1, 12, 0, tzinfo=dt.UTC)
@@ -103,10 +106,16 @@ class Trial:
         )
 
 
+def configuration_of(**keys: object) -> Configuration:
+    """A configuration whose file would have these keys."""
+    return Configuration.of(checked(Path("quietcount.toml"), {"lifetime_epsilon": 1, **keys}, {}))
+
+
 class World:
     """A runner on moved clocks.
 
-    `scripts` are what each opening gives: a service, or what it raises; the last one repeats.
+    `scripts` are what each opening gives: a service, or what it raises; the last one repeats. With `standing`, the
+    service's clock stands there, as with `--as-of`.
     """
 
     def __init__(
@@ -120,12 +129,13 @@ class World:
         reading: Callable[[], Configuration] | None = None,
         server: Server | None = None,
         supervisor: Supervisor | None = None,
+        standing: dt.datetime | None = None,
     ) -> None:
         self.clocks = clocks or MovedClocks()
         self.hands = Hands(self.clocks, waits, at)
         self.written = io.StringIO()
         self.output = LogOutput(self.written)
-        self.configuration = Configuration(lifetime_epsilon=Decimal(1), tick=tick)
+        self.configuration = configuration_of(tick=f"{tick.total_seconds():.0f}s")
         self.opened: list[Configuration] = []
         self.paused: list[float] = []
         self._scripts = list(scripts) or [Trial()]
@@ -135,13 +145,13 @@ class World:
         self.runner = Runner(
             self.configuration,
             self._open,
-            clock=grid,
+            clock=grid if standing is None else fixed_clock(standing),
             grid=grid,
             board=self.board,
             signals=self.hands,
             output=self.output,
             reading=reading or (lambda: self.configuration),
-            guard=ClockGuard(self.clocks),
+            guard=ClockGuard(self.clocks) if standing is None else None,
             supervisor=supervisor,
             server=server,
             pause=self.paused.append,
@@ -170,7 +180,12 @@ class World:
         return [each["event"] for each in self.said]
 
 
-def lasting(configuration: Configuration, opening: Opening, clock: Clock, signals: Signals, log: LogOutput) -> Runner:
+def readiness(board: Board) -> list[str]:
+    """Return why /readyz says that the service of `board` is not ready."""
+    return pages(board.view(), None).not_ready(running())
+
+
+def lasting(configuration: Configuration, opening: Open, clock: Clock, signals: Signals, log: LogOutput) -> Runner:
     """Return the runner of `quietcount run` in a process of a test's own, which serves nothing."""
     return Runner(
         configuration,

@@ -1,7 +1,7 @@
 """Marks: the keyed hashes that stand for a case or an event in the private state.
 
-The consumer's secret never leaves the consumer, so that neither a stolen state nor an old copy of the log is enough
-to tell whether a known case came. A mark is the AES-256-CMAC (NIST SP 800-38B; RFC 4493) of the 16-byte case key, or of
+The consumer's secret never leaves the consumer. So a stolen state and an old copy of the log are not enough to find out
+whether a known case came. A mark is the AES-256-CMAC (NIST SP 800-38B; RFC 4493) of the 16-byte case key, or of
 the case key and the event id: what is marked has one or two whole blocks, so that the marks of a batch take one or two
 calls of the cipher over all of its blocks. A hash a record would cost the fold as much as all of its decoding.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from quietcount_aggregates.errors import StateError, StateUnwritable
+from quietcount_schemas.private_files import FileFault, FileTrouble, make_private_folder, read_secret, write_secret
 
 __all__ = ["MARK_BYTES", "ConsumerSecret", "YearSecrets"]
 
@@ -39,17 +39,17 @@ class ConsumerSecret:
     @classmethod
     def generate(cls, path: Path) -> ConsumerSecret:
         """Make a secret file of mode 0600; an existing file is never overwritten."""
-        _write_private(path, secrets.token_bytes(_SECRET_BYTES).hex().encode() + b"\n")
+        _write_key(path)
         return cls.load(path)
 
     @classmethod
     def load(cls, path: Path) -> ConsumerSecret:
         """Read the secret file; refuse one that others can read."""
-        return cls(_read_private(path, "the consumer's secret"))
+        return cls(_read_key(path, "the consumer's secret"))
 
     @property
     def check(self) -> str:
-        """Return a value by which a state recognises the secret it was made with."""
+        """Return a value that lets a state recognise the secret it was made with."""
         return self._check
 
     def case_marks(self, case_keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
@@ -64,7 +64,7 @@ class ConsumerSecret:
 class YearSecrets:
     """One secret for each calendar year of a yearly horizon, destroyed when the year's last period is released.
 
-    With the secret gone, not even an old copy of the state says who used up a year's limit.
+    Once the secret is gone, not even an old copy of the state shows who used up the limit of that year.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,40 +83,46 @@ class YearSecrets:
         return self._folder / f"{year:04d}"
 
     def prepare(self) -> None:
-        """Make the folder, whether or not there is ever a secret in it.
+        """Make the folder, whether or not there will ever be a secret in it.
 
-        It changes the folder around it, which others may see: made with the first secret, it would tell that one was
-        needed, and when. Raises StateUnwritable.
+        A new folder changes the one around it, which others may see. If it were made with the first secret, it would
+        show that one was needed, and when. Raises StateUnwritable.
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._folder)
         except OSError as error:
-            raise StateUnwritable(f"{self._folder}: must be a folder that can be written ({error.strerror})") from None
+            raise StateUnwritable(
+                f"{self._folder}: must be a folder that can be written ({error.strerror})",
+                "Check its rights and the disk",
+            ) from None
 
     def create(self, year: int) -> None:
         """Make the secret of `year` unless there is one."""
         if self.path(year).exists():
             return
         self.prepare()
-        _write_private(self.path(year), secrets.token_bytes(_SECRET_BYTES).hex().encode() + b"\n")
+        _write_key(self.path(year))
 
     def check(self, year: int) -> str:
-        """Return a value by which a state recognises the year's secret, or nothing if there is no such secret."""
+        """Return a value that lets a state recognise the secret of `year`, or nothing if there is no such secret."""
         if not self.path(year).exists():
             return ""
         return hashlib.sha256(b"quietcount year check\x00" + self._key(year)).hexdigest()[:32]
 
     def years(self) -> list[int]:
-        """Return the years whose secret still exists. Raises StateUnwritable where that cannot be told."""
+        """Return the years whose secret still exists. Raises StateUnwritable if the folder cannot be read."""
         try:
             return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StateUnwritable(f"{self._folder}: must be a folder that can be read ({error.strerror})") from None
+            raise StateUnwritable(
+                f"{self._folder}: must be a folder that can be read ({error.strerror})", "Check its rights and the disk"
+            ) from None
 
     def destroy(self, year: int) -> None:
-        """Overwrite and remove the secret of `year`; do nothing if it is gone."""
+        """Overwrite and remove the secret of `year`, unless it is gone. Raises StateUnwritable."""
         path = self.path(year)
         try:
             with path.open("r+b", buffering=0) as file:
@@ -127,11 +133,12 @@ class YearSecrets:
             return
         except OSError as error:
             raise StateUnwritable(
-                f"{path}: the year's secret cannot be destroyed ({error.strerror}); mend that and run again"
+                f"{path}: the year's secret cannot be destroyed ({error.strerror})",
+                "Check the rights of the file and the disk, and run again",
             ) from None
 
     def _key(self, year: int) -> bytes:
-        return _read_private(self.path(year), f"the secret of {year}")
+        return _read_key(self.path(year), f"the secret of {year}")
 
 
 class _BulkMac:
@@ -156,49 +163,41 @@ class _BulkMac:
         return np.frombuffer(encrypted, dtype=np.uint8).reshape(-1, MARK_BYTES)
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, whole or not at all, and never over another."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+def _write_key(path: Path) -> None:
+    """Write a new random key. Raises StateError, and StateUnwritable if the disk does not take it."""
     try:
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_secret(path, secrets.token_bytes(_SECRET_BYTES).hex().encode() + b"\n")
     except FileExistsError:
         raise StateError(
-            f"{path}: exists already and is not overwritten; remove it only if nothing depends on it"
+            f"{path}: exists already and is not overwritten", "Remove it only if nothing depends on it"
         ) from None
     except OSError as error:
-        raise StateUnwritable(f"{path}: cannot be written ({error.strerror}); check the folder and the disk") from None
-
-
-def _read_private(path: Path, what: str) -> bytes:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_bytes().strip()
-    except FileNotFoundError:
-        raise StateError(
-            f"{path}: {what} is missing; restore it from a backup, or make a new project with `quietcount init`"
+        raise StateUnwritable(
+            f"{path}: cannot be written ({error.strerror})", "Check the folder and the disk"
         ) from None
-    except OSError as error:
-        raise StateError(f"{path}: {what} cannot be read ({error.strerror})") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise StateError(f"{path}: {what} can be read by others; run: chmod 600 {path}")
+
+
+def _read_key(path: Path, what: str) -> bytes:
+    """Return the key in a file; `what` names it in messages. Raises StateError."""
+
+    def refusal(fault: FileFault) -> StateError:
+        remedy = fault.remedy
+        if fault.trouble is FileTrouble.MISSING:
+            remedy = "Restore it from a backup, or make a new project with `quietcount init`"
+        return StateError(f"{path}: {what} {_TROUBLES.get(fault.trouble, 'cannot be read')}", remedy)
+
+    restore = "Restore it from a backup"
     try:
-        key = bytes.fromhex(text.decode("ascii"))
+        key = bytes.fromhex(read_secret(path, refusal).strip().decode("ascii"))
     except ValueError:
-        raise StateError(f"{path}: {what} is not a line of hexadecimal digits; restore it") from None
+        raise StateError(f"{path}: {what} is not a line of hexadecimal digits", restore) from None
     if len(key) < _SECRET_BYTES:
-        raise StateError(f"{path}: {what} has fewer than {_SECRET_BYTES} bytes; restore it")
+        raise StateError(f"{path}: {what} has fewer than {_SECRET_BYTES} bytes", restore)
     return key
+
+
+_TROUBLES = {
+    FileTrouble.MISSING: "is missing",
+    FileTrouble.NOT_PLAIN: "is not a plain file",
+    FileTrouble.OPEN: "can be read by others",
+}

@@ -10,17 +10,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
-import opendp.prelude as dp
-from opendp.mod import OpenDPException
 
 from quietcount_aggregates.errors import NoiseError
 
 __all__ = ["CONFIDENCE", "DiscreteLaplace", "NoiseMechanism", "margin", "standard_deviation", "sum_margin"]
-
-dp.enable_features("contrib")
 
 CONFIDENCE = 0.95
 """The confidence of every published interval."""
@@ -48,6 +45,9 @@ class DiscreteLaplace:
 
     name = "opendp.discrete_laplace"
 
+    def __init__(self) -> None:
+        _opendp()  # a service that cannot draw finds it out when it opens, and not at its first release
+
     def scale(self, *, cells: int, max_contributions: int, epsilon: float) -> float:
         """Return k/epsilon, raised by the few last digits that make OpenDP's rounded-up map at most epsilon."""
         scale = max_contributions / epsilon
@@ -63,6 +63,8 @@ class DiscreteLaplace:
             raise NoiseError("the noise scale is not a positive number; nothing was drawn")
         if not counts or any(type(count) is not int or count < 0 for count in counts):
             raise NoiseError("the exact counts are not whole numbers from 0 on; nothing was drawn")
+        from opendp.mod import OpenDPException
+
         measurement = _measurement(len(counts), scale)
         if not measurement.map(max_contributions) <= epsilon:
             raise NoiseError("the privacy map of the noise is above the declared epsilon; nothing was drawn")
@@ -75,8 +77,18 @@ class DiscreteLaplace:
         return drawn
 
 
+@functools.cache
+def _opendp() -> ModuleType:
+    """Import OpenDP for those who draw. It takes as long as the database, and looking at a ledger does not need it."""
+    import opendp.prelude
+
+    opendp.prelude.enable_features("contrib")
+    return opendp.prelude
+
+
 @functools.lru_cache(maxsize=256)
-def _measurement(cells: int, scale: float) -> dp.Measurement:
+def _measurement(cells: int, scale: float) -> Any:
+    dp = _opendp()
     domain = dp.vector_domain(dp.atom_domain(T="i64"), size=cells)
     return dp.m.make_laplace(domain, dp.l1_distance(T="i64"), scale=scale)
 

@@ -1,18 +1,18 @@
 """The witness: how far the ledger went, remembered apart from the data.
 
-Whoever restores the whole data folder from a backup restores an old ledger together with everything that could say so.
-The witness lies with the service's secrets, which are backed up apart from the data, and says so.
+A restore of the whole data folder from a backup brings an old ledger back, together with everything in the folder that
+could reveal it. The witness is beside the service's secrets, which are backed up apart from the data, and reveals it.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO
 
 from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import LedgerError, LedgerUnwritable
 from quietcount_aggregates.ledger import Ledger
+from quietcount_schemas.private_files import write_secret
 
 __all__ = ["Witness"]
 
@@ -20,8 +20,8 @@ __all__ = ["Witness"]
 class Witness:
     """A file of mode 0600 with the length and the digest of each newest ledger seen, a line each; the last one counts.
 
-    It grows in place. A draft that took its name would change the modification time of the folder around it, which
-    others may see, amid a release: that tells how long the release took.
+    It grows in place. Replacing it would change the modification time of the folder around it, which others may see,
+    during a release, and so show how long the release took.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,29 +31,29 @@ class Witness:
         return f"Witness({self.path})"
 
     def check(self, ledger: Ledger) -> None:
-        """Raise LedgerBehind unless the ledger holds what was seen; a witness that is gone has nothing to say."""
+        """Raise LedgerBehind unless the ledger holds what was seen. A missing witness has seen nothing."""
         head = self._seen()
         if head is not None:
             ledger.check_not_behind(head, self.path.name)
 
     def see(self, head: Head) -> None:
-        """Remember `head`, durably and whole. Raises LedgerUnwritable, and LedgerError when the file is no witness."""
+        """Remember `head`, durably and whole. Raises LedgerUnwritable, and LedgerError if the file is not a witness."""
         seen = self._seen()
         if seen == head:
             return
         line = f"{head.length} {head.digest.hex()}\n".encode("ascii")
         try:
             if seen is None:
-                self._create(line)
+                write_secret(self.path, line, replace=True)
             else:
                 self._append(line)
         except OSError as error:
             raise LedgerUnwritable(
-                f"{self.path}: cannot be written ({error.strerror}); check the folder and the disk"
+                f"{self.path}: cannot be written ({error.strerror})", "Check the folder and the disk"
             ) from None
 
     def _seen(self) -> Head | None:
-        """Return the head in the last whole line: what follows it was cut off by a crash, and nothing came of it."""
+        """Return the head in the last whole line. A crash cut off what follows it, and nothing came of that."""
         try:
             whole, newline, _ = self.path.read_bytes().rpartition(b"\n")
             if not newline:
@@ -64,30 +64,15 @@ class Witness:
             return None
         except (OSError, ValueError):
             raise LedgerError(
-                f"{self.path}: is not a witness of the ledger, or cannot be read. Restore it; if it is lost, make "
-                "sure that the ledger is the newest, then delete the file"
+                f"{self.path}: is not a witness of the ledger, or cannot be read",
+                "Restore it. If it is lost, make sure that the ledger is the newest, then delete the file",
             ) from None
-
-    def _create(self, line: bytes) -> None:
-        fresh = self.path.with_name(self.path.name + ".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            _write(file, line)
-        fresh.replace(self.path)
-        descriptor = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _append(self, line: bytes) -> None:
         with self.path.open("r+b") as file:
             end = file.read().rfind(b"\n") + 1
             file.seek(end)
-            file.truncate()  # what a crash cut off must not become the beginning of this line
-            _write(file, line)
-
-
-def _write(file: IO[bytes], line: bytes) -> None:
-    file.write(line)
-    file.flush()
-    os.fsync(file.fileno())
+            file.truncate()  # what a crash left must not become the beginning of this line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,10 +1,12 @@
-"""Dead letters: what the strict codec rejected, with the reason and where it came from, and nothing more.
+"""Dead letters: each record that strict decoding rejected, with the reason and its place, and nothing more.
 
-A rejection is written to the private state in the transaction that moves the offset past it, then relayed to the
-dead-letter topic. A crash between the two repeats the relay, which skips what the topic already holds.
+The fold writes a rejection to the private state in the transaction that moves the offset past the record. `relay` then
+appends it to the dead-letter topic, and forgets it in the state afterwards. A crash between the two, or folding the log
+again, appends a letter a second time. That does no harm: who reads the letters sees the first one alone, and an event
+that is replayed twice counts once.
 
-A dead letter holds the original bytes, and with them a case key: it is purged at the first release at least RETENTION
-after the release that found it there.
+A dead letter holds the original bytes, and with them a case key. It is purged at the first release at least RETENTION
+after the release that found it in the topic.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from quietcount_aggregates.fold import REJECTED_BYTES
 from quietcount_aggregates.state import State
@@ -33,31 +35,31 @@ __all__ = [
     "replay",
 ]
 
-NO_DATE = -1
-"""Not the moment of arrival: a dead letter has no date that may be told. To Kafka it is no timestamp at all, so that a
-segment is closed by its age, and what was purged leaves the disk; by a timestamp of 0 none would ever be old."""
-RETENTION = dt.timedelta(days=30)
+NO_DATE: Final = -1
+"""The timestamp of a dead letter: none, because the moment of arrival must not be told. Kafka closes a segment without
+timestamps by its age, so what was purged leaves the disk; with a timestamp of 0 it would never close one."""
+RETENTION: Final = dt.timedelta(days=30)
 """How long an operator has, at least, to look at a dead letter, or to give the service the schema that it lacked."""
-
 LARGEST: Final = REJECTED_BYTES
-"""How many bytes of a record a dead letter keeps."""
+"""How many bytes of a record a dead letter keeps; the fold cuts off the rest."""
 
 _BATCH: Final = 1000
-# So many bytes go to the topic at once, and are in memory at once, however many records were rejected. Below what a
-# topic takes as one batch.
+"""How many letters are appended at once, or read at once."""
 _BATCH_BYTES: Final = 500_000
-_DIGITS: Final = 18  # of an offset: 63 bits
-
-# Keys of the state: see _begin and purge.
-_RELAYED: Final = "letters_relayed"
+"""How many bytes of letters are appended at once, and so are in memory: a topic takes twice as many as one batch."""
+_DIGITS: Final = 18
+"""The most digits of an offset that is believed: 63 bits hold any number of so many."""
 _PURGED: Final = "letters_purged"
+"""The key of the state under which `purge` remembers what it purged."""
+
+_AT_PLACES: Final = '("partition", "offset") IN (SELECT unnest(?::INTEGER[]), unnest(?::BIGINT[]))'
 
 _Place = tuple[int, int]
 """A partition and an offset."""
 
 
 class Letter(NamedTuple):
-    """A dead letter. What its headers say is None where it is not what the service writes there."""
+    """A dead letter. A header is None if the service would not have written it so."""
 
     reason: RejectReason | None
     topic: str | None
@@ -67,80 +69,36 @@ class Letter(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """What a replay did with a dead letter: `rejected` says why it is still none of ours, None that it is appended."""
+    """What a replay did with a dead letter: `rejected` is why it is still no event, or None if it was appended."""
 
     letter: Letter
     rejected: RejectReason | None
 
 
-def relay(state: State, reader: LogReader, writer: LogWriter, topic: str) -> None:
-    """Move the rejected records of `topic` from the state to the dead-letter topic, each once."""
-    # A record is there twice when the log was folded again before its first rejection was relayed.
-    sizes = state.rows(
-        'SELECT "partition", "offset", max(octet_length(value)) FROM dead_letters GROUP BY ALL ORDER BY ALL'
-    )
-    if not sizes:
-        return
-    places = {(partition, offset) for partition, offset, _ in sizes}
-    relayed = _begin(state, reader, topic, places)
-    held = _held(reader, topic, places, relayed["since"])
-    for run in _runs(sizes):
-        rows = state.rows(
-            'SELECT DISTINCT ON ("partition", "offset") "partition", "offset", reason, value FROM dead_letters '
-            'WHERE ("partition", "offset") IN (SELECT unnest(?::INTEGER[]), unnest(?::BIGINT[])) '
-            'ORDER BY "partition", "offset", reason',
-            [[partition for partition, _ in run], [offset for _, offset in run]],
-        )
-        fresh = [
-            _record(topic, partition, offset, reason, value[:LARGEST])
-            for partition, offset, reason, value in rows
-            if (partition, offset, _digest(value[:LARGEST])) not in held
-        ]
-        if fresh:
-            writer.append(DEAD_LETTERS, fresh)
-    with state.transaction() as connection:
-        connection.execute("DELETE FROM dead_letters")
-        before = relayed["before"]
-        for partition, offset in places:
-            before[partition] = max(offset + 1, before.get(partition, 0))
-        state[_RELAYED] = json.dumps({**relayed, "since": None})
+def relay(state: State, writer: LogWriter, topic: str) -> None:
+    """Append the rejected records of `topic` to the dead-letter topic, and forget each in the state once it is there.
 
-
-def _begin(state: State, reader: LogReader, topic: str, places: Collection[_Place]) -> dict[str, Any]:
-    """Return what is remembered of relays, with the offsets from which the letters of `places` may be there already.
-
-    To look through all letters in each tick would take longer with each one that somebody makes the service reject. So
-    the ends of the dead-letter topic are written down before a relay appends, and it looks behind them when it is
-    repeated. All letters are looked through when records are rejected again that were relayed before: when the log is
-    folded again, or was by a state that was lost, which the offsets `before` tell.
+    No letter is lost wherever this is interrupted; a letter may be appended twice. Raises what the log raises.
     """
-    known = json.loads(state[_RELAYED] or "{}")
-    events, letters_id = state["topic_id"], reader.topic_id(DEAD_LETTERS)
-    beginnings = reader.beginning_offsets(DEAD_LETTERS)
-    if known.get("events") == events:
-        before = {int(partition): offset for partition, offset in known["before"].items()}
-        again = any(offset < before.get(partition, 0) for partition, offset in places)
-    else:
-        before, again = reader.end_offsets(topic), True
-    if again or known["letters"] != letters_id:
-        since = beginnings
-    elif known["since"] is not None:
-        since = {int(partition): offset for partition, offset in known["since"].items()}
-        since = {partition: max(offset, since.get(partition, 0)) for partition, offset in beginnings.items()}
-    else:
-        since = reader.end_offsets(DEAD_LETTERS)
-    begun = {"events": events, "before": before, "letters": letters_id, "since": since}
-    with state.transaction():
-        state[_RELAYED] = json.dumps(begun)
-    return begun
+    sizes = state.rows(
+        'SELECT "partition", "offset", sum(octet_length(value)) FROM dead_letters GROUP BY ALL ORDER BY ALL'
+    )
+    for run in _runs(sizes):
+        places = [[partition for partition, _ in run], [offset for _, offset in run]]
+        rows = state.rows(
+            f'SELECT "partition", "offset", reason, value FROM dead_letters WHERE {_AT_PLACES} ORDER BY ALL', places
+        )
+        writer.append(DEAD_LETTERS, [_record(topic, *row) for row in rows])
+        with state.transaction() as connection:
+            connection.execute(f"DELETE FROM dead_letters WHERE {_AT_PLACES}", places)
 
 
 def purge(state: State, reader: LogReader, today: dt.date) -> None:
-    """Purge the dead letters that were there at a release RETENTION before `today`; to be called at each release."""
+    """Purge the dead letters that a release found RETENTION before `today`, or earlier; call it at each release."""
     last_day = today - RETENTION
     old = 'SELECT "partition", max(next_offset) FROM dead_letter_ends WHERE seen_on <= ? GROUP BY ALL'
     ends = reader.end_offsets(DEAD_LETTERS)
-    # An end that is beyond the topic's was another topic's, in the place of which this one is: its letters are younger.
+    # An end beyond this topic's own is of a topic that this one replaced, and these letters are younger.
     before = {partition: end for partition, end in state.rows(old, [last_day]) if end <= ends.get(partition, -1)}
     topic_id = reader.topic_id(DEAD_LETTERS)
     if before and not reader.purge(DEAD_LETTERS, before, {}):
@@ -155,7 +113,7 @@ def purge(state: State, reader: LogReader, today: dt.date) -> None:
 
 
 def purge_again(state: State, reader: LogReader) -> None:
-    """Repeat what `purge` did where the log has forgotten it, as brokers that were killed do; see Releaser.purge."""
+    """Purge again what the log has brought back: a broker that was killed may forget a purge. See Releaser.purge."""
     purged = _purged(state, reader.topic_id(DEAD_LETTERS)) if state[_PURGED] else {}
     if purged:
         beginnings = reader.beginning_offsets(DEAD_LETTERS)
@@ -175,17 +133,34 @@ def _purged(state: State, topic_id: str) -> dict[int, int]:
 
 
 def letters(reader: LogReader) -> Iterator[Letter]:
-    """Yield the dead letters that are there now, oldest first."""
-    for record in _records(reader, reader.beginning_offsets(DEAD_LETTERS)):
+    """Yield the dead letters that are there now, oldest first; of those that were appended twice, the first alone.
+
+    It remembers a digest of each letter. The place alone is not enough to know a letter again: if somebody makes the
+    topic of case events anew, its offsets begin again.
+    """
+    seen: set[bytes] = set()
+    for record in _records(reader):
         headers = dict(record.headers)
         reason = headers.get("reason", b"").decode("utf-8", "replace")
-        yield Letter(
+        letter = Letter(
             reason=RejectReason(reason) if reason in list(RejectReason) else None,
             topic=CASE_EVENTS if headers.get("topic") == CASE_EVENTS.encode() else None,
             partition=_number(headers.get("partition")),
             offset=_number(headers.get("offset")),
             value=record.value,
         )
+        if None not in letter[1:4]:  # else the service did not write it, and may not fold it with another
+            identity = _identity(letter)
+            if identity in seen:
+                continue
+            seen.add(identity)
+        yield letter
+
+
+def _identity(letter: Letter) -> bytes:
+    """Return a digest of a letter's place and bytes."""
+    place = f"{letter.partition} {letter.offset} ".encode()
+    return hashlib.blake2b(place + letter.value, digest_size=32).digest()
 
 
 def replay(
@@ -197,13 +172,13 @@ def replay(
 ) -> Iterator[Replayed]:
     """Append to the case events, with their bytes as they are, the dead letters that `codec` takes now; yield each.
 
-    The key is the case key in the event, and `timestamp` says the record's from the event type and its day. `only`
-    leaves out the dead letters of other reasons. What was rejected for its key is replayed only when `only` says so:
-    nothing that was learned since makes it good, and whether its key or its content was right somebody has to judge.
+    The key is the case key in the event. `timestamp` gives the record's timestamp from the event type and its day.
+    `only` leaves out the dead letters of other reasons. A record that was rejected for its key is replayed only if
+    `only` asks for it: no schema makes it good, and a person has to judge whether its key or its content was right.
     Without `writer` nothing is appended.
 
-    Nothing marks what was replayed. An event that is there twice counts once, so a replay may be repeated, and may be
-    ended at any moment.
+    Nothing marks what was replayed. An event that is there twice counts once, so a replay may be repeated, and may end
+    at any moment.
     """
     batch: list[tuple[Letter, NewRecord | RejectReason]] = []
     size = 0
@@ -245,7 +220,7 @@ def _record(topic: str, partition: int, offset: int, reason: str, value: bytes) 
         timestamp=NO_DATE,
         headers=(
             ("reason", reason.encode()),
-            # As this program calls it: the prefix of the names on the broker is the dead letter's own topic's, too.
+            # The plain name: the dead-letter topic has the same prefix on the broker.
             ("topic", topic.encode()),
             ("partition", str(partition).encode()),
             ("offset", str(offset).encode()),
@@ -257,34 +232,18 @@ def _runs(sizes: Sequence[tuple[int, int, int]]) -> Iterator[list[_Place]]:
     """Yield the places of `sizes` (partition, offset, bytes) in runs that are small enough to be appended at once."""
     run: list[_Place] = []
     total = 0
-    for partition, offset, whole in sizes:
-        size = min(whole, LARGEST)
+    for partition, offset, size in sizes:
         if run and (total + size > _BATCH_BYTES or len(run) == _BATCH):
             yield run
             run, total = [], 0
         run.append((partition, offset))
         total += size
-    yield run
+    if run:
+        yield run
 
 
-def _held(
-    reader: LogReader, topic: str, places: Collection[_Place], since: Mapping[int, int]
-) -> set[tuple[int | None, int | None, bytes]]:
-    """Return which of `places` of `topic` the dead-letter topic holds from `since` on, each with a digest.
-
-    The place alone does not tell: after the topic of case events was made anew its offsets begin again.
-    """
-    held: set[tuple[int | None, int | None, bytes]] = set()
-    for record in _records(reader, since):
-        headers = dict(record.headers)
-        partition, offset = _number(headers.get("partition")), _number(headers.get("offset"))
-        if headers.get("topic") == topic.encode() and (partition, offset) in places:
-            held.add((partition, offset, _digest(record.value)))
-    return held
-
-
-def _records(reader: LogReader, since: Mapping[int, int]) -> Iterator[Record]:
-    positions = dict(since)
+def _records(reader: LogReader) -> Iterator[Record]:
+    positions = dict(reader.beginning_offsets(DEAD_LETTERS))
     ends = reader.end_offsets(DEAD_LETTERS)
     while records := reader.poll(DEAD_LETTERS, positions, ends, _BATCH):
         for record in records:
@@ -292,12 +251,8 @@ def _records(reader: LogReader, since: Mapping[int, int]) -> Iterator[Record]:
             positions[record.partition] = record.offset + 1
 
 
-def _digest(value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=16).digest()
-
-
 def _number(header: bytes | None) -> int | None:
-    """Return the whole number in a header, or None: whoever may write to the topic may write anything."""
+    """Return the whole number in a header, or None: anyone with the right to write to the topic may write anything."""
     if header is None or not header.isdigit() or len(header) > _DIGITS:
         return None
     return int(header)

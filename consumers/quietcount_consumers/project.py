@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_consumers.errors import ServiceError
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.configuration import DEFAULT_LOG
+from quietcount_schemas.private_files import make_private_folder, write_file
 
 __all__ = ["configuration_text", "create_project"]
 
@@ -25,8 +25,8 @@ _SINCE = re.compile(r"^# (since = )", re.MULTILINE)
 def configuration_text(*, with_history: bool = False, log: str = DEFAULT_LOG, topic_prefix: str = "") -> str:
     """Return a commented configuration with the starting catalogue of casework.
 
-    `with_history` uncomments the dates since when the published figures go back. `log` and `topic_prefix` are written
-    as they are: they hold nothing that TOML would read otherwise.
+    `with_history` uncomments the dates to which the published figures go back. `log` and `topic_prefix` are written
+    unquoted: they hold nothing that TOML would read in another way.
     """
     head = resources.files("quietcount_consumers").joinpath("quietcount.toml").read_text(encoding="utf-8")
     catalogue = resources.files("quietcount_aggregates").joinpath("casework.toml").read_text(encoding="utf-8")
@@ -50,17 +50,21 @@ def create_project(
     pepper, service = secrets / "pepper", secrets / "service"
     for path in (configuration, pepper, service):
         if path.exists():
-            raise ServiceError(f"{path}: exists already and is not overwritten; choose another folder")
+            raise ServiceError(f"{path}: exists already and is not overwritten", "Choose another folder")
     made: list[Path] = []
     new_folders = [each for each in (secrets, *secrets.parents) if not each.exists()]
     try:
-        secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        secrets.chmod(0o700)
-        _put(pepper, made, Pepper.generate)
-        _put(service, made, ConsumerSecret.generate)
+        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(secrets)
         text = configuration_text(with_history=with_history, log=log, topic_prefix=topic_prefix)
-        # Last: a folder with a configuration is a finished project.
-        _put(configuration, made, lambda draft: draft.write_text(text, encoding="utf-8"))
+        # The configuration last: a folder that has one is a finished project.
+        for path, write in (
+            (pepper, Pepper.generate),
+            (service, ConsumerSecret.generate),
+            (configuration, lambda path: write_file(path, text.encode())),
+        ):
+            write(path)
+            made.append(path)
     except BaseException as error:
         # Half a project would stop the next attempt, which overwrites nothing.
         for path in made:
@@ -70,26 +74,15 @@ def create_project(
                 path.rmdir()
         cause = error if isinstance(error, OSError) else error.__context__
         if isinstance(cause, OSError):
-            raise ServiceError(_explained(folder, cause)) from None
+            raise _explained(folder, cause) from None
         raise
     return [configuration, pepper, service]
 
 
-def _explained(folder: Path, error: OSError) -> str:
+def _explained(folder: Path, error: OSError) -> ServiceError:
     if error.errno in _NO_SPACE:
-        return f"{folder}: the disk is full; make room and run again. Nothing was left behind"
-    return (
-        f"{folder}: the project cannot be written ({os.strerror(error.errno or 0)}); choose another folder or mend its "
-        "rights"
+        return ServiceError(f"{folder}: the disk is full", "Free space and run again. Nothing was left behind")
+    return ServiceError(
+        f"{folder}: the project cannot be written ({os.strerror(error.errno or 0)})",
+        "Choose another folder or correct its rights",
     )
-
-
-def _put(path: Path, made: list[Path], write: Callable[[Path], object]) -> None:
-    """Write a file, whole or not at all and never over another, and add its path to `made`."""
-    draft = path.with_name(f".{path.name}.new-{os.getpid()}")
-    try:
-        write(draft)
-        os.link(draft, path)  # unlike a rename, never replaces
-        made.append(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The lasting service: opens, ticks, shows what a tick found out at the next point of the grid, and mends what it can.
+"""The lasting service: ticks, shows at the next point of the grid what a tick found out, and goes on after an outage.
 
-A service that cannot work now (its brokers do not answer, its disk is full, its ledger is not the newest) is closed,
-and opened anew at each tick: opening finishes what was cut short, so an outage is no other case than a crash. Asking
-for a new configuration is one neither.
+A service that cannot work now (its brokers do not answer, its disk is full, its ledger is not the newest) is closed.
+Each tick then tries to open it. Opening finishes what was cut short, so an outage, a crash and a reload all take the
+same path. `conditions` says what follows from what, and `reloading` which configuration is used.
 """
 
 from __future__ import annotations
@@ -16,53 +16,64 @@ from importlib import metadata
 from types import TracebackType
 from typing import Final, Protocol
 
-from quietcount_aggregates.errors import (
-    LedgerBehind,
-    LedgerBroken,
-    LedgerFenced,
-    LedgerUnavailable,
-    LedgerUnwritable,
-    PublicationUnwritable,
-    StateUnwritable,
+from quietcount_aggregates.errors import LedgerFenced
+from quietcount_consumers.conditions import (
+    MENDABLE,
+    ClockBelieved,
+    ClockDoubted,
+    Condition,
+    Event,
+    Failed,
+    Opened,
+    Opening,
+    Worked,
+    after,
+    shown,
 )
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.errors import ClockBehind, ConfigurationError, FolderUnwritable, ServiceError
+from quietcount_consumers.errors import ClockBehind, ServiceError
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import (
-    CLOCK_JUMPED,
-    CLOCK_TRUSTED,
-    GOING_ON,
-    HALTED,
     RELOAD_REFUSED,
     RELOADED,
     SERVING,
     STARTED,
     STOPPED,
-    WAITING,
     LogEvent,
 )
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
+from quietcount_consumers.reloading import (
+    Holding,
+    Settled,
+    Trying,
+    check_reloadable,
+    opened,
+    refused,
+    replaced,
+    unreadable,
+)
 from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import Signals
 from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid
-from quietcount_producers.errors import LogUnavailable, LogUnwritable
+from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
-__all__ = ["Admit", "Opening", "Runner", "Served", "Server", "check_reloadable"]
+__all__ = ["Admit", "Open", "Runner", "Served", "Server"]
 
-_MINUTE: Final = dt.timedelta(minutes=1)
+_LONGEST_WAIT: Final = dt.timedelta(minutes=1)
+"""A clock that is set back during a long tick is looked at after a minute, and not when the tick was to end."""
+
 _SECOND: Final = dt.timedelta(seconds=1)
-_LEDGER: Final = (LedgerBroken, LedgerBehind)
 _VERSION: Final = metadata.version("quietcount-consumers")
 
 Admit = Callable[[dt.datetime], None]
-"""Is handed the time of the ledger's newest entry before anything is written, and raises what speaks against it."""
+"""Takes the time of the ledger's newest entry before anything is written; raises ClockBehind if that lies ahead."""
 
 
 class Served(Protocol):
-    """What is run: see Service."""
+    """What the runner runs: see Service."""
 
     def __enter__(self) -> Served: ...
 
@@ -78,7 +89,7 @@ class Served(Protocol):
 
 
 class Server(Protocol):
-    """What serves the board, where anything does: see MonitoringServer."""
+    """What serves the board, if anything does: see MonitoringServer."""
 
     address: tuple[str, int] | None
 
@@ -88,21 +99,22 @@ class Server(Protocol):
     def reload(self) -> None: ...
 
 
-Opening = Callable[[Configuration, dt.datetime, Admit], Served]
+Open = Callable[[Configuration, dt.datetime, Admit], Served]
+"""Opens the service with a configuration at a tick."""
 
 
 class Runner:
     """The loop of `quietcount run`.
 
-    `clock` is what the service sees, and `grid` the real clock's points, which differ where `--as-of` lets the clock
-    stand; `guard` is None there. `reading` reads the configuration anew. Errors at the first opening are raised: a
-    wrong address would else be waited for for ever.
+    The service sees `clock`; the runner waits by `grid`, on the real clock. The two differ with `--as-of`, which lets
+    the clock stand; then `guard` is None. `reading` reads the configuration again. An error at the first opening is
+    raised.
     """
 
     def __init__(
         self,
         configuration: Configuration,
-        opening: Opening,
+        opening: Open,
         *,
         clock: Clock,
         grid: Grid,
@@ -115,7 +127,6 @@ class Runner:
         server: Server | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._configuration = configuration
         self._opening = opening
         self._clock = clock
         self._grid = grid
@@ -127,46 +138,72 @@ class Runner:
         self._supervisor = supervisor or Supervisor({})
         self._server = server
         self._pause = pause
+        self._condition: Condition = Opening()
+        self._holding: Holding = Settled(configuration)
         self._service: Served | None = None
+        """The service while it is open."""
         self._newest: Served | None = None
-        """The service that was opened last, open or not: what it published is to be shown all the same."""
-        self._proven: Configuration | None = None
-        """The configuration to go back to when the ledger refuses a new one; None when there is no new one."""
-        self._refused = False
-        """Whether the newest configuration was refused: files that both need may be amid a change."""
-        self._opened = False
-        self._ready_due = True
-        """Whether what was asked for, starting or reloading, is to be told as done."""
-        self._started = False
-        """Whether the end of the start was told."""
-        self._trouble: str | None = None
-        self._strange_clock = False
+        """The service that was opened last, open or not: what it published must still be shown."""
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT; the batch or the release in hand is finished before."""
-        self._say(STARTED.at(self._clock(), version=_VERSION))
-        if self._server is not None and self._server.address is not None:
-            host, port = self._server.address
-            at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            self._say(SERVING.at(self._clock(), address=at))
-        self._output.flush()
+        """Run until SIGTERM or SIGINT; the batch or the release in hand is finished first."""
+        self._greet()
         try:
             while not self._signals():
                 self._tick()
-                if self._ready_due:
-                    self._supervisor.ready()
-                    self._ready_due = False
+                self._supervisor.status(self._condition.summary)
+                self._supervisor.ready()
                 self._rest()
                 if not self._signals():
                     self._turn()
         finally:
-            self._shut()
-            # At a whole second, with an error too: the moment itself would tell how long there was to fold.
-            self._pause(Grid(_SECOND, self._grid.wall).left)
             self._supervisor.stopping()
+            self._close()
+            # The last line is written at a whole second, after an error too. Logs leave the machine, and its exact time
+            # would show how long the fold in hand took.
+            self._pause(Grid(_SECOND, self._grid.wall).left)
         self._show()
         self._say(STOPPED.at(self._clock()))
         self._output.flush()
+
+    def _greet(self) -> None:
+        self._say(STARTED.at(self._clock(), version=_VERSION))
+        if self._server is not None and self._server.address is not None:
+            host, port = self._server.address
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self._say(SERVING.at(self._clock(), address=address))
+        self._output.flush()
+
+    def _tick(self) -> None:
+        self._check_server()
+        if self._signals.reload_asked():
+            self._reload(self._clock())
+        now, objection = self._look_at_the_clock()
+        if objection is not None:
+            self._idle(now, ClockDoubted(objection))
+            return
+        self._follow(ClockBelieved(), now)
+        try:
+            service = self._service or self._open(now)
+            status = service.status(now, service.tick(now, self._stopping))
+        except ClockBehind as error:
+            self._close()
+            self._idle(now, ClockDoubted(str(error)))
+        except MENDABLE as error:
+            self._close()
+            self._idle(now, Failed(error))
+        else:
+            self._board.post(replace(status, clock_trusted=True))
+            self._follow(Worked(), now)
+
+    def _rest(self) -> None:
+        """Wait for the next point of the grid, however far that is by the clock; give signs of life meanwhile."""
+        point = self._grid()
+        breath = dt.timedelta(seconds=min(self._supervisor.breath, _LONGEST_WAIT.total_seconds()))
+        pulse = Grid(min(self._grid.tick, breath), self._grid.wall)
+        while self._grid() == point and not self._signals():
+            self._signals.wait(min(self._grid.left, pulse.left))
+            self._supervisor.alive()
 
     def _turn(self) -> None:
         """Let all that the tick found out be seen; this is a point of the grid."""
@@ -175,80 +212,70 @@ class Runner:
         self._output.flush()
 
     def _show(self) -> None:
+        """Put what was published in its place."""
         if self._newest is None:
             return
         try:
             self._newest.show()
         except Unavailable as error:
-            self._shut()  # to publish anew at the next tick
+            self._close()  # so that the next tick publishes again
             self._board.unpublished()
-            self._suffer(self._clock(), error)
+            self._idle(self._clock(), Failed(error))
 
-    def _tick(self) -> None:
+    def _check_server(self) -> None:
         if self._server is not None and not self._server.lives:
             raise ServiceError(
-                "metrics.listen: metrics and health are not served any more: their thread ended (`defect` says where). "
-                "Start the service again, and report that line"
+                "metrics.listen: metrics and health are not served any more: the process that serves them ended again "
+                "and again (`defect` says how)",
+                "Start the service again, and report that line",
             )
-        if self._signals.reload_asked():
-            self._reload(self._clock())
+
+    def _look_at_the_clock(self) -> tuple[dt.datetime, str | None]:
+        """Return the tick to work at, and what speaks against the clock."""
         if self._guard is None:
-            now = self._clock()
-        else:
-            objection = self._guard.objection()
-            now = self._grid.floor(self._guard.judged)  # not read again: the clock may have jumped since
-            if objection is not None:
-                self._distrust(now, objection)
-                return
-            now = self._guard.held(now)
-        if self._strange_clock:
-            self._strange_clock = False
-            self._say(CLOCK_TRUSTED.at(now))
-        try:
-            service = self._service or self._open(now)
-            self._post(replace(service.status(now, service.tick(now, self._stopping)), clock_trusted=True))
-        except ClockBehind as error:
-            self._shut()
-            self._distrust(now, str(error))
-        except (Unavailable, *_LEDGER) as error:
-            self._shut()
-            if not self._opened:
-                raise
-            self._suffer(now, error)
-        else:
-            self._opened = True
-            if self._trouble is not None:
-                self._say(GOING_ON.at(now))
-            self._trouble = None
-            self._supervisor.status("Works")
+            return self._clock(), None
+        objection = self._guard.objection()
+        now = self._grid.floor(self._guard.judged)  # not read again: the clock may have jumped since
+        return (now, objection) if objection is not None else (self._guard.held(now), None)
+
+    def _follow(self, event: Event, now: dt.datetime) -> None:
+        """Go to the condition that follows from `event`, and say so once."""
+        self._condition, said = after(self._condition, event, now)
+        if said is not None:
+            self._say(said)
+
+    def _idle(self, now: dt.datetime, event: Event) -> None:
+        """Follow `event`, which keeps the service from its work at this tick; what is known of the ledger stays."""
+        self._follow(event, now)
+        configuration = self._holding.configuration
+        status = replace(
+            self._board.latest,
+            tick=now,
+            caught_up=False,
+            interval=configuration.tick,
+            disk_free=disks.free(watched_folders(configuration)),
+        )
+        self._board.post(shown(self._condition, status))
 
     def _open(self, now: dt.datetime) -> Served:
-        """Open with the configuration that holds; where the ledger refuses a new one, with the one before.
-
-        That one has worked: where it cannot be opened either, a file that it needs was changed, which is waited for.
-        """
+        """Open the service with the configuration in hand; if the ledger refuses a new one, with the proven one."""
         try:
-            service = self._entered(now)
-        except (Unavailable, *_LEDGER, LedgerFenced, ClockBehind):
-            raise  # of the world and not of the configuration
+            service = self._enter(now)
+        except (*MENDABLE, LedgerFenced, ClockBehind):
+            raise  # of the world, and not of the configuration
         except QuietcountError as error:
-            if self._refused:
-                raise Unavailable(str(error)) from error
-            if self._proven is None:
-                raise
+            self._hold(refused(self._holding, error))
             self._say(RELOAD_REFUSED.at(now, meaning=str(error)))
-            self._use(self._proven)
-            self._proven, self._refused = None, True
             return self._open(now)
-        if self._proven is not None:
+        if isinstance(self._holding, Trying):
             self._say(RELOADED.at(now))
-        self._proven = None
-        self._opened = True
+        self._hold(opened(self._holding))
+        self._follow(Opened(), now)
         return service
 
-    def _entered(self, now: dt.datetime) -> Served:
-        self._newest = None  # its file may be built over by this opening, which may fail amid that
-        service = self._opening(self._configuration, now, self._admit)
+    def _enter(self, now: dt.datetime) -> Served:
+        self._newest = None  # this opening may build over its file, and then fail
+        service = self._opening(self._holding.configuration, now, self._admit)
         self._service = self._newest = service.__enter__()
         return service
 
@@ -256,138 +283,36 @@ class Runner:
         if self._guard is not None:
             self._guard.admit(newest)
 
-    def _suffer(self, now: dt.datetime, error: QuietcountError) -> None:
-        """Post and say once why the service cannot work at this tick."""
-        status = self._idle(now).closed(now)
-        # What an earlier trouble found wrong may be right by now: this one kept the service from looking.
-        status = replace(
-            status,
-            ledger_verified=status.ledger_verified or None,
-            broker_reachable=status.broker_reachable or None,
-        )
-        if isinstance(error, _LEDGER):
-            status = replace(status, ledger_verified=False)
-            event = HALTED.at(now, meaning=str(error))
-            self._supervisor.status("Halted: the ledger is not the newest")
-        else:
-            if isinstance(error, LogUnavailable | LedgerUnavailable):
-                status = replace(status, broker_reachable=False)
-            event = WAITING.at(now, meaning=str(error))
-            self._supervisor.status("Waits for what does not answer, or for room on the disk")
-        self._post(replace(status, clock_trusted=True))
-        trouble = _trouble(error)
-        if self._trouble != trouble:
-            self._say(event)
-            self._trouble = trouble
-
-    def _idle(self, now: dt.datetime) -> Status:
-        """Return the status of a tick that did nothing: what is known of the ledger stays."""
-        return replace(
-            self._board.latest,
-            tick=now,
-            caught_up=False,
-            interval=self._configuration.tick,
-            disk_free=disks.free(self._configuration),
-        )
-
-    def _distrust(self, now: dt.datetime, objection: str) -> None:
-        """Post and say once that the clock is not to be trusted; an open service stays open, and does nothing."""
-        self._post(replace(self._idle(now), clock_trusted=False))
-        if not self._strange_clock:
-            self._say(CLOCK_JUMPED.at(now, meaning=objection))
-        self._strange_clock = True
-        self._supervisor.status("Waits for the clock")
-
     def _reload(self, now: dt.datetime) -> None:
-        """Read the configuration anew; the service is closed, to be opened with it by this tick."""
+        """Read the configuration again and close the service; this tick opens it with the new one."""
         self._supervisor.reloading()
-        self._ready_due = True
         try:
             fresh = self._reading()
-            check_reloadable(self._configuration, fresh)
+            check_reloadable(self._holding.configuration, fresh)
             if self._server is not None:
                 self._server.reload()
         except QuietcountError as error:
             self._say(RELOAD_REFUSED.at(now, meaning=str(error)))
-            self._refused = True
+            self._hold(unreadable(self._holding))
             return
-        with contextlib.suppress(Unavailable):
-            self._shut()
-        self._proven = self._proven or self._configuration
-        self._refused = False
-        self._use(fresh)
+        self._close()
+        self._hold(replaced(self._holding, fresh))
 
-    def _use(self, configuration: Configuration) -> None:
-        self._configuration = configuration
-        self._grid.tick = configuration.tick
-        self._output.use(configuration.log_format)
+    def _hold(self, holding: Holding) -> None:
+        self._holding = holding
+        self._grid.tick = holding.configuration.tick
+        self._output.use(holding.configuration.log_format)
 
     def _stopping(self) -> bool:
-        """Return whether to stop; asked before each batch."""
+        """Return whether to stop; the service asks before each batch."""
         self._supervisor.working()
         return self._signals()
 
-    def _rest(self) -> None:
-        """Wait for the next point of the grid, however far it was from one tick to the next by the clock."""
-        minute = Grid(min(self._grid.tick, _MINUTE), self._grid.wall)
-        breath = min(minute.tick.total_seconds(), self._supervisor.breath)
-        pulse = Grid(dt.timedelta(seconds=breath), self._grid.wall)
-        point, told, beaten = self._grid(), minute(), pulse()
-        while not self._signals():
-            turned = self._grid() != point
-            if pulse() != beaten or turned:
-                beaten = pulse()
-                self._supervisor.alive()
-            # What was told lately waits for the tick's own grid; the start is over within a minute of the first tick.
-            if turned or (minute() != told and not self._started):
-                told = minute()
-                self._started = self._supervisor.settle() or self._started
-            if turned:
-                return
-            self._signals.wait(min(self._grid.left, minute.left, pulse.left))
-
-    def _shut(self) -> None:
+    def _close(self) -> None:
         service, self._service = self._service, None
         if service is not None:
             with contextlib.suppress(Unavailable):
                 service.__exit__(None, None, None)
 
-    def _post(self, status: Status) -> None:
-        self._board.post(status)
-
     def _say(self, event: LogEvent) -> None:
         self._output.say(event)
-
-
-def _trouble(error: QuietcountError) -> str:
-    """Return what tells one trouble from another: its words differ with who met it first, which is no news."""
-    match error:
-        case LedgerBroken() | LedgerBehind():
-            return "ledger"
-        case LogUnavailable() | LedgerUnavailable():
-            return "brokers"
-        case StateUnwritable() | LedgerUnwritable() | LogUnwritable() | PublicationUnwritable() | FolderUnwritable():
-            return "disk"
-        case _:
-            return str(error)
-
-
-def check_reloadable(old: Configuration, new: Configuration) -> None:
-    """Raise ConfigurationError naming what differs and needs a restart."""
-    pairs: dict[str, tuple[object, object]] = {
-        "log": (old.log, new.log),
-        "data_dir": (old.data_dir, new.data_dir),
-        "service.secret_file": (old.service.secret_file, new.service.secret_file),
-        "kafka.topic_prefix": (_prefix(old), _prefix(new)),
-        "metrics": (old.metrics, new.metrics),
-    }
-    changed = [key for key, (was, wanted) in pairs.items() if was != wanted]
-    if changed:
-        raise ConfigurationError(
-            f"{', '.join(changed)} cannot change while the service runs: put the old value back, or restart it. "
-            "Nothing of the new configuration is used. What is in the files of certificate and password may change"
-        )
-
-
-def _prefix(configuration: Configuration) -> str | None:
-    return None if configuration.kafka is None else configuration.kafka.topic_prefix

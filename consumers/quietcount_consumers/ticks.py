@@ -1,4 +1,4 @@
-"""Ticks without end or until idle, and the signals that end them or ask for something.
+"""Ticks until nothing is left to do, and the signals that end ticks or ask for something.
 
 Ticks lie on a fixed grid of the clock (multiples of the tick's length since the epoch, UTC), so that neither the moment
 of a release nor the time between two ticks follows from data. The lasting service is in `runner`.
@@ -16,13 +16,13 @@ from types import FrameType
 from typing import Protocol
 
 from quietcount_consumers.service import Tick
-from quietcount_consumers.timekeeping import Clock, Grid, fixed_clock
+from quietcount_consumers.timekeeping import Clock
 
-__all__ = ["Clock", "Signals", "StopSignal", "Ticking", "fixed_clock", "run"]
+__all__ = ["Signals", "StopSignal", "Ticking", "run_until_idle"]
 
 
 class Ticking(Protocol):
-    """What is run: see Service."""
+    """What ticks: see Service."""
 
     def tick(self, now: dt.datetime, stopping: Callable[[], bool]) -> Tick: ...
 
@@ -34,14 +34,15 @@ class Ticking(Protocol):
 class StopSignal:
     """Becomes set on SIGTERM or SIGINT; a with statement installs it and puts the old handlers back.
 
-    Where it was set, the process is about to end: it goes on ignoring these signals, one of which would change how.
+    If it was set, the process is about to end, and goes on ignoring these signals: another one would change how it
+    ends.
     """
 
     numbers: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self._stopped = False
-        # Not an Event: its lock may be held by the code that a handler interrupts, and both would wait for ever.
+        # Not an Event: the code that a handler interrupts may hold its lock, and both would wait without end.
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old: dict[signal.Signals, object] = {}
 
@@ -64,7 +65,7 @@ class StopSignal:
         return self._stopped
 
     def wait(self, seconds: float) -> None:
-        """Sleep for `seconds`, or until the signal comes; one that came is not waited for again."""
+        """Sleep for `seconds`, or until the signal comes; return at once if it came before."""
         select.select([self._reader], [], [], seconds)
 
     def _set(self, _number: int, _frame: FrameType | None) -> None:
@@ -74,7 +75,7 @@ class StopSignal:
 
 
 class Signals(StopSignal):
-    """A StopSignal that remembers SIGHUP, too: the wish that the configuration be read anew."""
+    """A StopSignal that also remembers SIGHUP: the wish to read the configuration again."""
 
     numbers = (*StopSignal.numbers, signal.SIGHUP)
 
@@ -98,28 +99,17 @@ class Signals(StopSignal):
             super()._set(number, frame)
 
 
-def run(
-    service: Ticking,
-    clock: Clock,
-    tick: dt.timedelta,
-    *,
-    until_idle: bool,
-    stop: StopSignal,
-    flush: Callable[[], None] = lambda: None,
+def run_until_idle(
+    service: Ticking, clock: Clock, stop: StopSignal, *, flush: Callable[[], None] = lambda: None
 ) -> None:
-    """Tick until stopped; with `until_idle`, only until the log is folded to its end and nothing is due.
+    """Tick until the log is folded to its end and nothing is due, or until stopped.
 
-    A stop lets the batch in hand be folded and committed; the release that a tick has begun is finished. `flush` writes
-    what was said, at points of the grid: see LogOutput.
+    A stop lets the batch in hand be folded and committed; a release that has begun is finished. `flush` writes what was
+    said after each tick: see LogOutput.
     """
-    grid = Grid(tick)
     while not stop():
         now = clock()
         service.tick(now, stop)
-        if until_idle:
-            flush()
-            if service.at_end() and not service.due(now):
-                return
-            continue
-        stop.wait(grid.left)  # on the real clock: one that stands still must not spin
         flush()
+        if service.at_end() and not service.due(now):
+            return

@@ -1,8 +1,8 @@
-"""Timekeeping: the points of the clock at which anything happens, and whether the clock is to be believed.
+"""Timekeeping: the points of the clock at which anything happens, and whether the clock can be trusted.
 
-A clock that is wrong closes periods for ever. Time that has passed is known from another clock as well, which nobody
-sets (CLOCK_BOOTTIME: seconds since the machine was started, sleep included); where the two disagree by more than
-TOLERANCE, nothing is folded and nothing released.
+A wrong clock closes periods permanently. So the service compares it with a second clock, which nobody sets
+(CLOCK_BOOTTIME: seconds since the machine was started, sleep included). If the two disagree by more than TOLERANCE,
+nothing is folded or released.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from quietcount_consumers.errors import ClockBehind
 __all__ = ["STANDING", "TOLERANCE", "Clock", "ClockGuard", "Clocks", "Grid", "SystemClocks", "fixed_clock"]
 
 TOLERANCE: Final = dt.timedelta(minutes=5)
-"""How far the clock may be corrected at once: more than a service for the time does to a clock that it keeps."""
+"""How far the clock may be corrected at once: further than a time service corrects a clock that it keeps."""
 
 STANDING: Final = dt.timedelta(hours=1)
-"""How long a new time has to stand until it is believed: whoever keeps the clock would have corrected a wrong one."""
+"""How long a new time has to stand until it is trusted: by then somebody would have corrected a wrong one."""
 
 Clock = Callable[[], dt.datetime]
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _BEGINNING = dt.datetime.min.replace(tzinfo=dt.UTC)
-# Where there is no such clock (it is Linux's own), one that stands while the machine sleeps: waking up is a jump then.
+# Only Linux has this clock. Elsewhere it is one that stands while the machine sleeps, and waking up counts as a jump.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -55,9 +55,9 @@ class SystemClocks:
 
 
 class Grid:
-    """A clock that shows the time of its call, floored to a multiple of `tick` since the epoch (UTC).
+    """A clock that shows the present time, floored to a multiple of `tick` since the epoch (UTC).
 
-    `tick` may be changed.
+    A caller may change `tick`.
     """
 
     def __init__(self, tick: dt.timedelta, wall: Clock | None = None) -> None:
@@ -79,7 +79,7 @@ class Grid:
 
 
 def fixed_clock(moment: dt.datetime) -> Clock:
-    """Return a clock that stands still at `moment`: for trials, and for history that is emitted afterwards."""
+    """Return a clock that stands still at `moment`: for trials, and for history that is emitted later."""
     return lambda: moment
 
 
@@ -88,15 +88,15 @@ class _Reading(NamedTuple):
     running: dt.timedelta
 
     def strays(self, earlier: _Reading) -> dt.timedelta:
-        """Return by how much more the wall clock has gone on since `earlier` than time has passed."""
+        """Return by how much the wall clock has gone on further since `earlier` than time has passed."""
         return (self.wall - earlier.wall) - (self.running - earlier.running)
 
 
 class ClockGuard:
-    """Says at each tick whether the clock is to be trusted.
+    """Says at each tick whether the clock can be trusted.
 
-    It is not when it has jumped by more than TOLERANCE since it was last trusted, or stands before the newest entry of
-    the ledger. It is again when it is back, or when the new time has stood for STANDING. A process that starts takes
+    It cannot if it has jumped by more than TOLERANCE since it was last trusted, or if it stands before the newest entry
+    of the ledger. It can again if it is back, or if the new time has stood for STANDING. A process that starts takes
     the clock as it is, unless the ledger knows better.
     """
 
@@ -104,22 +104,22 @@ class ClockGuard:
         self._clocks = clocks
         self._trusted: _Reading | None = None
         self._strange: _Reading | None = None
-        """Where the time that is not trusted began to stand."""
+        """When the time that is not trusted began to stand."""
         self._newest = self._excused = _BEGINNING
         """The time of the ledger's newest entry, and of one that the clock may be behind."""
         self._last = _BEGINNING
         self.judged = clocks.wall()
-        """The reading of the clock (UTC) that was judged last, for what is done on the strength of it."""
+        """The reading of the clock (UTC) that was judged last; a tick works with this one."""
 
     def admit(self, newest: dt.datetime) -> None:
-        """Take note of the ledger's newest entry. Raises ClockBehind where the clock is before it."""
+        """Take note of the ledger's newest entry. Raises ClockBehind if the clock is before it."""
         self._newest = newest
         if self._is_behind(self.judged):
-            self._trusted = None  # which was wrong all along: to leave it is no jump
-            raise ClockBehind(_BEHIND)
+            self._trusted = None  # it was wrong all along: leaving it is no jump
+            raise ClockBehind(_BEHIND, _WAY_ON)
 
     def objection(self) -> str | None:
-        """Return why the clock is not to be trusted now; None if it is."""
+        """Return why the clock cannot be trusted now, and what to do about it; None if it can."""
         now = _Reading(self._clocks.wall(), self._clocks.running())
         self.judged = now.wall
         objection = self._objection_to(now)
@@ -129,13 +129,13 @@ class ClockGuard:
         if self._strange is None or abs(now.strays(self._strange)) > TOLERANCE:
             self._strange = now
         if now.running - self._strange.running < STANDING:
-            return objection
+            return f"{objection}. {_WAY_ON}"
         self._trusted, self._strange = now, None
         self._excused, self._last = self._newest, _BEGINNING
         return None
 
     def held(self, tick: dt.datetime) -> dt.datetime:
-        """Return the tick to work at: `tick`, or the last one where a small correction set the clock back behind it."""
+        """Return the tick to work at: `tick`, or the last one if a small correction set the clock back behind it."""
         self._last = max(tick, self._last)
         return self._last
 
@@ -154,9 +154,9 @@ class ClockGuard:
 
 
 _WAY_ON = (
-    "Nothing is folded or released. Set the clock (`timedatectl`); the service goes on by itself, also when the new "
-    "time has stood for an hour"
+    "Nothing is folded or released. Set the clock (`timedatectl`). The service goes on by itself when the clock is "
+    "right, or when the new time has stood for an hour"
 )
-_BEHIND = f"the clock is behind the newest entry of the ledger. {_WAY_ON}"
-_FORWARD = f"the clock went forward by more than the time that passed. {_WAY_ON}"
-_BACK = f"the clock was set back. {_WAY_ON}"
+_BEHIND = "the clock is behind the newest entry of the ledger"
+_FORWARD = "the clock went forward by more than the time that passed"
+_BACK = "the clock was set back"

@@ -1,9 +1,10 @@
-"""What the configuration names, opened: folders, secret, witness, log, ledger."""
+"""Wiring: makes, loads or opens what the configuration names (folders, secret, witness, log, ledger)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quietcount_aggregates.marks import ConsumerSecret
@@ -13,18 +14,19 @@ from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.errors import FolderUnwritable, ServiceError
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
+from quietcount_schemas.private_files import make_private_folder
 
 if TYPE_CHECKING:
     from quietcount_consumers.kafka.ledger import KafkaLedger
     from quietcount_consumers.kafka.log import KafkaLog
 
-__all__ = ["check_files", "open_ledger", "open_log", "prepare_folders", "secret_of", "witness_of"]
+__all__ = ["check_files", "open_ledger", "open_log", "prepare_folders", "secret_of", "watched_folders", "witness_of"]
 
 
 def check_files(configuration: Configuration) -> None:
-    """Read every file that a running service would be opened with anew; raise a QuietcountError for the first fault.
+    """Read each file that a running service needs to open again; raise a QuietcountError for the first fault.
 
-    Not the log, the ledger and the state: a service that runs has these in hand.
+    The log, the ledger and the state are not among them: the running service has these in hand.
     """
     configuration.statistics(configuration.registry())
     ConsumerSecret.load(configuration.service.secret_file)
@@ -35,30 +37,29 @@ def check_files(configuration: Configuration) -> None:
 def prepare_folders(configuration: Configuration) -> None:
     """Make the data folder and its private part; refuse folders that cannot be written.
 
-    From here on the process makes files that only their owner can read; what is published is opened to all explicitly.
+    From here on the process makes files that only their owner can read. It opens what it publishes to all explicitly.
     """
     os.umask(0o077)
     try:
         if not configuration.data_dir.is_dir():
             configuration.data_dir.mkdir(parents=True)
             configuration.data_dir.chmod(0o755)
-        # Two folders deep: the outer one's modification time is there for all to see, and it stands still.
+        # Two folders deep: everybody can see when the outer one was changed, and that time stands still.
         private = configuration.private_dir
         for folder in (private.parent, private):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            folder.chmod(0o700)
+            make_private_folder(folder)
     except OSError as error:
         raise FolderUnwritable(
-            f"{configuration.data_dir}: the data folder cannot be made or written ({os.strerror(error.errno or 0)}); "
-            "choose another data_dir or mend its rights"
+            f"{configuration.data_dir}: the data folder cannot be made or written ({os.strerror(error.errno or 0)})",
+            "Choose another data_dir, or mend its rights",
         ) from None
     for folder in (configuration.data_dir, private):
         if not os.access(folder, os.W_OK):
-            raise FolderUnwritable(f"{folder}: is read-only; mend its rights or choose another data_dir")
+            raise FolderUnwritable(f"{folder}: is read-only", "Mend its rights, or choose another data_dir")
 
 
 def secret_of(configuration: Configuration) -> ConsumerSecret:
-    """Load the service's secret; make it where nothing yet depends on it, so that a configuration alone is a start."""
+    """Load the service's secret; make it if nothing depends on it yet, so that a configuration is enough to start."""
     path = configuration.service.secret_file
     made = [configuration.private_dir / "state.duckdb"]
     if configuration.kafka is None:
@@ -66,11 +67,13 @@ def secret_of(configuration: Configuration) -> ConsumerSecret:
     if path.exists() or any(each.exists() for each in made) or _has_entries(configuration):
         return ConsumerSecret.load(path)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.is_dir():  # one that is there may hold other things, and is not ours to close
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
     except OSError as error:
         raise ServiceError(
-            f"{path.parent}: the folder of the service's secret cannot be made ({os.strerror(error.errno or 0)}); name "
-            "another with service.secret_file"
+            f"{path.parent}: the folder of the service's secret cannot be made ({os.strerror(error.errno or 0)})",
+            "Name another one with service.secret_file",
         ) from None
     return ConsumerSecret.generate(path)
 
@@ -81,8 +84,13 @@ def witness_of(configuration: Configuration) -> Witness:
     return Witness(secret.with_name(secret.name + "-head"))
 
 
+def watched_folders(configuration: Configuration) -> dict[str, Path]:
+    """Return by name the folders whose disks must not fill up."""
+    return {"data": configuration.private_dir, "secrets": configuration.service.secret_file.parent}
+
+
 def open_log(configuration: Configuration) -> EmbeddedLog | KafkaLog:
-    """Open the log that the configuration names; the embedded one is made with its topics where it is missing."""
+    """Open the log that the configuration names; an embedded one that is missing is made, with its topics."""
     if configuration.kafka is not None:
         from quietcount_consumers.kafka.log import KafkaLog
 

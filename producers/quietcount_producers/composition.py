@@ -11,28 +11,31 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast
 
 from quietcount_producers.errors import EventRefused
 from quietcount_producers.pseudonyms import Pepper, normal_identifier
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.event_types import EventType, Field, FieldKind
+from quietcount_schemas.event_types import EventType, Field, FieldKind, listed
 from quietcount_schemas.log import NewRecord
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["Composer", "Precision", "close_match", "event_id_bytes", "listed", "revision_number", "utc_today"]
+__all__ = ["Composer", "Facts", "Precision", "close_match", "listed", "utc_today"]
 
 Precision = Period | Mapping[str, Period]
 
 _ISO_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,10}")
 _EPOCH: Final = dt.date(1970, 1, 1)
-_LAST_DAY: Final = dt.date(2099, 12, 31)
 _DAY_MS: Final = 86_400_000
-_MOST_REVISIONS: Final = 65_535
-_LONGEST_LIST: Final = 20
 _UUID_VERSION: Final = 4
+_TIMED_VERSIONS: Final = (1, 2, 6, 7)
+"""The versions of a UUID that hold the time when it was made (RFC 9562)."""
 _CANONICAL: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+_T = TypeVar("_T")
 
 
 def utc_today() -> dt.date:
@@ -40,12 +43,29 @@ def utc_today() -> dt.date:
     return dt.datetime.now(dt.UTC).date()
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an emitter says of one event, not checked yet.
+
+    None stands for what it does not say. `text` means that all values are text, as in a CSV file, so numbers and truth
+    values are read from it. `label` makes what messages call an attribute that does not exist: its name may be data.
+    """
+
+    event: object
+    case: object
+    occurred_on: object
+    attributes: Mapping[str, object]
+    event_id: object = None
+    revision: object = None
+    text: bool = False
+    label: Callable[[str], str] = str
+
+
 class Composer:
     """Makes records of events for one registry, one pepper and one precision.
 
     `precision` is the period that dates are coarsened to, for all event types or by name; a type without an entry is
-    coarsened to the month. All methods raise EventRefused for what is wrong with an event. Safe to share
-    between threads.
+    coarsened to the month. Safe to share between threads.
     """
 
     def __init__(
@@ -61,9 +81,79 @@ class Composer:
         self._precision = precision
         self._today = today
         self._fields = {name: {f.name: f for f in kind.attributes} for name, kind in registry.event_types.items()}
+        self._dates = {
+            name: [field for field in fields.values() if field.kind is FieldKind.DATE]
+            for name, fields in self._fields.items()
+        }
+        self._envelopes = {
+            name: {f.name: f for f in kind.current.fields} for name, kind in registry.event_types.items()
+        }
 
-    def event_type(self, name: object) -> EventType:
-        """Return the event type called `name`."""
+    def compose(self, facts: Facts, occurrence: Callable[[bytes], int] | None = None) -> NewRecord:
+        """Return the record of an event. Raises EventRefused for the first thing that is wrong with it.
+
+        See `composed` for `occurrence`.
+        """
+        made = self.composed(facts, occurrence)
+        if isinstance(made, list):
+            raise made[0]
+        return made
+
+    def composed(
+        self, facts: Facts, occurrence: Callable[[bytes], int] | None = None
+    ) -> NewRecord | list[EventRefused]:
+        """Return the record of an event, or everything that is wrong with it.
+
+        Its dates are coarsened in the payload and in the timestamp alike.
+        The id of an event that has none is random. With `occurrence` it is derived from the event's canonical form and
+        from how often that form came before, which `occurrence` returns; so the same facts give the same id again.
+        """
+        problems: list[EventRefused] = []
+
+        def attempt(step: Callable[..., _T], *arguments: object) -> _T | None:
+            try:
+                return step(*arguments)
+            except EventRefused as refused:
+                problems.append(refused)
+                return None
+
+        kind = attempt(self._event_type, facts.event)
+        if kind is None:
+            return problems
+        key = attempt(self._case_key, facts.case)
+        day = attempt(self._occurred_on, kind, facts.occurred_on)
+        revision = attempt(self._revision, kind, facts)
+        identity = attempt(_identity, facts.event_id, revision)
+        values = self._attributes(kind, facts, problems)
+        if problems or key is None or day is None or revision is None:
+            return problems
+        if identity is None and occurrence is None:
+            identity = uuid.uuid4().bytes
+        elif identity is None and occurrence is not None:
+            canonical = self._canonical(kind, str(facts.case), day, values)
+            identity = self._pepper.derived_event_id(canonical, occurrence(canonical))
+        period = self.precision(kind.name)
+        coarse = max(period.coarsen(day), _EPOCH)  # the week of 1970-01-01 began in 1969
+        for field in self._dates[kind.name]:
+            value = values[field.name]
+            if isinstance(value, dt.date):
+                values[field.name] = max(period.coarsen(value), _EPOCH + dt.timedelta(days=field.minimum))
+        payload = self._codec.encode(CaseEvent(kind.name, key, identity or b"", revision, coarse, values))
+        return NewRecord(key, payload, (coarse - _EPOCH).days * _DAY_MS)
+
+    def fields(self, kind: EventType) -> Mapping[str, Field]:
+        """Return the attributes of `kind` by name."""
+        return self._fields[kind.name]
+
+    def precision(self, event: str) -> Period:
+        """Return the period that the dates of `event` are coarsened to."""
+        if isinstance(self._precision, Period):
+            return self._precision
+        return self._precision.get(event, Period.MONTH)
+
+    def _event_type(self, name: object) -> EventType:
+        if name is None:
+            raise EventRefused("event", "is missing")
         if not isinstance(name, str):
             raise EventRefused("event", "must be text: the name of an event type")
         found = self.registry.event_types.get(name)
@@ -72,185 +162,126 @@ class Composer:
             raise EventRefused("event", f"is not a known event type{close_match(name, known)}; known: {listed(known)}")
         return found
 
-    def attributes(
-        self, kind: EventType, given: Mapping[str, object], problems: list[EventRefused] | None = None
-    ) -> dict[str, object]:
-        """Return every attribute of `kind`, checked, with the schema's defaults for those not `given`.
-
-        What is wrong is raised, or, when there is a list of `problems`, all of it is put there.
-        """
-        fields = self._fields[kind.name]
-        values: dict[str, object] = {}
-        found: list[EventRefused] = []
-        for name in given:
-            if name not in fields:
-                hint = f"{close_match(name, fields)}; its fields: {listed(fields)}"
-                found.append(EventRefused(name, f"is not a field of {kind.name}{hint}"))
-        for name, field in fields.items():
-            if name in given:
-                try:
-                    values[name] = _checked(field, given[name])
-                except EventRefused as refused:
-                    found.append(refused)
-            elif field.has_default:
-                values[name] = _default(field)
-            else:
-                found.append(EventRefused(name, f"is missing; {kind.name} has no default for it"))
-        if found and problems is None:
-            raise found[0]
-        if problems is not None:
-            problems += found
-        return values
-
-    def fields(self, kind: EventType) -> Mapping[str, Field]:
-        """Return the attributes of `kind` by name."""
-        return self._fields[kind.name]
-
-    def occurred_on(self, value: object) -> dt.date:
-        """Return the exact day of an event, at most tomorrow in UTC (it may be tomorrow where the emitter is)."""
-        day = _date("occurred_on", value, _EPOCH, _LAST_DAY)
-        if day > self._today() + dt.timedelta(days=1):
-            raise EventRefused("occurred_on", "lies in the future; an event is emitted after it occurred")
-        return day
-
-    def record(
-        self,
-        kind: EventType,
-        key: bytes,
-        day: dt.date,
-        event_id: bytes,
-        revision: int,
-        attributes: Mapping[str, object],
-    ) -> NewRecord:
-        """Return the record of a checked event: its dates are coarsened in the payload and in the timestamp alike."""
-        period = self.precision(kind.name)
-        coarse = max(period.coarsen(day), _EPOCH)  # the week of 1970-01-01 began in 1969
-        coarse_attributes = dict(attributes)
-        for name, field in self._fields[kind.name].items():
-            value = coarse_attributes.get(name)
-            if field.kind is FieldKind.DATE and isinstance(value, dt.date):
-                coarse_attributes[name] = max(period.coarsen(value), _EPOCH + dt.timedelta(days=field.minimum))
-        payload = self._codec.encode(CaseEvent(kind.name, key, event_id, revision, coarse, coarse_attributes))
-        return NewRecord(key, payload, (coarse - _EPOCH).days * _DAY_MS)
-
-    def case_key(self, case: object) -> bytes:
-        """Return the case key of the identifier `case`."""
+    def _case_key(self, case: object) -> bytes:
+        if case is None:
+            raise EventRefused("case", "is missing")
         if not isinstance(case, str):
             raise EventRefused("case", "must be text: the identifier of the case")
         return self._pepper.case_key(case)
 
-    def precision(self, event: str) -> Period:
-        """Return the period that the dates of `event` are coarsened to."""
-        if isinstance(self._precision, Period):
-            return self._precision
-        return self._precision.get(event, Period.MONTH)
+    def _occurred_on(self, kind: EventType, value: object) -> dt.date:
+        """Return the exact day of an event, at most tomorrow in UTC (it may be tomorrow where the emitter is)."""
+        if value is None:
+            raise EventRefused("occurred_on", "is missing")
+        day = cast("dt.date", _checked(self._envelopes[kind.name]["occurred_on"], value))
+        if day > self._today() + dt.timedelta(days=1):
+            raise EventRefused("occurred_on", "lies in the future; an event is emitted after it occurred")
+        return day
 
-    def canonical(self, kind: EventType, case: object, day: dt.date, attributes: Mapping[str, object]) -> bytes:
-        """Return the bytes that stand for these facts, whatever file format they came in.
+    def _revision(self, kind: EventType, facts: Facts) -> int:
+        if facts.revision is None:
+            return 0
+        given = _integer(facts.revision) if facts.text else facts.revision
+        return cast("int", _checked(self._envelopes[kind.name]["revision"], given))
 
-        The day is the exact one. Attributes at their default are left out, so that a field added to the schema later
-        does not change the ids of events that are emitted again.
-        """
-        if not isinstance(case, str):
-            raise EventRefused("case", "must be text: the identifier of the case")
+    def _attributes(self, kind: EventType, facts: Facts, problems: list[EventRefused]) -> dict[str, object]:
+        """Return every attribute of `kind`, with defaults for those not given; put what is wrong into `problems`."""
         fields = self._fields[kind.name]
-        told = {
+        values: dict[str, object] = {}
+        for name in facts.attributes:
+            if name not in fields:
+                hint = f"{close_match(name, fields)}; its fields: {listed(fields)}"
+                problems.append(EventRefused(facts.label(name), f"is not a field of {kind.name}{hint}"))
+        for name, field in fields.items():
+            if name in facts.attributes:
+                given = facts.attributes[name]
+                try:
+                    values[name] = _checked(field, _typed(field, given) if facts.text else given)
+                except EventRefused as refused:
+                    problems.append(refused)
+            elif field.has_default:
+                values[name] = field.default_value
+            else:
+                problems.append(EventRefused(name, f"is missing; {kind.name} has no default for it"))
+        return values
+
+    def _canonical(self, kind: EventType, case: str, day: dt.date, attributes: Mapping[str, object]) -> bytes:
+        """Return the bytes that stand for these facts, in whatever file format they came.
+
+        The day is the exact one. Attributes at their default are left out, so that a field that is added to the schema
+        later does not change the ids of events that are emitted again.
+        """
+        fields = self._fields[kind.name]
+        said = {
             name: value.isoformat() if isinstance(value, dt.date) else value
             for name, value in attributes.items()
-            if not (fields[name].has_default and value == _default(fields[name]))
+            if not (fields[name].has_default and value == fields[name].default_value)
         }
-        facts = [kind.name, normal_identifier(case), day.isoformat(), told]
-        return _CANONICAL.encode(facts).encode()
-
-    def derived_event_id(self, canonical: bytes, occurrence: int) -> bytes:
-        """Return the id of the `occurrence`-th event with this canonical form."""
-        return self._pepper.derived_event_id(canonical, occurrence)
-
-
-def event_id_bytes(value: object) -> bytes:
-    """Return the sixteen bytes of an event id that was given. Raises EventRefused unless it is a UUIDv4."""
-    if isinstance(value, str):
-        try:
-            value = uuid.UUID(value)
-        except ValueError:
-            raise EventRefused("event_id", "is not a UUID; leave it out or give a random one (UUIDv4)") from None
-    if not isinstance(value, uuid.UUID):
-        raise EventRefused("event_id", "must be text: a random UUID (UUIDv4)")
-    if value.version in (1, 2, 6, 7):
-        raise EventRefused(
-            "event_id",
-            f"is a UUID of version {value.version}, which tells the time it was made; give a random one (UUIDv4)",
-        )
-    if value.version != _UUID_VERSION:
-        raise EventRefused("event_id", "is not a random UUID; give one of version 4 (UUIDv4)")
-    return value.bytes
-
-
-def revision_number(value: object) -> int:
-    """Return a revision that was given. Raises EventRefused."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise EventRefused("revision", "must be a whole number")
-    if not 0 <= value <= _MOST_REVISIONS:
-        raise EventRefused("revision", f"must lie between 0 and {_MOST_REVISIONS}")
-    return value
+        return _CANONICAL.encode([kind.name, normal_identifier(case), day.isoformat(), said]).encode()
 
 
 def close_match(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean "X"?` when `name` is close to one of `known`, else nothing. `name` is never shown."""
+    """Return `; did you mean "X"?` if `name` is close to one of `known`, else nothing. `name` is never shown."""
     folded = {k.casefold(): k for k in known}
     close = difflib.get_close_matches(name.strip().casefold()[:100], folded, n=1, cutoff=0.7)
     return f'; did you mean "{folded[close[0]]}"?' if close else ""
 
 
-def _checked(field: Field, value: object) -> object:
-    if value is None:
-        if field.nullable:
-            return None
-        raise EventRefused(field.name, "may not be null; leave it out to take the default")
-    match field.kind:
-        case FieldKind.ENUM:
-            if not isinstance(value, str):
-                raise EventRefused(field.name, f"must be text, one of: {listed(field.symbols)}")
-            if value not in field.symbols:
-                hint = close_match(value, field.symbols)
-                raise EventRefused(field.name, f"is not a known symbol{hint}; allowed: {listed(field.symbols)}")
-        case FieldKind.BOOLEAN:
-            if not isinstance(value, bool):
-                raise EventRefused(field.name, "must be true or false")
-        case FieldKind.DATE:
-            low, high = (_EPOCH + dt.timedelta(days=bound) for bound in (field.minimum, field.maximum))
-            return _date(field.name, value, low, high)
-        case _:
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise EventRefused(field.name, "must be a whole number")
-            if not field.minimum <= value <= field.maximum:
-                raise EventRefused(field.name, f"must lie between {field.minimum} and {field.maximum}")
-    return value
-
-
-def _date(name: str, value: object, low: dt.date, high: dt.date) -> dt.date:
-    if isinstance(value, str):
-        if not _ISO_DATE.fullmatch(value):
-            raise EventRefused(name, "must be a date like 2023-10-03 (year-month-day)")
+def _identity(event_id: object, revision: object) -> bytes | None:
+    """Return the sixteen bytes of an event id, or None if there is none. Raises EventRefused unless it is a UUIDv4."""
+    if event_id is None:
+        if revision:
+            raise EventRefused("event_id", "is missing; a revision above 0 must name the event that it corrects")
+        return None
+    if isinstance(event_id, str):
         try:
-            value = dt.date.fromisoformat(value)
+            event_id = uuid.UUID(event_id)
         except ValueError:
-            raise EventRefused(name, "is not a day of the calendar") from None
-    if isinstance(value, dt.datetime) or not isinstance(value, dt.date):
-        raise EventRefused(name, "must be a date like 2023-10-03, without a time of day")
-    if not low <= value <= high:
-        raise EventRefused(name, f"must lie between {low} and {high}")
+            raise EventRefused("event_id", "is not a UUID; leave it out or give a random one (UUIDv4)") from None
+    if not isinstance(event_id, uuid.UUID):
+        raise EventRefused("event_id", "must be text: a random UUID (UUIDv4)")
+    if event_id.version in _TIMED_VERSIONS:
+        raise EventRefused(
+            "event_id",
+            f"is a UUID of version {event_id.version}, which shows when it was made; give a random one (UUIDv4)",
+        )
+    if event_id.version != _UUID_VERSION:
+        raise EventRefused("event_id", "is not a random UUID; give one of version 4 (UUIDv4)")
+    return event_id.bytes
+
+
+def _checked(field: Field, value: object) -> object:
+    """Return `value`, with an ISO date in text read as a date. Raises EventRefused if the field does not take it."""
+    if field.kind is FieldKind.DATE and isinstance(value, str):
+        value = _date(field.name, value)
+    problem = field.problem(value)
+    if problem is not None:
+        hint = close_match(value, field.symbols) if isinstance(value, str) else ""
+        if value is None and field.has_default:
+            hint = "; leave it out to take the default"
+        raise EventRefused(field.name, problem + hint)
     return value
 
 
-def _default(field: Field) -> object:
-    if field.kind is FieldKind.DATE and isinstance(field.default, int):
-        return _EPOCH + dt.timedelta(days=field.default)
-    return field.default
+def _date(name: str, text: str) -> dt.date:
+    if not _ISO_DATE.fullmatch(text):
+        raise EventRefused(name, "must be a date like 2023-10-03 (year-month-day)")
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise EventRefused(name, "is not a day of the calendar") from None
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return names as a list to read, cut short when it is long."""
-    known = list(names)
-    text = ", ".join(known[:_LONGEST_LIST])
-    return f"{text} and {len(known) - _LONGEST_LIST} more" if len(known) > _LONGEST_LIST else text or "none"
+def _typed(field: Field, value: object) -> object:
+    """Return what the text of a CSV cell stands for; the check of the field refuses text that stands for nothing."""
+    match field.kind:
+        case FieldKind.INT:
+            return _integer(value)
+        case FieldKind.BOOLEAN:
+            return {"true": True, "false": False}.get(str(value).casefold(), value)
+        case _:
+            return value
+
+
+def _integer(value: object) -> object:
+    return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value

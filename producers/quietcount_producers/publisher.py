@@ -8,17 +8,17 @@ With a spool it stores them there, and a relay sends them on when the log takes 
 from __future__ import annotations
 
 import datetime as dt
-import queue
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from quietcount_producers.composition import Composer, Precision, event_id_bytes, revision_number, utc_today
-from quietcount_producers.errors import EventRefused, ProducersError, PublisherClosed
+from quietcount_producers.composition import Composer, Facts, Precision, utc_today
+from quietcount_producers.errors import ProducersError, PublisherClosed
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool, SpoolState
@@ -34,11 +34,10 @@ _Waiting = tuple[NewRecord, "Future[Position]"]
 
 _QUEUE_BATCHES: Final = 10
 """How many full batches may wait before `emit` blocks: a log that stands still must not fill the memory."""
-
 RELAY_WAIT: Final = 5.0
 """Seconds that closing waits for the relay: enough to connect and send the little that a short-lived process emits."""
-
 _DRAIN_POLL: Final = 0.02
+"""Seconds between two looks at how far the relay is: it may be another process's."""
 
 
 class CaseEventPublisher:
@@ -66,7 +65,7 @@ class CaseEventPublisher:
         spool: Path | None = None,
     ) -> None:
         if linger < 0 or batch < 1:
-            raise ProducersError("A publisher needs a linger of 0 seconds or more and a batch of 1 event or more.")
+            raise ProducersError("A publisher needs a linger of 0 seconds or more and a batch of 1 event or more")
         self._linger = linger
         self._batch = batch
         self._composer = Composer(registry or SchemaRegistry.load(), pepper, precision, today)
@@ -74,14 +73,18 @@ class CaseEventPublisher:
         self._relay = None if spool is None else _relay(spool, log, today)
         self._owns_log = self._spool is not None or callable(log)
         self._log: LogWriter = self._spool if self._spool is not None else (log() if callable(log) else log)
-        self._queue: queue.Queue[_Waiting | None] = queue.Queue(maxsize=_QUEUE_BATCHES * batch)
-        self._entry = threading.Lock()  # one emitter at a time enters the queue, so nothing enters after the end mark
-        self._state = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._most_waiting = _QUEUE_BATCHES * batch
+        self._entry = threading.Lock()  # one emitter at a time; `close` takes it, so that nothing enters after the end
+        self._lock = threading.Lock()  # of what follows; each condition wakes those alone who wait for it
+        self._arrived = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._stored = threading.Condition(self._lock)
         self._emitted = 0
         self._settled = 0
         self._hurry = 0
         self._failure: Exception | None = None  # not yet raised by flush
-        self._cause: Exception = ProducersError("The log refused events.")  # what `_refused_to` is due to
+        self._cause: Exception = ProducersError("The log refused events")  # the cause of `_refused_to`
         self._refused_to = 0
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="quietcount-publisher", daemon=True)
@@ -93,8 +96,8 @@ class CaseEventPublisher:
     def from_config(cls, path: Path) -> CaseEventPublisher:
         """Return a publisher for the configuration file at `path`; with `emitter.spool` it needs no log that answers.
 
-        Raises ProducersError or SchemasError when the configuration, the pepper, a schema, the spool or (without a
-        spool) the log is not in order.
+        Raises ProducersError or SchemasError if the configuration, the pepper, a schema, the spool or (without a spool)
+        the log is not in order.
         """
         settings = EmitterSettings.load(path)
         pepper = Pepper.load(settings.pepper_file)
@@ -127,28 +130,23 @@ class CaseEventPublisher:
 
         With a spool that is when, and where, the event is stored in the spool.
 
-        `case` is the identifier of the case, of which only a keyed hash is kept. Give `event_id` (a UUIDv4) where a
-        retry or a correction is to be recognised; a correction carries the same id and a higher `revision`. An
-        attribute that is left out takes the schema's default. Blocks while too many events wait for the log.
+        `case` is the identifier of the case; only a keyed hash of it is kept. Give `event_id` (a UUIDv4) if a retry or
+        a correction has to be recognised; a correction carries the same id and a higher `revision`. An attribute that
+        is left out takes the schema's default. Blocks while too many events wait for the log.
 
-        Raises EventRefused for what is wrong with the event, and PublisherClosed.
+        Raises EventRefused if something is wrong with the event, and PublisherClosed.
         """
-        kind = self._composer.event_type(event)
-        values = self._composer.attributes(kind, attributes)
-        day = self._composer.occurred_on(occurred_on)
-        number = revision_number(revision)
-        if event_id is None and number:
-            raise EventRefused("event_id", "is missing; a revision above 0 must name the event that it corrects")
-        identity = uuid.uuid4().bytes if event_id is None else event_id_bytes(event_id)
-        record = self._composer.record(kind, self._composer.case_key(case), day, identity, number, values)
+        record = self._composer.compose(Facts(event, case, occurred_on, attributes, event_id, revision))
         future: Future[Position] = Future()
-        future.set_running_or_notify_cancel()  # it is on its way: cancelling it would promise what nobody can keep
+        future.set_running_or_notify_cancel()  # it is on its way, and nobody could keep a promise to cancel it
         with self._entry:
             if self._closed:
-                raise PublisherClosed("This publisher is closed. Emit inside its `with` block, or make a new one.")
-            with self._state:
-                self._emitted += 1
-            self._queue.put((record, future))
+                raise PublisherClosed("This publisher is closed", "Emit inside its `with` block, or make a new one")
+            with self._lock:
+                self._emitted += 1  # before it waits for room: it is behind a write that fails meanwhile
+                self._room.wait_for(lambda: len(self._waiting) < self._most_waiting)
+                self._waiting.append((record, future))
+                self._arrived.notify()
         return future
 
     def flush(self, timeout: float | None = None) -> None:
@@ -157,17 +155,18 @@ class CaseEventPublisher:
         Raises what the log raised if a write has failed since the last flush, and ProducersError after `timeout`
         seconds.
         """
-        with self._state:
+        with self._lock:
             target = self._emitted
             self._hurry = max(self._hurry, target)
-            done = self._state.wait_for(lambda: self._settled >= target, timeout)
+            self._arrived.notify()
+            done = self._stored.wait_for(lambda: self._settled >= target, timeout)
             failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
         if not done:
             raise ProducersError(
-                "The log did not take every event in the time given to flush; they still wait, and their futures say "
-                "when they are stored."
+                "The log did not take every event in the time given to flush",
+                "Wait: the events are still on their way, and their futures say when they are stored",
             )
 
     def drain(self, timeout: float | None = None) -> None:
@@ -180,18 +179,19 @@ class CaseEventPublisher:
         if self._spool is None:
             return
         end = self._spool.end()
-        while self._spool.relayed() < end:  # another process may be the one that relays, so there is nobody to tell
+        while self._spool.relayed() < end:  # another process may be the one that relays, and it wakes nobody here
             if until is not None and time.monotonic() >= until:
                 error = self.relay_error
                 raise ProducersError(
                     "The log did not take every event in the time given to drain; they stay in the spool and are sent "
-                    f"later.{'' if error is None else f' The last failure: {error}'}"
+                    f"later{'' if error is None else f'. The last failure: {error.what}'}",
+                    "" if error is None else error.remedy,
                 ) from error
             time.sleep(_DRAIN_POLL)
 
     @property
     def relay_error(self) -> QuietcountError | None:
-        """Why the relay could send nothing at its last try, or None; an Unavailable goes away by itself."""
+        """Why the relay could send nothing at its last try, or None; an Unavailable passes by itself."""
         return None if self._relay is None else self._relay.error
 
     def spool_state(self) -> SpoolState:
@@ -201,14 +201,15 @@ class CaseEventPublisher:
     def close(self, wait: float = RELAY_WAIT) -> None:
         """Store what waits, stop the writer, and raise what `flush` would raise. Closing twice does no harm.
 
-        With a spool, the relay goes on for `wait` seconds at most, less when the log does not take events; what is left
-        is sent by the next publisher with that spool, or by `quietcount spool drain`.
+        With a spool, the relay goes on for `wait` seconds at most, less if the log does not take events. The next
+        publisher with that spool, or `quietcount spool drain`, sends what is left.
         """
         with self._entry:
             if self._closed:
                 return
-            self._closed = True
-            self._queue.put(None)
+            with self._lock:
+                self._closed = True
+                self._arrived.notify()
         self._writer.join()
         try:
             self.flush()
@@ -219,33 +220,22 @@ class CaseEventPublisher:
                 self._log.close()
 
     def _write(self) -> None:
-        """Store batches in the order of emission until the end mark comes."""
-        ended = False
-        while not ended:
-            first = self._queue.get()
-            if first is None:
-                return
-            waiting = [first]
-            until = time.monotonic() + self._linger
-            while len(waiting) < self._batch:
-                try:
-                    following = self._queue.get(timeout=self._patience(until, len(waiting)))
-                except queue.Empty:
-                    if self._patience(until, len(waiting)) <= 0:
-                        break
-                    continue
-                if following is None:
-                    ended = True
-                    break
-                waiting.append(following)
+        """Store batches in the order of emission until the publisher is closed and nothing waits."""
+        while waiting := self._taken():
             self._store(waiting)
 
-    def _patience(self, until: float, waiting: int) -> float:
-        """Return how many seconds to wait for another event: none when somebody flushes and all of it is here."""
-        with self._state:
-            hurried = self._settled + waiting >= self._hurry > self._settled
-        # At most 10 ms at a time, so that a flush does not wait for the rest of a long linger.
-        return 0.0 if hurried else max(0.0, min(until - time.monotonic(), 0.01))
+    def _taken(self) -> list[_Waiting]:
+        """Wait for an event, then for company; return a batch, or none if the publisher is closed and nothing waits."""
+        with self._lock:
+            self._arrived.wait_for(lambda: self._waiting or self._closed)
+            self._arrived.wait_for(self._is_due, self._linger)
+            taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+            self._room.notify_all()
+            return taken
+
+    def _is_due(self) -> bool:
+        """Return whether nothing is gained by waiting: a batch is full, somebody flushes, or nothing more comes."""
+        return len(self._waiting) >= self._batch or self._hurry > self._settled or self._closed
 
     def _store(self, waiting: list[_Waiting]) -> None:
         # What was emitted behind a failed write fails with it: stored alone, a correction would overtake its event.
@@ -253,12 +243,12 @@ class CaseEventPublisher:
         for _, future in waiting[:refused]:
             future.set_exception(self._cause)
         failure = self._append(waiting[refused:])
-        with self._state:
+        with self._lock:
             if failure is not None:
                 self._failure = self._cause = failure
                 self._refused_to = self._emitted
             self._settled += len(waiting)
-            self._state.notify_all()
+            self._stored.notify_all()
 
     def _append(self, waiting: list[_Waiting]) -> Exception | None:
         if not waiting:
@@ -267,8 +257,8 @@ class CaseEventPublisher:
             positions = self._log.append(CASE_EVENTS, [record for record, _ in waiting])
         except QuietcountError as error:
             failure: Exception = error
-        except Exception as error:  # a log of one's own may raise anything; the writer must outlive it
-            failure = ProducersError(f"The log refused events: {type(error).__name__}.")
+        except Exception as error:  # a caller's own log may raise anything, and the writer must outlive it
+            failure = ProducersError(f"The log refused events: {type(error).__name__}")
             failure.__cause__ = error
         else:
             for (_, future), position in zip(waiting, positions, strict=True):

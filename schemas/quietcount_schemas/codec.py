@@ -1,8 +1,8 @@
 """The codec: case events to bytes and back, strictly.
 
-What Avro readers let pass, this refuses: a negative enum or union index, bytes after the datum, an integer that is
-longer than it must be. So every accepted message has exactly one encoding, and a message that differs from another
-in any byte is another event or none. The walk has no recursion and allocates nothing whose size the input chooses.
+It refuses what Avro readers accept: a negative enum or union index, bytes after the datum, an integer that is longer
+than it must be. So every accepted message has exactly one encoding, and a message that differs from another in any byte
+is another event or none. The walk has no recursion, and the input never chooses the size of an allocation.
 """
 
 from __future__ import annotations
@@ -16,15 +16,24 @@ from typing import Any, NamedTuple
 import fastavro
 
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.event_types import EPOCH_ORDINAL, KEY_BYTES, MAX_EVENT_BYTES, Field, FieldKind, SchemaVersion
+from quietcount_schemas.event_types import (
+    EPOCH_ORDINAL,
+    KEY_BYTES,
+    MAX_EVENT_BYTES,
+    EventType,
+    Field,
+    FieldKind,
+    SchemaVersion,
+    is_uuid_v4,
+)
 from quietcount_schemas.framing import FramingReader, confluent, single_object
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason
 
 __all__ = ["MAX_EVENT_BYTES", "CaseEvent", "Codec", "RejectReason", "Rejected"]
 
-# The kinds of step, as ints: an int compares faster than an enum member in the loop that runs per field.
 _ENUM, _INT, _DATE, _BOOLEAN = range(4)
+"""The kinds of step, as ints: an int compares faster than an enum member in the loop that runs per field."""
 _STEPS = {FieldKind.ENUM: _ENUM, FieldKind.INT: _INT, FieldKind.DATE: _DATE, FieldKind.BOOLEAN: _BOOLEAN}
 
 
@@ -66,21 +75,30 @@ class _Plan(NamedTuple):
     """Per attribute of the current version: its name, its index among the steps or -1, and its default."""
 
 
+class _Form(NamedTuple):
+    """How to write the current version of an event type."""
+
+    version: SchemaVersion
+    header: bytes | None
+    """None if a Schema Registry is configured and has no id for it."""
+    fields: tuple[Field, ...]
+    defaults: Mapping[str, object]
+    """By attribute."""
+
+
 class Codec:
     """Encodes in the current version of each event type and decodes every version the registry knows.
 
-    It writes Avro single objects, or Confluent framing where the registry has `confluent_ids`, and reads both.
+    It writes Avro single objects, or Confluent framing if the registry has `confluent_ids`, and reads both.
     """
 
     def __init__(self, registry: SchemaRegistry, framing: FramingReader | None = None) -> None:
         self.registry = registry
         self._framing = framing or FramingReader(registry.confluent_ids)
         self._plans: dict[bytes, _Plan] = {}
-        self._headers: dict[str, bytes] = {}
+        self._forms: dict[str, _Form] = {}
         for event_type in registry.event_types.values():
-            header = _header(registry, event_type.current.fingerprint)
-            if header is not None:
-                self._headers[event_type.name] = header
+            self._forms[event_type.name] = _form(event_type, registry)
             for version in event_type.versions:
                 self._plans[version.fingerprint] = _plan(version, event_type.current)
 
@@ -89,18 +107,16 @@ class Codec:
 
         Raises SchemasError naming the event, the field and what is allowed there, never the value.
         """
-        event_type = self.registry.event_type(event.event)
-        current = event_type.current
-        datum = _datum(event, current)
-        header = self._headers.get(event.event)
-        if header is None:
+        form = self._forms[self.registry.event_type(event.event).name]
+        datum = _datum(event, form)
+        if form.header is None:
             raise SchemasError(
-                f"{event.event} version {current.version}: no id of the Schema Registry is pinned for it; run "
-                "`quietcount schemas register`"
+                f"{event.event} version {form.version.version}: no id of the Schema Registry is pinned for it",
+                "Run: quietcount schemas register",
             )
         buffer = io.BytesIO()
-        buffer.write(header)
-        fastavro.schemaless_writer(buffer, current.parsed, datum)
+        buffer.write(form.header)
+        fastavro.schemaless_writer(buffer, form.version.parsed, datum)
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> CaseEvent:
@@ -110,7 +126,7 @@ class Codec:
         return CaseEvent(plan.event, case_key, event_id, revision, dt.date.fromordinal(day + EPOCH_ORDINAL), attributes)
 
     def check(self, data: bytes) -> RejectReason | None:
-        """Return why `data` is no event of ours, or None when it is one, without building it."""
+        """Return why `data` is not an event of ours, or None if it is one; build nothing."""
         try:
             self._read(data)
         except Rejected as rejected:
@@ -132,7 +148,7 @@ class Codec:
             case_key, event_id = data[start:middle], data[middle:position]
             if len(event_id) < KEY_BYTES:
                 raise Rejected(RejectReason.TRUNCATED, event, name if len(case_key) < KEY_BYTES else "event_id")
-            if not _is_v4(event_id):
+            if not is_uuid_v4(event_id):
                 raise Rejected(RejectReason.EVENT_ID_NOT_V4, event, "event_id")
             name = "revision"
             revision, position = _varint(data, position, event, name)
@@ -209,63 +225,35 @@ def _plan(writer: SchemaVersion, reader: SchemaVersion) -> _Plan:
         symbols = tuple(symbol if symbol in target.symbols else str(target.default_symbol) for symbol in field.symbols)
         steps.append(_Step(_STEPS[field.kind], field.nullable, symbols, field.minimum, field.maximum, field.name))
     indexes = {field.name: index for index, field in enumerate(writer.attributes)}
-    resolution = tuple((field.name, indexes.get(field.name, -1), _default(field)) for field in reader.attributes)
+    resolution = tuple((field.name, indexes.get(field.name, -1), field.default_value) for field in reader.attributes)
     return _Plan(writer.event, tuple(steps), writer.fields[2], writer.fields[3], resolution)
 
 
-def _header(registry: SchemaRegistry, fingerprint: bytes) -> bytes | None:
-    if not registry.confluent_ids:
-        return single_object(fingerprint)
-    number = registry.confluent_id(fingerprint)
-    return None if number is None else confluent(number)
+def _form(event_type: EventType, registry: SchemaRegistry) -> _Form:
+    current = event_type.current
+    header: bytes | None = single_object(current.fingerprint)
+    if registry.confluent_ids:
+        number = registry.confluent_id(current.fingerprint)
+        header = None if number is None else confluent(number)
+    defaults = {field.name: field.default_value for field in current.attributes}
+    return _Form(current, header, current.fields, defaults)
 
 
-def _default(field: Field) -> object:
-    if field.kind is FieldKind.DATE and isinstance(field.default, int):
-        return dt.date.fromordinal(field.default + EPOCH_ORDINAL)
-    return field.default
-
-
-def _datum(event: CaseEvent, version: SchemaVersion) -> dict[str, Any]:
-    names = {field.name for field in version.attributes}
-    if not names.issuperset(event.attributes):
+def _datum(event: CaseEvent, form: _Form) -> dict[str, Any]:
+    if not form.defaults.keys() >= event.attributes.keys():
         # The name that does not belong is not repeated: it may be data, as in a CSV file that lacks its header.
-        known = ", ".join(field.name for field in version.attributes) or "none"
-        raise SchemasError(f"{event.event}: a field that it does not have; its attributes are: {known}")
-    written: dict[str, object] = {
+        known = ", ".join(form.defaults) or "none"
+        raise SchemasError(f"{event.event}: a field that it does not have", f"Its attributes are: {known}")
+    datum: dict[str, Any] = {
         "case_key": event.case_key,
         "event_id": event.event_id,
         "revision": event.revision,
         "occurred_on": event.occurred_on,
+        **form.defaults,
+        **event.attributes,
     }
-    datum: dict[str, Any] = {}
-    for field in version.fields:
-        value = written[field.name] if field.name in written else event.attributes.get(field.name, _default(field))
-        if not _fits(field, value):
-            raise SchemasError(f"{event.event}, field {field.name}: {field.allowed}")
-        datum[field.name] = value
+    for field in form.fields:
+        problem = field.problem(datum[field.name])
+        if problem is not None:
+            raise SchemasError(f"{event.event}, field {field.name}: {problem}")
     return datum
-
-
-def _fits(field: Field, value: object) -> bool:
-    """Return whether a value may stand in a field. A `bool` is no int here, and a datetime no date."""
-    if value is None:
-        return field.nullable
-    match field.kind:
-        case FieldKind.ENUM:
-            return type(value) is str and value in field.symbols
-        case FieldKind.BOOLEAN:
-            return type(value) is bool
-        case FieldKind.INT:
-            return type(value) is int and field.minimum <= value <= field.maximum
-        case FieldKind.DATE:
-            return type(value) is dt.date and field.minimum <= value.toordinal() - EPOCH_ORDINAL <= field.maximum
-        case FieldKind.CASE_KEY:
-            return type(value) is bytes and len(value) == KEY_BYTES
-        case FieldKind.EVENT_ID:
-            return type(value) is bytes and len(value) == KEY_BYTES and _is_v4(value)
-
-
-def _is_v4(event_id: bytes) -> bool:
-    # RFC 9562: the version is the high nibble of byte 6, the variant the two high bits of byte 8.
-    return event_id[6] & 0xF0 == 0x40 and event_id[8] & 0xC0 == 0x80

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,6 +23,8 @@ __all__ = [
     "FieldKind",
     "Role",
     "SchemaVersion",
+    "is_uuid_v4",
+    "listed",
 ]
 
 INT32_MINIMUM = -(2**31)
@@ -31,7 +34,7 @@ EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 """What `date.toordinal` gives for day 0 of an Avro date."""
 
 MAX_EVENT_BYTES = 512
-"""The most that one message may take, framing included: checked before a byte of it is parsed."""
+"""The most bytes that one message may have, framing included; checked before a byte of it is parsed."""
 
 KEY_BYTES = 16
 """The size of a case key and of an event id."""
@@ -56,6 +59,10 @@ PUBLISHED_COLUMNS = frozenset(
 them."""
 
 
+_LONGEST_LIST = 20
+"""A message that lists hundreds of symbols helps nobody."""
+
+
 class FieldKind(StrEnum):
     """What a field may be on the wire."""
 
@@ -68,7 +75,7 @@ class FieldKind(StrEnum):
 
 
 class Role(StrEnum):
-    """What an event does: it counts, or it takes its case back."""
+    """What an event does: it counts, or it withdraws its case."""
 
     EVENT = "event"
     WITHDRAWAL = "withdrawal"
@@ -92,6 +99,36 @@ class Field:
     """The full name of an enum or fixed type, empty for the others."""
 
     @property
+    def default_value(self) -> object:
+        """The default as an attribute has it: a date and not its number of days."""
+        if self.kind is FieldKind.DATE and isinstance(self.default, int):
+            return dt.date.fromordinal(self.default + EPOCH_ORDINAL)
+        return self.default
+
+    def problem(self, value: object) -> str | None:
+        """Return why `value` may not stand in this field, as the end of a sentence, or None if it may.
+
+        The text never shows the value. A bool is not an int here, and a datetime not a date.
+        """
+        if value is None:
+            return None if self.nullable else f"may not be null: it {self.allowed}"
+        fits = False
+        match self.kind:
+            case FieldKind.ENUM:
+                fits = type(value) is str and value in self.symbols
+            case FieldKind.INT:
+                fits = type(value) is int and self.minimum <= value <= self.maximum
+            case FieldKind.DATE:
+                fits = type(value) is dt.date and self.minimum <= value.toordinal() - EPOCH_ORDINAL <= self.maximum
+            case FieldKind.BOOLEAN:
+                fits = type(value) is bool
+            case FieldKind.CASE_KEY:
+                fits = type(value) is bytes and len(value) == KEY_BYTES
+            case FieldKind.EVENT_ID:
+                fits = type(value) is bytes and len(value) == KEY_BYTES and is_uuid_v4(value)
+        return None if fits else self.allowed
+
+    @property
     def allowed(self) -> str:
         """What the field takes, as the end of a sentence: "must be one of A, B"."""
         return f"{self._wanted()}, or null" if self.nullable else self._wanted()
@@ -99,18 +136,33 @@ class Field:
     def _wanted(self) -> str:
         match self.kind:
             case FieldKind.ENUM:
-                return f"must be one of {', '.join(self.symbols)}"
+                return f"must be one of {listed(self.symbols)}"
             case FieldKind.BOOLEAN:
                 return "must be true or false"
             case FieldKind.INT:
                 return f"must be a whole number from {self.minimum} to {self.maximum}"
             case FieldKind.DATE:
                 first, last = (dt.date.fromordinal(day + EPOCH_ORDINAL) for day in (self.minimum, self.maximum))
-                return f"must be a date from {first} to {last}"
+                return f"must be a date from {first} to {last}, without a time of day"
             case FieldKind.CASE_KEY:
                 return "must be 16 bytes"
             case FieldKind.EVENT_ID:
                 return "must be the 16 bytes of a UUID of version 4"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list to read, cut short if it is long."""
+    known = list(names)
+    text = ", ".join(known[:_LONGEST_LIST])
+    return f"{text} and {len(known) - _LONGEST_LIST} more" if len(known) > _LONGEST_LIST else text or "none"
+
+
+def is_uuid_v4(event_id: bytes) -> bool:
+    """Return whether 16 bytes are a random UUID.
+
+    RFC 9562: the version is the high nibble of byte 6, the variant the two high bits of byte 8.
+    """
+    return event_id[6] & 0xF0 == 0x40 and event_id[8] & 0xC0 == 0x80
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def check_an_unknown_outcome_is_read_and_never_tried_again(
         with pytest.raises(LedgerUnavailable, match="did not say whether the entries were appended"):
             ledger.append([b"one"], epoch=epoch, expected=0)
         for attempt in (lambda: ledger.append([b"other"], epoch=epoch, expected=0), ledger.fence):
-            with pytest.raises(LedgerUnavailable, match="opened anew and read"):
+            with pytest.raises(LedgerUnavailable, match="opened again and read"):
                 attempt()
     with closing(open_ledger(settings)) as anew:
         epoch = anew.fence()

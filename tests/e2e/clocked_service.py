@@ -20,17 +20,20 @@ from unittest import mock
 
 from quietcount_aggregates import publication
 from quietcount_aggregates.fold import Fold
+from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
+from quietcount_consumers import service
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.monitoring import disks, log_output, metrics
 from quietcount_consumers.monitoring.log_events import CATALOGUE, EventKind, Level, LogEvent
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.metrics import Metric
-from quietcount_consumers.monitoring.server import Application
+from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Runner
 from quietcount_consumers.service import Service
 from quietcount_consumers.ticks import StopSignal
@@ -97,7 +100,13 @@ def take_over(control: Control) -> None:
     instead(Fold, "batch", batch)
     # The machine's own disk is everybody's: what others write to it could move a share over a step.
     instead(disks, "os", SimpleNamespace(statvfs=lambda _: SimpleNamespace(f_blocks=100, f_bfree=60, f_bavail=60)))
-    Application.__init__.__defaults__ = (lambda: 0.0,)  # its delay of an answer
+    serving = MonitoringServer.__init__
+
+    def standing(self: MonitoringServer, *arguments: Any, **keywords: Any) -> None:
+        # While the test's clock stands, pages must not age in the process that serves them.
+        serving(self, *arguments, **(keywords | {"left": None}))
+
+    instead(MonitoringServer, "__init__", standing)
     instead(commands, "forbid_core_dumps", lambda: None)  # it hides from a test what the process has open
     instead(Runner, "__init__", functools.partialmethod(Runner.__init__, pause=lambda _seconds: None))
     passing = functools.partialmethod(Supervisor.__init__, passing=lambda: control.running().total_seconds())
@@ -181,12 +190,12 @@ def status_at_once() -> None:
 
 def publication_at_once() -> None:
     """A public file that is put in its place as soon as it is built."""
-    opening = Service.__init__
+    opening = open_service
 
-    def opened(self: Service, *arguments: Any, **keywords: Any) -> None:
-        opening(self, *arguments, **(keywords | {"held": False}))
+    def opened(*arguments: Any, **keywords: Any) -> Service:
+        return opening(*arguments, **(keywords | {"held": False}))
 
-    instead(Service, "__init__", opened)
+    instead(commands, "open_service", opened)
 
 
 def reject_at_once() -> None:
@@ -200,8 +209,24 @@ def reject_at_once() -> None:
 
 
 def kept_birth() -> None:
-    """A public file that is put in its place by a rename, and so keeps the time at which it was built."""
-    instead(publication, "_copy", os.link)
+    """A public file that is built at once in the private folder, and so keeps the time at which it was built."""
+
+    class Built:
+        def __init__(self) -> None:
+            self.held: tuple[Path, Path] | None = None
+
+        def __call__(self, chain: Chain, path: Path) -> None:
+            built = path.parent / "private" / "store" / path.name
+            publication.publish(chain, built)
+            self.held = built, path
+
+        def show(self) -> None:
+            if self.held is not None:
+                built, path = self.held
+                built.replace(path)
+            self.held = None
+
+    instead(service, "HeldPublication", Built)
 
 
 def years_by_need() -> None:

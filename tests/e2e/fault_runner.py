@@ -21,7 +21,7 @@ from unittest import mock
 from tests.aggregates_world import ExactMechanism
 
 from quietcount_aggregates.state import State
-from quietcount_consumers import runner, service, ticks, timekeeping
+from quietcount_consumers import opening, runner, ticks, timekeeping
 from quietcount_consumers.commands import service as commands
 from quietcount_schemas.cli import main
 
@@ -88,7 +88,7 @@ def hasten() -> None:
         mock.patch.object(module, "SystemClocks", FastClocks).start()
     for name in ("STANDING", "TOLERANCE"):
         mock.patch.object(timekeeping, name, getattr(timekeeping, name) * SPEED).start()
-    mock.patch.object(runner, "_MINUTE", runner._MINUTE * SPEED).start()
+    mock.patch.object(runner, "_LONGEST_WAIT", runner._LONGEST_WAIT * SPEED).start()
     wait = ticks.StopSignal.wait
 
     def sooner(self: ticks.StopSignal, seconds: float) -> None:
@@ -121,7 +121,7 @@ def run() -> None:
         mock.patch.object(timekeeping.ClockGuard, "_objection_to", return_value=None).start()
     hasten()
     slow_the_disk(path)
-    mock.patch.object(service, "DiscreteLaplace", ExactMechanism).start()  # so that sums over all cells are exact
+    mock.patch.object(opening, "DiscreteLaplace", ExactMechanism).start()  # so that sums over all cells are exact
     sys.argv[1:] = [*command, "--config", config]
     main()
 

@@ -28,9 +28,11 @@ from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import GROUP
 from quietcount_consumers.monitoring.log_output import LogOutput
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Admit
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import Signals, fixed_clock, run
+from quietcount_consumers.ticks import Signals, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -80,12 +82,12 @@ def serve(part: Part, telling: Connection, output: Path) -> NoReturn:
         clock = fixed_clock(dt.datetime.fromisoformat(part.as_of).replace(tzinfo=dt.UTC))
 
         def opening(configuration: Configuration, now: dt.datetime, _admit: Admit) -> Service:
-            return Service(configuration, now, say=log.say, batch=part.batch)
+            return open_service(configuration, now, say=log.say, batch=part.batch)
 
         with log, Signals() as signals:
             if part.until_idle:
                 with opening(configuration, clock(), _everything) as service:
-                    run(service, clock, configuration.tick, until_idle=True, stop=signals)
+                    run_until_idle(service, clock, signals)
             else:
                 lasting(configuration, opening, clock, signals, log).run()
     except QuietcountError as error:

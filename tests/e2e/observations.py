@@ -152,7 +152,7 @@ class WatchedService:
     def _end(self) -> None:
         assert self._process is not None
         code = self._process.wait(TIMEOUT)
-        self.seen["at the end"] = {"exit code": code, **self._outside()}
+        self.seen["at the end"] = {"exit code": code, **self._outside(), **self._supervised()}
 
     def _settle(self) -> None:
         """Observe twice: where the first batch is in hand, or none came, and when the tick is done."""
@@ -165,7 +165,7 @@ class WatchedService:
             self._tell("go")
         if not amid:
             self._amid()
-        self._observe("after")
+        self._observe("after", **self._supervised())
 
     def _amid(self) -> None:
         self._observe("amid")
@@ -174,12 +174,13 @@ class WatchedService:
             self._process.send_signal(signal.SIGHUP)
             self.hang_up_amid = False
 
-    def _observe(self, moment: str) -> None:
+    def _observe(self, moment: str, **further: object) -> None:
         self.seen[f"{self._now:%Y-%m-%d %H:%M}, {moment} the tick"] = {
             **{f"GET {page}": self._got(page) for page in PAGES},
             "GET /nothing": self._got("/nothing"),
             "listening": self._listening(),
             **self._outside(),
+            **further,
         }
 
     def _outside(self) -> Observation:
@@ -187,7 +188,11 @@ class WatchedService:
         self._looks.append(time.time_ns())
         # Longer than the grain of the clock by which files are stamped: what comes next is stamped later.
         time.sleep(0.012)
-        return {"log": self._said(), "told to systemd": self._notifications(), **dict(self._public_files())}
+        return {"log": self._said(), **dict(self._public_files())}
+
+    def _supervised(self) -> Observation:
+        """What systemd heard of a tick: looked at when the tick is done, since systemd hears it at once."""
+        return {"told to systemd": self._notifications()}
 
     def _got(self, page: str) -> tuple[int, list[tuple[str, str]], str]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)

@@ -26,13 +26,15 @@ from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_consumers.opening import open_service
+from quietcount_consumers.ticks import StopSignal, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_consumers.wiring import open_ledger
 from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
+from quietcount_schemas.configuration import private_folder
 
 __all__ = ["EXACT", "MIXED", "Cell", "Finished", "Project", "ended", "simulated", "true_cells"]
 
@@ -85,7 +87,7 @@ class Project:
         self.config = folder / "quietcount.toml"
         self.data = folder / "data"
         # Where the service keeps it, whether or not the configuration of a trial can be read.
-        self.private = Configuration.model_construct(data_dir=self.data).private_dir
+        self.private = private_folder(self.data)
         self.public = self.data / "statistics.duckdb"
         if create:
             (folder / "secrets").mkdir(parents=True, mode=0o700)
@@ -130,8 +132,8 @@ class Project:
         """Do in this process what `quietcount run --until-idle` does."""
         configuration = self.configuration
         clock = fixed_clock(dt.datetime.fromisoformat(as_of).replace(tzinfo=dt.UTC))
-        with StopSignal() as stop, Service(configuration, clock()) as service:
-            run(service, clock, configuration.tick, until_idle=True, stop=stop)
+        with StopSignal() as stop, open_service(configuration, clock()) as service:
+            run_until_idle(service, clock, stop)
 
     def _start(
         self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]

@@ -21,8 +21,9 @@ from quietcount_consumers.kafka import fence as kafka_fence
 from quietcount_consumers.kafka.fence import Fence
 from quietcount_consumers.kafka.ledger import KafkaLedger
 from quietcount_consumers.monitoring.log_output import LogOutput
-from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_consumers.opening import open_service
+from quietcount_consumers.ticks import StopSignal, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 
@@ -50,9 +51,9 @@ def release(config: Path, as_of: str, kill_at: str, delay: float, output: Path) 
         with (
             LogOutput(sys.stderr) as log,
             StopSignal() as stop,
-            Service(configuration, moment, observe=observe, say=log.say) as service,
+            open_service(configuration, moment, observe=observe, say=log.say) as service,
         ):
-            run(service, fixed_clock(moment), configuration.tick, until_idle=True, stop=stop)
+            run_until_idle(service, fixed_clock(moment), stop)
     except QuietcountError as error:
         sys.stderr.write(f"{error}\n{type(error).__name__}\n")
         code = REFUSED

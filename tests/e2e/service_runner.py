@@ -27,8 +27,9 @@ from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.monitoring.log_output import LogOutput
-from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import Clock, StopSignal, fixed_clock, run
+from quietcount_consumers.opening import open_service
+from quietcount_consumers.ticks import StopSignal, Ticking, run_until_idle
+from quietcount_consumers.timekeeping import Clock, Grid, fixed_clock
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.log import DEAD_LETTERS
 
@@ -183,6 +184,13 @@ def advancing(start: dt.datetime) -> Clock:
     return now
 
 
+def ticking(service: Ticking, clock: Clock, grid: Grid, stop: StopSignal) -> None:
+    """Tick at each point of `grid` until stopped."""
+    while not stop():
+        service.tick(clock(), stop)
+        stop.wait(grid.left)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("config", type=Path)
@@ -215,11 +223,14 @@ def main() -> None:
     with (
         LogOutput(sys.stderr) as log,
         StopSignal() as stop,
-        Service(configuration, moment, observe=observe, say=log.say, batch=given.batch) as service,
+        open_service(configuration, moment, observe=observe, say=log.say, batch=given.batch) as service,
     ):
         sys.stdout.write("open\n")
         sys.stdout.flush()
-        run(service, clock, configuration.tick, until_idle=not given.advance, stop=stop)
+        if given.advance:
+            ticking(service, clock, Grid(configuration.tick), stop)
+        else:
+            run_until_idle(service, clock, stop)
 
 
 if __name__ == "__main__":

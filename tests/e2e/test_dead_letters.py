@@ -281,9 +281,7 @@ def check(desk: Desk, events: int, bad: int) -> None:
 
 
 @pytest.mark.parametrize("moment", ["within batch", "after batch", "dead letters stored", "dead letters appended"])
-def test_a_kill_at_each_moment_loses_no_rejection_and_records_none_twice(
-    make: Callable[..., Desk], moment: str
-) -> None:
+def test_a_kill_at_each_moment_loses_no_rejection_and_lists_none_twice(make: Callable[..., Desk], moment: str) -> None:
     desk, bad = poisoned(make, "project", 60)
     options = ("--as-of", EARLY, "--batch", "20")
     number = "2" if "batch" in moment else "1"
@@ -331,7 +329,7 @@ def kill_at_random(desk: Desk, kills: int) -> int:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("events, kills", [(300, 3), pytest.param(15_000, 100, marks=pytest.mark.soak)])
-def test_kills_at_any_moment_lose_no_rejection_and_record_none_twice(
+def test_kills_at_any_moment_lose_no_rejection_and_list_none_twice(
     make: Callable[..., Desk], events: int, kills: int
 ) -> None:
     desk, bad = poisoned(make, "project", events)

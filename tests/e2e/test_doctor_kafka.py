@@ -63,11 +63,11 @@ def test_on_kafka_the_brokers_and_the_topics_are_looked_at(kafka: Kafka, tmp_pat
 
 
 def test_the_service_on_kafka_is_not_fenced_by_the_doctor(kafka: Kafka, tmp_path: Path, on_kafka: None) -> None:
-    from quietcount_consumers.service import Service
+    from quietcount_consumers.opening import open_service
 
     project = kafka_project(tmp_path / "project", kafka.bootstrap, kafka.prefix())
     moment = dt.datetime(2023, 2, 8, tzinfo=dt.UTC)
-    with Service(project.configuration, dt.datetime(2023, 1, 8, tzinfo=dt.UTC)) as service:
+    with open_service(project.configuration, dt.datetime(2023, 1, 8, tzinfo=dt.UTC)) as service:
         verdicts = examine(project.config, Healthy())
         assert any(each.what == "a service is running, and holds it" for each in verdicts)
         assert service.tick(moment).released, "it was fenced"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import datetime as dt
@@ -16,6 +15,8 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +28,11 @@ from tests.kafka.certificates import Authority, Issued
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
+from quietcount_consumers.monitoring import places, server_process
 from quietcount_consumers.monitoring import server as http_server
-from quietcount_consumers.monitoring.server import CONNECTIONS, MonitoringServer
+from quietcount_consumers.monitoring.places import CONNECTIONS
+from quietcount_consumers.monitoring.server import MonitoringServer
+from quietcount_consumers.monitoring.server_process import FILES
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 
@@ -50,12 +54,6 @@ def serve() -> Iterator[Serve]:
             return stack.enter_context(MonitoringServer(MonitoringSettings(port=0, **settings), board))
 
         yield start
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an answer is delayed by is tried elsewhere, on a clock of its own."""
-    monkeypatch.setattr(http_server, "PLACE_SECONDS", 0.2)
 
 
 def where(server: MonitoringServer) -> tuple[str, int]:
@@ -142,42 +140,138 @@ def dribble(clients: list[socket.socket]) -> None:
             client.send(b"x")
 
 
-def peak_under(server: MonitoringServer, seconds: float) -> tuple[int, bool]:
+def established(server: MonitoringServer) -> int:
+    """Count the connections that the process that serves has, unfinished handshakes included."""
+    assert server._child is not None
+    host, port = where(server)
+    local = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines())
+    known = {f"socket:[{words[9]}]" for words in lines if words[1] == local and words[3] != _LISTENS}
+    count = 0
+    for descriptor in Path(f"/proc/{server._child.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += str(descriptor.readlink()) in known
+    return count
+
+
+_LISTENS = "0A"
+
+
+def peak_under(server: MonitoringServer, seconds: float, trust: Path | None = None) -> tuple[int, bool]:
     """Let clients dribble for so long; return the most connections at once, and whether one who asks is answered."""
     clients = dribbling(where(server))
     try:
         until, peak, answered = time.monotonic() + seconds, 0, False
         while time.monotonic() < until and not answered:
             dribble(clients)
-            peak = max(peak, len(server._state.connections))
-            with contextlib.suppress(TimeoutError, ConnectionError, http.client.HTTPException):
-                answered = get(server, timeout=1.5) == (200, "ok\n")
-        return max(peak, len(server._state.connections)), answered
+            peak = max(peak, established(server))
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                answered = get(server, timeout=1.5, trust=trust) == (200, "ok\n")
+        return max(peak, established(server)), answered
     finally:
         for client in clients:
             client.close()
 
 
+@contextlib.contextmanager
+def those_who_dribble(server: MonitoringServer) -> Iterator[None]:
+    """Clients that dribble without a pause."""
+    clients, stop = dribbling(where(server)), threading.Event()
+
+    def dribbles() -> None:
+        while not stop.wait(0.1):
+            dribble(clients)
+
+    thread = threading.Thread(target=dribbles)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for client in clients:
+            client.close()
+
+
+def settles(server: MonitoringServer, seconds: float) -> bool:
+    """Let clients dribble; return whether no more than the places are left of them within `seconds`."""
+    with those_who_dribble(server):
+        until = time.monotonic() + WITHIN
+        while established(server) < DRIBBLING // 2:
+            assert time.monotonic() < until
+        until = time.monotonic() + seconds
+        while established(server) > CONNECTIONS + 1 and time.monotonic() < until:
+            assert get(server) == (200, "ok\n")
+        return established(server) <= CONNECTIONS + 1
+
+
 def test_those_who_dribble_take_no_more_than_their_places_and_shut_nobody_out(serve: Serve) -> None:
-    peak, answered = peak_under(serve(), WITHIN)
-    assert 0 < peak <= CONNECTIONS
-    assert answered
+    assert settles(serve(), WITHIN)
 
 
-def test_without_a_cap_there_is_no_bound_on_connections(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant."""
-    monkeypatch.setattr(http_server, "CONNECTIONS", 10_000)
-    peak, _ = peak_under(serve(), 3)
-    assert peak > CONNECTIONS
+TWIN = """
+import sys
+from quietcount_consumers.monitoring import places, server_process
+{fault}
+server_process.main()
+"""
 
 
-def test_if_nobody_gave_up_a_place_those_who_dribble_would_shut_everybody_out(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+def twin(monkeypatch: pytest.MonkeyPatch, folder: Path, fault: str) -> None:
+    """Let a faulty twin serve in the place of the process that serves."""
+    (folder / "faulty_twin.py").write_text(TWIN.format(fault=fault), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(folder), *filter(None, sys.path))))
+    monkeypatch.setattr(http_server, "MODULE", "faulty_twin")
+
+
+def test_without_a_cap_there_is_no_bound_on_connections(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The mutant."""
-    monkeypatch.setattr(http_server, "_make_room", lambda *_: None)
-    _, answered = peak_under(serve(), 1.5)
-    assert not answered
+    twin(monkeypatch, tmp_path, "places.CONNECTIONS = 10_000")
+    assert not settles(serve(), 3 * places.PATIENCE_SECONDS)
+
+
+STOCK = """
+from uvicorn import Config
+def stock(application, places, tls=None):
+    return Config(application, http="h11", ws="none", lifespan="off", interface="asgi3", log_config=None,
+        limit_concurrency=places_limit, timeout_keep_alive=75, h11_max_incomplete_event_size=16384)
+places_limit = places.CONNECTIONS
+server_process.configuration = stock
+"""
+
+
+def test_stock_limits_alone_let_clients_that_say_nothing_shut_everybody_out(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The mutant, and the reason for places: uvicorn's own limit refuses whoever comes last, while the others stay."""
+    twin(monkeypatch, tmp_path, STOCK)
+    server = serve()
+    with those_who_dribble(server):
+        until = time.monotonic() + WITHIN
+        while established(server) < DRIBBLING:
+            assert time.monotonic() < until
+        assert {get(server)[0] for _ in range(20)} == {503}
+
+
+def test_a_flood_of_new_connections_shuts_nobody_out(serve: Serve) -> None:
+    """Who came just now gives way to none: one that asks at once is answered."""
+    server = serve()
+    stop = threading.Event()
+
+    def flood() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                connected(server).close()
+
+    with ThreadPoolExecutor(4) as clients:
+        for _ in range(4):
+            clients.submit(flood)
+        try:
+            assert [get(server, "/metrics")[0] for _ in range(50)] == [200] * 50
+        finally:
+            stop.set()
 
 
 def test_garbage_is_refused_and_the_next_is_answered(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
@@ -359,46 +453,32 @@ def test_no_older_tls_is_spoken(serve: Serve, guard: dict[str, Any]) -> None:
 
 
 def test_half_a_handshake_ends_in_time(
-    serve: Serve, guard: dict[str, Any], authority: Authority, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, guard: dict[str, Any], authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    twin(monkeypatch, tmp_path, "server_process._TLS_SECONDS['ssl_handshake_timeout'] = 0.3")
     server = serve(**guard)
     hello = bytes.fromhex("16030100c8010000c40303")  # the beginning of a client's first message
-    with monkeypatch.context() as patch:
-        patch.setattr(http_server, "HEADER_SECONDS", 0.3)
-        clients = [connected(server) for _ in range(20)]
-        for client in clients:
-            client.sendall(hello)
-        for client in clients:
-            assert ended(client) == b""
-            client.close()
+    clients = [connected(server) for _ in range(20)]
+    for client in clients:
+        client.sendall(hello)
+    for client in clients:
+        assert ended(client) == b""
+        client.close()
     assert get(server, trust=authority.file) == (200, "ok\n")
 
 
-def test_handshakes_that_are_never_finished_take_no_more_than_their_places_and_shut_nobody_out(
-    serve: Serve, guard: dict[str, Any], authority: Authority
+def test_a_handshake_has_as_long_as_a_header() -> None:
+    assert server_process._TLS_SECONDS["ssl_handshake_timeout"] == places.HEADER_SECONDS
+
+
+@pytest.mark.parametrize("dribbling", [DRIBBLING, 2 * FILES])
+def test_handshakes_that_are_never_finished_take_no_more_files_than_there_are_and_shut_nobody_out(
+    serve: Serve, guard: dict[str, Any], authority: Authority, monkeypatch: pytest.MonkeyPatch, dribbling: int
 ) -> None:
-    server = serve(**guard)
-    clients = dribbling(where(server))
-    try:
-        answered = False
-        until = time.monotonic() + WITHIN
-        while not answered and time.monotonic() < until:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                answered = get(server, trust=authority.file, timeout=1.5) == (200, "ok\n")
-            assert _accepted(server) <= CONNECTIONS
-        assert answered
-    finally:
-        for client in clients:
-            client.close()
-
-
-def _accepted(server: MonitoringServer) -> int:
-    """Count the sockets of this process whose own end is the server's address, but for the one that listens."""
-    count = 0
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as found:
-            count += found.getsockname() == where(server)
-    return count - 1
+    monkeypatch.setitem(globals(), "DRIBBLING", dribbling)
+    peak, answered = peak_under(serve(**guard), 3 * WITHIN, authority.file)
+    assert answered
+    assert 0 < peak < FILES
 
 
 def certificate_of(server: MonitoringServer, trust: Path) -> bytes | None:
@@ -453,9 +533,10 @@ def test_ending_waits_for_no_client(serve: Serve) -> None:
         clients = [connected(server) for _ in range(10)]
         for client in clients[:5]:
             client.sendall(b"GET /healthz HT")
-        thread = server._thread
-    assert thread is not None
-    assert not thread.is_alive()
+        assert get(server) == (200, "ok\n")
+        child = server._child
+    assert child is not None
+    assert child.wait() == 0, "it had to be killed"
     for client in clients:
         assert ended(client) == b""
         client.close()
@@ -486,16 +567,11 @@ def test_an_address_that_cannot_be_had_is_one_plain_error(
     monkeypatch.undo()
 
 
-def test_without_descriptors_it_waits_and_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed: list[int] = []
-    original = asyncio.SelectorEventLoop.sock_accept
-
-    async def accept(self: Any, sock: socket.socket) -> Any:
-        if len(failed) < 3:
-            failed.append(1)
-            raise OSError(errno.EMFILE, "too many open files")
-        return await original(self, sock)
-
-    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_accept", accept)
-    assert get(serve()) == (200, "ok\n")
-    assert len(failed) == 3
+def test_without_descriptors_it_waits_and_goes_on(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    twin(monkeypatch, tmp_path, "places.CONNECTIONS, server_process.FILES = 8, 40")
+    server = serve()
+    peak, answered = peak_under(server, WITHIN)
+    assert answered
+    assert 0 < peak < 40

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import ipaddress
+import json
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +22,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project, ended, simulated, true_cells
 from tests.e2e.test_http_clients import dribbling
 from tests.kafka.certificates import Authority
 
+from quietcount_consumers.monitoring.pages import LATE
 from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.check
@@ -74,6 +78,14 @@ def listening(pid: int) -> list[Address]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
+
+
 def address_of(process: subprocess.Popen[str]) -> Address:
     until = time.monotonic() + WITHIN
     while time.monotonic() < until:
@@ -84,10 +96,16 @@ def address_of(process: subprocess.Popen[str]) -> Address:
     pytest.fail("nothing listens")
 
 
-def get(address: Address, path: str, user: str | None = None, tls: ssl.SSLContext | None = None) -> tuple[int, str]:
+def get(
+    address: Address,
+    path: str,
+    user: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    within: float = WITHIN,
+) -> tuple[int, str]:
     headers = {} if user is None else {"Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
     plain, over_tls = http.client.HTTPConnection, http.client.HTTPSConnection
-    connection = plain(*address, timeout=WITHIN) if tls is None else over_tls(*address, timeout=WITHIN, context=tls)
+    connection = plain(*address, timeout=within) if tls is None else over_tls(*address, timeout=within, context=tls)
     with contextlib.closing(connection):
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
@@ -107,8 +125,10 @@ def test_it_listens_on_the_address_that_was_said_and_on_no_other(project: Projec
     with running(project, METRICS__LISTEN=f"127.0.0.1:{port}") as process:
         address = address_of(process)
         until_ready(address)
-        assert listening(process.pid) == [("127.0.0.1", port)]
         assert get(address, "/healthz") == (200, "ok\n")
+        [serving] = children(process.pid)
+        # The same socket: the process that folds keeps it for the next one that serves.
+        assert listening(process.pid) == listening(serving) == [("127.0.0.1", port)]
         assert "quietcount_ready 1.0" in get(address, "/metrics")[1].splitlines()
 
 
@@ -126,6 +146,7 @@ def test_off_listens_on_nothing(project: Project) -> None:
             assert time.monotonic() < until
             time.sleep(0.05)
         assert listening(process.pid) == []
+        assert children(process.pid) == []
 
 
 def test_a_service_that_ends_when_idle_serves_nothing(project: Project) -> None:
@@ -147,6 +168,127 @@ def test_what_cannot_be_served_is_one_clear_error_before_the_state_is_opened(pro
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert f"variable QUIETCOUNT_METRICS__LISTEN: another program listens on {address}" in refusal(LISTEN=address)
     assert "there is no file" in refusal(USERNAME="prometheus", PASSWORD_FILE="secrets/none")
+
+
+PAGES = ("/healthz", "/readyz", "/metrics")
+TWIN = Path(__file__).with_name("served_within.py")
+
+
+@contextlib.contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    """A time in which the process that folds can do nothing at all."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        until = time.monotonic() + WITHIN
+        while "T (stopped)" not in Path(f"/proc/{process.pid}/status").read_text(encoding="ascii"):
+            assert time.monotonic() < until
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def answered_without_the_fold(process: subprocess.Popen[str]) -> bool:
+    """Whether every page is answered while the process that folds is stopped."""
+    address = address_of(process)
+    until_ready(address)
+    with stopped(process):
+        try:
+            return [get(address, page, within=3.0)[0] for page in PAGES] == [200] * 3
+        except TimeoutError:
+            return False
+
+
+def test_an_answer_needs_nothing_of_the_process_that_folds(project: Project) -> None:
+    """So its time says nothing of what that process does: each page is answered while it does nothing at all."""
+    with running(project) as process:
+        assert answered_without_the_fold(process)
+        assert answered_without_the_fold(process)
+
+
+def test_answers_from_the_process_that_folds_are_found_out(project: Project) -> None:
+    """The mutant: a server in a thread beside the fold."""
+    command = [sys.executable, str(TWIN), "run", "--as-of", BEFORE_ANY_RELEASE, "--config", str(project.config)]
+    process = project._start(command, {}, {"stderr": subprocess.DEVNULL})
+    try:
+        assert not answered_without_the_fold(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_service_that_is_stuck_shows_it_though_it_says_nothing(tmp_path: Path) -> None:
+    """Its own clock has to go on for that: `--as-of` lets it stand."""
+    project = Project(tmp_path / "project", catalogue(statistic("requests", "HelpRequested", since=None)))
+    process = project.start("run", stderr=subprocess.DEVNULL)
+    try:
+        address = address_of(process)
+        until_ready(address)
+        with stopped(process):
+            until = time.monotonic() + WITHIN
+            while get(address, "/readyz") != (503, "Ticks are late.\n"):
+                assert time.monotonic() < until
+            lines = get(address, "/metrics")[1].splitlines()
+            assert "quietcount_ready 0.0" in lines
+            [behind] = [line for line in lines if line.startswith("quietcount_ticks_behind ")]
+            assert float(behind.split()[1]) > LATE
+        until_ready(address)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_process_that_serves_ends_with_the_service_however_that_ends(project: Project) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with running(project) as process:
+            until_ready(address_of(process))
+            [serving] = children(process.pid)
+            process.send_signal(number)
+            process.wait(WITHIN)
+            until = time.monotonic() + WITHIN
+            while gone(serving) is False:
+                assert time.monotonic() < until
+
+
+def gone(pid: int) -> bool:
+    try:
+        return "Z (zombie)" in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_ctrl_c_at_a_terminal_lets_the_service_end_in_order(project: Project) -> None:
+    """A terminal sends the signal to every process of its group."""
+    process = project.start("run", "--as-of", BEFORE_ANY_RELEASE, start_new_session=True)
+    try:
+        address = address_of(process)
+        until_ready(address)
+        os.killpg(process.pid, signal.SIGINT)
+        finished = ended(process)
+    finally:
+        process.kill()
+        process.communicate()
+    assert finished.code == 0
+    assert json.loads(finished.err.splitlines()[-1])["event"] == "stopped"
+    assert "defect" not in finished.err
+
+
+def test_a_process_that_serves_and_dies_is_told_in_the_log_and_replaced(project: Project) -> None:
+    process = project.start("run", "--as-of", BEFORE_ANY_RELEASE)
+    try:
+        address = address_of(process)
+        until_ready(address)
+        [serving] = children(process.pid)
+        os.kill(serving, signal.SIGKILL)
+        assert process.stderr is not None
+        heard: list[dict[str, str]] = []
+        while not heard or heard[-1]["event"] != "defect":
+            heard.append(json.loads(process.stderr.readline()))
+        assert heard[-1]["meaning"] == "the process that serves metrics and health ended: signal 9"
+        until_ready(address)
+        assert children(process.pid) != [serving]
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_hangup_brings_a_new_certificate_and_password(project: Project) -> None:

@@ -17,12 +17,13 @@ from tests.kafka.fixtures import Clusters
 
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.state import State
+from quietcount_consumers import positions
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.kafka.topics import create_topics
-from quietcount_consumers.service import Service
+from quietcount_consumers.opening import open_service
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, Mark, NewRecord
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader, Mark, NewRecord
 
 pytestmark = pytest.mark.check
 
@@ -62,7 +63,7 @@ def test_a_topic_that_is_made_anew_while_the_service_runs_is_noticed_at_the_next
     project: Project, admin: KafkaAdminClient
 ) -> None:
     project.emit(LINES)
-    with Service(project.configuration, BEFORE) as service:
+    with open_service(project.configuration, BEFORE) as service:
         service.tick(BEFORE)
         recreate(project, admin)
         project.emit(LINES)
@@ -81,7 +82,7 @@ def test_a_topic_that_is_made_anew_amid_a_tick_is_not_folded(
         recreate(project, admin)
         return found
 
-    with Service(project.configuration, BEFORE) as service:
+    with open_service(project.configuration, BEFORE) as service:
         monkeypatch.setattr(KafkaLog, "poll", replaced)
         with pytest.raises(StateError, match="quietcount ledger new-log"):
             service.tick(BEFORE)
@@ -167,7 +168,7 @@ def test_a_broker_that_does_not_know_of_a_partition_yet_is_waited_for(
 ) -> None:
     project.emit(LINES)
     answer = getattr(KafkaLog, asked)
-    with Service(project.configuration, BEFORE) as service:
+    with open_service(project.configuration, BEFORE) as service:
         service.tick(BEFORE)
         with monkeypatch.context() as lagging:
             lagging.setattr(KafkaLog, asked, lambda *arguments: {p: at for p, at in answer(*arguments).items() if p})
@@ -179,11 +180,11 @@ def test_a_broker_that_does_not_know_of_a_partition_yet_is_waited_for(
 
 def test_the_offsets_are_never_moved_back(project: Project) -> None:
     project.emit(LINES)
-    with Service(project.configuration, BEFORE) as service:
+    with open_service(project.configuration, BEFORE) as service:
         service.tick(BEFORE)
         before = service._state.offsets
         with pytest.raises(ServiceError, match="behind the end"):
-            service._move_to({p: at - (p == 1) for p, at in before.items()})
+            positions.move_to(service._state, {p: at - (p == 1) for p, at in before.items()})
         assert service._state.offsets == before
 
 
@@ -229,7 +230,7 @@ def test_a_purge_that_a_killed_broker_forgot_is_repeated(tmp_path: Path, kafka_c
     cluster.kill()
     cluster.restart()
     assert readable(project) > len(LINES)
-    with Service(project.configuration, LATER) as service:
+    with open_service(project.configuration, LATER) as service:
         service.tick(LATER)
         assert readable(project) == 0
     assert nonzero(project) == TRUE
@@ -248,12 +249,12 @@ def test_a_twin_that_goes_on_from_the_groups_offsets_is_found_out(
 ) -> None:
     group = settings_of(project).topic("quietcount")
 
-    def positions(self: Service, ends: dict[int, int]) -> dict[int, int]:
+    def foreign(_state: State, _log: LogReader, ends: dict[int, int]) -> dict[int, int]:
         told = {tp.partition: at.offset for tp, at in admin.list_group_offsets([group])[group].items()}
         return {p: told.get(p, 0) for p in ends}
 
     def unfounded() -> None:
-        monkeypatch.setattr(Service, "_positions", positions)
+        monkeypatch.setattr(positions, "resumed", foreign)
 
     assert _counted_with_foreign_group_offsets(project, admin, unfounded) != TRUE
 

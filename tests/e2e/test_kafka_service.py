@@ -27,6 +27,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Admit, Runner
 from quietcount_consumers.service import Service
 from quietcount_consumers.timekeeping import Grid, fixed_clock
@@ -132,7 +133,7 @@ def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
     log = LogOutput(written)
 
     def opening(configuration: Configuration, now: dt.datetime, _admit: Admit) -> Service:
-        return Service(configuration, LATER, say=log.say)
+        return open_service(configuration, LATER, say=log.say)
 
     Runner(
         project.configuration,

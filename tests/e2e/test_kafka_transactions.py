@@ -14,7 +14,7 @@ from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.state import State
 from quietcount_consumers.kafka.log import KafkaLog
-from quietcount_consumers.service import Service
+from quietcount_consumers.opening import open_service
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -45,7 +45,7 @@ def test_a_release_waits_for_a_transaction_that_is_open_and_loses_nothing(
             foreign.send(topic_of(project), value=b"foreign", key=b"foreign", partition=partition)
         foreign.flush()
         project.emit(LINES)
-        with Service(project.configuration, LATER) as service, pytest.raises(LogUnavailable, match="transaction"):
+        with open_service(project.configuration, LATER) as service, pytest.raises(LogUnavailable, match="transaction"):
             service.tick(LATER)
         assert project.released() == {}
         foreign.abort_transaction()
@@ -75,7 +75,7 @@ def test_a_twin_that_closes_over_an_open_transaction_is_found_out(
         project.emit(LINES)
         with monkeypatch.context() as patch:
             patch.setattr(KafkaLog, "end_offsets", stable)
-            with Service(project.configuration, LATER) as service:
+            with open_service(project.configuration, LATER) as service:
                 service.tick(LATER)
         foreign.abort_transaction()
     project.run_here()

@@ -123,8 +123,8 @@ def test_a_record_that_cannot_be_sent_is_refused_before_anything_is_sent(
 
 HALVES = """
 import os, pathlib, signal, sys, time
-from quietcount_producers import kafka_writer
-from quietcount_producers.kafka_settings import KafkaSettings
+from quietcount_producers.kafka import writer as kafka_writer
+from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.simulation import encoded
 from quietcount_schemas import Codec, SchemaRegistry
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
@@ -416,8 +416,8 @@ def test_nothing_of_a_record_reaches_a_program_s_own_log(settings: KafkaSettings
     source = f"""
 import logging
 logging.basicConfig(filename={str(tmp_path / "log")!r}, level=logging.DEBUG)
-from quietcount_producers.kafka_settings import KafkaSettings
-from quietcount_producers.kafka_writer import KafkaWriter
+from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_producers.kafka.writer import KafkaWriter
 from quietcount_producers.simulation import encoded
 from quietcount_schemas import Codec, SchemaRegistry
 from quietcount_schemas.log import CASE_EVENTS, NewRecord

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.projects import Project
+from tests.unit.test_docs_readme import demo_block, shown
 
 from quietcount_consumers.demo import demonstration as demo_module
 from quietcount_consumers.errors import ServiceError
@@ -87,8 +89,13 @@ def test_the_answers_are_near_the_published_figures(demo: tuple[Path, dict[str, 
     assert len(missed) <= 1, missed
 
 
+def unfigured(line: str) -> str:
+    """The line without what is drawn: bars, blanks, and which digits they are."""
+    return re.sub(r"\d+", "0", re.sub(r"[█├─┤\s]+", " ", line))
+
+
 def test_the_demo_leaves_nothing_outside_its_folder_and_replaces_an_earlier_run(
-    demo: tuple[Path, dict[str, Any]], tmp_path: Path
+    demo: tuple[Path, dict[str, Any]], root: Path, tmp_path: Path
 ) -> None:
     place, _ = demo
     assert [path.name for path in place.iterdir()] == ["quietcount-demo"]
@@ -97,7 +104,7 @@ def test_the_demo_leaves_nothing_outside_its_folder_and_replaces_an_earlier_run(
     (folder / "left over").write_text("by an earlier run")
     home = tmp_path / "home"
     home.mkdir()
-    environment = {"HOME": str(home), "TMPDIR": str(home)}
+    environment = {"HOME": str(home), "TMPDIR": str(home), "COLUMNS": "100"}
     finished = Project(place, create=False).quietcount("demo", environment=environment).done()
     assert (folder / "secrets" / "pepper").read_bytes() != before
     assert not (folder / "left over").exists()
@@ -110,6 +117,14 @@ def test_the_demo_leaves_nothing_outside_its_folder_and_replaces_an_earlier_run(
     ):  # fmt: skip
         assert part in page
     assert "\x1b" not in page  # no colours in a pipe
+    told = demo_block((root / "README.md").read_text(encoding="utf-8"))
+    assert {(row.name, row.published) for row in shown(told)} < {(row.name, row.published) for row in shown(page)}
+    assert {unfigured(line) for line in told.splitlines()} - {unfigured(line) for line in page.splitlines()} <= {
+        "...",
+        *(
+            unfigured(line) for line in told.partition("\n\n")[2].partition("\n\n")[0].splitlines()
+        ),  # it may break elsewhere
+    }
     assert max(map(len, (line for line in page.splitlines() if "quietcount" not in line))) <= 120
 
 

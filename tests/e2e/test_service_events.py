@@ -14,6 +14,7 @@ from tests.catalogues import statistic
 from tests.e2e.projects import EXACT, Project, ended, simulated, true_cells
 from tests.strategies import envelope
 
+from quietcount_consumers.dead_letters import letters
 from quietcount_producers.simulation import encoded
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
@@ -168,15 +169,15 @@ def test_each_malformed_record_becomes_a_dead_letter_and_stops_nothing(
 ) -> None:
     project, records = poisoned
     finished = project.run()
-    letters = dead_letters(project)
-    assert [(dict(letter.headers)["reason"].decode(), letter.value) for letter in letters] == [
+    found = dead_letters(project)
+    assert [(dict(letter.headers)["reason"].decode(), letter.value) for letter in found] == [
         (reason.value, value) for reason, _, value in records
     ]
-    assert [dict(letter.headers) for letter in letters] == [
+    assert [dict(letter.headers) for letter in found] == [
         {"reason": reason.encode(), "topic": b"case-events", "partition": b"0", "offset": str(offset).encode()}
         for offset, (reason, _, _) in enumerate(records, start=1)
     ]
-    assert all(letter.key is None and letter.timestamp == -1 for letter in letters)
+    assert all(letter.key is None and letter.timestamp == -1 for letter in found)
     assert nonzero(project) == {
         ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"true"}'): 1,
         ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"false"}'): 1,
@@ -187,14 +188,17 @@ def test_each_malformed_record_becomes_a_dead_letter_and_stops_nothing(
         assert fragment not in said
 
 
-def test_a_dead_letter_is_relayed_once_whatever_kills_the_relay(
+def test_a_dead_letter_is_relayed_whatever_kills_the_relay_and_is_listed_once(
     poisoned: tuple[Project, list[tuple[RejectReason, bytes, bytes]]],
 ) -> None:
     project, records = poisoned
     for moment in ("dead letters stored", "dead letters appended"):
         assert project.runner("--kill-at", moment).code == -signal.SIGKILL
     project.run_here()
-    assert [letter.value for letter in dead_letters(project)] == [value for _, _, value in records]
+    values = [value for _, _, value in records]
+    assert [letter.value for letter in dead_letters(project)] == values * 2  # appended, killed, and appended again
+    with project.log() as log:
+        assert [letter.value for letter in letters(log)] == values
     assert project.state()["dead_letters"] == []
 
 

@@ -20,6 +20,7 @@ from quietcount_aggregates.ledger import Ledger
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, beginning
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Admit, Runner
 from quietcount_consumers.service import Service
 from quietcount_consumers.timekeeping import ClockGuard, Grid
@@ -52,7 +53,7 @@ class Lasting:
             output = LogOutput(stream)
 
             def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
-                return Service(configuration, now, say=output.say, admit=admit)
+                return open_service(configuration, now, say=output.say, admit=admit)
 
             Runner(
                 configuration,

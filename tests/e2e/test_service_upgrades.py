@@ -12,7 +12,7 @@ from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.service import Service
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.wiring import open_log
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
@@ -53,7 +53,7 @@ def test_events_of_an_emitter_that_was_upgraded_first_count_once_the_service_is_
     shutil.copytree(project.folder / "own", newer)
     (newer / "Visit" / "2.avsc").write_text(schema(["NORTH", "OTHER", "WEST"]))
     configuration = Configuration.load(project.config)
-    with Service(configuration, moment("2024-01-02")) as service:
+    with open_service(configuration, moment("2024-01-02")) as service:
         service.tick(moment("2024-01-02"))
     log = open_log(configuration)
     pepper = Pepper.load(project.folder / "secrets" / "pepper")
@@ -75,7 +75,7 @@ def test_dead_letters_are_kept_for_thirty_days_of_releases_and_then_leave_no_byt
     project = Project(tmp_path / "project", OUTCOMES)
     configuration = Configuration.load(project.config)
     poison = b"\xc3\x01" + bytes(range(40, 48)) + b"a case key here!" + b"and more of it.."
-    with Service(configuration, moment("2024-01-01")):
+    with open_service(configuration, moment("2024-01-01")):
         log = open_log(configuration)
     log.append(CASE_EVENTS, [NewRecord(b"k" * 16, poison, 0)])
     log.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -91,6 +92,8 @@ def test_the_page_says_what_the_unit_says(folder: Path, unit: Path) -> None:
     assert f"an exposure below {EXPOSURE}" in text
     assert values(unit, "StateDirectory") == ["quietcount"]
     assert "/var/lib/quietcount/data/statistics.duckdb" in text
+    # What systemd itself writes has other marks: its times of a start and a stop follow what there was to fold.
+    assert f"_SYSTEMD_UNIT={unit.name}" in text
 
 
 def test_the_pages_commands_lead_to_a_service_that_runs_within_what_the_unit_allows(
@@ -135,6 +138,10 @@ def test_the_pages_commands_lead_to_a_service_that_runs_within_what_the_unit_all
                 break
         else:
             pytest.fail("".join(heard))
+        [address] = re.findall(r"serving.*?(127\.0\.0\.1:\d+)", "".join(heard))
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=WITHIN)) as connection:
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 200, "the process that serves is confined, too"
         process.send_signal(signal.SIGTERM)
         assert process.wait(WITHIN) == 0, process.stderr.read()
     finally:
@@ -198,7 +205,7 @@ def told(tmp_path: Path) -> Iterator[Told]:
 
 
 def test_the_real_process_tells_when_it_is_started_lives_reloads_and_stops(told: Told) -> None:
-    assert "READY=1" in told.until("READY=1")[-1]
+    assert told.until("READY=1")[-2:] == ["STATUS=Works", "READY=1"]
     told.until("WATCHDOG=1")
     told.until("WATCHDOG=1")
     told.process.send_signal(signal.SIGHUP)

@@ -37,7 +37,7 @@ from quietcount_consumers.kafka.fence import Fence
 from quietcount_consumers.kafka.ledger import KafkaLedger
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_consumers.maintenance.recovery import retire_statistic
-from quietcount_consumers.service import Service
+from quietcount_consumers.opening import open_service
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
@@ -220,7 +220,7 @@ def check_what_was_appended_is_not_drawn_again(project: Project, monkeypatch: py
     """The answer to the commit of the release is lost; the service opens anew, as it does at its next tick."""
     configuration = project.configuration
     mechanism = Counting()
-    with Service(configuration, MOMENT, mechanism=mechanism) as service, monkeypatch.context() as patched:
+    with open_service(configuration, MOMENT, mechanism=mechanism) as service, monkeypatch.context() as patched:
         commit = Fence.commit
 
         def lost(self: Fence) -> None:
@@ -230,7 +230,7 @@ def check_what_was_appended_is_not_drawn_again(project: Project, monkeypatch: py
         patched.setattr(Fence, "commit", lost)
         with contextlib.suppress(LedgerUnavailable):
             service.tick(MOMENT)
-    with Service(configuration, MOMENT, mechanism=mechanism) as service:
+    with open_service(configuration, MOMENT, mechanism=mechanism) as service:
         service.tick(MOMENT)
         assert not service.due(MOMENT)
     assert mechanism.draws == 3  # a draw for each month
@@ -277,7 +277,7 @@ def test_a_retirement_where_the_state_is_not_fences_no_service(
         text = kafka_configuration(kafka.bootstrap, kafka.prefix(), NOISY)
         elsewhere = Project(tmp_path / "elsewhere", text)
         create_topics(settings_of(elsewhere), partitions=2)
-        with Service(elsewhere.configuration, MOMENT):
+        with open_service(elsewhere.configuration, MOMENT):
             pass
         other.private.mkdir(parents=True)
         shutil.copy(elsewhere.private / "state.duckdb", other.private)
@@ -286,7 +286,7 @@ def test_a_retirement_where_the_state_is_not_fences_no_service(
         with State(other.private / "state.duckdb"):
             pass
     later = MOMENT + dt.timedelta(days=35)
-    with Service(project.configuration, MOMENT) as service:
+    with open_service(project.configuration, MOMENT) as service:
         service.tick(MOMENT)
         with pytest.raises(StateError, match=r"is missing|does not know|another one"):
             retire_statistic(other.configuration, "requests", MOMENT)

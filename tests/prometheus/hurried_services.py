@@ -28,11 +28,14 @@ from typing import Any, NoReturn
 from unittest import mock
 
 from prometheus_client import CollectorRegistry, start_http_server
+from tests.prometheus import hurried_server_process
+from tests.prometheus.hurried_server_process import HASTE
 
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.maintenance.recovery import record_state_loss
-from quietcount_consumers.monitoring import disks, standing
+from quietcount_consumers.maintenance.losses import record_state_loss
+from quietcount_consumers.monitoring import disks, metrics, standing
+from quietcount_consumers.monitoring import server as http_server
 from quietcount_consumers.monitoring.log_events import SERVING
 from quietcount_consumers.service import Service, Tick
 from quietcount_consumers.ticks import StopSignal
@@ -43,9 +46,6 @@ from quietcount_producers.prometheus import EmitterCollector
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_schemas.cli import main as quietcount
-
-HASTE = 60
-"""By how much the services' clocks are faster than the machine's."""
 
 BEGAN = time.monotonic()
 
@@ -72,6 +72,8 @@ def hurry(start: dt.datetime, jump: Callable[[], dt.timedelta]) -> None:
     instead(SystemClocks, "wall", lambda _: start + passed() + jump())
     instead(SystemClocks, "running", lambda _: passed())
     instead(StopSignal, "wait", lambda self, seconds: wait(self, seconds / HASTE))
+    instead(metrics, "running", hurried_server_process.running)
+    instead(http_server, "MODULE", hurried_server_process.__name__)
     # For whoever holds the log's file.
     instead(EmbeddedLog, "__init__", functools.partialmethod(EmbeddedLog.__init__, timeout=30 / HASTE))
     instead(commands, "forbid_core_dumps", lambda: None)  # it is done for the parent, too, and hides it from the test

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from quietcount_producers import Pepper, ProducersError
 from quietcount_producers.composition import Composer
-from quietcount_producers.files.emission import Check, Spool, check
+from quietcount_producers.files.emission import Check, CheckedRecords, check
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_schemas.codec import Codec
 from quietcount_schemas.event_types import EventType
@@ -48,12 +48,12 @@ facts = st.sampled_from(list(REGISTRY.event_types.values())).flatmap(facts_of)
 
 
 def checked(data: bytes, file_format: FileFormat) -> tuple[Check, list[NewRecord]]:
-    spool = Spool(Path(tempfile.gettempdir()))
+    records = CheckedRecords(Path(tempfile.gettempdir()))
     try:
-        found = check(io.BytesIO(data), "the file", file_format, COMPOSER, spool=spool)
-        return found, [record for batch in spool.batches() for record in batch]
+        found = check(io.BytesIO(data), "the file", file_format, COMPOSER, records=records)
+        return found, [record for batch in records.batches() for record in batch]
     finally:
-        spool.close()
+        records.close()
 
 
 def as_jsonl(rows: list[Mapping[str, str]]) -> bytes:

@@ -166,7 +166,7 @@ def faulty(right: str, wrong: str) -> types.ModuleType:
         pytest.param("if octet > 1:", "if False:", id="boolean of any byte"),
         pytest.param("if octet == 0 and shift > 7:", "if False:", id="integer longer than it must be"),
         pytest.param("except IndexError:", "except KeyError:", id="end of the message"),
-        pytest.param("if not _is_v4(event_id):", "if False:", id="event id of another version"),
+        pytest.param("if not is_uuid_v4(event_id):", "if False:", id="event id of another version"),
         pytest.param("if not plan.revision.minimum <= revision", "if False and not 0 <= revision", id="revision"),
         pytest.param("if not plan.occurred_on.minimum <= day", "if False and not 0 <= day", id="day of the event"),
         pytest.param(

@@ -15,6 +15,7 @@ from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord, Record
+from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
 pytestmark = pytest.mark.quick
@@ -52,7 +53,7 @@ def format_of(path: Path) -> str:
 
 def monthly() -> Statistic:
     since = dt.date(2024, 1, 1)
-    return resolve("asked", events=["Asked"], registry=TRIALS, period="month", since=since, epsilon=1.0)
+    return resolve("asked", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=since, epsilon=1.0)
 
 
 def send_rejected(world: World, value: bytes = b"") -> None:

@@ -16,10 +16,12 @@ from tests.aggregates_world import TRIALS, case_key, event_id, record_of, utc, w
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError, StateUnwritable
+from quietcount_aggregates.fold import REJECTED_BYTES
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -27,7 +29,9 @@ SINCE = dt.date(2024, 1, 1)
 
 
 def monthly(name: str = "asked") -> Statistic:
-    return resolve(name, events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=1.0, by=["colour"])
+    return resolve(
+        name, events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=1.0, by=["colour"]
+    )
 
 
 def asked(case: int, event: int, day: dt.date = SINCE) -> CaseEvent:
@@ -146,6 +150,15 @@ def test_a_rejected_record_is_set_aside_with_its_reason_and_stops_nothing(tmp_pa
         assert letters[0][2] == broken.value
         assert world.there.offsets == {0: 5}
         assert world.there.connection.execute("SELECT count(*) FROM open_events").fetchone() == (1,)
+
+
+def test_a_large_rejected_record_is_cut(tmp_path: Path) -> None:
+    """A topic takes records of a megabyte, and anybody may send many."""
+    with world_in(tmp_path, [monthly()]) as world:
+        large = bytes(range(256)) * 4096
+        world.log.append(CASE_EVENTS, [NewRecord(case_key(1), large, 0)])
+        world.fold(SINCE)
+        assert world.there.rows("SELECT reason, value FROM dead_letters") == [("too_large", large[:REJECTED_BYTES])]
 
 
 def test_an_error_of_the_database_quotes_no_data(tmp_path: Path) -> None:

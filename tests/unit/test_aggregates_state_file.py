@@ -16,6 +16,8 @@ from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateDamaged, StateDefect, StateError, StateUnwritable
 from quietcount_aggregates.state import State
 
+pytestmark = pytest.mark.quick
+
 SECRET = "someone@example.org"
 SEED = 20231003
 
@@ -107,7 +109,7 @@ def test_what_duckdb_raises_unforeseen_is_a_defect_and_no_damage(path: Path, err
 def as_before(error: Exception, path: Path) -> StateError:
     """The rule that was: what is not known is damage."""
     kind = state_file._kind_of(error)  # type: ignore[arg-type]
-    return state_file.StateUnwritable("") if kind is StateUnwritable else state_file._damaged(path)
+    return StateUnwritable() if kind is StateUnwritable else state_file._damaged(path)
 
 
 def test_a_twin_that_calls_damaged_what_it_does_not_know_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from tests.e2e.projects import Project, simulated
 
 from quietcount_aggregates.errors import LedgerBroken
 from quietcount_aggregates.ledger import Ledger
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.service import Service
 
 pytestmark = pytest.mark.quick
@@ -25,7 +26,7 @@ MINUTE = dt.timedelta(minutes=1)
 def service(tmp_path: Path) -> Iterator[Service]:
     """A service that has released January; emitted, but not folded yet, is all that came since."""
     project = Project(tmp_path / "project")
-    with Service(project.configuration, OPENED) as service:
+    with open_service(project.configuration, OPENED) as service:
         assert service.tick(OPENED).released
         project.emit(simulated(20))
         yield service
@@ -33,7 +34,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def alter(service: Service, index: int = 1) -> None:
     """Alter an older entry as whoever may write to the file can."""
-    with contextlib.closing(sqlite3.connect(service._configuration.private_dir / "ledger.sqlite")) as connection:
+    with contextlib.closing(sqlite3.connect(service._state.path.with_name("ledger.sqlite"))) as connection:
         for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute(f"DROP TRIGGER {trigger}")
         (entry,) = connection.execute('SELECT entry FROM entries WHERE "index" = ?', [index]).fetchone()

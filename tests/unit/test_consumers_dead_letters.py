@@ -1,4 +1,4 @@
-"""Dead letters: relayed once whatever is interrupted, never too large, and replayed only when they are good."""
+"""Dead letters: none is lost and each is listed once whatever is interrupted; only good ones are replayed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quietcount_consumers import dead_letters
 from quietcount_consumers.dead_letters import LARGEST, NO_DATE, RETENTION, letters, purge, purge_again, relay, replay
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent, Codec, RejectReason
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord, Position, Record
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogWriter, NewRecord, Position
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick
@@ -92,7 +92,7 @@ def places(rejected: Sequence[tuple[int, int, RejectReason, bytes]]) -> list[tup
 @pytest.mark.promise("dead-letters")
 def test_a_rejection_is_relayed_with_its_reason_and_place_and_nothing_more(state: State, log: EmbeddedLog) -> None:
     reject(state, (2, 7, RejectReason.TRAILING_BYTES, b"bytes"))
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     (record,) = log.poll(DEAD_LETTERS, {0: 0}, log.end_offsets(DEAD_LETTERS), 10)
     assert (record.key, record.value, record.timestamp) == (None, b"bytes", NO_DATE)
     assert record.headers == (
@@ -104,36 +104,81 @@ def test_a_rejection_is_relayed_with_its_reason_and_place_and_nothing_more(state
     assert state.rows("FROM dead_letters") == []
 
 
-@pytest.mark.parametrize("stores", [False, True])
-@pytest.mark.parametrize("batches", [0, 1, 2])
-def test_a_relay_that_is_interrupted_anywhere_is_completed_with_each_letter_once(
-    state: State, log: EmbeddedLog, batches: int, stores: bool
-) -> None:
+Relay = Callable[[State, LogWriter, str], None]
+
+
+def appended(log: EmbeddedLog) -> int:
+    """Return how many dead letters the topic was given, copies included."""
+    return sum(log.end_offsets(DEAD_LETTERS).values())
+
+
+def interrupt_and_repeat(state: State, log: EmbeddedLog, batches: int, *, stores: bool, by: Relay = relay) -> None:
+    """The check that the twins have to fail: relay 25 letters, end it amid the batch after `batches`, and repeat it."""
     rejected = many(25)
     reject(state, *rejected)
     with pytest.raises(Interrupted):
-        relay(state, log, FrailWriter(log, batches, stores=stores), CASE_EVENTS)
-    relay(state, log, log, CASE_EVENTS)
+        by(state, FrailWriter(log, batches, stores=stores), CASE_EVENTS)
+    by(state, log, CASE_EVENTS)
     assert sorted(held(log)) == places(rejected)
+    assert state.rows("FROM dead_letters") == []
 
 
-def test_a_relay_that_does_not_look_first_fails_that_test(
+@pytest.mark.parametrize("stores", [False, True])
+@pytest.mark.parametrize("batches", [0, 1, 2])
+def test_a_relay_that_is_interrupted_anywhere_loses_no_letter_and_each_is_listed_once(
+    state: State, log: EmbeddedLog, batches: int, stores: bool
+) -> None:
+    interrupt_and_repeat(state, log, batches, stores=stores)
+    # Only the batch in hand is appended twice: what was appended before it is forgotten in the state.
+    assert appended(log) == 25 + (stores and len(many(25)[batches * 10 :][:10]))
+
+
+def test_a_twin_that_forgets_before_it_appends_fails_the_same_check(state: State, log: EmbeddedLog) -> None:
+    def forgetful(state: State, writer: LogWriter, topic: str) -> None:
+        class Forgetting(FrailWriter):
+            def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+                with state.transaction() as connection:
+                    connection.execute("DELETE FROM dead_letters")
+                return writer.append(topic, records)
+
+        relay(state, Forgetting(log, 0, stores=True), topic)
+
+    with pytest.raises(AssertionError):
+        interrupt_and_repeat(state, log, 0, stores=False, by=forgetful)
+
+
+def test_a_twin_that_lists_every_copy_fails_the_same_check(
     state: State, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rejected = many(15)
+    monkeypatch.setattr(dead_letters, "_identity", lambda _: uuid.uuid4().bytes)
+    with pytest.raises(AssertionError):
+        interrupt_and_repeat(state, log, 0, stores=True)
+
+
+def test_a_relay_that_cannot_forget_appends_again_and_loses_nothing(state: State, log: EmbeddedLog) -> None:
+    """As when the state's disk is full, or the process is killed between the append and the transaction's end."""
+    rejected = many(5)
     reject(state, *rejected)
-    monkeypatch.setattr(dead_letters, "_held", lambda *_: set())
-    with pytest.raises(Interrupted):
-        relay(state, log, FrailWriter(log, 0, stores=True), CASE_EVENTS)
-    relay(state, log, log, CASE_EVENTS)
-    assert len(held(log)) > len(rejected)
+
+    def refuse(_: State) -> None:
+        raise Interrupted
+
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(State, "transaction", refuse)
+            with pytest.raises(Interrupted):
+                relay(state, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
+    assert sorted(held(log)) == places(rejected)
+    assert appended(log) == 15
+    assert state.rows("FROM dead_letters") == []
 
 
 def test_a_record_that_was_folded_again_before_it_was_relayed_is_one_letter(state: State, log: EmbeddedLog) -> None:
     reject(state, (0, 1, RejectReason.UNKNOWN_FINGERPRINT, b"x"), (0, 1, RejectReason.TRUNCATED, b"x"))
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     reject(state, (0, 1, RejectReason.TRUNCATED, b"x"))
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     assert held(log) == [(0, 1, b"x")]
 
 
@@ -141,13 +186,32 @@ def test_another_record_at_the_same_place_of_a_topic_made_anew_is_another_letter
     state: State, log: EmbeddedLog
 ) -> None:
     reject(state, (0, 1, RejectReason.TRUNCATED, b"of the old topic"))
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     reject(state, (0, 1, RejectReason.TRUNCATED, b"of the new topic"))
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     assert held(log) == [(0, 1, b"of the old topic"), (0, 1, b"of the new topic")]
 
 
-def test_a_record_larger_than_a_topic_takes_is_cut_and_stops_nothing(state: State, log: EmbeddedLog) -> None:
+def test_records_of_an_old_and_a_new_topic_at_one_place_that_wait_together_are_two_letters(
+    state: State, log: EmbeddedLog
+) -> None:
+    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the old topic"), (0, 1, RejectReason.TRUNCATED, b"of the new"))
+    relay(state, log, CASE_EVENTS)
+    assert sorted(held(log)) == [(0, 1, b"of the new"), (0, 1, b"of the old topic")]
+
+
+def test_a_twin_that_knows_letters_by_their_place_alone_hides_one_of_them(
+    state: State, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "_identity", lambda letter: b"%d %d" % (letter.partition, letter.offset))
+    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the old topic"))
+    relay(state, log, CASE_EVENTS)
+    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the new topic"))
+    relay(state, log, CASE_EVENTS)
+    assert len(held(log)) == 1
+
+
+def test_what_is_appended_at_once_is_bounded(state: State, log: EmbeddedLog) -> None:
     sizes: list[int] = []
 
     class Watched(FrailWriter):
@@ -155,107 +219,49 @@ def test_a_record_larger_than_a_topic_takes_is_cut_and_stops_nothing(state: Stat
             sizes.append(sum(len(record.value) for record in records))
             return super().append(topic, records)
 
-    large = [(0, number, RejectReason.TOO_LARGE, bytes([number]) * (3 * LARGEST)) for number in range(4)]
+    large = [(0, number, RejectReason.TOO_LARGE, bytes([number]) * LARGEST) for number in range(20)]
     small = [(1, number, RejectReason.TOO_LARGE, b"s" * 30_000) for number in range(25)]
     reject(state, *large, *small)
-    for _ in range(2):
-        relay(state, log, Watched(log, 100, stores=True), CASE_EVENTS)
-        assert [(partition, len(value)) for partition, _, value in held(log)] == [(0, LARGEST)] * 4 + [(1, 30_000)] * 25
-        reject(state, *large, *small)
+    relay(state, Watched(log, 100, stores=True), CASE_EVENTS)
+    assert [(partition, len(value)) for partition, _, value in held(log)] == [(0, LARGEST)] * 20 + [(1, 30_000)] * 25
     assert max(sizes) <= dead_letters._BATCH_BYTES  # and so is what is in memory at once
-    assert sum(sizes) == 4 * LARGEST + 25 * 30_000
-
-
-class WatchedReader(EmbeddedLog):
-    """A log that counts the dead letters that are read from it."""
-
-    read = 0
-
-    def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
-        found = super().poll(topic, positions, ends, limit)
-        self.read += len(found) if topic == DEAD_LETTERS else 0
-        return found
-
-
-@pytest.fixture
-def watched(log: EmbeddedLog) -> Iterator[WatchedReader]:
-    with contextlib.closing(WatchedReader(log.path)) as watched:
-        yield watched
-
-
-def looked_through(state: State, log: WatchedReader, twin: Callable[[], None] = lambda: None) -> int:
-    """Return how many letters a relay of one rejection reads after one of a hundred, and one of another."""
-    reject(state, *many(100))
-    relay(state, log, log, CASE_EVENTS)
-    log.read = 0
-    for offset in (200, 201):
-        twin()
-        reject(state, (0, offset, RejectReason.TRUNCATED, b"one more"))
-        relay(state, log, log, CASE_EVENTS)
-    return log.read
-
-
-def test_a_relay_does_not_look_through_the_letters_that_are_there(state: State, watched: WatchedReader) -> None:
-    assert looked_through(state, watched) == 0
-    assert len(held(watched)) == 102
-
-
-def test_a_relay_that_forgets_where_it_began_looks_through_them_all(state: State, watched: WatchedReader) -> None:
-    def forget() -> None:
-        with state.transaction():
-            state[dead_letters._RELAYED] = ""
-
-    assert looked_through(state, watched, forget) == 100 + 101
-
-
-def test_a_repeated_relay_looks_through_what_came_since_it_began(state: State, watched: WatchedReader) -> None:
-    reject(state, *many(100))
-    relay(state, watched, watched, CASE_EVENTS)
-    more = [(0, number, RejectReason.TRUNCATED, b"more") for number in range(200, 225)]
-    reject(state, *more)
-    with pytest.raises(Interrupted):
-        relay(state, watched, FrailWriter(watched, 1, stores=True), CASE_EVENTS)
-    reject(state, (0, 230, RejectReason.TRUNCATED, b"folded before it is repeated"))
-    watched.read = 0
-    relay(state, watched, watched, CASE_EVENTS)
-    assert watched.read == 20
-    assert len(held(watched)) == 126
+    assert sum(sizes) == 20 * LARGEST + 25 * 30_000
 
 
 @pytest.mark.parametrize("restart", ["folded again", "state lost"])
-def test_what_was_relayed_before_the_log_was_folded_again_is_not_relayed_again(
+def test_what_was_relayed_before_the_log_was_folded_again_is_listed_once(
     log: EmbeddedLog, tmp_path: Path, restart: str
 ) -> None:
     rejected = many(30)
     log.append(CASE_EVENTS, [NewRecord(b"k", b"v", 0)] * 40)
     with State(tmp_path / "first.duckdb") as state:
         reject(state, *rejected)
-        relay(state, log, log, CASE_EVENTS)
+        relay(state, log, CASE_EVENTS)
         reject(state, (0, 50, RejectReason.TRUNCATED, b"later"))
-        relay(state, log, log, CASE_EVENTS)
+        relay(state, log, CASE_EVENTS)
     with State(tmp_path / ("first.duckdb" if restart == "folded again" else "other.duckdb")) as state:
         for part in (rejected[:7], rejected[7:]):  # not all of it in one tick
             reject(state, *part)
-            relay(state, log, log, CASE_EVENTS)
+            relay(state, log, CASE_EVENTS)
     assert sorted(held(log)) == sorted([*places(rejected), (0, 50, b"later")])
 
 
-def test_a_relay_that_is_repeated_on_a_topic_made_anew_brings_each_letter_once(
+def test_a_relay_that_is_repeated_on_a_topic_made_anew_brings_all_that_the_old_one_did_not_keep(
     state: State, log: EmbeddedLog, tmp_path: Path
 ) -> None:
-    reject(state, *many(30))
-    relay(state, log, log, CASE_EVENTS)
-    rejected = [(0, number, RejectReason.TRUNCATED, b"more") for number in range(200, 225)]
+    rejected = [(0, number, RejectReason.TRUNCATED, b"value %d" % number) for number in range(25)]
     reject(state, *rejected)
     with pytest.raises(Interrupted):
-        relay(state, log, FrailWriter(log, 1, stores=True), CASE_EVENTS)
+        relay(state, FrailWriter(log, 1, stores=True), CASE_EVENTS)
     with contextlib.closing(EmbeddedLog(tmp_path / "other.sqlite")) as other:
         for topic in (CASE_EVENTS, DEAD_LETTERS):
             other.create_topic(topic)
         with pytest.raises(Interrupted):
-            relay(state, other, FrailWriter(other, 1, stores=True), CASE_EVENTS)
-        relay(state, other, other, CASE_EVENTS)
-        assert sorted(held(other)) == places(rejected)
+            relay(state, FrailWriter(other, 1, stores=True), CASE_EVENTS)
+        relay(state, other, CASE_EVENTS)
+        # The first batch was in the old topic, and forgotten; the second was interrupted there before it was forgotten.
+        assert held(log) == places(rejected)[:20]
+        assert held(other) == places(rejected)[10:]
 
 
 class ForgetfulLog(MemoryLog):
@@ -295,12 +301,12 @@ def test_letters_of_a_topic_made_anew_are_not_purged_by_where_the_old_one_ended(
     state: State, log: EmbeddedLog, tmp_path: Path
 ) -> None:
     reject(state, *many(20))
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     purge(state, log, TODAY)
     other = EmbeddedLog(tmp_path / "other.sqlite")
     other.create_topic(DEAD_LETTERS)
     reject(state, *many(3))
-    relay(state, other, other, CASE_EVENTS)
+    relay(state, other, CASE_EVENTS)
     purge(state, other, TODAY + RETENTION)
     assert len(held(other)) == 3
     purge(state, other, TODAY + RETENTION + RETENTION)
@@ -372,7 +378,7 @@ def lettered(state: State, log: EmbeddedLog) -> EmbeddedLog:
         (0, 3, RejectReason.TRUNCATED, event(3)[:-1]),
         (0, 4, RejectReason.UNKNOWN_FINGERPRINT, event(4)),
     )
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     return log
 
 
@@ -408,7 +414,7 @@ def test_a_reason_leaves_out_the_others(lettered: EmbeddedLog) -> None:
 
 def test_a_replay_of_many_is_appended_in_batches_that_a_topic_takes(state: State, log: EmbeddedLog) -> None:
     reject(state, *((0, number, UNKNOWN, event(number % 28)) for number in range(25)))
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     sizes: list[int] = []
 
     class Watched(FrailWriter):
@@ -422,11 +428,29 @@ def test_a_replay_of_many_is_appended_in_batches_that_a_topic_takes(state: State
     assert {rejected for _, rejected in done} == {None}
 
 
+def test_a_letter_that_was_appended_twice_is_replayed_once(state: State, log: EmbeddedLog) -> None:
+    for _ in range(2):
+        reject(state, (0, 1, UNKNOWN, event(1)), (0, 2, UNKNOWN, event(2)))
+        relay(state, log, CASE_EVENTS)
+    assert appended(log) == 4
+    assert outcomes(log, BOTH) == [(1, None), (2, None)]
+    assert [value for _, value, _ in case_events(log)] == [event(1), event(2)]
+
+
+def test_a_purge_takes_every_copy_of_a_letter(state: State, log: EmbeddedLog) -> None:
+    for _ in range(2):
+        reject(state, *many(3))
+        relay(state, log, CASE_EVENTS)
+    purge(state, log, TODAY)
+    purge(state, log, TODAY + RETENTION)
+    assert log.poll(DEAD_LETTERS, {0: 0}, log.end_offsets(DEAD_LETTERS), 10) == []
+
+
 @pytest.mark.parametrize("stores", [False, True])
 def test_a_replay_that_is_interrupted_may_be_repeated(state: State, log: EmbeddedLog, stores: bool) -> None:
     """Nothing marks what was replayed: what is appended twice counts once, which tests/e2e shows."""
     reject(state, *((0, number, UNKNOWN, event(number % 28)) for number in range(25)))
-    relay(state, log, log, CASE_EVENTS)
+    relay(state, log, CASE_EVENTS)
     with pytest.raises(Interrupted):
         list(replay(log, FrailWriter(log, 1, stores=stores), Codec(BOTH), midnight))
     list(replay(log, log, Codec(BOTH), midnight))

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from prometheus_client import Metric as Family
+from prometheus_client import exposition as text_format
+from prometheus_client.openmetrics import exposition as open_metrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_of
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 from tests.conftest import Require
@@ -20,7 +22,9 @@ from tests.prometheus.programs import WANTED, programs
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring import disks, metrics
-from quietcount_consumers.monitoring.metrics import METRICS, Metric, exposition, readiness
+from quietcount_consumers.monitoring.application import OPEN_METRICS, TEXT, prefers_open_metrics
+from quietcount_consumers.monitoring.metrics import METRICS, Metric, pages
+from quietcount_consumers.monitoring.pages import LATE, FrameReader, Pages, frame, running
 from quietcount_consumers.monitoring.status import (
     CELLS_SHOWN,
     NEVER,
@@ -33,6 +37,7 @@ from quietcount_consumers.monitoring.status import (
     beginning,
 )
 from quietcount_consumers.project import create_project
+from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
@@ -73,8 +78,22 @@ def board(configuration: Configuration) -> Board:
     return Board(lambda: NOW, configuration.tick, beginning(configuration))
 
 
+def handed_over(board: Board, left: dt.timedelta | None = None) -> Pages:
+    """What the process that serves gets."""
+    [document] = FrameReader().feed(frame(pages(board.view(), left).document()))
+    return Pages.of(document)
+
+
+def exposition(board: Board, *, openly: bool = False) -> bytes:
+    return handed_over(board).metrics(running(), openly=openly)
+
+
+def readiness(board: Board) -> list[str]:
+    return handed_over(board).not_ready(running())
+
+
 def families(board: Board) -> dict[str, Family]:
-    body, _ = exposition(board, "")
+    body = exposition(board)
     return {family.name: family for family in metrics_of(body.decode())}
 
 
@@ -117,7 +136,7 @@ def test_the_exposition_holds_every_metric_of_the_table_and_no_other(board: Boar
 
 
 def test_neither_the_process_nor_the_interpreter_nor_a_time_of_making_is_shown(board: Board) -> None:
-    body = exposition(board, "")[0] + exposition(board, "application/openmetrics-text")[0]
+    body = exposition(board) + exposition(board, openly=True)
     for leak in (b"_created", b"process_", b"python_", b"_total", b"_bucket", b"_count{", b"_sum"):
         assert leak not in body
 
@@ -129,10 +148,8 @@ def test_each_help_text_is_made_of_whole_sentences() -> None:
 
 
 def test_both_formats_say_the_same(board: Board) -> None:
-    plain, plain_type = exposition(board, "text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
-    openly, open_type = exposition(board, "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
-    assert plain_type == "text/plain; version=0.0.4; charset=utf-8"
-    assert open_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    plain, openly = exposition(board), exposition(board, openly=True)
+    assert (text_format.CONTENT_TYPE_PLAIN_0_0_4, open_metrics.CONTENT_TYPE_LATEST) == (TEXT, OPEN_METRICS)
     told = [
         [(s.name, sorted(s.labels.items()), str(s.value)) for family in found for s in family.samples]
         for found in (
@@ -143,15 +160,42 @@ def test_both_formats_say_the_same(board: Board) -> None:
     assert told[0] == told[1]
 
 
-@pytest.mark.parametrize(
-    "accept",
-    ["", "*/*", "text/plain; version=1e9", "application/openmetrics-text; version=\r\nX: y; escaping=\x00", "é"],
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;"
+    "q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
-def test_nothing_of_what_a_client_asks_for_comes_back(accept: str, board: Board) -> None:
-    assert exposition(board, accept)[1] in (
-        "text/plain; version=0.0.4; charset=utf-8",
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    )
+
+
+@pytest.mark.parametrize(
+    "accept, openly",
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/*", False),
+        ("text/plain", False),
+        ("application/json", False),
+        ("application/*", True),
+        ("application/openmetrics-text", True),
+        ("Application/OpenMetrics-Text ; version=1.0.0", True),
+        (PROMETHEUS, True),
+        ("application/openmetrics-text;q=0.5, text/plain;q=0.5", True),
+        ("application/openmetrics-text;q=0.2, text/plain;q=0.5", False),
+        ("text/plain;q=0.5,application/openmetrics-text;version=1.0.0;q=0.7", True),
+        ("application/openmetrics-text;q=0, text/plain;q=0", False),
+        ("application/openmetrics-text;q=0, */*", False),
+        ("application/openmetrics-text, */*", True),
+        ("text/plain;q=0.4, */*;q=0.9", True),
+        ("application/openmetrics-text;q=many, text/plain;q=0.1", False),
+        ("application/openmetrics-text;q=inf, text/plain;q=0.1", False),
+        ("application/openmetrics-text;q=nan, text/plain;q=0.1", False),
+        ("application/openmetrics-texts", False),
+        ("x-application/openmetrics-text", False),
+        (";;=,,;q=", False),
+        ("é\x00,", False),
+    ],
+)
+def test_the_format_is_the_one_that_a_client_likes_best(accept: str, openly: bool) -> None:
+    assert prefers_open_metrics(accept) is openly
 
 
 def test_promtool_finds_nothing_to_say(board: Board, require: Require) -> None:
@@ -159,7 +203,7 @@ def test_promtool_finds_nothing_to_say(board: Board, require: Require) -> None:
     require(there is not None, WANTED)
     assert there is not None
     checked = subprocess.run(
-        [there.promtool, "check", "metrics"], input=exposition(board, "")[0], capture_output=True, timeout=60
+        [there.promtool, "check", "metrics"], input=exposition(board), capture_output=True, timeout=60
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
@@ -253,9 +297,9 @@ def test_the_hash_is_of_the_configuration_and_not_of_its_place(tmp_path: Path) -
 
 
 def test_what_a_tick_found_out_is_in_the_exposition_from_the_turn_on(board: Board) -> None:
-    before = exposition(board, "")
+    before = exposition(board)
     board.post(dataclasses.replace(board.latest, tick=NOW, caught_up=True, state_open=True))
-    assert exposition(board, "") == before
+    assert exposition(board) == before
     board.turn()
     assert value(board, "quietcount_caught_up") == 1
     assert value(board, "quietcount_last_tick_timestamp_seconds") == NOW.timestamp()
@@ -268,18 +312,12 @@ def test_a_flood_of_scrapes_is_served_what_was_made_once(board: Board, monkeypat
         made.append(view)
         return [((), 1.0)]
 
-    counting = Metric("quietcount_trial", "A trial.", sampled)
-    monkeypatch.setattr(metrics, "METRICS", (counting,))
-    for accept in ("", "application/openmetrics-text") * 50:
-        exposition(board, accept)
-    once = len(made)
-    assert once <= 2  # one of each format
-    board.post(dataclasses.replace(board.latest, caught_up=True))
-    exposition(board, "")
-    assert len(made) == once
-    board.turn()
-    exposition(board, "")
-    assert len(made) == 2 * once
+    monkeypatch.setattr(metrics, "METRICS", (Metric("quietcount_trial", "A trial.", sampled),))
+    shown = handed_over(board)
+    assert len(made) == 2  # one of each format
+    for openly in (False, True) * 50:
+        assert b"quietcount_trial 1.0\n" in shown.metrics(running(), openly=openly)
+    assert len(made) == 2
 
 
 def test_the_age_of_the_newest_tick_goes_on_in_whole_ticks(configuration: Configuration) -> None:
@@ -291,6 +329,52 @@ def test_the_age_of_the_newest_tick_goes_on_in_whole_ticks(configuration: Config
         moment = NOW + ticks * MINUTE
         assert value(board, "quietcount_tick_age_seconds") == 60 * ticks
         assert value(board, "quietcount_ticks_behind") == max(0, ticks - 1)
+
+
+def ages(shown: Pages, seconds: float) -> tuple[str, list[str]]:
+    """What is said so many seconds after pages were made and nothing came after them: the three values, and /readyz."""
+    now = shown.made + seconds
+    found = re.findall(
+        r"^quietcount_(?:tick_age_seconds|ticks_behind|ready) (.*)$",
+        shown.metrics(now, openly=False).decode(),
+        re.MULTILINE,
+    )
+    return " ".join(found), shown.not_ready(now)
+
+
+def test_pages_age_at_the_points_of_the_grid_while_the_service_hands_none_over() -> None:
+    shown = handed_over(showing(tick=NOW - MINUTE), left=dt.timedelta(seconds=20))
+    late = ["Ticks are late."]
+    for seconds, told in {
+        0: ("60.0 0.0 1.0", []),
+        19.9: ("60.0 0.0 1.0", []),
+        20.1: ("120.0 1.0 1.0", []),
+        80.1: ("180.0 2.0 1.0", []),
+        139.9: ("180.0 2.0 1.0", []),
+        140.1: ("240.0 3.0 0.0", late),
+        3620.1: ("3720.0 61.0 0.0", late),
+    }.items():
+        assert ages(shown, seconds) == told, seconds
+    assert LATE == 2
+    standing = handed_over(showing(tick=NOW - MINUTE), left=None)
+    assert ages(standing, 10**6) == ("60.0 0.0 1.0", [])
+
+
+def test_pages_that_do_not_age_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: a process that serves what it was given last would hide that the service is stuck."""
+    monkeypatch.setattr(Pages, "aged", lambda self, _now: self.age)
+    with pytest.raises(AssertionError):
+        test_pages_age_at_the_points_of_the_grid_while_the_service_hands_none_over()
+
+
+def test_frames_are_put_together_from_pieces_of_any_size(board: Board) -> None:
+    wanted = [pages(board.view(), MINUTE).document(), {"a": 1}, {}]
+    data = b"".join(map(frame, wanted))
+    for size in (1, 3, 4, 5, 1000, len(data)):
+        reader, found = FrameReader(), list[dict[str, Any]]()
+        for start in range(0, len(data), size):
+            found += reader.feed(data[start : start + size])
+        assert found == [{**wanted[0], "reasons": list(wanted[0]["reasons"])}, {"a": 1}, {}]
 
 
 def test_nothing_is_called_due_by_a_clock_that_is_not_trusted() -> None:
@@ -429,10 +513,10 @@ def test_what_is_free_of_a_disk_is_rounded_down_to_a_coarse_step(share: float, t
 
 
 def test_the_disks_of_both_folders_are_looked_at_and_a_missing_folder_is_no_fault(configuration: Configuration) -> None:
-    assert [name for name, _ in disks.free(configuration)] == ["secrets"]
+    assert [name for name, _ in disks.free(watched_folders(configuration))] == ["secrets"]
     configuration.private_dir.mkdir(parents=True)
     try:
-        assert [name for name, _ in disks.free(configuration)] == ["data", "secrets"]
+        assert [name for name, _ in disks.free(watched_folders(configuration))] == ["data", "secrets"]
     finally:
         configuration.private_dir.rmdir()
         configuration.private_dir.parent.rmdir()

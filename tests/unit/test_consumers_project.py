@@ -80,25 +80,19 @@ def test_a_project_that_cannot_be_written_whole_can_be_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     """A full disk amid `init` leaves no secret behind that would stop the next one."""
-    real_fsync, real_write = os.fsync, Path.write_text
+    real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
         if failing in Path(f"/proc/self/fd/{descriptor}").readlink().name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real_fsync(descriptor)
 
-    def write_text(self: Path, *arguments: str, **keywords: str) -> int:
-        if failing in self.name:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real_write(self, *arguments, **keywords)
-
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        patch.setattr(Path, "write_text", write_text)
         result = CliRunner().invoke(init_command, [str(tmp_path / "new" / "project")])
         assert isinstance(result.exception, ServiceError)
-        assert "make room" in str(result.exception)
-        assert ".new-" not in str(result.exception)  # a name that only ever stood there for a moment
+        assert "Free space" in str(result.exception)
+        assert ".new" not in str(result.exception)  # a name that only ever stood there for a moment
     assert list(tmp_path.iterdir()) == []
     create_project(tmp_path / "new" / "project")
     Configuration.load(tmp_path / "new" / "project" / "quietcount.toml", environment={})
@@ -112,7 +106,7 @@ def test_a_folder_that_was_there_before_stays_when_a_project_cannot_be_written(
 
     (tmp_path / "project").mkdir()
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ServiceError, match="make room"):
+    with pytest.raises(ServiceError, match="Free space"):
         create_project(tmp_path / "project")
     assert list(tmp_path.rglob("*")) == [tmp_path / "project"]
 
@@ -128,5 +122,5 @@ def test_init_names_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("")
-    with pytest.raises(ServiceError, match=r"cannot be written.*choose another folder"):
+    with pytest.raises(ServiceError, match=r"cannot be written.*Choose another folder"):
         create_project(tmp_path)

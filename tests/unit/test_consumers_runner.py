@@ -6,10 +6,9 @@ import datetime as dt
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 
 import pytest
-from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World
+from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World, configuration_of, readiness
 
 from quietcount_aggregates.errors import (
     BudgetError,
@@ -23,8 +22,7 @@ from quietcount_aggregates.errors import (
 )
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, FolderUnwritable, ServiceError
-from quietcount_consumers.monitoring.log_events import LogEvent
-from quietcount_consumers.monitoring.metrics import readiness
+from quietcount_consumers.monitoring.log_events import RELEASED, LogEvent
 from quietcount_consumers.monitoring.status import NEVER, Status
 from quietcount_consumers.service import Tick
 from quietcount_producers.errors import LogUnavailable
@@ -53,6 +51,31 @@ def test_it_ticks_once_at_each_point_of_the_grid() -> None:
     assert trial.closed
 
 
+@pytest.mark.parametrize("past, first", [(0.0, 60.0), (0.5, 59.5), (59.999, 0.001)])
+def test_it_waits_for_the_next_point_of_the_grid_however_long_a_tick_took(past: float, first: float) -> None:
+    clocks = MovedClocks()
+
+    class Slow(Trial):
+        def tick(self, now: dt.datetime, stopping: Callable[[], bool]) -> Tick:
+            clocks.go_on(dt.timedelta(seconds=past))
+            return super().tick(now, stopping)
+
+    trial = Slow()
+    world = World(trial, clocks=clocks, waits=3)
+    world.run()
+    assert world.hands.waited == pytest.approx([first] * 3)
+    assert trial.seen == minutes(0, 1, 2)
+
+
+def test_a_clock_that_stands_still_does_not_spin() -> None:
+    """As with `--as-of`: the service sees one moment, and the waits are on the real clock."""
+    trial = Trial()
+    world = World(trial, waits=3, standing=NOON - DAY)
+    world.run()
+    assert trial.seen == [NOON - DAY] * 3
+    assert world.hands.waited == [60.0] * 3
+
+
 def test_what_a_tick_found_out_is_shown_and_said_at_the_next_point_of_the_grid_however_long_it_took() -> None:
     """A tick that takes long shows in the points that pass without one, and never in the moment at which it is done."""
     clocks = MovedClocks()
@@ -68,8 +91,6 @@ def test_what_a_tick_found_out_is_shown_and_said_at_the_next_point_of_the_grid_h
 
     class Watched(World):
         def runner_event(self, now: dt.datetime) -> LogEvent:
-            from quietcount_consumers.monitoring.log_events import RELEASED
-
             return RELEASED.at(now, statistic="s", period_start=now.date(), period_end=now.date())
 
     def look() -> None:
@@ -359,7 +380,7 @@ class Certificates:
 
 
 def changed(**values: object) -> Callable[[], Configuration]:
-    return lambda: Configuration.model_validate({"lifetime_epsilon": Decimal(1), "tick": "1m", **values})
+    return lambda: configuration_of(**{"tick": "1m", **values})
 
 
 def reloading(world: World) -> None:
@@ -494,3 +515,42 @@ def test_brokers_that_go_away_after_a_refusal_do_not_make_it_a_success() -> None
     world.run()
     assert [each.grace.days for each in world.opened] == [7, 2, 7, 7]
     assert world.events == ["started", "reload refused", "waiting", "going on", "stopped"]
+
+
+def test_a_new_configuration_that_is_being_tried_is_not_lost_by_one_that_cannot_be_read() -> None:
+    """The brokers are away when both are asked for: neither is proven, and the old one is there to go back to."""
+    wishes = iter([changed(grace="2d")])
+
+    def read() -> Configuration:
+        for wish in wishes:
+            return wish()
+        raise ConfigurationError("quietcount.toml: key 'grcae' is not known")
+
+    last = Trial()
+    at: dict[int, Callable[[], None]] = {2: lambda: reloading(world), 3: lambda: reloading(world)}
+    world = World(Trial(), AWAY, AWAY, BudgetError("spent"), last, waits=6, at=at, reading=read)
+    world.run()
+    assert [each.grace.days for each in world.opened] == [7, 2, 2, 2, 7]
+    assert world.events == ["started", "waiting", "reload refused", "reload refused", "going on", "stopped"]
+    assert last.seen == minutes(4, 5)
+
+
+def test_a_file_that_cannot_be_put_in_its_place_while_the_clock_is_wrong_makes_no_clock_right() -> None:
+    class Late(Trial):
+        def show(self) -> None:
+            if len(seen) > 2:
+                raise PublicationUnwritable("the folder cannot be written")
+
+    clocks = MovedClocks()
+    seen: list[Status] = []
+
+    def look() -> None:
+        seen.append(world.board.latest)
+        if len(seen) == 2:
+            clocks.jump(DAY)
+
+    world = World(Late(), clocks=clocks, waits=6, at=dict.fromkeys(range(1, 7), look))
+    world.run()
+    assert world.events == ["started", "clock jumped", "waiting", "stopped"]
+    assert [each.clock_trusted for each in seen] == [True, True, False, False, False, False]
+    assert [each.state_open for each in seen] == [True, True, True, False, False, False]

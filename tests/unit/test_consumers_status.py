@@ -24,6 +24,7 @@ from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import retire_statistic
 from quietcount_consumers.monitoring.standing import PATIENCE, Standing
 from quietcount_consumers.monitoring.status import NEVER, Board, BudgetStatus, StatisticStatus, Status, beginning
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.service import Service, Tick
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 from quietcount_schemas.periods import Period
@@ -62,7 +63,7 @@ def project(tmp_path: Path) -> Project:
 
 def statuses(project: Project, moments: Sequence[dt.datetime], *, stop: Sequence[bool] = ()) -> Iterator[Status]:
     """Open the service at the first moment, tick at each, and yield the status after it; `stop` holds a tick up."""
-    with Service(project.configuration, moments[0]) as service:
+    with open_service(project.configuration, moments[0]) as service:
         for moment, stopping in zip(moments, [*stop, *[False] * (len(moments) - len(stop))], strict=True):
             yield service.status(moment, held_up(project, service, moment) if stopping else service.tick(moment))
 
@@ -140,7 +141,7 @@ def test_without_a_tick_the_age_is_that_of_the_process() -> None:
 @pytest.mark.parametrize("days", [0, 1, 6, 7, 8, 31, 37, 38, 39, 100, 372, 373, 800])
 def test_due_is_what_the_releaser_would_release(period: Period, days: int) -> None:
     since, now = dt.date(2023, 1, 2), utc("2023-01-02") + days * DAY
-    statistic = resolve("asked", events=["Asked"], registry=TRIALS, period=period.value, since=since, epsilon=1.0)
+    statistic = resolve("asked", events=["Asked"], registry=TRIALS, period=period, since=since, epsilon=1.0)
     first = statistic.first_day
     mine = StatisticStatus("asked", period, first_open=first)
     for moment in (now - SECOND, now):
@@ -263,7 +264,7 @@ def test_a_release_that_was_made_by_hand_is_shown_at_the_point_of_the_grid_befor
     project.config.write_text(minute, encoding="utf-8")
     list(statuses(project, [utc("2023-01-01")]))
     by_hand = utc("2023-01-09T10:11:12")
-    with Service(project.configuration, by_hand) as service:
+    with open_service(project.configuration, by_hand) as service:
         service.tick(by_hand)
     [status] = statuses(project, [utc("2023-01-09T10:12:00")])
     assert status.release == utc("2023-01-09T10:11:00")
@@ -276,7 +277,7 @@ def test_a_reject_is_told_on_the_day_after_and_on_no_other(project: Project) -> 
     list(statuses(project, [utc("2023-01-01")]))
     noon = utc("2023-01-03T12:00")
     found: dict[dt.datetime, frozenset[RejectReason]] = {}
-    with Service(project.configuration, noon) as service, closing(project.log()) as log:
+    with open_service(project.configuration, noon) as service, closing(project.log()) as log:
         for number, moment in enumerate([noon, utc("2023-01-03T23:59:59"), *_day("2023-01-04"), *_day("2023-01-05")]):
             if number == 0:
                 log.append(CASE_EVENTS, [NewRecord(None, b"", 0)])
@@ -288,7 +289,7 @@ def test_a_reject_is_told_on_the_day_after_and_on_no_other(project: Project) -> 
 def test_a_record_that_is_rejected_today_changes_nothing_today(project: Project) -> None:
     """Not even a flag that is up from yesterday: it would fall, or stay, by what came in."""
     yesterday, today = utc("2023-01-03T12:00"), utc("2023-01-04T12:00")
-    with Service(project.configuration, yesterday) as service, closing(project.log()) as log:
+    with open_service(project.configuration, yesterday) as service, closing(project.log()) as log:
         log.append(CASE_EVENTS, [NewRecord(None, b"", 0)])
         service.tick(yesterday)
         before = service.status(today, service.tick(today))
@@ -332,7 +333,7 @@ def test_making_a_status_reads_nothing_that_grows_with_what_was_folded(
         asked.append(sql)
         return rows(state, sql, parameters)
 
-    with Service(project.configuration, now) as service:
+    with open_service(project.configuration, now) as service:
         tick = service.tick(now)
         monkeypatch.setattr(State, "rows", watched)
         service.status(now, tick)
@@ -343,7 +344,7 @@ def test_making_a_status_reads_nothing_that_grows_with_what_was_folded(
 
 def test_a_purge_that_is_put_off_for_less_than_a_day_does_not_show(project: Project) -> None:
     now = utc("2023-01-01")
-    with Service(project.configuration, now) as service:
+    with open_service(project.configuration, now) as service:
         standing: Standing = service._standing
 
         def purge_at(moment: dt.datetime, purged: bool) -> dt.datetime:
@@ -361,10 +362,10 @@ def test_a_purge_that_is_put_off_for_less_than_a_day_does_not_show(project: Proj
 
 def test_a_purge_that_is_put_off_shows_after_a_restart_too(project: Project) -> None:
     released = utc("2023-02-08")
-    with Service(project.configuration, released) as service:
+    with open_service(project.configuration, released) as service:
         assert service.tick(released).released
     for day, shown in ((utc("2023-02-09"), True), (utc("2023-02-10"), False), (utc("2023-02-11"), False)):
-        with Service(project.configuration, day) as service:
+        with open_service(project.configuration, day) as service:
             status = service._standing.after(day, caught_up=True, released=False, purged=False)
         assert (status.purge == day) is shown
 
@@ -374,7 +375,7 @@ def test_what_is_gone_from_the_log_is_told_without_saying_how_much_there_was(pro
     project.emit(requests(7, "2023-01-05"))
     with closing(project.log()) as log:
         log.purge(CASE_EVENTS, {0: 7}, {})
-    with Service(project.configuration, utc("2023-01-06")) as service, pytest.raises(ServiceError) as lost:
+    with open_service(project.configuration, utc("2023-01-06")) as service, pytest.raises(ServiceError) as lost:
         service.tick(utc("2023-01-06"))
     assert "never folded" in str(lost.value)
     assert "7" not in str(lost.value)
@@ -382,7 +383,7 @@ def test_what_is_gone_from_the_log_is_told_without_saying_how_much_there_was(pro
 
 def test_a_tick_says_whether_it_caught_up_and_what_it_released(project: Project) -> None:
     now = utc("2023-01-09")
-    with Service(project.configuration, now) as service:
+    with open_service(project.configuration, now) as service:
         assert held_up(project, service, now) == Tick(False, [])
         done = service.tick(now)
         assert done.caught_up

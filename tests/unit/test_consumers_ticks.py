@@ -1,4 +1,4 @@
-"""Ticks: on a grid of the clock, until stopped or idle."""
+"""Ticks until nothing is left to do, and the signals."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from quietcount_consumers.service import Tick
-from quietcount_consumers.ticks import Signals, StopSignal, fixed_clock, run
-from quietcount_consumers.timekeeping import Grid
+from quietcount_consumers.ticks import Signals, StopSignal, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 
 pytestmark = pytest.mark.quick
 
-MINUTE = dt.timedelta(minutes=1)
 NOON = dt.datetime(2023, 5, 1, 12, 0, tzinfo=dt.UTC)
 
 
@@ -42,85 +41,34 @@ class Trial:
         return [now] * self.left
 
 
-class Waits(StopSignal):
-    """Notes how long is waited, and stops after some waits."""
+class Stopped(StopSignal):
+    """Is set after so many questions."""
 
-    def __init__(self, stop_after: int) -> None:
+    def __init__(self, after: int) -> None:
         super().__init__()
-        self.waited: list[float] = []
-        self._stop_after = stop_after
+        self._left = after
 
     def __call__(self) -> bool:
-        return super().__call__() or len(self.waited) >= self._stop_after
+        self._left -= 1
+        return self._left < 0
 
     def wait(self, seconds: float) -> None:
-        self.waited.append(seconds)
-
-
-class Clocked(dt.datetime):
-    """The system's clock, standing where a test has put it."""
-
-    moment = NOON
-
-    @classmethod
-    def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
-        assert tz is dt.UTC
-        return cls.moment
-
-
-@pytest.fixture
-def system(monkeypatch: pytest.MonkeyPatch) -> type[Clocked]:
-    monkeypatch.setattr("quietcount_consumers.timekeeping.dt.datetime", Clocked)
-    return Clocked
-
-
-@pytest.mark.parametrize(
-    "moment, tick, floor",
-    [
-        ("2023-05-01T12:00:00", "60", "2023-05-01T12:00:00"),
-        ("2023-05-01T12:00:59.999999", "60", "2023-05-01T12:00:00"),
-        ("2023-05-01T12:34:56", "3600", "2023-05-01T12:00:00"),
-        ("2023-05-01T12:34:56", "86400", "2023-05-01T00:00:00"),
-    ],
-)
-def test_the_service_sees_the_clock_floored_to_its_ticks(
-    system: type[Clocked], monkeypatch: pytest.MonkeyPatch, moment: str, tick: str, floor: str
-) -> None:
-    monkeypatch.setattr(Clocked, "moment", dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC))
-    now = Grid(dt.timedelta(seconds=int(tick)))()
-    assert now == dt.datetime.fromisoformat(floor).replace(tzinfo=dt.UTC)
-
-
-@pytest.mark.parametrize("past, wait", [(0.0, 60.0), (0.5, 59.5), (59.0, 1.0), (59.999, 0.001)])
-def test_it_waits_for_the_next_point_of_the_grid_however_long_the_tick_took(
-    system: type[Clocked], monkeypatch: pytest.MonkeyPatch, past: float, wait: float
-) -> None:
-    monkeypatch.setattr(Clocked, "moment", NOON + dt.timedelta(seconds=past))
-    stop, service = Waits(3), Trial()
-    run(service, Grid(MINUTE), MINUTE, until_idle=False, stop=stop)
-    assert stop.waited == pytest.approx([wait] * 3)
-    assert service.seen == [NOON] * 3
-
-
-def test_a_clock_that_stands_still_does_not_spin() -> None:
-    stop, service = Waits(2), Trial()
-    run(service, fixed_clock(NOON), MINUTE, until_idle=False, stop=stop)
-    assert service.seen == [NOON, NOON]
-    assert all(0 < seconds <= 60 for seconds in stop.waited)
+        pytest.fail(f"it waits for {seconds} s")
 
 
 @pytest.mark.parametrize("backlog, due, expected", [(0, 0, 1), (3, 0, 4), (0, 2, 2), (2, 3, 5)])
 def test_until_idle_ticks_without_waiting_until_nothing_is_left(backlog: int, due: int, expected: int) -> None:
-    stop, service = Waits(1), Trial(backlog=backlog, due=due)
-    run(service, fixed_clock(NOON), MINUTE, until_idle=True, stop=stop)
-    assert len(service.seen) == expected
-    assert stop.waited == []
+    service, flushed = Trial(backlog=backlog, due=due), list[int]()
+    run_until_idle(service, fixed_clock(NOON), Stopped(99), flush=lambda: flushed.append(len(service.seen)))
+    assert service.seen == [NOON] * expected
+    assert flushed == list(range(1, expected + 1)), "what a tick said is written after it"
 
 
-def test_a_stop_before_the_first_tick_ends_at_once() -> None:
-    service = Trial()
-    run(service, fixed_clock(NOON), MINUTE, until_idle=False, stop=Waits(0))
-    assert service.seen == []
+@pytest.mark.parametrize("questions, ticks", [(0, 0), (2, 2)])
+def test_a_stop_ends_it_before_the_next_tick(questions: int, ticks: int) -> None:
+    service = Trial(backlog=9)
+    run_until_idle(service, fixed_clock(NOON), Stopped(questions))
+    assert len(service.seen) == ticks
 
 
 @pytest.fixture

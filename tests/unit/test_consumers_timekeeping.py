@@ -153,6 +153,25 @@ def test_the_machines_clocks_are_utc_and_the_time_since_it_was_started() -> None
     assert clocks.running() >= before > dt.timedelta(0)
 
 
+@pytest.mark.parametrize(
+    "moment, tick, floor, left",
+    [
+        ("2023-05-01T12:00:00", 60, "2023-05-01T12:00:00", 60.0),
+        ("2023-05-01T12:00:00.500", 60, "2023-05-01T12:00:00", 59.5),
+        ("2023-05-01T12:00:59.999", 60, "2023-05-01T12:00:00", 0.001),
+        ("2023-05-01T12:34:56", 3600, "2023-05-01T12:00:00", 1504.0),
+        ("2023-05-01T12:34:56", 86400, "2023-05-01T00:00:00", 41104.0),
+    ],
+)
+def test_a_grid_shows_the_clock_floored_and_how_long_it_is_to_the_next_point(
+    clocks: MovedClocks, moment: str, tick: int, floor: str, left: float
+) -> None:
+    clocks.moment = dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC)
+    grid = Grid(dt.timedelta(seconds=tick), clocks.wall)
+    assert grid() == dt.datetime.fromisoformat(floor).replace(tzinfo=dt.UTC)
+    assert grid.left == pytest.approx(left)
+
+
 def test_the_points_of_a_grid_are_multiples_of_its_tick_and_follow_a_tick_that_is_changed(clocks: MovedClocks) -> None:
     grid = Grid(MINUTE, clocks.wall)
     clocks.go_on(dt.timedelta(minutes=17, seconds=12))

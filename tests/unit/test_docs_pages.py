@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.promises import PROMISES
 from tests.unit.test_docs_commands import pages
 from tests.unit.test_house_rules import PARTS, files_of, texts_of
+
+pytestmark = pytest.mark.quick
 
 CODE = re.compile(r"```.*?```|^    .*?$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -70,6 +73,42 @@ def test_every_page_under_docs_is_led_to_from_the_readme_or_from_another_page(ro
         targets = (target.partition("#")[0] for target in LINK.findall(page.read_text(encoding="utf-8")))
         led |= {(page.parent / target).resolve() for target in targets if target}
     assert [page.name for page in (root / "docs").glob("*.md") if page.resolve() not in led] == []
+
+
+@pytest.mark.promise("commands")
+def test_the_page_of_the_privacy_claims_says_each_promise_as_the_tests_have_it_and_names_code_that_is_there(
+    root: Path,
+) -> None:
+    text = (root / "docs" / "privacy.md").read_text(encoding="utf-8")
+    table = text.partition("| promise | its name in the tests | the code |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (.+) \| `([a-z-]+)` \| (.+) \|$", table, re.MULTILINE)
+    assert len(rows) > 15
+    for promise, name, code in rows:
+        assert PROMISES[name] == promise
+        package = ""
+        for place in re.findall(r"`([a-z_.]+)`", code):
+            package = place.partition(".")[0] or package
+            path = root / package.removeprefix("quietcount_") / package / place.rpartition(".")[2]
+            assert place.endswith(".sql") or path.is_dir() or path.with_suffix(".py").is_file(), place
+    sql = root / "aggregates" / "quietcount_aggregates"
+    assert all((sql / name).is_file() for name in re.findall(r"`([a-z_]+\.sql)`", table))
+
+
+def installed(text: str) -> list[str]:
+    """What the commands of a page give to pip, but for files of requirements."""
+    commands = re.findall(r"\bpip install ([^`\n]+)", text)
+    return [word.strip("'\"") for command in commands for word in command.split("  #")[0].split()]
+
+
+def test_no_page_installs_quietcount_by_its_name(root: Path) -> None:
+    """Nothing is published under our names: an install by name would run a stranger's code beside the secrets."""
+    words = {word for page in pages(root) for word in installed(page.read_text(encoding="utf-8"))}
+    assert "./schemas" in words
+    assert [word for word in words if word.startswith("quietcount")] == []
+    assert installed("run `pip install quietcount-producers`, or\n    pip install './a[b]'  # c\n") == [
+        "quietcount-producers",
+        "./a[b]",
+    ]
 
 
 def wings(root: Path, part: str) -> dict[str, set[str]]:

@@ -117,16 +117,20 @@ class Shown(NamedTuple):
     upper: int
 
 
-def shown(text: str) -> list[Shown]:
-    """The rows that the README shows; a name that is long goes on in the next line."""
-    block = re.findall(r"```console\n\$ make demo\n(.*?)```", text, re.DOTALL)[0]
+def demo_block(text: str) -> str:
+    """What the README shows of the demo."""
+    return str(re.findall(r"```console\n\$ make demo\n(.*?)```", text, re.DOTALL)[0])
+
+
+def shown(output: str) -> list[Shown]:
+    """The rows of the demo's first table; a name that is long goes on in the next line."""
     found: list[Shown] = []
-    for line in block.partition("\nRequests")[0].splitlines():
+    for line in output.partition("\nRequests")[0].splitlines():
         row = FIGURE.fullmatch(line)
         if row is not None:
             found.append(Shown(row[1], *(int(re.sub("[^0-9-]", "", row[number])) for number in (2, 3, 4, 5))))
         elif found and line.strip(" ."):
-            found[-1] = found[-1]._replace(name=f"{found[-1].name} {line}")
+            found[-1] = found[-1]._replace(name=f"{found[-1].name} {line.strip()}")
     return found
 
 
@@ -148,14 +152,14 @@ def unlike(found: list[Shown]) -> list[str]:
 
 def test_the_demo_s_rows_in_the_readme_are_those_of_the_published_figures(root: Path) -> None:
     """The noise is another in each run; the names and published figures are those of every run."""
-    found = shown((root / "README.md").read_text(encoding="utf-8"))
+    found = shown(demo_block((root / "README.md").read_text(encoding="utf-8")))
     assert len(found) == 3
     assert unlike(found) == []
 
 
 def test_a_row_that_the_demo_does_not_print_is_found() -> None:
     name = "GUR: prisoners of war captured in August, 2023-08-01 to 2023-08-31"
-    page = f"```console\n$ make demo\nx\n\n{name}   200   192   182 to 202\n...\n\nRequests\n```"
+    page = f"x\n\n{name}   200   192   182 to 202\n...\n\nRequests\n"
     assert unlike(shown(page)) == []
     assert unlike(shown(page.replace("   200", "   201"))) == [name]
     assert unlike(shown(page.replace("GUR", "gur"))) == [name.replace("GUR", "gur")]

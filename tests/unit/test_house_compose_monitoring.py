@@ -21,7 +21,7 @@ from tests.prometheus.programs import WANTED, programs
 from tests.unit.compose_documents import Document, compose, credentials
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.monitoring.protocol import IDLE_SECONDS
+from quietcount_consumers.monitoring.places import IDLE_SECONDS
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board
 
@@ -163,7 +163,7 @@ def test_what_the_page_says_of_the_durations_of_scrapes_is_how_the_service_answe
     root: Path, prometheus_settings: Document
 ) -> None:
     page = " ".join((root / "compose" / "security.md").read_text(encoding="utf-8").split())
-    assert "their time does not depend on the fold" in page
+    assert "A process of its own answers, which has no part in the fold" in page
     # Within the time that a connection is kept, or each scrape would have a handshake of its own.
     assert prometheus_settings["global"]["scrape_interval"] == "60s"
     assert IDLE_SECONDS > 60

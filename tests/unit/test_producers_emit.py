@@ -120,7 +120,7 @@ JSONL_MISTAKES: dict[str, tuple[str | bytes, str]] = {
     "not UTF-8": (b'{"event": "\xff"}', "is not UTF-8"),
     "a huge line": ('{"event": "' + "x" * 70_000 + '"}', "is longer than 65536 bytes"),
     "a number as text": (line(case=17), "case: must be text"),
-    "a symbol as number": (line(service_category=1), "service_category: must be text"),
+    "a symbol as number": (line(service_category=1), "service_category: must be one of"),
     "a null symbol": (line(service_category=None), "service_category: may not be null"),
     "a fraction": (line(revision=1.5), "revision: must be a whole number"),
     "text as a number": (line(revision="1"), "revision: must be a whole number"),
@@ -196,7 +196,7 @@ def test_a_quotation_that_is_not_closed_is_named_where_it_opens(place: Place) ->
         (f"HelpRequested,{NAME},2023-10-03,MOBILISED", "column 1 is not a field"),
         ("event,case,occurred_on,case", "column 4 stands there twice"),
         ("event,case", "the column occurred_on is missing"),
-        ("event;case;occurred_on", "not parted by commas"),
+        ("event;case;occurred_on", "no commas between the columns"),
         ("", "has no header"),
         ('"event', "header cannot be read"),
     ],
@@ -224,7 +224,7 @@ def test_every_mistake_of_a_line_is_said(place: Place) -> None:
 
 def test_twenty_problems_are_shown_and_the_others_are_counted(place: Place) -> None:
     shown = said(place.emit(line(region="MOON") * 33))
-    assert shown.count("is not a known symbol") == 20
+    assert shown.count("region: must be one of") == 20
     assert "and 13 more problems" in shown
 
 
@@ -253,7 +253,7 @@ def test_skip_bad_sends_the_good_and_writes_the_bad_beside_so_that_they_can_be_m
     table = list(csv.DictReader(io.StringIO(bad.read_text())))
     assert [each["line"] for each in table] == ["3", "5"]
     assert table[0]["case"] == "2"
-    assert table[0]["reason"].startswith("service_category: is not a known symbol")
+    assert table[0]["reason"].startswith("service_category: must be one of")
     assert table[1]["original"] == "HelpRequested,4"
     assert len(place.events()) == 2
     mended = bad.read_text().replace("MOBILISD", "MOBILISED").splitlines(keepends=True)[:2]
@@ -370,7 +370,7 @@ def test_standard_input_is_jsonl_and_needs_a_place_for_bad_lines(place: Place) -
 def test_usage_errors_exit_2_and_others_1(place: Place) -> None:
     assert place.emit(line(), "--bad-file", "b").exit_code == 2
     assert place.emit(line(), "--format", "xml").exit_code == 2
-    assert "Say --format" in said(place.emit(line(), name="cases.txt"))
+    assert "Give --format" in said(place.emit(line(), name="cases.txt"))
     assert "Cannot read" in said(place.run(str(place.folder / "absent.csv")))
     assert "Cannot read" in said(place.run(str(place.folder), "--format", "csv"))
 
@@ -380,7 +380,7 @@ def test_a_bad_file_that_is_the_input_or_cannot_be_written_is_refused(place: Pla
     assert "is the file to be emitted" in said(place.emit(line(), "--skip-bad", "--bad-file", same))
     nowhere = str(place.folder / "absent" / "bad")
     result = place.emit(line() + line(region="MOON"), "--skip-bad", "--bad-file", nowhere)
-    assert "name another file with --bad-file" in said(result)
+    assert "Name another file with --bad-file" in said(result)
     assert place.events() == []
 
 
@@ -466,6 +466,6 @@ def test_an_event_type_of_ones_own_is_emitted_without_code(place: Place) -> None
     shown = said(
         place.emit(header + "MealServed,a,2023-10-03,perhaps,21\nMealServed,a,2023-10-03,,4.5\n", name="m.csv")
     )
-    for reason in ("vegetarian: must be true or false", "people: must lie between 1 and 20", "people: must be a whole"):
-        assert reason in shown
+    assert shown.count("vegetarian: must be true or false") == 1
+    assert shown.count("people: must be a whole number from 1 to 20") == 2
     assert "must be a whole number" in said(place.emit(json.dumps({**meal, "people": True})))

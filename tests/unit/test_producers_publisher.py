@@ -134,22 +134,22 @@ SECRET = "Nobody-may-read-this"
         ({"occurred_on": SECRET}, r"occurred_on: must be a date"),
         ({"occurred_on": "2023-02-30"}, r"occurred_on: is not a day"),
         ({"occurred_on": "20230101"}, r"occurred_on: must be a date"),
-        ({"occurred_on": "1969-12-31"}, r"occurred_on: must lie between"),
+        ({"occurred_on": "1969-12-31"}, r"occurred_on: must be a date from 1970-01-01 to 2099-12-31"),
         ({"occurred_on": "2023-10-06"}, r"occurred_on: lies in the future"),
         ({"occurred_on": dt.datetime(2023, 1, 1, tzinfo=dt.UTC)}, r"occurred_on: .* without a time of day"),
-        ({"service_category": "MOBILISD"}, r'service_category: .*did you mean "MOBILISED".*CONTRACT'),
-        ({"service_category": SECRET}, r"service_category: is not a known symbol; allowed: MOBILISED"),
-        ({"service_category": 3}, r"service_category: must be text"),
-        ({"service_category": None}, r"service_category: may not be null"),
+        ({"service_category": "MOBILISD"}, r'service_category: must be one of .*CONTRACT.*; did you mean "MOBILISED"'),
+        ({"service_category": SECRET}, r"service_category: must be one of MOBILISED"),
+        ({"service_category": 3}, r"service_category: must be one of"),
+        ({"service_category": None}, r"service_category: may not be null: .*; leave it out to take the default"),
         ({"servicecategory": "MOBILISED"}, r'servicecategory: is not a field of HelpRequested; did you mean "service_'),
         ({"event_id": SECRET}, r"event_id: is not a UUID"),
-        ({"event_id": "00000000-0000-1000-8000-000000000000"}, r"event_id: .*version 1, which tells the time"),
-        ({"event_id": "018bcfe5-6800-7000-8000-000000000000"}, r"event_id: .*version 7, which tells the time"),
+        ({"event_id": "00000000-0000-1000-8000-000000000000"}, r"event_id: .*version 1, which shows when it was made"),
+        ({"event_id": "018bcfe5-6800-7000-8000-000000000000"}, r"event_id: .*version 7, which shows when it was made"),
         ({"event_id": "00000000-0000-0000-0000-000000000000"}, r"event_id: is not a random UUID"),
         ({"event_id": str(uuid.uuid5(uuid.NAMESPACE_DNS, "a"))}, r"event_id: is not a random UUID"),
         ({"revision": 1}, r"event_id: is missing"),
-        ({"revision": -1}, r"revision: must lie between"),
-        ({"revision": 65536, "event_id": uuid.uuid4()}, r"revision: must lie between"),
+        ({"revision": -1}, r"revision: must be a whole number from 0 to 65535"),
+        ({"revision": 65536, "event_id": uuid.uuid4()}, r"revision: must be a whole number from 0 to 65535"),
         ({"revision": True}, r"revision: must be a whole number"),
     ],
 )
@@ -248,7 +248,7 @@ def test_flush_says_when_the_time_is_over(log: MemoryLog) -> None:
     log.gate.clear()
     publisher = CaseEventPublisher(log, pepper=PEPPER, registry=REGISTRY)
     future = publisher.emit("HelpRequested", "a", "2023-01-01")
-    with pytest.raises(ProducersError, match="still wait"):
+    with pytest.raises(ProducersError, match="still on their way"):
         publisher.flush(0.01)
     log.gate.set()
     future.result(30)

@@ -18,9 +18,10 @@ from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, beginning
 from quietcount_consumers.monitoring.supervision import Supervisor, forbid_core_dumps
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.runner import Admit, Runner
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import Signals, StopSignal, run
+from quietcount_consumers.ticks import Signals, StopSignal, run_until_idle
 from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, SystemClocks
 from quietcount_consumers.wiring import check_files
 from quietcount_schemas.cli import config_option
@@ -53,8 +54,8 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
         hearing_threads(log.say, clock),
     ):
         if until_idle:
-            with StopSignal() as stop, naming(config), Service(configuration, clock(), say=log.say) as service:
-                run(service, clock, configuration.tick, until_idle=True, stop=stop, flush=log.flush)
+            with StopSignal() as stop, naming(config), open_service(configuration, clock(), say=log.say) as service:
+                run_until_idle(service, clock, stop, flush=log.flush)
         else:
             _serve(config, configuration, clock, log)
 
@@ -64,7 +65,7 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOut
 
     def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
         with naming(config):
-            return Service(configuration, now, say=log.say, admit=admit, held=True)
+            return open_service(configuration, now, say=log.say, admit=admit, held=True)
 
     def reading() -> Configuration:
         fresh = Configuration.load(config)
@@ -75,7 +76,12 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOut
     grid = clock if isinstance(clock, Grid) else Grid(configuration.tick)
     with naming(config):
         board = Board(clock, configuration.tick, beginning(configuration))
-    with Supervisor() as supervisor, Signals() as signals, MonitoringServer(configuration.metrics, board) as server:
+    left = (lambda: grid.left) if clock is grid else None
+    with (
+        Supervisor() as supervisor,
+        Signals() as signals,
+        MonitoringServer(configuration.metrics, board, left=left, say=log.say) as server,
+    ):
         Runner(
             configuration,
             opening,
@@ -118,7 +124,7 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
             hearing_threads(log.say, lambda: now),
             StopSignal() as stop,
             naming(config),
-            Service(configuration, now, say=log.say) as service,
+            open_service(configuration, now, say=log.say) as service,
         ):
             released = service.tick(now, stop).released
     rows = [(period.statistic, period.start, period.end) for period in released]

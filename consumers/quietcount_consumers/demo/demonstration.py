@@ -28,15 +28,16 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.demo.chart import Bar, bar_chart
 from quietcount_consumers.demo.synthetic import ASSUMPTIONS, synthetic_events
 from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.opening import open_service
 from quietcount_consumers.project import create_project
 from quietcount_consumers.queries import query
-from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import StopSignal, fixed_clock, run
+from quietcount_consumers.ticks import StopSignal, run_until_idle
+from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings, open_log
-from quietcount_schemas.configuration import DEFAULT_LOG, Fault, RawConfiguration
+from quietcount_schemas.configuration import DEFAULT_LOG, checked
 from quietcount_schemas.errors import QuietcountError
 
 __all__ = ["DEFAULT_DIR", "Figure", "run_demo"]
@@ -96,11 +97,11 @@ def run_demo(folder: Path, *, as_json: bool, log: str = DEFAULT_LOG) -> None:
             create_topics(configuration.kafka)
         with StopSignal() as stop:
             # First the service, then the events: what cannot be folded is not emitted either.
-            with Service(configuration, AS_OF) as service:
+            with open_service(configuration, AS_OF) as service:
                 status.update("Emitting synthetic cases")
                 _emit(folder / "quietcount.toml")
                 status.update("Folding, releasing, publishing")
-                run(service, fixed_clock(AS_OF), configuration.tick, until_idle=True, stop=stop)
+                run_until_idle(service, fixed_clock(AS_OF), stop)
             if stop():
                 raise click.Abort
     figures = [_answer(configuration.public_file, row) for row in _published()]
@@ -112,10 +113,9 @@ def run_demo(folder: Path, *, as_json: bool, log: str = DEFAULT_LOG) -> None:
 
 def _reach(log: str) -> None:
     """Raise LogError when `log` names brokers that cannot be used, before anything is made or removed for them."""
-    faults: list[Fault] = []
-    settings = KafkaSettings.of(RawConfiguration(Path("quietcount demo"), {"log": log}, {"log": "--log"}), faults)
-    if faults:
-        raise ServiceError(f"quietcount demo: {faults[0].message}")
+    given = checked(Path("quietcount demo"), {"log": log}, {"log": "--log"})
+    given.refuse_faults(ServiceError)
+    settings = KafkaSettings.of(given)
     if settings is not None:
         from quietcount_producers.kafka.connection import reach
 

@@ -14,6 +14,7 @@ from quietcount_aggregates.ledger import Chain
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor.verdicts import fine, warning, wrong
 from quietcount_consumers.monitoring import disks
+from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.finding import Finding
 
 __all__ = ["Machine", "check_clock", "check_disk", "check_umask", "check_user"]
@@ -49,8 +50,8 @@ class Machine:
         return None if state < 0 else state != _TIME_ERROR
 
     def free(self, configuration: Configuration) -> dict[str, float]:
-        """Return, by "data" and "secrets", the free share of the disk of that folder, rounded down coarsely."""
-        return dict(disks.free(configuration))
+        """Return, by "data" and "secrets", the share of that folder's disk that is free, rounded down coarsely."""
+        return dict(disks.free(watched_folders(configuration)))
 
     def umask(self) -> int | None:
         """Return the umask of the process; None if it cannot be read without setting it."""

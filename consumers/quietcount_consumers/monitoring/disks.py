@@ -1,23 +1,20 @@
-"""Disks: how much of them is free, told so coarsely that what was written does not show."""
+"""Disks: how much of them is free, so coarsely that it does not show what was written."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
-
-from quietcount_consumers.configuration import Configuration
 
 __all__ = ["STEPS", "free", "rounded_down"]
 
 STEPS: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""The shares of a disk that are told; a finer one would follow the size of the log."""
+"""The shares of a disk that are shown; finer ones would follow the size of the log."""
 
 
-def free(configuration: Configuration) -> tuple[tuple[str, float], ...]:
-    """Return, by folder ("data", "secrets"), the share of its disk that is free; none of a folder that is not there."""
-    folders = {"data": configuration.private_dir, "secrets": configuration.service.secret_file.parent}
+def free(folders: Mapping[str, Path]) -> tuple[tuple[str, float], ...]:
+    """Return by name of a folder the share of its disk that is free; nothing for a folder that is not there."""
     return tuple(_shares(folders.items()))
 
 
@@ -32,7 +29,7 @@ def _shares(folders: Iterable[tuple[str, Path]]) -> Iterable[tuple[str, float]]:
             disk = os.statvfs(folder)
         except OSError:
             continue
-        # As df reckons: what is reserved for root is not there for the service.
+        # As df counts: the service cannot have what is reserved for root.
         room = disk.f_blocks - disk.f_bfree + disk.f_bavail
         if room > 0:
             yield name, rounded_down(disk.f_bavail / room)

@@ -73,7 +73,7 @@ class LogEvent:
     fields: Mapping[str, str | dt.date]
 
     def __post_init__(self) -> None:
-        if self.fields.keys() != set(self.kind.fields):
+        if set(self.fields) != set(self.kind.fields):
             raise TypeError(f"the fields of `{self.name}` are {self.kind.fields}, not {tuple(self.fields)}")
         for name, value in self.fields.items():
             if not isinstance(value, str | dt.date):
@@ -150,7 +150,7 @@ CLOCK_JUMPED: Final = EventKind(
     _ERROR,
     ("meaning",),
     "The service does not trust the clock; `meaning` says why. Nothing is folded or released.",
-    "set the clock; the service goes on by itself, also if the new time has stood for an hour",
+    "set the clock; the service goes on by itself when it is right, or when the new time has stood for an hour",
 )
 CLOCK_TRUSTED: Final = EventKind(
     "clock trusted again", _INFO, (), "The clock is right again, or the new time has stood for an hour.", "nothing"
@@ -173,7 +173,8 @@ DEFECT: Final = EventKind(
     "defect",
     _ERROR,
     ("meaning",),
-    "A thread of the process failed because of a mistake in quietcount; `meaning` is the kind of error and its place.",
+    "A thread failed because of a mistake in quietcount, or the process that serves metrics ended by itself; `meaning` "
+    "is the kind of error and its place, or how that process ended.",
     "restart the service if it does not do all it should, and report the line",
 )
 LINES_LEFT_OUT: Final = EventKind(

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import threading
-import weakref
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,16 +22,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics import exposition as open_metrics
 from prometheus_client.registry import Collector
 
-from quietcount_consumers.monitoring.status import NEVER, Board, CellStatus, StatisticStatus, Status, View
+from quietcount_consumers.monitoring.pages import AGE, BEHIND, LATE, READY, Pages, running
+from quietcount_consumers.monitoring.status import NEVER, CellStatus, StatisticStatus, Status, View
 from quietcount_schemas.rejection import RejectReason
 
-__all__ = ["METRICS", "Metric", "exposition", "readiness"]
+__all__ = ["METRICS", "Metric", "pages"]
 
 Sample = tuple[tuple[str, ...], float]
 """The values of a metric's labels, in their order, and its value."""
-
-LATE: Final = 2
-"""How many points of the grid may pass without a tick before the service is not ready: one long tick is no fault."""
 
 _NOTHING: Final = math.nan
 _FOLDERS: Final = ("data", "secrets")
@@ -49,37 +46,40 @@ class Metric:
     labels: tuple[str, ...] = ()
 
 
-def readiness(board: Board) -> list[str]:
-    """Return why the service is not ready, a plain sentence for each reason; empty when it is."""
-    return list(_reasons(board.view()))
+def pages(view: View, left: dt.timedelta | None) -> Pages:
+    """Return what is served of `view`, finished but for what follows from the time of a scrape.
 
-
-def exposition(board: Board, accept: str) -> tuple[bytes, str]:
-    """Return what /metrics answers, and its content type: OpenMetrics 1.0 for who accepts it, else Prometheus' text.
-
-    It is made once for all that ask before it changes, so that a flood of scrapes costs the fold nothing.
+    `left` is the time to the next point of the grid, None if the clock stands. A turn costs the fold one making of each
+    format; scrapes cost it nothing.
     """
-    # Nothing of the header is believed but this word: the library would give a version of anyone's choice back.
-    openly = "application/openmetrics-text" in accept
-    view = board.view()
-    with _lock:
-        made = _made.get(board)
-        if made is None or made[0] is not view.status or made[1] != view.age:
-            registry = CollectorRegistry(auto_describe=False)
-            registry.register(_Shown(view))
-            made = _made[board] = (
-                view.status,
-                view.age,
-                text_format.generate_latest(registry),
-                open_metrics.generate_latest(registry),  # type: ignore[no-untyped-call]
-            )
-    if openly:
-        return made[3], open_metrics.CONTENT_TYPE_LATEST
-    return made[2], text_format.CONTENT_TYPE_PLAIN_0_0_4
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Shown(view))
+    plain, openly = (
+        _marked(made(registry).decode()) for made in (text_format.generate_latest, open_metrics.generate_latest)
+    )
+    return Pages(
+        text=plain,
+        open_metrics=openly,
+        reasons=tuple(_reasons(view.status)),
+        interval=view.status.interval,
+        age=view.age,
+        left=left,
+        made=running(),
+    )
 
 
-_lock = threading.Lock()
-_made: weakref.WeakKeyDictionary[Board, tuple[Status, dt.timedelta, bytes, bytes]] = weakref.WeakKeyDictionary()
+_MARKERS: Final = {
+    "quietcount_tick_age_seconds": AGE,
+    "quietcount_ticks_behind": BEHIND,
+    "quietcount_ready": READY,
+}
+
+
+def _marked(exposition: str) -> str:
+    """Return `exposition` with markers in the place of the values that change between two turns."""
+    for name, marker in _MARKERS.items():
+        exposition = re.sub(f"^{name} .*$", f"{name} {marker}", exposition, flags=re.MULTILINE)
+    return exposition
 
 
 class _Shown(Collector):
@@ -96,8 +96,8 @@ class _Shown(Collector):
             yield family
 
 
-def _reasons(view: View) -> Iterator[str]:
-    status = view.status
+def _reasons(status: Status) -> Iterator[str]:
+    """Yield why the service is not ready, but for ticks that are late: whoever is asked knows that then."""
     if status.tick == NEVER:
         yield "No tick was done yet."
     if not status.state_open:
@@ -108,8 +108,6 @@ def _reasons(view: View) -> Iterator[str]:
         yield "The log does not answer."
     if not status.clock_trusted:
         yield "The clock is not trusted."
-    if view.ticks_behind > LATE:
-        yield "Ticks are late."
 
 
 def _one(value: Callable[[View], float]) -> Callable[[View], Iterable[Sample]]:
@@ -218,7 +216,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "quietcount_ready",
         "1 if /readyz says that the service is ready.",
-        _one(lambda view: float(not list(_reasons(view)))),
+        _one(lambda view: float(view.ticks_behind <= LATE and not list(_reasons(view.status)))),
     ),
     Metric(
         "quietcount_state_open",

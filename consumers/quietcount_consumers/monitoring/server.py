@@ -1,364 +1,282 @@
-"""The HTTP server of operators: /metrics, /healthz and /readyz, in a thread beside the fold.
+"""The server of /metrics, /healthz and /readyz: a process of its own, which this one starts, feeds and watches.
 
-Whoever reaches the port can neither stall the fold nor take what it needs: connections are counted, each request and
-each answer has its time, and beyond the count nobody is let in until there is a place. It writes no log, because its
-clients would write it.
+An answer that came from this process would come later while it folds, because both share one interpreter, and
+Prometheus keeps for years how long each scrape took. So this process answers nobody. It hands finished pages over at
+each turn of the board.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
 import contextlib
+import datetime as dt
 import errno
 import ipaddress
 import os
-import select
 import signal
 import socket
-import ssl
+import subprocess
+import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
-
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.monitoring.metrics import exposition, readiness
-from quietcount_consumers.monitoring.protocol import (
-    HEADER_SECONDS,
-    BoundedProtocol,
-    answer_delay,
-    protocol_configuration,
-)
+from quietcount_consumers.monitoring.access import QUEUE, Credentials
+from quietcount_consumers.monitoring.log_events import DEFECT, Say, unheard
+from quietcount_consumers.monitoring.metrics import pages
+from quietcount_consumers.monitoring.pages import frame
 from quietcount_consumers.monitoring.status import Board
-from quietcount_consumers.monitoring_settings import Credentials, MonitoringSettings
+from quietcount_consumers.monitoring_settings import MonitoringSettings
 
-__all__ = ["Application", "MonitoringServer"]
+__all__ = ["MonitoringServer"]
 
-CONNECTIONS: Final = 64
-"""How many connections there are at most, unfinished handshakes included. Others wait in the system's queue, where
-they cost neither a descriptor nor a moment of the interpreter. The fold needs the rest of the usual 1024."""
+MODULE: Final = "quietcount_consumers.monitoring.server_process"
 
-PLACE_SECONDS: Final = 1.0
-"""A connection's place is taken for as long at least, so that one who connects and goes away is let in no more often
-than CONNECTIONS times in so many seconds."""
+END_SECONDS: Final = 3.0
+"""How long the process may take to end when it is asked to; it gives answers in hand one second."""
 
-QUEUE: Final = 128
-"""How many connections wait in the system's queue."""
+HAND_OVER_SECONDS: Final = 30.0
+"""How long the process may take to read pages, its own start included; if it takes longer, another takes its place."""
 
-_ROOM: Final = CONNECTIONS // 8
+SETTLED_SECONDS: Final = 10.0
+"""A process that lived for so long had a good start: the next one is not counted with it."""
 
-STOP_SECONDS: Final = 1.0
-"""How long answers in hand are waited for at the end."""
+STARTS: Final = 4
+"""How many processes in a row may have a bad start: what ails them is not mended by one more."""
+
+LISTEN_SECONDS: Final = 2.0
+"""For how long a taken address is tried: the process of a service that was killed lets go of it in a moment."""
+
+RESTART_SECONDS: Final = 1.0
+"""From the end of one process to the start of the next."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_TEXT: Final = "text/plain; charset=utf-8"
-_METHODS: Final = ("GET", "HEAD")
-
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status code, a body, and headers besides its length."""
-
-    status: int
-    body: bytes
-    content_type: str = _TEXT
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+_KEPT: Final = ("PATH", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True, slots=True)
 class _Door:
-    """What a client meets: TLS, and who may read; replaced as one."""
+    """What a client meets: the files of the certificate, and who may read."""
 
-    tls: ssl.SSLContext | None
-    credentials: Credentials | None
+    certificate: str | None = None
+    key: str | None = None
+    credentials: Credentials | None = None
 
-
-@dataclass(slots=True)
-class _Place:
-    """A connection that was let in at `since` (the loop's time); without a protocol until a handshake is done."""
-
-    client: socket.socket
-    since: float
-    protocol: BoundedProtocol | None = None
-
-    def is_taken(self, now: float) -> bool:
-        # A socket that its transport has closed has no descriptor any more.
-        return self.client.fileno() >= 0 or now - self.since < PLACE_SECONDS
-
-    def waited(self, now: float) -> float:
-        """Return for how many seconds the client has asked for nothing."""
-        since = self.since if self.protocol is None else self.protocol.waiting_since
-        return 0.0 if since is None else now - since
+    def document(self) -> dict[str, Any]:
+        guard = self.credentials
+        return {
+            "certificate": self.certificate,
+            "key": self.key,
+            "credentials": None if guard is None else (guard.key.hex(), guard.digest.hex()),
+        }
 
 
-class Application:
-    """The three pages, as ASGI. `credentials` returns who may read /metrics and /readyz, None for everybody.
+class _Child:
+    """The process that serves, and this process's end of the socket to it. Making it raises OSError."""
 
-    `delay` returns the seconds from a request to its answer: see answer_delay.
-    """
-
-    def __init__(
-        self, board: Board, credentials: Callable[[], Credentials | None], delay: Callable[[], float] = answer_delay
-    ) -> None:
-        self._board = board
-        self._credentials = credentials
-        self._delay = delay
-
-    async def __call__(self, scope: Mapping[str, Any], _receive: _Receive, send: _Send) -> None:
-        """Answer one request, `delay` seconds after its header was complete, whatever the answer is."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self._delay()
+    def __init__(self, listener: socket.socket, door: _Door) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(HAND_OVER_SECONDS)
+        # The new process inherits what is blocked. A signal to the whole group would else end it while it starts.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            answer = self._answer(scope)
-        except Exception as error:
-            # A fault of ours. Its text could hold anything, and its kind says where to look.
-            answer = Answer(500, f"internal error: {type(error).__name__}\n".encode())
-        await asyncio.sleep(due - loop.time())
-        headers = [
-            (b"content-type", answer.content_type.encode()),
-            (b"content-length", str(len(answer.body)).encode()),
-            (b"cache-control", b"no-store"),
-            *answer.headers,
-        ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 (our own module)
+                [sys.executable, "-P", "-m", MODULE, str(listener.fileno())],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(listener.fileno(),),
+                env=_environment(),
+                start_new_session=True,
+            )
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        self.started = time.monotonic()
+        self.send(door.document())
 
-    def _answer(self, scope: Mapping[str, Any]) -> Answer:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        if scope["method"] not in _METHODS:
-            return Answer(405, b"only GET and HEAD\n", headers=((b"allow", b"GET, HEAD"), _CLOSE))
-        if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
-            return Answer(413, b"a request has no body here\n", headers=(_CLOSE,))
-        match scope["raw_path"]:
-            case b"/healthz":
-                return Answer(200, b"ok\n")
-            case b"/readyz":
-                return self._ready() if self._may_read(headers) else _UNAUTHORISED
-            case b"/metrics":
-                return self._metrics(headers) if self._may_read(headers) else _UNAUTHORISED
-            case _:
-                return Answer(404, b"there are /metrics, /healthz and /readyz\n")
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
-    def _ready(self) -> Answer:
-        reasons = readiness(self._board)
-        return (
-            Answer(503, "".join(f"{reason}\n" for reason in reasons).encode()) if reasons else Answer(200, b"ready\n")
-        )
+    def send(self, document: dict[str, Any]) -> None:
+        """Hand a frame over. A process that has ended, or hangs, is ended for good: whoever waits for it finds out."""
+        try:
+            self._socket.sendall(frame(document))
+        except OSError:
+            self._process.kill()
 
-    def _metrics(self, headers: Mapping[bytes, bytes]) -> Answer:
-        body, content_type = exposition(self._board, headers.get(b"accept", b"").decode("latin-1"))
-        return Answer(200, body, content_type)
+    def wait(self) -> int:
+        """Wait for the end of the process; return its exit code, negative for a signal."""
+        return self._process.wait()
 
-    def _may_read(self, headers: Mapping[bytes, bytes]) -> bool:
-        credentials = self._credentials()
-        return credentials is None or credentials.accepts(_given(headers.get(b"authorization", b"")))
+    def end(self) -> None:
+        """Ask the process to end, and see to it."""
+        self._socket.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
-_CLOSE: Final = (b"connection", b"close")
-_UNAUTHORISED: Final = Answer(
-    401,
-    b"a user and a password are needed\n",
-    headers=((b"www-authenticate", b'Basic realm="quietcount", charset="UTF-8"'),),
-)
-
-
-def _given(authorization: bytes) -> bytes:
-    """Return "user:password" of a header, b"" where there is none (RFC 7617)."""
-    scheme, _, token = authorization.partition(b" ")
-    if scheme.lower() != b"basic":
-        return b""
-    try:
-        return base64.b64decode(token.strip(), validate=True)
-    except binascii.Error:
-        return b""
+def _environment() -> dict[str, str]:
+    """Return what a Python needs of the environment: the rest may hold passwords."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PYTHON") or name in _KEPT}
 
 
 class MonitoringServer:
-    """Serves `board` at the address of `settings` within a with statement; nothing where the settings say "off".
+    """Serves `board` at the address of `settings` within a with statement; nothing if the settings say "off".
 
-    Making it reads certificate and password (ConfigurationError); entering it listens (ServiceError).
+    Making it reads certificate and password (ConfigurationError); entering it listens (ServiceError). `left` returns
+    the seconds to the next point of the board's grid; it is None if the board's clock stands. `say` is told when the
+    process that serves ends by itself; another takes its place.
     """
 
-    def __init__(self, settings: MonitoringSettings, board: Board) -> None:
+    def __init__(
+        self,
+        settings: MonitoringSettings,
+        board: Board,
+        *,
+        left: Callable[[], float] | None = None,
+        say: Say = unheard,
+    ) -> None:
         self._settings = settings
+        self._board = board
+        self._left = left
+        self._say = say
         self._door = self._read()
-        self._application = Application(board, lambda: self._door.credentials)
+        self._lock = threading.Lock()
+        """Held while the process is fed or replaced."""
         self._listener: socket.socket | None = None
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = asyncio.Event()
-        self._failed = False
-        """Whether the thread ended before it served anything."""
-        self._state = ServerState()
-        self._places: list[_Place] = []
+        self._child: _Child | None = None
+        self._keeper: threading.Thread | None = None
+        self._ending = threading.Event()
         self.address: tuple[str, int] | None = None
-        """Host and port that are listened on; None where nothing is served, and before."""
+        """Host and port that are listened on; None if nothing is served, and before."""
 
     def __enter__(self) -> MonitoringServer:
         if self._settings.address is None:
             return self
         self._listener = _listening(self._settings, self._settings.address)
+        try:
+            self._child = self._started(self._listener, self._door)
+        except OSError:
+            self._listener.close()
+            raise ServiceError(
+                f"{self._settings.place('listen')}: metrics cannot be served, because the system refuses another "
+                "process: it gives too few files or processes, or too little memory",
+                "Give it more (ulimit -n, ulimit -u), and start it again",
+            ) from None
         host, port = self._listener.getsockname()[:2]
         self.address = (host, port)
-        started = threading.Event()
-        self._failed = False
-        self._thread = threading.Thread(
-            target=self._run, args=(self._listener, started), name="quietcount-http", daemon=True
-        )
-        self._thread.start()
-        started.wait()
-        if self._failed:
-            self.__exit__()
-            raise ServiceError(
-                f"{self._settings.place('listen')}: metrics cannot be served: the system gives the process too few "
-                "files or too little memory. Give it more (ulimit -n), and start it again."
-            )
+        self._board.watch(self._show)
+        self._ending.clear()
+        self._keeper = threading.Thread(target=self._keep, args=(self._listener,), name="quietcount-http", daemon=True)
+        self._keeper.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread is None or self._listener is None:
+        if self._keeper is None or self._listener is None:
             return
-        self._call(self._stopping.set)
-        self._thread.join(3 * STOP_SECONDS)
+        self._board.watch(None)
+        self._ending.set()
+        with self._lock:
+            if self._child is not None:
+                self._child.end()
+        self._keeper.join()
         self._listener.close()
-        self._thread = self.address = None
+        self._child = self._keeper = self.address = None
 
     @property
     def lives(self) -> bool:
-        """Return whether what is to be served is being served."""
-        return self._thread is None or self._thread.is_alive()
+        """Return whether what is to be served is being served, or will be in a moment."""
+        return self._keeper is None or self._keeper.is_alive()
 
     def reload(self) -> None:
-        """Read certificate and password anew, for new connections; old ones end with what they have in hand.
+        """Read certificate and password again, for a new process; the old one ends with what it has in hand.
 
-        Raises ConfigurationError when a file is not in order; then everything stays as it was.
+        Raises ConfigurationError if a file is not in order; then everything stays as it was.
         """
-        self._door = self._read()
-        self._call(self._end_connections)
+        door = self._read()
+        if self._child is None or self._listener is None:
+            return
+        with self._lock:
+            try:
+                # Before the old one ends, which stays if there is no room for another.
+                child = self._started(self._listener, door)
+            except OSError:
+                raise ServiceError(
+                    f"{self._settings.place('listen')}: the system refuses another process, so the old certificate and "
+                    "password stay",
+                    "Give the service more files or memory, and reload it again",
+                ) from None
+            before, self._child, self._door = self._child, child, door
+            before.end()
 
     def _read(self) -> _Door:
-        if self._settings.address is None:
-            return _Door(None, None)
-        return _Door(self._settings.tls_context(), self._settings.credentials())
+        settings = self._settings
+        if settings.address is None:
+            return _Door()
+        settings.tls_context()  # so that a file that is not in order is found here, and has words for a person
+        files = (settings.certificate_file, settings.key_file)
+        certificate, key = (None if file is None else str(file.absolute()) for file in files)
+        return _Door(certificate, key, settings.credentials())
 
-    def _call(self, function: Callable[[], object]) -> None:
-        """Have the server's thread call `function`, if it is there."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(function)
+    def _started(self, listener: socket.socket, door: _Door) -> _Child:
+        child = _Child(listener, door)
+        child.send(self._pages())
+        return child
 
-    # In the server's thread
+    def _pages(self) -> dict[str, Any]:
+        left = None if self._left is None else dt.timedelta(seconds=self._left())
+        return pages(self._board.view(), left).document()
 
-    def _run(self, listener: socket.socket, started: threading.Event) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they wake the main thread, which waits for them
+    def _show(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.send(self._pages())
+
+    # In a thread
+
+    def _keep(self, listener: socket.socket) -> None:
+        """Put a new process in the place of one that ended by itself; give up if none has a good start."""
+        bad = 0
+        while (child := self._child) is not None:
+            code = child.wait()
+            with self._lock:
+                if self._child is not child:  # a reload has replaced it
+                    continue
+            if self._ending.is_set():
+                return
+            end = f"signal {-code}" if code < 0 else f"exit code {code}"
+            self._say(DEFECT.at(self._board.now(), meaning=f"the process that serves metrics and health ended: {end}"))
+            bad = 1 if time.monotonic() - child.started > SETTLED_SECONDS else bad + 1
+            if bad >= STARTS or self._ending.wait(RESTART_SECONDS):
+                return
+            with self._lock:
+                if self._child is child and not self._ending.is_set():
+                    # If the system refuses it now, the old one is found to be at an end again.
+                    with contextlib.suppress(OSError):
+                        self._child = self._started(listener, self._door)
+
+
+def _bind(listener: socket.socket, address: str, port: int) -> None:
+    until = time.monotonic() + LISTEN_SECONDS
+    while True:
         try:
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-                self._loop = runner.get_loop()
-                # What goes wrong on a connection is its client's doing, who could fill the log with it.
-                self._loop.set_exception_handler(lambda _loop, _context: None)
-                runner.run(self._serve(listener, started))
-        except BaseException:
-            if started.is_set():
-                raise  # told as a defect; the service's thread finds out that this one is gone
-            self._failed = True
-        finally:
-            started.set()
-            for place in self._places:  # one that was only just let in has no transport that would close it
-                place.client.close()
-
-    async def _serve(self, listener: socket.socket, started: threading.Event) -> None:
-        accepting = asyncio.create_task(self._accept(listener, protocol_configuration(self._application)))
-        stopping = asyncio.create_task(self._stopping.wait())
-        started.set()
-        await asyncio.wait((accepting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        try:
-            if accepting.done():
-                await accepting  # raises what ended it
-        finally:
-            stopping.cancel()
-            accepting.cancel()
-            await self._end()
-
-    async def _end(self) -> None:
-        """End what is connected, and what was being let in just now."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                self._end_connections()
-                await asyncio.sleep(STOP_SECONDS / 20)
-                while self._state.connections:
-                    self._end_connections()
-                    await asyncio.sleep(STOP_SECONDS / 20)
-        for connection in list(self._state.connections):
-            if isinstance(connection, BoundedProtocol):
-                connection.transport.abort()
-
-    async def _accept(self, listener: socket.socket, configuration: Config) -> None:
-        loop = asyncio.get_running_loop()
-        connecting: set[asyncio.Task[None]] = set()
-        while True:
-            self._places = [place for place in self._places if place.is_taken(loop.time())]
-            if len(self._places) >= CONNECTIONS:
-                if _somebody_waits(listener):
-                    _make_room(self._places, loop.time())
-                await asyncio.sleep(PLACE_SECONDS / 20)
-                continue
-            try:
-                client, _ = await loop.sock_accept(listener)
-            except OSError:  # no descriptor is left, or the client was gone
-                await asyncio.sleep(PLACE_SECONDS)
-                continue
-            place = _Place(client, loop.time())
-            self._places.append(place)
-            task = loop.create_task(self._connect(place, configuration))
-            connecting.add(task)
-            task.add_done_callback(connecting.discard)
-
-    async def _connect(self, place: _Place, configuration: Config) -> None:
-        def protocol() -> BoundedProtocol:
-            place.protocol = BoundedProtocol(configuration, self._state, {})
-            return place.protocol
-
-        tls = self._door.tls
-        # A handshake that is not done in time, and one that fails, ends the connection there.
-        with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().connect_accepted_socket(
-                protocol,
-                place.client,
-                ssl=tls,
-                ssl_handshake_timeout=None if tls is None else HEADER_SECONDS,
-                ssl_shutdown_timeout=None if tls is None else STOP_SECONDS,
-            )
-
-    def _end_connections(self) -> None:
-        for connection in list(self._state.connections):
-            if isinstance(connection, BoundedProtocol):
-                connection.finish()
-
-
-def _somebody_waits(listener: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _make_room(places: list[_Place], now: float) -> None:
-    """End the connections that have asked for nothing for longest: they can wait outside.
-
-    Else whoever opens CONNECTIONS of them and says nothing would shut out Prometheus, which asks at once.
-    """
-    patient = sorted(places, key=lambda place: place.waited(now), reverse=True)
-    for place in (place for place in patient[:_ROOM] if place.waited(now) >= PLACE_SECONDS):
-        with contextlib.suppress(OSError):  # it is gone already
-            place.client.shutdown(socket.SHUT_RDWR)  # its transport finds that out, in a handshake too
+            listener.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise
+            time.sleep(LISTEN_SECONDS / 20)
+        else:
+            return
 
 
 def _listening(settings: MonitoringSettings, address: str) -> socket.socket:
@@ -369,20 +287,20 @@ def _listening(settings: MonitoringSettings, address: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a restart need not wait
         if family is socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # the address that was said and no other
-        listener.bind((address, settings.port))
+        _bind(listener, address, settings.port)
         listener.listen(QUEUE)
     except OSError as error:
         listener.close()
         where = f"[{address}]:{settings.port}" if family is socket.AF_INET6 else f"{address}:{settings.port}"
         match error.errno:
             case errno.EADDRINUSE:
-                why = f"another program listens on {where} already. Stop it, or choose another port"
+                why, remedy = f"another program listens on {where} already", "Stop it, or choose another port"
             case errno.EACCES:
-                why = f"this user may not listen on {where}. Choose a port above 1023"
+                why, remedy = f"this user may not listen on {where}", "Choose a port above 1023"
             case errno.EADDRNOTAVAIL:
-                why = f"this machine has no address {address}. Choose one that it has, or 127.0.0.1"
+                why, remedy = f"this machine has no address {address}", "Choose one that it has, or 127.0.0.1"
             case _:
-                why = f"cannot listen on {where}: {os.strerror(error.errno or 0).lower()}. Choose another address"
-        raise ServiceError(f"{settings.place('listen')}: {why}.") from None
-    listener.setblocking(False)
+                what = os.strerror(error.errno or 0).lower()
+                why, remedy = f"cannot listen on {where}: {what}", "Choose another address"
+        raise ServiceError(f"{settings.place('listen')}: {why}", remedy) from None
     return listener

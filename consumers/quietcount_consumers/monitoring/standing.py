@@ -6,7 +6,7 @@ The work follows the number of statistics and of new ledger entries, and nothing
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from quietcount_aggregates.entries import Entry, Released
 from quietcount_aggregates.ledger import Chain
@@ -14,26 +14,40 @@ from quietcount_aggregates.noise import margin
 from quietcount_aggregates.publication import published_figures
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic, exact_epsilon
-from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.status import NEVER, BudgetStatus, CellStatus, StatisticStatus, Status, shown_cells
 
 __all__ = ["PATIENCE", "Standing"]
 
 PATIENCE = dt.timedelta(days=1)
 """For how long a purge may be put off and count as done. A program that reads or writes the embedded log at that moment
-puts it off, and a time of the tick's precision would tell that an emitter was at work."""
+puts it off, and a time as precise as the tick would show that an emitter was at work."""
 
 _DAY = dt.timedelta(days=1)
 _LATER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 class Standing:
-    """Makes the status of one service, which was opened and had published at `opened`."""
+    """Makes the status of one service, which was opened and had published at the tick `opened`.
 
-    def __init__(self, configuration: Configuration, chain: Chain, state: State, opened: dt.datetime) -> None:
-        self._configuration = configuration
-        self._digest = configuration.digest
+    `interval` is the length of a tick, and `digest` the hash of the configuration. `disk_free` returns by folder the
+    share of its disk that is free.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        state: State,
+        opened: dt.datetime,
+        *,
+        interval: dt.timedelta,
+        grace: dt.timedelta,
+        digest: str,
+        disk_free: Callable[[], tuple[tuple[str, float], ...]],
+    ) -> None:
+        self._interval = interval
+        self._grace = grace
+        self._digest = digest
+        self._disk_free = disk_free
         self._chain = chain
         self._state = state
         self._published = opened
@@ -52,15 +66,15 @@ class Standing:
             self._fold = now
         if released:
             self._published = now
-        # A service that is opened anew goes by the day of the newest release, which left something to purge.
+        # A service that is opened again goes by the day of the newest release, which left something to purge.
         self._purge_owed = None if purged else self._purge_owed or min(now, self._release_over())
         if self._purge_owed is None or now - self._purge_owed < PATIENCE:
             self._purge = now
         chain = self._chain
         budget = chain.budget
         return Status(
-            interval=self._configuration.tick,
-            grace=self._configuration.grace,
+            interval=self._interval,
+            grace=self._grace,
             configuration=self._digest,
             tick=now,
             caught_up=caught_up,
@@ -73,11 +87,11 @@ class Standing:
             release=self._newest_release(),
             publication=self._published,
             purge=self._purge,
-            # Yesterday's, never today's: a flag that rose at once would tell when a record arrived.
+            # Yesterday's, never today's: a flag that rose at once would show when a record arrived.
             rejects_seen=self._state.rejected_on(now.date() - _DAY),
             budget=BudgetStatus(budget.lifetime_epsilon, budget.bound, budget.left),
             statistics=tuple(self._statistic(chain.declarations[name]) for name in sorted(chain.declarations)),
-            disk_free=disks.free(self._configuration),
+            disk_free=self._disk_free(),
         )
 
     def _release_over(self) -> dt.datetime:
@@ -86,16 +100,16 @@ class Standing:
         return dt.datetime.combine(dt.date.fromisoformat(day) + _DAY, dt.time(), dt.UTC) if day else _LATER
 
     def _newest_release(self) -> dt.datetime:
-        """Return the tick of the newest release; one made by hand lies between two ticks, and is shown at the first."""
+        """Return the tick of the newest release; one made by hand between two ticks counts for the first of them."""
         entries = self._chain.entries
         for entry in entries[self._seen :]:
             if isinstance(entry.body, Released):
-                self._release = entry.recorded_at - (entry.recorded_at - NEVER) % self._configuration.tick
+                self._release = entry.recorded_at - (entry.recorded_at - NEVER) % self._interval
         self._seen = len(entries)
         return self._release
 
     def _statistic(self, statistic: Statistic) -> StatisticStatus:
-        """Return the status of a statistic; made anew when a release or the retirement changed it."""
+        """Return the status of a statistic; it is made again when a release or the retirement changes it."""
         name, chain = statistic.name, self._chain
         first_open = None if name in chain.retired else chain.first_open[name]
         known = self._statistics.get(name)

@@ -1,7 +1,7 @@
-"""Supervision: what systemd is told of the service, and what a core dump of it would have told anybody.
+"""Supervision: what systemd hears of the service, and no core dump of it.
 
-The protocol is sd_notify(3): datagrams to the socket that $NOTIFY_SOCKET names. Nothing is told where there is none.
-What is told carries no data, and what would be stamped with a time that follows from it waits for a point of the grid.
+The protocol is sd_notify(3): datagrams to the socket that $NOTIFY_SOCKET names. Without that variable nothing is sent.
+A message holds no data. Systemd hears at once that the service is ready, reloads, waits or stops.
 """
 
 from __future__ import annotations
@@ -12,24 +12,28 @@ import os
 import resource
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
 __all__ = ["Supervisor", "forbid_core_dumps"]
 
 _PINGS: Final = 4
-"""How often in the watchdog's time the service says that it lives: twice would do, and a late one must not kill."""
+"""How often in the watchdog's time the service says that it lives: twice would do, but a late one must not kill it."""
 
 _LEAST_BREATH: Final = 0.01
-"""Seconds: a watchdog that asks for more would have the service do nothing else."""
+"""Seconds: a service that had to say it more often would do nothing else."""
+
+_MOST_OWED: Final = 20
+"""How many messages are kept for a socket that has no room: a socket that is gone would have them kept without end."""
 
 _PR_SET_DUMPABLE: Final = 4
 
 
 class Supervisor:
-    """Tells systemd how the service is. `environment` is the process's own; `passing` returns seconds that passed.
+    """Says to systemd how the service is. `environment` is the process's own; `passing` returns seconds that passed.
 
-    A socket that is gone or full ends nothing: the service goes on untold.
+    If systemd's socket is gone or full, the service goes on. It says again at the next sign of life what had no room.
     """
 
     def __init__(
@@ -44,13 +48,14 @@ class Supervisor:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
         self._passing = passing
-        self._told = ""
+        self._waited_for = True
+        """Whether systemd waits to hear that the service is ready: it was started, or it reloads."""
         self._status = ""
-        self._ready = False
-        """What waits to be told: a status that is none of `_told`, and that something is done."""
+        self._owed = deque[str](maxlen=_MOST_OWED)
+        """What systemd has not heard yet, because its socket had no room."""
         self._alive_at = passing()
         self.breath = _breath(environment)
-        """For how many seconds at most the service may say nothing."""
+        """For how many seconds the service may be silent, at most."""
         self._watched = self.breath < float("inf")
 
     def __enter__(self) -> Supervisor:
@@ -61,51 +66,56 @@ class Supervisor:
             self._socket.close()
 
     def ready(self) -> None:
-        """Say that the service was started or reloaded: when it settles, for opening takes as long as data make it."""
-        self._ready = True
+        """Say that the service has started or has reloaded, if systemd waits to hear it."""
+        if self._waited_for:
+            self._waited_for = False
+            self._say("READY=1")
 
     def reloading(self) -> None:
-        """Say that the service reads its configuration anew."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        """Say that the service reads its configuration again."""
+        self._waited_for = True
+        self._say(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
         """Say that the service ends."""
-        self._send("STOPPING=1")
+        self._say("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Say in a sentence without data what the service does: when it settles, and only if that is news."""
-        self._status = text
-
-    def settle(self) -> bool:
-        """Send what was kept; to be called at a point of a grid. Returns False where it is kept for the next one."""
-        news = [f"STATUS={self._status}"] if self._status != self._told else []  # of several, systemd takes the first
-        if self._ready:
-            news.append("READY=1")
-        if news:
-            if not self._send("\n".join(news)):
-                return False
-            self._told, self._ready = self._status, False
-        return True
+        """Say in a sentence without data what the service does, if that is news."""
+        if text != self._status:
+            self._status = text
+            self._say(f"STATUS={text}")
 
     def alive(self) -> None:
-        """Say that the service lives, if that was not said just now; to be called at a point of a grid."""
-        self._alive(self.breath / 2)
+        """Say that the service lives, unless it said so just now; to be called at points of a grid."""
+        self._flush()
+        self._live(self.breath / 2)
 
     def working(self) -> None:
-        """Say that the service lives where a fold has kept it from a point of the grid for so long that it has to.
+        """Say that the service lives, if a fold has kept it from doing so at the points of the grid.
 
-        Systemd tells everybody when it heard of that last, and a fold's end would tell how much there was to fold.
+        Every user of the machine may ask systemd when it heard the last sign of life. One at the end of each batch
+        would show how much there was to fold.
         """
-        self._alive(2 * self.breath)
+        self._live(2 * self.breath)
 
-    def _alive(self, since: float) -> None:
+    def _live(self, silence: float) -> None:
         now = self._passing()
-        if self._watched and now - self._alive_at >= since:
+        if self._watched and now - self._alive_at >= silence:
             self._alive_at = now
             self._send("WATCHDOG=1")
 
+    def _say(self, text: str) -> None:
+        """Send `text` after what is still owed; in that order, because systemd goes by the last word."""
+        self._owed.append(text)
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._owed and self._send(self._owed[0]):
+            self._owed.popleft()
+
     def _send(self, text: str) -> bool:
-        """Send `text`; return False where there is no room for it now, or nobody to hear it."""
+        """Send `text`; return False if there is no room for it now, or nobody to hear it."""
         if self._socket is not None:
             try:
                 self._socket.sendto(text.encode(), self._address)
@@ -115,7 +125,7 @@ class Supervisor:
 
 
 def _breath(environment: Mapping[str, str]) -> float:
-    """Return the seconds between two signs of life; infinite where no watchdog asks this process for them."""
+    """Return the seconds between two signs of life; infinite if no watchdog asks this process for them."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return float("inf")
     try:
@@ -126,10 +136,11 @@ def _breath(environment: Mapping[str, str]) -> float:
 
 
 def forbid_core_dumps() -> None:
-    """Let no core dump of this process be written, and no other process of this user look into its memory.
+    """Forbid core dumps of this process, and keep other processes of this user out of its memory.
 
-    It holds exact counts. A limit of zero keeps a dump from a file, but not from a program that the kernel pipes dumps
-    to (systemd-coredump); a process that is not dumpable is dumped to neither. Where that cannot be had, it goes on.
+    The memory holds exact counts. A limit of zero keeps a dump out of a file, but not out of a program to which the
+    kernel pipes dumps (systemd-coredump). A process that is not dumpable is dumped to neither. If the system refuses
+    either, the process goes on without it.
     """
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

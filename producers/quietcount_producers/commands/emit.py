@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from quietcount_producers.commands.spool import sent_on
 from quietcount_producers.composition import Composer
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.bad_lines import BadLines
-from quietcount_producers.files.emission import MOST_SHOWN, Check, Spool, check, plain_file, send
+from quietcount_producers.files.emission import MOST_SHOWN, Check, CheckedRecords, check, plain_file, send
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
@@ -98,10 +96,10 @@ def emit_command(
             outbox = None if settings.spool is None else EventSpool(settings.spool)
             log: LogWriter = open_log(settings) if outbox is None else outbox
         stack.callback(log.close)
-        spool = Spool(outbox.store if outbox else settings.scratch_folder)
-        stack.callback(spool.close)
+        records = CheckedRecords(outbox.store if outbox else settings.scratch_folder)
+        stack.callback(records.close)
         with _stoppable(), _progress("Checking", _size(stream)) as bar:
-            found = check(stream, name, file_format, composer, spool=spool, bad=bad, advance=_Steps(bar, stream))
+            found = check(stream, name, file_format, composer, records=records, bad=bad, advance=_Steps(bar, stream))
         _show(found)
         if found.problems and bad is None:
             raise ProducersError(
@@ -115,8 +113,8 @@ def emit_command(
                     f"No line of {name} is good; nothing was sent. They are in {bad.path}, with reasons."
                 )
         try:
-            with _progress("Sending", spool.records) as bar:
-                send(log, spool, bar)
+            with _progress("Sending", records.count) as bar:
+                send(log, records, bar)
             where = sent_on(outbox, settings, name) if outbox else "in the log"
         except KeyboardInterrupt:
             click.echo(f"Stopped. Run the same command again to complete {name}: nothing counts twice.", err=True)
@@ -164,6 +162,9 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
+    from rich.console import Console  # a pipe needs neither
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)

@@ -1,50 +1,49 @@
 """Emitting a file: every row is checked and made a record before the first record is appended.
 
-The records wait in a spool, an unlinked temporary file beside the log. So what is sent is what was checked, even when
-the file changes meanwhile, and a file of any length needs little memory. The spool holds pseudonyms only, and the
-disk gives its room back whatever ends the process.
+The checked records wait in an unlinked temporary file beside the log. So what is sent is what was checked, even if the
+file changes meanwhile, and a file of any length needs little memory. The temporary file holds pseudonyms only, and the
+system frees its room however the process ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import hashlib
 import io
 import os
-import re
 import stat
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from quietcount_producers.composition import Composer, close_match, event_id_bytes, listed, revision_number
+from quietcount_producers.composition import Composer, Facts
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.event_files import FileFormat, Row, rows
 from quietcount_producers.sqlite_file import explained
-from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS, Field, FieldKind
+from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
-__all__ = ["MOST_SHOWN", "Check", "Spool", "check", "plain_file", "send"]
+__all__ = ["MOST_SHOWN", "Check", "CheckedRecords", "check", "plain_file", "send"]
 
 MOST_SHOWN: Final = 20
 """How many problems are shown one by one."""
 
 _BATCH: Final = 1000
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,10}")
-_HEAD: Final = struct.Struct("<qBH")  # timestamp, length of the key, length of the value
+"""How many records are appended at once."""
+_HEAD: Final = struct.Struct("<qBH")
+"""What stands before a record in the temporary file: its timestamp, the key's length, the value's length."""
 
 
-class Spool:
-    """Records waiting on disk, in an unlinked file in `folder`; read back in the order they were added."""
+class CheckedRecords:
+    """Records that wait on disk, in an unlinked file in `folder`; they are read back in the order they were added."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.records = 0
+        self.count = 0
         try:
             # Closed by `close`: it outlives this call on purpose.
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
@@ -58,7 +57,7 @@ class Spool:
             self._file.write(_HEAD.pack(record.timestamp, len(key), len(record.value)) + key + record.value)
         except OSError as error:
             raise explained(error, self._folder, "write a temporary file for") from error
-        self.records += 1
+        self.count += 1
 
     def batches(self) -> Iterator[list[NewRecord]]:
         """Yield all records in batches."""
@@ -78,7 +77,7 @@ class Spool:
 
     def close(self) -> None:
         """Give the room back."""
-        with contextlib.suppress(OSError):  # what a full disk did not take was said when it was written
+        with contextlib.suppress(OSError):  # `add` has reported what a full disk did not take
             self._file.close()
 
 
@@ -103,11 +102,11 @@ def check(
     file_format: FileFormat,
     composer: Composer,
     *,
-    spool: Spool | None = None,
+    records: CheckedRecords | None = None,
     bad: BadLines | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Check:
-    """Check every row of `stream`, put the records of the good ones into `spool` and the bad rows into `bad`.
+    """Check every row of `stream`; add the records of the good ones to `records` and write the bad rows to `bad`.
 
     `name` is what messages call the file; `advance` is called after each row. Raises ProducersError
     for a file whose header or encoding is not in order, and for one that changed while it was read.
@@ -118,36 +117,37 @@ def check(
     known = _known_names(composer)
     try:
         for row in rows(stream, name, file_format, known):
-            problems, record = _composed(row, file_format, composer, occurrences)
-            if record is None:
-                for refused in problems:
+            made = _composed(row, file_format, composer, occurrences)
+            if isinstance(made, list):
+                for refused in made:
                     found.add(f"{name} line {row.line}", refused)
                 if bad is not None:
-                    bad.write(row, "; ".join(_said(refused) for refused in problems))
+                    bad.write(row, "; ".join(_said(refused) for refused in made))
             else:
                 found.good += 1
-                if spool is not None:
-                    spool.add(record)
+                if records is not None:
+                    records.add(made)
             advance()
     except OSError as error:
-        raise ProducersError(f"{name}: cannot be read: {os.strerror(error.errno or 0).lower()}.") from error
+        raise ProducersError(f"{name}: cannot be read: {os.strerror(error.errno or 0).lower()}") from error
     if _stamp(stream) != before:
-        raise ProducersError(f"{name} changed while it was read; nothing was sent. Wait until it is whole, run again.")
+        raise ProducersError(
+            f"{name} changed while it was read; nothing was sent", "Wait until it is whole, and run again"
+        )
     return found
 
 
-def send(log: LogWriter, spool: Spool, advance: Callable[[int], None] = lambda _: None) -> None:
-    """Append every record of `spool` to the log, durably; `advance` is told how many each time.
+def send(log: LogWriter, records: CheckedRecords, advance: Callable[[int], None] = lambda _: None) -> None:
+    """Append every record of `records` to the log, durably; `advance` is told how many each time.
 
-    Raises ProducersError when the log fails midway: what was sent stays, and emitting the same file again completes it.
+    Raises ProducersError if the log fails midway: what was sent stays, and emitting the same file again completes it.
     """
-    for batch in spool.batches():
+    for batch in records.batches():
         try:
             log.append(CASE_EVENTS, batch)
         except ProducersError as error:
-            raise ProducersError(
-                f"{error} Afterwards emit the same file again: what is in the log already counts once."
-            ) from error
+            after = "Afterwards emit the same file again: what is in the log already counts once"
+            raise ProducersError(error.what, f"{error.remedy}. {after}" if error.remedy else after) from error
         advance(len(batch))
 
 
@@ -167,92 +167,27 @@ class _Occurrences:
         return self._more[digest]
 
 
-class _Noting:
-    """Puts an EventRefused of its block among `problems`, so that one bad field does not hide the next."""
-
-    def __init__(self, problems: list[EventRefused]) -> None:
-        self._problems = problems
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, EventRefused):
-            return False
-        self._problems.append(error)
-        return True
+_ENVELOPE: Final = frozenset({*EMITTED_KEYS, *BAD_LINE_NOTES})
+"""The keys of a row that are not attributes."""
 
 
 def _composed(
     row: Row, file_format: FileFormat, composer: Composer, occurrences: _Occurrences
-) -> tuple[list[EventRefused], NewRecord | None]:
-    """Return all that is wrong with `row`, or its record."""
+) -> NewRecord | list[EventRefused]:
+    """Return the record of `row`, or everything that is wrong with it."""
     if row.problem is not None:
-        return [row.problem], None
-    problems: list[EventRefused] = []
-    noting = _Noting(problems)
-    try:
-        kind = composer.event_type(_needed(row.facts, "event"))
-    except EventRefused as refused:
-        return [refused], None
-    fields = composer.fields(kind)
-    identity: bytes | None = None
-    day = dt.date.min
-    revision = 0
-    values: dict[str, object] = {}
-    case = row.facts.get("case")
-    key = b""
-    with noting:
-        key = composer.case_key(_needed(row.facts, "case"))
-    with noting:
-        day = composer.occurred_on(_needed(row.facts, "occurred_on"))
-    with noting:
-        if row.facts.get("revision") is not None:
-            given = row.facts["revision"]
-            revision = revision_number(_integer(given) if file_format is FileFormat.CSV else given)
-    with noting:
-        if row.facts.get("event_id") is not None:
-            identity = event_id_bytes(row.facts["event_id"])
-        elif revision:
-            raise EventRefused("event_id", "is missing; a revision above 0 must name the event that it corrects")
-    attributes: dict[str, object] = {}
-    for position, (name, value) in enumerate(row.facts.items(), start=1):
-        if name in fields:
-            attributes[name] = _typed(fields[name], value) if file_format is FileFormat.CSV else value
-        elif name not in EMITTED_KEYS and name not in BAD_LINE_NOTES:
-            # A CSV column was checked to be a field of some event type; a JSON key may be anything, so it is not shown.
-            where = name if file_format is FileFormat.CSV else f"key {position}"
-            hint = f"{close_match(name, fields)}; its fields: {listed(fields)}"
-            problems.append(EventRefused(where, f"is not a field of {kind.name}{hint}"))
-    values = composer.attributes(kind, attributes, problems)
-    if problems:
-        return problems, None
-    with noting:
-        if identity is None:
-            canonical = composer.canonical(kind, case, day, values)
-            identity = composer.derived_event_id(canonical, occurrences.next(canonical))
-        return problems, composer.record(kind, key, day, identity, revision, values)
-    return problems, None
-
-
-def _needed(facts: Mapping[str, object], name: str) -> object:
-    if facts.get(name) is None:
-        raise EventRefused(name, "is missing")
-    return facts[name]
-
-
-def _typed(field_: Field, value: object) -> object:
-    """Return what the text of a CSV cell stands for; text that stands for nothing is refused by the field's check."""
-    match field_.kind:
-        case FieldKind.INT:
-            return _integer(value)
-        case FieldKind.BOOLEAN:
-            return {"true": True, "false": False}.get(str(value).casefold(), value)
-        case _:
-            return value
-
-
-def _integer(value: object) -> object:
-    return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+        return [row.problem]
+    given, keys = row.facts, list(row.facts)
+    facts = Facts(
+        *(given.get("event"), given.get("case"), given.get("occurred_on")),
+        attributes={name: value for name, value in given.items() if name not in _ENVELOPE},
+        event_id=given.get("event_id"),
+        revision=given.get("revision"),
+        text=file_format is FileFormat.CSV,
+        # The names of CSV columns were checked. A JSON key may be anything, so it is not shown.
+        label=str if file_format is FileFormat.CSV else lambda name: f"key {keys.index(name) + 1}",
+    )
+    return composer.composed(facts, occurrences.next)
 
 
 def _said(refused: EventRefused) -> str:
@@ -267,7 +202,7 @@ def _known_names(composer: Composer) -> list[str]:
 
 
 def plain_file(stream: BinaryIO) -> os.stat_result | None:
-    """Return the status of `stream` when it is a plain file; a pipe has no size or time worth asking for."""
+    """Return the status of `stream` if it is a plain file; a pipe has no size or time worth asking for."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, io.UnsupportedOperation):

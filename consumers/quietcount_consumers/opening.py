@@ -1,0 +1,128 @@
+"""Opening: the service of a configuration, with everything that it uses opened and bound together."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from quietcount_aggregates.fold import Fold
+from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.marks import YearSecrets
+from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+from quietcount_aggregates.publication import HeldPublication
+from quietcount_aggregates.release import Releaser, Step
+from quietcount_aggregates.state import State
+from quietcount_aggregates.statistics import Statistic
+from quietcount_consumers.configuration import Configuration, beginning_now
+from quietcount_consumers.monitoring import disks
+from quietcount_consumers.monitoring.log_events import STATISTIC_DECLARED, STATISTIC_DECLARED_LATE, Say, unheard
+from quietcount_consumers.monitoring.standing import Standing
+from quietcount_consumers.service import BATCH, Service
+from quietcount_consumers.wiring import (
+    open_ledger,
+    open_log,
+    prepare_folders,
+    secret_of,
+    watched_folders,
+    witness_of,
+)
+from quietcount_schemas.log import CASE_EVENTS
+
+__all__ = ["open_service"]
+
+_LATE: Final = (
+    "events that came in before the last release are counted only as far as another statistic still needed them; the "
+    "first period may be too low"
+)
+
+
+def open_service(
+    configuration: Configuration,
+    now: dt.datetime,
+    *,
+    mechanism: NoiseMechanism | None = None,
+    observe: Callable[[Step], None] | None = None,
+    say: Say = unheard,
+    admit: Callable[[dt.datetime], None] | None = None,
+    held: bool = False,
+    batch: int = BATCH,
+) -> Service:
+    """Finish what a crash interrupted, declare the statistics that are new, publish, and return the service.
+
+    Raises a QuietcountError if any of that must be refused; then nothing was folded or released. `admit` takes the time
+    of the ledger's newest entry before anything is declared, and may raise. If `held`, what is published is not seen
+    before `show`, which is for the points of the tick's grid.
+    """
+    registry = configuration.registry()
+    wanted = configuration.statistics(registry)
+    prepare_folders(configuration)
+    secret = secret_of(configuration)
+    years = YearSecrets(configuration.years_dir)
+    years.prepare()
+    publication = HeldPublication() if held else None
+    resources = contextlib.ExitStack()
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(contextlib.closing(open_log(configuration)))
+        # Open the state before taking the fence: a second service on the same folder stops here, and harms nothing.
+        state = stack.enter_context(State(configuration.private_dir / "state.duckdb"))
+        ledger = Ledger(stack.enter_context(contextlib.closing(open_ledger(configuration))))
+        ledger.fence()
+        if admit is not None and ledger.chain.entries:
+            admit(ledger.chain.entries[-1].recorded_at)
+        releaser = Releaser(
+            state=state,
+            ledger=ledger,
+            log=log,
+            topic=CASE_EVENTS,
+            registry=registry,
+            mechanism=mechanism or DiscreteLaplace(),
+            year_secrets=years,
+            public=configuration.public_file,
+            witness=witness_of(configuration),
+            observe=observe,
+            publishing=publication,
+        )
+        state.bind(topic_id=log.topic_id(CASE_EVENTS), secret_check=secret.check)
+        releaser.recover()
+        log.scrub()
+        declared = ledger.chain.declarations
+        dated = [each if each.name in declared else beginning_now(each, now.date()) for each in wanted]
+        new = ledger.declare(dated, configuration.lifetime_epsilon, now)
+        state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
+        _say_declared(new, state["released_on"], now, say)
+        releaser.adopt()
+        releaser.publish()
+        folders = watched_folders(configuration)
+        service = Service(
+            log=log,
+            state=state,
+            ledger=ledger,
+            releaser=releaser,
+            new_fold=lambda: Fold(state, releaser.statistics, registry, secret),
+            standing=Standing(
+                ledger.chain,
+                state,
+                now,
+                interval=configuration.tick,
+                grace=configuration.grace,
+                digest=configuration.digest,
+                disk_free=lambda: disks.free(folders),
+            ),
+            opened=now,
+            grace=configuration.grace,
+            say=say,
+            publication=publication,
+            batch=batch,
+            resources=resources,
+        )
+        resources.enter_context(stack.pop_all())  # the service closes them from here on
+    return service
+
+
+def _say_declared(new: Iterable[Statistic], released_on: str, now: dt.datetime, say: Say) -> None:
+    for statistic in new:
+        say(STATISTIC_DECLARED.at(now, statistic=statistic.name, since=statistic.first_day))
+        if released_on and statistic.first_day.isoformat() <= released_on:
+            say(STATISTIC_DECLARED_LATE.at(now, statistic=statistic.name, meaning=_LATE))
