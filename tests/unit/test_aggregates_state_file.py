@@ -17,6 +17,8 @@ from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateDamaged, StateDefect, StateError, StateUnwritable
 from quietcount_aggregates.state import State
 
+pytestmark = pytest.mark.quick
+
 SECRET = "someone@example.org"
 SEED = 20231003
 

@@ -145,6 +145,7 @@ def test_a_public_file_that_was_altered_is_found(project: Project) -> None:
     assert "holds exactly" in invoked(project, ledger_command, "verify").stdout
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(
     "sql, what",
     [
@@ -203,6 +204,7 @@ def test_a_ledger_that_was_altered_is_found(project: Project) -> None:
         assert "ledger entry" in refused(project, command, *arguments)
 
 
+@pytest.mark.check
 def test_a_retired_statistic_is_released_no_more_and_its_epsilon_stays_spent(project: Project) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
     assert "known" not in refused(project, ledger_command, "retire", "nothing")
@@ -511,6 +513,7 @@ def test_retire_without_the_state_names_the_way_on_and_makes_none(released: Proj
         aside.rename(state)
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("damage", ["garbage", "cut", "foreign", "write-ahead log", "write-ahead log alone"])
 def test_a_damaged_state_is_moved_aside_when_its_loss_is_recorded(project: Project, damage: str) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
@@ -568,6 +571,7 @@ def test_a_state_that_is_held_or_cannot_be_written_is_not_moved_aside(
     assert list(project.private.glob("*.damaged*")) == []
 
 
+@pytest.mark.check
 def test_after_a_lost_log_the_service_goes_on_with_a_new_one(project: Project) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
     released = project.released()

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from kafka.errors import KafkaTimeoutError
+from tests.contract.kafka_ledgers import FAILED, Opened, bare, filled, raw, settings, settings_of
 from tests.kafka.fixtures import Clusters
-from tests.unit.kafka_ledgers import FAILED, Opened, bare, filled, raw, settings, settings_of
 
 from quietcount_aggregates.errors import LedgerUnavailable
 from quietcount_consumers.kafka import fence as kafka_fence
@@ -24,7 +24,7 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.check
 
 __all__ = ["bare", "settings"]  # fixtures, which tests ask for by name
 
