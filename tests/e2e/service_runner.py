@@ -20,7 +20,7 @@ from unittest import mock
 
 from quietcount_aggregates import fold as fold_module
 from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import publish
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
@@ -219,7 +219,7 @@ def main() -> None:
         publish_before_append()
     if given.no_recovery:
         mock.patch.object(Releaser, "recover", return_value=None).start()
-        mock.patch.object(Releaser, "_unknown_releases", return_value=[]).start()
+        mock.patch.object(Chain, "unknown_to", return_value=[]).start()
     with (
         LogOutput(sys.stderr) as log,
         StopSignal() as stop,

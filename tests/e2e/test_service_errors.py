@@ -124,7 +124,7 @@ def test_a_lifetime_epsilon_that_changed_is_refused(project: Project, here: Call
     project.run_here("2023-02-08")
     rewritten(project, "lifetime_epsilon = 100", "lifetime_epsilon = 60")
     message = here(project, *RUN).refusal()
-    assert "write lifetime_epsilon = 100" in message
+    assert "Write lifetime_epsilon = 100" in message
 
 
 @pytest.mark.quick

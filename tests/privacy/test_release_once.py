@@ -18,8 +18,9 @@ from tests.aggregates_world import TRIALS, MemoryLedger, World, case_key, event_
 from quietcount_aggregates import state as state_module
 from quietcount_aggregates.entries import Entry, Released, Retired
 from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
+from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.noise import DiscreteLaplace
-from quietcount_aggregates.release import Releaser, Step, record_loss
+from quietcount_aggregates.release import Step, record_loss
 from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
@@ -173,7 +174,7 @@ def test_a_recovery_that_leaves_something_out_is_caught(
     mutant: str, tmp_path: Path, undisturbed: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if mutant == "the ledger is not asked":
-        monkeypatch.setattr(Releaser, "_unknown_releases", lambda *_: [])
+        monkeypatch.setattr(Chain, "unknown_to", lambda *_: [])
     else:
         real = state_module.State.rewrite
 
