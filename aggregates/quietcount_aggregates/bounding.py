@@ -120,8 +120,8 @@ def keep_year(state: State, year_secrets: YearSecrets, year: int) -> None:
     elif known != found:
         raise StateError(
             f"{year_secrets.path(year)}: the secret of {year} is {'another one' if found else 'missing'}; the "
-            "limits that cases have used up in that year are kept under it. Restore it. If it is lost for good, "
-            "run: quietcount ledger record-loss"
+            "limits that cases have used up in that year are kept under it",
+            "Restore it. If it is lost permanently, run: quietcount ledger record-loss --lost year",
         )
 
 

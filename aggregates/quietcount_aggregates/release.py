@@ -11,6 +11,7 @@ import datetime as dt
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
@@ -27,7 +28,16 @@ from quietcount_aggregates.witness import Witness
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["DuePeriod", "Releaser", "Step", "check_newest", "due_periods", "record_loss", "stored_symbols"]
+__all__ = [
+    "DuePeriod",
+    "Releaser",
+    "Step",
+    "bound_after_loss",
+    "check_newest",
+    "due_periods",
+    "record_loss",
+    "stored_symbols",
+]
 
 
 class Step(StrEnum):
@@ -96,11 +106,18 @@ def record_loss(ledger: Ledger, now: dt.datetime) -> int:
 
     A loss that nothing was released after is recorded already: asking again, after a crash, adds none.
     """
-    if ledger.chain.entries and isinstance(ledger.chain.entries[-1].body, StateLost):
-        return ledger.chain.losses
-    losses = ledger.chain.losses + 1
-    ledger.append([StateLost(losses)], now)
-    return losses
+    if not _is_recorded(ledger.chain):
+        ledger.append([StateLost(ledger.chain.losses + 1)], now)
+    return ledger.chain.losses
+
+
+def bound_after_loss(chain: Chain) -> Decimal:
+    """Return the stated bound once a loss is recorded: higher by the lifetime epsilon, unless one is recorded last."""
+    return chain.budget.bound + (0 if _is_recorded(chain) else chain.budget.lifetime_epsilon)
+
+
+def _is_recorded(chain: Chain) -> bool:
+    return bool(chain.entries) and isinstance(chain.entries[-1].body, StateLost)
 
 
 class Releaser:
@@ -222,8 +239,9 @@ class Releaser:
             gone += [column for column in columns if column not in self._symbols]
             if gone:
                 raise StatisticError(
-                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have. Put the schema "
-                    f"back, or end the statistic for good with: quietcount ledger retire {statistic.name}"
+                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have",
+                    "Put the schema back, or end the statistic permanently with: quietcount ledger retire "
+                    f"{statistic.name}",
                 )
 
     def _bounding(self) -> Bounding:

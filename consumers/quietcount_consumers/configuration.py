@@ -67,8 +67,13 @@ class StatisticSection:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> StatisticSection:
         """Return the section that the checked values of its keys make."""
-        enums = {"horizon": Horizon(given["horizon"]), "late": Late(given["late"])}
-        return cls(**{**given, **enums, "epsilon": float(given["epsilon"])})
+        values = dict(given)
+        values |= {
+            "horizon": Horizon(given["horizon"]),
+            "late": Late(given["late"]),
+            "epsilon": float(given["epsilon"]),
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)

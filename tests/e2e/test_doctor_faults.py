@@ -42,7 +42,7 @@ from quietcount_consumers.doctor import machine as doctor_machine
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.doctor.machine import Machine
 from quietcount_consumers.doctor.verdicts import CHECKS
-from quietcount_consumers.maintenance.recovery import record_state_loss
+from quietcount_consumers.maintenance.losses import Lost, record_state_loss
 from quietcount_schemas.finding import Severity
 
 pytestmark = pytest.mark.check
@@ -118,7 +118,7 @@ def unfinished_release(project: Project) -> None:
 
 
 def ahead(project: Project) -> None:
-    record_state_loss(project.configuration, dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
+    record_state_loss(project.configuration, dt.datetime(2030, 1, 1, tzinfo=dt.UTC), Lost.PEPPER)
 
 
 def sealed(name: str) -> Fault:

@@ -379,7 +379,7 @@ def the_log_is_lost_or_an_older_one_was_put_back(drill: Drill) -> None:
     drill.project.run_here(JANUARY_DUE)
     log = drill.project.private / "log.sqlite"
     shutil.copyfile(drill.backup / "log.sqlite", log)
-    drill.start().refused("the log ends before what was folded from it: it is an older copy")
+    drill.start().refused("the log ends before records that were folded from it. It is an older copy")
     log.unlink()
     drill.start().refused(*drill.page.messages(section))
     drill.do(section).done()

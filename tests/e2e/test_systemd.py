@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -137,6 +138,10 @@ def test_the_pages_commands_lead_to_a_service_that_runs_within_what_the_unit_all
                 break
         else:
             pytest.fail("".join(heard))
+        [address] = re.findall(r"serving.*?(127\.0\.0\.1:\d+)", "".join(heard))
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=WITHIN)) as connection:
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 200, "the process that serves is confined, too"
         process.send_signal(signal.SIGTERM)
         assert process.wait(WITHIN) == 0, process.stderr.read()
     finally:

@@ -33,7 +33,7 @@ from tests.prometheus.hurried_server_process import HASTE
 
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.maintenance.recovery import record_state_loss
+from quietcount_consumers.maintenance.losses import record_state_loss
 from quietcount_consumers.monitoring import disks, metrics, standing
 from quietcount_consumers.monitoring import server as http_server
 from quietcount_consumers.monitoring.log_events import SERVING
@@ -190,6 +190,9 @@ def emit(config: Path, start: dt.datetime, _fault: str) -> None:
         spool=config.with_name("spool.sqlite"),
     ) as publisher:
         publisher.emit("HelpRequested", "a trial", start.date()).result()
+        # The collector looks once an hour, by a clock that stands here: not before the relay has found nobody.
+        while publisher.spool_state().waiting_since is None:
+            time.sleep(0.05)
         registry = CollectorRegistry()
         registry.register(EmitterCollector(publisher, now=lambda: start + dt.timedelta(days=1)))
         server, _ = start_http_server(0, "127.0.0.1", registry)

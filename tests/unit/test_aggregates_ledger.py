@@ -224,7 +224,7 @@ def test_a_declaration_over_the_budget_declares_nothing(log: MemoryLedger) -> No
     with pytest.raises(BudgetError) as refused:
         ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW)
     assert "1.25" in str(refused.value)
-    assert "nothing was declared" in str(refused.value)
+    assert "Nothing was declared" in str(refused.value)
     assert ledger.chain.declarations == {}
     assert len(fresh.entries) == 1
     assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], ONE, NOW)] == ["one", "two"]

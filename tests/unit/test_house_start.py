@@ -10,12 +10,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from quietcount_schemas.cli import TABLES
+from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.lazy_names import names_of
+
+pytestmark = pytest.mark.quick
 
 PROGRAM = """
 import json, sys
@@ -57,11 +62,12 @@ QUERY = START | {
     "quietcount_schemas.configuration.places",
     "quietcount_schemas.configuration.readers",
     "quietcount_schemas.configuration.reading",
+    "quietcount_schemas.defects",
     "quietcount_schemas.event_types",
     "quietcount_schemas.periods",
     "quietcount_schemas.schema_registry",
     "quietcount_schemas.schema_registry.settings",
-    "quietcount_schemas.secret_files",
+    "quietcount_schemas.private_files",
 }
 """What a query loads of ours: the configuration and what checks it, and not the core, the service or the codec."""
 
@@ -136,3 +142,20 @@ def test_a_module_that_help_does_not_need_is_seen(published: Path, first: str, s
 )
 def test_a_module_that_a_query_does_not_need_is_seen(published: Path, first: str, seen: str) -> None:
     assert seen in query_of(published, first)
+
+
+@pytest.mark.parametrize("part", ["schemas", "producers", "aggregates", "consumers"])
+def test_each_name_that_a_package_offers_is_there_when_somebody_asks(part: str) -> None:
+    package = import_module(f"quietcount_{part}")
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = package.nonsense
+
+
+def test_a_name_that_is_offered_and_has_no_home_is_seen() -> None:
+    find = names_of("quietcount_schemas", {"errors": "QuietcountError Nowhere"})
+    assert find("QuietcountError") is QuietcountError
+    for name in ("Nowhere", "Codec"):
+        with pytest.raises(AttributeError):
+            find(name)

@@ -13,6 +13,8 @@ from quietcount_schemas.configuration.keys import CONFIGURATION, KEYS, Key, Sect
 from quietcount_schemas.configuration.readers import number, text
 from quietcount_schemas.errors import SchemasError
 
+pytestmark = pytest.mark.quick
+
 PAGES = ("docs/configuration.md", "README.md")
 HEAD = "| key | default | meaning |"
 
@@ -24,6 +26,7 @@ def shown(root: Path) -> str:
     return HEAD + found.partition(HEAD)[2].partition("\n\n")[0] + "\n"
 
 
+@pytest.mark.promise("configuration")
 def test_the_page_of_the_configuration_shows_the_table(root: Path) -> None:
     assert shown(root) == markdown()
 
@@ -152,3 +155,14 @@ def test_sections_may_be_nested_and_repeated() -> None:
         "population.3.table.1.lof": "key 'population.3.table.1.lof' is unknown: known are epsilon, name",
         "population.3.table.1.epsilon": "key 'population.3.table.1.epsilon': write a number",
     }
+
+
+def test_the_page_on_operating_names_the_keys_that_need_a_restart(root: Path) -> None:
+    text = " ".join((root / "docs" / "operating.md").read_text(encoding="utf-8").split())
+    listed = text.partition("keys need a restart: ")[2].partition(". ")[0]
+    needing = [name for name, key in each_key() if key.restart]
+    assert listed
+    sections = {name.rpartition(".")[0] for name in needing if f"`[{name.rpartition('.')[0]}]`" in listed}
+    for name, _ in each_key():
+        named = f"`{name}`" in listed or name.rpartition(".")[0] in sections
+        assert named is (name in needing), name

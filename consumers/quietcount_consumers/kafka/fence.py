@@ -243,8 +243,8 @@ def explained(
         return fenced(settings)
     if isinstance(error, _LAPSED):
         return LedgerUnavailable(
-            f"{place(settings)}: the broker no longer knows this releaser{outcome}. Opening the ledger again takes the "
-            "fence again"
+            f"{place(settings)}: the broker no longer knows this releaser{outcome}",
+            "Opening the ledger again takes the fence again",
         )
     if isinstance(error, kafka_errors.TransactionalIdAuthorizationFailedError):
         return LedgerError(
@@ -256,7 +256,7 @@ def explained(
 
 
 def as_ledger_error(error: LogError, outcome: str = "") -> LedgerError:
-    """Return the same message as an error of the ledger."""
+    """Return the same message as an error of the ledger; `outcome` is what became of the entries."""
     kind = LedgerUnavailable if isinstance(error, Unavailable) else LedgerError
     return kind(f"{error.what}{outcome}", error.remedy)
 

@@ -10,7 +10,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, OffsetSpec
@@ -50,35 +49,12 @@ CLOSE_SECONDS: Final = 1.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Coverage:
-    """Whether the batches that came follow each other without a hole: only compacting a topic makes one.
-
-    `end` is the offset after them, `hole` the first offset behind the first hole.
-    """
-
-    end: int = 0
-    hole: int | None = None
-
-    def see(self, batch: Any) -> None:
-        """Take note of a batch, aborted ones and marks included."""
-        if self.hole is None and batch.base_offset > self.end:
-            self.hole = int(batch.base_offset)
-        if self.hole is None and batch.records_count <= batch.last_offset_delta:  # its place is left, and not all of it
-            self.hole = int(batch.next_offset)
-        self.end = max(self.end, int(batch.next_offset))
-
-
-class _Covering(Unpacked):
-    """Unpacked records, with a look at the batches that they are in."""
-
-    coverage: _Coverage
+class _Compacted(Unpacked):
+    """Unpacked records of a topic that somebody may have had compacted."""
 
     def _passed_over(self, batch: Any) -> bool:
-        self.coverage.see(batch)
-        if batch.is_control_batch and not batch.records_count:
-            return True  # what compacting may leave of a mark; the client fails at it
-        return super()._passed_over(batch)
+        # What compacting may leave of the mark that ends a transaction; the client fails at it.
+        return (batch.is_control_batch and not batch.records_count) or super()._passed_over(batch)
 
 
 class KafkaLedger:
@@ -98,7 +74,6 @@ class KafkaLedger:
         # The offset of each entry read so far, and the offset after all that was read.
         self._offsets: list[int] = []
         self._end = 0
-        self._coverage = _Coverage()
         self._least_in_step = 1
         try:
             # First, because it says what is wrong with the way to the brokers; the clients only retry.
@@ -108,8 +83,8 @@ class KafkaLedger:
             self._topic_id = self._described()["topic_id"]
             self._consumer: Any = self._asked(lambda: KafkaConsumer(**_reading(settings, self._broker)))
             self._stack.callback(self._consumer.close, autocommit=False, timeout_ms=int(CLOSE_SECONDS * 1000))
-            shared = {"epochs": Epochs(), "volume": Volume(), "coverage": self._coverage}
-            self._asked(lambda: unpack_by(self._consumer, type("_", (_Covering,), shared)))
+            shared = {"epochs": Epochs(), "volume": Volume()}
+            self._asked(lambda: unpack_by(self._consumer, type("_", (_Compacted,), shared)))
             self._consumer.assign([self._partition])
         except BaseException:
             self.close()
@@ -164,8 +139,6 @@ class KafkaLedger:
             if position > before:  # a long ledger on a slow link takes its time
                 deadline = time.monotonic() + OPEN_TRANSACTION_SECONDS
         self._end = max(self._end, position)
-        if not self._offsets and self._coverage.hole is not None:
-            raise self._gone(self._coverage.hole)  # and not an empty ledger, which would be opened anew
         return entries
 
     def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
@@ -206,25 +179,18 @@ class KafkaLedger:
             fence.close()
 
     def _keep(self, index: int, record: Record) -> None:
-        """Remember where entry `index` lies; one that is known must lie where it lay.
-
-        Those of a time before entries had keys are told from what is none by their chain.
-        """
+        """Remember where entry `index` lies; one that is known must lie where it lay."""
         key = kafka_fence.key_of(index)
-        if not record.value if record.key is None else len(record.key) != len(key):
+        if record.key is None or len(record.key) != len(key):
             raise LedgerBroken(
-                f"{self.place}, offset {record.offset}: holds a record that is no entry of a ledger. Only quietcount "
-                "may write to this topic; restore it from a copy that is up to date"
+                f"{self.place}, offset {record.offset}: holds a record that is not an entry of a ledger",
+                "Only quietcount may write to this topic. Restore it from a copy that is up to date",
             )
-        if record.key is None:
-            # Compacting takes all of these away, from the beginning on.
-            if self._coverage.hole is not None and record.offset >= self._coverage.hole:
-                raise self._gone(self._coverage.hole)
-        elif record.key != key:
+        if record.key != key:
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: does not hold entry {index} of the ledger, which has to stand "
-                "there: entries are missing, or others were put between them. Restore it from a copy that is up to "
-                "date; see `quietcount topics check`"
+                "there: entries are missing, or others were put between them",
+                "Restore it from a copy that is up to date; see `quietcount topics check`",
             )
         if index == len(self._offsets):
             self._offsets.append(record.offset)
@@ -234,12 +200,6 @@ class KafkaLedger:
                 f"{self.place}: the ledger was replaced, or entries were taken out of it, while it was in use. Restore "
                 "it; see `quietcount topics check`"
             )
-
-    def _gone(self, offset: int) -> LedgerBroken:
-        return LedgerBroken(
-            f"{self.place}: entries are missing before offset {offset}; compacting takes them out, and a ledger is "
-            "never compacted. Restore it from a copy that is up to date; see `quietcount topics check`"
-        )
 
     def _polled(self) -> list[Record]:
         found = self._asked(lambda: self._consumer.poll(timeout_ms=STEP_MS))

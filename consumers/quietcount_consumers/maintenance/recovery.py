@@ -1,5 +1,5 @@
-"""What an operator does on purpose: end a statistic, record that the private state is lost, go on with a new log, bring
-a lost ledger back from what was published.
+"""What an operator does on purpose: end a statistic, go on with a new log, bring a lost ledger back from what was
+published. Recording that the private state is lost is in `losses`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quietcount_aggregates.errors import (
 )
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import bound_sentence, publish, published_head
-from quietcount_aggregates.release import check_newest, record_loss
+from quietcount_aggregates.release import check_newest
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
@@ -35,13 +35,21 @@ from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
 from quietcount_schemas.log import CASE_EVENTS
 
-__all__ = ["follow_new_log", "reading_ledger", "record_state_loss", "restore_ledger", "retire_statistic"]
+__all__ = [
+    "fence",
+    "follow_new_log",
+    "publish_ledger",
+    "reading_ledger",
+    "restore_ledger",
+    "retire_statistic",
+    "state_path",
+]
 
 
 def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) -> None:
     """Append the retirement of a declared statistic to the ledger, and publish it."""
     with reading_ledger(configuration) as ledger:
-        path = _state_path(configuration)
+        path = state_path(configuration)
         if not path.exists():
             raise StateError(
                 f"{path}: is missing. Put it back, or, if it is lost for good, run: quietcount ledger record-loss"
@@ -49,7 +57,7 @@ def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) 
         # Opening the state before the fence refuses while a service runs, which would be fenced amid its work.
         with State(path) as state:
             _check_state(state, ledger)
-            _fence(ledger, state, configuration)
+            fence(ledger, state, configuration)
             if name not in ledger.chain.declarations:
                 known = ", ".join(ledger.chain.declarations) or "none"
                 raise StatisticError(f"no statistic {name!r} is declared; declared are: {known}")
@@ -57,28 +65,7 @@ def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) 
                 raise StatisticError(f"statistic {name!r} is retired already")
             bodies: list[Body] = [Retired(name)]
             ledger.append(bodies, now)
-            _publish(ledger, configuration)
-
-
-def record_state_loss(configuration: Configuration, now: dt.datetime) -> list[str]:
-    """Record the loss in the ledger, start the state anew, and return what is to be said of it, a line each.
-
-    A damaged state is moved aside, never overwritten. The ledger must hold all that was published: a loss of the
-    ledger cannot be recorded in an older copy of it.
-    """
-    with reading_ledger(configuration) as ledger:
-        path = _state_path(configuration)
-        said = []
-        try:
-            _record(ledger, configuration, now)
-        except StateDamaged:
-            aside = _set_aside(path)
-            said.append(
-                f"The damaged state is now {aside}. Delete it as soon as nothing is to be rescued from it: it may hold "
-                "what was to be forgotten."
-            )
-            _record(ledger, configuration, now)
-        return [*said, bound_sentence(ledger.chain)]
+            publish_ledger(ledger, configuration)
 
 
 def follow_new_log(configuration: Configuration) -> None:
@@ -86,7 +73,7 @@ def follow_new_log(configuration: Configuration) -> None:
 
     Raises ServiceError when there is nothing to follow.
     """
-    path = _state_path(configuration)
+    path = state_path(configuration)
     if not path.exists():
         raise ServiceError(f"{path}: there is no state that folds a log; `quietcount run` makes one")
     with State(path) as state, contextlib.closing(open_log(configuration)) as log:
@@ -110,7 +97,7 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
         chain.extend(entry)
     ledger, said = rehearsed(chain), [bound_sentence(chain)]
     with contextlib.ExitStack() as stack:
-        if _state_path(configuration).exists():
+        if state_path(configuration).exists():
             try:
                 stack.enter_context(_compared_state(configuration, ledger))
             except StateDamaged:
@@ -155,7 +142,7 @@ def _published_entries(published: Path) -> list[bytes]:
 @contextlib.contextmanager
 def _compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[None]:
     """Hold the state, if no service runs on it and it knows of no newer ledger; it keeps the format that it has."""
-    path = _state_path(configuration)
+    path = state_path(configuration)
     facts = state_of(configuration)
     with contextlib.closing(state_file.locked(path)):  # says so where a service holds it
         if facts is None:
@@ -186,7 +173,8 @@ def _check_published(configuration: Configuration, ledger: Ledger) -> None:
         ledger.check_not_behind(head, public.name)
 
 
-def _state_path(configuration: Configuration) -> Path:
+def state_path(configuration: Configuration) -> Path:
+    """Return where the private state lies."""
     return configuration.private_dir / "state.duckdb"
 
 
@@ -233,45 +221,13 @@ def _check_state(state: State, ledger: Ledger) -> None:
         )
 
 
-def _fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
+def fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
     """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain."""
     ledger.fence()
     check_newest(ledger, state, configuration.public_file, witness_of(configuration))
 
 
-def _publish(ledger: Ledger, configuration: Configuration) -> None:
+def publish_ledger(ledger: Ledger, configuration: Configuration) -> None:
+    """Let the witness see the ledger, then publish it."""
     witness_of(configuration).see(ledger.chain.head)
     publish(ledger.chain, configuration.public_file)
-
-
-def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> None:
-    with State(_state_path(configuration)) as state:
-        _fence(ledger, state, configuration)
-        record_loss(ledger, now)
-        state.begin_anew(ledger.chain.first_open)
-        _publish(ledger, configuration)
-
-
-def _set_aside(path: Path) -> Path:
-    """Move a state and its write-ahead log, which DuckDB would replay into the next one, to a name that is free."""
-    with contextlib.closing(state_file.locked(path)):
-        aside = path.with_name(path.name + ".damaged")
-        number = 1
-        while aside.exists() or _wal(aside).exists():
-            number += 1
-            aside = path.with_name(f"{path.name}.damaged-{number}")
-        try:
-            if _wal(path).exists():
-                _wal(path).rename(_wal(aside))
-            if path.exists():  # else its write-ahead log alone was left
-                path.rename(aside)
-        except OSError as error:
-            raise ServiceError(
-                f"{path}: is damaged and cannot be moved to {aside.name} ({os.strerror(error.errno or 0)}); mend that "
-                "and run again"
-            ) from None
-        return aside
-
-
-def _wal(path: Path) -> Path:
-    return path.with_name(path.name + ".wal")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import resource
 import signal
@@ -37,6 +36,7 @@ While there is none left, newcomers wait in the system's queue, and asyncio look
 STOP_SECONDS: Final = 1
 """How long answers in hand are waited for at the end."""
 
+_SILENT: Final = 100  # above every level; what asyncio would log goes nowhere, as standard error does
 _PIECE: Final = 65_536
 _TLS_SECONDS: Final = {"ssl_handshake_timeout": float(HEADER_SECONDS), "ssl_shutdown_timeout": float(STOP_SECONDS)}
 
@@ -75,6 +75,7 @@ def configuration(application: Application, places: Places, tls: ssl.SSLContext 
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        log_level=_SILENT,
         access_log=False,
         proxy_headers=False,
         server_header=False,
@@ -114,7 +115,6 @@ def main() -> None:
     """Serve until the socket to the fold's process ends."""
     # systemd sends its signals to every process of a service. What ends this process is the other one.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
-    logging.disable()  # whoever reaches the port could fill the log
     with contextlib.suppress(OSError, ValueError):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, most))

@@ -91,11 +91,10 @@ def sent_on(spool: EventSpool, settings: EmitterSettings, name: str) -> str:
     except Unavailable as error:
         return f"in the spool, and `quietcount spool drain` sends it when the log answers. {error}"
     except QuietcountError as error:
+        after = "After that, run: quietcount spool drain"
         raise ProducersError(
-            f"The good lines of {name} are safe in the spool, but the log does not take them. {error.what}",
-            f"{error.remedy}. After that, run `quietcount spool drain`"
-            if error.remedy
-            else "After that, run `quietcount spool drain`",
+            f"The good lines of {name} are safe in the spool, and the log does not take them. {error.what}",
+            f"{error.remedy}. {after}" if error.remedy else after,
         ) from error
     return "in the log" if done else "in the spool, and another process sends it"
 

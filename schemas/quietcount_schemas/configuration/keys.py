@@ -128,7 +128,7 @@ CONFIGURATION: Final = Section(
             required=True,
             service_alone=True,
         ),
-        Key("grace", readers.duration("0d", "366d"), "how long after a period's end it is released", "7d"),
+        Key("grace", readers.duration("0d", "366d"), "how long after its end a period is released", "7d"),
         Key("tick", readers.duration("1s", "1d"), "how often the service works", "60s"),
         Key(
             "schemas",
@@ -143,9 +143,7 @@ CONFIGURATION: Final = Section(
             "emitter",
             (
                 Key("pepper_file", readers.path(), "the emitters' secret", DEFAULT_PEPPER_FILE),
-                Key(
-                    "spool", readers.path(), "a folder in which emitters keep what waits while the log does not answer"
-                ),
+                Key("spool", readers.path(), "a folder where emitters keep what waits while the log does not answer"),
             ),
         ),
         Section(
@@ -154,7 +152,7 @@ CONFIGURATION: Final = Section(
                 Key(
                     "secret_file",
                     readers.path(),
-                    "the service's secret; made at the first run if there is none",
+                    "the service's secret; the first run makes it if there is none",
                     DEFAULT_SECRET_FILE,
                     restart=True,
                 ),
@@ -162,7 +160,7 @@ CONFIGURATION: Final = Section(
                     "log_format",
                     readers.choice('write "auto", "console" or "json"', ("auto", "console", "json")),
                     'how the service writes its log to stderr: `"console"` for people, `"json"` for programs; '
-                    '`"auto"` is console at a terminal, JSON in a pipe',
+                    '`"auto"` is console at a terminal and JSON in a pipe',
                     "auto",
                 ),
             ),
@@ -174,26 +172,26 @@ CONFIGURATION: Final = Section(
                     "topic_prefix",
                     # Kafka's own alphabet; a topic's name has 249 characters at most.
                     readers.text("write letters, digits, '.', '_' and '-', as text", "[A-Za-z0-9._-]{0,200}"),
-                    "before the name of each topic, of the group and of the transactional id",
+                    "goes before the name of each topic, of the group and of the transactional id",
                     restart=True,
                 ),
                 Key(
                     "tls",
                     readers.boolean(),
-                    "TLS; without `kafka.ca_file` by the system's authorities",
+                    "TLS; without `kafka.ca_file` it trusts the system's authorities",
                     default_text="`false`, `true` with a file below",
                 ),
                 Key("ca_file", readers.path(), "the authority that signed the brokers' certificates"),
                 Key(
                     "certificate_file",
                     readers.path(),
-                    "a certificate of one's own (mTLS), with `kafka.key_file`",
+                    "your own certificate (mTLS), with `kafka.key_file`",
                     needs="key_file",
                 ),
                 Key("key_file", readers.path(), "its private key", needs="certificate_file"),
-                Key("key_password_file", readers.path(), "the file of the key's password", needs="key_file"),
+                Key("key_password_file", readers.path(), "the file with the key's password", needs="key_file"),
                 Key("username", readers.text(), "the user (SCRAM), with `kafka.password_file`", needs="password_file"),
-                Key("password_file", readers.path(), "the file of the user's password", needs="username"),
+                Key("password_file", readers.path(), "the file with the user's password", needs="username"),
                 Key(
                     "sasl_mechanism",
                     readers.choice('write "SCRAM-SHA-512" or "SCRAM-SHA-256"', ("SCRAM-SHA-512", "SCRAM-SHA-256")),
@@ -213,7 +211,7 @@ CONFIGURATION: Final = Section(
                     "for registration, with `schema_registry.password_file`",
                     needs="password_file",
                 ),
-                Key("password_file", readers.path(), "the file of its password", needs="username"),
+                Key("password_file", readers.path(), "the file with its password", needs="username"),
                 Key("ca_file", readers.path(), "the authority that signed the registry's certificate"),
                 Key("ids_file", readers.path(), "the ids that `quietcount schemas register` pinned", DEFAULT_IDS_FILE),
             ),
@@ -233,7 +231,7 @@ CONFIGURATION: Final = Section(
                 Key(
                     "certificate_file",
                     readers.path(),
-                    "TLS, with `metrics.key_file`; the certificate, and behind it those that lead to the authority",
+                    "TLS, with `metrics.key_file`: the certificate, followed by those that lead to the authority",
                     restart=True,
                     needs="key_file",
                 ),
@@ -241,11 +239,12 @@ CONFIGURATION: Final = Section(
                 Key(
                     "username",
                     readers.user_of_http(),
-                    "who may read, with `metrics.password_file`; with TLS, or on this machine alone",
+                    "the user who may read, with `metrics.password_file`; needs TLS, unless the address is on this "
+                    "machine alone",
                     restart=True,
                     needs="password_file",
                 ),
-                Key("password_file", readers.path(), "the file of the password", restart=True, needs="username"),
+                Key("password_file", readers.path(), "the file with the password", restart=True, needs="username"),
             ),
             rules=(_others_are_let_in_by_tls_and_password,),
         ),
@@ -294,7 +293,7 @@ CONFIGURATION: Final = Section(
                 Key(
                     "horizon",
                     readers.choice('write "lifetime" or "year"', ("lifetime", "year")),
-                    'or `"year"`: the limit, and the bound, are then for each year',
+                    'or `"year"`: the limit, and the bound, then hold for each year',
                     "lifetime",
                 ),
                 Key(

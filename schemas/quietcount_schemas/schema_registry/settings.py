@@ -1,7 +1,7 @@
 """Where the Schema Registry is: the [schema_registry] section, as emitters, the service and `schemas register` read it.
 
-A Schema Registry is asked by `quietcount schemas register` alone. What it answered is pinned in the file `ids_file`,
-from which everybody else reads; so a registry that is down, or that answers otherwise later, changes nothing.
+Only `quietcount schemas register` asks a Schema Registry. It pins the answers in the file `ids_file`, and everybody
+else reads that file. So a registry that is down, or that gives another answer later, changes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["RegistrySettings"]
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """The registry's address and what opens its door. Without a `url` there is no registry.
+    """The address of the registry and how to log in. Without a `url` there is no registry.
 
     `config` is the configuration file, for messages. Nothing here is secret: the password is read from its file when
     the registry is asked.
@@ -34,7 +34,7 @@ class RegistrySettings:
     username: str | None = None
     password_file: Path | None = None
     ca_file: Path | None = None
-    """The authority that signed the registry's certificate; the system's authorities where it is not given."""
+    """The authority that signed the certificate of the registry; if it is not given, the authorities of the system."""
     config: Path = field(default=Path("quietcount.toml"), compare=False)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """By key, the variable that its value comes from, for messages."""
@@ -49,9 +49,9 @@ class RegistrySettings:
         return f"{self.config}: {place(key, self.origins)}"
 
     def registry(self, folders: Sequence[Path] = ()) -> SchemaRegistry:
-        """Load the event types of `folders` and the built-in ones, with the registry's ids where there is a registry.
+        """Load the event types of `folders` and the built-in ones, with the pinned ids if there is a registry.
 
-        Raises SchemasError when a schema or the file of the ids is not in order.
+        Raises SchemasError if a schema or the file of the ids cannot be used.
         """
         # Reading schemas takes fastavro, which most commands that read the configuration do not need.
         from quietcount_schemas.registry import SchemaRegistry
@@ -59,9 +59,9 @@ class RegistrySettings:
         return SchemaRegistry.load(folders, self.ids())
 
     def ids(self) -> Mapping[int, bytes]:
-        """Return the pinned ids, each with the fingerprint (8 bytes) it stands for; none where there is no registry.
+        """Return the pinned ids, each with the fingerprint (8 bytes) it stands for; none if there is no registry.
 
-        Raises SchemasError when the file is missing or not in order.
+        Raises SchemasError if the file is missing or cannot be used.
         """
         if self.url is None:
             return {}
@@ -70,7 +70,7 @@ class RegistrySettings:
         return registry_ids.load(self.ids_file)
 
     def check_writable(self, registry: SchemaRegistry) -> None:
-        """Raise SchemasError when there is a registry, and a current version that has no id."""
+        """Raise SchemasError if there is a registry, and a current version without an id."""
         if self.url is None:
             return
         lacking = [
@@ -80,6 +80,6 @@ class RegistrySettings:
         ]
         if lacking:
             raise SchemasError(
-                f"{self.ids_file}: no id of the Schema Registry is pinned for {', '.join(lacking)}. Run "
-                "`quietcount schemas register`, and copy the file to where events are emitted and counted"
+                f"{self.ids_file}: no id of the Schema Registry is pinned for {', '.join(lacking)}",
+                "Run `quietcount schemas register`, and copy the file to where events are emitted and counted",
             )
