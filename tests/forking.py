@@ -193,11 +193,11 @@ def _serve(asked: socket.socket) -> dict[str, Any] | None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and for those that are forked
     while True:
-        ready, _, _ = select.select([asked, read], [], [])
+        ready, _, _ = select.select([asked.fileno(), read], [], [])
         if read in ready:
             os.read(read, 4096)
             _report(reports)
-        if asked in ready:
+        if asked.fileno() in ready:
             message, streams, _, _ = socket.recv_fds(asked, _MESSAGE, 4)
             if not message:
                 return None
@@ -244,9 +244,9 @@ def _become(order: Mapping[str, Any], asked: socket.socket, streams: list[int]) 
     os.umask(order["umask"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    sys.stdin = sys.__stdin__ = _stream(0, sys.stdin, "r")  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _stream(1, sys.stdout, "w")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _stream(2, sys.stderr, "w")  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = _stream(0, sys.stdin, "r")  # type: ignore[misc, assignment]
+    sys.stdout = sys.__stdout__ = _stream(1, sys.stdout, "w")  # type: ignore[misc, assignment]
+    sys.stderr = sys.__stderr__ = _stream(2, sys.stderr, "w")  # type: ignore[misc, assignment]
     for library in ("numpy.random", "random"):
         if hasattr(seed := sys.modules.get(library), "seed"):
             seed.seed()  # type: ignore[union-attr]

@@ -15,10 +15,10 @@ from quietcount_consumers.monitoring.metrics import pages
 from quietcount_consumers.monitoring.pages import running
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
-from quietcount_consumers.runner import Admit, Open, Runner, Server
+from quietcount_consumers.running.runner import Admit, Open, Runner, Server
+from quietcount_consumers.running.ticks import Signals
+from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid, fixed_clock
 from quietcount_consumers.service import Tick
-from quietcount_consumers.ticks import Signals
-from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, fixed_clock
 from quietcount_schemas.configuration import checked
 
 __all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "configuration_of", "lasting", "readiness"]

@@ -1,8 +1,8 @@
 """The noise: OpenDP's discrete Laplace mechanism, and its exact distribution for intervals.
 
 A release draws one vector. Its sensitivity in L1 is the statistic's `max_contributions` k over the whole horizon, so
-the scale k/epsilon serves every release of the statistic, for ever (Dwork, McSherry, Nissim and Smith, 2006; for
-integers Ghosh, Roughgarden and Sundararajan, 2009). Nothing here has a seed, and nothing turns the noise off.
+the scale k/epsilon serves every release of the statistic, however many there are (Dwork, McSherry, Nissim and Smith,
+2006; for integers Ghosh, Roughgarden and Sundararajan, 2009). Nothing here has a seed, and nothing turns the noise off.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def sum_margin(scale: float, terms: int, confidence: float = CONFIDENCE) -> int:
 
     The distribution of the sum is exact up to rounding: its characteristic function is the n-th power of
     (1 - a)^2 / (1 - 2 a cos t + a^2), inverted on a grid wide enough (40 standard deviations and 80 scales) that
-    what wraps round is below the rounding. Scales above 1000 are told on a lattice as much coarser, and one step of it
-    is added: the margin is then up to 2 in 1000 of a scale wider than it need be, and never narrower.
+    what wraps round is below the rounding. Scales above 1000 are computed on a lattice as much coarser, and one step of
+    it is added: the margin is then up to 2 in 1000 of a scale wider than it need be, and never narrower.
     """
     if terms == 1:
         return margin(scale, confidence)

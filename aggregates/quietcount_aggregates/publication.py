@@ -209,7 +209,7 @@ def _plain(number: Decimal) -> str:
 def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:
     quoted = str(path).replace("'", "''")
     connection.execute(f"ATTACH '{quoted}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
-    # Views and macros keep the names they are written with: unqualified, they resolve in whoever opens the file.
+    # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
     connection.execute("USE public")
     connection.execute("BEGIN")
     connection.execute(_sql("publication.sql"))

@@ -55,7 +55,7 @@ _BEFORE_ANY = 1 << 60
 
 
 class State:
-    """An open state file. One process at a time; use `close` or a with statement."""
+    """An open state file, for one process at a time; use `close` or a with statement."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -180,7 +180,7 @@ class State:
 
     @property
     def purged(self) -> dict[int, int]:
-        """Return, per partition, the offset that the log was made to begin at; none where nothing was purged yet."""
+        """Return, per partition, the offset that the log was made to begin at; none if nothing was purged yet."""
         return {int(partition): offset for partition, offset in json.loads(self[_PURGED] or "{}").items()}
 
     @purged.setter
@@ -226,6 +226,21 @@ class State:
     def intent(self) -> bytes:
         """Return the intent of a release that may have been appended and is not closed here, or nothing."""
         return bytes.fromhex(self["intent"])
+
+    def begin_release(self, intent: bytes, day: dt.date) -> None:
+        """State the intent of a release on `day` of the clock; within a transaction."""
+        self["intent"], self["released_on"] = intent.hex(), day.isoformat()
+
+    @property
+    def released_on(self) -> dt.date | None:
+        """Return the day of the newest release that this state began; None before the first."""
+        day = self["released_on"]
+        return dt.date.fromisoformat(day) if day else None
+
+    @property
+    def purge_due(self) -> bool:
+        """Return whether a release left the log to be purged."""
+        return bool(self["purge_due"])
 
     @property
     def years(self) -> dict[int, str]:
@@ -345,7 +360,7 @@ class State:
 
 @contextlib.contextmanager
 def registered(connection: duckdb.DuckDBPyConnection, table: Mapping[str, npt.NDArray[np.generic]]) -> Iterator[None]:
-    """Lend contiguous arrays of one length to DuckDB as the table `batch`, for the length of a with statement."""
+    """Lend contiguous arrays of one length to DuckDB as the table `batch` during a with statement."""
     connection.register("batch", dict(table))
     try:
         yield

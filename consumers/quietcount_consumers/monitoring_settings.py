@@ -15,7 +15,7 @@ from quietcount_schemas.private_files import Refusal, read_file, read_password, 
 if TYPE_CHECKING:
     import ssl
 
-    from quietcount_consumers.monitoring.access import Credentials
+    from quietcount_consumers.access import Credentials
 
 
 __all__ = ["LogFormat", "MonitoringSettings"]
@@ -66,7 +66,7 @@ class MonitoringSettings:
         """
         if self.username is None or self.password_file is None:
             return None
-        from quietcount_consumers.monitoring.access import Credentials
+        from quietcount_consumers.access import Credentials
 
         return Credentials.of(self.username, read_password(self.password_file, self._fault("password_file")))
 
@@ -78,7 +78,7 @@ class MonitoringSettings:
         if self.certificate_file is None or self.key_file is None:
             return None
         # It brings OpenSSL with it, which no command needs that serves nothing.
-        from quietcount_consumers.monitoring.access import server_context
+        from quietcount_consumers.access import server_context
 
         context = server_context()
         self._load(context, self.certificate_file, self.key_file)

@@ -34,10 +34,10 @@ from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.runner import Runner
+from quietcount_consumers.running.runner import Runner
+from quietcount_consumers.running.ticks import StopSignal
+from quietcount_consumers.running.timekeeping import SystemClocks
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import StopSignal
-from quietcount_consumers.timekeeping import SystemClocks
 from quietcount_schemas.cli import main as quietcount
 from quietcount_schemas.log import CASE_EVENTS
 

@@ -21,8 +21,9 @@ from unittest import mock
 from tests.aggregates_world import ExactMechanism
 
 from quietcount_aggregates.state import State
-from quietcount_consumers import opening, runner, ticks, timekeeping
+from quietcount_consumers import opening
 from quietcount_consumers.commands import service as commands
+from quietcount_consumers.running import runner, ticks, timekeeping
 from quietcount_schemas.cli import main
 
 START = dt.datetime(2023, 1, 1, tzinfo=dt.UTC)

@@ -29,10 +29,10 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import GROUP
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.runner import Admit
+from quietcount_consumers.running.runner import Admit
+from quietcount_consumers.running.ticks import Signals, run_until_idle
+from quietcount_consumers.running.timekeeping import fixed_clock
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import Signals, run_until_idle
-from quietcount_consumers.timekeeping import fixed_clock
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 

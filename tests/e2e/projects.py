@@ -27,8 +27,8 @@ from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.ticks import StopSignal, run_until_idle
-from quietcount_consumers.timekeeping import fixed_clock
+from quietcount_consumers.running.ticks import StopSignal, run_until_idle
+from quietcount_consumers.running.timekeeping import fixed_clock
 from quietcount_consumers.wiring import open_ledger
 from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.embedded_log import EmbeddedLog

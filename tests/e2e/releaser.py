@@ -22,8 +22,8 @@ from quietcount_consumers.kafka.fence import Fence
 from quietcount_consumers.kafka.ledger import KafkaLedger
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.ticks import StopSignal, run_until_idle
-from quietcount_consumers.timekeeping import fixed_clock
+from quietcount_consumers.running.ticks import StopSignal, run_until_idle
+from quietcount_consumers.running.timekeeping import fixed_clock
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 

@@ -28,9 +28,9 @@ from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.runner import Admit, Runner
+from quietcount_consumers.running.runner import Admit, Runner
+from quietcount_consumers.running.timekeeping import Grid, fixed_clock
 from quietcount_consumers.service import Service
-from quietcount_consumers.timekeeping import Grid, fixed_clock
 from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.check

@@ -438,6 +438,7 @@ def test_the_page_tells_the_words_in_which_an_older_version_refuses(
     assert f"format {state_file.FORMAT + 1}; this version reads format {state_file.FORMAT}." in message
     text = (drill.project.private / "state.duckdb").read_bytes()
     monkeypatch.setattr(state_file, "FORMAT", state_file.FORMAT - 1)
+    # One version earlier, the same words.
     older = message.replace(f"reads format {state_file.FORMAT + 1}", f"reads format {state_file.FORMAT}")
     older = older.replace(f"in format {state_file.FORMAT + 2}", f"in format {state_file.FORMAT + 1}")
     drill.start().refused(older)

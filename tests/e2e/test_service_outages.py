@@ -21,9 +21,9 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, beginning
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.runner import Admit, Runner
+from quietcount_consumers.running.runner import Admit, Runner
+from quietcount_consumers.running.timekeeping import ClockGuard, Grid
 from quietcount_consumers.service import Service
-from quietcount_consumers.timekeeping import ClockGuard, Grid
 from quietcount_consumers.wiring import open_ledger
 
 pytestmark = pytest.mark.check

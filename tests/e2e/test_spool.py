@@ -39,7 +39,7 @@ class Emitter:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
         self.acknowledged: list[tuple[str, str]] = []
-        self.process = forking.Popen(
+        self.process: subprocess.Popen[str] = forking.Popen(
             [sys.executable, str(EMITTER), str(place / "quietcount.toml"), name, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

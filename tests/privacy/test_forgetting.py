@@ -182,6 +182,7 @@ def _dropped(name: str) -> list[str]:
 MUTANTS = {"DELETE and CHECKPOINT": _deleted, "DROP TABLE and CHECKPOINT": _dropped}
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("mutant", list(MUTANTS))
 def test_forgetting_within_a_file_that_lives_on_is_caught(
     mutant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -311,6 +312,7 @@ def test_years_have_secrets_by_the_clock_whether_anybody_came_or_not(tmp_path: P
     assert years_kept(tmp_path / "empty", 0) == years_kept(tmp_path / "busy", 40) == [[2024], [2024], [2024], [2025]]
 
 
+@pytest.mark.check
 def test_a_twin_that_makes_a_years_secret_when_it_needs_it_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

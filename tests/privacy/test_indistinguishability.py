@@ -179,6 +179,7 @@ def test_ten_times_the_busiest_day_looks_no_different(tmp_path: Path) -> None:
     assert differences(quiet, busiest) == []
 
 
+@pytest.mark.check
 def test_a_service_that_is_stopped_amid_a_fold_ends_like_one_that_had_nothing_to_fold(tmp_path: Path) -> None:
     """At a tick at which periods are due: what is in hand is folded, released and shown."""
     quiet, busiest = pair(tmp_path, nothing, busy(20), 5, amid=True)
@@ -197,6 +198,7 @@ def rejected(hour: int, records: int) -> Emit:
     return emit
 
 
+@pytest.mark.check
 def test_when_records_are_rejected_and_how_many_does_not_show(tmp_path: Path) -> None:
     """One in the evening or many in the morning: the day after, it was that day."""
     one, other = pair(tmp_path, rejected(18, 1), rejected(6, 500), 7)
@@ -246,5 +248,6 @@ def test_a_faulty_twin_is_told_apart_by_what_it_lets_out(tmp_path: Path, mutant:
     assert any(re.search(MUTANTS[mutant], each) for each in told), told
 
 
+@pytest.mark.check
 def test_what_the_twins_are_tried_with_shows_nothing_of_a_service_without_fault(tmp_path: Path) -> None:
     assert differences(*pair(tmp_path, nothing, busy_with_rejects, 3)) == []

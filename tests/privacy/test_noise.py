@@ -122,34 +122,43 @@ def clopper_pearson(hits: int, runs: int, alpha: float, table: npt.NDArray[np.fl
 def audited_epsilon(mechanism: DiscreteLaplace, runs: int, epsilon: float, k: int = 1) -> float:
     """Return a lower bound on the loss between two logs that differ in one case, wrong with probability 1e-6 at most.
 
-    The telling event (a threshold, above or below) is chosen on one half of the draws by its own lower bound and
-    tested on the other half: chosen by its point estimate it would be one that was met twice by chance.
+    The telling event (a threshold, above or below) is chosen on one half of the draws and tested on the other half. It
+    is chosen by the very bound that is tested: a looser one (1e-2) took, once in some twenty runs, an event so rare
+    that its bound at 1e-6 tells nothing, and the auditor found no loss at all.
     """
     outcomes = [draws(mechanism, count, runs, epsilon, k) for count in (20, 20 + k)]
     half = runs // 2
     table = log_factorials(half)
     first = [[values[:half], values[half:]] for values in outcomes]
 
-    def bound(part: int, threshold: int, upward: bool, alpha: float) -> float:
+    def bound(part: int, threshold: int, upward: bool) -> float:
         hits = [int((v[part] >= threshold).sum() if upward else (v[part] <= threshold).sum()) for v in first]
         likely, unlikely = (hits[1], hits[0]) if upward else (hits[0], hits[1])
-        lower = clopper_pearson(likely, half, alpha, table)[0]
-        upper = clopper_pearson(unlikely, half, alpha, table)[1]
+        lower = clopper_pearson(likely, half, FALSE_ALARM / 2, table)[0]
+        upper = clopper_pearson(unlikely, half, FALSE_ALARM / 2, table)[1]
         return math.log(lower / upper) if lower > 0 else -math.inf
 
     candidates = [(t, up) for t in range(20 - 6 * k, 20 + 7 * k + 1) for up in (True, False)]
-    chosen = max(candidates, key=lambda event: bound(0, event[0], event[1], 0.01))
-    return bound(1, chosen[0], chosen[1], FALSE_ALARM / 2)
+    chosen = max(candidates, key=lambda event: bound(0, *event))
+    return bound(1, *chosen)
 
 
 @pytest.mark.promise("noise")
 def test_an_auditor_finds_no_more_than_the_declared_epsilon() -> None:
+    """That it finds more has probability 1e-6 at most: that is the bound's own.
+
+    That it finds less than 0.7 of 1 is rarer still. For an event `d` away from the count, the bound has the normal mean
+    1 - 4.89 s and the standard deviation of the logarithm of a ratio of two frequencies among 50,000. It is 0.95 for
+    the event at the count itself (deviation 0.008); 0.82 (0.027), 0.70 (0.045) and 0.50 (0.075) for d = 2, 3 and 4. To
+    be chosen those have to beat it by 4.7, 5.5 and 6 deviations, and to fall below 0.7 as well: 1e-7 in all.
+    """
     found = audited_epsilon(DiscreteLaplace(), 100_000, 1.0)
     print(f"audit: {found:.3f} for declared 1")
-    assert 0.8 < found <= 1.0
+    assert 0.7 < found <= 1.0
 
 
 def test_an_auditor_finds_noise_of_half_the_scale_out() -> None:
+    """Its bound has the mean 1.9 (deviation 0.017): what is chosen by chance and falls below 1.5 has 1e-7 in all."""
     found = audited_epsilon(WrongScale(0.5), 50_000, 1.0)
     print(f"audit of half the scale: {found:.3f} for declared 1")
     assert found > 1.5

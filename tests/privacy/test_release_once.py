@@ -149,6 +149,7 @@ def test_after_a_crash_at_any_step_there_is_one_value_for_one_cell(
     check_crash(step, tmp_path / "world", {}, undisturbed)
 
 
+@pytest.mark.check
 @pytest.mark.promise("drawn-once")
 @pytest.mark.parametrize("step", [Step.DRAWN, Step.APPENDED, Step.STATE_WRITTEN])
 def test_after_a_crash_on_the_embedded_log_there_is_one_value_for_one_cell(
@@ -166,6 +167,7 @@ def test_what_was_drawn_and_appended_before_a_crash_is_what_is_published(tmp_pat
         assert all(DAYS[1] <= start for start in world.there.first_open.values() if start.day == 1)
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("mutant", ["the ledger is not asked", "the state is not written anew"])
 def test_a_recovery_that_leaves_something_out_is_caught(
     mutant: str, tmp_path: Path, undisturbed: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
@@ -314,6 +316,7 @@ def test_a_releaser_that_was_fenced_appends_nothing(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- writing the state anew
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_crash_while_the_state_is_written_anew_leaves_the_old_one(
     failing: str, tmp_path: Path, undisturbed: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
@@ -364,6 +367,7 @@ def test_a_year_secret_that_was_lost_or_emptied_is_refused_not_made_anew(tmp_pat
         live(world, [2])
 
 
+@pytest.mark.check
 @pytest.mark.promise("older-refused")
 def test_a_whole_folder_put_back_from_a_backup_is_refused_by_the_witness(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", statistics()) as world:
@@ -382,6 +386,7 @@ def test_a_whole_folder_put_back_from_a_backup_is_refused_by_the_witness(tmp_pat
             world.restart(utc(DAYS[2]))
 
 
+@pytest.mark.check
 def test_a_damaged_public_file_does_not_outlive_a_restart(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", statistics()) as world:
         live(world, [1])

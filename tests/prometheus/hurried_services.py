@@ -37,9 +37,9 @@ from quietcount_consumers.maintenance.losses import record_state_loss
 from quietcount_consumers.monitoring import disks, metrics, standing
 from quietcount_consumers.monitoring import server as http_server
 from quietcount_consumers.monitoring.log_events import SERVING
+from quietcount_consumers.running.ticks import StopSignal
+from quietcount_consumers.running.timekeeping import SystemClocks
 from quietcount_consumers.service import Service, Tick
-from quietcount_consumers.ticks import StopSignal
-from quietcount_consumers.timekeeping import SystemClocks
 from quietcount_producers import CaseEventPublisher
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.prometheus import EmitterCollector

@@ -98,6 +98,7 @@ def test_it_decodes_what_the_codec_encodes(data: st.DataObject) -> None:
     check(CASEWORK, [codec.encode(event) for event in events])
 
 
+@pytest.mark.check
 @given(st.data())
 @settings(max_examples=100)
 def test_it_agrees_with_the_codec_on_every_version_of_every_schema(data: st.DataObject) -> None:

@@ -51,6 +51,7 @@ def agreed(decoder: ColumnDecoder, values: list[bytes]) -> None:
     assert found == {row: (event.event, event.case_key, event.event_id) for row, event in accepted.items()}
 
 
+@pytest.mark.check
 @given(st.lists(st.tuples(case_events(PLAIN), st.booleans()), max_size=20))
 def test_a_batch_in_both_framings_is_read_whole(written: list[tuple[CaseEvent, bool]]) -> None:
     values = [(FRAMED if confluent else SINGLE).encode(event) for event, confluent in written]

@@ -428,6 +428,7 @@ def contents(world: Any) -> list[Any]:
     return [sorted(world.there.connection.execute(f"SELECT * FROM {t}").fetchall(), key=repr) for t in tables]
 
 
+@pytest.mark.check
 @pytest.mark.promise("deterministic-fold")
 def test_other_batches_give_the_same_state_and_the_same_releases(tmp_path: Path) -> None:
     for seed in range(200, 203):

@@ -75,6 +75,7 @@ def test_whatever_the_check_passes_resolves_in_every_direction(
     assert every_pair_resolves(data, versions) == []
 
 
+@pytest.mark.check
 @given(histories(compatible=True), st.data())
 def test_compatible_edits_pass_the_check_unless_a_field_came_back_changed(
     versions: list[SchemaVersion], data: st.DataObject
@@ -96,6 +97,7 @@ def test_compatible_edits_pass_the_check_unless_a_field_came_back_changed(
     assert every_pair_resolves(data, versions) == []
 
 
+@pytest.mark.check
 @given(histories(compatible=False), st.data())
 def test_the_codec_resolves_older_versions_as_fastavro_does(versions: list[SchemaVersion], data: st.DataObject) -> None:
     assume(not check_evolution(versions))

@@ -75,6 +75,7 @@ def test_the_lint_answers_on_any_json(value: Any) -> None:
     assert lint({"type": "record", "fields": [{"name": value, "type": value, "default": value}]}, "1.avsc")
 
 
+@pytest.mark.check
 @given(definitions(most=40), st.data())
 def test_no_event_of_a_schema_that_the_lint_passes_is_too_large(definition: Any, data: st.DataObject) -> None:
     if lint(definition, "1.avsc"):

@@ -98,6 +98,26 @@ def test_a_chain_reads_back_what_was_appended(log: MemoryLedger) -> None:
     assert chain.entries[0].previous == GENESIS
 
 
+def test_a_chain_says_which_releases_a_state_does_not_know(log: MemoryLedger) -> None:
+    chain = read(log.entries)
+    february = dt.date(2024, 2, 1)
+    assert chain.unknown_to(chain.first_open) == []
+    assert chain.unknown_to({"one": february, "two": february}) == [release(of("one"), 2)]
+    assert len(chain.unknown_to({"one": dt.date(2024, 3, 1)})) == 1, "a statistic that the state never heard of"
+    assert len(chain.unknown_to({})) == 3
+
+
+@pytest.mark.parametrize(
+    "intent, ahead", [(bytes(16), False), (b"", True), (b"another intent..", True)], ids=["its own", "none", "another"]
+)
+def test_a_ledger_is_ahead_of_a_state_that_did_not_begin_the_release_that_it_does_not_know(
+    log: MemoryLedger, intent: bytes, ahead: bool
+) -> None:
+    chain = read(log.entries)
+    assert chain.is_ahead_of({**chain.first_open, "one": dt.date(2024, 2, 1)}, intent) is ahead
+    assert not chain.is_ahead_of(chain.first_open, intent)
+
+
 @pytest.mark.promise("ledger-chain")
 def test_every_single_flipped_bit_breaks_the_chain_or_the_head(log: MemoryLedger) -> None:
     """A chain vouches for its end by its head alone: a forged last entry is seen by whoever kept the head."""

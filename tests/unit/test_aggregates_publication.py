@@ -4,69 +4,36 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import os
 import stat
 import subprocess
 import sys
 import threading
-import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from tests import forking
-from tests.aggregates_world import TRIALS, World, case_key, event_id, utc, world_in
+from tests.aggregates_world import TRIALS, World, utc, world_in
+from tests.published_world import SINCE, published_in
 
 from quietcount_aggregates import publication
 from quietcount_aggregates.entries import Entry, Head
 from quietcount_aggregates.errors import PublicationDefect, PublicationError
-from quietcount_aggregates.noise import DiscreteLaplace, margin
+from quietcount_aggregates.noise import margin
 from quietcount_aggregates.publication import publish, published_head
 from quietcount_aggregates.statistics import Horizon, resolve
-from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
-SINCE = dt.date(2024, 1, 1)
 TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", "statistics"]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Six months of two statistics, released with real noise."""
-    statistics = [
-        resolve("plain", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5),
-        resolve(
-            "detailed",
-            events=["Asked"],
-            registry=TRIALS,
-            period=Period.MONTH,
-            since=SINCE,
-            epsilon=1.0,
-            by=["colour", "urgent"],
-            where={"colour": ["RED", "GREEN"]},
-        ),
-    ]
-    with world_in(tmp_path_factory.mktemp("published"), statistics, mechanism=DiscreteLaplace()) as world:
-        for month in range(1, 7):
-            world.emit(
-                [
-                    CaseEvent(
-                        "Asked",
-                        case_key(case),
-                        event_id(1000 * month + case),
-                        0,
-                        dt.date(2024, month, 1),
-                        {"colour": "RED", "urgent": case % 2 == 0},
-                    )
-                    for case in range(30 * month, 30 * month + 30)
-                ]
-            )
-            world.fold(dt.date(2024, month, 2))
-        world.release(utc(dt.date(2024, 7, 1)))
+    with published_in(tmp_path_factory.mktemp("published")) as world:
         yield world
 
 
@@ -217,6 +184,7 @@ def test_the_stated_bound_of_a_yearly_horizon_grows_with_the_years(tmp_path: Pat
     assert "in one calendar year, and rises by 0.5 for each further year" in sentence
 
 
+@pytest.mark.check
 def test_readers_never_see_half_a_file_while_it_is_replaced(world: World, tmp_path: Path) -> None:
     path = tmp_path / "statistics.duckdb"
     chain = world.ledger.chain
@@ -307,40 +275,3 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_file_whole(
     assert head == world.ledger.chain.head
     with pytest.raises(PublicationError):
         publish(world.ledger.chain, tmp_path / "missing" / "statistics.duckdb")
-
-
-def test_it_opens_with_the_newest_duckdb_of_the_line_before(
-    world: World, tmp_path: Path, require: Callable[[bool, str], None]
-) -> None:
-    folder = tmp_path / "venv"
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))}
-    environment.update({key: value for key, value in os.environ.items() if key in ("PIP_INDEX_URL", "PIP_CONFIG_FILE")})
-    installed = subprocess.run(
-        [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "duckdb<2"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-    )
-    require(installed.returncode == 0, "a package index, to install an older DuckDB from")
-    code = (
-        "import sys, duckdb\n"
-        "c = duckdb.connect(sys.argv[1], read_only=True)\n"
-        "print(duckdb.__version__)\n"
-        "for query in ('SELECT count(*) FROM statistics', 'SELECT count(*) FROM detailed', "
-        "\"SELECT terms FROM total('plain', '2024-01-01', '2024-03-31')\", "
-        "\"SELECT note LIKE '%Fieller%' OR note LIKE 'withheld%' FROM "
-        "compare('plain', '2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30')\", "
-        "\"SELECT count(*) FROM series('detailed')\", 'SELECT count(*) > 60 FROM data_dictionary'):\n"
-        "    print(c.execute(query).fetchone()[0])\n"
-    )
-    found = subprocess.run(
-        [str(python), "-c", code, str(world.public)], capture_output=True, text=True, env=environment, timeout=60
-    )
-    assert found.returncode == 0, found.stderr
-    version, *answers = found.stdout.split()
-    print(f"opened with DuckDB {version}")
-    assert version.startswith("1.")
-    assert answers == ["42", "36", "3", "True", "6", "True"]

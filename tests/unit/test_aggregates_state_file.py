@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateDamaged, StateDefect, StateError, StateUnwritable
 from quietcount_aggregates.state import State
+
+pytestmark = pytest.mark.quick
 
 SECRET = "someone@example.org"
 SEED = 20231003
@@ -204,13 +207,16 @@ def interrupted(path: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     killed = folder / path.name
     shutil.copyfile(path, killed)
-    child = os.fork()
-    if not child:
-        with duckdb.connect(str(killed)) as connection:
-            connection.execute("INSERT INTO offsets VALUES (7, 7)")
-            connection.execute("INSERT INTO meta SELECT 'more ' || i, repeat('v', 50) FROM range(200) t(i)")
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+    # A program of its own: a fork of this one would lack the threads that DuckDB has here.
+    code = (
+        "import duckdb, os, signal, sys\n"
+        "connection = duckdb.connect(sys.argv[1])\n"
+        "connection.execute('INSERT INTO offsets VALUES (7, 7)')\n"
+        "connection.execute(\"INSERT INTO meta SELECT 'more ' || i, repeat('v', 50) FROM range(200) t(i)\")\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(killed)], check=False)
+    assert ended.returncode == -signal.SIGKILL
     assert killed.with_name(killed.name + ".wal").stat().st_size
     return killed
 

@@ -19,8 +19,10 @@ from quietcount_aggregates.errors import (
     StateHeld,
     StateUnwritable,
 )
-from quietcount_consumers import conditions
-from quietcount_consumers.conditions import (
+from quietcount_consumers.errors import FolderUnwritable
+from quietcount_consumers.monitoring.status import Status
+from quietcount_consumers.running import conditions
+from quietcount_consumers.running.conditions import (
     MENDABLE,
     ClockBelieved,
     ClockDoubted,
@@ -39,8 +41,6 @@ from quietcount_consumers.conditions import (
     after,
     shown,
 )
-from quietcount_consumers.errors import FolderUnwritable
-from quietcount_consumers.monitoring.status import Status
 from quietcount_producers.errors import LogUnavailable, LogUnwritable
 from quietcount_schemas.errors import QuietcountError
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tests.kafka.certificates import Authority
 
+from quietcount_consumers.access import Credentials
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError
-from quietcount_consumers.monitoring.access import Credentials
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 
 pytestmark = pytest.mark.quick

@@ -17,8 +17,8 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from quietcount_consumers.access import Credentials
 from quietcount_consumers.monitoring import application as http_application
-from quietcount_consumers.monitoring.access import Credentials
 from quietcount_consumers.monitoring.application import HEADER_BYTES, Application
 from quietcount_consumers.monitoring.pages import Pages
 from quietcount_consumers.monitoring.places import (

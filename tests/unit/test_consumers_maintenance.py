@@ -17,17 +17,21 @@ from click.testing import CliRunner, Result
 from tests.catalogues import statistic
 from tests.e2e.projects import EXACT, Project, simulated, true_cells
 
+from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.release import Step
 from quietcount_aggregates.state import State
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
+from quietcount_consumers.doctor.data import check_state, ledger_of
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance import losses as recording
 from quietcount_consumers.maintenance.losses import Lost
+from quietcount_consumers.maintenance.state_facts import state_of
 from quietcount_consumers.opening import open_service
 from quietcount_schemas.errors import QuietcountError
 
@@ -141,6 +145,7 @@ def test_a_public_file_that_was_altered_is_found(project: Project) -> None:
     assert "holds exactly" in invoked(project, ledger_command, "verify").stdout
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(
     "sql, what",
     [
@@ -199,6 +204,7 @@ def test_a_ledger_that_was_altered_is_found(project: Project) -> None:
         assert "ledger entry" in refused(project, command, *arguments)
 
 
+@pytest.mark.check
 def test_a_retired_statistic_is_released_no_more_and_its_epsilon_stays_spent(project: Project) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
     assert "known" not in refused(project, ledger_command, "retire", "nothing")
@@ -349,6 +355,40 @@ def test_a_state_that_does_not_know_what_was_released_is_recorded_as_lost(releas
     assert losses(project) == 1
 
 
+def unknowing(project: Project) -> set[str]:
+    """Put an older state back under a newer ledger; return who says that it does not know what was released."""
+    older = (project.private / "state.duckdb").read_bytes()
+    project.run_here("2023-03-08")
+    (project.private / "state.duckdb").write_bytes(older)
+    said = {}
+    for name, command, arguments in (
+        ("start", run_command, ("--until-idle", "--as-of", "2023-03-08")),
+        ("retire", ledger_command, ("retire", "requests")),
+    ):
+        result = CliRunner().invoke(command, [*arguments, "--config", str(project.config)])
+        said[name] = str(result.exception)
+        (project.private / "state.duckdb").write_bytes(older)
+    facts, chain = state_of(project.configuration), ledger_of(project.configuration)
+    assert facts is not None
+    said["doctor"] = " ".join(
+        f"{each.where} {each.what}" for each in check_state(project.configuration, facts, chain, None)
+    )
+    return {name for name, text in said.items() if "the ledger has releases that" in text}
+
+
+def test_one_rule_says_everywhere_that_a_state_does_not_know_what_was_released(
+    released: Project, tmp_path: Path
+) -> None:
+    assert unknowing(released.copy(tmp_path / "project")) == {"start", "retire", "doctor"}
+
+
+def test_a_twin_of_that_rule_is_found_everywhere(
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Chain, "is_ahead_of", lambda *_: False)
+    assert unknowing(released.copy(tmp_path / "project")) == set()
+
+
 def test_damage_that_only_reading_everything_finds_is_recorded_as_a_loss(released: Project, tmp_path: Path) -> None:
     """Each block is damaged in turn; a state that is called sound goes on and releases."""
     state = released.private / "state.duckdb"
@@ -422,16 +462,17 @@ def test_what_may_be_the_last_copy_of_a_ledger_is_never_told_to_be_deleted(
 
 
 def test_a_restore_that_is_refused_changes_nothing_not_even_the_format_of_the_state(
-    released: Project, tmp_path: Path
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = released.copy(tmp_path / "project")
     older = tmp_path / "older.duckdb"
     older.write_bytes(project.public.read_bytes())
     project.run_here("2023-03-08")
     without_ledger(project)
-    with duckdb.connect(str(project.private / "state.duckdb")) as connection:
-        connection.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
     before = contents(project)
+    # As the version after this one, whose format is another.
+    monkeypatch.setattr(migrations, "STEPS", {**migrations.STEPS, state_file.FORMAT: "SELECT 1"})
+    monkeypatch.setattr(state_file, "FORMAT", state_file.FORMAT + 1)
     assert "state.duckdb was built from" in refused(project, ledger_command, "restore", "--yes", str(older))
     assert contents(project) == before
     with State(project.folder / "other.duckdb") as other:
@@ -472,6 +513,7 @@ def test_retire_without_the_state_names_the_way_on_and_makes_none(released: Proj
         aside.rename(state)
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("damage", ["garbage", "cut", "foreign", "write-ahead log", "write-ahead log alone"])
 def test_a_damaged_state_is_moved_aside_when_its_loss_is_recorded(project: Project, damage: str) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
@@ -529,6 +571,7 @@ def test_a_state_that_is_held_or_cannot_be_written_is_not_moved_aside(
     assert list(project.private.glob("*.damaged*")) == []
 
 
+@pytest.mark.check
 def test_after_a_lost_log_the_service_goes_on_with_a_new_one(project: Project) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
     released = project.released()

@@ -48,6 +48,7 @@ def test_a_moment_outside_of_the_calendar_of_events_is_wrong_usage(text: str) ->
         Moment().convert(text, None, None)
 
 
+@pytest.mark.check
 @given(st.one_of(st.text(max_size=40), st.datetimes(timezones=st.none() | st.timezones()).map(dt.datetime.isoformat)))
 def test_any_text_is_a_moment_of_the_calendar_or_wrong_usage(text: str) -> None:
     try:

@@ -21,8 +21,8 @@ from quietcount_aggregates.errors import LedgerUnavailable, PublicationUnwritabl
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import HeldPublication, publish, published_head
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.ticks import StopSignal, run_until_idle
-from quietcount_consumers.timekeeping import fixed_clock
+from quietcount_consumers.running.ticks import StopSignal, run_until_idle
+from quietcount_consumers.running.timekeeping import fixed_clock
 from quietcount_consumers.wiring import open_ledger
 
 pytestmark = pytest.mark.quick

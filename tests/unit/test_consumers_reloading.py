@@ -7,7 +7,7 @@ from tests.running_world import configuration_of
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.reloading import (
+from quietcount_consumers.running.reloading import (
     Holding,
     Refused,
     Settled,

@@ -209,6 +209,7 @@ def test_what_is_due_overdue_and_released_follows_the_ticks(project: Project) ->
     assert of(found[2], "daily").released == ()
 
 
+@pytest.mark.check
 def test_after_an_outage_of_months_everything_is_released_at_one_tick(project: Project) -> None:
     before, after = utc("2023-01-01"), utc("2023-04-08")
     list(statuses(project, [before]))

@@ -14,7 +14,7 @@ import pytest
 from tests.running_world import NOON, MovedClocks, Trial, World
 
 from quietcount_consumers.monitoring.supervision import Supervisor
-from quietcount_consumers.runner import Runner
+from quietcount_consumers.running.runner import Runner
 from quietcount_consumers.service import Tick
 from quietcount_producers.errors import LogUnavailable
 

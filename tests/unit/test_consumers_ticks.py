@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from quietcount_consumers.running.ticks import Signals, StopSignal, run_until_idle
+from quietcount_consumers.running.timekeeping import fixed_clock
 from quietcount_consumers.service import Tick
-from quietcount_consumers.ticks import Signals, StopSignal, run_until_idle
-from quietcount_consumers.timekeeping import fixed_clock
 
 pytestmark = pytest.mark.quick
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.running_world import MINUTE, NOON, MovedClocks
 
 from quietcount_consumers.errors import ClockBehind
-from quietcount_consumers.timekeeping import STANDING, TOLERANCE, ClockGuard, Grid, SystemClocks
+from quietcount_consumers.running.timekeeping import STANDING, TOLERANCE, ClockGuard, Grid, SystemClocks
 
 pytestmark = pytest.mark.quick
 

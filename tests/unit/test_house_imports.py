@@ -47,6 +47,7 @@ def test_imports_keep_the_contracts(root: Path, tmp_path: Path) -> None:
     assert "0 broken" in verdict.stdout
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(
     "part, line",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,11 @@ class TestNearest:
     @staticmethod
     def of(request: pytest.FixtureRequest) -> list[str]:
         return [mark.name for mark in request.node.iter_markers() if mark.name in TIERS]
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "example.org"])
+def test_a_unit_test_that_asks_the_network_is_refused(host: str) -> None:
+    with pytest.raises(AssertionError, match=r"a unit test (connects to|looks up)"):
+        socket.create_connection((host, 80), timeout=1)
+    with socket.socket() as other, pytest.raises(AssertionError, match="a unit test connects to"):
+        other.connect((host, 80))

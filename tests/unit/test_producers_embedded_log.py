@@ -105,6 +105,7 @@ def test_no_byte_of_a_purged_record_stays_in_the_files(tmp_path: Path) -> None:
     assert purged_residue(tmp_path / "log.sqlite") == 0
 
 
+@pytest.mark.check
 def test_the_search_for_residue_finds_what_a_plain_delete_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ from quietcount_schemas.private_files import (
     write_secret,
 )
 
+pytestmark = pytest.mark.quick
+
 Write = Callable[..., None]
 
 

@@ -19,10 +19,10 @@ from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, beginning
 from quietcount_consumers.monitoring.supervision import Supervisor, forbid_core_dumps
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.runner import Admit, Runner
+from quietcount_consumers.running.runner import Admit, Runner
+from quietcount_consumers.running.ticks import Signals, StopSignal, run_until_idle
+from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid, SystemClocks
 from quietcount_consumers.service import Service
-from quietcount_consumers.ticks import Signals, StopSignal, run_until_idle
-from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, SystemClocks
 from quietcount_consumers.wiring import check_files
 from quietcount_schemas.cli import config_option
 

@@ -31,8 +31,8 @@ from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.project import create_project
 from quietcount_consumers.queries import query
-from quietcount_consumers.ticks import StopSignal, run_until_idle
-from quietcount_consumers.timekeeping import fixed_clock
+from quietcount_consumers.running.ticks import StopSignal, run_until_idle
+from quietcount_consumers.running.timekeeping import fixed_clock
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher

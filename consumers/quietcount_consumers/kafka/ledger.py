@@ -63,8 +63,10 @@ class KafkaLedger:
     Nothing here makes the topic: `quietcount topics create` does, with the settings that a ledger needs.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Open the ledger; `clock` says how long a reader has waited, in seconds."""
         self._settings = settings
+        self._clock = clock
         self._topic = settings.topic(RELEASES)
         self._partition = TopicPartition(self._topic, 0)
         self._stack = contextlib.ExitStack()
@@ -123,12 +125,12 @@ class KafkaLedger:
         position = self._offsets[index] if index < len(self._offsets) else self._end
         entries = []
         self._consumer.seek(self._partition, position)
-        deadline = time.monotonic() + OPEN_TRANSACTION_SECONDS
+        deadline = self._clock() + OPEN_TRANSACTION_SECONDS
         # Ask again at each end: a transaction may have ended since, and an append that does not know its mark would
         # miss its place.
         end = self._checked_end()
         while position < end or position < (end := self._checked_end()):
-            if time.monotonic() > deadline:
+            if self._clock() > deadline:
                 raise self._stuck(position)
             for record in self._polled():
                 self._keep(index, record)
@@ -137,7 +139,7 @@ class KafkaLedger:
                 index += 1
             before, position = position, self._asked(lambda: self._consumer.position(self._partition))
             if position > before:  # a long ledger on a slow link takes its time
-                deadline = time.monotonic() + OPEN_TRANSACTION_SECONDS
+                deadline = self._clock() + OPEN_TRANSACTION_SECONDS
         self._end = max(self._end, position)
         return entries
 

@@ -52,7 +52,8 @@ def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) 
         path = state_path(configuration)
         if not path.exists():
             raise StateError(
-                f"{path}: is missing. Put it back, or, if it is lost for good, run: quietcount ledger record-loss"
+                f"{path}: is missing",
+                "Put it back. If it is lost permanently, run: quietcount ledger record-loss",
             )
         # Opening the state before the fence refuses while a service runs, which would be fenced amid its work.
         with State(path) as state:
@@ -60,7 +61,7 @@ def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) 
             fence(ledger, state, configuration)
             if name not in ledger.chain.declarations:
                 known = ", ".join(ledger.chain.declarations) or "none"
-                raise StatisticError(f"no statistic {name!r} is declared; declared are: {known}")
+                raise StatisticError(f"no statistic {name!r} is declared", f"Name one of: {known}")
             if name in ledger.chain.retired:
                 raise StatisticError(f"statistic {name!r} is retired already")
             bodies: list[Body] = [Retired(name)]
@@ -75,7 +76,7 @@ def follow_new_log(configuration: Configuration) -> None:
     """
     path = state_path(configuration)
     if not path.exists():
-        raise ServiceError(f"{path}: there is no state that folds a log; `quietcount run` makes one")
+        raise ServiceError(f"{path}: there is no state that folds a log", "`quietcount run` makes one")
     with State(path) as state, contextlib.closing(open_log(configuration)) as log:
         topic = log.topic_id(CASE_EVENTS)
         beginnings, ends = log.beginning_offsets(CASE_EVENTS), log.end_offsets(CASE_EVENTS)
@@ -88,7 +89,7 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
     """Write the ledger that a published file holds to where there is none; return what is to be said, a line each.
 
     Every published file holds all entries of the ledger that it was built from. Raises a QuietcountError, and then
-    changes nothing, where there is a ledger, where the chain in the file does not hold, or where the public file in its
+    changes nothing, if there is a ledger, if the chain in the file does not hold, or if the public file in its
     place, the state or the witness knows of a newer one. A damaged state knows nothing: its loss is to be recorded.
     """
     entries = _published_entries(published)
@@ -102,8 +103,8 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
                 stack.enter_context(_compared_state(configuration, ledger))
             except StateDamaged:
                 said.append(
-                    "The state is damaged, so that it cannot say whether this ledger is the newest. If it is lost for "
-                    "good, run now: quietcount ledger record-loss"
+                    "The state is damaged, so it cannot say whether this ledger is the newest. If it is lost "
+                    "permanently, run now: quietcount ledger record-loss"
                 )
         _check_published(configuration, ledger)
         witness_of(configuration).check(ledger)
@@ -112,19 +113,19 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
         epoch = log.fence()
         if log.read():
             raise LedgerError(
-                f"{log.place}: there is a ledger already, and it is never written over; nothing was changed. If it is "
-                "an older copy, move it away first"
+                f"{log.place}: there is a ledger already, and it is never written over. Nothing was changed",
+                "If it is an older copy, move it away first",
             )
         log.append(entries, epoch=epoch, expected=0)
         if log.read() != entries:
-            raise LedgerError(f"{log.place}: what was written did not come back; look at the disk, then run again")
+            raise LedgerError(f"{log.place}: what was written did not come back", "Look at the disk, then run again")
     return said
 
 
 def _published_entries(published: Path) -> list[bytes]:
     """Read the ledger in a published file, which may be the last copy that there is."""
     if not published.exists():
-        raise ServiceError(f"{published}: there is no such file; name the newest copy of what was published")
+        raise ServiceError(f"{published}: there is no such file", "Name the newest copy of what was published")
     try:
         rows = query(published, 'SELECT entry FROM ledger ORDER BY "index"')[1]
     except QueryHeld:
@@ -133,8 +134,9 @@ def _published_entries(published: Path) -> list[bytes]:
         rows = []
     if not rows:
         raise ServiceError(
-            f"{published}: is damaged, or not a file that quietcount published. Keep it, and try another copy: every "
-            "published file holds the whole ledger, and whoever copied one may have the newest"
+            f"{published}: is damaged, or not a file that quietcount published",
+            "Keep it, and try another copy: every published file holds the whole ledger, and anybody who copied one "
+            "may have the newest",
         )
     return [bytes(entry) for (entry,) in rows]
 
@@ -146,12 +148,12 @@ def _compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[No
     facts = state_of(configuration)
     with contextlib.closing(state_file.locked(path)):  # says so where a service holds it
         if facts is None:
-            raise StateError(f"{path}: was held by another program; run again")
+            raise StateError(f"{path}: was held by another program", "Run again")
         ledger_id = facts.meta.get("ledger_id", "")
         if ledger_id not in ("", ledger.chain.opened.ledger_id.hex()):
             raise StateError(
-                f"{path}: the ledger is another one than this state was made with. Restore the one that belongs to it; "
-                "nothing was changed"
+                f"{path}: the ledger is another one than this state was made with. Nothing was changed",
+                "Restore the one that belongs to it",
             )
         ledger.check_not_behind(facts.head, path.name)
         yield
@@ -180,35 +182,38 @@ def state_path(configuration: Configuration) -> Path:
 
 @contextlib.contextmanager
 def reading_ledger(configuration: Configuration) -> Iterator[Ledger]:
-    """Open and verify a ledger that has entries; bring nothing into being.
+    """Open and verify a ledger that has entries; make nothing.
 
-    Raises LedgerMissing where there is none, which says what to do if there was one.
+    Raises LedgerMissing if there is none, which says what to do if there was one.
     """
     try:
         log = open_ledger(configuration, create=False)
     except LedgerMissing as error:
-        raise _missing(configuration, str(error)) from None
+        raise _missing(configuration, error) from None
     with contextlib.closing(log):
         ledger = Ledger(log)
         ledger.refresh()
         if not ledger.chain.entries:
-            raise _missing(configuration, f"{log.place}: there is no ledger yet; `quietcount run` opens it")
+            raise _missing(
+                configuration, LedgerMissing(f"{log.place}: there is no ledger yet", "`quietcount run` opens it")
+            )
         yield ledger
 
 
-def _missing(configuration: Configuration, otherwise: str) -> LedgerMissing:
-    """Return what is said of a ledger that is not there: `otherwise` where there never was one."""
+def _missing(configuration: Configuration, otherwise: LedgerMissing) -> LedgerMissing:
+    """Return what there is to say of a ledger that is not there: `otherwise` if there never was one."""
     for path in (configuration.public_file, witness_of(configuration).path):
         if os.path.lexists(path):
             return LedgerMissing(
-                f"there is no ledger, and {path} was made from one. Put the newest ledger back, or bring it back from "
-                "the newest file that was published, with: quietcount ledger restore"
+                f"there is no ledger, and {path} was made from one",
+                "Put the newest ledger back, or bring it back from the newest file that was published, with: "
+                "quietcount ledger restore",
             )
-    return LedgerMissing(otherwise)
+    return otherwise
 
 
 def _check_state(state: State, ledger: Ledger) -> None:
-    """Raise StateError before the fence is taken from a service elsewhere, where this is not its state.
+    """Raise StateError if this is not the state of the service, before the fence is taken from one elsewhere.
 
     A start that is refused because the state is lost leaves an empty one behind.
     """

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from quietcount_consumers.monitoring.access import Credentials, given
+from quietcount_consumers.access import Credentials, given
 from quietcount_consumers.monitoring.pages import Pages, running
 
 __all__ = ["HEADER_BYTES", "OPEN_METRICS", "TEXT", "Application", "Message", "Receive", "Send", "prefers_open_metrics"]

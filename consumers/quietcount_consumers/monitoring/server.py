@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from quietcount_consumers.access import QUEUE, Credentials
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.monitoring.access import QUEUE, Credentials
 from quietcount_consumers.monitoring.log_events import DEFECT, Say, unheard
 from quietcount_consumers.monitoring.metrics import pages
 from quietcount_consumers.monitoring.pages import frame

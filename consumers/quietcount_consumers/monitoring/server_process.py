@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from uvicorn import Config, Server
 
-from quietcount_consumers.monitoring.access import QUEUE, Credentials, server_context
+from quietcount_consumers.access import QUEUE, Credentials, server_context
 from quietcount_consumers.monitoring.application import HEADER_BYTES, Application
 from quietcount_consumers.monitoring.pages import FrameReader, Pages
 from quietcount_consumers.monitoring.places import HEADER_SECONDS, IDLE_SECONDS, Places

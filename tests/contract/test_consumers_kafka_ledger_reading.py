@@ -8,16 +8,13 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import shutil
-import time
 from contextlib import closing
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka.structs import TopicPartition
-from tests.kafka.fixtures import Clusters, Kafka
-from tests.unit.kafka_ledgers import (
+from tests.contract.kafka_ledgers import (
     FAILED,
     Opened,
     admin,
@@ -29,6 +26,7 @@ from tests.unit.kafka_ledgers import (
     settings_of,
     written,
 )
+from tests.kafka.fixtures import Clusters, Kafka
 
 from quietcount_aggregates.entries import Entry, Head, StateLost
 from quietcount_aggregates.entries import Opened as OpenedEntry
@@ -43,6 +41,8 @@ from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
 pytestmark = pytest.mark.quick
+
+KEYS = [kafka_fence.key_of(index) for index in range(3)]
 
 __all__ = ["admin", "bare", "settings"]  # fixtures, which tests ask for by name
 
@@ -81,7 +81,9 @@ class NoText(str):
 def test_a_header_that_is_no_text_does_not_keep_a_ledger_from_being_read(settings: KafkaSettings) -> None:
     with closing(filled(settings)) as ledger:
         with closing(producer_of(settings)) as stranger:
-            stranger.send(settings.topic(RELEASES), b"three", headers=[(NoText(), b"")], partition=0).get(10)
+            stranger.send(settings.topic(RELEASES), b"three", key=KEYS[2], headers=[(NoText(), b"")], partition=0).get(
+                10
+            )
         assert ledger.read() == [b"one", b"two", b"three"]
 
 
@@ -101,14 +103,27 @@ def test_the_open_transaction_of_a_dead_releaser_is_never_read(settings: KafkaSe
     check_the_open_transaction_of_a_dead_releaser_is_never_read(KafkaLedger, settings)
 
 
-def test_a_reader_waits_for_an_open_transaction_and_takes_none_for_the_end(
-    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kafka_ledger, "OPEN_TRANSACTION_SECONDS", 0.3)
-    with closing(filled(settings)) as ledger, closing(producer_of(settings, secrets.token_hex(8))) as stranger:
+class Reader(KafkaLedger):
+    """A ledger whose time passes only while it has read `come` records and asks for more: half its patience a time."""
+
+    def __init__(self, settings: KafkaSettings, come: int) -> None:
+        self.now = 0.0
+        self._come = come
+        super().__init__(settings, clock=lambda: self.now)
+
+    def _polled(self) -> list[Any]:
+        records = super()._polled()
+        if not records and self._consumer.position(self._partition) >= self._come:
+            self.now += kafka_ledger.OPEN_TRANSACTION_SECONDS / 2
+        return records
+
+
+def test_a_reader_waits_for_an_open_transaction_and_takes_none_for_the_end(settings: KafkaSettings) -> None:
+    filled(settings).close()
+    with closing(Reader(settings, 2)) as ledger, closing(producer_of(settings, secrets.token_hex(8))) as stranger:
         stranger.init_transactions()
         stranger.begin_transaction()
-        stranger.send(settings.topic(RELEASES), b"three", partition=0).get(10)
+        stranger.send(settings.topic(RELEASES), b"three", key=KEYS[2], partition=0).get(10)
         with pytest.raises(LedgerUnavailable, match="a transaction is open in it"):
             ledger.read()
         stranger.commit_transaction()
@@ -135,8 +150,8 @@ def check_a_ledger_is_read_for_as_long_as_it_comes(
     filled(settings, given).close()
     original = kafka_ledger._reading
     monkeypatch.setattr(kafka_ledger, "_reading", lambda *given: original(*given) | {"max_poll_records": 1})
+    now = 0.0
     with closing(open_ledger(settings)) as ledger:
-        now = 0.0
         polled = ledger._polled
 
         def slow() -> list[Any]:
@@ -146,7 +161,7 @@ def check_a_ledger_is_read_for_as_long_as_it_comes(
             return records
 
         monkeypatch.setattr(ledger, "_polled", slow)
-        monkeypatch.setattr(kafka_ledger, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+        monkeypatch.setattr(ledger, "_clock", lambda: now)
         assert ledger.read() == given
 
 
@@ -154,14 +169,17 @@ def test_a_ledger_is_read_for_as_long_as_it_comes(settings: KafkaSettings, monke
     check_a_ledger_is_read_for_as_long_as_it_comes(KafkaLedger, settings, monkeypatch)
 
 
-def test_entries_that_do_not_come_are_not_called_a_transaction(
-    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kafka_ledger, "OPEN_TRANSACTION_SECONDS", 0.3)
-    with closing(filled(settings)) as ledger:
-        monkeypatch.setattr(ledger, "_polled", list)
-        with pytest.raises(LedgerUnavailable, match=r"from offset 0 on does not come.*`quietcount topics check`"):
-            ledger.read()
+def test_entries_that_do_not_come_are_not_called_a_transaction(settings: KafkaSettings) -> None:
+    filled(settings).close()
+
+    class Deaf(Reader):
+        def _polled(self) -> list[Any]:
+            self.now += kafka_ledger.OPEN_TRANSACTION_SECONDS / 2
+            return []
+
+    missing = pytest.raises(LedgerUnavailable, match=r"from offset 0 on does not come.*`quietcount topics check`")
+    with closing(Deaf(settings, 0)) as ledger, missing:
+        ledger.read()
 
 
 def check_a_record_without_a_key_is_refused(open_ledger: Opened, settings: KafkaSettings) -> None:
@@ -179,8 +197,6 @@ def test_a_record_without_a_key_is_refused(settings: KafkaSettings) -> None:
 
 
 ENTRIES = [b"one", b"two", b"three"]
-
-KEYS = [kafka_fence.key_of(index) for index in range(3)]
 
 
 def check_an_entry_is_read_in_its_place_only(open_ledger: Opened, settings: KafkaSettings, missing: int) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.kafka_ledgers import admin, bare, filled, raw, settings, settings_of
 from tests.kafka.secured import SecuredCluster
-from tests.unit.kafka_ledgers import admin, bare, filled, raw, settings, settings_of
 
 from quietcount_aggregates.errors import LedgerBroken, LedgerError
 from quietcount_consumers.kafka.fence import TRANSACTIONAL_ID
@@ -17,7 +17,7 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.check
 
 __all__ = ["admin", "bare", "settings"]  # fixtures, which tests ask for by name
 

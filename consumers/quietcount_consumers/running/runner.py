@@ -17,19 +17,6 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from quietcount_aggregates.errors import LedgerFenced
-from quietcount_consumers.conditions import (
-    MENDABLE,
-    ClockBelieved,
-    ClockDoubted,
-    Condition,
-    Event,
-    Failed,
-    Opened,
-    Opening,
-    Worked,
-    after,
-    shown,
-)
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ClockBehind, ServiceError
 from quietcount_consumers.monitoring import disks
@@ -44,7 +31,20 @@ from quietcount_consumers.monitoring.log_events import (
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
-from quietcount_consumers.reloading import (
+from quietcount_consumers.running.conditions import (
+    MENDABLE,
+    ClockBelieved,
+    ClockDoubted,
+    Condition,
+    Event,
+    Failed,
+    Opened,
+    Opening,
+    Worked,
+    after,
+    shown,
+)
+from quietcount_consumers.running.reloading import (
     Holding,
     Settled,
     Trying,
@@ -54,9 +54,9 @@ from quietcount_consumers.reloading import (
     replaced,
     unreadable,
 )
+from quietcount_consumers.running.ticks import Signals
+from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid
 from quietcount_consumers.service import Tick
-from quietcount_consumers.ticks import Signals
-from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid
 from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.errors import QuietcountError, Unavailable
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
+from quietcount_consumers.running.timekeeping import Clock
 from quietcount_consumers.service import Tick
-from quietcount_consumers.timekeeping import Clock
 
 __all__ = ["Signals", "StopSignal", "Ticking", "run_until_idle"]
 

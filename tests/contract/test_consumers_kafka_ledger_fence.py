@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
+from tests.contract.kafka_ledgers import FAILED, Opened, admin, bare, filled, producer_of, settings, settings_of
 from tests.kafka.fixtures import Clusters, Kafka
-from tests.unit.kafka_ledgers import FAILED, Opened, admin, bare, filled, producer_of, settings, settings_of
 
 from quietcount_aggregates.errors import LedgerFenced, LedgerUnavailable
 from quietcount_consumers.kafka import fence as kafka_fence
@@ -24,7 +24,7 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.check
 
 __all__ = ["admin", "bare", "settings"]  # fixtures, which tests ask for by name
 
@@ -57,7 +57,7 @@ def check_a_writer_that_goes_round_the_fence_never_shares_a_place(open_ledger: O
         begin = ledger._fence._producer.begin_transaction
 
         def begin_late() -> None:
-            stranger.send(settings.topic(RELEASES), b"stranger", partition=0).get(10)
+            stranger.send(settings.topic(RELEASES), b"stranger", key=kafka_fence.key_of(0), partition=0).get(10)
             begin()
 
         ledger._fence._producer.begin_transaction = begin_late

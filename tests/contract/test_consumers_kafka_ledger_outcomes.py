@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from kafka.errors import KafkaTimeoutError
+from tests.contract.kafka_ledgers import FAILED, Opened, bare, filled, raw, settings, settings_of
 from tests.kafka.fixtures import Clusters
-from tests.unit.kafka_ledgers import FAILED, Opened, bare, filled, raw, settings, settings_of
 
 from quietcount_aggregates.errors import LedgerUnavailable
 from quietcount_consumers.kafka import fence as kafka_fence
@@ -24,7 +24,7 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.check
 
 __all__ = ["bare", "settings"]  # fixtures, which tests ask for by name
 
@@ -99,7 +99,7 @@ def check_a_batch_that_expires_takes_the_whole_append_with_it(open_ledger: Opene
             return Unacknowledged() if value == b"two" else send(*arguments, value=value, **keywords)
 
         ledger._fence._producer.send = send_one
-        with pytest.raises(LedgerUnavailable, match="nothing was appended"):
+        with pytest.raises(LedgerUnavailable, match="Nothing was appended"):
             ledger.append([b"one", b"two", b"three"], epoch=epoch, expected=0)
         assert ledger.read() == []
         # What failed for a reason that passes may be tried again, under a fence taken anew.

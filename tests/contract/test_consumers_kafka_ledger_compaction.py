@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
+from tests.contract.kafka_ledgers import FAILED, Opened, producer_of, raw, settings_of
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters
-from tests.unit.kafka_ledgers import FAILED, Opened, producer_of, raw, settings_of
 
 from quietcount_aggregates.errors import LedgerBroken
 from quietcount_consumers.kafka import fence as kafka_fence
@@ -26,7 +26,7 @@ from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import RELEASES
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.check
 
 
 @pytest.fixture(scope="module")

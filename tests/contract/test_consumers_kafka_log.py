@@ -386,6 +386,7 @@ def test_marks_are_of_what_was_handed_out_and_hold_after_a_purge(log: LogWithTop
     assert log.diverged("t", {}) == []
 
 
+@pytest.mark.check
 def test_no_topic_comes_into_being_by_being_asked_for(kafka_cluster: Clusters) -> None:
     """Also where the brokers would make it, with settings of their own."""
     cluster = kafka_cluster(properties={"auto.create.topics.enable": "true"})

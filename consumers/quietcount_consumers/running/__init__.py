@@ -1,0 +1,1 @@
+"""The lasting service: its loop, its conditions, its clock and its signals."""
