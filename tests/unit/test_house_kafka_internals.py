@@ -35,6 +35,8 @@ def own_names(tree: ast.Module) -> set[str]:
                     found |= {target.id for target in targets if isinstance(target, ast.Name)}
             case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
                 found.add(name)
+            case _:
+                pass
     return {name for name in found if private(name)}
 
 
@@ -77,6 +79,8 @@ def breaks(source: str) -> Iterator[str]:
             case ast.Call(func=ast.Name(id=called), args=[_, ast.Constant(value=str(name)), *_]) if called in BY_NAME:
                 if any(map(private, name.split("."))):
                     yield f"{node.lineno}: {called} {name}"
+            case _:
+                pass
 
 
 def breaks_in(root: Path) -> list[str]:

@@ -19,9 +19,9 @@ import kafka
 from kafka.consumer.fetcher import Fetcher
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl import get_sasl_mechanism
+from kafka.protocol import metadata
 from kafka.protocol.broker_version_data import BrokerVersionData
 from kafka.protocol.consumer import OffsetForLeaderEpochRequest
-from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 from kafka.record.util import decode_varint
@@ -51,6 +51,10 @@ __all__ = [
     "store_whole",
     "unpack_by",
 ]
+
+# The library makes these classes from its message formats, so a type checker does not see them.
+ApiVersionsRequest: Any = metadata.ApiVersionsRequest
+MetadataRequest: Any = metadata.MetadataRequest
 
 _Call = tuple[tuple[object, ...], Mapping[str, object]]
 
