@@ -6,7 +6,7 @@ import datetime as dt
 import io
 import json
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 
 from quietcount_consumers.configuration import Configuration
@@ -19,8 +19,9 @@ from quietcount_consumers.runner import Admit, Open, Runner, Server
 from quietcount_consumers.service import Tick
 from quietcount_consumers.ticks import Signals
 from quietcount_consumers.timekeeping import Clock, ClockGuard, Grid, fixed_clock
+from quietcount_schemas.configuration import checked
 
-__all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "lasting", "readiness"]
+__all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "configuration_of", "lasting", "readiness"]
 
 MINUTE = dt.timedelta(minutes=1)
 NOON = dt.datetime(2023, 5, 1, 12, 0, tzinfo=dt.UTC)
@@ -105,6 +106,11 @@ class Trial:
         )
 
 
+def configuration_of(**keys: object) -> Configuration:
+    """A configuration whose file would have these keys."""
+    return Configuration.of(checked(Path("quietcount.toml"), {"lifetime_epsilon": 1, **keys}, {}))
+
+
 class World:
     """A runner on moved clocks.
 
@@ -129,7 +135,7 @@ class World:
         self.hands = Hands(self.clocks, waits, at)
         self.written = io.StringIO()
         self.output = LogOutput(self.written)
-        self.configuration = Configuration(lifetime_epsilon=Decimal(1), tick=tick)
+        self.configuration = configuration_of(tick=f"{tick.total_seconds():.0f}s")
         self.opened: list[Configuration] = []
         self.paused: list[float] = []
         self._scripts = list(scripts) or [Trial()]

@@ -62,7 +62,7 @@ class Bounding:
         return counts
 
     def close(self, first_open: Mapping[str, dt.date]) -> None:
-        """Write the state anew without what was counted before `first_open`, but for its marks.
+        """Write the state again without what was counted before `first_open`, except for its marks.
 
         `first_open` holds the new first open day of every statistic. Attributes, places in the log and superseded
         versions of closed periods are gone afterwards, and so are the marks of years that a yearly horizon has behind
@@ -120,8 +120,8 @@ def keep_year(state: State, year_secrets: YearSecrets, year: int) -> None:
     elif known != found:
         raise StateError(
             f"{year_secrets.path(year)}: the secret of {year} is {'another one' if found else 'missing'}; the "
-            "limits that cases have used up in that year are kept under it. Restore it. If it is lost for good, "
-            "run: quietcount ledger record-loss"
+            "limits that cases have used up in that year are kept under it",
+            "Restore it. If it is lost permanently, run: quietcount ledger record-loss --lost year",
         )
 
 

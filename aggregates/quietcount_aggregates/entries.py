@@ -140,13 +140,13 @@ class Entry:
             entry = cls.make(record["index"], record["previous"], record["recorded_at"], _body(name, fields))
         except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, InvalidOperation) as error:
             raise LedgerBroken(
-                f"a ledger entry cannot be decoded ({type(error).__name__}): it was altered or damaged. Restore the "
-                "ledger from a copy that is up to date"
+                f"a ledger entry cannot be decoded ({type(error).__name__}): it was altered or damaged",
+                "Restore the ledger from a copy that is up to date",
             ) from None
         if entry.data != data:
             raise LedgerBroken(
-                "a ledger entry is not in canonical form: it was altered. Restore the ledger from a copy that is up "
-                "to date"
+                "a ledger entry is not in canonical form: it was altered",
+                "Restore the ledger from a copy that is up to date",
             )
         return entry
 

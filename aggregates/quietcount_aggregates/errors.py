@@ -19,6 +19,8 @@ AggregatesError (a QuietcountError)
 │   ├── LedgerUnwritable  its file, or its witness, cannot be written now (also an Unavailable)
 │   └── LedgerUnavailable the ledger did not answer (also an Unavailable)
 └── PublicationError      statistics.duckdb cannot be written or read
+    ├── PublicationDefect      DuckDB refused a statement of ours (also a Defect)
+    ├── PublicationHeld        it cannot be read now (also an Unavailable)
     └── PublicationUnwritable  it cannot be written now (also an Unavailable)
 """
 
@@ -39,7 +41,9 @@ __all__ = [
     "LedgerUnavailable",
     "LedgerUnwritable",
     "NoiseError",
+    "PublicationDefect",
     "PublicationError",
+    "PublicationHeld",
     "PublicationUnwritable",
     "StateBehind",
     "StateDamaged",
@@ -125,6 +129,14 @@ class LedgerFenced(LedgerError):
 
 class PublicationError(AggregatesError):
     """statistics.duckdb cannot be written, read or trusted."""
+
+
+class PublicationDefect(PublicationError, Defect):
+    """DuckDB refused a statement of ours, which a person can only report; what was published is as it was."""
+
+
+class PublicationHeld(PublicationError, Unavailable):
+    """statistics.duckdb cannot be read now: another program writes to it, or its rights do not allow it."""
 
 
 class PublicationUnwritable(PublicationError, Unavailable):

@@ -81,7 +81,7 @@ class Chain:
     def opened(self) -> Opened:
         body = self.entries[0].body if self.entries else None
         if not isinstance(body, Opened):
-            raise LedgerError("the ledger is empty; `quietcount run` opens it")
+            raise LedgerError("the ledger is empty", "`quietcount run` opens it")
         return body
 
     @property
@@ -114,18 +114,23 @@ class Chain:
         place = len(self.entries)
         if of_newer_schema(data, place, self.head.digest):
             raise LedgerNewer(
-                f"ledger entry {place} was written by a newer version of quietcount, and this one cannot read it. Use "
-                "the newer version; nothing was changed"
+                f"ledger entry {place} was written by a newer version of quietcount, and this one cannot read it. "
+                "Nothing was changed",
+                "Use the newer version",
             )
         entry = Entry.read(data)
         if entry.index != place or entry.previous != self.head.digest:
             raise LedgerBroken(
                 f"ledger entry {place} does not follow from the one before: the ledger was altered, damaged or mixed "
-                "with another. Restore it from a copy that is up to date; nothing is released until then"
+                "with another. Nothing is released until it is mended",
+                "Restore it from a copy that is up to date",
             )
         reason = self._objection(entry.body)
         if reason is not None:
-            raise LedgerBroken(f"ledger entry {place} is not one that may stand there: {reason}")
+            raise LedgerBroken(
+                f"ledger entry {place} is not one that may stand there: {reason}",
+                "Restore the ledger from a copy that is up to date",
+            )
         self.entries.append(entry)
         match entry.body:
             case Declared(statistic):
@@ -212,15 +217,16 @@ class Ledger:
         data = self._log.read(start)
         if len(data) < len(known):
             raise LedgerBehind(
-                "the ledger lost entries while the service was running. Put the newest ledger back; nothing is folded "
-                "or released until then"
+                "the ledger lost entries while the service was running. Nothing is folded or released until that is "
+                "mended",
+                "Put the newest ledger back",
             )
         for entry, now in zip(known, data, strict=False):
             if now != entry.data:
                 raise LedgerBroken(
                     f"ledger entry {entry.index} is another one than was read before: the ledger was altered or "
-                    "replaced while the service was running. Put the newest ledger back; nothing is folded or released "
-                    "until then"
+                    "replaced while the service was running. Nothing is folded or released until it is mended",
+                    "Put the newest ledger back",
                 )
         for now in data[len(known) :]:
             self.chain.extend(now)
@@ -261,9 +267,9 @@ class Ledger:
         if len(entries) < head.length or entries[head.length - 1].digest != head.digest:
             raise LedgerBehind(
                 f"the ledger does not hold what {where} was built from: an older copy, or another ledger, was put in "
-                "its place. Releasing from it would draw new noise for released values and lay them bare. Put the "
-                "newest ledger back, or bring it back from the newest file that was published, with: quietcount ledger "
-                "restore"
+                "its place. Releasing from it would draw new noise for released values and lay them bare",
+                "Put the newest ledger back, or bring it back from the newest file that was published, with: "
+                "quietcount ledger restore",
             )
 
     def declare(self, wanted: Iterable[Statistic], lifetime_epsilon: Decimal, now: dt.datetime) -> list[Statistic]:
@@ -281,7 +287,8 @@ class Ledger:
             opened = self.chain.opened.lifetime_epsilon
             raise BudgetError(
                 f"lifetime_epsilon is {lifetime_epsilon} in the configuration, and this ledger was opened with "
-                f"{opened}. The bound is stated once, for ever: write lifetime_epsilon = {opened}"
+                f"{opened}. The bound is stated once and never changes",
+                f"Write lifetime_epsilon = {opened}",
             )
         new = []
         for statistic in wanted:
@@ -293,8 +300,8 @@ class Ledger:
         missing = sorted(set(self.chain.declarations) - self.chain.retired - {s.name for s in wanted})
         if missing:
             raise StatisticError(
-                f"statistic {missing[0]!r} is declared in the ledger and missing in the configuration. Put it back, "
-                f"or end it for good with: quietcount ledger retire {missing[0]}"
+                f"statistic {missing[0]!r} is declared in the ledger and missing in the configuration",
+                f"Put it back, or end it permanently with: quietcount ledger retire {missing[0]}",
             )
         _check_budget(new, self.chain.budget.left if self.chain.entries else lifetime_epsilon, lifetime_epsilon)
         bodies += [Declared(statistic) for statistic in new]
@@ -305,14 +312,15 @@ class Ledger:
     def _check_unchanged(self, statistic: Statistic, declared: Statistic) -> None:
         if statistic.name in self.chain.retired:
             raise StatisticError(
-                f"statistic {statistic.name!r} was retired, which is for good; remove it or give it another name"
+                f"statistic {statistic.name!r} was retired, which is permanent", "Remove it or give it another name"
             )
         changed = statistic.differences(declared)
         if changed:
             raise StatisticError(
                 f"statistic {statistic.name!r}: {', '.join(map(repr, changed))} differs from its declaration in the "
-                "ledger, and a declared statistic never changes. Put the declared value back (quietcount ledger "
-                "show), or give the changed statistic a new name: it then spends its own epsilon"
+                "ledger, and a declared statistic never changes",
+                "Put the declared value back (quietcount ledger show), or give the changed statistic a new name: it "
+                "then spends its own epsilon",
             )
 
 
@@ -322,5 +330,6 @@ def _check_budget(new: Sequence[Statistic], left: Decimal, lifetime_epsilon: Dec
         names = ", ".join(s.name for s in new)
         raise BudgetError(
             f"declaring {names} would spend epsilon {asked}, and {left} of lifetime_epsilon {lifetime_epsilon} is "
-            "left. Lower their epsilon or leave some out; nothing was declared"
+            "left. Nothing was declared",
+            "Lower their epsilon or leave some out",
         )

@@ -1,7 +1,7 @@
 """The migrations of the private state: what takes a file that an older version wrote to the next format.
 
-A step is SQL that runs, with every other step and the new format's number, in one transaction: killed anywhere, the
-file is of the old format or of the new one. A step never changes once a version has been published with it.
+A step is SQL. It runs in one transaction with every other step and the new format's number: if it is killed anywhere,
+the file is of the old format or of the new one. A step never changes once a version has been published with it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,5 @@ __all__ = ["FIRST", "STEPS"]
 FIRST: Final = 1
 """The oldest format that can be read."""
 
-STEPS: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        1: "CREATE TABLE rejected_on (day DATE NOT NULL, reason VARCHAR NOT NULL, PRIMARY KEY (day, reason))",
-    }
-)
-"""By format, the SQL that takes a state of it to the following one."""
+STEPS: Final[Mapping[int, str]] = MappingProxyType({})
+"""By format, the SQL that takes a state of it to the following one. There is one format so far."""

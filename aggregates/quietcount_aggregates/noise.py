@@ -1,8 +1,8 @@
 """The noise: OpenDP's discrete Laplace mechanism, and its exact distribution for intervals.
 
 A release draws one vector. Its sensitivity in L1 is the statistic's `max_contributions` k over the whole horizon, so
-the scale k/epsilon serves every release of the statistic, for ever (Dwork, McSherry, Nissim and Smith, 2006; for
-integers Ghosh, Roughgarden and Sundararajan, 2009). Nothing here has a seed, and nothing turns the noise off.
+the scale k/epsilon serves every release of the statistic, however many there are (Dwork, McSherry, Nissim and Smith,
+2006; for integers Ghosh, Roughgarden and Sundararajan, 2009). Nothing here has a seed, and nothing turns the noise off.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
-import opendp.prelude as dp
-from opendp.mod import OpenDPException
 
 from quietcount_aggregates.errors import NoiseError
 
 __all__ = ["CONFIDENCE", "DiscreteLaplace", "NoiseMechanism", "margin", "standard_deviation", "sum_margin"]
-
-dp.enable_features("contrib")
 
 CONFIDENCE = 0.95
 """The confidence of every published interval."""
@@ -48,6 +45,9 @@ class DiscreteLaplace:
 
     name = "opendp.discrete_laplace"
 
+    def __init__(self) -> None:
+        _opendp()  # a service that cannot draw finds it out when it opens, and not at its first release
+
     def scale(self, *, cells: int, max_contributions: int, epsilon: float) -> float:
         """Return k/epsilon, raised by the few last digits that make OpenDP's rounded-up map at most epsilon."""
         scale = max_contributions / epsilon
@@ -63,6 +63,8 @@ class DiscreteLaplace:
             raise NoiseError("the noise scale is not a positive number; nothing was drawn")
         if not counts or any(type(count) is not int or count < 0 for count in counts):
             raise NoiseError("the exact counts are not whole numbers from 0 on; nothing was drawn")
+        from opendp.mod import OpenDPException
+
         measurement = _measurement(len(counts), scale)
         if not measurement.map(max_contributions) <= epsilon:
             raise NoiseError("the privacy map of the noise is above the declared epsilon; nothing was drawn")
@@ -75,8 +77,18 @@ class DiscreteLaplace:
         return drawn
 
 
+@functools.cache
+def _opendp() -> ModuleType:
+    """Import OpenDP for those who draw. It takes as long as the database, and looking at a ledger does not need it."""
+    import opendp.prelude
+
+    opendp.prelude.enable_features("contrib")
+    return opendp.prelude
+
+
 @functools.lru_cache(maxsize=256)
-def _measurement(cells: int, scale: float) -> dp.Measurement:
+def _measurement(cells: int, scale: float) -> Any:
+    dp = _opendp()
     domain = dp.vector_domain(dp.atom_domain(T="i64"), size=cells)
     return dp.m.make_laplace(domain, dp.l1_distance(T="i64"), scale=scale)
 
@@ -107,8 +119,8 @@ def sum_margin(scale: float, terms: int, confidence: float = CONFIDENCE) -> int:
 
     The distribution of the sum is exact up to rounding: its characteristic function is the n-th power of
     (1 - a)^2 / (1 - 2 a cos t + a^2), inverted on a grid wide enough (40 standard deviations and 80 scales) that
-    what wraps round is below the rounding. Scales above 1000 are told on a lattice as much coarser, and one step of it
-    is added: the margin is then up to 2 in 1000 of a scale wider than it need be, and never narrower.
+    what wraps round is below the rounding. Scales above 1000 are computed on a lattice as much coarser, and one step of
+    it is added: the margin is then up to 2 in 1000 of a scale wider than it need be, and never narrower.
     """
     if terms == 1:
         return margin(scale, confidence)

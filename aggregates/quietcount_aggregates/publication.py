@@ -11,7 +11,6 @@ import datetime as dt
 import math
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from importlib import resources
@@ -20,10 +19,16 @@ from pathlib import Path
 import duckdb
 
 from quietcount_aggregates.entries import Declared, Entry, Head, Released
-from quietcount_aggregates.errors import PublicationError, PublicationUnwritable
+from quietcount_aggregates.errors import (
+    PublicationDefect,
+    PublicationError,
+    PublicationHeld,
+    PublicationUnwritable,
+)
 from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
 from quietcount_aggregates.statistics import Statistic
+from quietcount_schemas.defects import described
 
 __all__ = [
     "STORAGE_VERSION",
@@ -68,40 +73,23 @@ def publish(chain: Chain, path: Path) -> None:
 
 
 class HeldPublication:
-    """Builds the public file in the folder `store`, and puts it in its place when it is told to.
+    """Remembers what is to be published, and publishes it when `show` is called.
 
-    A file system tells whoever may read a file since when it has been there, to a fraction of a second: done as soon as
-    it is built, that would be how long the fold and the release took. It tells when a file was born, too, and a rename
-    keeps that: so what is put in its place is a copy, born there and then. `store` is another folder, on whatever file
-    system.
+    A file system says since when a file has been there, to a fraction of a second. If the file were put in its place as
+    soon as the release is done, that would say how long the fold and the release took.
     """
 
-    def __init__(self, store: Path) -> None:
-        self._store = store
-        self._held: tuple[Path, Path] | None = None
+    def __init__(self) -> None:
+        self._held: tuple[Chain, Path] | None = None
 
     def __call__(self, chain: Chain, path: Path) -> None:
-        """Build the file that is to be at `path`. Raises PublicationError; what was held before is then held still."""
-        following = self._store / f"{path.name}.next"
-        with _explained(path):
-            _clear(self._store, f"{following.name}[-.]*")
-            with _draft(following) as draft:
-                _build(chain, draft)
-                draft.replace(following)
-        self._held = following, path
+        """Remember that `chain` is to be published at `path`."""
+        self._held = chain, path
 
     def show(self) -> None:
-        """Put what was built last in its place, if it is not there yet. Raises PublicationError."""
-        if self._held is None:
-            return
-        following, path = self._held
-        with _explained(path):
-            # Here, where the folder is changed anyway: what a kill left behind tells no more than this moment.
-            _clear(path.parent, f"{path.name}.next*")
-            with _draft(path.with_name(following.name)) as draft:
-                _copy(following, draft)
-                draft.replace(path)
-            following.unlink()
+        """Publish what is held, if it is not published yet. Raises PublicationError; it is held still."""
+        if self._held is not None:
+            publish(*self._held)
         self._held = None
 
 
@@ -121,17 +109,6 @@ def _clear(folder: Path, pattern: str) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file into a new one that everyone may read, with its time, durably."""
-    moment = source.stat().st_mtime_ns
-    with source.open("rb") as file, os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to:
-        shutil.copyfileobj(file, to)
-        to.flush()
-        os.fchmod(to.fileno(), 0o644)
-        os.utime(to.fileno(), ns=(moment, moment))
-        os.fsync(to.fileno())
-
-
 def _build(chain: Chain, draft: Path) -> None:
     """Build the public file at `draft`."""
     with duckdb.connect(":memory:") as connection:
@@ -146,6 +123,10 @@ def _build(chain: Chain, draft: Path) -> None:
         os.fsync(file.fileno())
 
 
+# What DuckDB says of a file that it cannot reach now, though nothing is wrong with it.
+_HELD = ("Conflicting lock", "Could not set lock", "Permission denied")
+
+
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what DuckDB or the system raises in the body into a PublicationError about `path`."""
@@ -155,13 +136,17 @@ def _explained(path: Path) -> Iterator[None]:
         # A commit that finds no room is no IOException.
         if isinstance(error, duckdb.IOException) or "Could not write file" in str(error):
             raise PublicationUnwritable(
-                f"{path}: cannot be written; check that the folder is writable and the disk has room, then run again. "
-                "The release is in the ledger and is not lost"
+                f"{path}: cannot be written",
+                "Check that the folder is writable and the disk has room, then run again. The release is in the ledger "
+                "and is not lost",
             ) from error
-        raise PublicationError(f"{path}: DuckDB refused to build it ({type(error).__name__})") from error
+        raise PublicationDefect(
+            f"a defect of quietcount: {described(error)}. {path} was not changed",
+            "Report this line. The release is in the ledger and is not lost",
+        ) from error
     except OSError as error:
         raise PublicationUnwritable(
-            f"{path}: cannot be written ({error.strerror}); mend that and run again. Nothing is lost"
+            f"{path}: cannot be written ({error.strerror})", "Mend that and run again. Nothing is lost"
         ) from error
 
 
@@ -169,6 +154,7 @@ def published_head(path: Path) -> Head | None:
     """Return the head of the ledger that the public file was built from; None if there is no file.
 
     Raises PublicationError for a file that is there and cannot be read: what it was built from must not be guessed.
+    PublicationHeld means that nothing is wrong with the file.
     """
     if not path.exists():
         return None
@@ -176,10 +162,15 @@ def published_head(path: Path) -> Head | None:
         with duckdb.connect(str(path), read_only=True) as connection:
             rows = dict(connection.execute("SELECT key, value FROM about").fetchall())
         return Head(int(rows["ledger_length"]), bytes.fromhex(rows["ledger_head"]))
-    except (duckdb.Error, KeyError, ValueError):
+    except (duckdb.Error, KeyError, ValueError) as error:
+        if isinstance(error, duckdb.IOException) and any(sign in str(error) for sign in _HELD):
+            raise PublicationHeld(
+                f"{path}: cannot be read now: another program has it open to write, or its rights do not allow it",
+                "End that program or mend the rights, then run again",
+            ) from None
         raise PublicationError(
-            f"{path}: is not a file that quietcount published, or is damaged. Move it away: it comes back from the "
-            "ledger"
+            f"{path}: is not a file that quietcount published, or is damaged",
+            "Move it away: it comes back from the ledger",
         ) from None
 
 
@@ -218,7 +209,7 @@ def _plain(number: Decimal) -> str:
 def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:
     quoted = str(path).replace("'", "''")
     connection.execute(f"ATTACH '{quoted}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
-    # Views and macros keep the names they are written with: unqualified, they resolve in whoever opens the file.
+    # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
     connection.execute("USE public")
     connection.execute("BEGIN")
     connection.execute(_sql("publication.sql"))

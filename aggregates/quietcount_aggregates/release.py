@@ -1,8 +1,8 @@
 """Releasing: exact counts become published values, once.
 
 The order is the promise: fence other releasers, read the ledger to its end, state the intent, draw, append, read back,
-publish from the ledger, write the state anew without what was counted, purge the log. A crash before the append leaks
-nothing, for nothing drawn has left the process; after it, the ledger is read and never is anything drawn again.
+publish from the ledger, write the state again without what was counted, purge the log. A crash before the append leaks
+nothing, because nothing drawn has left the process. After it the ledger is read, and nothing is drawn again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import datetime as dt
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
@@ -27,7 +28,16 @@ from quietcount_aggregates.witness import Witness
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["DuePeriod", "Releaser", "Step", "check_newest", "due_periods", "record_loss", "stored_symbols"]
+__all__ = [
+    "DuePeriod",
+    "Releaser",
+    "Step",
+    "bound_after_loss",
+    "check_newest",
+    "due_periods",
+    "record_loss",
+    "stored_symbols",
+]
 
 
 class Step(StrEnum):
@@ -96,17 +106,24 @@ def record_loss(ledger: Ledger, now: dt.datetime) -> int:
 
     A loss that nothing was released after is recorded already: asking again, after a crash, adds none.
     """
-    if ledger.chain.entries and isinstance(ledger.chain.entries[-1].body, StateLost):
-        return ledger.chain.losses
-    losses = ledger.chain.losses + 1
-    ledger.append([StateLost(losses)], now)
-    return losses
+    if not _is_recorded(ledger.chain):
+        ledger.append([StateLost(ledger.chain.losses + 1)], now)
+    return ledger.chain.losses
+
+
+def bound_after_loss(chain: Chain) -> Decimal:
+    """Return the stated bound once a loss is recorded: higher by the lifetime epsilon, unless one is recorded last."""
+    return chain.budget.bound + (0 if _is_recorded(chain) else chain.budget.lifetime_epsilon)
+
+
+def _is_recorded(chain: Chain) -> bool:
+    return bool(chain.entries) and isinstance(chain.entries[-1].body, StateLost)
 
 
 class Releaser:
     """Releases the statistics of one ledger from one state.
 
-    `topic` is the log's topic that the state folds; `observe` is told each step as it is reached, and
+    `topic` is the log's topic that the state folds; `observe` is called at each step, and
     `publishing` does in the place of `publish` what it does.
     """
 
@@ -192,8 +209,7 @@ class Releaser:
         self._keep_years(now)
         intent = secrets.token_bytes(16)
         with self._state.transaction():
-            self._state["intent"] = intent.hex()
-            self._state["released_on"] = now.date().isoformat()
+            self._state.begin_release(intent, now.date())
         self._observe(Step.INTENT_STATED)
         with self._state.guarded():
             bounding = self._bounding()
@@ -222,8 +238,9 @@ class Releaser:
             gone += [column for column in columns if column not in self._symbols]
             if gone:
                 raise StatisticError(
-                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have. Put the schema "
-                    f"back, or end the statistic for good with: quietcount ledger retire {statistic.name}"
+                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have",
+                    "Put the schema back, or end the statistic permanently with: quietcount ledger retire "
+                    f"{statistic.name}",
                 )
 
     def _bounding(self) -> Bounding:
@@ -266,7 +283,7 @@ class Releaser:
         return bodies
 
     def _finish(self, bounding: Bounding | None = None) -> None:
-        """Publish the ledger, then write the state anew without the periods that it has released.
+        """Publish the ledger, then write the state again without the periods that it has released.
 
         `bounding` is what the values were drawn from; after a crash the same is settled again.
         """
@@ -286,9 +303,9 @@ class Releaser:
         """Purge the log up to what open periods still need, if a release left that to do; else do nothing.
 
         A log may forget that it was purged: a broker that is killed begins where it last wrote down that it does, up to
-        a minute before. So where it was to begin is remembered, and looked at each time.
+        a minute before. So the state remembers where the log was to begin, and each call looks.
         """
-        due, purged = bool(self._state["purge_due"]), self._state.purged
+        due, purged = self._state.purge_due, self._state.purged
         if not due:
             if not purged:
                 return
@@ -296,7 +313,7 @@ class Releaser:
             if all(beginnings.get(partition, offset) >= offset for partition, offset in purged.items()):
                 return
         # What lies before the offsets was folded in the log that they are of, and only there: in a log that was made
-        # anew or cut off meanwhile others lie there. The next tick tells of it.
+        # again or cut off meanwhile others lie there. The next tick reports it.
         if self._state["topic_id"] not in ("", self._log.topic_id(self._topic)):
             return
         if self._log.diverged(self._topic, self._state.marks):

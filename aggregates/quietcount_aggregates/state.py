@@ -1,7 +1,7 @@
 """state.duckdb: the private state of the fold.
 
 It holds the offsets in the same transaction as what was folded up to them, the events of open periods (as marks and
-small codes), and the two kinds of marks that remain of closed ones. It is forgotten from by being written anew without
+small codes), and the two kinds of marks that remain of closed ones. It forgets by being written again without
 what is to be forgotten: DuckDB leaves the bytes of dropped tables in free blocks of a file that lives on.
 """
 
@@ -32,13 +32,14 @@ __all__ = ["State", "counted_events", "counted_fields", "registered"]
 
 _FOREIGN = {
     "topic_id": (
-        "the log is another one than this state was made with: it was deleted, or its topic was created anew. Put the "
-        "right log back, or, if it is lost for good, run: quietcount ledger new-log"
+        "the log is another one than this state was made with: it was deleted, or its topic was created anew",
+        "Put the right log back. If it is lost permanently, run: quietcount ledger new-log",
     ),
-    "ledger_id": "the ledger is another one than this state was made with. Put the right ledger back",
+    "ledger_id": ("the ledger is another one than this state was made with", "Put the right ledger back"),
     "secret_check": (
-        "the consumer's secret is another one than this state was made with. Put the right secret back; folding on "
-        "would count cases anew that have used up their contributions"
+        "the consumer's secret is another one than this state was made with. Folding on would count cases again that "
+        "have used up their contributions",
+        "Put the right secret back. If it is lost permanently, run: quietcount ledger record-loss --lost secret",
     ),
 }
 
@@ -47,12 +48,14 @@ _MARKS = "log_marks"
 # The key of where the log was made to begin. It is not there in a state that never purged.
 _PURGED = "log_purged"
 
+_INDEXED = "SELECT DISTINCT table_name FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
+
 # Further than any log reaches.
 _BEFORE_ANY = 1 << 60
 
 
 class State:
-    """An open state file. One process at a time; use `close` or a with statement."""
+    """An open state file, for one process at a time; use `close` or a with statement."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,7 +78,7 @@ class State:
             raise
 
     def _clear_away(self) -> None:
-        """Remove drafts. Only who holds the file may: one could be what another process writes its state anew into."""
+        """Remove drafts, for which the file must be held: another process could be writing its state again into one."""
         try:
             for leftover in self.path.parent.glob(self.path.name + ".ne[wx]*"):
                 leftover.unlink(missing_ok=True)
@@ -87,8 +90,8 @@ class State:
         found = self["format"]
         if found not in map(str, range(migrations.FIRST, state_file.FORMAT + 1)):
             raise StateError(
-                f"{self.path}: written in format {found or 'unknown'}; this version reads format {state_file.FORMAT}. "
-                "Use the newer quietcount"
+                f"{self.path}: written in format {found or 'unknown'}; this version reads format {state_file.FORMAT}",
+                "Use the newer quietcount",
             )
         if found == str(state_file.FORMAT):
             return
@@ -158,7 +161,8 @@ class State:
                 with self.transaction():
                     self[key] = value
             elif known != value:
-                raise StateError(f"{self.path}: {_FOREIGN[key]}")
+                what, remedy = _FOREIGN[key]
+                raise StateError(f"{self.path}: {what}", remedy)
 
     @property
     def offsets(self) -> dict[int, int]:
@@ -167,7 +171,7 @@ class State:
 
     @property
     def marks(self) -> dict[int, Mark]:
-        """Return the log's mark after the last record that was folded from each partition, where the log has marks."""
+        """Return the log's mark after the last record that was folded from each partition, if the log has marks."""
         return {int(partition): Mark(*mark) for partition, mark in json.loads(self[_MARKS] or "{}").items()}
 
     def mark(self, marks: Mapping[int, Mark]) -> None:
@@ -176,7 +180,7 @@ class State:
 
     @property
     def purged(self) -> dict[int, int]:
-        """Return, per partition, the offset that the log was made to begin at; none where nothing was purged yet."""
+        """Return, per partition, the offset that the log was made to begin at; none if nothing was purged yet."""
         return {int(partition): offset for partition, offset in json.loads(self[_PURGED] or "{}").items()}
 
     @purged.setter
@@ -223,6 +227,27 @@ class State:
         """Return the intent of a release that may have been appended and is not closed here, or nothing."""
         return bytes.fromhex(self["intent"])
 
+    def begin_release(self, intent: bytes, day: dt.date) -> None:
+        """State the intent of a release on `day` of the clock; within a transaction."""
+        self["intent"], self["released_on"] = intent.hex(), day.isoformat()
+
+    @property
+    def released_on(self) -> dt.date | None:
+        """Return the day of the newest release that this state began; None before the first."""
+        day = self["released_on"]
+        return dt.date.fromisoformat(day) if day else None
+
+    @property
+    def purge_due(self) -> bool:
+        """Return whether a release left the log to be purged."""
+        return bool(self["purge_due"])
+
+    @property
+    def years(self) -> dict[int, str]:
+        """Return, by year, the check of the secret under which the state's marks of that year were made."""
+        rows = self.rows("SELECT key, value FROM meta WHERE key LIKE 'year %' AND value <> ''")
+        return {int(key.removeprefix("year ")): value for key, value in rows}
+
     def adopt(
         self, statistics: Sequence[Statistic], symbols: Mapping[str, Sequence[str]], decodable: Sequence[str] = ()
     ) -> bool:
@@ -257,8 +282,22 @@ class State:
             self["fields"] = wanted
         return folded
 
+    def check_whole(self) -> None:
+        """Raise StateDamaged if any of the file cannot be read: DuckDB looks at a block only when it needs it.
+
+        Reading a table leaves its index out, so each table that has one is written again as it is.
+        """
+        indexed = {name for (name,) in self.rows(_INDEXED)}
+        with self.transaction() as connection:
+            for (name,) in self.rows("SELECT table_name FROM duckdb_tables() WHERE NOT internal"):
+                connection.execute(f'SELECT max(hash(t)) FROM "{name}" t').fetchall()
+                if name in indexed:
+                    connection.execute(f'INSERT OR REPLACE INTO "{name}" FROM "{name}"')
+        with self.guarded() as connection:
+            connection.execute("CHECKPOINT")
+
     def follow(self, topic_id: str) -> None:
-        """Go on with a new log in the place of one that was lost: from its beginning, and with all that is known.
+        """Go on with a new log instead of one that was lost: from its beginning, and with all that is known.
 
         The places of open events move before every place of the new log, so that what came first keeps its turn.
         """
@@ -307,21 +346,21 @@ class State:
         try:
             for path in (following, self.path):
                 if path.with_name(path.name + ".wal").exists():
-                    raise StateUnwritable(f"{path}: its write-ahead log could not be folded in; check the disk")
+                    raise StateUnwritable(f"{path}: its write-ahead log could not be folded in", "Check the disk")
             with following.open("rb") as file:
                 os.fsync(file.fileno())
             following.replace(self.path)
             sync_folder(self.path.parent)
         except OSError as error:
             raise StateUnwritable(
-                f"{self.path}: cannot be replaced ({error.strerror}); check the folder and the disk"
+                f"{self.path}: cannot be replaced ({error.strerror})", "Check the folder and the disk"
             ) from error
         self.connection = state_file.connect(self.path)
 
 
 @contextlib.contextmanager
 def registered(connection: duckdb.DuckDBPyConnection, table: Mapping[str, npt.NDArray[np.generic]]) -> Iterator[None]:
-    """Lend contiguous arrays of one length to DuckDB as the table `batch`, for the length of a with statement."""
+    """Lend contiguous arrays of one length to DuckDB as the table `batch` during a with statement."""
     connection.register("batch", dict(table))
     try:
         yield

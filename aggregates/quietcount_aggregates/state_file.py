@@ -31,8 +31,8 @@ __all__ = [
     "schema",
 ]
 
-FORMAT = 2
-"""The format that is written; migrations.py says how older ones come to it."""
+FORMAT = 1
+"""The format that is written; `migrations` says how older ones come to it."""
 
 OPEN_EVENT_COLUMNS = (
     "event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL, "
@@ -65,14 +65,14 @@ _SIGNS: tuple[tuple[type[duckdb.Error], tuple[str, ...], type[StateError]], ...]
 
 
 def schema() -> str:
-    """Return the SQL that makes the tables of an empty state, but for the open events."""
+    """Return the SQL that makes the tables of an empty state, except for the open events."""
     return resources.files("quietcount_aggregates").joinpath("state.sql").read_text(encoding="utf-8")
 
 
 def create(path: Path) -> None:
     """Make an empty state, whole or not at all, and keep the one that another process made first.
 
-    DuckDB cannot open what it leaves behind when it is killed, or the disk is full, while it makes a file.
+    If DuckDB is killed, or the disk is full, while it makes a file, it cannot open what it leaves behind.
     """
     fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
     try:
@@ -87,7 +87,7 @@ def create(path: Path) -> None:
             connection.close()
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
-        # Unlike a rename, a link never replaces; a fresh file that is gone was cleared away by whoever holds the state.
+        # Unlike a rename, a link never replaces. If the fresh file is gone, the holder of the state cleared it away.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             os.link(fresh, path)
     except (duckdb.Error, OSError) as error:

@@ -12,16 +12,19 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import NewType
+from functools import partial
+from typing import TYPE_CHECKING, NewType
 
 from quietcount_aggregates.errors import StatisticError
 from quietcount_schemas.event_types import PUBLISHED_COLUMNS, EventType, Field, FieldKind, Role
 from quietcount_schemas.periods import Period
-from quietcount_schemas.registry import SchemaRegistry
+
+if TYPE_CHECKING:
+    from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = [
     "Dimension",
@@ -206,46 +209,42 @@ def resolve(
     *,
     events: Sequence[str],
     registry: SchemaRegistry,
-    period: str,
+    period: Period,
     epsilon: float,
     where: Mapping[str, Sequence[str | bool]] | None = None,
     by: Sequence[str] = (),
     max_contributions: int = 1,
-    horizon: str = "lifetime",
+    horizon: Horizon = Horizon.LIFETIME,
     since: dt.date | None = None,
-    late: str = "carry",
+    late: Late = Late.CARRY,
 ) -> Statistic:
     """Check a statistic as a person wrote it against the schemas and return it with its domain frozen.
 
     Raises StatisticError, whose message names the statistic, the key and what is allowed.
     """
 
-    def refuse(key: str, reason: str) -> StatisticError:
-        return StatisticError(f"statistic {name!r}, key {key!r}: {reason}")
+    def refuse(key: str, reason: str, remedy: str = "") -> StatisticError:
+        return StatisticError(f"statistic {name!r}, key {key!r}: {reason}", remedy)
 
     if not _NAME.fullmatch(name):
         raise refuse("name", "a name has lower-case letters, digits and _, starts with a letter, and 63 at most")
     if name in RESERVED_NAMES:
-        raise refuse("name", "this name belongs to a table of statistics.duckdb; choose another")
+        raise refuse("name", "this name belongs to a table of statistics.duckdb", "Choose another")
     if not events:
         raise refuse("events", "name at least one event type")
     if len(set(events)) != len(events):
         raise refuse("events", "an event type is named twice")
-    types = [_event_type(registry, event, refuse("events", "")) for event in events]
+    types = [_event_type(registry, event, partial(refuse, "events")) for event in events]
     for event_type in types:
         if event_type.role is Role.WITHDRAWAL:
             raise refuse("events", f"{event_type.name} withdraws a case, and a withdrawn case counts in no statistic")
-    try:
-        the_period = Period(period)
-    except ValueError:
-        raise refuse("period", f"one of {', '.join(Period)}") from None
     if isinstance(max_contributions, bool) or not 1 <= max_contributions <= MAX_CONTRIBUTIONS:
         raise refuse("max_contributions", "a whole number from 1 on: what one case may add over its horizon")
     if not (math.isfinite(epsilon) and 0.001 <= epsilon <= 20):
         raise refuse("epsilon", "a number from 0.001 to 20")
     conditions = []
     for field, accepted in sorted((where or {}).items()):
-        dimension = _shared_dimension(types, field, refuse("where", ""))
+        dimension = _shared_dimension(types, field, partial(refuse, "where"))
         symbols = tuple(sorted({_symbol(symbol) for symbol in accepted}))
         unknown = [symbol for symbol in symbols if symbol not in dimension.symbols]
         if unknown or not symbols:
@@ -253,7 +252,7 @@ def resolve(
         conditions.append(Filter(dimension, symbols))
     if len(set(by)) != len(by):
         raise refuse("by", "a field is named twice")
-    dimensions = tuple(_shared_dimension(types, field, refuse("by", "")) for field in sorted(by))
+    dimensions = tuple(_shared_dimension(types, field, partial(refuse, "by")) for field in sorted(by))
     for dimension in dimensions:
         if dimension.name in PUBLISHED_COLUMNS:
             raise refuse("by", f"the field {dimension.name!r} has the name of a published column")
@@ -266,36 +265,36 @@ def resolve(
         events=tuple(sorted(events)),
         where=tuple(conditions),
         by=dimensions,
-        period=the_period,
+        period=period,
         max_contributions=int(max_contributions),
-        horizon=Horizon(horizon),
-        since=the_period.start(since) if since is not None else None,
+        horizon=horizon,
+        since=period.start(since) if since is not None else None,
         epsilon=Epsilon(float(epsilon)),
-        late=Late(late),
+        late=late,
     )
     if statistic.cells > MAX_CELLS:
-        raise refuse("by", f"the cross product has more than {MAX_CELLS:,} cells; break it down by fewer fields")
+        raise refuse("by", f"the cross product has more than {MAX_CELLS:,} cells", "Break it down by fewer fields")
     return statistic
 
 
-def _event_type(registry: SchemaRegistry, event: str, error: StatisticError) -> EventType:
+def _event_type(registry: SchemaRegistry, event: str, refuse: Callable[[str], StatisticError]) -> EventType:
     if event not in registry.event_types:
         known = ", ".join(name for name, known in registry.event_types.items() if known.role is Role.EVENT)
-        raise StatisticError(f"{error}no event type {event!r}; known are {known}")
+        raise refuse(f"no event type {event!r}; known are {known}")
     return registry.event_types[event]
 
 
-def _shared_dimension(types: Sequence[EventType], field: str, error: StatisticError) -> Dimension:
+def _shared_dimension(types: Sequence[EventType], field: str, refuse: Callable[[str], StatisticError]) -> Dimension:
     """Return the one dimension that every event type has under this name, with the same symbols."""
     found: list[Dimension] = []
     for event_type in types:
         by_name = {dimension.name: dimension for dimension in event_type.dimensions}
         if field not in by_name:
             allowed = ", ".join(by_name) or "none"
-            raise StatisticError(f"{error}{event_type.name} has no enum or boolean field {field!r}; it has: {allowed}")
+            raise refuse(f"{event_type.name} has no enum or boolean field {field!r}; it has: {allowed}")
         found.append(_frozen(by_name[field]))
     if any(dimension != found[0] for dimension in found):
-        raise StatisticError(f"{error}the event types do not agree on the symbols of {field!r}")
+        raise refuse(f"the event types do not agree on the symbols of {field!r}")
     return found[0]
 
 

@@ -65,7 +65,7 @@ class Witness:
         except (OSError, ValueError):
             raise LedgerError(
                 f"{self.path}: is not a witness of the ledger, or cannot be read",
-                "Restore it; if it is lost, make sure that the ledger is the newest, then delete the file",
+                "Restore it. If it is lost, make sure that the ledger is the newest, then delete the file",
             ) from None
 
     def _append(self, line: bytes) -> None:

@@ -27,13 +27,15 @@ BUSY_TIMEOUT_SECONDS = 10.0
 class EmbeddedLedger:
     """A LedgerLog in one SQLite file (WAL, every commit synced, mode 0600).
 
-    `create=False` refuses a missing file: a reader must not bring an empty ledger into being.
+    `create=False` refuses a missing file: a reader must not bring an empty ledger into being. `named` is the path that
+    messages name, if the file at `path` is a copy of it.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, named: Path | None = None) -> None:
         self.path = path
+        self._named = named or path
         if not create and _inode(path) is None:
-            raise _missing(path)
+            raise _missing(self._named)
         old = os.umask(0o077)
         try:
             self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
@@ -54,7 +56,7 @@ class EmbeddedLedger:
     @property
     def place(self) -> str:
         """Where the ledger is, for messages."""
-        return str(self.path)
+        return str(self._named)
 
     def __enter__(self) -> EmbeddedLedger:
         return self
@@ -76,7 +78,9 @@ class EmbeddedLedger:
         """
         if self._inode != _inode(self.path):
             # SQLite would go on with the file that it has open, whatever its name is now, or if it has none.
-            raise LedgerBroken(f"{self.path}: was moved away or replaced while it was open. Put the newest ledger back")
+            raise LedgerBroken(
+                f"{self._named}: was moved away or replaced while it was open", "Put the newest ledger back"
+            )
         try:
             rows = self._connection.execute(
                 'SELECT entry FROM entries WHERE "index" >= ? ORDER BY "index"', (start,)
@@ -93,8 +97,8 @@ class EmbeddedLedger:
             length = cursor.execute("SELECT count(*) FROM entries").fetchone()[0]
             if self._epoch(cursor) != epoch or length != expected:
                 raise LedgerFenced(
-                    f"{self.path}: another releaser has taken over the ledger; this one released nothing. Run one "
-                    "service on a ledger"
+                    f"{self._named}: another releaser has taken over the ledger; this one released nothing",
+                    "Run one service on a ledger",
                 )
             cursor.executemany("INSERT INTO entries VALUES (?, ?)", list(enumerate(entries, start=expected)))
 
@@ -108,7 +112,7 @@ class EmbeddedLedger:
         try:
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
             if self._check_kind():
-                raise _missing(self.path)
+                raise _missing(self._named)
             self._inode = _inode(self.path)
         except _UNREADABLE as error:
             self._connection_closed()
@@ -125,7 +129,7 @@ class EmbeddedLedger:
         # Looked at before anything is set: a file that is not ours is left as it is.
         fresh = self._check_kind()
         if fresh and not create:
-            raise _missing(self.path)
+            raise _missing(self._named)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         if not fresh:
@@ -150,15 +154,15 @@ class EmbeddedLedger:
             return True
         if kind == sqlite_file.APPLICATION_ID:
             raise LedgerBroken(
-                f"{self.path}: is a log of events and not a ledger; a copy of log.sqlite was put in its place. Put the "
-                "newest ledger back"
+                f"{self._named}: is a log of events and not a ledger; a copy of log.sqlite was put in its place",
+                "Put the newest ledger back",
             )
         if kind != APPLICATION_ID:
             raise self._damaged()
         if version != FORMAT:
             raise LedgerError(
-                f"{self.path}: written in format {version}; this version reads format {FORMAT}. Use the newer "
-                "quietcount"
+                f"{self._named}: written in format {version}; this version reads format {FORMAT}",
+                "Use the newer quietcount",
             )
         return False
 
@@ -188,23 +192,23 @@ class EmbeddedLedger:
         # The low byte is the primary code. What has no code is Python's own: it could not make sense of the file.
         primary = sqlite3.SQLITE_CORRUPT if code is None else int(code) & 0xFF
         if primary == sqlite3.SQLITE_FULL:
-            return LedgerUnwritable(f"{self.path}: the disk is full; make room. Nothing was appended")
+            return LedgerUnwritable(f"{self._named}: the disk is full. Nothing was appended", "Make room")
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LedgerUnwritable(f"{self.path}: another process holds the ledger; end that one")
+            return LedgerUnwritable(f"{self._named}: another process holds the ledger", "End that process")
         if primary in _DAMAGED:
             return self._damaged()
         if primary == sqlite3.SQLITE_IOERR:
             return LedgerUnwritable(
-                f"{self.path}: the disk failed, is full, or a limit on file sizes was met; mend that. Nothing was "
-                "appended"
+                f"{self._named}: the disk failed, is full, or a limit on file sizes was met. Nothing was appended",
+                "Mend that, then run again",
             )
         return LedgerUnwritable(
-            f"{self.path}: cannot be opened or written; check that the folder exists, is writable, and the disk has "
-            "room"
+            f"{self._named}: cannot be opened or written",
+            "Check that the folder exists, that it can be written, and that the disk has room",
         )
 
     def _damaged(self) -> LedgerBroken:
-        return LedgerBroken(f"{self.path}: is damaged or not a ledger; restore it from a copy that is up to date")
+        return LedgerBroken(f"{self._named}: is damaged or not a ledger", "Restore it from a copy that is up to date")
 
 
 # SQLite's own messages are decoded too, and quote what stands in a damaged file.
@@ -218,7 +222,7 @@ _DAMAGED = (
 
 
 def _missing(path: Path) -> LedgerMissing:
-    return LedgerMissing(f"{path}: there is no ledger yet; `quietcount run` opens it")
+    return LedgerMissing(f"{path}: there is no ledger yet", "`quietcount run` opens it")
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
@@ -232,7 +236,7 @@ def _inode(path: Path) -> tuple[int, int] | None:
         return None
     except OSError as error:
         raise LedgerUnwritable(
-            f"{path}: cannot be looked at ({error.strerror}); mend the rights of its folders, or the disk"
+            f"{path}: cannot be looked at ({error.strerror})", "Mend the rights of its folders, or the disk"
         ) from None
     return status.st_dev, status.st_ino
 

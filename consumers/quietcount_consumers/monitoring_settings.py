@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 from quietcount_consumers.errors import ConfigurationError
-from quietcount_consumers.monitoring.access import Credentials, server_context
-from quietcount_schemas.configuration import Fault, RawConfiguration, place
+from quietcount_schemas.configuration import GivenConfiguration, place
 from quietcount_schemas.private_files import Refusal, read_file, read_password, read_secret
 
-__all__ = ["DEFAULT_LISTEN", "LogFormat", "MonitoringSettings"]
+if TYPE_CHECKING:
+    import ssl
 
-DEFAULT_LISTEN: Final = "127.0.0.1:9464"
+    from quietcount_consumers.monitoring.access import Credentials
 
-_OFF: Final = "off"
-_LISTEN: Final = re.compile(r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?P<plain>[0-9.]+|localhost)):(?P<port>[0-9]{1,5})")
-_THIS_MACHINE: Final = {"localhost": "127.0.0.1"}  # no name is looked up: what it means could change
-_PAIRS: Final = (("certificate_file", "key_file"), ("username", "password_file"))
+
+__all__ = ["LogFormat", "MonitoringSettings"]
 
 
 class LogFormat(StrEnum):
@@ -54,46 +49,11 @@ class MonitoringSettings:
     """By key, the variable that its value comes from, for messages."""
 
     @classmethod
-    def of(cls, raw: RawConfiguration, faults: list[Fault]) -> MonitoringSettings:
-        """Return the settings that `raw` holds; what is wrong is added to `faults`."""
-        wrong = {fault.key for fault in raw.faults}
-        if "metrics" in wrong:
-            return cls(config=raw.path)
-        given: dict[str, str] = {
-            key: raw.value_of(f"metrics.{key}")
-            for key in ("listen", "certificate_file", "key_file", "username", "password_file")
-            if raw.value_of(f"metrics.{key}") is not None and f"metrics.{key}" not in wrong
-        }
-        paths = {key: raw.folder / value for key, value in given.items() if key.endswith("_file")}
-        for pair in _PAIRS:
-            for key, other in (pair, pair[::-1]):
-                if key in given and other not in given and f"metrics.{other}" not in wrong:
-                    faults.append(raw.fault(f"metrics.{key}", f"goes with metrics.{other}, which is missing"))
-        username = given.get("username")
-        if username is not None and (":" in username or not username.isprintable()):
-            faults.append(raw.fault("metrics.username", "a name that is sent over HTTP has no ':' in it"))
-        found = _listen(given.get("listen", DEFAULT_LISTEN))
-        if found is None:
-            faults.append(raw.fault("metrics.listen"))
-            return cls(config=raw.path)
-        address, port = found
-        guarded = all(key in given for pair in _PAIRS for key in pair)
-        if address is not None and not ipaddress.ip_address(address).is_loopback and not guarded:
-            message = (
-                f"{address} can be reached from other machines and needs TLS and a password: certificate_file, "
-                "key_file, username and password_file of [metrics]; or listen on 127.0.0.1"
-            )
-            faults.append(raw.fault("metrics.listen", message))
-        return cls(
-            address=address,
-            port=port,
-            certificate_file=paths.get("certificate_file"),
-            key_file=paths.get("key_file"),
-            username=username,
-            password_file=paths.get("password_file"),
-            config=raw.path,
-            origins=dict(raw.origins),
-        )
+    def of(cls, given: GivenConfiguration) -> MonitoringSettings:
+        """Return the settings of a configuration without faults."""
+        section = dict(given.values["metrics"])
+        address, port = section.pop("listen")
+        return cls(address, port, **section, config=given.path, origins=given.origins)
 
     def place(self, key: str) -> str:
         """Return where `key` of the section is given, for a message: the file, and the key or the variable."""
@@ -106,6 +66,8 @@ class MonitoringSettings:
         """
         if self.username is None or self.password_file is None:
             return None
+        from quietcount_consumers.monitoring.access import Credentials
+
         return Credentials.of(self.username, read_password(self.password_file, self._fault("password_file")))
 
     def tls_context(self) -> ssl.SSLContext | None:
@@ -115,11 +77,16 @@ class MonitoringSettings:
         """
         if self.certificate_file is None or self.key_file is None:
             return None
+        # It brings OpenSSL with it, which no command needs that serves nothing.
+        from quietcount_consumers.monitoring.access import server_context
+
         context = server_context()
         self._load(context, self.certificate_file, self.key_file)
         return context
 
     def _load(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+        import ssl
+
         read_file(certificate, self._fault("certificate_file"))
         read_secret(key, self._fault("key_file"))
         asked = False
@@ -148,18 +115,3 @@ class MonitoringSettings:
 
     def _fault(self, key: str) -> Refusal:
         return lambda fault: ConfigurationError(f"{self.place(key)}: {fault.what}", fault.remedy)
-
-
-def _listen(text: str) -> tuple[str | None, int] | None:
-    """Return the address (None for "off") and the port that `text` names, or None where it names none."""
-    if text.strip() == _OFF:
-        return None, 0
-    match = _LISTEN.fullmatch(text.strip())
-    if match is None or int(match["port"]) > 65_535:
-        return None
-    host = match["bracketed"] or match["plain"]
-    try:
-        address = ipaddress.ip_address(_THIS_MACHINE.get(host, host))
-    except ValueError:
-        return None
-    return (str(address), int(match["port"])) if (address.version == 6) is bool(match["bracketed"]) else None

@@ -61,7 +61,7 @@ def open_service(
     secret = secret_of(configuration)
     years = YearSecrets(configuration.years_dir)
     years.prepare()
-    publication = HeldPublication(configuration.private_dir) if held else None
+    publication = HeldPublication() if held else None
     resources = contextlib.ExitStack()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(open_log(configuration)))
@@ -91,7 +91,7 @@ def open_service(
         dated = [each if each.name in declared else beginning_now(each, now.date()) for each in wanted]
         new = ledger.declare(dated, configuration.lifetime_epsilon, now)
         state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
-        _say_declared(new, state["released_on"], now, say)
+        _say_declared(new, state.released_on, now, say)
         releaser.adopt()
         releaser.publish()
         folders = watched_folders(configuration)
@@ -121,8 +121,8 @@ def open_service(
     return service
 
 
-def _say_declared(new: Iterable[Statistic], released_on: str, now: dt.datetime, say: Say) -> None:
+def _say_declared(new: Iterable[Statistic], released_on: dt.date | None, now: dt.datetime, say: Say) -> None:
     for statistic in new:
         say(STATISTIC_DECLARED.at(now, statistic=statistic.name, since=statistic.first_day))
-        if released_on and statistic.first_day.isoformat() <= released_on:
+        if released_on is not None and statistic.first_day <= released_on:
             say(STATISTIC_DECLARED_LATE.at(now, statistic=statistic.name, meaning=_LATE))

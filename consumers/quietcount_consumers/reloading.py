@@ -77,20 +77,9 @@ def opened(holding: Holding) -> Holding:
 
 def check_reloadable(old: Configuration, new: Configuration) -> None:
     """Raise ConfigurationError if a key differs that can only change with a restart."""
-    pairs: dict[str, tuple[object, object]] = {
-        "log": (old.log, new.log),
-        "data_dir": (old.data_dir, new.data_dir),
-        "service.secret_file": (old.service.secret_file, new.service.secret_file),
-        "kafka.topic_prefix": (_prefix(old), _prefix(new)),
-        "metrics": (old.metrics, new.metrics),
-    }
-    changed = [key for key, (was, wanted) in pairs.items() if was != wanted]
+    changed = old.restart_needed(new)
     if changed:
         raise ConfigurationError(
             f"{', '.join(changed)} cannot change while the service runs, so nothing of the new configuration is used",
             "Put the old value back, or restart the service. What the certificate and password files hold may change",
         )
-
-
-def _prefix(configuration: Configuration) -> str | None:
-    return None if configuration.kafka is None else configuration.kafka.topic_prefix

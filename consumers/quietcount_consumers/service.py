@@ -114,7 +114,7 @@ class Service:
     def status(self, now: dt.datetime, tick: Tick) -> Status:
         """Return what an operator may know after the tick at `now`, which came to `tick`."""
         return self._standing.after(
-            now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state["purge_due"]
+            now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state.purge_due
         )
 
     def show(self) -> None:

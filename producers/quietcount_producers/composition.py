@@ -81,6 +81,10 @@ class Composer:
         self._precision = precision
         self._today = today
         self._fields = {name: {f.name: f for f in kind.attributes} for name, kind in registry.event_types.items()}
+        self._dates = {
+            name: [field for field in fields.values() if field.kind is FieldKind.DATE]
+            for name, fields in self._fields.items()
+        }
         self._envelopes = {
             name: {f.name: f for f in kind.current.fields} for name, kind in registry.event_types.items()
         }
@@ -100,6 +104,7 @@ class Composer:
     ) -> NewRecord | list[EventRefused]:
         """Return the record of an event, or everything that is wrong with it.
 
+        Its dates are coarsened in the payload and in the timestamp alike.
         The id of an event that has none is random. With `occurrence` it is derived from the event's canonical form and
         from how often that form came before, which `occurrence` returns; so the same facts give the same id again.
         """
@@ -127,7 +132,14 @@ class Composer:
         elif identity is None and occurrence is not None:
             canonical = self._canonical(kind, str(facts.case), day, values)
             identity = self._pepper.derived_event_id(canonical, occurrence(canonical))
-        return self._record(kind, CaseEvent(kind.name, key, identity or b"", revision, day, values))
+        period = self.precision(kind.name)
+        coarse = max(period.coarsen(day), _EPOCH)  # the week of 1970-01-01 began in 1969
+        for field in self._dates[kind.name]:
+            value = values[field.name]
+            if isinstance(value, dt.date):
+                values[field.name] = max(period.coarsen(value), _EPOCH + dt.timedelta(days=field.minimum))
+        payload = self._codec.encode(CaseEvent(kind.name, key, identity or b"", revision, coarse, values))
+        return NewRecord(key, payload, (coarse - _EPOCH).days * _DAY_MS)
 
     def fields(self, kind: EventType) -> Mapping[str, Field]:
         """Return the attributes of `kind` by name."""
@@ -206,20 +218,6 @@ class Composer:
             if not (fields[name].has_default and value == fields[name].default_value)
         }
         return _CANONICAL.encode([kind.name, normal_identifier(case), day.isoformat(), said]).encode()
-
-    def _record(self, kind: EventType, event: CaseEvent) -> NewRecord:
-        """Return the record of a checked event: its dates are coarsened in the payload and in the timestamp alike."""
-        period = self.precision(kind.name)
-        coarse = max(period.coarsen(event.occurred_on), _EPOCH)  # the week of 1970-01-01 began in 1969
-        attributes = dict(event.attributes)
-        for name, field in self._fields[kind.name].items():
-            value = attributes.get(name)
-            if field.kind is FieldKind.DATE and isinstance(value, dt.date):
-                attributes[name] = max(period.coarsen(value), _EPOCH + dt.timedelta(days=field.minimum))
-        payload = self._codec.encode(
-            CaseEvent(kind.name, event.case_key, event.event_id, event.revision, coarse, attributes)
-        )
-        return NewRecord(event.case_key, payload, (coarse - _EPOCH).days * _DAY_MS)
 
 
 def close_match(name: str, known: Iterable[str]) -> str:

@@ -3,10 +3,10 @@
 The file is in WAL mode, so several processes may append while another reads. A commit is synced before `append`
 returns: what was acknowledged survives kill -9 and power loss.
 
-Purging has to leave no byte behind. `secure_delete` alone does not achieve that: when SQLite splits or merges pages it
+A purge must leave no byte behind. `secure_delete` alone does not achieve that: when SQLite splits or merges pages it
 leaves copies of cells in the unused part of a page, and a later DELETE zeroes only the live copy. So `purge` writes
-what is kept into a new table and drops the old one, whose pages are then zeroed whole, gives the free pages back, and
-truncates the WAL.
+what is kept into a new table and drops the old one. SQLite then zeroes the pages of the old table whole. Last, `purge`
+gives the free pages back and truncates the WAL.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from quietcount_schemas.log import Mark, NewRecord, Position, Record
 
 __all__ = ["EmbeddedLog"]
 
-_HEADER: Final = struct.Struct("<HI")  # length of the name, length of the value
+_HEADER: Final = struct.Struct("<HI")
+"""The length of the name, the length of the value."""
 
 _RECORDS_AGAIN: Final = """
 CREATE TABLE records_kept (
@@ -55,7 +56,7 @@ class EmbeddedLog:
         self._turn = 0
         if not path.exists():
             if not create:
-                raise LogError(f"There is no log at {path}. Check data_dir, or emit a first event to create it.")
+                raise LogError(f"There is no log at {path}", "Check data_dir, or emit a first event to create it")
             sqlite_file.create(path, timeout)
         try:
             sqlite_file.tighten(path)
@@ -92,14 +93,15 @@ class EmbeddedLog:
         `first` is the offset of a new topic's first record in each partition.
         """
         if partitions < 1:
-            raise LogError(f"Topic {name} needs at least one partition.")
+            raise LogError(f"Topic {name} has no partition", "Give it one or more")
         with self._transaction("create a topic in") as cursor:
             row = cursor.execute("SELECT id, partitions FROM topics WHERE name = ?", (name,)).fetchone()
             if row is not None:
                 if row[1] != partitions:
                     raise LogError(
                         f"Topic {name} of {self.path} has {row[1]} partition(s), not {partitions}; the number cannot "
-                        "change, because it decides where a key's records lie."
+                        "change, because it decides where the records of a key are",
+                        "Ask for the number that it has",
                     )
                 return str(row[0])
             identity = uuid.uuid4().hex
@@ -183,7 +185,7 @@ class EmbeddedLog:
         return found
 
     def marks(self, topic: str) -> dict[int, Mark]:  # noqa: ARG002 (the protocol's)
-        """Return nothing: a file that is put back is told by its ends, and one that is made anew by its topic's id."""
+        """Return nothing: the ends reveal a file that was put back, and the id of the topic one that was made again."""
         return {}
 
     def diverged(self, topic: str, marks: Mapping[int, Mark]) -> list[int]:  # noqa: ARG002 (the protocol's)
@@ -223,8 +225,8 @@ class EmbeddedLog:
     def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
         """Forget, per partition, the records before offset `before[partition]` except those at `keep[partition]`.
 
-        Returns whether every byte of them has left the files; when it is false another process was reading all the
-        while, the records are gone from the log, and `scrub` finishes the work later.
+        Returns whether every byte of them has left the files. If not, another process was reading all the time: the
+        records are gone from the log, and `scrub` finishes the work later.
         """
         with self._transaction("purge") as cursor:
             number, _ = self._topic(cursor, topic)
@@ -265,7 +267,8 @@ class EmbeddedLog:
     def scrub(self) -> bool:
         """Give free pages back and empty the WAL; return whether it was emptied.
 
-        Call it once at start, too: a process killed between a purge and its scrub leaves purged records in the WAL.
+        Call it once at start too, because a process that is killed between a purge and its scrub leaves purged records
+        in the WAL.
         """
         with self._lock:
             try:
@@ -287,11 +290,11 @@ class EmbeddedLog:
             kind = cursor.execute("PRAGMA application_id").fetchone()[0]
             version = cursor.execute("PRAGMA user_version").fetchone()[0]
         if kind != sqlite_file.APPLICATION_ID:
-            raise LogError(f"{self.path} is not a quietcount log. Check data_dir, or move that file away.")
+            raise LogError(f"{self.path} is not a quietcount log", "Check data_dir, or move that file away")
         if version > sqlite_file.VERSION:
             raise LogError(
-                f"{self.path} has format {version} and this version of quietcount writes format {sqlite_file.VERSION}. "
-                "Upgrade quietcount on this machine."
+                f"{self.path} has format {version} and this version of quietcount writes format {sqlite_file.VERSION}",
+                "Upgrade quietcount on this machine",
             )
 
     def _topic(self, cursor: sqlite3.Cursor, name: str) -> tuple[int, int]:
@@ -301,7 +304,7 @@ class EmbeddedLog:
         return int(row[0]), int(row[1])
 
     def _unknown(self, topic: str) -> LogError:
-        return LogError(f"There is no topic {topic!r} in {self.path}. Create it first, or check the topic's name.")
+        return LogError(f"There is no topic {topic!r} in {self.path}", "Create it first, or check its name")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Cursor]:

@@ -257,7 +257,7 @@ class CaseEventPublisher:
             positions = self._log.append(CASE_EVENTS, [record for record, _ in waiting])
         except QuietcountError as error:
             failure: Exception = error
-        except Exception as error:  # a log of one's own may raise anything; the writer must outlive it
+        except Exception as error:  # a caller's own log may raise anything, and the writer must outlive it
             failure = ProducersError(f"The log refused events: {type(error).__name__}")
             failure.__cause__ = error
         else:

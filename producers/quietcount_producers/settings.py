@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quietcount_producers.composition import close_match, listed
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, ProducersError
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_schemas.configuration import LOG_FILE, Fault, RawConfiguration, private_folder, read_configuration
+from quietcount_schemas.configuration import LOG_FILE, private_folder, read_configuration
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.periods import Period
@@ -68,25 +68,20 @@ class EmitterSettings:
         Raises ProducersError naming the file and every key or variable that is wrong.
         """
         try:
-            raw = read_configuration(config, environment)
+            given = read_configuration(config, environment)
         except SchemasError as error:
-            raise ProducersError(str(error)) from None
-        faults: list[Fault] = []
-        precision = _precision(raw, faults)
-        kafka = KafkaSettings.of(raw, faults)
-        schema_registry = RegistrySettings.of(raw, faults)
-        if raw.faults or faults:
-            raise ProducersError(raw.refusal(faults))
+            raise ProducersError(error.what, error.remedy) from None
+        given.refuse_faults(ProducersError)
+        values = given.values
         return cls(
             config=config,
-            log=raw.log,
-            data_dir=raw.data_dir,
-            schemas=raw.schemas,
-            pepper_file=raw.pepper_file,
-            precision=MappingProxyType(precision),
-            spool=raw.spool,
-            kafka=kafka,
-            schema_registry=schema_registry,
+            log=values["log"],
+            data_dir=values["data_dir"],
+            schemas=values["schemas"],
+            precision=MappingProxyType(_precision(values["statistic"])),
+            kafka=KafkaSettings.of(given),
+            schema_registry=RegistrySettings.of(given),
+            **values["emitter"],
         )
 
     def registry(self) -> SchemaRegistry:
@@ -138,21 +133,12 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog | KafkaWriter:
     return log
 
 
-def _precision(raw: RawConfiguration, faults: list[Fault]) -> dict[str, Period]:
+def _precision(statistics: Sequence[Mapping[str, Any]]) -> dict[str, Period]:
     """Return the coarsest precision with which every statistic can still be told, by event type it counts."""
-    statistics = raw.table.get("statistic", [])
     periods: dict[str, set[Period]] = {}
-    for number, entry in enumerate(statistics if isinstance(statistics, list) else [], start=1):
-        if not isinstance(entry, dict):
-            continue  # told by who read it
-        events, period = entry.get("events"), entry.get("period")
-        if not isinstance(events, list) or not all(isinstance(name, str) for name in events):
-            faults.append(raw.fault(f"statistic.{number}.events"))
-        elif period not in list(Period):
-            faults.append(raw.fault(f"statistic.{number}.period"))
-        else:
-            for name in events:
-                periods.setdefault(name, set()).add(Period(period))
+    for statistic in statistics:
+        for name in statistic["events"]:
+            periods.setdefault(name, set()).add(statistic["period"])
     return {name: _finest(wanted) for name, wanted in periods.items()}
 
 

@@ -18,13 +18,15 @@ from quietcount_schemas.private_files import sync_folder
 
 __all__ = ["APPLICATION_ID", "FAILURES", "VERSION", "connect", "create", "explained", "is_busy", "tighten"]
 
-APPLICATION_ID: Final = 0x51434C47  # "QCLG": tells our file from any other SQLite database
+APPLICATION_ID: Final = 0x51434C47
+"""QCLG in ASCII: it marks our file among all SQLite databases."""
 VERSION: Final = 1
 FILE_MODE: Final = 0o600
-_SCHEMA_VERSION_BELOW: Final = 1 << 30  # it ends at 2**32, and begins anew
+_SCHEMA_VERSION_BELOW: Final = 1 << 30
+"""SQLite counts to 2**32 and then begins again; this leaves room."""
 
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError, struct.error)
-"""What working with a log file may raise, and `explained` explains."""
+"""What work with a log file may raise; `explained` puts it into words."""
 
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _NO_ACCESS: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
@@ -34,10 +36,10 @@ _NO_ACCESS_ERRNO: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT,
 
 
 def create(path: Path, timeout: float) -> None:
-    """Create an empty log file at `path`, whole or not at all; keep the one another process made first.
+    """Create an empty log file at `path`, whole or not at all; if another process was faster, keep its file.
 
-    It is built beside its final name and linked into place, because two processes that prepare one file at once meet
-    errors that no timeout covers (the switch to WAL is one).
+    The file is built beside its final name and then linked. Two processes that prepare one file at the same time get
+    errors that no timeout covers, for example when they switch to WAL. Raises LogError.
     """
     try:
         descriptor, name = tempfile.mkstemp(prefix=".log-", suffix=".new", dir=path.parent)  # mode 0600
@@ -54,7 +56,7 @@ def create(path: Path, timeout: float) -> None:
             connection.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {script} COMMIT;"
             )
-            # Each purge adds to this number; from zero it would tell how often there was something to purge.
+            # Each purge adds 1 to this number. From 0 it would show how often there was something to purge.
             connection.execute(f"PRAGMA schema_version = {secrets.randbelow(_SCHEMA_VERSION_BELOW)}")
         with contextlib.suppress(FileExistsError):
             os.link(fresh, path)  # unlike a rename, never replaces a log that is already in use
@@ -84,7 +86,7 @@ def connect(path: Path, timeout: float) -> sqlite3.Connection:
 
 
 def tighten(path: Path) -> None:
-    """Take group's and others' rights away; SQLite gives the -wal and -shm files the mode of their database."""
+    """Take the rights of group and others away; SQLite gives the -wal and -shm files the mode of their database."""
     for suffix in ("", "-wal", "-shm"):
         file = Path(f"{path}{suffix}")
         with contextlib.suppress(FileNotFoundError):
@@ -98,40 +100,37 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 def explained(error: Exception, path: Path, act: str) -> LogError:
-    """Return the LogError that tells a person what `error` means and what to do."""
+    """Return the LogError that says what `error` means and what to do."""
     prefix = f"Cannot {act} the log {path}:"
     if isinstance(error, OSError):
         if error.errno in _NO_SPACE_ERRNO:
-            return LogUnwritable(
-                f"{prefix} no space is left. Free some space and run again; nothing was stored in part."
-            )
-        if error.errno in _NO_ACCESS_ERRNO:
-            return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}. {_FOLDER_HINT}")
-        return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}.")
+            return LogUnwritable(f"{prefix} no space is left", _FREE_SPACE)
+        return LogError(f"{prefix} {os.strerror(error.errno or 0).lower()}", _CHECK_FOLDER)
     code = _code(error) if isinstance(error, sqlite3.Error) else None
     if code in _DAMAGED or _is_undecodable(error):
-        return LogError(f"{prefix} it is not a log of quietcount, or it is damaged. Check data_dir, or move it away.")
+        what = f"{prefix} it is not a log of quietcount, or it is damaged"
+        return LogError(what, "Check data_dir, or move it away")
     if code in _BUSY:
-        return LogUnavailable(f"{prefix} another process has held it for too long. See which one, and run again.")
+        what = f"{prefix} another process has held it for too long"
+        return LogUnavailable(what, "Find that process, and run again")
     if code == sqlite3.SQLITE_FULL:
-        return LogUnwritable(f"{prefix} no space is left. Free some space and run again; nothing was stored in part.")
+        return LogUnwritable(f"{prefix} no space is left", _FREE_SPACE)
     if code in _NO_ACCESS:
-        return LogError(f"{prefix} it or its folder cannot be written. {_FOLDER_HINT}")
+        return LogError(f"{prefix} it or its folder cannot be written", _CHECK_FOLDER)
     if code == sqlite3.SQLITE_IOERR:
-        return LogUnwritable(
-            f"{prefix} the disk failed, is full, or a limit on file sizes was met. Nothing was stored in part; "
-            "mend it and run again."
-        )
+        what = f"{prefix} the disk failed or is full, or the file would exceed a limit on file sizes"
+        return LogUnwritable(what, "Mend that and run again; nothing was stored in part")
     # SQLite's own words name tables and constraints; they hold no value of ours.
-    return LogError(f"{prefix} {error}.")
+    return LogError(f"{prefix} {error}", "Report this as a defect; quietcount does not expect this error of SQLite")
 
 
-_FOLDER_HINT: Final = "Check that the folder exists, is on a disk that can be written, and belongs to this user."
+_FREE_SPACE: Final = "Free space and run again; nothing was stored in part"
+_CHECK_FOLDER: Final = "Check that the folder exists, is on a disk that can be written, and belongs to this user"
 
 
 def _is_undecodable(error: Exception) -> bool:
-    # Text that is not UTF-8, in a message of SQLite's, in a column (which the driver's own words would repeat), or in a
-    # record's headers; and headers that end too early.
+    # Text that is not UTF-8: in a message of SQLite, in a column (the driver's own words would repeat it), or in the
+    # headers of a record. Or headers that end too early.
     return isinstance(error, UnicodeDecodeError | struct.error) or (
         isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
     )

@@ -8,7 +8,7 @@ from quietcount_schemas.lazy_names import names_of
 
 if TYPE_CHECKING:
     from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
-    from quietcount_schemas.configuration import RawConfiguration, read_configuration
+    from quietcount_schemas.configuration import GivenConfiguration, read_configuration
     from quietcount_schemas.errors import QuietcountError, SchemasError
     from quietcount_schemas.event_types import EventType, Field, FieldKind, Role, SchemaVersion
     from quietcount_schemas.framing import FramingReader
@@ -24,9 +24,9 @@ __all__ = [
     "Field",
     "FieldKind",
     "FramingReader",
+    "GivenConfiguration",
     "Period",
     "QuietcountError",
-    "RawConfiguration",
     "RejectReason",
     "Rejected",
     "Role",
@@ -41,7 +41,7 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
         __name__,
         {
             "codec": "MAX_EVENT_BYTES CaseEvent Codec",
-            "configuration": "RawConfiguration read_configuration",
+            "configuration": "GivenConfiguration read_configuration",
             "errors": "QuietcountError SchemasError",
             "event_types": "EventType Field FieldKind Role SchemaVersion",
             "framing": "FramingReader",

@@ -6,7 +6,6 @@ of files and lines of the program hold no data.
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,8 @@ class Defect(QuietcountError):
 
 def described(error: BaseException) -> str:
     """Return the kind of `error` and the innermost calls that led to it, without its text."""
+    import traceback  # it takes a while, and most commands end without a defect
+
     calls = [
         f"{Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)[-_FRAMES:]

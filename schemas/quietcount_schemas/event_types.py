@@ -34,7 +34,7 @@ EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 """What `date.toordinal` gives for day 0 of an Avro date."""
 
 MAX_EVENT_BYTES = 512
-"""The most that one message may take, framing included: checked before a byte of it is parsed."""
+"""The most bytes that one message may have, framing included; checked before a byte of it is parsed."""
 
 KEY_BYTES = 16
 """The size of a case key and of an event id."""
@@ -75,7 +75,7 @@ class FieldKind(StrEnum):
 
 
 class Role(StrEnum):
-    """What an event does: it counts, or it takes its case back."""
+    """What an event does: it counts, or it withdraws its case."""
 
     EVENT = "event"
     WITHDRAWAL = "withdrawal"

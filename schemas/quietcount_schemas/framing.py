@@ -1,8 +1,8 @@
 """Framing: the header that says which schema wrote a message, and knows nothing of what the message means.
 
 Avro single-object encoding (Avro 1.12 specification, "Single-object encoding") is written: C3 01, then the
-CRC-64-AVRO fingerprint of the schema, little-endian. Confluent framing (00, then a registry's schema id, big-endian)
-is written and read for the ids whose fingerprint is known here: nobody asks the registry what an id stands for.
+CRC-64-AVRO fingerprint of the schema, little-endian. Confluent framing (00, then the schema id of a registry,
+big-endian) is written and read for the ids whose fingerprint is known here. Nobody asks the registry about an id.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SINGLE_OBJECT_BYTES = len(SINGLE_OBJECT_MARKER) + FINGERPRINT_BYTES
 CONFLUENT_MAGIC = 0x00
 CONFLUENT_BYTES = 5
 MAX_CONFLUENT_ID = 2**31 - 1
-"""A registry's ids are Java ints from 1 on."""
+"""The ids of a registry are Java ints from 1."""
 
 
 def single_object(fingerprint: bytes) -> bytes:
@@ -44,7 +44,7 @@ def single_object(fingerprint: bytes) -> bytes:
 def confluent(schema_id: int) -> bytes:
     """Return the 5-byte Confluent header of the schema that a registry calls `schema_id`."""
     if not 1 <= schema_id <= MAX_CONFLUENT_ID:
-        raise ValueError("a registry's id is a whole number from 1 to 2147483647")
+        raise ValueError("the id of a registry is a whole number from 1 to 2147483647")
     return bytes([CONFLUENT_MAGIC]) + schema_id.to_bytes(CONFLUENT_BYTES - 1, "big")
 
 

@@ -99,7 +99,7 @@ def configured_folders(config: Path) -> tuple[Path, ...]:
 
     Raises SchemasError if the file cannot be read, is not TOML, or has a key that is unknown or has a wrong value.
     """
-    raw = read_configuration(config)
-    if raw.faults:
-        raise SchemasError(raw.refusal())
-    return raw.schemas
+    given = read_configuration(config)
+    given.refuse_faults(SchemasError)
+    folders: tuple[Path, ...] = given.values["schemas"]
+    return folders

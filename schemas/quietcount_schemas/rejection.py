@@ -54,7 +54,7 @@ _EXPLANATIONS = {
 
 
 class Rejected(SchemasError):
-    """A message that is not a case event of ours, with the reason and where it was met, never a value."""
+    """A message that is not a case event of ours: the reason, the event type and the field, never a value."""
 
     def __init__(self, reason: RejectReason, event: str | None = None, field: str | None = None) -> None:
         where = "" if event is None else f" of {event}" if field is None else f" of {event} at field {field}"

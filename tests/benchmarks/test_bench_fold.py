@@ -23,10 +23,11 @@ from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_aggregates.statistics import Horizon, Statistic, resolve
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
+from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.bench
@@ -42,10 +43,10 @@ def statistics() -> list[Statistic]:
         return resolve(name, events=["HelpRequested"], registry=REGISTRY, since=SINCE, epsilon=0.25, **more)
 
     return [
-        of("monthly", period="month", by=["help_kind"]),
-        of("daily", period="day", max_contributions=3),
-        of("quarterly", period="quarter", by=["region"], where={"service_category": ["MOBILISED"]}),
-        of("yearly", period="month", horizon="year", by=["service_category"]),
+        of("monthly", period=Period.MONTH, by=["help_kind"]),
+        of("daily", period=Period.DAY, max_contributions=3),
+        of("quarterly", period=Period.QUARTER, by=["region"], where={"service_category": ["MOBILISED"]}),
+        of("yearly", period=Period.MONTH, horizon=Horizon.YEAR, by=["service_category"]),
     ]
 
 

@@ -20,9 +20,11 @@ from unittest import mock
 
 from quietcount_aggregates import publication
 from quietcount_aggregates.fold import Fold
+from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
+from quietcount_consumers import service
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.monitoring import disks, log_output, metrics
 from quietcount_consumers.monitoring.log_events import CATALOGUE, EventKind, Level, LogEvent
@@ -207,8 +209,24 @@ def reject_at_once() -> None:
 
 
 def kept_birth() -> None:
-    """A public file that is put in its place by a rename, and so keeps the time at which it was built."""
-    instead(publication, "_copy", os.link)
+    """A public file that is built at once in the private folder, and so keeps the time at which it was built."""
+
+    class Built:
+        def __init__(self) -> None:
+            self.held: tuple[Path, Path] | None = None
+
+        def __call__(self, chain: Chain, path: Path) -> None:
+            built = path.parent / "private" / "store" / path.name
+            publication.publish(chain, built)
+            self.held = built, path
+
+        def show(self) -> None:
+            if self.held is not None:
+                built, path = self.held
+                built.replace(path)
+            self.held = None
+
+    instead(service, "HeldPublication", Built)
 
 
 def years_by_need() -> None:

@@ -34,6 +34,7 @@ from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
+from quietcount_schemas.configuration import private_folder
 
 __all__ = ["EXACT", "MIXED", "Cell", "Finished", "Project", "ended", "simulated", "true_cells"]
 
@@ -86,7 +87,7 @@ class Project:
         self.config = folder / "quietcount.toml"
         self.data = folder / "data"
         # Where the service keeps it, whether or not the configuration of a trial can be read.
-        self.private = Configuration.model_construct(data_dir=self.data).private_dir
+        self.private = private_folder(self.data)
         self.public = self.data / "statistics.duckdb"
         if create:
             (folder / "secrets").mkdir(parents=True, mode=0o700)

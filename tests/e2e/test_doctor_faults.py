@@ -35,6 +35,7 @@ from tests.e2e.projects import Project
 from tests.e2e.test_upgrades import of_a_newer_version
 from tests.kafka.certificates import Authority
 
+from quietcount_aggregates import state_file
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_consumers.doctor import examination as doctor
 from quietcount_consumers.doctor import files as doctor_files
@@ -42,7 +43,7 @@ from quietcount_consumers.doctor import machine as doctor_machine
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.doctor.machine import Machine
 from quietcount_consumers.doctor.verdicts import CHECKS
-from quietcount_consumers.maintenance.recovery import record_state_loss
+from quietcount_consumers.maintenance.losses import Lost, record_state_loss
 from quietcount_schemas.finding import Severity
 
 pytestmark = pytest.mark.check
@@ -118,7 +119,7 @@ def unfinished_release(project: Project) -> None:
 
 
 def ahead(project: Project) -> None:
-    record_state_loss(project.configuration, dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
+    record_state_loss(project.configuration, dt.datetime(2030, 1, 1, tzinfo=dt.UTC), Lost.PEPPER)
 
 
 def sealed(name: str) -> Fault:
@@ -219,7 +220,6 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("state", WRONG, "only it knows the limits behind", gone(*STORE, "state.duckdb")),
     ("state", WRONG, "is damaged", garbage(*STORE, "state.duckdb")),
     ("state", WRONG, "in format 99", meta("format", "99")),
-    ("state", WARNING, "of format 1; the next start", meta("format", "1")),
     ("state", WRONG, "is another secret", other_secret),
     ("state", WRONG, "another one than this state was made with", meta("topic_id", "0" * 32)),
     ("state", WRONG, "the ledger is another one", meta("ledger_id", "0" * 32)),
@@ -278,6 +278,14 @@ def test_a_twin_whose_check_is_content_with_everything_is_found(
 
 def test_there_is_a_fault_of_each_check() -> None:
     assert {check for check, *_ in FAULTS} == set(CHECKS) - KAFKA_ONLY == set(SAID_BY)
+
+
+def test_a_state_that_the_next_start_takes_to_its_format_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_file, "FORMAT", state_file.FORMAT + 1)
+    verdicts = examine(project.config, Healthy())
+    assert tells(verdicts, "state", WARNING, f"of format {state_file.FORMAT - 1}; the next start"), verdicts
 
 
 def test_a_published_file_that_was_altered_is_found(project: Project) -> None:

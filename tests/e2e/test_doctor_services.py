@@ -61,5 +61,5 @@ def test_a_service_that_waits_is_not_taken_for_another_program(
     board = Board(lambda: dt.datetime(2026, 6, 1, tzinfo=dt.UTC), configuration.tick, beginning(configuration))
     with MonitoringServer(configuration.metrics, board):
         verdicts = examine(project.config, Healthy())
-    assert tells(verdicts, "metrics", WARNING, "it waits or is halted")
+    assert tells(verdicts, "metrics", WARNING, "it waits, or is halted")
     assert not tells(verdicts, "metrics", WRONG, "another program")

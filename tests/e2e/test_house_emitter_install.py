@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = [pytest.mark.check, pytest.mark.xdist_group("installation")]
 
-NOT_FOR_EMITTERS = ("duckdb", "opendp", "numpy", "pydantic", "pydantic_settings", "structlog", "prometheus_client")
+NOT_FOR_EMITTERS = ("duckdb", "opendp", "numpy", "cryptography", "prometheus_client", "uvicorn")
 PARTS = ("schemas", "producers", "aggregates", "consumers")
 BUILT = shutil.ignore_patterns("__pycache__", "build", "dist", "*.egg-info")
 

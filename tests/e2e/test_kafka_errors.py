@@ -213,7 +213,7 @@ def test_the_right_keys_get_in(kafka_secure: SecuredCluster, wrong: str, way: To
         (at("MISNAMED"), "key 'log': the certificate of broker .* is for another host name"),
         (at("MTLS"), "key 'kafka.certificate_file': broker .* asks for a client's certificate"),
         (at("PLAINTEXT", address="TLS"), "key 'kafka.tls': broker .* speaks TLS there"),
-        (at("PLAINTEXT", address="CONTROLLER"), "key 'log': what listens at .* is a controller of Kafka"),
+        (at("PLAINTEXT", address="CONTROLLER"), "key 'log': .* is the port of a controller of Kafka"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -379,7 +379,7 @@ def the_log_is_lost_or_an_older_one_was_put_back(drill: Drill) -> None:
     drill.project.run_here(JANUARY_DUE)
     log = drill.project.private / "log.sqlite"
     shutil.copyfile(drill.backup / "log.sqlite", log)
-    drill.start().refused("the log ends before what was folded from it: it is an older copy")
+    drill.start().refused("the log ends before records that were folded from it. It is an older copy")
     log.unlink()
     drill.start().refused(*drill.page.messages(section))
     drill.do(section).done()
@@ -438,6 +438,7 @@ def test_the_page_tells_the_words_in_which_an_older_version_refuses(
     assert f"format {state_file.FORMAT + 1}; this version reads format {state_file.FORMAT}." in message
     text = (drill.project.private / "state.duckdb").read_bytes()
     monkeypatch.setattr(state_file, "FORMAT", state_file.FORMAT - 1)
+    # One version earlier, the same words.
     older = message.replace(f"reads format {state_file.FORMAT + 1}", f"reads format {state_file.FORMAT}")
     older = older.replace(f"in format {state_file.FORMAT + 2}", f"in format {state_file.FORMAT + 1}")
     drill.start().refused(older)

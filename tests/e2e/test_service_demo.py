@@ -189,7 +189,7 @@ def test_the_demo_emits_nothing_before_the_service_could_be_opened(
     def refuse(*_: object) -> None:
         raise ServiceError("no service today")
 
-    monkeypatch.setattr(demo_module, "Service", refuse)
+    monkeypatch.setattr(demo_module, "open_service", refuse)
     with pytest.raises(ServiceError, match="no service today"):
         demo_module.run_demo(tmp_path / "demo", as_json=True)
     assert list((tmp_path / "demo").rglob("log.sqlite")) == []

@@ -109,7 +109,7 @@ def test_a_statistic_left_out_is_refused_until_it_is_retired(project: Project, h
 def test_a_budget_overrun_is_refused_and_declares_nothing(project: Project, here: Callable[..., Finished]) -> None:
     rewritten(project, "lifetime_epsilon = 100", "lifetime_epsilon = 39.999")
     message = here(project, *RUN).refusal()
-    for part in ("requests, court_cases", "epsilon 40", "39.999", "nothing was declared"):
+    for part in ("requests, court_cases", "epsilon 40", "39.999", "Nothing was declared"):
         assert part in message
     assert "declared" not in here(project, "ledger", "show").out
     rewritten(project, "epsilon = 20.0", "epsilon = 19.999")

@@ -1,4 +1,4 @@
-"""A project that an older version left goes on where it was; one that a newer version left is refused as that."""
+"""A migration of the state that is killed anywhere is whole; what a newer version left is refused as that."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pytest
 from tests.catalogues import statistic
-from tests.e2e.projects import EXACT, Cell, Project
+from tests.e2e.projects import EXACT, Cell, Project, simulated
 
-from quietcount_aggregates import state_file
+from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.entries import Entry, Retired
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.ledger import Ledger
@@ -32,7 +30,6 @@ pytestmark = pytest.mark.check
 Line = Mapping[str, object]
 
 CONFIGURATION = EXACT + statistic("sentences", "SentencePassed", by="sentence", horizon="year")
-"""That of the archive's projects."""
 
 # What they count: by statistic, the event type and its dimension.
 COUNTED = {
@@ -40,33 +37,20 @@ COUNTED = {
     "court_cases": ("CourtCaseFiled", "charge"),
     "sentences": ("SentencePassed", "sentence"),
 }
-JANUARY, FEBRUARY, MARCH = "2023-01", "2023-02", "2023-03"
 
 
-@dataclass(frozen=True, slots=True)
-class Old:
-    """What an older version left: see make.py beside the archive."""
-
-    project: Project
-    interrupted: Project
-    emitted: list[dict[str, str]]
-    published: dict[Cell, int]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that released January; the rest of the year lies open."""
+    project = Project(tmp_path_factory.mktemp("made") / "project", CONFIGURATION)
+    project.emit(simulated(200))
+    project.run_here("2023-02-08")
+    return project
 
 
 @pytest.fixture
-def old(root: Path, tmp_path: Path) -> Old:
-    """The projects of format 1, unpacked with their modes."""
-    with tarfile.open(root / "tests" / "fixtures" / "format_1" / "projects.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="tar")
-    return Old(
-        Project(tmp_path / "project", create=False),
-        Project(tmp_path / "interrupted", create=False),
-        [json.loads(line) for line in (tmp_path / "emitted.jsonl").read_text().splitlines()],
-        {
-            (name, start, cell): noisy
-            for name, start, cell, noisy in json.loads((tmp_path / "published.json").read_text())
-        },
-    )
+def project(made: Project, tmp_path: Path) -> Project:
+    return made.copy(tmp_path / "project")
 
 
 def counted(lines: Iterable[Line]) -> dict[Cell, int]:
@@ -117,68 +101,6 @@ def asked(case: str, day: str, number: int) -> dict[str, object]:
     }
 
 
-def after_the_upgrade(old: Old) -> tuple[list[Line], list[Line]]:
-    """What is emitted to the newer version, and what of it an exact count has to know.
-
-    Cases that used up their limit or withdrew ask again; what is counted comes again; a released event is corrected; a
-    case withdraws whose requests all lie in open periods; new cases come.
-    """
-    requests = [line for line in old.emitted if line["event"] == "HelpRequested"]
-    withdrawn = {line["case"] for line in old.emitted if line["event"] == "CaseWithdrawn"}
-    months: dict[str, set[str]] = {}
-    for line in old.emitted:
-        months.setdefault(line["case"], set()).add(line["occurred_on"][:7])
-    released = next(line for line in requests if line["occurred_on"] < FEBRUARY and line["case"] not in withdrawn)
-    spent = [line["case"] for line in requests if line["occurred_on"] < FEBRUARY]
-    leaving = next(case for case, seen in months.items() if min(seen) >= MARCH and case not in withdrawn)
-    assert spent
-    assert withdrawn
-    again = [asked(case, "2023-03-09", number) for number, case in enumerate([*spent, *sorted(withdrawn)])]
-    new = [asked(f"new-{number}", "2023-03-10", 1000 + number) for number in range(9)]
-    leave = {
-        "event": "CaseWithdrawn",
-        "case": leaving,
-        "occurred_on": "2023-03-11",
-        "event_id": asked("", "", 5000)["event_id"],
-    }
-    correction = {**released, "revision": 99, "help_kind": "OTHER"}
-    known: list[Line] = [*again, *new, leave]
-    return [*old.emitted, correction, *known], known
-
-
-def test_a_project_of_format_1_goes_on_and_no_value_changes(old: Old) -> None:
-    project = old.project
-    assert format_of(project.private / "state.duckdb") == "1"
-    assert project.released() == old.published
-    sent, known = after_the_upgrade(old)
-    project.emit(sent)
-    project.run("2023-03-08")
-    assert format_of(project.private / "state.duckdb") == str(state_file.FORMAT)
-    values = project.released()
-    assert old.published.items() <= values.items(), "a published value changed"
-    truth = counted([*old.emitted, *known])
-    assert {cell: noisy for cell, noisy in values.items() if noisy} == {
-        cell: count for cell, count in truth.items() if cell[1][:7] in (JANUARY, FEBRUARY)
-    }
-    project.run_here("2024-01-08")
-    values = project.released()
-    assert old.published.items() <= values.items()
-    assert {cell: noisy for cell, noisy in values.items() if noisy} == truth
-    assert project.ledger_values() == values
-    assert "holds exactly what the ledger says" in project.quietcount("ledger", "verify").done().out
-
-
-def test_a_release_that_the_older_version_did_not_finish_is_finished_with_the_same_values(old: Old) -> None:
-    project = old.interrupted
-    values = project.ledger_values()
-    assert project.released() == old.published
-    assert len(values) > len(old.published)
-    project.run("2023-03-08")
-    assert project.released() == project.ledger_values() == values
-    project.run_here("2024-01-08")
-    assert {cell: noisy for cell, noisy in project.released().items() if noisy} == counted(old.emitted)
-
-
 # Opens each state in a process that dies as in a power cut: the first before its first statement, the next before its
 # second one, ... and one with the migration committed and the file not closed. The last one lives. They are forked,
 # since the imports alone take a second. A faulty twin commits each statement by itself.
@@ -186,8 +108,12 @@ _DYING = """
 import contextlib, os, signal, sys
 from pathlib import Path
 from unittest import mock
-from quietcount_aggregates import state_file
+from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.state import State
+
+# The version after this one, whose state has a table more.
+migrations.STEPS = {**migrations.STEPS, state_file.FORMAT: "CREATE TABLE added (day DATE NOT NULL, PRIMARY KEY (day))"}
+state_file.FORMAT += 1
 
 class Dying:
     def __init__(self, connection, left):
@@ -245,25 +171,33 @@ def deaths(project: Project, folder: Path, twin: str = "") -> list[Path]:
     return paths[: int(ended.stdout) + 1]
 
 
-def test_a_kill_at_each_statement_of_the_migration_leaves_a_state_that_opens(old: Old, tmp_path: Path) -> None:
-    *killed, lived = deaths(old.project, tmp_path / "killed")
-    newest = str(state_file.FORMAT)
+OLD, NEW = str(state_file.FORMAT), str(state_file.FORMAT + 1)
+
+
+@pytest.fixture
+def migrating(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Become the version after this one, too."""
+    monkeypatch.setattr(state_file, "FORMAT", int(NEW))
+    step = "CREATE TABLE added (day DATE NOT NULL, PRIMARY KEY (day))"
+    monkeypatch.setattr(migrations, "STEPS", {**migrations.STEPS, int(OLD): step})
+
+
+@pytest.mark.usefixtures("migrating")
+def test_a_kill_at_each_statement_of_the_migration_leaves_a_state_that_opens(project: Project, tmp_path: Path) -> None:
+    *killed, lived = deaths(project, tmp_path / "killed")
     whole = tables_of(lived)
-    assert format_of(lived) == newest
-    left = {format_of(path) for path in killed}
-    assert left == {"1", newest}, "no kill came before, or none after the migration was committed"
+    assert format_of(lived) == NEW
+    assert {format_of(path) for path in killed} == {OLD, NEW}, "no kill came before, or none after the commit"
     assert len(killed) > 5, "a migration in one transaction has at least five statements"
     for path in killed:
         State(path).close()
-        assert format_of(path) == newest
+        assert format_of(path) == NEW
         assert tables_of(path) == whole
-    shutil.copyfile(killed[3], old.project.private / "state.duckdb")
-    old.project.run_here("2024-01-08")
-    assert {cell: noisy for cell, noisy in old.project.released().items() if noisy} == counted(old.emitted)
 
 
-def test_a_migration_in_pieces_leaves_one_that_does_not(old: Old, tmp_path: Path) -> None:
-    *killed, _ = deaths(old.project, tmp_path / "killed", "piecemeal")
+@pytest.mark.usefixtures("migrating")
+def test_a_migration_in_pieces_leaves_one_that_does_not(project: Project, tmp_path: Path) -> None:
+    *killed, _ = deaths(project, tmp_path / "killed", "piecemeal")
     refused = 0
     for path in killed:
         try:
@@ -276,33 +210,35 @@ def test_a_migration_in_pieces_leaves_one_that_does_not(old: Old, tmp_path: Path
 # What a newer version left
 
 
-def test_a_state_of_a_newer_format_is_refused_and_left_alone(old: Old) -> None:
-    path = old.project.private / "state.duckdb"
+def test_a_state_of_a_newer_format_is_refused_and_left_alone(project: Project) -> None:
+    published = project.released()
+    path = project.private / "state.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", [str(state_file.FORMAT + 1)])
     before = path.read_bytes()
-    said = old.project.quietcount("run", "--until-idle", "--as-of", "2023-03-08").refusal()
+    said = project.quietcount("run", "--until-idle", "--as-of", "2023-03-08").refusal()
     assert f"written in format {state_file.FORMAT + 1}; this version reads format {state_file.FORMAT}" in said
     assert "Use the newer quietcount" in said
     assert "damaged" not in said
     assert path.read_bytes() == before
-    assert old.project.released() == old.published
+    assert project.released() == published
     # Nor does the way on after a loss take it for one.
-    said = old.project.quietcount("ledger", "record-loss", "--yes").refusal()
+    said = project.quietcount("ledger", "record-loss", "--yes").refusal()
     assert "Use the newer quietcount" in said
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("name, says", [("ledger.sqlite", "Use the newer quietcount"), ("log.sqlite", "newer")])
-def test_a_file_of_a_newer_format_is_refused_as_that(name: str, says: str, old: Old) -> None:
-    path = old.project.private / name
+def test_a_file_of_a_newer_format_is_refused_as_that(name: str, says: str, project: Project) -> None:
+    published = project.released()
+    path = project.private / name
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA user_version = 2")
-    said = old.project.quietcount("run", "--until-idle", "--as-of", "2023-03-08").refusal()
+    said = project.quietcount("run", "--until-idle", "--as-of", "2023-03-08").refusal()
     assert str(path) in said
     assert says in said
     assert "damaged" not in said
-    assert old.project.released() == old.published
+    assert project.released() == published
 
 
 def of_a_newer_version(project: Project) -> None:
@@ -316,8 +252,8 @@ def of_a_newer_version(project: Project) -> None:
         log.append([unknown], epoch=log.fence(), expected=head.length)
 
 
-def test_a_ledger_to_which_a_newer_version_has_written_is_refused_as_that(old: Old) -> None:
-    project = old.project
+def test_a_ledger_to_which_a_newer_version_has_written_is_refused_as_that(project: Project) -> None:
+    published = project.released()
     with contextlib.closing(open_ledger(project.configuration, create=False)) as log:
         entries = len(log.read())
     of_a_newer_version(project)
@@ -325,13 +261,4 @@ def test_a_ledger_to_which_a_newer_version_has_written_is_refused_as_that(old: O
         said = project.quietcount(*arguments).refusal()
         assert f"ledger entry {entries} was written by a newer version of quietcount" in said
         assert "damaged" not in said
-    assert project.released() == old.published
-
-
-def test_an_older_version_refuses_the_state_after_the_upgrade(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The refusal of format 1's version, in whose words: it is the same check, of another number."""
-    State(old.project.private / "state.duckdb").close()
-    assert state_file.FORMAT > 1
-    monkeypatch.setattr(state_file, "FORMAT", 1)
-    with pytest.raises(StateError, match=r"this version reads format 1\. Use the newer quietcount"):
-        State(old.project.private / "state.duckdb")
+    assert project.released() == published

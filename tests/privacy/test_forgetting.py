@@ -19,11 +19,12 @@ from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
 from quietcount_aggregates.state_file import OPEN_EVENT_COLUMNS
-from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_aggregates.statistics import Horizon, Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -33,8 +34,18 @@ EVENTS = 3000
 
 def statistics() -> list[Statistic]:
     return [
-        resolve("asked", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period="month", by=["colour"]),
-        resolve("weekly", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period="week", horizon="year"),
+        resolve(
+            "asked", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period=Period.MONTH, by=["colour"]
+        ),
+        resolve(
+            "weekly",
+            events=["Asked"],
+            registry=TRIALS,
+            since=SINCE,
+            epsilon=0.5,
+            period=Period.WEEK,
+            horizon=Horizon.YEAR,
+        ),
     ]
 
 
@@ -347,7 +358,7 @@ def test_a_years_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_published_values_differ_from_the_exact_counts_as_often_as_the_noise_says(tmp_path: Path) -> None:
     """1,500 cells at scale 2: with noise, 1 - tanh(1/4) of them differ, give or take a false alarm below 1e-6."""
     statistic = resolve(
-        "daily", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period="day", by=["colour"]
+        "daily", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period=Period.DAY, by=["colour"]
     )
     end = utc(SINCE + dt.timedelta(days=500))
     events = [event for day in range(0, 500, 5) for event in events_on(SINCE + dt.timedelta(days=day), day, 3)]

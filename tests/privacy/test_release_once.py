@@ -20,11 +20,12 @@ from quietcount_aggregates.entries import Entry, Released, Retired
 from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import Releaser, Step, record_loss
-from quietcount_aggregates.statistics import Horizon, Statistic, resolve
+from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -41,9 +42,9 @@ def statistics() -> list[Statistic]:
         return resolve(name, events=["Asked"], registry=TRIALS, since=SINCE, epsilon=1.0, **more)
 
     return [
-        of("once", period="month"),
-        of("twice", period="month", by=["colour"], max_contributions=2, late="drop"),
-        of("yearly", period="week", by=["urgent"], max_contributions=3, horizon="year"),
+        of("once", period=Period.MONTH),
+        of("twice", period=Period.MONTH, by=["colour"], max_contributions=2, late=Late.DROP),
+        of("yearly", period=Period.WEEK, by=["urgent"], max_contributions=3, horizon=Horizon.YEAR),
     ]
 
 

@@ -33,7 +33,7 @@ from tests.prometheus.hurried_server_process import HASTE
 
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.maintenance.recovery import record_state_loss
+from quietcount_consumers.maintenance.losses import record_state_loss
 from quietcount_consumers.monitoring import disks, metrics, standing
 from quietcount_consumers.monitoring import server as http_server
 from quietcount_consumers.monitoring.log_events import SERVING

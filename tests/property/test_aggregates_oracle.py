@@ -29,6 +29,7 @@ from quietcount_aggregates import bounding
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -185,10 +186,10 @@ def statistic_of(rng: random.Random, name: str) -> Statistic:
         registry=TRIALS,
         where=where,
         by=rng.choice(([], ["colour"], ["colour", "urgent"] if events == ["Asked"] else ["colour"])),
-        period=rng.choice(("week", "month", "month", "quarter", "year")),
+        period=rng.choice((Period.WEEK, Period.MONTH, Period.MONTH, Period.QUARTER, Period.YEAR)),
         max_contributions=rng.choice((1, 1, 2, 3)),
-        horizon=rng.choice(("lifetime", "lifetime", "year")),
-        late=rng.choice(("carry", "carry", "drop")),
+        horizon=rng.choice((Horizon.LIFETIME, Horizon.LIFETIME, Horizon.YEAR)),
+        late=rng.choice((Late.CARRY, Late.CARRY, Late.DROP)),
         since=START + dt.timedelta(days=rng.choice((-40, -10, 0, 30))),
         epsilon=1.0,
     )
@@ -455,7 +456,7 @@ def test_a_state_rebuilt_from_the_log_is_the_state(tmp_path: Path) -> None:
 def test_a_statistic_declared_later_folds_the_log_again_and_counts_what_is_in_it(tmp_path: Path) -> None:
     story = story_of(400)
     first, later = (
-        resolve(name, events=["Asked"], registry=TRIALS, period="month", epsilon=1.0, since=START, by=by)
+        resolve(name, events=["Asked"], registry=TRIALS, period=Period.MONTH, epsilon=1.0, since=START, by=by)
         for name, by in (("first", []), ("later", ["colour"]))
     )
     end = utc(story.steps[-1].day)

@@ -167,7 +167,7 @@ def test_an_address_that_is_a_little_off_is_named(schema_registry: Apicurio, tmp
     url = schema_registry.url.removesuffix("/apis/ccompat/v7") + path
     result = registered(tmp_path, url)
     assert isinstance(result.exception, SchemasError)
-    assert f"{url}: what answers there is no Schema Registry; its address goes up to where" in str(result.exception)
+    assert f"{url}: another program answers there, not a Schema Registry" in str(result.exception)
 
 
 # ---------------------------------------------------------------- clients of the registry

@@ -24,7 +24,8 @@ from quietcount_aggregates.errors import (
     StatisticError,
 )
 from quietcount_aggregates.ledger import Chain, Ledger
-from quietcount_aggregates.statistics import Statistic, resolve
+from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -33,7 +34,7 @@ SINCE = dt.date(2024, 1, 1)
 
 
 def of(name: str, epsilon: float = 0.5, **more: Any) -> Statistic:
-    return resolve(name, events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=epsilon, **more)
+    return resolve(name, events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=epsilon, **more)
 
 
 def release(statistic: Statistic, month: int = 1, **changes: Any) -> Released:
@@ -95,6 +96,26 @@ def test_a_chain_reads_back_what_was_appended(log: MemoryLedger) -> None:
     assert chain.budget.left == 0
     assert [entry.kind for entry in chain.entries][-2:] == ["retired", "state_lost"]
     assert chain.entries[0].previous == GENESIS
+
+
+def test_a_chain_says_which_releases_a_state_does_not_know(log: MemoryLedger) -> None:
+    chain = read(log.entries)
+    february = dt.date(2024, 2, 1)
+    assert chain.unknown_to(chain.first_open) == []
+    assert chain.unknown_to({"one": february, "two": february}) == [release(of("one"), 2)]
+    assert len(chain.unknown_to({"one": dt.date(2024, 3, 1)})) == 1, "a statistic that the state never heard of"
+    assert len(chain.unknown_to({})) == 3
+
+
+@pytest.mark.parametrize(
+    "intent, ahead", [(bytes(16), False), (b"", True), (b"another intent..", True)], ids=["its own", "none", "another"]
+)
+def test_a_ledger_is_ahead_of_a_state_that_did_not_begin_the_release_that_it_does_not_know(
+    log: MemoryLedger, intent: bytes, ahead: bool
+) -> None:
+    chain = read(log.entries)
+    assert chain.is_ahead_of({**chain.first_open, "one": dt.date(2024, 2, 1)}, intent) is ahead
+    assert not chain.is_ahead_of(chain.first_open, intent)
 
 
 @pytest.mark.promise("ledger-chain")
@@ -223,7 +244,7 @@ def test_a_declaration_over_the_budget_declares_nothing(log: MemoryLedger) -> No
     with pytest.raises(BudgetError) as refused:
         ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW)
     assert "1.25" in str(refused.value)
-    assert "nothing was declared" in str(refused.value)
+    assert "Nothing was declared" in str(refused.value)
     assert ledger.chain.declarations == {}
     assert len(fresh.entries) == 1
     assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], ONE, NOW)] == ["one", "two"]
@@ -244,8 +265,8 @@ def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLe
         (of("one", 0.2), "'epsilon'"),
         (of("one", 0.25, max_contributions=2), "'max_contributions'"),
         (of("one", 0.25, by=["colour"]), "'by'"),
-        (of("one", 0.25, late="drop"), "'late'"),
-        (of("one", 0.25, horizon="year"), "'horizon'"),
+        (of("one", 0.25, late=Late.DROP), "'late'"),
+        (of("one", 0.25, horizon=Horizon.YEAR), "'horizon'"),
         (of("one", 0.25, where={"colour": ["RED"]}), "'where'"),
     ):
         with pytest.raises(StatisticError) as refused:

@@ -19,12 +19,14 @@ import pytest
 from tests import forking
 from tests.aggregates_world import TRIALS, World, case_key, event_id, utc, world_in
 
+from quietcount_aggregates import publication
 from quietcount_aggregates.entries import Entry, Head
-from quietcount_aggregates.errors import PublicationError
+from quietcount_aggregates.errors import PublicationDefect, PublicationError
 from quietcount_aggregates.noise import DiscreteLaplace, margin
 from quietcount_aggregates.publication import publish, published_head
-from quietcount_aggregates.statistics import resolve
+from quietcount_aggregates.statistics import Horizon, resolve
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -36,12 +38,12 @@ TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", "statistics
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Six months of two statistics, released with real noise."""
     statistics = [
-        resolve("plain", events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=0.5),
+        resolve("plain", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5),
         resolve(
             "detailed",
             events=["Asked"],
             registry=TRIALS,
-            period="month",
+            period=Period.MONTH,
             since=SINCE,
             epsilon=1.0,
             by=["colour", "urgent"],
@@ -208,7 +210,7 @@ def test_the_files_time_is_that_of_the_tick_and_says_nothing_of_how_long_a_relea
 
 def test_the_stated_bound_of_a_yearly_horizon_grows_with_the_years(tmp_path: Path) -> None:
     yearly = resolve(
-        "yearly", events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=0.5, horizon="year"
+        "yearly", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5, horizon=Horizon.YEAR
     )
     with world_in(tmp_path / "world", [yearly]) as world:
         [(sentence,)] = rows(world.public, "SELECT value FROM about WHERE key = 'bound'")
@@ -267,6 +269,24 @@ def test_what_is_no_public_file_is_refused_and_not_overwritten_in_silence(tmp_pa
         connection.execute("CREATE TABLE t (x INTEGER)")
     with pytest.raises(PublicationError):
         published_head(tmp_path / "other.duckdb")
+
+
+@pytest.mark.parametrize("sql", ["SELECT nope FROM about", "SELEC 1", "SELECT CAST('someone' AS INTEGER)", "FROM gone"])
+def test_a_statement_that_duckdb_refuses_is_a_defect_that_changes_nothing_and_quotes_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    path = tmp_path / "statistics.duckdb"
+    path.write_bytes(world.public.read_bytes())
+    monkeypatch.setattr(publication, "_fill_ledger", lambda connection, _chain: connection.execute(sql))
+    with pytest.raises(PublicationDefect) as caught:
+        publish(world.ledger.chain, path)
+    assert caught.value.what.startswith("a defect of quietcount: ")
+    assert "Exception at " in caught.value.what
+    assert "Report this line" in caught.value.remedy
+    assert "someone" not in str(caught.value)
+    assert "record-loss" not in str(caught.value)
+    assert path.read_bytes() == world.public.read_bytes()
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_folder_that_cannot_be_written_leaves_the_old_file_whole(

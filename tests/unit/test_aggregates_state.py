@@ -21,6 +21,7 @@ from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -28,7 +29,9 @@ SINCE = dt.date(2024, 1, 1)
 
 
 def monthly(name: str = "asked") -> Statistic:
-    return resolve(name, events=["Asked"], registry=TRIALS, period="month", since=SINCE, epsilon=1.0, by=["colour"])
+    return resolve(
+        name, events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=1.0, by=["colour"]
+    )
 
 
 def asked(case: int, event: int, day: dt.date = SINCE) -> CaseEvent:

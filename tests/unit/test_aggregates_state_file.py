@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_what_duckdb_raises_unforeseen_is_a_defect_and_no_damage(path: Path, err
 def as_before(error: Exception, path: Path) -> StateError:
     """The rule that was: what is not known is damage."""
     kind = state_file._kind_of(error)  # type: ignore[arg-type]
-    return state_file.StateUnwritable("") if kind is StateUnwritable else state_file._damaged(path)
+    return StateUnwritable() if kind is StateUnwritable else state_file._damaged(path)
 
 
 def test_a_twin_that_calls_damaged_what_it_does_not_know_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,13 +205,16 @@ def interrupted(path: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     killed = folder / path.name
     shutil.copyfile(path, killed)
-    child = os.fork()
-    if not child:
-        with duckdb.connect(str(killed)) as connection:
-            connection.execute("INSERT INTO offsets VALUES (7, 7)")
-            connection.execute("INSERT INTO meta SELECT 'more ' || i, repeat('v', 50) FROM range(200) t(i)")
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+    # A program of its own: a fork of this one would lack the threads that DuckDB has here.
+    code = (
+        "import duckdb, os, signal, sys\n"
+        "connection = duckdb.connect(sys.argv[1])\n"
+        "connection.execute('INSERT INTO offsets VALUES (7, 7)')\n"
+        "connection.execute(\"INSERT INTO meta SELECT 'more ' || i, repeat('v', 50) FROM range(200) t(i)\")\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(killed)], check=False)
+    assert ended.returncode == -signal.SIGKILL
     assert killed.with_name(killed.name + ".wal").stat().st_size
     return killed
 

@@ -44,6 +44,8 @@ from quietcount_consumers.monitoring.status import Status
 from quietcount_producers.errors import LogUnavailable, LogUnwritable
 from quietcount_schemas.errors import QuietcountError
 
+pytestmark = pytest.mark.quick
+
 NOON = dt.datetime(2023, 5, 1, 12, tzinfo=dt.UTC)
 
 BROKERS, DISK, HELD = Waiting(Trouble.BROKERS), Waiting(Trouble.DISK), Waiting("another service holds it")

@@ -105,7 +105,7 @@ def test_a_reader_brings_no_ledger_into_being(tmp_path: Path, content: bytes | N
 )
 def test_a_ledger_whose_rows_are_not_a_ledgers_is_broken(path: Path, statements: list[str]) -> None:
     altered(path, *statements)
-    with pytest.raises(LedgerBroken, match="is damaged or not a ledger; restore it"):
+    with pytest.raises(LedgerBroken, match=r"is damaged or not a ledger\. Restore it"):
         used(path)
 
 
@@ -131,7 +131,7 @@ def test_a_right_that_was_lost_is_no_ledger_that_was_replaced(path: Path, monkey
         with monkeypatch.context() as patch:
             patch.setattr(Path, "stat", denied)
             for act in (ledger.read, lambda: EmbeddedLedger(path, create=False)):
-                with pytest.raises(LedgerUnwritable, match=r"cannot be looked at .* mend the rights"):
+                with pytest.raises(LedgerUnwritable, match=r"cannot be looked at .* Mend the rights"):
                     act()
         assert ledger.read() == [b"one", b"two"]
         path.rename(path.with_name("away"))
@@ -150,7 +150,7 @@ def test_a_ledger_held_by_another_process_is_said(path: Path, monkeypatch: pytes
 def test_what_an_error_means_is_told_by_its_code_and_not_by_its_words(tmp_path: Path) -> None:
     """A folder whose name sounds like an error is none."""
     path = tmp_path / "full locked malformed" / "ledger.sqlite"
-    with pytest.raises(LedgerError, match="check that the folder exists"):
+    with pytest.raises(LedgerError, match="Check that the folder exists"):
         EmbeddedLedger(path)
 
 

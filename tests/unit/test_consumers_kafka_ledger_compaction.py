@@ -1,4 +1,4 @@
-"""What compacting leaves of the ledger on Kafka: every entry that has a key, and else a hole that is noticed.
+"""What compacting leaves of the ledger on Kafka: every entry, because each has a key of its own.
 
 The twins at the end each lack one safeguard, and fail the check that it is there for.
 """
@@ -9,16 +9,14 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
-from tests.e2e.kafka_projects import kafka_project
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters
-from tests.unit.kafka_ledgers import FAILED, Opened, producer_of, raw, settings_of, written
+from tests.unit.kafka_ledgers import FAILED, Opened, producer_of, raw, settings_of
 
 from quietcount_aggregates.errors import LedgerBroken
 from quietcount_consumers.kafka import fence as kafka_fence
@@ -94,50 +92,10 @@ def test_compacting_takes_no_entry_away(cleaned: KafkaSettings, cleaning: Cluste
     check_compacting_takes_no_entry_away(KafkaLedger, cleaned, cleaning)
 
 
-def check_entries_that_compacting_took_away_are_missed(
-    open_ledger: Opened, settings: KafkaSettings, cluster: Cluster, *, later: bool
-) -> None:
-    """They had no keys, so the broker took all of them; what an older version wrote since then has none either."""
-    written(settings, [b"one", b"two"], [None, None])
-    compacted(cluster, settings)
-    if later:
-        written(settings, [b"three"], [None])
-    for _ in range(2):
-        with closing(open_ledger(settings)) as ledger:
-            with pytest.raises(LedgerBroken, match=r"entries are missing before offset \d+.*`quietcount topics check`"):
-                ledger.read()
-            with pytest.raises(LedgerBroken, match="entries are missing"):
-                ledger.append([b"one"], epoch=ledger.fence(), expected=0)
-
-
-@compacting
-@pytest.mark.parametrize("later", [True, False])
-def test_entries_that_compacting_took_away_are_missed(cleaned: KafkaSettings, cleaning: Cluster, later: bool) -> None:
-    check_entries_that_compacting_took_away_are_missed(KafkaLedger, cleaned, cleaning, later=later)
-
-
-@pytest.mark.soak
-@compacting
-def test_commands_say_of_a_compacted_ledger_that_entries_are_missing(
-    cleaned: KafkaSettings, cleaning: Cluster, tmp_path: Path
-) -> None:
-    written(cleaned, [b"one", b"two"], [None, None])
-    compacted(cleaning, cleaned)
-    project = kafka_project(tmp_path / "project", cleaning.bootstrap, cleaned.topic_prefix, topics=False)
-    for arguments in (["ledger", "show"], ["ledger", "verify"], ["ledger", "retire", "requests"], ["release"]):
-        told = project.quietcount(*arguments).refusal()
-        assert "entries are missing" in told, (arguments, told)
-        assert "`quietcount topics check`" in told, (arguments, told)
-
-
-def test_what_compacting_leaves_of_a_mark_is_passed_over_and_is_a_hole() -> None:
-    records = object.__new__(kafka_ledger._Covering)
-    records.coverage = kafka_ledger._Coverage()
-    mark = SimpleNamespace(
-        is_control_batch=True, records_count=0, base_offset=0, last_offset_delta=0, last_offset=0, next_offset=1
-    )
+def test_what_compacting_leaves_of_a_mark_is_passed_over() -> None:
+    records = object.__new__(kafka_ledger._Compacted)
+    mark = SimpleNamespace(is_control_batch=True, records_count=0)
     assert records._passed_over(mark)
-    assert records.coverage.hole == 1
 
 
 # The twins, each without one safeguard
@@ -151,13 +109,3 @@ def test_a_twin_whose_entries_have_no_keys_is_found(
     monkeypatch.setattr(KafkaLedger, "_keep", lambda self, _, record: self._offsets.append(record.offset))
     with pytest.raises((*FAILED, LedgerBroken)):
         check_compacting_takes_no_entry_away(KafkaLedger, cleaned, cleaning)
-
-
-@compacting
-@pytest.mark.parametrize("later", [True, False])
-def test_a_twin_that_takes_holes_for_nothing_is_found(
-    cleaned: KafkaSettings, cleaning: Cluster, monkeypatch: pytest.MonkeyPatch, later: bool
-) -> None:
-    monkeypatch.setattr(kafka_ledger._Coverage, "see", lambda *_: None)
-    with pytest.raises(FAILED):
-        check_entries_that_compacting_took_away_are_missed(KafkaLedger, cleaned, cleaning, later=later)

@@ -57,7 +57,7 @@ def check_a_writer_that_goes_round_the_fence_never_shares_a_place(open_ledger: O
         begin = ledger._fence._producer.begin_transaction
 
         def begin_late() -> None:
-            stranger.send(settings.topic(RELEASES), b"stranger", partition=0).get(10)
+            stranger.send(settings.topic(RELEASES), b"stranger", key=kafka_fence.key_of(0), partition=0).get(10)
             begin()
 
         ledger._fence._producer.begin_transaction = begin_late
@@ -125,7 +125,7 @@ def check_who_stood_still_is_not_told_of_another(
             return future
 
         monkeypatch.setattr(producer, act, stopped)
-        with pytest.raises(LedgerUnavailable, match=r"stood still for longer than the 1 s.*or another has taken over"):
+        with pytest.raises(LedgerUnavailable, match=r"stood still for longer than the 1 s.*or another took over"):
             ledger.append([b"one", b"two"], epoch=epoch, expected=0)
     with closing(open_ledger(settings)) as anew:
         epoch = anew.fence()

@@ -51,7 +51,7 @@ def check_an_unknown_outcome_is_read_and_never_tried_again(
         with pytest.raises(LedgerUnavailable, match="did not say whether the entries were appended"):
             ledger.append([b"one"], epoch=epoch, expected=0)
         for attempt in (lambda: ledger.append([b"other"], epoch=epoch, expected=0), ledger.fence):
-            with pytest.raises(LedgerUnavailable, match="opened anew and read"):
+            with pytest.raises(LedgerUnavailable, match="opened again and read"):
                 attempt()
     with closing(open_ledger(settings)) as anew:
         epoch = anew.fence()
@@ -99,7 +99,7 @@ def check_a_batch_that_expires_takes_the_whole_append_with_it(open_ledger: Opene
             return Unacknowledged() if value == b"two" else send(*arguments, value=value, **keywords)
 
         ledger._fence._producer.send = send_one
-        with pytest.raises(LedgerUnavailable, match="nothing was appended"):
+        with pytest.raises(LedgerUnavailable, match="Nothing was appended"):
             ledger.append([b"one", b"two", b"three"], epoch=epoch, expected=0)
         assert ledger.read() == []
         # What failed for a reason that passes may be tried again, under a fence taken anew.

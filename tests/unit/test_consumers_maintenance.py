@@ -14,17 +14,39 @@ import click
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
-from tests.e2e.projects import Project, simulated, true_cells
+from tests.catalogues import statistic
+from tests.e2e.projects import EXACT, Project, simulated, true_cells
 
+from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.ledger import Chain
+from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.release import Step
 from quietcount_aggregates.state import State
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
+from quietcount_consumers.doctor.data import check_state, ledger_of
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.maintenance import losses as recording
+from quietcount_consumers.maintenance.losses import Lost
+from quietcount_consumers.maintenance.state_facts import state_of
+from quietcount_consumers.opening import open_service
 from quietcount_schemas.errors import QuietcountError
 
 pytestmark = pytest.mark.quick
+
+MARCH = dt.datetime(2023, 3, 8, tzinfo=dt.UTC)
+
+
+class Crash(BaseException):
+    """The end of a process amid a release."""
+
+
+def crash(step: Step) -> None:
+    if step is Step.APPENDED:
+        raise Crash
 
 
 @pytest.fixture
@@ -205,16 +227,181 @@ def test_a_recorded_loss_raises_the_bound_in_public_and_lets_releases_go_on(proj
     (project.private / "state.duckdb").unlink()
     asked = CliRunner().invoke(ledger_command, ["record-loss", "--config", str(project.config)], input="n\n")
     assert asked.exit_code == 1
-    assert "Every case gets its limits anew" in asked.output
+    assert "state.duckdb is missing." in asked.output
+    assert "Every case gets its limits again" in asked.output
+    assert "The stated bound rises from epsilon 100 to 200, permanently." in asked.output
+    assert "stays under epsilon 100;" in invoked(project, query_command, sql).stdout
     assert "record-loss" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     said = invoked(project, ledger_command, "record-loss", "--yes").stderr
     assert "stays under epsilon 200;" in said
-    assert said.strip() in invoked(project, query_command, sql + " -- \n").stdout
+    assert said.splitlines()[-1] in invoked(project, query_command, sql + " -- \n").stdout
     assert "stays under epsilon 200;" in invoked(project, ledger_command, "verify").stdout
     invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     assert before.items() < project.released().items()
     kinds = invoked(project, query_command, "SELECT kind FROM ledger WHERE kind = 'state_lost'").stdout
     assert kinds == "kind\nstate_lost\n"
+
+
+# What of a state can be called lost
+
+
+def bound(project: Project) -> str:
+    return invoked(project, query_command, "SELECT value FROM about WHERE key = 'bound'").stdout
+
+
+def losses(project: Project) -> int:
+    shown = invoked(project, ledger_command, "show", "--format", "json").stdout
+    return sum(row["kind"] == "state_lost" for row in json.loads(shown))
+
+
+def check_a_sound_state_is_left_alone(project: Project) -> None:
+    """Try to record a loss, with and without being asked; say what it would have cost."""
+    before = project.public.read_bytes(), losses(project)
+    for arguments in (("--yes",), ()):
+        result = CliRunner().invoke(
+            ledger_command, ["record-loss", *arguments, "--config", str(project.config)], input="y\n"
+        )
+        assert (project.public.read_bytes(), losses(project)) == before
+        assert isinstance(result.exception, ServiceError), result.output
+        assert "the state is sound" in result.exception.what
+        assert "from epsilon 100 to 200, permanently" in result.exception.what
+        for secret in Lost:
+            assert f"--lost {secret}" in result.exception.remedy
+
+
+def test_no_loss_is_recorded_while_the_state_is_sound(released: Project, tmp_path: Path) -> None:
+    project = released.copy(tmp_path / "project")
+    check_a_sound_state_is_left_alone(project)
+    before = project.released()
+    project.run_here("2023-03-08")
+    assert before.items() < project.released().items()
+    assert losses(project) == 0
+
+
+def test_no_loss_is_recorded_of_a_release_that_the_state_began_and_a_crash_cut_short(
+    released: Project, tmp_path: Path
+) -> None:
+    project = released.copy(tmp_path / "project")
+    with pytest.raises(Crash), open_service(project.configuration, MARCH, observe=crash) as service:
+        service.tick(MARCH)
+    check_a_sound_state_is_left_alone(project)
+    project.run_here("2023-03-08")
+    assert losses(project) == 0
+
+
+def test_a_twin_that_does_not_look_is_found(released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = released.copy(tmp_path / "project")
+    monkeypatch.setattr(recording, "_found", lambda *_: "whatever is there")
+    with pytest.raises(AssertionError):
+        check_a_sound_state_is_left_alone(project)
+
+
+def test_the_price_of_a_loss_is_that_of_the_ledger(released: Project, tmp_path: Path) -> None:
+    project = released.copy(tmp_path / "project")
+    for before, after in ((100, 200), (200, 300)):
+        said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
+        assert f"The stated bound rises from epsilon {before} to {after}, permanently." in said
+        assert f"stays under epsilon {after};" in bound(project)
+        # Once more without a release in between, as after a crash.
+        said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
+        assert f"The loss is recorded already. The stated bound stays at epsilon {after}." in said
+        assert f"stays under epsilon {after};" in bound(project)
+        project.run_here(f"2023-0{2 + before // 100}-08")
+
+
+def test_a_secret_that_is_there_is_not_recorded_as_lost(released: Project, tmp_path: Path) -> None:
+    project = released.copy(tmp_path / "project")
+    secret = project.configuration.service.secret_file
+    said = refused(project, ledger_command, "record-loss", "--lost", "secret", "--yes")
+    assert f"{secret}: is the secret that the state was made with" in said
+    said = refused(project, ledger_command, "record-loss", "--lost", "year", "--yes")
+    assert "holds the secret of each year" in said
+    assert losses(project) == 0
+    mine = secret.read_bytes()
+    secret.unlink()
+    ConsumerSecret.generate(secret)
+    assert "--lost secret" in refused(project, run_command, "--until-idle", "--as-of", "2023-02-08")
+    check_a_sound_state_is_left_alone(project)  # the right one may only be misplaced
+    said = invoked(project, ledger_command, "record-loss", "--lost", "secret", "--yes").stderr
+    assert "is another secret than the state was made with" in said
+    assert "from epsilon 100 to 200" in said
+    assert secret.read_bytes() != mine
+    project.run_here("2023-03-08")
+    assert losses(project) == 1
+
+
+def test_a_years_secret_that_is_missing_is_recorded_as_lost(tmp_path: Path) -> None:
+    yearly = EXACT + statistic("sentences", "SentencePassed", by="sentence", horizon="year")
+    project = Project(tmp_path / "project", yearly)
+    project.emit(simulated(50))
+    project.run_here("2023-02-08")
+    (secret,) = project.configuration.years_dir.glob("2023")
+    secret.unlink()
+    assert "--lost year" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
+    assert "2023 is missing" in invoked(project, ledger_command, "record-loss", "--lost", "year", "--yes").stderr
+    project.run_here("2023-03-08")
+    assert losses(project) == 1
+
+
+def test_a_state_that_does_not_know_what_was_released_is_recorded_as_lost(released: Project, tmp_path: Path) -> None:
+    project = released.copy(tmp_path / "project")
+    older = (project.private / "state.duckdb").read_bytes()
+    project.run_here("2023-03-08")
+    (project.private / "state.duckdb").write_bytes(older)
+    said = invoked(project, ledger_command, "record-loss", "--yes").stderr
+    assert "state.duckdb does not know what the ledger released." in said
+    assert losses(project) == 1
+
+
+def unknowing(project: Project) -> set[str]:
+    """Put an older state back under a newer ledger; return who says that it does not know what was released."""
+    older = (project.private / "state.duckdb").read_bytes()
+    project.run_here("2023-03-08")
+    (project.private / "state.duckdb").write_bytes(older)
+    said = {}
+    for name, command, arguments in (
+        ("start", run_command, ("--until-idle", "--as-of", "2023-03-08")),
+        ("retire", ledger_command, ("retire", "requests")),
+    ):
+        result = CliRunner().invoke(command, [*arguments, "--config", str(project.config)])
+        said[name] = str(result.exception)
+        (project.private / "state.duckdb").write_bytes(older)
+    facts, chain = state_of(project.configuration), ledger_of(project.configuration)
+    assert facts is not None
+    said["doctor"] = " ".join(
+        f"{each.where} {each.what}" for each in check_state(project.configuration, facts, chain, None)
+    )
+    return {name for name, text in said.items() if "the ledger has releases that" in text}
+
+
+def test_one_rule_says_everywhere_that_a_state_does_not_know_what_was_released(
+    released: Project, tmp_path: Path
+) -> None:
+    assert unknowing(released.copy(tmp_path / "project")) == {"start", "retire", "doctor"}
+
+
+def test_a_twin_of_that_rule_is_found_everywhere(
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Chain, "is_ahead_of", lambda *_: False)
+    assert unknowing(released.copy(tmp_path / "project")) == set()
+
+
+def test_damage_that_only_reading_everything_finds_is_recorded_as_a_loss(released: Project, tmp_path: Path) -> None:
+    """Each block is damaged in turn; a state that is called sound goes on and releases."""
+    state = released.private / "state.duckdb"
+    whole = state.read_bytes()
+    said = []
+    for number, place in enumerate(range(12288 + 5000, len(whole), 262144)):
+        project = released.copy(tmp_path / f"project-{number}")
+        content = bytearray(whole)
+        content[place] ^= 1
+        (project.private / "state.duckdb").write_bytes(content)
+        result = CliRunner().invoke(ledger_command, ["record-loss", "--yes", "--config", str(project.config)])
+        said.append("damaged" if result.exit_code == 0 else "sound")
+        project.run_here("2023-03-08")
+        assert losses(project) == (result.exit_code == 0)
+    assert "damaged" in said
 
 
 def test_what_there_is_not_yet_is_said(tmp_path: Path) -> None:
@@ -273,16 +460,17 @@ def test_what_may_be_the_last_copy_of_a_ledger_is_never_told_to_be_deleted(
 
 
 def test_a_restore_that_is_refused_changes_nothing_not_even_the_format_of_the_state(
-    released: Project, tmp_path: Path
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = released.copy(tmp_path / "project")
     older = tmp_path / "older.duckdb"
     older.write_bytes(project.public.read_bytes())
     project.run_here("2023-03-08")
     without_ledger(project)
-    with duckdb.connect(str(project.private / "state.duckdb")) as connection:
-        connection.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
     before = contents(project)
+    # As the version after this one, whose format is another.
+    monkeypatch.setattr(migrations, "STEPS", {**migrations.STEPS, state_file.FORMAT: "SELECT 1"})
+    monkeypatch.setattr(state_file, "FORMAT", state_file.FORMAT + 1)
     assert "state.duckdb was built from" in refused(project, ledger_command, "restore", "--yes", str(older))
     assert contents(project) == before
     with State(project.folder / "other.duckdb") as other:
@@ -374,7 +562,7 @@ def test_a_state_that_is_held_or_cannot_be_written_is_not_moved_aside(
     def full(_: Path) -> None:
         raise StateError("the disk is full; make room")
 
-    monkeypatch.setattr("quietcount_consumers.maintenance.recovery.State", full)
+    monkeypatch.setattr("quietcount_consumers.maintenance.losses.State", full)
     assert "make room" in refused(project, ledger_command, "record-loss", "--yes")
     assert state.exists()
     assert list(project.private.glob("*.damaged*")) == []

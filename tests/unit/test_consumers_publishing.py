@@ -7,7 +7,6 @@ import datetime as dt
 import errno
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -124,9 +123,7 @@ def test_a_service_that_died_before_it_showed_what_it_released_shows_it_after_it
 def test_a_held_file_is_the_one_that_is_published_at_once(project: Project, tmp_path: Path) -> None:
     project.run_here("2023-02-08")
     chain = chain_of(project)
-    store = tmp_path / "store"
-    store.mkdir()
-    held = HeldPublication(store)
+    held = HeldPublication()
     held.show()  # nothing was published
     held(chain, tmp_path / "held.duckdb")
     assert not (tmp_path / "held.duckdb").exists()
@@ -134,7 +131,7 @@ def test_a_held_file_is_the_one_that_is_published_at_once(project: Project, tmp_
     publish(chain, tmp_path / "published.duckdb")
     facts = [(tmp_path / name).stat() for name in ("held.duckdb", "published.duckdb")]
     assert len({(each.st_mode, each.st_size, each.st_mtime) for each in facts}) == 1
-    assert list(store.iterdir()) == []
+    assert (tmp_path / "held.duckdb").read_bytes() == (tmp_path / "published.duckdb").read_bytes()
 
 
 def birth(path: Path, require: Callable[[bool, str], None]) -> str:
@@ -144,11 +141,20 @@ def birth(path: Path, require: Callable[[bool, str], None]) -> str:
     return told
 
 
-def held_and_shown(store: Path, chain: Chain, marker: Path) -> Path:
-    """Build, let time pass, make `marker`, show; return what is shown."""
+class Built(HeldPublication):
+    """A faulty twin that builds at once, elsewhere, and renames what it built: the file system says when that was."""
+
+    def __call__(self, chain: Chain, path: Path) -> None:
+        publish(chain, path.with_name("built"))
+        self._path = path
+
+    def show(self) -> None:
+        self._path.with_name("built").replace(self._path)
+
+
+def held_and_shown(held: HeldPublication, chain: Chain, marker: Path) -> Path:
+    """Hold, let time pass, make `marker`, show; return what is shown."""
     path = marker.with_name("statistics.duckdb")
-    store.mkdir()
-    held = HeldPublication(store)
     held(chain, path)
     time.sleep(0.05)  # longer than the clock's grain by which files are stamped
     marker.touch()
@@ -156,50 +162,34 @@ def held_and_shown(store: Path, chain: Chain, marker: Path) -> Path:
     return path
 
 
-def test_what_is_shown_was_made_when_it_was_shown_and_not_when_it_was_built(
+def test_what_is_shown_was_made_when_it_was_shown_and_not_before(
     project: Project, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
     project.run_here("2023-02-08")
     marker = tmp_path / "marker"
-    shown = held_and_shown(tmp_path / "store", chain_of(project), marker)
+    shown = held_and_shown(HeldPublication(), chain_of(project), marker)
     assert birth(shown, require) >= birth(marker, require)
 
 
 def test_a_twin_that_renames_what_it_built_is_found_out(
-    project: Project, tmp_path: Path, require: Callable[[bool, str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project.run_here("2023-02-08")
-    marker = tmp_path / "marker"
-    monkeypatch.setattr(publication, "_copy", os.link)
-    shown = held_and_shown(tmp_path / "store", chain_of(project), marker)
-    assert birth(shown, require) < birth(marker, require)
-
-
-def test_a_private_folder_on_a_file_system_of_its_own_publishes_all_the_same(
     project: Project, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
     project.run_here("2023-02-08")
-    path, other = tmp_path / "statistics.duckdb", Path("/dev/shm")
-    apart = os.access(other, os.W_OK) and other.stat().st_dev != tmp_path.stat().st_dev
-    require(apart, "a second file system to write to")
-    with tempfile.TemporaryDirectory(dir=other) as store:
-        held = HeldPublication(Path(store))
-        held(chain_of(project), path)
-        held.show()
-        assert list(Path(store).iterdir()) == []
-    assert published_head(path) == chain_of(project).head
+    marker = tmp_path / "marker"
+    shown = held_and_shown(Built(), chain_of(project), marker)
+    assert birth(shown, require) < birth(marker, require)
 
 
-def test_what_fails_amid_building_is_never_shown_and_leaves_nothing(
+def test_what_fails_amid_building_is_not_shown_and_leaves_nothing_and_is_still_held(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one before could not show what it held; the next one fails on a full disk, over and over."""
+    """The disk is full, over and over, and then it is not."""
     project.run_here("2023-02-08")
-    chain, path, store = chain_of(project), tmp_path / "statistics.duckdb", tmp_path / "store"
-    store.mkdir()
-    before, after = HeldPublication(store), HeldPublication(store)
-    before(chain, path)
-    whole = (store / "statistics.duckdb.next").read_bytes()
+    chain, path = chain_of(project), tmp_path / "public" / "statistics.duckdb"
+    path.parent.mkdir()
+    path.write_bytes(b"what was published before")
+    held = HeldPublication()
+    held(chain, path)
     fill = publication._fill
 
     def torn(connection: duckdb.DuckDBPyConnection, chain: Chain, draft: Path) -> None:
@@ -211,28 +201,23 @@ def test_what_fails_amid_building_is_never_shown_and_leaves_nothing(
         patch.setattr(publication, "_fill", torn)
         for _ in range(2):
             with pytest.raises(PublicationUnwritable):
-                after(chain, path)
-    assert [each.name for each in store.iterdir()] == ["statistics.duckdb.next"]
-    after.show()
-    assert not path.exists(), "nothing is held"
-    before.show()
-    assert path.read_bytes() == whole
+                held.show()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == b"what was published before"
+    held.show()
     assert published_head(path) == chain.head
 
 
-@pytest.mark.parametrize("amid", ["building", "showing"])
-def test_what_a_kill_left_behind_is_cleared_away(project: Project, tmp_path: Path, amid: str) -> None:
+def test_what_a_kill_left_behind_is_cleared_away(project: Project, tmp_path: Path) -> None:
     project.run_here("2023-02-08")
-    path, store = tmp_path / "public" / "statistics.duckdb", tmp_path / "store"
-    for folder in (path.parent, store):
-        folder.mkdir()
-    left = path.parent if amid == "showing" else store
+    path = tmp_path / "public" / "statistics.duckdb"
+    path.parent.mkdir()
     for name in (".next-01234567", ".next-01234567.wal", ".next.wal"):
-        (left / f"statistics.duckdb{name}").write_bytes(b"torn")
-    held = HeldPublication(store)
+        path.with_name(f"{path.name}{name}").write_bytes(b"torn")
+    held = HeldPublication()
     held(chain_of(project), path)
     held.show()
-    assert [each.name for each in (*path.parent.iterdir(), *store.iterdir())] == ["statistics.duckdb"]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("step", ["unlink", "replace"])
@@ -241,9 +226,9 @@ def test_a_disk_that_fails_is_told_and_not_raised_bare(
 ) -> None:
     """So that the service waits: a bare OSError would end it."""
     project.run_here("2023-02-08")
-    chain, store = chain_of(project), tmp_path / "store"
-    store.mkdir()
-    (store / "statistics.duckdb.next-01234567").touch()
+    (tmp_path / "statistics.duckdb.next-01234567").touch()
+    held = HeldPublication()
+    held(chain_of(project), tmp_path / "statistics.duckdb")
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -251,17 +236,16 @@ def test_a_disk_that_fails_is_told_and_not_raised_bare(
     with monkeypatch.context() as patch:
         patch.setattr(Path, step, refuse)
         with pytest.raises(PublicationUnwritable, match="cannot be written"):
-            HeldPublication(store)(chain, tmp_path / "statistics.duckdb")
+            held.show()
 
 
 def test_what_could_not_be_shown_is_still_held(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.run_here("2023-02-08")
-    chain, path, store = chain_of(project), tmp_path / "public" / "statistics.duckdb", tmp_path / "store"
-    for folder in (path.parent, store):
-        folder.mkdir()
-    held = HeldPublication(store)
+    chain, path = chain_of(project), tmp_path / "public" / "statistics.duckdb"
+    path.parent.mkdir()
+    held = HeldPublication()
     held(chain, path)
 
     def full(_descriptor: int) -> None:
@@ -279,7 +263,7 @@ def test_what_could_not_be_shown_is_still_held(
 def test_a_folder_that_cannot_be_written_is_told_when_it_is_to_be_shown(project: Project, tmp_path: Path) -> None:
     project.run_here("2023-02-08")
     chain = chain_of(project)
-    held = HeldPublication(tmp_path)
+    held = HeldPublication()
     held(chain, tmp_path / "gone" / "statistics.duckdb")
     with pytest.raises(PublicationUnwritable, match="cannot be written"):
         held.show()

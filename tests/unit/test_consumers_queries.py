@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from quietcount_consumers.queries import QueryError, query
+from quietcount_aggregates.errors import PublicationHeld
+from quietcount_aggregates.publication import published_head
+from quietcount_consumers.queries import QueryError, QueryHeld, query
 
 pytestmark = pytest.mark.quick
 
@@ -71,3 +76,21 @@ def test_a_damaged_file_in_the_place_of_the_public_one_may_be_deleted(public: Pa
         file.truncate(5000)
     with pytest.raises(QueryError, match="Move it away: `quietcount run` brings it back"):
         query(public, "FROM t")
+
+
+def test_a_file_that_another_program_writes_to_is_not_called_damaged(public: Path) -> None:
+    """Somebody who moves it away takes the witness of how new the ledger must be."""
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(public)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(QueryHeld) as asked:
+            query(public, "FROM t")
+        with pytest.raises(PublicationHeld) as read:
+            published_head(public)
+        holder.communicate()
+    for error in (asked.value, read.value):
+        assert "another program has it open to write" in error.what
+        assert "Move it away" not in str(error)

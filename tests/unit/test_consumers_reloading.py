@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from decimal import Decimal
-
 import pytest
+from tests.running_world import configuration_of
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
@@ -21,9 +19,11 @@ from quietcount_consumers.reloading import (
 )
 from quietcount_schemas.errors import Unavailable
 
+pytestmark = pytest.mark.quick
+
 
 def with_tick(minutes: int) -> Configuration:
-    return Configuration(lifetime_epsilon=Decimal(1), tick=dt.timedelta(minutes=minutes))
+    return configuration_of(tick=f"{minutes}m")
 
 
 OLD, NEW, NEWER = with_tick(1), with_tick(2), with_tick(3)

@@ -6,10 +6,9 @@ import datetime as dt
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 
 import pytest
-from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World, readiness
+from tests.running_world import MINUTE, NOON, MovedClocks, Trial, World, configuration_of, readiness
 
 from quietcount_aggregates.errors import (
     BudgetError,
@@ -381,7 +380,7 @@ class Certificates:
 
 
 def changed(**values: object) -> Callable[[], Configuration]:
-    return lambda: Configuration.model_validate({"lifetime_epsilon": Decimal(1), "tick": "1m", **values})
+    return lambda: configuration_of(**{"tick": "1m", **values})
 
 
 def reloading(world: World) -> None:

@@ -141,7 +141,7 @@ def test_without_a_tick_the_age_is_that_of_the_process() -> None:
 @pytest.mark.parametrize("days", [0, 1, 6, 7, 8, 31, 37, 38, 39, 100, 372, 373, 800])
 def test_due_is_what_the_releaser_would_release(period: Period, days: int) -> None:
     since, now = dt.date(2023, 1, 2), utc("2023-01-02") + days * DAY
-    statistic = resolve("asked", events=["Asked"], registry=TRIALS, period=period.value, since=since, epsilon=1.0)
+    statistic = resolve("asked", events=["Asked"], registry=TRIALS, period=period, since=since, epsilon=1.0)
     first = statistic.first_day
     mine = StatisticStatus("asked", period, first_open=first)
     for moment in (now - SECOND, now):

@@ -119,9 +119,8 @@ def test_each_command_is_named_for_those_who_use_it(root: Path) -> None:
     assert [name for name in names if not any(name in text for text in told)] == []
     assert "make demo" in told[0]
     for page in pages(root):
-        named = {
-            tuple(match.split()) for match in re.findall(r"`quietcount ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", flat(page))
-        }
+        found = re.findall(r"`quietcount ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", flat(page))
+        named = {tuple(match.split()) for match in found}
         assert [path for path in named if not resolved(list(path))[0]] == [], page
 
 

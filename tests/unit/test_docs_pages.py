@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.promises import PROMISES
 from tests.unit.test_docs_commands import pages
 from tests.unit.test_house_rules import PARTS, files_of, texts_of
 
@@ -72,6 +73,25 @@ def test_every_page_under_docs_is_led_to_from_the_readme_or_from_another_page(ro
         targets = (target.partition("#")[0] for target in LINK.findall(page.read_text(encoding="utf-8")))
         led |= {(page.parent / target).resolve() for target in targets if target}
     assert [page.name for page in (root / "docs").glob("*.md") if page.resolve() not in led] == []
+
+
+@pytest.mark.promise("commands")
+def test_the_page_of_the_privacy_claims_says_each_promise_as_the_tests_have_it_and_names_code_that_is_there(
+    root: Path,
+) -> None:
+    text = (root / "docs" / "privacy.md").read_text(encoding="utf-8")
+    table = text.partition("| promise | its name in the tests | the code |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (.+) \| `([a-z-]+)` \| (.+) \|$", table, re.MULTILINE)
+    assert len(rows) > 15
+    for promise, name, code in rows:
+        assert PROMISES[name] == promise
+        package = ""
+        for place in re.findall(r"`([a-z_.]+)`", code):
+            package = place.partition(".")[0] or package
+            path = root / package.removeprefix("quietcount_") / package / place.rpartition(".")[2]
+            assert place.endswith(".sql") or path.is_dir() or path.with_suffix(".py").is_file(), place
+    sql = root / "aggregates" / "quietcount_aggregates"
+    assert all((sql / name).is_file() for name in re.findall(r"`([a-z_]+\.sql)`", table))
 
 
 def installed(text: str) -> list[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 PARTS = ("schemas", "producers", "aggregates", "consumers")
 INTERNALS = Path("producers/quietcount_producers/kafka/internals.py")
 PUBLIC = {"kafka", "kafka.admin", "kafka.errors", "kafka.structs"}

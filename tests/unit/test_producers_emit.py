@@ -196,7 +196,7 @@ def test_a_quotation_that_is_not_closed_is_named_where_it_opens(place: Place) ->
         (f"HelpRequested,{NAME},2023-10-03,MOBILISED", "column 1 is not a field"),
         ("event,case,occurred_on,case", "column 4 stands there twice"),
         ("event,case", "the column occurred_on is missing"),
-        ("event;case;occurred_on", "not parted by commas"),
+        ("event;case;occurred_on", "no commas between the columns"),
         ("", "has no header"),
         ('"event', "header cannot be read"),
     ],
@@ -370,7 +370,7 @@ def test_standard_input_is_jsonl_and_needs_a_place_for_bad_lines(place: Place) -
 def test_usage_errors_exit_2_and_others_1(place: Place) -> None:
     assert place.emit(line(), "--bad-file", "b").exit_code == 2
     assert place.emit(line(), "--format", "xml").exit_code == 2
-    assert "Say --format" in said(place.emit(line(), name="cases.txt"))
+    assert "Give --format" in said(place.emit(line(), name="cases.txt"))
     assert "Cannot read" in said(place.run(str(place.folder / "absent.csv")))
     assert "Cannot read" in said(place.run(str(place.folder), "--format", "csv"))
 
@@ -380,7 +380,7 @@ def test_a_bad_file_that_is_the_input_or_cannot_be_written_is_refused(place: Pla
     assert "is the file to be emitted" in said(place.emit(line(), "--skip-bad", "--bad-file", same))
     nowhere = str(place.folder / "absent" / "bad")
     result = place.emit(line() + line(region="MOON"), "--skip-bad", "--bad-file", nowhere)
-    assert "name another file with --bad-file" in said(result)
+    assert "Name another file with --bad-file" in said(result)
     assert place.events() == []
 
 

@@ -133,7 +133,7 @@ def test_what_speaks_no_tls_is_told() -> None:
 def test_a_broker_that_is_too_old_is_told() -> None:
     with (
         broker(lambda kind, _: versions(metadata=9) if kind == API_VERSIONS else None) as address,
-        pytest.raises(LogError, match="is a controller of Kafka, or too old"),
+        pytest.raises(LogError, match="controller of Kafka, or of a broker that is too old"),
     ):
         reach(settings_of(address), "test")
 
@@ -265,7 +265,7 @@ def test_no_bytes_of_a_stranger_give_anything_but_an_error_of_ours(
 def test_a_broker_whose_topics_have_no_identity_is_told_as_too_old() -> None:
     with (
         broker(topics({"case-events": uuid.UUID(int=0)}, 9)) as address,
-        pytest.raises(LogError, match=r"key 'log': broker .* too old a broker") as caught,
+        pytest.raises(LogError, match=r"key 'log': broker .* the broker is too old") as caught,
     ):
         reach(settings_of(address), "test", [CASE_EVENTS])
     assert not isinstance(caught.value, LogUnavailable)
@@ -311,7 +311,7 @@ def test_a_false_broker_that_does_not_know_the_password_is_told(tmp_path: Path) 
 def test_a_broker_that_hangs_up_is_told() -> None:
     with (
         broker(lambda *_: None) as address,
-        pytest.raises(LogUnavailable, match="it ends the connection; if it speaks"),
+        pytest.raises(LogUnavailable, match=r"it ends the connection.* If it speaks"),
     ):
         reach(settings_of(address), "test")
 
@@ -331,7 +331,7 @@ def test_every_broker_that_does_not_answer_is_named() -> None:
 
 def test_an_address_that_is_given_out_and_leads_nowhere_is_told() -> None:
     (port,) = free_ports(1)
-    with pytest.raises(LogUnavailable, match=rf"names as the brokers' addresses 127\.0\.0\.1:{port}, .*advertised"):
+    with pytest.raises(LogUnavailable, match=rf"reached from here: 127\.0\.0\.1:{port} .*advertised"):
         _check_advertised(settings_of("broker:9092"), "broker:9092", [("127.0.0.1", port)])
 
 

@@ -94,7 +94,7 @@ def test_a_log_that_names_no_brokers_is_refused(tmp_path: Path, log: str) -> Non
         ('key_password_file = "p"', "key 'kafka.key_password_file': goes with kafka.key_file"),
         ('tls = false\nca_file = "ca"', "key 'kafka.tls': is false, and kafka.ca_file is for TLS"),
         ('tls = "yes"', "key 'kafka.tls': write true or false"),
-        ('password = "p"', "key 'kafka.password' is unknown; did you mean 'password_file'"),
+        ('password = "p"', "key 'kafka.password' is unknown: did you mean 'password_file'"),
         ('username = ""', "key 'kafka.username': write text"),
     ],
 )
@@ -215,7 +215,7 @@ def test_without_a_file_the_system_s_authorities_are_trusted(tmp_path: Path) -> 
 def test_a_locked_key_is_opened_by_the_password_in_its_file(tmp_path: Path, issued: Issued) -> None:
     text = f'certificate_file = "{issued.certificate_file}"\nkey_file = "{issued.locked_key_file}"\n'
     loaded(tmp_path, f'{text}key_password_file = "{issued.key_password_file}"').client("c")
-    with pytest.raises(LogError, match=r"'kafka.key_file'.*is encrypted; name the file of its password"):
+    with pytest.raises(LogError, match=r"'kafka.key_file'.*is encrypted. Name the file of its password"):
         loaded(tmp_path, text).client("c")
     wrong = secret(tmp_path, "wrong")
     with pytest.raises(LogError, match=r"'kafka.key_password_file'.*is not opened by the password"):

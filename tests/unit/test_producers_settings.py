@@ -77,9 +77,9 @@ def test_a_date_is_as_exact_as_the_statistics_need_and_no_more(
 @pytest.mark.parametrize(
     "text, message",
     [
-        ('data_dri = "d"', r"key 'data_dri' is unknown; did you mean 'data_dir'"),
-        ('[emitter]\npeper_file = "p"', r"key 'emitter.peper_file' is unknown; did you mean 'pepper_file'"),
-        ("zzz = 1", r"key 'zzz' is unknown; known are log, data_dir"),
+        ('data_dri = "d"', r"key 'data_dri' is unknown: did you mean 'data_dir'"),
+        ('[emitter]\npeper_file = "p"', r"key 'emitter.peper_file' is unknown: did you mean 'pepper_file'"),
+        ("zzz = 1", r"key 'zzz' is unknown: known are log, data_dir"),
         ("emitter = 1", r"key 'emitter': write a table"),
         ("statistic = 1", r"key 'statistic': write a list of tables"),
         ("data_dir = 1", r"key 'data_dir': write a path as text"),
@@ -137,7 +137,7 @@ def test_a_statistic_of_an_event_that_no_schema_has_is_refused(tmp_path: Path) -
 def test_a_misspelt_key_of_a_section_that_only_the_service_reads_is_refused_here_too(
     tmp_path: Path, text: str, key: str
 ) -> None:
-    with pytest.raises(ProducersError, match=f"key '{key}' is unknown; did you mean"):
+    with pytest.raises(ProducersError, match=f"key '{key}' is unknown: did you mean"):
         EmitterSettings.load(written(tmp_path, text), {})
 
 

@@ -62,7 +62,7 @@ def stored(place: Path) -> int:
         return log.end_offsets(CASE_EVENTS)[0]
 
 
-AWAY = LogUnavailable("No broker answers at 127.0.0.1:9092.")
+AWAY = LogUnavailable("No broker answers at 127.0.0.1:9092")
 REFUSED = LogError("The password is wrong.")
 
 

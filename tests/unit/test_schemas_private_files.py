@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from quietcount_schemas import private_files
 from quietcount_schemas.private_files import (
     FileFault,
     FileTrouble,
@@ -185,3 +190,85 @@ def test_a_private_folder_that_is_closed_already_is_not_touched(tmp_path: Path) 
     before = (tmp_path / "folder").stat()
     make_private_folder(tmp_path / "folder")
     assert (tmp_path / "folder").stat().st_ctime_ns == before.st_ctime_ns
+
+
+# Twins that lack one safeguard each
+
+
+def twin(right: str, wrong: str) -> ModuleType:
+    """The module with one safeguard changed."""
+    source = Path(private_files.__file__).read_text(encoding="utf-8")
+    assert source.count(right) == 1, f"the module no longer has exactly one {right!r}: adapt this twin"
+    module = ModuleType("twin")
+    sys.modules["twin"] = module  # a dataclass looks its module up
+    exec(compile(source.replace(right, wrong), "twin", "exec"), module.__dict__)  # noqa: S102
+    del sys.modules["twin"]
+    return module
+
+
+def is_private(module: Any, folder: Path) -> bool:
+    before = os.umask(0o277)
+    try:
+        module.write_secret(folder / "secret", b"one")
+    finally:
+        os.umask(before)
+    return mode(folder / "secret") == 0o600
+
+
+def keeps_what_is_there(module: Any, folder: Path) -> bool:
+    module.write_secret(folder / "secret", b"one")
+    with contextlib.suppress(FileExistsError):
+        module.write_secret(folder / "secret", b"two")
+    return (folder / "secret").read_bytes() == b"one"
+
+
+def is_durable(module: Any, folder: Path) -> bool:
+    synced: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+        module.write_secret(folder / "secret", b"one")
+    return [name.startswith(".secret.") for name in synced] == [True, False]
+
+
+def leaves_no_draft(module: Any, folder: Path) -> bool:
+    with contextlib.suppress(FileExistsError):
+        for content in (b"one", b"two"):
+            module.write_secret(folder / "secret", content)
+    return [each.name for each in folder.iterdir()] == ["secret"]
+
+
+def refuses_an_open_one(module: Any, folder: Path) -> bool:
+    (folder / "secret").write_bytes(b"one")
+    (folder / "secret").chmod(0o640)
+    try:
+        module.read_secret(folder / "secret", Refusal)
+    except Refusal:
+        return True
+    return False
+
+
+def closes_a_folder(module: Any, folder: Path) -> bool:
+    (folder / "private").mkdir(mode=0o755)
+    module.make_private_folder(folder / "private")
+    return mode(folder / "private") == 0o700
+
+
+SAFEGUARDS: list[tuple[Callable[[Any, Path], bool], str, str]] = [
+    (is_private, "os.fchmod(descriptor, mode)", "pass"),
+    (keeps_what_is_there, "os.link(draft, path)", "draft.replace(path)"),
+    (is_durable, "            os.fsync(descriptor)\n        if replace", "        if replace"),
+    (is_durable, "        sync_folder(path.parent)", "        pass"),
+    (leaves_no_draft, "    finally:\n        draft.unlink(missing_ok=True)", "    finally:\n        pass"),
+    (refuses_an_open_one, "if mode & _OTHERS:", "if False:"),
+    (closes_a_folder, "path.chmod(_FOLDER)", "pass"),
+]
+
+
+@pytest.mark.parametrize("holds, right, wrong", SAFEGUARDS)
+def test_a_twin_without_one_safeguard_is_found(
+    tmp_path: Path, holds: Callable[[Any, Path], bool], right: str, wrong: str
+) -> None:
+    for name in ("ours", "twin"):
+        (tmp_path / name).mkdir()
+    assert holds(private_files, tmp_path / "ours")
+    assert not holds(twin(right, wrong), tmp_path / "twin")

@@ -21,7 +21,6 @@ from tests.strategies import envelope
 
 from quietcount_schemas import CaseEvent, Codec, SchemaRegistry, SchemasError, read_configuration
 from quietcount_schemas.commands.schemas import schemas
-from quietcount_schemas.configuration import Fault
 from quietcount_schemas.errors import Unavailable
 from quietcount_schemas.schema_registry import client as registry_client
 from quietcount_schemas.schema_registry import ids as registry_ids
@@ -225,11 +224,11 @@ def test_a_registry_that_contradicts_what_is_pinned_is_refused(place: Place, reg
 
 FIRST_LIES: dict[str, tuple[str, str, Answer, str]] = {
     "one id for two schemas": ("POST", f"/subjects/{HELP}", (200, {"id": 1}), "it gives the id 1, which"),
-    "an id that is text": ("POST", f"/subjects/{HELP}", (200, {"id": "4"}), "is no Schema Registry"),
-    "an id that is true": ("POST", f"/subjects/{HELP}", (200, {"id": True}), "is no Schema Registry"),
-    "an id of 0": ("POST", f"/subjects/{HELP}", (200, {"id": 0}), "is no Schema Registry"),
-    "an id past the last": ("POST", f"/subjects/{HELP}", (200, {"id": 2**31}), "is no Schema Registry"),
-    "no id": ("POST", f"/subjects/{HELP}", (200, []), "is no Schema Registry"),
+    "an id that is text": ("POST", f"/subjects/{HELP}", (200, {"id": "4"}), "not a Schema Registry"),
+    "an id that is true": ("POST", f"/subjects/{HELP}", (200, {"id": True}), "not a Schema Registry"),
+    "an id of 0": ("POST", f"/subjects/{HELP}", (200, {"id": 0}), "not a Schema Registry"),
+    "an id past the last": ("POST", f"/subjects/{HELP}", (200, {"id": 2**31}), "not a Schema Registry"),
+    "no id": ("POST", f"/subjects/{HELP}", (200, []), "not a Schema Registry"),
     "an id without a schema": ("POST", f"/subjects/{HELP}", (200, {"id": 77}), "holds nothing under it"),
     "an empty schema": ("GET", "/schemas/ids/4", (200, {}), "hands out another schema"),
     "no object": ("GET", "/schemas/ids/4", (200, [1]), "hands out another schema"),
@@ -261,20 +260,26 @@ def test_a_registration_that_believes_the_registry_is_found(
 # ---------------------------------------------------------------- a registry that refuses, or is none
 
 REFUSALS: dict[str, tuple[str, str, Answer, str, type[Exception]]] = {
-    "no name": ("GET", "/subjects", (401, b"who?"), "asks for a name and a password; give them", RegistryRefused),
+    "no name": ("GET", "/subjects", (401, b"who?"), "asks for a name and a password. Give them", RegistryRefused),
     "forbidden": ("PUT", "/config", (403, b""), "may not register schemas or set compatibility", RegistryRefused),
     "incompatible": ("POST", f"/subjects/{HELP}", (409, {}), f"{HELP} version 1: it finds the schema", RegistryRefused),
-    "invalid": ("POST", f"/subjects/{HELP}", (422, {}), f"{HELP} version 1: it takes the schema", RegistryRefused),
-    "an error of its own": ("GET", "/subjects", (503, b"oops"), "error 503 of its own", RegistryUnavailable),
-    "too many requests": ("GET", "/subjects", (429, b""), "error 429 of its own", RegistryUnavailable),
-    "a web site": ("GET", "/subjects", (200, b"<!DOCTYPE html>"), "no Schema Registry; its address", RegistryRefused),
-    "another service": ("GET", "/subjects", (200, {"a": 1}), "is no Schema Registry", RegistryRefused),
-    "nothing there": ("GET", "/subjects", (404, b""), "is no Schema Registry", RegistryRefused),
-    "read only": ("PUT", "/config", (405, b""), "is no Schema Registry", RegistryRefused),
-    "no such path": ("PUT", "/config", (404, b""), "is no Schema Registry", RegistryRefused),
+    "invalid": ("POST", f"/subjects/{HELP}", (422, {}), f"{HELP} version 1: it refuses the schema", RegistryRefused),
+    "an error of its own": ("GET", "/subjects", (503, b"oops"), "its own error 503", RegistryUnavailable),
+    "too many requests": ("GET", "/subjects", (429, b""), "its own error 429", RegistryUnavailable),
+    "a web site": (
+        "GET",
+        "/subjects",
+        (200, b"<html>"),
+        "not a Schema Registry. Check the key",
+        RegistryRefused,
+    ),
+    "another service": ("GET", "/subjects", (200, {"a": 1}), "not a Schema Registry", RegistryRefused),
+    "nothing there": ("GET", "/subjects", (404, b""), "not a Schema Registry", RegistryRefused),
+    "read only": ("PUT", "/config", (405, b""), "not a Schema Registry", RegistryRefused),
+    "no such path": ("PUT", "/config", (404, b""), "not a Schema Registry", RegistryRefused),
     "a teapot": ("GET", "/subjects", (418, b""), "answers with the status 418", RegistryRefused),
-    "no end": ("GET", "/subjects", (200, b" " * (2 << 20)), "is no Schema Registry", RegistryRefused),
-    "nested without end": ("GET", "/subjects", (200, b"[" * 200_000), "is no Schema Registry", RegistryRefused),
+    "no end": ("GET", "/subjects", (200, b" " * (2 << 20)), "not a Schema Registry", RegistryRefused),
+    "nested without end": ("GET", "/subjects", (200, b"[" * 200_000), "not a Schema Registry", RegistryRefused),
 }
 
 
@@ -297,7 +302,7 @@ def test_a_password_is_sent_and_told_to_nobody(place: Place, registry: StandIn) 
     expected = "Basic " + base64.b64encode(f"emitter:{PASSWORD}".encode()).decode()
     assert set(registry.passwords) == {expected}
     registry.forced["GET", "/subjects"] = (401, expected.encode())
-    assert "it refuses the name or the password; check the keys 'schema_registry.username'" in place.refused()
+    assert "it refuses the name or the password. Check the keys 'schema_registry.username'" in place.refused()
 
 
 def test_a_password_does_not_follow_a_redirect(place: Place, registry: StandIn) -> None:
@@ -436,14 +441,14 @@ def test_a_certificate_that_nobody_vouches_for_gets_no_password(place: Place, ho
             entries += f'ca_file = "{(other if ca_file else authority).file}"'
         place.configure(entries, registry.url)
         said = place.refused()
-        assert "its certificate is not one that" in said
+        assert "does not vouch for its certificate" in said
         assert said.endswith("'schema_registry.ca_file'")
         assert registry.passwords == []
 
 
 def test_a_registry_that_speaks_no_tls_is_named(place: Place, registry: StandIn) -> None:
     place.configure(url=registry.url.replace("http://", "https://"))
-    assert "it does not speak TLS as https:// does; check the key 'schema_registry.url'" in place.refused()
+    assert "it does not speak TLS, which https:// asks for. Check the key 'schema_registry.url'" in place.refused()
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])
@@ -460,10 +465,12 @@ def test_an_authority_that_cannot_be_read_is_named(place: Place, content: bytes 
 def settings(folder: Path, text: str) -> tuple[RegistrySettings, str]:
     path = folder / "quietcount.toml"
     path.write_text("[schema_registry]\n" + text)
-    raw = read_configuration(path, {})
-    faults: list[Fault] = []
-    found = RegistrySettings.of(raw, faults)
-    return found, raw.refusal(faults) if raw.faults or faults else ""
+    given = read_configuration(path, {})
+    try:
+        given.refuse_faults(SchemasError)
+    except SchemasError as error:
+        return RegistrySettings(), error.remedy
+    return RegistrySettings.of(given), ""
 
 
 @pytest.mark.parametrize(
@@ -516,7 +523,7 @@ def test_register_says_what_is_wrong_with_the_configuration(place: Place) -> Non
 def test_an_emitter_is_not_started_without_the_ids_that_it_writes(place: Place) -> None:
     place.own([field("a")])
     found, _ = settings(place.folder, f'url = "{place.registry.url}"')
-    with pytest.raises(SchemasError, match="there is no such file; `quietcount schemas register` writes it"):
+    with pytest.raises(SchemasError, match=r"there is no such file\. `quietcount schemas register` writes it"):
         found.registry()
     registry_ids.save(place.ids, PinnedIds({1: VERSIONS[0].fingerprint}))
     registry = found.registry([place.folder / "own"])
@@ -561,24 +568,24 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     "text, wanted",
     [
         ("", "line 1 is not JSON"),
-        ("[]", "has to have the keys 'ids' and 'subjects'"),
-        ('{"ids": {"1": "d342b9d1508dd981"}}', "has to have the keys"),
-        (GOOD.replace('"subjects"', '"more": 1, "subjects"'), "has to have the keys"),
-        (GOOD.replace('"1": "d342b9d1508dd981"', ""), "'ids' has to hold"),
-        (GOOD.replace('{"1": "d342b9d1508dd981"}', "[]"), "'ids' has to hold"),
+        ("[]", "must have the keys 'ids' and 'subjects'"),
+        ('{"ids": {"1": "d342b9d1508dd981"}}', "must have the keys"),
+        (GOOD.replace('"subjects"', '"more": 1, "subjects"'), "must have the keys"),
+        (GOOD.replace('"1": "d342b9d1508dd981"', ""), "'ids' must hold"),
+        (GOOD.replace('{"1": "d342b9d1508dd981"}', "[]"), "'ids' must hold"),
         (GOOD.replace('{"1": "d3', '{"1": "ff42b9d1508dd981", "1": "d3'), "a key is there twice"),
-        (GOOD.replace('"1": "d3', '"01": "d3'), "an id has to be a whole number"),
-        (GOOD.replace('"1": "d3', '"0": "d3'), "an id has to be a whole number"),
-        (GOOD.replace('"1": "d3', '"-1": "d3'), "an id has to be a whole number"),
-        (GOOD.replace('"1": "d3', '"2147483648": "d3'), "an id has to be a whole number from 1 to 2147483647"),
-        (GOOD.replace('"1": "d3', '"١": "d3'), "an id has to be a whole number"),
-        (GOOD.replace("d342", "D342"), "the fingerprint of id 1 has to be 16 digits"),
-        (GOOD.replace("d342", "d34"), "the fingerprint of id 1 has to be 16 digits"),
-        (GOOD.replace('"d342b9d1508dd981"', "1"), "the fingerprint of id 1 has to be 16 digits"),
-        (GOOD.replace('{"1": 1}', "1"), "'subjects' has to hold"),
-        (GOOD.replace('{"1": 1}', '{"1": 2}'), "'subjects' has to hold, by subject and version, an id that is among"),
-        (GOOD.replace('{"1": 1}', '{"1": true}'), "'subjects' has to hold"),
-        (GOOD.replace('{"1": 1}', '{"x": 1}'), "a version has to be a whole number"),
+        (GOOD.replace('"1": "d3', '"01": "d3'), "an id must be a whole number"),
+        (GOOD.replace('"1": "d3', '"0": "d3'), "an id must be a whole number"),
+        (GOOD.replace('"1": "d3', '"-1": "d3'), "an id must be a whole number"),
+        (GOOD.replace('"1": "d3', '"2147483648": "d3'), "an id must be a whole number from 1 to 2147483647"),
+        (GOOD.replace('"1": "d3', '"١": "d3'), "an id must be a whole number"),
+        (GOOD.replace("d342", "D342"), "the fingerprint of id 1 must be 16 digits"),
+        (GOOD.replace("d342", "d34"), "the fingerprint of id 1 must be 16 digits"),
+        (GOOD.replace('"d342b9d1508dd981"', "1"), "the fingerprint of id 1 must be 16 digits"),
+        (GOOD.replace('{"1": 1}', "1"), "'subjects' must hold"),
+        (GOOD.replace('{"1": 1}', '{"1": 2}'), "'subjects' must hold, by subject and version, an id that is among"),
+        (GOOD.replace('{"1": 1}', '{"1": true}'), "'subjects' must hold"),
+        (GOOD.replace('{"1": 1}', '{"x": 1}'), "a version must be a whole number"),
         (GOOD.replace("1}}", "NaN}}"), "not JSON that can be read"),
         ("[" * 200_000, "not JSON that can be read"),
         (" " * (1 << 20) + GOOD, "larger than 1 MiB"),
@@ -597,5 +604,5 @@ def test_a_file_that_is_not_in_order_is_refused_by_name(tmp_path: Path, text: st
 def test_a_file_that_is_missing_or_a_folder_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(SchemasError, match="there is no such file"):
         registry_ids.load(tmp_path / "absent.json")
-    with pytest.raises(SchemasError, match=f"{tmp_path}: cannot be read: is a directory"):
+    with pytest.raises(SchemasError, match=f"{tmp_path}: cannot be read \\(is a directory\\)"):
         registry_ids.load(tmp_path)

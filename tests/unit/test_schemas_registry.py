@@ -330,7 +330,7 @@ def test_configured_folders_may_come_from_the_environment(tmp_path: Path, monkey
         ("schemas = 5", "key 'schemas': write a list"),
         ("schemas = [5]", "key 'schemas': write a list"),
         ("schemas = [", "not TOML"),
-        ('shemas = ["x"]', "key 'shemas' is unknown; did you mean 'schemas'"),
+        ('shemas = ["x"]', "key 'shemas' is unknown: did you mean 'schemas'"),
     ],
 )
 def test_a_configuration_that_names_folders_in_another_way_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -24,9 +24,9 @@ from quietcount_schemas.periods import Period
 
 __all__ = ["dead_letters_command"]
 
-_COLUMNS = ("reason", "topic", "partition", "offset")
-_EPOCH = dt.date(1970, 1, 1)
-_DAY_MS = 86_400_000
+_COLUMNS: Final = ("reason", "topic", "partition", "offset")
+_EPOCH: Final = dt.date(1970, 1, 1)
+_DAY_MS: Final = 86_400_000
 
 
 @click.group("dead-letters")
@@ -42,7 +42,7 @@ def dead_letters_command() -> None:
 @config_option
 @format_option
 def dead_letters_list_command(config: Path, form: str | None) -> None:
-    """List the rejected records: why each was rejected, and where it came from. Their content is not shown.
+    """List the rejected records: why each was rejected, and where it came from, but not what is in it.
 
     \b
     Example: quietcount dead-letters list --format json
@@ -62,13 +62,13 @@ def dead_letters_list_command(config: Path, form: str | None) -> None:
 @config_option
 @format_option
 def dead_letters_replay_command(reason: str | None, dry_run: bool, config: Path, form: str | None) -> None:
-    """Append the rejected records that are good now to the case events, and say of each what became of it.
+    """Append the rejected records that are good now to the case events, and say of each what happened to it.
 
-    To be used after a schema was added, or an id of the Schema Registry, and once the service runs with it. An event
+    Use it after you added a schema, or an id of the Schema Registry, and once the service runs with it. An event
     counts once however often it is replayed, and even if the service has counted it by itself.
 
-    A record that was rejected for its key is left alone unless --reason key_mismatch asks for it: it is then replayed
-    under the case key that it holds. Look first who wrote it.
+    A record that was rejected for its key is left alone unless --reason key_mismatch asks for it. It is then replayed
+    under the case key that it holds. First find out who wrote it.
 
     \b
     Example: quietcount dead-letters replay --dry-run
@@ -94,9 +94,9 @@ def dead_letters_replay_command(reason: str | None, dry_run: bool, config: Path,
 
 @contextlib.contextmanager
 def _opened(configuration: Configuration) -> Iterator[Any]:
-    """Open the log that is there; a command that only looks makes none."""
+    """Open the log that is there, and make none: these commands only look."""
     if configuration.kafka is None and not (configuration.private_dir / LOG_FILE).exists():
-        raise ServiceError(f"{configuration.private_dir / LOG_FILE}: there is no log yet; `quietcount run` makes it")
+        raise ServiceError(f"{configuration.private_dir / LOG_FILE}: there is no log yet", "`quietcount run` makes it")
     with contextlib.closing(open_log(configuration)) as log:
         yield log
 

@@ -11,10 +11,10 @@ from quietcount_consumers.commands.options import chosen_format, format_option, 
 from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.maintenance.inspection import ledger_rows, verify_ledger
+from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
 from quietcount_consumers.maintenance.recovery import (
     follow_new_log,
     reading_ledger,
-    record_state_loss,
     restore_ledger,
     retire_statistic,
 )
@@ -96,16 +96,28 @@ def ledger_restore_command(file: Path, config: Path) -> None:
 
 @ledger_command.command("record-loss", short_help="Record that the private state is lost, and raise the stated bound.")
 @config_option
-@click.confirmation_option(
-    prompt="Every case gets its limits anew and the stated bound is raised for ever. Is the state lost for good?"
+@click.option(
+    "--lost",
+    type=click.Choice([each.value for each in Lost]),
+    help="Which secret is lost: needed if the state is sound.",
 )
-def ledger_record_loss_command(config: Path) -> None:
-    """Record that the private state is lost, raise the stated bound, and let releasing go on.
+@click.option("--yes", is_flag=True, help="Record it without asking.")
+def ledger_record_loss_command(config: Path, lost: str | None, yes: bool) -> None:
+    """Record that the private state or a secret is lost, raise the stated bound permanently, and let releasing go on.
+
+    Looks at the state first. If it is sound, it records nothing, unless you say which secret is lost: the emitters'
+    pepper, the service's secret, or the secret of a year.
 
     \b
     Example: quietcount ledger record-loss
     """
-    for line in record_state_loss(Configuration.load(config), wall_clock()):
+    configuration = Configuration.load(config)
+    secret = None if lost is None else Lost(lost)
+    loss = examine_loss(configuration, secret)
+    click.echo(f"{loss.found}.\n{loss.price}.", err=True)
+    if not yes:
+        click.confirm("Is it lost permanently, and is that to be recorded?", abort=True, err=True)
+    for line in record_state_loss(configuration, wall_clock(), secret):
         click.echo(line, err=True)
 
 

@@ -7,15 +7,18 @@ import datetime as dt
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from quietcount_aggregates.errors import StatisticError
 from quietcount_consumers.commands.moments import Moment, check_not_far_ahead
 from quietcount_consumers.commands.presentation import Format, default_format
-from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.timekeeping import Clock, Grid, fixed_clock
 from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
+
+if TYPE_CHECKING:
+    from quietcount_consumers.configuration import Configuration
 
 __all__ = ["as_of_option", "chosen_format", "clock_of", "format_option", "log_option", "naming", "wall_clock"]
 

@@ -6,20 +6,16 @@ cannot be read.
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import io
-import json
-import math
 import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from quietcount_consumers.errors import ConsumersError
 
@@ -53,10 +49,14 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Forma
                     f"two columns are named {twice[0]!r}, and a JSON object holds one: rename one in the query with "
                     "AS, or write --format csv"
                 )
+            import json
+
             objects = [dict(zip(columns, (_finite(_plain(value)) for value in row), strict=True)) for row in rows]
             json.dump(objects, out, ensure_ascii=False, indent=2, allow_nan=False)
             out.write("\n")
         case Format.CSV:
+            import csv
+
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows([_plain(value) for value in row] for row in rows)
@@ -66,6 +66,9 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Forma
 
 
 def _show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.console import Console  # its import takes longer than a query
+    from rich.table import Table
+
     texts = [["" if value is None else str(_plain(value)) for value in row] for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for index, column in enumerate(columns):
@@ -92,7 +95,7 @@ def _show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 def _finite(value: Any) -> Any:
     """Put null for NaN and the infinities, for which JSON has no word."""
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not isfinite(value):
         return None
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

@@ -37,7 +37,7 @@ from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings, open_log
-from quietcount_schemas.configuration import DEFAULT_LOG, Fault, RawConfiguration
+from quietcount_schemas.configuration import DEFAULT_LOG, checked
 from quietcount_schemas.errors import QuietcountError
 
 __all__ = ["DEFAULT_DIR", "Figure", "run_demo"]
@@ -113,10 +113,9 @@ def run_demo(folder: Path, *, as_json: bool, log: str = DEFAULT_LOG) -> None:
 
 def _reach(log: str) -> None:
     """Raise LogError when `log` names brokers that cannot be used, before anything is made or removed for them."""
-    faults: list[Fault] = []
-    settings = KafkaSettings.of(RawConfiguration(Path("quietcount demo"), {"log": log}, {"log": "--log"}), faults)
-    if faults:
-        raise ServiceError(f"quietcount demo: {faults[0].message}")
+    given = checked(Path("quietcount demo"), {"log": log}, {"log": "--log"})
+    given.refuse_faults(ServiceError)
+    settings = KafkaSettings.of(given)
     if settings is not None:
         from quietcount_producers.kafka.connection import reach
 

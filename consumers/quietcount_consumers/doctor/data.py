@@ -84,16 +84,12 @@ def _chain(entries: Sequence[bytes]) -> Chain:
 def _copied_entries(path: Path) -> list[bytes]:
     with tempfile.TemporaryDirectory(prefix="quietcount-doctor-") as folder:
         copy = Path(folder) / path.name
-        try:
-            # The write-ahead log first: what moves from it into the file meanwhile is then copied twice, not lost.
-            for suffix in ("-wal", ""):
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
-            with EmbeddedLedger(copy, create=False) as log:
-                return log.read()
-        except LedgerError as error:
-            what, remedy = (text.replace(str(copy), str(path)) for text in (error.what, error.remedy))
-            raise type(error)(what, remedy) from None
+        # The write-ahead log first: what is moved from it into the file meanwhile is then there twice, not gone.
+        for suffix in ("-wal", ""):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+        with EmbeddedLedger(copy, create=False, named=path) as log:
+            return log.read()
 
 
 def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Finding]:
@@ -198,7 +194,7 @@ def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterat
                 "state",
                 f"{years.path(year)}: the secret of {year} is {'another one' if there else 'missing'}; the limits that "
                 "cases have used up in that year are kept under it",
-                "Restore it; if it is lost for good, run: quietcount ledger record-loss",
+                "Restore it; if it is lost for good, run: quietcount ledger record-loss --lost year",
             )
 
 

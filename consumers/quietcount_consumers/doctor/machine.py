@@ -14,8 +14,8 @@ from quietcount_aggregates.ledger import Chain
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor.verdicts import fine, warning, wrong
 from quietcount_consumers.monitoring import disks
-from quietcount_schemas.finding import Finding
 from quietcount_consumers.wiring import watched_folders
+from quietcount_schemas.finding import Finding
 
 __all__ = ["Machine", "check_clock", "check_disk", "check_umask", "check_user"]
 

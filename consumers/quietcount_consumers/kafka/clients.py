@@ -1,4 +1,4 @@
-"""The clients of Kafka that the log reads by, each begun at a broker that lets it in."""
+"""The clients of Kafka that the log reads with; each begins at a broker that lets it in."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["CLIENT", "MAX_PARTITION_FETCH", "admin_client", "record_reader"]
 CLIENT: Final = "quietcount-service"
 
 FETCH_WAIT_MS: Final = 10
-"""How long a broker may wait for more to send. Only records that are there are asked for; but the client asks ahead,
-for partitions that have none left too, and asks that broker for nothing else before the answer."""
-
-# What one answer may hold bounds the reader's memory, whatever the backlog: as objects it takes some six times as much,
-# and a partition is asked for more only when it has none left. A quarter of a MiB is about 3,000 events, enough that a
-# request's fixed costs fade.
+"""How long a broker may wait for more to send. We ask only for records that are there; but the client asks ahead, also
+for partitions that have none left, and asks that broker for nothing else before the answer."""
 MAX_PARTITION_FETCH: Final = 256 * 1024
+"""How many bytes of a partition one answer may hold. It bounds the reader's memory, whatever the backlog: as objects it
+takes about six times as much, and the client asks for more only if a partition has none left. A quarter of a MiB is
+about 3,000 events, enough that a request's fixed costs fade."""
 MAX_FETCH: Final = 8 * 1024 * 1024
+"""How many bytes one answer may hold in all."""
 
 
 def admin_client(settings: KafkaSettings) -> KafkaAdminClient:
-    """Return a client that asks for what is known of topics. Raises KafkaError, and LogError for another version."""
+    """Return a client that asks what is known of topics. Raises KafkaError, and LogError for another version."""
     admin = KafkaAdminClient(**_options(settings))
     with contextlib.ExitStack() as stack:
         stack.callback(admin.close)
@@ -38,7 +38,7 @@ def admin_client(settings: KafkaSettings) -> KafkaAdminClient:
 
 
 def record_reader(settings: KafkaSettings, epochs: Epochs, volume: Volume) -> KafkaConsumer:
-    """Return a client that fetches committed records, unpacked by us; `epochs` and `volume` hear of what comes.
+    """Return a client that fetches committed records, which we unpack ourselves; `epochs` and `volume` note what comes.
 
     Raises KafkaError, and LogError for another version of the library.
     """
@@ -61,9 +61,9 @@ def record_reader(settings: KafkaSettings, epochs: Epochs, volume: Volume) -> Ka
 
 
 def _options(settings: KafkaSettings) -> dict[str, Any]:
-    """Return the options for a client, which begins at a broker that lets one in.
+    """Return the options for a client that begins at a broker that lets it in.
 
-    Of several the client would take any, and have no time for another where the first keeps silent.
+    From several brokers the client takes any, and if that one keeps silent it has no time for another.
     """
     broker, _ = way_in(settings, CLIENT)
     return client_options(settings, CLIENT) | {"bootstrap_servers": [broker]}

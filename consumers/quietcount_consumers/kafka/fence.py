@@ -1,9 +1,9 @@
-"""The fence of the ledger on Kafka: a transactional id that one releaser holds, and the transactions it appends by.
+"""The fence of the ledger on Kafka: a transactional id that one releaser holds, and the transactions it appends in.
 
-The broker keeps the fence: whoever initialises the id last holds it, and what an earlier holder sends is refused. An
-append is besides a comparison: the broker says at which offset the entries came to lie, and a transaction whose first
-entry does not follow the last one read is aborted. So neither a stale read nor a writer that goes round the fence can
-put two entries in one place.
+The broker keeps the fence: the last releaser to initialise the id holds it, and the broker refuses what an earlier one
+sends. An append also compares: the broker says at which offset the entries lie, and if the first does not follow the
+last one read, the transaction is aborted. So neither a stale read nor a writer that goes round the fence can put two
+entries in one place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from kafka import errors as kafka_errors
 
 from quietcount_aggregates.errors import LedgerError, LedgerFenced, LedgerUnavailable
 from quietcount_producers.errors import LogError
-from quietcount_producers.kafka.connection import client_options, explained
+from quietcount_producers.kafka import connection
+from quietcount_producers.kafka.connection import client_options
 from quietcount_producers.kafka.internals import check_producer, end_sending
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import Unavailable
@@ -31,50 +32,52 @@ __all__ = [
     "Fence",
     "as_ledger_error",
     "client",
+    "explained",
     "fenced",
     "key_of",
-    "ledger_error",
     "outcome_unknown",
     "place",
 ]
 
 TRANSACTIONAL_ID: Final = "quietcount.releases"
-"""What the holder of the fence is called on the broker, behind the topics' prefix."""
+"""The name of the fence's holder on the broker, behind the topics' prefix."""
 CLIENT_ID: Final = "quietcount-ledger"
 
 REQUEST_SECONDS: Final = 8.0
-"""For one answer. Below the ledger's ANSWER_SECONDS, so that one that does not come is not waited for twice."""
+"""For one answer: less than the ledger's ANSWER_SECONDS, so that nobody waits twice for one that does not come."""
 FENCE_SECONDS: Final = 10.0
-"""For taking the fence, in which the broker ends the transaction of whoever held it."""
+"""For taking the fence: meanwhile the broker ends the transaction of the one that held it."""
 DELIVERY_SECONDS: Final = 20.0
-"""For the acknowledgement of all entries of an append: a leader's election, and a disk that is slow, lie within."""
+"""For the acknowledgement of all entries of an append: enough for a leader's election, and for a slow disk."""
 COMMIT_SECONDS: Final = 20.0
-"""For the answer to a commit, for which the client itself would wait for ever."""
+"""For the answer to a commit; the client itself would never stop waiting for it."""
 ABORT_SECONDS: Final = 2.0
-"""For the end of a failed transaction: nothing depends on it but how soon others can read."""
+"""For the end of a failed transaction: only how soon others can read depends on it."""
 CLOSE_SECONDS: Final = 1.0
-"""For the end of a connection: what it has not sent by then is not to be sent."""
+"""For the end of a connection: what it has not sent by then must not be sent."""
 TRANSACTION_SECONDS: Final = 60.0
-"""After this the broker aborts a transaction that nobody ends. Longer than an append may take, else a slow one would be
-aborted under a releaser that lives; not much longer, for readers wait for the one of a releaser that died."""
+"""After this the broker aborts a transaction that nobody ends. It is longer than an append may take, else the broker
+would abort a slow one. It is not much longer, because readers wait for the transaction of a releaser that died."""
 TIMESTAMP: Final = 0
-"""An entry tells its time itself. The record's own would only add how long the drawing took."""
+"""An entry holds its time itself. The record's timestamp would only add how long the drawing took."""
 BATCH_OVERHEAD: Final = 128
 """Bytes that a batch of one record adds to its value: 61 of header, and lengths as varints. Rounded up."""
 
-_FENCED = (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
-# Nobody need have taken over: the broker forgets an id that was not used for a week, as between monthly releases.
-_LAPSED = (
+_ONE_SERVICE: Final = "Run one service on a ledger"
+_FENCED: Final = (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
+"""The broker says that another releaser holds the fence."""
+_LAPSED: Final = (
     kafka_errors.InvalidProducerIdMappingError,
     kafka_errors.UnknownProducerIdError,
     kafka_errors.OutOfOrderSequenceNumberError,
 )
+"""The broker forgets an id that was not used for a week, as between monthly releases. Nobody need have taken over."""
 
 
 class Fence:
-    """The fence, held from here on until another takes it. `limit` is the topic's max.message.bytes.
+    """The fence, held from now on until another releaser takes it. `limit` is the topic's max.message.bytes.
 
-    `broker` is the one that let this client in. Raises a KafkaError when the fence cannot be taken.
+    `broker` is the one that let this client in. Raises KafkaError if the fence cannot be taken.
     """
 
     def __init__(self, settings: KafkaSettings, limit: int, broker: str) -> None:
@@ -99,19 +102,19 @@ class Fence:
             raise
 
     def check_size(self, entries: Sequence[bytes], first: int) -> None:
-        """Raise LedgerError for an entry that the topic does not take; `first` is the index of the first."""
+        """Raise LedgerError if the topic does not take an entry; `first` is the index of the first."""
         for index, entry in enumerate(entries, start=first):
             if len(entry) + BATCH_OVERHEAD > self._limit:
                 raise LedgerError(
-                    f"{place(self._settings)}: entry {index} of the ledger is larger than max.message.bytes of the "
-                    "topic allows; nothing was appended. Raise it, or break the statistic down less; see `quietcount "
-                    "topics check`"
+                    f"{place(self._settings)}: entry {index} of the ledger is larger than the topic's "
+                    "max.message.bytes allows; nothing was appended",
+                    "Raise it, or break the statistic down less; see `quietcount topics check`",
                 )
 
     def send(self, entries: Sequence[bytes], offset: int, first: int) -> None:
-        """Have the broker take `entries` from `offset` on in a transaction that is left open, or abort it and raise.
+        """Have the broker take `entries` from `offset` on in a transaction that stays open, or abort it and raise.
 
-        `first` is the index of the first. Raises LedgerFenced, or LedgerUnavailable when there was no answer or this
+        `first` is the index of the first. Raises LedgerFenced, or LedgerUnavailable if there was no answer or this
         process stood still; nothing was appended then.
         """
         self._began = _elapsing()
@@ -122,13 +125,13 @@ class Fence:
                 for index, entry in enumerate(entries, start=first)
             ]
             deadline = time.monotonic() + DELIVERY_SECONDS
-            # Every acknowledgement is looked at: the client commits a transaction of which a batch has expired unsent.
+            # Look at every acknowledgement: the client commits a transaction even if a batch of it was never sent.
             stored = [future.get(timeout=max(0.0, deadline - time.monotonic())).offset for future in sent]
         except BaseException as error:
-            # No commit was asked for, so the broker will only ever abort these.
+            # Nobody asked for a commit, so the broker can only abort these.
             self._abort()
             if isinstance(error, kafka_errors.KafkaError):
-                told = ledger_error(error, self._settings, "append to", "; nothing was appended")
+                told = explained(error, self._settings, "append to", "; nothing was appended")
                 if isinstance(told, LedgerFenced) and self._overdue():
                     told = _stood_still(self._settings, "nothing was appended")
                 raise told from error
@@ -138,26 +141,27 @@ class Fence:
             raise fenced(self._settings)
 
     def commit(self) -> None:
-        """Commit what was sent. Whatever this raises, it is not known whether the entries were appended."""
+        """Commit what was sent. If this raises anything, it is not known whether the entries were appended."""
         try:
             _within(COMMIT_SECONDS, self._producer.commit_transaction)
         except kafka_errors.KafkaError as error:
-            if isinstance(ledger_error(error, self._settings, "append to"), LedgerFenced):
+            if isinstance(explained(error, self._settings, "append to"), LedgerFenced):
                 if self._overdue():
                     raise _stood_still(self._settings, "it is not known whether the entries were appended") from error
-                # An answer that was lost on the way may have said that it is done.
+                # An answer that was lost on the way may have said that the commit is done.
                 raise LedgerFenced(
-                    f"{place(self._settings)}: another releaser has taken over the ledger while this one appended; the "
-                    "next start reads whether it did. Run one service on a ledger"
+                    f"{place(self._settings)}: another releaser took over the ledger while this one appended; the next "
+                    "start reads whether the entries are there",
+                    _ONE_SERVICE,
                 ) from error
             raise outcome_unknown(self._settings) from error
 
     def close(self) -> None:
-        """End the producer without waiting for what it has not sent: it must not go on by itself."""
+        """End the producer without waiting for what it has not sent, and so that it does not go on by itself."""
         with contextlib.suppress(kafka_errors.KafkaError):
             self._producer.close(timeout=CLOSE_SECONDS)
             return
-        # `close` raises before it ends the sender where something is unsent, and would leave it trying for ever.
+        # If something is unsent, `close` raises before it ends the sender, and would leave it trying permanently.
         end_sending(self._producer, CLOSE_SECONDS)
         with contextlib.suppress(kafka_errors.KafkaError):
             self._producer.close(timeout=0)
@@ -165,7 +169,8 @@ class Fence:
     def _overdue(self) -> bool:
         """Return whether the broker may have ended this transaction by itself.
 
-        It refuses then what comes later in the same words as after another's fence. Within the time it is the fence.
+        If it did, it refuses what comes later in the same words as if another had taken the fence. Before that time it
+        can only be the fence.
         """
         return _elapsing() - self._began >= TRANSACTION_SECONDS
 
@@ -177,7 +182,7 @@ class Fence:
 def client(settings: KafkaSettings, broker: str) -> dict[str, Any]:
     """Return the options of each of the ledger's clients. Raises LogError for a file that cannot be used.
 
-    They begin at `broker`, which let one in: of several they would take any, and then have no time for another.
+    They begin at `broker`, which let one in. From several they take any, and then have no time for another.
     """
     return client_options(settings, CLIENT_ID) | {
         "bootstrap_servers": [broker],
@@ -187,7 +192,7 @@ def client(settings: KafkaSettings, broker: str) -> dict[str, Any]:
 
 
 def place(settings: KafkaSettings) -> str:
-    """Where the ledger is, for a message."""
+    """Return where the ledger is, for a message."""
     return f"topic {settings.topic(RELEASES)} at {settings.servers}"
 
 
@@ -197,63 +202,67 @@ def key_of(index: int) -> bytes:
 
 
 def fenced(settings: KafkaSettings) -> LedgerFenced:
-    """Return what is told to whom another releaser has shut out."""
+    """Return the error for a releaser that another one has shut out."""
     return LedgerFenced(
-        f"{place(settings)}: another releaser has taken over the ledger; this one released nothing. Run one service on "
-        "a ledger"
+        f"{place(settings)}: another releaser has taken over the ledger; this one released nothing", _ONE_SERVICE
     )
 
 
 def outcome_unknown(settings: KafkaSettings) -> LedgerUnavailable:
-    """Return what is told when the answer to a commit did not come."""
+    """Return the error for a commit without an answer."""
     return LedgerUnavailable(
         f"{place(settings)}: the broker did not say whether the entries were appended. Nothing is drawn again before "
-        "the ledger is opened anew and read"
+        "the ledger has been opened again and read"
     )
 
 
 def _stood_still(settings: KafkaSettings, outcome: str) -> LedgerUnavailable:
-    """Return what is told to whom the broker shut out so late that nobody else need have done it.
+    """Return the error if the broker refused so late that perhaps nobody took the fence.
 
-    It is no LedgerFenced, for which an operator would look for a second service in vain: opening anew takes the fence
-    and reads, and if there is another that released, the state knows less than the ledger and is refused.
+    It is no LedgerFenced, because an operator would look for a second service in vain. Opening the ledger again takes
+    the fence and reads; if another service did release, the state knows less than the ledger and is refused.
     """
     return LedgerUnavailable(
         f"{place(settings)}: this releaser stood still for longer than the {TRANSACTION_SECONDS:g} s that its "
-        f"transaction may take, or another has taken over the ledger meanwhile; {outcome}. Nothing is drawn again "
-        "before the ledger is opened anew and read. Run one service on a ledger"
+        f"transaction may take, or another took over the ledger meanwhile; {outcome}. Nothing is drawn again before "
+        "the ledger has been opened again and read",
+        _ONE_SERVICE,
     )
 
 
-def ledger_error(
+def explained(
     error: kafka_errors.KafkaError | OSError, settings: KafkaSettings, act: str, outcome: str = ""
 ) -> LedgerError:
-    """Return what a person is told of the library's `error` while it was to `act` ("read", "append to")."""
+    """Return the error to show for the library's `error` while it was to `act` ("read", "append to").
+
+    `outcome` is what became of the entries, to be added to what is wrong.
+    """
     # The library wraps the answers to a transaction's requests into its plainest error.
     error = next((each for each in error.args if isinstance(each, kafka_errors.KafkaError)), error)
     if isinstance(error, _FENCED):
         return fenced(settings)
     if isinstance(error, _LAPSED):
         return LedgerUnavailable(
-            f"{place(settings)}: the broker no longer knows this releaser{outcome}. Opening the ledger anew takes the "
-            "fence again"
+            f"{place(settings)}: the broker no longer knows this releaser{outcome}",
+            "Opening the ledger again takes the fence again",
         )
     if isinstance(error, kafka_errors.TransactionalIdAuthorizationFailedError):
         return LedgerError(
             f"{place(settings)}: kafka.username {settings.username!a} may not write under the transactional id "
-            f"{settings.topic(TRANSACTIONAL_ID)}{outcome}. Grant it WRITE and DESCRIBE on that id"
+            f"{settings.topic(TRANSACTIONAL_ID)}{outcome}",
+            "Grant it WRITE and DESCRIBE on that id",
         )
-    return as_ledger_error(explained(error, settings, act, RELEASES), outcome)
+    return as_ledger_error(connection.explained(error, settings, act, RELEASES), outcome)
 
 
 def as_ledger_error(error: LogError, outcome: str = "") -> LedgerError:
-    """Return the same message as an error of the ledger."""
+    """Return the same message as an error of the ledger; `outcome` is what became of the entries."""
     kind = LedgerUnavailable if isinstance(error, Unavailable) else LedgerError
-    return kind(f"{str(error).removesuffix('.')}{outcome}")
+    return kind(f"{error.what}{outcome}", error.remedy)
 
 
 def _elapsing() -> float:
-    """Return seconds that go on while the process is stopped and, where the system can tell, while it sleeps."""
+    """Return seconds that go on while the process is stopped and, if the system can tell, while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 

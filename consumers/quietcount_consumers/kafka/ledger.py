@@ -1,7 +1,7 @@
 """The ledger on Kafka: the topic `releases`, one partition, read to its end and appended to in transactions.
 
-Reading is `read_committed` up to the high watermark: what an open transaction hides is waited for, and never taken for
-the end of the ledger. What takes the fence and appends is in `kafka_fence`.
+Reading is `read_committed` up to the high watermark: if an open transaction hides the rest, the reader waits for it to
+end, and never takes that place for the ledger's end. `kafka.fence` takes the fence and appends.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, OffsetSpec
@@ -20,8 +19,9 @@ from kafka.structs import TopicPartition
 
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerUnavailable
 from quietcount_consumers.kafka import fence as kafka_fence
-from quietcount_consumers.kafka.fence import CLIENT_ID, Fence, as_ledger_error, ledger_error
-from quietcount_consumers.kafka.records import Epochs, Unpacked, Volume, unreadable
+from quietcount_consumers.kafka import records as fetched
+from quietcount_consumers.kafka.fence import CLIENT_ID, Fence, as_ledger_error, explained
+from quietcount_consumers.kafka.records import Epochs, Unpacked, Volume
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka.connection import way_in
 from quietcount_producers.kafka.internals import unpack_by
@@ -31,52 +31,30 @@ from quietcount_schemas.log import RELEASES, Record
 __all__ = ["KafkaLedger"]
 
 ANSWER_SECONDS: Final = 10.0
-"""For one question, its repetitions included: a leader's election takes seconds, and a service that waits longer for a
+"""For one question with its repetitions. A leader's election takes seconds, and a service that waited longer for a
 broker that is gone would not end soon after a signal."""
 PAUSE_SECONDS: Final = 0.1
 """Between two attempts at a question."""
 OPEN_TRANSACTION_SECONDS: Final = 15.0
-"""For the next record, which may lie behind somebody's open transaction: ours are over in milliseconds, and a dead
-releaser's is ended by the next fence or, for readers, by the broker after a minute."""
+"""For the next record, which may lie behind somebody's open transaction. Ours end within milliseconds. A dead
+releaser's ends with the next fence or, for readers, when the broker ends it after a minute."""
 STEP_MS: Final = 25
-"""For one poll: the end of a transaction is no record, so it moves the position and ends no waiting."""
+"""For one poll: the end of a transaction is no record, so it moves the position and does not end a poll."""
 FETCH_WAIT_MS: Final = 50
-"""The client asks ahead, and what is asked next waits for that answer: at the end of the ledger it takes this long."""
+"""How long a broker waits for more to send. The client asks ahead, so at the ledger's end its next question waits
+this long."""
 CLOSE_SECONDS: Final = 1.0
 """For the end of a connection, which has nothing to settle."""
 
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Coverage:
-    """Whether the batches that came follow each other without a hole: only compacting a topic makes one.
-
-    `end` is the offset after them, `hole` the first offset behind the first hole.
-    """
-
-    end: int = 0
-    hole: int | None = None
-
-    def see(self, batch: Any) -> None:
-        """Take note of a batch, aborted ones and marks included."""
-        if self.hole is None and batch.base_offset > self.end:
-            self.hole = int(batch.base_offset)
-        if self.hole is None and batch.records_count <= batch.last_offset_delta:  # its place is left, and not all of it
-            self.hole = int(batch.next_offset)
-        self.end = max(self.end, int(batch.next_offset))
-
-
-class _Covering(Unpacked):
-    """Unpacked records, with a look at the batches that they are in."""
-
-    coverage: _Coverage
+class _Compacted(Unpacked):
+    """Unpacked records of a topic that somebody may have had compacted."""
 
     def _passed_over(self, batch: Any) -> bool:
-        self.coverage.see(batch)
-        if batch.is_control_batch and not batch.records_count:
-            return True  # what compacting may leave of a mark; the client fails at it
-        return super()._passed_over(batch)
+        # What compacting may leave of the mark that ends a transaction; the client fails at it.
+        return (batch.is_control_batch and not batch.records_count) or super()._passed_over(batch)
 
 
 class KafkaLedger:
@@ -96,18 +74,17 @@ class KafkaLedger:
         # The offset of each entry read so far, and the offset after all that was read.
         self._offsets: list[int] = []
         self._end = 0
-        self._coverage = _Coverage()
         self._least_in_step = 1
         try:
-            # First, because it tells what is wrong with the way to the brokers; the clients only try again.
+            # First, because it says what is wrong with the way to the brokers; the clients only retry.
             self._broker, _ = self._asked(lambda: way_in(settings, CLIENT_ID, [RELEASES]))
             self._admin: Any = self._asked(lambda: KafkaAdminClient(**kafka_fence.client(settings, self._broker)))
             self._stack.callback(self._admin.close)
             self._topic_id = self._described()["topic_id"]
             self._consumer: Any = self._asked(lambda: KafkaConsumer(**_reading(settings, self._broker)))
             self._stack.callback(self._consumer.close, autocommit=False, timeout_ms=int(CLOSE_SECONDS * 1000))
-            shared = {"epochs": Epochs(), "volume": Volume(), "coverage": self._coverage}
-            self._asked(lambda: unpack_by(self._consumer, type("_", (_Covering,), shared)))
+            shared = {"epochs": Epochs(), "volume": Volume()}
+            self._asked(lambda: unpack_by(self._consumer, type("_", (_Compacted,), shared)))
             self._consumer.assign([self._partition])
         except BaseException:
             self.close()
@@ -115,7 +92,7 @@ class KafkaLedger:
 
     @property
     def place(self) -> str:
-        """Where the ledger is, for a message."""
+        """Return where the ledger is, for a message."""
         return kafka_fence.place(self._settings)
 
     def __enter__(self) -> KafkaLedger:
@@ -125,30 +102,30 @@ class KafkaLedger:
         self.close()
 
     def fence(self) -> int:
-        """Take the fence: the open transaction of whoever held it is aborted, and what he sends from now on refused.
+        """Take the fence: the broker aborts the holder's open transaction, and refuses what it sends from now on.
 
-        Raises LedgerBroken when the topic's settings would lose entries.
+        Raises LedgerBroken if the topic's settings would lose entries.
         """
         self._check_outcome()
         self._drop_fence()
         limit = self._check_settings()
-        # Before: while too few copies are in step the broker cannot end what the last holder left open, and says so to
-        # nobody; nor could it end a transaction of ours.
+        # Before the fence: while too few copies are in sync, the broker can neither end what the last holder left open
+        # nor a transaction of ours, and does not say so.
         self._asked(self._check_in_step, "append to")
         self._fence = self._asked(lambda: Fence(self._settings, limit, self._broker), "fence")
-        # What tells holders apart is the broker's; this number only tells whose epoch a caller holds.
+        # The broker tells holders apart. This number only shows which epoch a caller holds.
         self._epoch = secrets.randbits(62)
         return self._epoch
 
     def read(self, start: int = 0) -> list[bytes]:
-        """Return every committed entry from index `start` on; wait for a transaction that is open to end."""
+        """Return every committed entry from index `start` on; wait for an open transaction to end."""
         index = min(start, len(self._offsets))
         position = self._offsets[index] if index < len(self._offsets) else self._end
         entries = []
         self._consumer.seek(self._partition, position)
         deadline = time.monotonic() + OPEN_TRANSACTION_SECONDS
-        # Asked again at each end: the mark that ends a transaction may have been written since, and an append that does
-        # not know of it would miss its place.
+        # Ask again at each end: a transaction may have ended since, and an append that does not know its mark would
+        # miss its place.
         end = self._checked_end()
         while position < end or position < (end := self._checked_end()):
             if time.monotonic() > deadline:
@@ -159,18 +136,16 @@ class KafkaLedger:
                     entries.append(record.value)
                 index += 1
             before, position = position, self._asked(lambda: self._consumer.position(self._partition))
-            if position > before:  # a long ledger on a slow link is read for as long as it comes
+            if position > before:  # a long ledger on a slow link takes its time
                 deadline = time.monotonic() + OPEN_TRANSACTION_SECONDS
         self._end = max(self._end, position)
-        if not self._offsets and self._coverage.hole is not None:
-            raise self._gone(self._coverage.hole)  # and not an empty ledger, which would be opened anew
         return entries
 
     def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
-        """Append `entries` in one transaction, directly behind the `expected` ones that are read before.
+        """Append `entries` in one transaction, directly behind the `expected` ones before them.
 
-        Raises LedgerFenced when another releaser took over, LedgerError for an entry that is too large, and
-        LedgerUnavailable when the broker does not answer. After an unknown outcome this object never appends again.
+        Raises LedgerFenced if another releaser took over, LedgerError for an entry that is too large, and
+        LedgerUnavailable if the broker does not answer. After an unknown outcome this object never appends again.
         """
         self._check_outcome()
         if self._fence is None or epoch != self._epoch:
@@ -194,7 +169,7 @@ class KafkaLedger:
             raise
 
     def close(self) -> None:
-        """Close the connections. A transaction that is open is left to the broker, which aborts it."""
+        """Close the connections. The broker aborts a transaction that is open."""
         self._drop_fence()
         self._stack.close()
 
@@ -204,25 +179,18 @@ class KafkaLedger:
             fence.close()
 
     def _keep(self, index: int, record: Record) -> None:
-        """Remember where entry `index` lies; one that is known must lie where it lay.
-
-        Those of a time before entries had keys are told from what is none by their chain.
-        """
+        """Remember where entry `index` lies; one that is known must lie where it lay."""
         key = kafka_fence.key_of(index)
-        if not record.value if record.key is None else len(record.key) != len(key):
+        if record.key is None or len(record.key) != len(key):
             raise LedgerBroken(
-                f"{self.place}, offset {record.offset}: holds a record that is no entry of a ledger. Only quietcount "
-                "may write to this topic; restore it from a copy that is up to date"
+                f"{self.place}, offset {record.offset}: holds a record that is not an entry of a ledger",
+                "Only quietcount may write to this topic. Restore it from a copy that is up to date",
             )
-        if record.key is None:
-            # Compacting takes all of these away, from the beginning on.
-            if self._coverage.hole is not None and record.offset >= self._coverage.hole:
-                raise self._gone(self._coverage.hole)
-        elif record.key != key:
+        if record.key != key:
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: does not hold entry {index} of the ledger, which has to stand "
-                "there: entries are missing, or others were put between them. Restore it from a copy that is up to "
-                "date; see `quietcount topics check`"
+                "there: entries are missing, or others were put between them",
+                "Restore it from a copy that is up to date; see `quietcount topics check`",
             )
         if index == len(self._offsets):
             self._offsets.append(record.offset)
@@ -233,43 +201,38 @@ class KafkaLedger:
                 "it; see `quietcount topics check`"
             )
 
-    def _gone(self, offset: int) -> LedgerBroken:
-        return LedgerBroken(
-            f"{self.place}: entries are missing before offset {offset}; compacting takes them out, and a ledger is "
-            "never compacted. Restore it from a copy that is up to date; see `quietcount topics check`"
-        )
-
     def _polled(self) -> list[Record]:
         found = self._asked(lambda: self._consumer.poll(timeout_ms=STEP_MS))
         return [record for records in found.values() for record in records]
 
     def _checked_end(self) -> int:
-        """Return the high watermark, which open transactions do not hold back; check that nothing was taken away."""
+        """Return the high watermark, which open transactions do not hold back; check that all before it is there."""
         if self._described()["topic_id"] != self._topic_id:
             raise LedgerBroken(
-                f"{self.place}: was deleted and created again while it was in use; put the ledger's entries back: "
-                "quietcount ledger restore"
+                f"{self.place}: somebody deleted it and created it again while it was in use",
+                "Put the ledger's entries back: quietcount ledger restore",
             )
         first, end = (self._offset(spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
         if first:
             raise LedgerBroken(
-                f"{self.place}: its first entries were deleted, and a ledger is never purged. Restore it from a copy "
-                "that is up to date; `quietcount topics check` says which setting let them go"
+                f"{self.place}: its first entries were deleted, and a ledger is never purged",
+                "Restore it from a copy that is up to date; `quietcount topics check` says which setting deleted them",
             )
         if end < self._end:
             raise self._behind()
         return end
 
     def _stuck(self, position: int) -> LedgerError:
-        """Return what is told when nothing comes at `position`, before the end."""
+        """Return the error if nothing comes at `position`, before the end."""
         if self._offset(OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED) <= position:
             return LedgerUnavailable(
-                f"{self.place}: a transaction is open in it, and what lies behind cannot be read until it ends. Try "
-                "again in a minute; only quietcount may write to this topic"
+                f"{self.place}: a transaction is open in it, and what lies behind cannot be read until it ends",
+                "Try again in a minute; only quietcount may write to this topic",
             )
         return LedgerUnavailable(
             f"{self.place}: what it holds from offset {position} on does not come. Its leader is slow or does not "
-            "answer, or entries are missing there; see `quietcount topics check`"
+            "answer, or entries are missing there",
+            "See `quietcount topics check`",
         )
 
     def _offset(self, spec: int, level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED) -> int:
@@ -277,45 +240,45 @@ class KafkaLedger:
         return int(found[self._partition].offset)
 
     def _check_in_step(self) -> None:
-        """Raise NotEnoughReplicasError while an append would be refused, for which the client tries for long."""
+        """Raise NotEnoughReplicasError while the broker would refuse an append; the client would retry for long."""
         for partition in self._described()["partitions"]:
-            # More than there are copies is taken for all of them (KIP-966).
+            # If it asks for more copies than there are, that means all of them (KIP-966).
             if len(partition["isr_nodes"]) < min(self._least_in_step, len(partition["replica_nodes"])):
                 raise kafka_errors.NotEnoughReplicasError()
 
     def _say_if_out_of_step(self, error: LedgerUnavailable) -> None:
-        """Raise what kept an append waiting, where it is that brokers fell out of step meanwhile."""
+        """Raise what kept an append waiting, if it is that brokers fell out of sync meanwhile."""
         try:
             self._check_in_step()
         except kafka_errors.NotEnoughReplicasError as found:
-            raise ledger_error(found, self._settings, "append to", "; nothing was appended") from error
+            raise explained(found, self._settings, "append to", "; nothing was appended") from error
         except (LedgerError, kafka_errors.KafkaError, OSError):
             return
 
     def _described(self) -> dict[str, Any]:
-        """Return what the brokers tell of the topic; raise LedgerError unless it is there, with one partition."""
+        """Return what the brokers say of the topic; raise LedgerError unless it is there, with one partition."""
         found = self._asked(lambda: self._admin.describe_topics([self._topic]))
         topic = next((each for each in found if each["name"] == self._topic), None)
         if topic is None:
-            raise ledger_error(kafka_errors.UnknownTopicOrPartitionError(), self._settings, "read")
+            raise explained(kafka_errors.UnknownTopicOrPartitionError(), self._settings, "read")
         if topic["error_code"]:
-            raise ledger_error(kafka_errors.for_code(topic["error_code"])(), self._settings, "read")
+            raise explained(kafka_errors.for_code(topic["error_code"])(), self._settings, "read")
         if len(topic["partitions"]) > 1:
             raise LedgerBroken(
-                f"{self.place}: has more than one partition, and a ledger is one sequence. Put its entries into a "
-                "topic of one; see `quietcount topics check`"
+                f"{self.place}: has more than one partition, and a ledger is one sequence",
+                "Put its entries into a topic of one; see `quietcount topics check`",
             )
         return dict(topic)
 
     def _check_settings(self) -> int:
-        """Raise LedgerBroken where the topic would lose entries; return the size in bytes that a batch may have."""
+        """Raise LedgerBroken if the topic would lose entries; return the most bytes that a batch may have."""
         resource = ConfigResource(ConfigResourceType.TOPIC, self._topic)
         found = self._asked(lambda: self._admin.describe_configs([resource], config_filter="all"))
         values = {key: entry["value"] for key, entry in found.get("topic", {}).get(self._topic, {}).items()}
-        if not values:  # the answer to who may not read them
+        if not values:  # this user may not read them
             raise LedgerError(
-                f"{self.place}: kafka.username {self._settings.username!a} may not read its settings. Grant it "
-                "DESCRIBE_CONFIGS on the topic"
+                f"{self.place}: kafka.username {self._settings.username!a} may not read its settings",
+                "Grant it DESCRIBE_CONFIGS on the topic",
             )
         policy = str(values.get("cleanup.policy"))
         wrong = ["cleanup.policy"] if "compact" in policy else []
@@ -323,8 +286,9 @@ class KafkaLedger:
             wrong += [key for key in ("retention.ms", "retention.bytes") if values.get(key) != "-1"]
         if wrong:
             raise LedgerBroken(
-                f"{self.place}: its setting {wrong[0]} would delete entries of the ledger, of which none may go. "
-                "Nothing is released until it is mended; `quietcount topics check` says how"
+                f"{self.place}: its setting {wrong[0]} would delete entries of the ledger, and nothing is released "
+                "until somebody corrects it",
+                "`quietcount topics check` says how",
             )
         self._least_in_step = int(values.get("min.insync.replicas") or 1)
         return int(values["max.message.bytes"])
@@ -334,7 +298,7 @@ class KafkaLedger:
             raise kafka_fence.outcome_unknown(self._settings)
 
     def _asked(self, call: Callable[[], T], act: str = "read") -> T:
-        """Call until there is an answer; what a restart or an election answers is asked again for ANSWER_SECONDS."""
+        """Call until there is an answer: for ANSWER_SECONDS ask again if a broker restarts or a leader is elected."""
         deadline = time.monotonic() + ANSWER_SECONDS
         while True:
             try:
@@ -342,9 +306,9 @@ class KafkaLedger:
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
                 raise self._behind() from error
             except (kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError) as error:
-                raise as_ledger_error(unreadable(error, self._settings, act, RELEASES)) from error
+                raise as_ledger_error(fetched.explained(error, self._settings, act, RELEASES)) from error
             except (kafka_errors.KafkaError, OSError) as error:
-                told = ledger_error(error, self._settings, act)
+                told = explained(error, self._settings, act)
                 if not isinstance(told, LedgerUnavailable) or time.monotonic() > deadline:
                     raise told from error
                 time.sleep(PAUSE_SECONDS)
@@ -353,8 +317,9 @@ class KafkaLedger:
 
     def _behind(self) -> LedgerBehind:
         return LedgerBehind(
-            f"{self.place}: lost entries that were read from it, as a broker does that was restored from an older copy "
-            "or elected without being in sync. Put the newest ledger back"
+            f"{self.place}: it has lost entries that were read from it. A broker was restored from an older copy, or "
+            "elected although it was not in sync",
+            "Put the newest ledger back",
         )
 
 

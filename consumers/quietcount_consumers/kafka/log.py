@@ -1,10 +1,10 @@
 """The log on Kafka: the log protocol on real topics.
 
 Positions are the caller's: they come from the private state and from nowhere else. The group's offsets are written
-after, for those who watch a cluster, and never read.
+afterwards for people who watch a cluster, and nothing reads them.
 
-An admin client asks for what is known of a topic; a consumer, made at the first poll, fetches records. Reading is
-`read_committed`, but the end that is reported is the high watermark and not the last stable offset: a release must not
+An admin client asks what is known of a topic; a consumer, made at the first poll, fetches records. Reading is
+`read_committed`. But the end that is reported is the high watermark and not the last stable offset: a release must not
 close over records that were acknowledged behind a transaction that is still open.
 """
 
@@ -20,10 +20,11 @@ import kafka.errors as kafka_errors
 from kafka import KafkaConsumer, OffsetSpec, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
+from quietcount_consumers.kafka import records as fetched
 from quietcount_consumers.kafka.clients import CLIENT, admin_client, record_reader
-from quietcount_consumers.kafka.records import Epochs, Fetched, Volume, unreadable
+from quietcount_consumers.kafka.records import Epochs, Fetched, Volume
 from quietcount_producers.errors import LogError, LogUnavailable
-from quietcount_producers.kafka.connection import explained
+from quietcount_producers.kafka import connection
 from quietcount_producers.kafka.internals import epoch_ends, other_version, report_offsets
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import LogWriter, Mark, NewRecord, Position, Record
@@ -34,26 +35,26 @@ GROUP: Final = "quietcount"
 """The consumer group (behind the topics' prefix) whose offsets say how far the fold came."""
 
 ANSWER_SECONDS: Final = 10.0
-"""How long a question may take, its repetitions included: a leader that moves needs a few seconds, and a service that
-waits longer for a broker that is gone would not end soon after a signal."""
+"""How long a question may take with all its repetitions. A leader that moves needs a few seconds, and a service that
+waited longer for a broker that is gone would not end soon after a signal."""
 REQUEST_MS: Final = 8_000
-"""For purging, which waits for every replica: below the time after which a request is given up."""
+"""For purging, which waits for every replica: less than the time after which the client gives up a request."""
 PATIENCE_SECONDS: Final = 2.0
-"""How long records in hand wait for those of a partition that does not move: a transaction that somebody leaves open
-holds up its own partition and no other."""
+"""How long records in hand wait for a partition that does not move: a transaction that somebody leaves open must hold
+up its own partition and no other."""
 PAUSE_SECONDS: Final = 0.2
 """Between two attempts at a question."""
 STEP_MS: Final = 200
-"""How long one poll waits. What is skipped (markers of transactions) moves the position without a record, so the
-position is looked at between polls."""
+"""How long one poll waits. Markers of transactions move the position without a record, so we look at the position
+between polls."""
 CLOSE_SECONDS: Final = 2.0
 """How long closing waits for the group's offsets, which are only information."""
 
-# A poll asks for no more answers once so much has come. 20,000 events are a sixth of it; records that are none may
-# have 1 MiB each.
 MAX_POLL: Final = 16 * 1024 * 1024
-# All of an answer is taken at once: records of a paused partition that the client (3.0.12) parks half taken it forgets.
+"""After so many bytes a poll asks for no more answers. 20,000 events are a sixth of it; records that are no events may
+have 1 MiB each."""
 ALL: Final = 1 << 31
+"""All records of an answer are taken at once: if a partition is paused, the client (3.0.12) forgets the rest."""
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ T = TypeVar("T")
 class KafkaLog:
     """A log on Kafka; a LogReader and a LogWriter. To be used from one thread.
 
-    Raises LogUnavailable when the brokers do not answer in time, and LogError for what a person has to mend.
+    Raises LogUnavailable if the brokers do not answer in time, and LogError for what a person has to mend.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -109,8 +110,9 @@ class KafkaLog:
         identity = self._describe(topic)["topic_id"]
         if identity is None:
             raise LogError(
-                f"{self.place} gives topics no identity, so that one that was made again would be taken for the old "
-                "one: its brokers are too old, or none of Apache Kafka. Name some of Apache Kafka 4."
+                f"{self.place} gives topics no identity, so a topic that was made again would pass for the old one: "
+                "its brokers are too old or not Apache Kafka",
+                "Use Apache Kafka 4 or later",
             )
         return str(identity)
 
@@ -121,7 +123,7 @@ class KafkaLog:
         return found
 
     def beginning_offsets(self, topic: str) -> dict[int, int]:
-        """Return, per partition, the lowest offset that may still be asked for."""
+        """Return, per partition, the lowest offset that is still there."""
         return self._offsets(topic, OffsetSpec.EARLIEST)
 
     def end_offsets(self, topic: str) -> dict[int, int]:
@@ -133,10 +135,10 @@ class KafkaLog:
         return dict(self._marks.get(topic, {}))
 
     def diverged(self, topic: str, marks: Mapping[int, Mark]) -> list[int]:
-        """Return the partitions whose log is cut off before a mark, or was written anew there.
+        """Return the partitions whose log ends before a mark, or has other records there.
 
-        A leader that lacked records may have been elected: it goes on under a new epoch from where its copy ended, and
-        the offsets after that are given to other records (KIP-320).
+        The brokers may have elected a leader that lacked records: it goes on under a new epoch from where its copy
+        ended, and gives the offsets after that to other records (KIP-320).
         """
         if not marks:
             return []
@@ -167,10 +169,10 @@ class KafkaLog:
     def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
         """Return at most `limit` records at or after `positions` and before `ends`, in order within a partition.
 
-        A partition without an entry in `positions` or `ends` is not read. The limit is shared among the partitions
-        that have records left, and the first turn goes round. There are fewer when records are large, or those of a
-        partition do not come. Raises LogUnavailable when none come that must be there, or a partition is not known to
-        the brokers, and LogError when a position is gone.
+        A partition without an entry in `positions` or `ends` is not read. The partitions that have records left share
+        the limit, and take turns to come first. There are fewer records if they are large, or if those of a partition
+        do not come. Raises LogUnavailable if records do not come that must be there, or if the brokers do not know a
+        partition, and LogError if a position is gone.
         """
         known = self._partitions.get(topic) or self.partitions(topic)
         order = [p for p in sorted(positions) if p in ends and positions[p] < ends[p]]
@@ -178,8 +180,8 @@ class KafkaLog:
             return []
         if unknown := set(order) - set(known) and set(order) - set(self.partitions(topic)):
             raise LogUnavailable(
-                f"Topic {self.settings.topic(topic)} at {self.settings.servers}, partition {min(unknown)}: the broker "
-                "that was asked does not know of it."
+                f"Topic {self.settings.topic(topic)} at {self.settings.servers}: the broker that was asked does not "
+                f"know partition {min(unknown)}"
             )
         self._turn = (self._turn + 1) % len(order)
         order = order[self._turn :] + order[: self._turn]
@@ -216,7 +218,7 @@ class KafkaLog:
     def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
         """Let each partition begin at `before`, or at the lowest offset of `keep` if that comes first; return True.
 
-        Kafka can only cut off a beginning: what lies after something kept stays until that may go.
+        Kafka can only cut off a beginning: what lies behind a kept record stays until that record may go.
         """
         beginnings, ends = self.beginning_offsets(topic), self.end_offsets(topic)
         name = self.settings.topic(topic)
@@ -225,7 +227,7 @@ class KafkaLog:
             beginning = beginnings.get(partition)
             if beginning is None:
                 continue
-            # What is kept and lies before the beginning was of a log that is no more (see State.follow).
+            # An offset to keep before the beginning is of a log that is gone (see State.follow).
             lowest = min((each for each in keep.get(partition, ()) if each >= beginning), default=wanted)
             following = min(wanted, lowest, ends[partition])
             if beginning < following:
@@ -239,7 +241,7 @@ class KafkaLog:
         return True
 
     def report(self, topic: str, positions: Mapping[int, int]) -> None:
-        """Write `positions` as the group's offsets, for those who watch the cluster; nothing depends on it."""
+        """Write `positions` as the group's offsets, for people who watch the cluster; nothing depends on it."""
         name = self.settings.topic(topic)
         offsets = {TopicPartition(name, p): OffsetAndMetadata(at, "", -1) for p, at in positions.items()}
         with contextlib.suppress(Exception):  # information only: a failure here stops nothing
@@ -256,7 +258,7 @@ class KafkaLog:
             if error is not kafka_errors.NoError:
                 raise error()
             if any(each["leader_id"] < 0 for each in described["partitions"]):
-                # The client asks the leader nobody knows, and gives up.
+                # Else the client asks a leader that nobody knows, and gives up.
                 raise kafka_errors.LeaderNotAvailableError()
             return described
 
@@ -273,23 +275,25 @@ class KafkaLog:
         return {tp.partition: int(found[tp].offset) for tp in sorted(found)}
 
     def _asked(self, act: str, topic: str, ask: Callable[[], T]) -> T:
-        """Ask until there is an answer; a broker that is away for a moment is asked again."""
+        """Ask until there is an answer: a broker may be away for a moment."""
         until = time.monotonic() + ANSWER_SECONDS
         while True:
             try:
                 return ask()
             except (kafka_errors.KafkaError, OSError) as error:
-                told = explained(error, self.settings, act, topic)
+                told = connection.explained(error, self.settings, act, topic)
                 if not isinstance(told, LogUnavailable) or time.monotonic() > until:
                     raise told from error
                 time.sleep(PAUSE_SECONDS)
 
     @contextlib.contextmanager
-    def _explaining(self, act: str, topic: str = "", explain: Callable[..., LogError] = explained) -> Iterator[None]:
+    def _explaining(
+        self, act: str, topic: str = "", explained: Callable[..., LogError] = connection.explained
+    ) -> Iterator[None]:
         try:
             yield
         except (kafka_errors.KafkaError, OSError) as error:
-            raise explain(error, self.settings, act, topic) from error
+            raise explained(error, self.settings, act, topic) from error
 
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
@@ -316,14 +320,14 @@ class KafkaLog:
     def _fill(self, topic: str, ends: Mapping[TopicPartition, int], share: int) -> None:
         """Fetch until each partition of `ends` has `share` records in hand, or all there are before its end.
 
-        Having some of any, be content with them when they are many bytes, or the others do not come.
+        Be content with those of some partitions if they are many bytes, or if the others do not come.
         """
         consumer = self._reader()
         hungry = set(ends)
         self._volume.bytes = 0
         moved = time.monotonic()
         seen: dict[TopicPartition, int] = {}
-        with self._explaining("read", topic, unreadable):
+        with self._explaining("read", topic, fetched.explained):
             while True:
                 for tp in list(hungry):
                     buffer = self._buffers[tp]
@@ -344,11 +348,11 @@ class KafkaLog:
                 if enough and any(self._buffers[tp].before(end) for tp, end in ends.items()):
                     return
                 if waited > ANSWER_SECONDS:
-                    self.partitions(topic)  # says so if the topic is gone
-                    # Not of which partition: only one that holds something can be waited for.
+                    self.partitions(topic)  # raises if the topic is gone
+                    # The partition is left out: it would be known to hold something.
                     raise LogUnavailable(
                         f"Topic {self.settings.topic(topic)} at {self.settings.servers}: the records up to its end did "
-                        "not come in time. A leader does not answer, or a transaction of another client is still open."
+                        "not come in time. A leader does not answer, or a transaction of another client is still open"
                     )
                 for tp, records in consumer.poll(STEP_MS, max_records=ALL).items():
                     if records and type(records[0]) is not Record:

@@ -1,8 +1,8 @@
-"""Records between the brokers' answers and the caller who takes them in turns.
+"""Records between the brokers' answers and the caller, who takes them in turns.
 
-The client (kafka-python 3.0) makes four objects of a record and reads each field by a call, which takes far longer than
-what the service needs; and it gives up for good at a header whose name is not UTF-8, which brokers take from anyone. So
-batches are unpacked here, straight into records; fetching and transactions stay the client's.
+The client (kafka-python 3.0) makes four objects of a record and reads each field by a call, which is far too slow for
+the service. It also stops permanently at a header whose name is not UTF-8, and brokers take such a header from anyone.
+So batches are unpacked here, straight into records. Fetching and transactions stay the client's work.
 Source: the format of record batches, version 2 (KIP-98).
 """
 
@@ -21,14 +21,15 @@ from kafka.errors import (
 )
 
 from quietcount_producers.errors import LogError
-from quietcount_producers.kafka.connection import explained
+from quietcount_producers.kafka import connection
 from quietcount_producers.kafka.internals import FetchedPartition, content, decode_varint, size_of
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import Record
 
-__all__ = ["Epochs", "Fetched", "Unpacked", "Volume", "records_in", "unreadable"]
+__all__ = ["Epochs", "Fetched", "Unpacked", "Volume", "explained", "records_in"]
 
 _MAGIC: Final = 2
+"""The version of record batches that is read; brokers have written no other since Kafka 0.11."""
 
 
 class Epochs:
@@ -40,7 +41,7 @@ class Epochs:
     def add(self, partition: Any, first: int, epoch: int) -> None:
         """Note that records from offset `first` on are of `epoch`."""
         spans = self._spans.setdefault(partition, [])
-        # What is fetched again after a seek is noted again.
+        # What is fetched again after a seek comes here again.
         while spans and spans[-1][0] >= first:
             spans.pop()
         if not spans or spans[-1][1] != epoch:
@@ -76,7 +77,7 @@ class Fetched:
         return len(self.records) - self.start
 
     def add(self, records: Sequence[Record]) -> None:
-        """Put what was fetched behind what is in hand."""
+        """Add what was fetched behind what is in hand."""
         if self.start:
             del self.records[: self.start]
             self.start = 0
@@ -96,7 +97,7 @@ class Fetched:
         return low - self.start
 
     def take(self, count: int) -> list[Record]:
-        """Hand out the next `count` records, of which there must be one at least."""
+        """Hand out the next `count` records; there must be at least one."""
         taken = self.records[self.start : self.start + count]
         self.start += count
         self.next = taken[-1].offset + 1
@@ -116,7 +117,7 @@ class Unpacked(FetchedPartition):
             if batch.magic != _MAGIC:
                 raise UnsupportedForMessageFormatError(f"record batches of version {batch.magic}")
             if self.check_crcs and not batch.validate_crc():
-                # Not at which offset: that is how many records there ever were.
+                # The offset is left out: it counts all records that there ever were.
                 raise CorruptRecordError(f"partition {partition.partition}, a batch has a wrong checksum")
             self.leader_epoch = batch.leader_epoch
             self.bytes_read += batch.size_in_bytes
@@ -128,13 +129,13 @@ class Unpacked(FetchedPartition):
                     self.records_read += 1
                     self.next_fetch_offset = record.offset + 1
                     yield record
-            # Past what a batch no longer holds, too.
+            # Also past what a batch no longer holds.
             self.next_fetch_offset = batch.next_offset
             batch = batches.next_batch()
         self.drain()
 
     def _passed_over(self, batch: Any) -> bool:
-        """Return whether `batch` is of an aborted transaction, or the mark of one's end."""
+        """Return whether `batch` belongs to an aborted transaction, or marks the end of one."""
         committed_only = self.isolation_level == IsolationLevel.READ_COMMITTED
         if committed_only and batch.has_producer_id() and self.aborted(batch):
             return True
@@ -142,17 +143,17 @@ class Unpacked(FetchedPartition):
 
 
 def records_in(batch: Any, partition: int) -> list[Record]:
-    """Return the records of a batch. Raises CorruptRecordError, which tells nothing of what they hold.
+    """Return the records of a batch. Raises CorruptRecordError, which says nothing of what they hold.
 
-    A record's offset is its place in the batch. The one that is written in it is its client's word alone: brokers look
-    at the number of records and not at what each says of itself, so that one emitter could move the reader past others'
-    records, or back. A record without a value (a tombstone) is one without bytes: it is rejected as such and not passed
-    over.
+    A record's offset is its place in the batch. The offset that is written in the record is only its client's word:
+    brokers check the number of records and not what each says of itself, so one emitter could move the reader past the
+    records of others, or back. A record without a value (a tombstone) counts as one without bytes: the fold rejects it,
+    and does not pass over it.
     """
     data, at = content(batch)
     base, time, count = batch.base_offset, batch.first_timestamp, batch.records_count
-    # Brokers refuse a batch with fewer records than offsets, and only compacting takes some out: then the places are
-    # lost, and their own word is all there is.
+    # Brokers refuse a batch with fewer records than offsets. Only compacting takes some out, and then the places are
+    # lost: what the records say is all there is.
     compacted = count != batch.last_offset_delta + 1
     appended = batch.max_timestamp if batch.timestamp_type else None
     new, varint = tuple.__new__, decode_varint
@@ -164,7 +165,7 @@ def records_in(batch: Any, partition: int) -> list[Record]:
             size, at = varint(data, at)
             end = at + size
             at += 1  # the attributes, of which there are none
-            # Nearly every number has one byte; a call for each would be half of the work.
+            # Nearly every number has one byte, and a call for each would be half of the work.
             delta = data[at]
             if delta < 0x80:
                 delta, at = (delta >> 1) ^ -(delta & 1), at + 1
@@ -203,13 +204,13 @@ def records_in(batch: Any, partition: int) -> list[Record]:
             else:
                 at += 1
             if at != end or end > len(data):
-                raise CorruptRecordError(f"{where} holds a record of another length than it says")
+                raise CorruptRecordError(f"{where} holds a record that is not as long as it says")
             stamp = time + delta if appended is None else appended
             records.append(new(Record, (partition, offset, stamp, key, value, headers)))
     except (IndexError, ValueError):
         raise CorruptRecordError(f"{where} cannot be read") from None
     if at != len(data):
-        raise CorruptRecordError(f"{where} holds more than the records that it tells of")
+        raise CorruptRecordError(f"{where} holds more than the records that it announces")
     return records
 
 
@@ -229,21 +230,24 @@ def _headers(data: bytes, at: int) -> tuple[tuple[tuple[str, bytes], ...], int]:
     return tuple(headers), at
 
 
-def unreadable(error: BaseException, settings: KafkaSettings, act: str, topic: str) -> LogError:
-    """Return what a person is told of an `error` while records of `topic` (its plain name) were fetched."""
+def explained(error: BaseException, settings: KafkaSettings, act: str, topic: str) -> LogError:
+    """Return the error to show for the library's `error` while records of `topic` (its plain name) were fetched."""
     where = f"Topic {settings.topic(topic)} at {settings.servers}"
     if isinstance(error, OffsetOutOfRangeError):
         return LogError(
-            f"{where}: records were taken out of it while it was read. Start again: what was lost is told then."
+            f"{where}: somebody took records out of it while it was read",
+            "Start again: the next start says what was lost",
         )
     if isinstance(error, CorruptRecordError):
         return LogError(
-            f"{where}: {error.args[0]}. Brokers take no such batch from a client: look at their disks, and for a "
-            "setting of the topic that is not right (`quietcount topics check`)."
+            f"{where}: {error.args[0]}",
+            "Brokers take no such batch from a client: look at their disks, and for a wrong setting of the topic "
+            "(`quietcount topics check`)",
         )
     if isinstance(error, UnsupportedCodecError):
         return LogError(
-            f"{where}: a client compressed records as this one cannot read. Install kafka-python[lz4,snappy,zstd] "
-            "beside quietcount, and set the topic's compression.type to uncompressed; see `quietcount topics check`."
+            f"{where}: a client compressed records in a way that this one cannot read",
+            "Install kafka-python[lz4,snappy,zstd] beside quietcount, and set the topic's compression.type to "
+            "uncompressed; see `quietcount topics check`",
         )
-    return explained(error, settings, act, topic)
+    return connection.explained(error, settings, act, topic)

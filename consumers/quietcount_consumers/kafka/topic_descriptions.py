@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["TRANSACTIONS", "ClusterDescription", "PartitionDescription", "TopicDescription"]
 
 TRANSACTIONS: Final = "__transaction_state"
-"""Where the brokers keep whose transaction stands how: the ledger is appended to in transactions."""
+"""Where the brokers keep the state of transactions; the service appends to the ledger in transactions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,17 @@ class PartitionDescription:
 
 @dataclass(frozen=True, slots=True)
 class TopicDescription:
-    """A topic as the brokers describe it. `settings` is None where this user may not read them."""
+    """A topic as the brokers describe it. `settings` is None if this user may not read them."""
 
     name: str
     partitions: tuple[PartitionDescription, ...] = ()
     settings: Mapping[str, str] | None = None
     hidden: bool = False
-    """It is there, and this user may not describe it."""
+    """This user may not describe it."""
 
     @property
     def replicas(self) -> int:
-        """The number of copies of the partition that has fewest."""
+        """The number of copies of the partition that has the fewest."""
         return min((len(partition.replicas) for partition in self.partitions), default=0)
 
 
@@ -45,8 +45,8 @@ class ClusterDescription:
     brokers: int
     topics: Mapping[str, TopicDescription] = field(default_factory=dict)
     auto_create: bool | None = None
-    """Whether a broker makes a topic that somebody only asks for; None where this user may not read it."""
+    """Whether a broker makes a topic that a client only asks for; None if this user may not read it."""
     open_hosts: tuple[str, ...] = ()
-    """Brokers on other machines that are spoken to without TLS."""
+    """Brokers on other machines that are used without TLS."""
     transaction_replicas: int | None = None
-    """The copies of TRANSACTIONS, or how many it will be made with; None where this user may see neither."""
+    """The copies of TRANSACTIONS, or how many it will have; None if this user may see neither."""

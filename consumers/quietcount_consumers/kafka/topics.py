@@ -1,4 +1,4 @@
-"""The topics on Kafka: made with the right settings, described as they are, and deleted where a trial made them."""
+"""The topics on Kafka: makes them with the right settings, describes them as they are, and deletes those of a trial."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["create_topics", "delete_topics", "describe_topics"]
 
 _CLIENT: Final = "quietcount-topics"
-# Making topics waits for the brokers to hear of them.
 _ACT_MS: Final = 8_000
-# A broker that just died is asked for a while before the others know; replacing a leader takes about ten seconds.
+"""A request to make topics waits until the brokers have heard of them."""
 _PATIENCE_SECONDS: Final = 15.0
+"""The client keeps asking a broker that just died until the others know; a new leader takes about ten seconds."""
 _PAUSE_SECONDS: Final = 0.3
-# The others hear of a new topic within a second; a user who may make it and not see it waits for nothing.
 _KNOWN_SECONDS: Final = 5.0
+"""All brokers hear of a new topic within a second. A user who may make a topic but not see it would wait in vain."""
 _LOOKS: Final = 4
+"""A broker that has just heard of a topic has no settings of it yet."""
 _AUTO_CREATE: Final = "auto.create.topics.enable"
 _TRANSACTION_REPLICAS: Final = "transaction.state.log.replication.factor"
 
 T = TypeVar("T")
 
-# Error codes of the protocol.
 _NONE: Final = 0
 _UNKNOWN_TOPIC: Final = 3
 _HIDDEN: Final = 29
 _THERE_ALREADY: Final = 36
+"""This and the three above are error codes of the protocol."""
 
 
 def create_topics(
@@ -51,8 +52,8 @@ def create_topics(
 ) -> list[str]:
     """Make the topics that are missing, with the settings they need; return their names on the broker.
 
-    `partitions` is for case events; the other topics have one. `replication_factor` is the number of brokers, three at
-    most, unless given. What is there already is left as it is. Raises LogError or LogUnavailable.
+    `partitions` is for case events; the other topics have one. The default of `replication_factor` is the number of
+    brokers, three at most. A topic that exists stays as it is. Raises LogError or LogUnavailable.
     """
     made: list[str] = []
 
@@ -65,7 +66,7 @@ def create_topics(
                 "configs": {key: wanted.value for key, wanted in wanted_settings(topic, replicas).items()},
             }
             for topic, found in _metadata(admin, settings).items()
-            # What this user may not see may be missing: making it says which.
+            # A topic that this user may not see may be missing: the attempt to make it shows that.
             if found["error_code"] in (_UNKNOWN_TOPIC, _HIDDEN)
         }
         if not missing:
@@ -73,7 +74,7 @@ def create_topics(
         for answer in admin.create_topics(missing, timeout_ms=_ACT_MS, raise_errors=False)["topics"]:
             if answer["error_code"] == _NONE:
                 made.append(answer["name"])
-            elif answer["error_code"] != _THERE_ALREADY:  # as when somebody else makes them at the same time
+            elif answer["error_code"] != _THERE_ALREADY:  # somebody else may make them at the same time
                 raise _refused(answer, "make", settings, made)
         admin.wait_for_topics([name for name in missing if name in made])
 
@@ -84,7 +85,7 @@ def create_topics(
 
 
 def _wait_until_known(settings: KafkaSettings) -> None:
-    """Wait a moment for each broker that answers to hear of the topics: who asks next may ask another than we did."""
+    """Wait a moment until each broker that answers knows the topics: the next client may ask another one."""
     from quietcount_producers.kafka.connection import reach
 
     until = time.monotonic() + _KNOWN_SECONDS
@@ -94,7 +95,7 @@ def _wait_until_known(settings: KafkaSettings) -> None:
                 reach(replace(settings, brokers=(broker,)), _CLIENT, TOPICS)
                 break
             except LogUnavailable:
-                break  # it is down, and learns of them when it is started
+                break  # it is down, and learns of them when it starts
             except LogError:
                 time.sleep(_PAUSE_SECONDS)
 
@@ -124,7 +125,7 @@ def describe_topics(settings: KafkaSettings) -> ClusterDescription:
         description = _asked(settings, "describe the topics of", lambda admin: _description(admin, settings))
         if all(topic.settings or topic.hidden for topic in description.topics.values()):
             return description
-        # Forbidden, or made a moment ago: a broker that has not heard of a topic has no settings of it either.
+        # Forbidden, or made a moment ago.
         time.sleep(_PAUSE_SECONDS)
     return _asked(settings, "describe the topics of", lambda admin: _description(admin, settings))
 
@@ -161,7 +162,7 @@ def _description(admin: KafkaAdminClient, settings: KafkaSettings) -> ClusterDes
 
 
 def _transaction_replicas(admin: KafkaAdminClient, of_broker: Mapping[str, Any]) -> int | None:
-    """Return the copies of the topic that the brokers make at the first transaction, or would make it with."""
+    """Return the copies of the brokers' topic of transactions, or how many it will have; None if neither is visible."""
     (found,) = admin.describe_topics([TRANSACTIONS])
     if found["error_code"] == _NONE and found["partitions"]:
         return min(len(each["replica_nodes"]) for each in found["partitions"])
@@ -182,7 +183,7 @@ def _described(name: str, found: Mapping[str, Any], settings: Mapping[str, Any] 
         )
         for each in sorted(found["partitions"], key=lambda each: int(each["partition_index"]))
     )
-    # A user who may not read the settings is answered with none.
+    # A user who may not read the settings gets none.
     values = {key: str(entry["value"]) for key, entry in (settings or {}).items()}
     return TopicDescription(name, partitions, values or None)
 
@@ -193,7 +194,8 @@ def _metadata(admin: KafkaAdminClient, settings: KafkaSettings) -> dict[str, dic
     answers = {topic: found[settings.topic(topic)] for topic in TOPICS}
     for topic, answer in answers.items():
         if answer["error_code"] not in (_NONE, _UNKNOWN_TOPIC, _HIDDEN) and not answer["partitions"]:
-            raise LogUnavailable(f"topic {settings.topic(topic)}: the brokers cannot say what it is; try again later")
+            what = f"topic {settings.topic(topic)}: the brokers cannot describe it now"
+            raise LogUnavailable(what, "Run this again later")
     return answers
 
 
@@ -202,19 +204,19 @@ def _alive(brokers: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _refused(answer: Mapping[str, Any], act: str, settings: KafkaSettings, done: Sequence[str]) -> LogError:
-    """Return what a person is told of an answer that refuses to make or delete a topic."""
+    """Return the error for an answer that refuses to make or delete a topic; `done` names the topics before it."""
     from kafka.errors import AuthorizationError, for_code
 
     from quietcount_producers.kafka.connection import explained
 
     error = for_code(answer["error_code"])
-    so_far = f" Done so far: {', '.join(done)}." if done else ""
+    so_far = f" (done so far: {', '.join(done)})" if done else ""
     if issubclass(error, AuthorizationError):
-        return LogError(
-            f"{explained(error(), settings, act, answer['name'].removeprefix(settings.topic_prefix))}{so_far}"
-        )
+        told = explained(error(), settings, act, answer["name"].removeprefix(settings.topic_prefix))
+        return LogError(f"{told.what}{so_far}", told.remedy)
     said = str(answer.get("error_message") or error.__name__).rstrip(".")
-    return LogError(f"Cannot {act} topic {answer['name']} at {settings.servers}: {said}.{so_far}")
+    what = f"Cannot {act} topic {answer['name']} at {settings.servers}: {said}{so_far}"
+    return LogError(what, "Do what the broker asks for, and run this again")
 
 
 def _loopback(host: str) -> bool:
@@ -225,9 +227,9 @@ def _loopback(host: str) -> bool:
 
 
 def _asked(settings: KafkaSettings, act: str, ask: Callable[[KafkaAdminClient], T]) -> T:
-    """Return what `ask` returns of a client that has reached the brokers; ask again while one of them goes away.
+    """Return what `ask` returns for a client that has reached the brokers; ask again while one of them goes away.
 
-    Raises LogError or LogUnavailable, which says what was to be done (`act`).
+    Raises LogError or LogUnavailable; the message says what we wanted to do (`act`).
     """
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
@@ -236,9 +238,9 @@ def _asked(settings: KafkaSettings, act: str, ask: Callable[[KafkaAdminClient], 
 
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        # The library's own client ends in a timeout, whatever keeps it from the brokers.
+        # The library's own client ends in a timeout, whatever the reason.
         broker, _ = way_in(settings, _CLIENT)
-        # Of several addresses it would take any, and have no time for another where the first keeps silent.
+        # Of several addresses it would take any, and have no time for another if the first does not answer.
         options = client_options(settings, _CLIENT) | {"bootstrap_servers": [broker]}
         try:
             with contextlib.closing(KafkaAdminClient(**options)) as admin:

@@ -56,7 +56,8 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
     if altered:
         raise ServiceError(
             f"{public}: {altered} does not hold what the ledger says; it is older (a service that runs publishes at "
-            "its next tick), or was altered. Delete it: `quietcount run` brings it back from the ledger"
+            "its next tick), or was altered",
+            "Delete it: `quietcount run` brings it back from the ledger",
         )
     return [*lines, f"{public} holds exactly what the ledger says."]
 

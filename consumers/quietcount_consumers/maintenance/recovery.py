@@ -1,5 +1,5 @@
-"""What an operator does on purpose: end a statistic, record that the private state is lost, go on with a new log, bring
-a lost ledger back from what was published.
+"""What an operator does on purpose: end a statistic, go on with a new log, bring a lost ledger back from what was
+published. Recording that the private state is lost is in `losses`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from quietcount_aggregates.errors import (
     LedgerError,
     LedgerMissing,
     PublicationError,
+    PublicationHeld,
     StateBehind,
     StateDamaged,
     StateError,
@@ -23,61 +24,49 @@ from quietcount_aggregates.errors import (
 )
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import bound_sentence, publish, published_head
-from quietcount_aggregates.release import check_newest, record_loss
+from quietcount_aggregates.release import check_newest
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import state_of
 from quietcount_consumers.positions import lost_of
-from quietcount_consumers.queries import QueryError, query
+from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
 from quietcount_schemas.log import CASE_EVENTS
 
-__all__ = ["follow_new_log", "reading_ledger", "record_state_loss", "restore_ledger", "retire_statistic"]
+__all__ = [
+    "fence",
+    "follow_new_log",
+    "publish_ledger",
+    "reading_ledger",
+    "restore_ledger",
+    "retire_statistic",
+    "state_path",
+]
 
 
 def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) -> None:
     """Append the retirement of a declared statistic to the ledger, and publish it."""
     with reading_ledger(configuration) as ledger:
-        path = _state_path(configuration)
+        path = state_path(configuration)
         if not path.exists():
             raise StateError(
-                f"{path}: is missing. Put it back, or, if it is lost for good, run: quietcount ledger record-loss"
+                f"{path}: is missing",
+                "Put it back. If it is lost permanently, run: quietcount ledger record-loss",
             )
         # Opening the state before the fence refuses while a service runs, which would be fenced amid its work.
         with State(path) as state:
             _check_state(state, ledger)
-            _fence(ledger, state, configuration)
+            fence(ledger, state, configuration)
             if name not in ledger.chain.declarations:
                 known = ", ".join(ledger.chain.declarations) or "none"
-                raise StatisticError(f"no statistic {name!r} is declared; declared are: {known}")
+                raise StatisticError(f"no statistic {name!r} is declared", f"Name one of: {known}")
             if name in ledger.chain.retired:
                 raise StatisticError(f"statistic {name!r} is retired already")
             bodies: list[Body] = [Retired(name)]
             ledger.append(bodies, now)
-            _publish(ledger, configuration)
-
-
-def record_state_loss(configuration: Configuration, now: dt.datetime) -> list[str]:
-    """Record the loss in the ledger, start the state anew, and return what is to be said of it, a line each.
-
-    A damaged state is moved aside, never overwritten. The ledger must hold all that was published: a loss of the
-    ledger cannot be recorded in an older copy of it.
-    """
-    with reading_ledger(configuration) as ledger:
-        path = _state_path(configuration)
-        said = []
-        try:
-            _record(ledger, configuration, now)
-        except StateDamaged:
-            aside = _set_aside(path)
-            said.append(
-                f"The damaged state is now {aside}. Delete it as soon as nothing is to be rescued from it: it may hold "
-                "what was to be forgotten."
-            )
-            _record(ledger, configuration, now)
-        return [*said, bound_sentence(ledger.chain)]
+            publish_ledger(ledger, configuration)
 
 
 def follow_new_log(configuration: Configuration) -> None:
@@ -85,9 +74,9 @@ def follow_new_log(configuration: Configuration) -> None:
 
     Raises ServiceError when there is nothing to follow.
     """
-    path = _state_path(configuration)
+    path = state_path(configuration)
     if not path.exists():
-        raise ServiceError(f"{path}: there is no state that folds a log; `quietcount run` makes one")
+        raise ServiceError(f"{path}: there is no state that folds a log", "`quietcount run` makes one")
     with State(path) as state, contextlib.closing(open_log(configuration)) as log:
         topic = log.topic_id(CASE_EVENTS)
         beginnings, ends = log.beginning_offsets(CASE_EVENTS), log.end_offsets(CASE_EVENTS)
@@ -100,7 +89,7 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
     """Write the ledger that a published file holds to where there is none; return what is to be said, a line each.
 
     Every published file holds all entries of the ledger that it was built from. Raises a QuietcountError, and then
-    changes nothing, where there is a ledger, where the chain in the file does not hold, or where the public file in its
+    changes nothing, if there is a ledger, if the chain in the file does not hold, or if the public file in its
     place, the state or the witness knows of a newer one. A damaged state knows nothing: its loss is to be recorded.
     """
     entries = _published_entries(published)
@@ -109,13 +98,13 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
         chain.extend(entry)
     ledger, said = rehearsed(chain), [bound_sentence(chain)]
     with contextlib.ExitStack() as stack:
-        if _state_path(configuration).exists():
+        if state_path(configuration).exists():
             try:
                 stack.enter_context(_compared_state(configuration, ledger))
             except StateDamaged:
                 said.append(
-                    "The state is damaged, so that it cannot say whether this ledger is the newest. If it is lost for "
-                    "good, run now: quietcount ledger record-loss"
+                    "The state is damaged, so it cannot say whether this ledger is the newest. If it is lost "
+                    "permanently, run now: quietcount ledger record-loss"
                 )
         _check_published(configuration, ledger)
         witness_of(configuration).check(ledger)
@@ -124,29 +113,30 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
         epoch = log.fence()
         if log.read():
             raise LedgerError(
-                f"{log.place}: there is a ledger already, and it is never written over; nothing was changed. If it is "
-                "an older copy, move it away first"
+                f"{log.place}: there is a ledger already, and it is never written over. Nothing was changed",
+                "If it is an older copy, move it away first",
             )
         log.append(entries, epoch=epoch, expected=0)
         if log.read() != entries:
-            raise LedgerError(f"{log.place}: what was written did not come back; look at the disk, then run again")
+            raise LedgerError(f"{log.place}: what was written did not come back", "Look at the disk, then run again")
     return said
 
 
 def _published_entries(published: Path) -> list[bytes]:
     """Read the ledger in a published file, which may be the last copy that there is."""
     if not published.exists():
-        raise ServiceError(f"{published}: there is no such file; name the newest copy of what was published")
+        raise ServiceError(f"{published}: there is no such file", "Name the newest copy of what was published")
     try:
         rows = query(published, 'SELECT entry FROM ledger ORDER BY "index"')[1]
-    except QueryError as error:
-        if not os.access(published, os.R_OK):
-            raise ServiceError(str(error)) from None
+    except QueryHeld:
+        raise
+    except QueryError:
         rows = []
     if not rows:
         raise ServiceError(
-            f"{published}: is damaged, or not a file that quietcount published. Keep it, and try another copy: every "
-            "published file holds the whole ledger, and whoever copied one may have the newest"
+            f"{published}: is damaged, or not a file that quietcount published",
+            "Keep it, and try another copy: every published file holds the whole ledger, and anybody who copied one "
+            "may have the newest",
         )
     return [bytes(entry) for (entry,) in rows]
 
@@ -154,16 +144,16 @@ def _published_entries(published: Path) -> list[bytes]:
 @contextlib.contextmanager
 def _compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[None]:
     """Hold the state, if no service runs on it and it knows of no newer ledger; it keeps the format that it has."""
-    path = _state_path(configuration)
+    path = state_path(configuration)
     facts = state_of(configuration)
     with contextlib.closing(state_file.locked(path)):  # says so where a service holds it
         if facts is None:
-            raise StateError(f"{path}: was held by another program; run again")
+            raise StateError(f"{path}: was held by another program", "Run again")
         ledger_id = facts.meta.get("ledger_id", "")
         if ledger_id not in ("", ledger.chain.opened.ledger_id.hex()):
             raise StateError(
-                f"{path}: the ledger is another one than this state was made with. Restore the one that belongs to it; "
-                "nothing was changed"
+                f"{path}: the ledger is another one than this state was made with. Nothing was changed",
+                "Restore the one that belongs to it",
             )
         ledger.check_not_behind(facts.head, path.name)
         yield
@@ -173,50 +163,57 @@ def _check_published(configuration: Configuration, ledger: Ledger) -> None:
     public = configuration.public_file
     try:
         head = published_head(public)
+    except PublicationHeld:
+        raise  # nothing is wrong with it, and it knows how new the ledger has to be
     except PublicationError:
         raise ServiceError(
             f"{public}: is damaged, or not a file that quietcount published, and cannot say whether this ledger is the "
-            "newest. Move it away and keep it, then run again"
+            "newest",
+            "Move it away and keep it, then run again",
         ) from None
     if head is not None:
         ledger.check_not_behind(head, public.name)
 
 
-def _state_path(configuration: Configuration) -> Path:
+def state_path(configuration: Configuration) -> Path:
+    """Return where the private state lies."""
     return configuration.private_dir / "state.duckdb"
 
 
 @contextlib.contextmanager
 def reading_ledger(configuration: Configuration) -> Iterator[Ledger]:
-    """Open and verify a ledger that has entries; bring nothing into being.
+    """Open and verify a ledger that has entries; make nothing.
 
-    Raises LedgerMissing where there is none, which says what to do if there was one.
+    Raises LedgerMissing if there is none, which says what to do if there was one.
     """
     try:
         log = open_ledger(configuration, create=False)
     except LedgerMissing as error:
-        raise _missing(configuration, str(error)) from None
+        raise _missing(configuration, error) from None
     with contextlib.closing(log):
         ledger = Ledger(log)
         ledger.refresh()
         if not ledger.chain.entries:
-            raise _missing(configuration, f"{log.place}: there is no ledger yet; `quietcount run` opens it")
+            raise _missing(
+                configuration, LedgerMissing(f"{log.place}: there is no ledger yet", "`quietcount run` opens it")
+            )
         yield ledger
 
 
-def _missing(configuration: Configuration, otherwise: str) -> LedgerMissing:
-    """Return what is said of a ledger that is not there: `otherwise` where there never was one."""
+def _missing(configuration: Configuration, otherwise: LedgerMissing) -> LedgerMissing:
+    """Return what there is to say of a ledger that is not there: `otherwise` if there never was one."""
     for path in (configuration.public_file, witness_of(configuration).path):
         if os.path.lexists(path):
             return LedgerMissing(
-                f"there is no ledger, and {path} was made from one. Put the newest ledger back, or bring it back from "
-                "the newest file that was published, with: quietcount ledger restore"
+                f"there is no ledger, and {path} was made from one",
+                "Put the newest ledger back, or bring it back from the newest file that was published, with: "
+                "quietcount ledger restore",
             )
-    return LedgerMissing(otherwise)
+    return otherwise
 
 
 def _check_state(state: State, ledger: Ledger) -> None:
-    """Raise StateError before the fence is taken from a service elsewhere, where this is not its state.
+    """Raise StateError if this is not the state of the service, before the fence is taken from one elsewhere.
 
     A start that is refused because the state is lost leaves an empty one behind.
     """
@@ -229,45 +226,13 @@ def _check_state(state: State, ledger: Ledger) -> None:
         )
 
 
-def _fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
+def fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
     """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain."""
     ledger.fence()
     check_newest(ledger, state, configuration.public_file, witness_of(configuration))
 
 
-def _publish(ledger: Ledger, configuration: Configuration) -> None:
+def publish_ledger(ledger: Ledger, configuration: Configuration) -> None:
+    """Let the witness see the ledger, then publish it."""
     witness_of(configuration).see(ledger.chain.head)
     publish(ledger.chain, configuration.public_file)
-
-
-def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> None:
-    with State(_state_path(configuration)) as state:
-        _fence(ledger, state, configuration)
-        record_loss(ledger, now)
-        state.begin_anew(ledger.chain.first_open)
-        _publish(ledger, configuration)
-
-
-def _set_aside(path: Path) -> Path:
-    """Move a state and its write-ahead log, which DuckDB would replay into the next one, to a name that is free."""
-    with contextlib.closing(state_file.locked(path)):
-        aside = path.with_name(path.name + ".damaged")
-        number = 1
-        while aside.exists() or _wal(aside).exists():
-            number += 1
-            aside = path.with_name(f"{path.name}.damaged-{number}")
-        try:
-            if _wal(path).exists():
-                _wal(path).rename(_wal(aside))
-            if path.exists():  # else its write-ahead log alone was left
-                path.rename(aside)
-        except OSError as error:
-            raise ServiceError(
-                f"{path}: is damaged and cannot be moved to {aside.name} ({os.strerror(error.errno or 0)}); mend that "
-                "and run again"
-            ) from None
-        return aside
-
-
-def _wal(path: Path) -> Path:
-    return path.with_name(path.name + ".wal")

@@ -96,8 +96,8 @@ class Standing:
 
     def _release_over(self) -> dt.datetime:
         """Return when the day of the newest release was over."""
-        day = self._state["released_on"]
-        return dt.datetime.combine(dt.date.fromisoformat(day) + _DAY, dt.time(), dt.UTC) if day else _LATER
+        day = self._state.released_on
+        return _LATER if day is None else dt.datetime.combine(day + _DAY, dt.time(), dt.UTC)
 
     def _newest_release(self) -> dt.datetime:
         """Return the tick of the newest release; one made by hand between two ticks counts for the first of them."""

@@ -1,8 +1,8 @@
 """The status: what an operator may know of the service, and when it changes.
 
-A status is made once a tick, of the tick's own reading of the clock, and holds no count, lag, size or duration that
+A status is made once a tick, from the tick's own reading of the clock. It holds no count, lag, size or duration that
 follows from events. What a tick found out is shown from the next point of the tick's grid on: the moment at which a
-tick is done tells how much there was to fold, so nothing that can be seen changes at that moment.
+tick is done would show how much there was to fold.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CellStatus:
 class StatisticStatus:
     """What the ledger says of one statistic; before it was read, what the configuration says.
 
-    `cells` are the keys of the cells as JSON text, none where there are more than CELLS_SHOWN; `released` holds those
+    `cells` are the keys of the cells as JSON text, none if there are more than CELLS_SHOWN; `released` holds those
     of the newest released period in the same order, and nothing before the first release.
     """
 
@@ -107,10 +107,10 @@ class Status:
     caught_up: bool = False
     state_open: bool = False
     broker_reachable: bool | None = None
-    """None before an opening told, and while another trouble keeps from looking."""
+    """None until the service has opened, or while another fault prevents it from looking."""
     clock_trusted: bool = True
     ledger_verified: bool | None = None
-    """None before an opening told, and while another trouble keeps from looking."""
+    """None until the ledger has been read, or while another fault prevents it."""
     ledger_entries: int = 0
     state_losses: int = 0
     fold: dt.datetime = NEVER
@@ -160,7 +160,7 @@ def beginning(configuration: Configuration) -> Status:
 
 
 def shown_cells(statistic: Statistic) -> tuple[str, ...]:
-    """Return the keys of the cells of `statistic`; none where there are more than CELLS_SHOWN."""
+    """Return the keys of the cells of `statistic`; none if there are more than CELLS_SHOWN."""
     return tuple(statistic.domain) if statistic.cells <= CELLS_SHOWN else ()
 
 
@@ -171,7 +171,7 @@ class View(NamedTuple):
     started: dt.datetime
     """When the process was started, on the grid."""
     age: dt.timedelta
-    """How long ago the newest tick shown was, in whole ticks; since the start where none is shown yet."""
+    """How long ago the newest tick shown was, in whole ticks; since the start if none is shown yet."""
 
     @property
     def ticks_behind(self) -> int:

@@ -72,11 +72,11 @@ def drain(config: Path) -> None:
         try:
             done = relay_rest(spool, lambda: open_log(settings))
         except QuietcountError as error:
-            raise ProducersError(f"Events stay in the spool {folder}. {error}") from error
+            raise ProducersError(f"Events stay in the spool {folder}. {error.what}", error.remedy) from error
     if not done:
         raise ProducersError(
-            f"Another process sends what waits in the spool {folder}. `quietcount spool status` tells whether it "
-            "is done."
+            f"Another process sends what waits in the spool {folder}",
+            "`quietcount spool status` says whether it is done",
         )
     click.echo("The spool is empty: the log has every event.", err=True)
 
@@ -84,21 +84,22 @@ def drain(config: Path) -> None:
 def sent_on(spool: EventSpool, settings: EmitterSettings, name: str) -> str:
     """Send what waits in `spool` as long as the log answers, and return where the lines of `name` are now.
 
-    Raises ProducersError when the log does not take them for a reason that waiting does not mend.
+    Raises ProducersError if the log does not take them for a reason that waiting does not mend.
     """
     try:
         done = relay_rest(spool, lambda: open_log(settings))
     except Unavailable as error:
-        return f"in the spool, and `quietcount spool drain` sends it when the log answers. {error}".rstrip(".")
+        return f"in the spool, and `quietcount spool drain` sends it when the log answers. {error}"
     except QuietcountError as error:
+        after = "After that, run: quietcount spool drain"
         raise ProducersError(
-            f"What is good of {name} is safe in the spool, and the log does not take it. {error} "
-            "After that, run `quietcount spool drain`."
+            f"The good lines of {name} are safe in the spool, and the log does not take them. {error.what}",
+            f"{error.remedy}. {after}" if error.remedy else after,
         ) from error
     return "in the log" if done else "in the spool, and another process sends it"
 
 
 def _folder(settings: EmitterSettings) -> Path:
     if settings.spool is None:
-        raise LogError(f"{settings.config}: there is no spool. Name a folder for it: key 'emitter.spool'.")
+        raise LogError(f"{settings.config}: there is no spool", "Name a folder for it: key 'emitter.spool'")
     return settings.spool

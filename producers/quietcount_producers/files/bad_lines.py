@@ -60,8 +60,8 @@ class BadLines:
                 self.path.is_file() and filecmp.cmp(self._partial, self.path, shallow=False)
             ):
                 raise ProducersError(
-                    f"{self.path} is there already and holds something else; nothing was sent. Move it away, or name "
-                    "another file with --bad-file."
+                    f"{self.path} is there already and holds something else; nothing was sent",
+                    "Move it away, or name another file with --bad-file",
                 )
             self._file.close()
             self._partial.replace(self.path)
@@ -91,8 +91,8 @@ class BadLines:
 
     def _refused(self, error: OSError) -> ProducersError:
         return ProducersError(
-            f"Cannot write the bad lines to {self.path}: {os.strerror(error.errno or 0).lower()}. "
-            "Nothing was sent; name another file with --bad-file."
+            f"Cannot write the bad lines to {self.path}: {os.strerror(error.errno or 0).lower()}; nothing was sent",
+            "Name another file with --bad-file",
         )
 
 

@@ -146,9 +146,8 @@ def send(log: LogWriter, records: CheckedRecords, advance: Callable[[int], None]
         try:
             log.append(CASE_EVENTS, batch)
         except ProducersError as error:
-            again = "emit the same file again: what is in the log already counts once"
-            remedy = f"{error.remedy}. Afterwards {again}" if error.remedy else f"Afterwards {again}"
-            raise ProducersError(error.what, remedy) from error
+            after = "Afterwards emit the same file again: what is in the log already counts once"
+            raise ProducersError(error.what, f"{error.remedy}. {after}" if error.remedy else after) from error
         advance(len(batch))
 
 

@@ -44,7 +44,7 @@ class FileFormat(StrEnum):
                 return cls.JSONL
             case _:
                 pass
-        raise ProducersError(f"{path}: the format cannot be told from the name. Say --format jsonl or --format csv.")
+        raise ProducersError(f"{path}: the name does not say the format", "Give --format jsonl or --format csv")
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class _Lines:
         self.number += 1
         if self.number == 1:
             if data.startswith(_UTF_16):
-                raise ProducersError(f"{self.name} is UTF-16 text. Save it as UTF-8 and run again; nothing was sent.")
+                raise ProducersError(f"{self.name} is UTF-16 text; nothing was sent", "Save it as UTF-8 and run again")
             data = data.removeprefix(_BOM)
         self._size += len(data)
         if len(data) > LONGEST_LINE:
@@ -205,16 +205,16 @@ def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> lis
             header = [name.strip() for name in next(reader)]
         except StopIteration:
             raise ProducersError(
-                f"{lines.name} has no header. Its first line names the columns: {listed(known)}."
+                f"{lines.name} has no header", f"Name the columns in the first line: {listed(known)}"
             ) from None
         except (EventRefused, csv.Error):
             raise ProducersError(
-                f"{lines.name}: the header cannot be read. Save the file as CSV in UTF-8, columns parted by commas."
+                f"{lines.name}: the header cannot be read", "Save the file as CSV in UTF-8, with commas between columns"
             ) from None
     problems = []
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         raise ProducersError(
-            f"{lines.name}: the columns are not parted by commas. Save the file as CSV with commas and run again."
+            f"{lines.name}: there are no commas between the columns", "Save the file as CSV with commas and run again"
         )
     allowed = {*known, *BAD_LINE_NOTES}
     for number, name in enumerate(header, start=1):
@@ -226,6 +226,6 @@ def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> lis
     problems += [f"the column {name} is missing" for name in _NEEDED if name not in header]
     if problems:
         raise ProducersError(
-            f"{lines.name}: the header is not in order: {'; '.join(problems)}. Columns may be: {', '.join(known)}."
+            f"{lines.name}: the header is not in order: {'; '.join(problems)}", f"Columns may be: {', '.join(known)}"
         )
     return header

@@ -1,8 +1,8 @@
 """The way to the brokers, which writers, readers, the ledger and the commands share.
 
-kafka-python tries again for ever what no trying will mend: a wrong password, an untrusted certificate, a topic that is
-not there all end as one timeout that names none of them. So `reach` goes the way once by itself, step by step, before a
-client is made, and after one has failed: whatever is wrong is told in one sentence, with the key that names it.
+kafka-python retries what no retry will mend: a wrong password, an untrusted certificate and a missing topic all end as
+the same timeout after ten seconds, which names none of them. So `reach` connects once, step by step, before any client
+is made, and again after one has failed. It reports what is wrong in one sentence, with the key of the configuration.
 """
 
 from __future__ import annotations
@@ -33,15 +33,23 @@ from quietcount_producers.kafka.settings import KafkaSettings
 __all__ = ["REQUEST_SECONDS", "TopicFacts", "client_options", "explained", "reach", "way_in"]
 
 REQUEST_SECONDS: Final = 10.0
-"""For one answer to a client that works: a busy broker may need longer than one that is asked who it is."""
+"""For one answer to a client at work: a busy broker may need longer for a request than for saying who it is."""
 BACKOFF_SECONDS: Final = 1.0
-"""Between attempts at most: the library's 30 s would leave a broker unnoticed that came back long ago."""
+"""The most between two attempts: with the library's 30 s a broker that came back would stay unnoticed for long."""
 METADATA_SECONDS: Final = 60.0
-"""How old the client's picture of the cluster may be: within it added partitions are noticed."""
+"""How old the client's picture of the cluster may be: so soon it notices added partitions."""
 
 _LOGGERS: Final = ("kafka", "kafka.protocol.parser")
-"""The library's debug log shows whole records and passwords, and its parser, as an error, what it cannot read. And an
-outage, of which it tells in tens of lines, would have the first event in it dated by the line that says what failed."""
+"""The library's debug log shows whole records and passwords, and its parser logs as an error what it cannot read. Its
+log lines would also show when the first event after an outage arrived."""
+
+_MOST_NAMED: Final = 9
+"""Addresses in a message: a server may name thousands."""
+_WRITE: Final = 4
+"""The right to write among the rights at a topic (KIP-430); a broker without access rules names them all."""
+_CREATE: Final = "Create it with `quietcount topics create`"
+_CHECK: Final = "`quietcount topics check` names the values that it should have"
+_MAY: Final = "Grant what compose/security.md lists for this role, or correct kafka.username"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +63,8 @@ class TopicFacts:
 def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     """Return the options for a KafkaProducer, KafkaConsumer or KafkaAdminClient. Raises LogError for a file's fault.
 
-    The library's loggers are set to say nothing, unless somebody has set their levels: a level of the root that an
-    embedding program chose for its own lines must not bring case keys into its log, nor the hours of events.
+    It silences the library's loggers, unless somebody has set their levels: a program that embeds us sets the root's
+    level for its own lines, and that must not bring case keys or the hours of events into its log.
     """
     for name in _LOGGERS:
         logger = logging.getLogger(name)
@@ -74,11 +82,11 @@ def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
 def reach(
     settings: KafkaSettings, client_id: str, topics: Iterable[str] = (), *, write: bool = False
 ) -> dict[str, TopicFacts]:
-    """Go the way to the brokers once, within seconds, and return what they say of `topics` (plain names).
+    """Connect to the brokers once, within seconds, and return what they say of `topics` (plain names).
 
     One broker that lets this client in is enough. Raises LogError for what waiting will not mend: TLS, the password, a
-    topic that is missing, not to be seen or (with `write`) not to be written; and LogUnavailable when a broker that
-    does not answer could be the one that lets it in. Either names a key of the configuration.
+    topic that is missing or that this client may not see or (with `write`) write. Raises LogUnavailable if a broker
+    does not answer and could be the one that lets it in. Either names a key of the configuration.
     """
     return way_in(settings, client_id, topics, write=write)[1]
 
@@ -88,8 +96,8 @@ def way_in(
 ) -> tuple[str, dict[str, TopicFacts]]:
     """Do as `reach`, and return first the broker that let this client in.
 
-    As the only one of `bootstrap_servers` it spares the library's client those that do not: it takes any of them, and
-    has no time left for a second one where the first keeps silent.
+    Give it to the library's client as the only one of `bootstrap_servers`: the client takes any of them, and if that
+    one keeps silent it has no time left for a second.
     """
     options = client_options(settings, client_id)
     plain = {settings.topic(topic): topic for topic in topics}
@@ -98,8 +106,8 @@ def way_in(
         try:
             cluster = shake_hands(settings, broker, options, list(plain))
         except LoginRefused:
-            raise  # as another broker would, and each try at a password counts where somebody counts them
-        except LogError as error:  # of this broker alone, as a certificate that ran out
+            raise  # another broker would refuse it as well, and each try may count towards locking the account
+        except LogError as error:  # of this broker alone, like a certificate that ran out
             failures.append(error)
             continue
         try:
@@ -108,45 +116,43 @@ def way_in(
             return broker, found
         except LogUnavailable as error:
             failures.append(error)
-    if len(failures) == 1:
-        raise failures[0]
-    # What has to be mended comes first; and while one does not answer, waiting for it may do.
+    # What a person has to mend comes first. But if one broker does not answer, waiting for it may do.
     failures.sort(key=lambda failure: isinstance(failure, LogUnavailable))
-    kind = type(failures[-1])
-    raise kind(" ".join(dict.fromkeys(map(str, failures))))
+    *others, last = failures
+    raise type(last)(". ".join([*map(str, others), last.what]), last.remedy)
 
 
 def _facts(
     settings: KafkaSettings, broker: str, cluster: ToldCluster, plain: Mapping[str, str], *, write: bool
 ) -> dict[str, TopicFacts]:
-    """Return what `cluster`, which `broker` told, says of the topics in `plain`. Raises LogError for what is wrong."""
+    """Return what `broker` says of the topics in `plain`, from its answer. Raises LogError for what is wrong."""
     found: dict[str, TopicFacts] = {}
     for each in cluster.topics:
         name = plain.get(each.name or "")
         if name is None:
-            continue  # some that speak the protocol tell of every topic when they are asked for none
+            continue  # some servers name every topic if they are asked for none
         if each.error_code:
             raise explained(kafka_errors.for_code(each.error_code)(), settings, "see", name)
         if each.identity is None:
             raise LogError(
-                f"{settings.place('log')}: broker {broker} gives topics no identity, so that one that was "
-                "made again would be taken for the old one: it is too old a broker, or none of Apache Kafka. "
-                "Name one of Apache Kafka 4."
+                f"{settings.place('log')}: broker {broker} gives topics no identity, so a topic that was made again "
+                "would pass for the old one: the broker is too old or not Apache Kafka",
+                "Use Apache Kafka 4 or later",
             )
-        # None: it does not tell what is allowed. The append does.
+        # None: the broker does not say what is allowed. The append will.
         if write and each.operations is not None and _WRITE not in each.operations:
             raise explained(kafka_errors.TopicAuthorizationFailedError(), settings, "append to", name)
         found[name] = TopicFacts(each.identity.hex, each.partitions)
     for name in plain.values():
-        if name not in found:  # asked for and not told of
+        if name not in found:  # the answer leaves it out
             raise explained(kafka_errors.UnknownTopicOrPartitionError(), settings, "see", name)
     return found
 
 
 def explained(error: BaseException, settings: KafkaSettings, act: str, topic: str = "") -> LogError:
-    """Return what a person is told of the library's `error` while it was to `act` ("append to", "read").
+    """Return the error to show for the library's `error` while it was to `act` ("append to", "read").
 
-    `topic` is the plain name. It is a LogUnavailable where trying again later may do.
+    `topic` is the plain name. The result is a LogUnavailable if trying again later may do.
     """
     if isinstance(error, LogError):
         return error
@@ -154,47 +160,44 @@ def explained(error: BaseException, settings: KafkaSettings, act: str, topic: st
     told = f"Cannot {act} {where} at {settings.servers}"
     if isinstance(error, kafka_errors.AuthorizationError):
         kind = "" if isinstance(error, kafka_errors.TopicAuthorizationFailedError) else f" ({_name(error)})"
-        return LogError(f"{told}: {_who(settings)} may not{kind}. {_MAY}")
+        return LogError(f"{told}: {_who(settings)} may not{kind}", _MAY)
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError | kafka_errors.UnsupportedSaslMechanismError):
         return refused_login(settings, error)
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError | kafka_errors.UnknownTopicIdError):
         if not topic:
-            return LogError(f"{told}: a topic is missing. {_CREATE}")
-        prefix = " Check kafka.topic_prefix, too." if settings.topic_prefix else ""
-        return LogError(f"There is no topic {settings.topic(topic)} at {settings.servers}. {_CREATE}{prefix}")
+            return LogError(f"{told}: a topic is missing", _CREATE)
+        prefix = ". Check kafka.topic_prefix, too" if settings.topic_prefix else ""
+        return LogError(f"There is no topic {settings.topic(topic)} at {settings.servers}", f"{_CREATE}{prefix}")
     if isinstance(error, kafka_errors.InvalidTopicError):
-        return LogError(f"{told}: that is no name for a topic. Correct kafka.topic_prefix.")
+        return LogError(f"{told}: Kafka allows no topic of this name", "Correct kafka.topic_prefix")
     if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
-        return LogError(f"{told}: the batch is larger than its max.message.bytes. {_CHECK}")
+        return LogError(f"{told}: the batch is larger than its max.message.bytes", _CHECK)
     if isinstance(error, kafka_errors.InvalidTimestampError | kafka_errors.InvalidRecordError):
         return LogError(
-            f"{told}: the broker refuses the records, as a rule for their dates: see its message.timestamp.type, "
-            f"message.timestamp.before.max.ms and message.timestamp.after.max.ms. {_CHECK}"
+            f"{told}: the broker refuses the records, usually for their dates: see its message.timestamp.type, "
+            "message.timestamp.before.max.ms and message.timestamp.after.max.ms",
+            _CHECK,
         )
     if isinstance(error, kafka_errors.NotEnoughReplicasError | kafka_errors.NotEnoughReplicasAfterAppendError):
         return LogUnavailable(
-            f"{told}: fewer replicas are in step than its min.insync.replicas asks for. Start the brokers that are "
-            "down, and let those that lag catch up; where it asks for all replicas, one that stops stops writing. "
-            f"{_CHECK}"
+            f"{told}: fewer replicas are in sync than its min.insync.replicas asks for",
+            "Start the brokers that are down, and let those that lag catch up. If it asks for all replicas, it takes "
+            f"nothing while one of them is down. {_CHECK}",
         )
     if isinstance(error, kafka_errors.KafkaConnectionError | kafka_errors.NodeNotReadyError):
-        return LogUnavailable(f"{told}: the connection was lost. Check that the brokers of `log` run.")
-    # A leader that has just died is in no list of brokers: to the library that is an unknown one, for good.
+        return LogUnavailable(f"{told}: the connection was lost", "Check that the brokers of `log` run")
+    # A leader that has just died is in no list of brokers. The library takes it for one that never was.
     gone = kafka_errors.UnknownBrokerIdError | kafka_errors.BrokerNotAvailableError
     if isinstance(error, kafka_errors.RetriableError | gone | OSError):
-        return LogUnavailable(f"{told}: no answer in time ({_name(error)}). Check that the brokers of `log` run.")
-    return LogError(f"{told}: {_name(error)}.")
-
-
-_MOST_NAMED: Final = 9  # addresses in a message: who answers may tell of thousands
-_WRITE: Final = 4  # among the rights at a topic (KIP-430); a broker without access rules names them all
-_CREATE: Final = "Create it with `quietcount topics create`."
-_CHECK: Final = "`quietcount topics check` names the values that it should have."
-_MAY: Final = "Grant what compose/security.md lists for this role, or correct kafka.username."
+        return LogUnavailable(f"{told}: no answer in time ({_name(error)})", "Check that the brokers of `log` run")
+    return LogError(f"{told}: {_name(error)}")
 
 
 def _check_advertised(settings: KafkaSettings, broker: str, addresses: Sequence[tuple[str, int]]) -> None:
-    """Clients go on to the addresses that a broker gives; behind a container's port these are often others."""
+    """Raise LogUnavailable if none of the addresses that the broker gave can be reached.
+
+    Clients go on to these addresses. Behind a container's port they are often not the one that is configured.
+    """
     until = time.monotonic() + ANSWER_SECONDS
     for host, port in addresses:
         left = until - time.monotonic()
@@ -207,7 +210,7 @@ def _check_advertised(settings: KafkaSettings, broker: str, addresses: Sequence[
     raise unusable(
         settings,
         broker,
-        f"it answers, and names as the brokers' addresses {told}, of which none can be reached from here (see "
+        f"it answers, but none of the addresses that it gives for the brokers can be reached from here: {told} (see "
         "advertised.listeners of the brokers)",
     )
 

@@ -1,7 +1,8 @@
-"""Getting in: one connection to one broker, step by step, so that each failure is told apart and names its key.
+"""Getting in: one connection to one broker, step by step, so that each failure names its own key.
 
-Connect; speak TLS; ask what is there; log in; ask for topics. The library does the same and keeps what went wrong to
-itself: a broker that refuses a password answers and hangs up at once, and it loses the answer over the hanging up.
+It connects, speaks TLS, asks what listens there, logs in, and asks for topics. The library does the same but does not
+say what went wrong: a wrong password, a wrong authority, a missing client certificate and plain text on a TLS port all
+end as one KafkaTimeoutError without a cause.
 """
 
 from __future__ import annotations
@@ -42,49 +43,56 @@ __all__ = [
 ]
 
 CONNECT_SECONDS: Final = 3.0
-"""For a connection to one broker: a packet filter that drops everything must not hold a command for minutes."""
+"""For connecting to one broker: a packet filter that drops everything must not hold a command for minutes."""
 ANSWER_SECONDS: Final = 5.0
-"""For one answer of a broker that took the connection: one that is stopped or full keeps silent."""
+"""For one answer of a broker that took the connection: a broker that is stopped or full keeps silent."""
 
-_MOST_BYTES: Final = 16_000_000  # an answer about a few topics takes kilobytes; what is no Kafka may promise anything
-_METADATA_VERSION: Final = 10  # the first that tells a topic's identity: Kafka 2.8
-_TLS_RECORDS: Final = (b"\x15\x03", b"\x16\x03")  # an alert and a handshake, of any version (RFC 8446, section 5.1)
-_WRONG_NAMES: Final = frozenset({62, 64})  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-_OUT_OF_DATE: Final = frozenset({9, 10})  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,255}")  # a name or an address, which a message may show
+_MOST_BYTES: Final = 16_000_000
+"""Of one answer: one about a few topics takes kilobytes, and a server that is not Kafka may announce any size."""
+_METADATA_VERSION: Final = 10
+"""The first version that gives a topic's identity: Kafka 2.8."""
+_TLS_RECORDS: Final = (b"\x15\x03", b"\x16\x03")
+"""How an alert and a handshake begin, in any version (RFC 8446, section 5.1)."""
+_WRONG_NAMES: Final = frozenset({62, 64})
+"""OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH."""
+_OUT_OF_DATE: Final = frozenset({9, 10})
+"""OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED."""
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,255}")
+"""A name or an address that a message may show."""
+_NO_TLS: Final = "If it speaks no TLS there, name its TLS port, or leave out kafka.tls and its files"
 
 _Picked = TypeVar("_Picked")
 
 
 class LoginRefused(LogError):
-    """Brokers that work refuse the password; those of one cluster know the same ones, so the next would do it, too."""
+    """The password is wrong. All brokers of a cluster share passwords, so do not try the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToldTopic:
-    """What a broker tells of a topic (its name on the broker): an error's code or 0, and what it is."""
+    """What a broker says of a topic (its name on the broker): an error's code or 0, and what the topic is."""
 
     name: str | None
     error_code: int
     identity: uuid.UUID | None
     partitions: int
     operations: frozenset[int] | None
-    """What this client may do with it (KIP-430); None where the broker does not tell."""
+    """What this client may do with it (KIP-430); None if the broker does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToldCluster:
-    """What a broker tells: the addresses at which clients find the brokers, and the topics."""
+    """What a broker says: the addresses at which clients find the brokers, and the topics."""
 
     brokers: tuple[tuple[str, int], ...]
     topics: tuple[ToldTopic, ...]
 
     @classmethod
     def of(cls, metadata: Any) -> ToldCluster:
-        """Pick it from the library's MetadataResponse, which may hold nothing where something belongs: raises then."""
+        """Pick it from the library's MetadataResponse. Raises anything if a field does not hold what belongs there."""
         brokers = tuple((each.host, each.port) for each in metadata.brokers)
         if not all(_HOST.fullmatch(host) and 0 < port < 65_536 for host, port in brokers):
-            raise ValueError("an address of a broker is none")
+            raise ValueError("a broker has an address that no broker can have")
         topics = tuple(
             ToldTopic(
                 each.name,
@@ -99,9 +107,9 @@ class ToldCluster:
 
 
 def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any], topics: Sequence[str]) -> ToldCluster:
-    """Return what `broker` tells of itself and `topics` (names on the broker), after getting in.
+    """Log in to `broker`, and return what it says of itself and `topics` (names on the broker).
 
-    `options` are those of a client. Raises LogUnavailable when it does not answer, LogError when it refuses.
+    `options` are those of a client. Raises LogUnavailable if it does not answer, LogError if it refuses.
     """
     host, _, port = broker.rpartition(":")
     host = host.strip("[]")
@@ -111,7 +119,7 @@ def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any]
             try:
                 connection = stack.enter_context(options["ssl_context"].wrap_socket(connection, server_hostname=host))
             except OSError as error:
-                raise _refused_tls(settings, broker, error) from None
+                raise _explained_tls(settings, broker, error) from None
         conversation = _Conversation(settings, broker, connection, options["client_id"])
         conversation.begin()
         if settings.username is not None:
@@ -125,14 +133,15 @@ def shake_hands(settings: KafkaSettings, broker: str, options: Mapping[str, Any]
         )
         hint = ""
         if settings.username is None:
-            hint = "; if it wants a password there, give kafka.username and kafka.password_file"
+            hint = "If it wants a password there, give kafka.username and kafka.password_file"
         return conversation.ask(request, ToldCluster.of, hint)
 
 
-def unusable(settings: KafkaSettings, broker: str, reason: str) -> LogUnavailable:
-    """Return the error for a broker that cannot be used now."""
+def unusable(settings: KafkaSettings, broker: str, reason: str, hint: str = "") -> LogUnavailable:
+    """Return the error for a broker that cannot be used now; `hint` is what to do besides starting it."""
+    remedy = "Start Kafka, or correct the address"
     return LogUnavailable(
-        f"{settings.place('log')}: broker {broker} cannot be used: {reason}. Start Kafka, or correct the address."
+        f"{settings.place('log')}: broker {broker} cannot be used: {reason}", f"{remedy}. {hint}" if hint else remedy
     )
 
 
@@ -141,11 +150,13 @@ def refused_login(settings: KafkaSettings, error: BaseException) -> LogError:
     if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
         return LogError(
             f"{settings.place('kafka.sasl_mechanism')}: the brokers at {settings.servers} do not take "
-            f"{settings.sasl_mechanism}. Write the one that they do."
+            f"{settings.sasl_mechanism}",
+            "Write the one that they take",
         )
     return LoginRefused(
         f"{settings.place('kafka.password_file')}: the brokers at {settings.servers} refuse the password in "
-        f"{settings.password_file}, or do not know kafka.username {settings.username!a} for {settings.sasl_mechanism}."
+        f"{settings.password_file}, or do not know kafka.username {settings.username!a} for {settings.sasl_mechanism}",
+        "Correct the one that is wrong",
     )
 
 
@@ -160,10 +171,10 @@ class _Conversation:
         self._versions: Any = None
 
     def begin(self) -> None:
-        """Ask which requests there are; this first answer shows what it is that listens there."""
+        """Ask which requests it takes; this first answer shows whether a broker listens there."""
         request = ApiVersionsRequest(version=0)
         request.API_VERSION = 0  # every broker answers this version
-        hint = "" if self._settings.tls else "; if it speaks TLS there, set kafka.tls to true"
+        hint = "" if self._settings.tls else "If it speaks TLS there, set kafka.tls to true"
         offered = self._exchange(
             request,
             lambda answer: {each.api_key: (each.min_version, each.max_version) for each in answer.api_keys},
@@ -172,13 +183,14 @@ class _Conversation:
         self._versions = BrokerVersionData(api_versions=offered)
 
     def ask(self, request: Any, pick: Callable[[Any], _Picked], hint: str = "") -> _Picked:
-        """Send `request` and return what `pick` takes from the answer; `hint` says why the broker may hang up."""
+        """Send `request` and return what `pick` takes from the answer; `hint` is what to do if the broker hangs up."""
         try:
             request.API_VERSION = self._versions.api_version(request)
         except kafka_errors.IncompatibleBrokerVersion:
             raise LogError(
-                f"{self._settings.place('log')}: what listens at {self._broker} is a controller of Kafka, or too "
-                "old. Name the port that clients use."
+                f"{self._settings.place('log')}: {self._broker} is the port of a controller of Kafka, or of a broker "
+                "that is too old",
+                "Name the port that clients use",
             ) from None
         return self._exchange(request, pick, hint)
 
@@ -194,25 +206,25 @@ class _Conversation:
             raise unusable(self._settings, self._broker, "it takes connections and does not answer") from None
         except OSError as error:
             if _is_alert(error):
-                raise _refused_certificate(self._settings, self._broker, error) from None
+                raise _explained_alert(self._settings, self._broker, error) from None
             head, body, ended = b"", b"", True
         if head.startswith(_TLS_RECORDS) and not self._settings.tls:
             raise LogError(
-                f"{self._settings.place('kafka.tls')}: broker {self._broker} speaks TLS there. Set kafka.tls to "
-                "true, and kafka.ca_file if its authority is your own."
+                f"{self._settings.place('kafka.tls')}: broker {self._broker} speaks TLS there",
+                "Set kafka.tls to true, and kafka.ca_file if its authority is your own",
             )
         if ended:
-            raise unusable(self._settings, self._broker, f"it ends the connection{hint}")
+            raise unusable(self._settings, self._broker, "it ends the connection", hint)
         try:
             ((_, answer),) = self._protocol.receive_bytes(head + body)
             return pick(answer)
-        except Exception:  # bytes of anybody's: the library's parser raises whatever they lead it to
+        except Exception:  # the bytes may be anybody's, and the library's parser may raise anything over them
             raise LogError(
-                f"{self._settings.place('log')}: what listens at {self._broker} is not Kafka. Check host and port."
+                f"{self._settings.place('log')}: what listens at {self._broker} is not Kafka", "Check host and port"
             ) from None
 
     def _read(self, size: int) -> bytes:
-        """Return `size` bytes, or less where the broker hung up."""
+        """Return `size` bytes, or less if the broker hung up."""
         found = b""
         while len(found) < size and (more := self._connection.recv(size - len(found))):
             found += more
@@ -224,7 +236,7 @@ def _connected(settings: KafkaSettings, broker: str, host: str, port: int) -> so
         connection = socket.create_connection((host, port), CONNECT_SECONDS)
     except (socket.gaierror, UnicodeError):
         raise LogUnavailable(
-            f"{settings.place('log')}: the name {host} of broker {broker} cannot be resolved. Check it."
+            f"{settings.place('log')}: the name {host} of broker {broker} cannot be resolved", "Check it"
         ) from None
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else (error.strerror or type(error).__name__).lower()
@@ -241,8 +253,8 @@ def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, opt
         raise refused_login(settings, refused())
     if refused is not kafka_errors.NoError:  # IllegalSaslState: the listener takes none
         raise LogError(
-            f"{settings.place('kafka.username')}: the brokers at {settings.servers} ask for no password there. "
-            "Leave out kafka.username and kafka.password_file, or name the port that takes them."
+            f"{settings.place('kafka.username')}: the brokers at {settings.servers} ask for no password there",
+            "Leave out kafka.username and kafka.password_file, or name the port that takes them",
         )
     mechanism = get_sasl_mechanism(settings.sasl_mechanism)(host=host, **options)
     while not mechanism.is_done():
@@ -253,58 +265,58 @@ def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, opt
             raise refused_login(settings, kafka_errors.for_code(code)())
         try:
             mechanism.receive(proof)
-        except Exception:  # bytes of anybody's, as above
+        except Exception:  # the bytes may be anybody's, as above
             raise LogError(
                 f"{settings.place('log')}: the brokers at {settings.servers} do not prove that they know the "
-                f"password of kafka.username {settings.username!a}, so they may not be yours. Check the address."
+                f"password of kafka.username {settings.username!a}, so they may not be yours",
+                "Check the address",
             ) from None
 
 
-def _refused_tls(settings: KafkaSettings, broker: str, error: OSError) -> LogError:
+def _explained_tls(settings: KafkaSettings, broker: str, error: OSError) -> LogError:
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _WRONG_NAMES:
             return LogError(
-                f"{settings.place('log')}: the certificate of broker {broker} is for another host name. Name the "
-                "broker as its certificate does."
+                f"{settings.place('log')}: the certificate of broker {broker} is for another host name",
+                "Name the broker as its certificate does",
             )
         if error.verify_code in _OUT_OF_DATE:
             return LogError(
-                f"{settings.place('log')}: the certificate of broker {broker} is out of date. Let it be renewed, "
-                "or set the clock of this machine."
+                f"{settings.place('log')}: the certificate of broker {broker} is out of date",
+                "Have it renewed, or set the clock of this machine",
             )
         whose = "an authority that this system knows" if settings.ca_file is None else f"that of {settings.ca_file}"
         return LogError(
             f"{settings.place('kafka.ca_file')}: the authority that signed the certificate of broker {broker} is "
-            f"not {whose}. Name the file of the right one."
+            f"not {whose}",
+            "Name the file of the right one",
         )
     if _is_alert(error):
-        return _refused_certificate(settings, broker, error)
+        return _explained_alert(settings, broker, error)
     if isinstance(error, TimeoutError):
-        return unusable(settings, broker, f"it does not answer in TLS; {_NO_TLS}")
-    # A balancer whose brokers are away for a moment hangs up like a broker that takes TLS for an endless request.
+        return unusable(settings, broker, "it does not answer in TLS", _NO_TLS)
+    # A load balancer hangs up while its brokers are away. So does a broker that takes TLS for an endless request.
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not isinstance(error, ssl.SSLError):
-        return unusable(settings, broker, f"it ends the connection before TLS is agreed on; {_NO_TLS}")
+        return unusable(settings, broker, "it ends the connection before TLS is agreed on", _NO_TLS)
     return LogError(
-        f"{settings.place('kafka.tls')}: broker {broker} does not speak TLS there. Name its TLS port in log, or "
-        "leave out kafka.tls and its files."
+        f"{settings.place('kafka.tls')}: broker {broker} does not speak TLS there",
+        "Name its TLS port in log, or leave out kafka.tls and its files",
     )
 
 
-_NO_TLS: Final = "if it speaks no TLS there, name its TLS port, or leave out kafka.tls and its files"
-
-
 def _is_alert(error: OSError) -> TypeGuard[ssl.SSLError]:
-    """Whether the broker said in TLS why it ends the connection."""
+    """Return whether the broker said in TLS why it ends the connection."""
     return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
 
 
-def _refused_certificate(settings: KafkaSettings, broker: str, error: ssl.SSLError) -> LogError:
+def _explained_alert(settings: KafkaSettings, broker: str, error: ssl.SSLError) -> LogError:
     if settings.certificate_file is None:
         return LogError(
-            f"{settings.place('kafka.certificate_file')}: broker {broker} asks for a client's certificate. Give "
-            "kafka.certificate_file and kafka.key_file."
+            f"{settings.place('kafka.certificate_file')}: broker {broker} asks for a client's certificate",
+            "Give kafka.certificate_file and kafka.key_file",
         )
     return LogError(
         f"{settings.place('kafka.certificate_file')}: broker {broker} refuses the certificate in "
-        f"{settings.certificate_file} ({(error.reason or 'no reason given').lower().replace('_', ' ')})."
+        f"{settings.certificate_file} ({(error.reason or 'no reason given').lower().replace('_', ' ')})",
+        "Give one that its authority signed",
     )

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from quietcount_producers.errors import LogError
-from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME, Fault, RawConfiguration, place
+from quietcount_schemas.configuration import GivenConfiguration, place
+from quietcount_schemas.configuration.readers import brokers_of
 from quietcount_schemas.private_files import Refusal, read_file, read_password, read_secret
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["DEFAULT_PORT", "KafkaSettings"]
-
-DEFAULT_PORT: Final = 9092
-
-_BROKER: Final = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
-)
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")  # Kafka's own alphabet; a topic's name has 249 characters at most
-_MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
+__all__ = ["KafkaSettings"]
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """The brokers, the prefix of every topic's name, and the files and name that open the door.
+    """The brokers, the prefix of every topic's name, and the files and the name to log in with.
 
     `config` is the configuration file, for messages. Nothing here is secret: passwords and keys are read from their
     files when a client is made.
@@ -40,24 +32,27 @@ class KafkaSettings:
     topic_prefix: str = ""
     tls: bool = False
     ca_file: Path | None = None
-    """The authority that signed the brokers' certificates; the system's authorities where it is not given."""
+    """The authority that signed the brokers' certificates; if it is not given, the system's authorities count."""
     certificate_file: Path | None = None
     key_file: Path | None = None
     key_password_file: Path | None = None
     username: str | None = None
     password_file: Path | None = None
-    sasl_mechanism: str = _MECHANISMS[0]
+    sasl_mechanism: str = "SCRAM-SHA-512"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """By key, the variable that its value comes from, for messages."""
+    """By key, the environment variable that its value comes from, for messages."""
 
     @classmethod
-    def of(cls, raw: RawConfiguration, faults: list[Fault]) -> KafkaSettings | None:
-        """Return the settings that `raw` holds, or None for the embedded log; what is wrong is added to `faults`."""
-        brokers = _brokers(raw, faults)
-        section = _section(raw, faults)
+    def of(cls, given: GivenConfiguration) -> KafkaSettings | None:
+        """Return the settings of a configuration without faults, or None for the embedded log."""
+        brokers = brokers_of(given.values["log"])
         if not brokers:
             return None
-        return cls(brokers=brokers, config=raw.path, origins=dict(raw.origins), **section)
+        section = dict(given.values["kafka"])
+        if section["tls"] is None:
+            section["tls"] = any(section[name] for name in ("ca_file", "certificate_file", "key_file"))
+        section["topic_prefix"] = section["topic_prefix"] or ""
+        return cls(brokers, given.path, origins=given.origins, **section)
 
     def place(self, key: str) -> str:
         """Return where `key` (dotted) is given, for a message: the file, and the key or the variable."""
@@ -75,8 +70,8 @@ class KafkaSettings:
     def client(self, client_id: str) -> dict[str, Any]:
         """Return kafka-python's options for connecting: brokers, client id, TLS and SASL.
 
-        Raises LogError when a file that is named cannot be read, does not hold what it should, or is a secret that
-        others can read.
+        Raises LogError if a named file cannot be read, does not hold what it should, or is a secret that others can
+        read.
         """
         options: dict[str, Any] = {"bootstrap_servers": list(self.brokers), "client_id": client_id}
         options["security_protocol"] = ("SASL_" if self.username else "") + ("SSL" if self.tls else "PLAINTEXT")
@@ -90,9 +85,9 @@ class KafkaSettings:
         return options
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return what TLS is spoken with: the authority and the certificate of the settings, host names checked.
+        """Return the context for TLS: the authority and the certificate of the settings, host names checked.
 
-        Raises LogError naming the key whose file is not in order.
+        Raises LogError that names the key if its file is not in order.
         """
         import ssl
 
@@ -121,7 +116,7 @@ class KafkaSettings:
         asked = False
 
         def password() -> str:
-            # Without a callback OpenSSL would ask at the terminal, and a service would wait there for ever.
+            # Without a callback OpenSSL would ask at the terminal, and a service would wait there permanently.
             nonlocal asked
             asked = True
             return given or ""
@@ -131,7 +126,7 @@ class KafkaSettings:
         except (OSError, ValueError) as error:
             if asked and given is None:
                 raise self._wrong(
-                    "key_file", key, "is encrypted; name the file of its password as kafka.key_password_file"
+                    "key_file", key, "is encrypted", "Name the file of its password as kafka.key_password_file"
                 ) from None
             if asked:
                 raise self._wrong("key_password_file", key, "is not opened by the password in that file") from None
@@ -143,58 +138,8 @@ class KafkaSettings:
                 raise self._wrong("certificate_file", certificate, "holds no certificate in PEM form") from None
             raise self._wrong("key_file", key, "holds no private key in PEM form") from None
 
-    def _wrong(self, key: str, path: Path, what: str) -> LogError:
-        return LogError(f"{self.place(f'kafka.{key}')}: {path} {what}.")
+    def _wrong(self, key: str, path: Path, what: str, remedy: str = "") -> LogError:
+        return LogError(f"{self.place(f'kafka.{key}')}: {path} {what}", remedy)
 
     def _fault(self, key: str) -> Refusal:
         return lambda fault: LogError(f"{self.place(f'kafka.{key}')}: {fault.what}", fault.remedy)
-
-
-def _brokers(raw: RawConfiguration, faults: list[Fault]) -> tuple[str, ...]:
-    """Return the brokers of `log`, or none for the embedded log."""
-    if raw.log == DEFAULT_LOG or "log" in {fault.key for fault in raw.faults}:
-        return ()
-    if not raw.log.startswith(KAFKA_SCHEME):
-        faults.append(raw.fault("log"))
-        return ()
-    found = []
-    for each in raw.log.removeprefix(KAFKA_SCHEME).rstrip("/").split(","):
-        match = _BROKER.fullmatch(each.strip())
-        if match is None or not 0 < int(match["port"] or DEFAULT_PORT) < 65_536:
-            faults.append(raw.fault("log"))
-            return ()
-        found.append(f"{match['host']}:{match['port'] or DEFAULT_PORT}")
-    return tuple(found)
-
-
-def _section(raw: RawConfiguration, faults: list[Fault]) -> Mapping[str, Any]:
-    """Return the checked [kafka] section; what belongs together is given together."""
-    wrong = {fault.key for fault in raw.faults}
-    if "kafka" in wrong:
-        return {}
-    given: dict[str, Any] = {
-        key: raw.value_of(f"kafka.{key}")
-        for key in ("topic_prefix", "tls", "username", "sasl_mechanism")
-        if raw.value_of(f"kafka.{key}") is not None and f"kafka.{key}" not in wrong
-    }
-    for key in ("ca_file", "certificate_file", "key_file", "key_password_file", "password_file"):
-        path = raw.path_of(f"kafka.{key}")
-        if path is not None and f"kafka.{key}" not in wrong:
-            given[key] = path
-    if not _PREFIX.fullmatch(given.get("topic_prefix", "")):
-        faults.append(raw.fault("kafka.topic_prefix"))
-    if given.get("sasl_mechanism", _MECHANISMS[0]) not in _MECHANISMS:
-        faults.append(raw.fault("kafka.sasl_mechanism"))
-    for one, other in (
-        ("username", "password_file"),
-        ("certificate_file", "key_file"),
-        ("key_password_file", "key_file"),
-    ):
-        for key, missing in ((one, other), (other, one)):
-            if key in given and missing not in given and missing != "key_password_file":
-                faults.append(raw.fault(f"kafka.{key}", f"goes with kafka.{missing}, which is missing"))
-    tls = [key for key in ("ca_file", "certificate_file", "key_file") if key in given]
-    if tls and given.get("tls") is False:
-        faults.append(raw.fault("kafka.tls", f"is false, and kafka.{tls[0]} is for TLS; leave one of them out"))
-    given.setdefault("tls", bool(tls))
-    return given

@@ -1,10 +1,10 @@
 """The emitters' side of the log on Kafka: what `append` returned for is held by as many replicas as the topic asks for.
 
-The records of one append that go to one partition go as one batch, which Kafka stores whole or not at all. A client
-that lets the library gather them by itself may be killed between two halves of an append. So nothing is sent until all
-of it was handed over: the library would wait for a day, and is told when.
+The records of one append that go to one partition go as one batch, which Kafka stores whole or not at all. If the
+library gathered them by itself, a kill could come between two halves of an append. So the library is set to wait for a
+day, and the writer flushes it once the whole append is handed over.
 
-No transaction: one that a killed emitter left open would keep every reader from what came after it. Across partitions
+There is no transaction: if a killed emitter left one open, no reader could read what came after it. Across partitions
 an append that raises may therefore have stored a part. Repeating it does no harm: the fold counts an event id once.
 """
 
@@ -30,32 +30,32 @@ from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 __all__ = ["KafkaWriter"]
 
 CLIENT_ID: Final = "quietcount-emitter"
-"""The same everywhere: it stands in the broker's log, and a host's name there would tell who sent when."""
+"""The same everywhere: it stands in the broker's log, and a host's name there would show who sent when."""
 APPEND_SECONDS: Final = 30.0
 """For one append: a leader that was killed is replaced in about ten seconds, and an emitter must not hang for ever."""
 _RETRY_SECONDS: Final = 0.25
 _RETRIES: Final = 60
-"""Refusals of a broker that answers, as while too few replicas are in sync: 15 s, then it tells which one it was."""
+"""How often a broker that answers may refuse, for example while too few replicas are in sync: 15 s, then it raises."""
 _METADATA_SECONDS: Final = 5.0
-"""For news of a topic that was there a moment ago: a topic deleted under a running emitter must not hold it longer."""
+"""For news of a topic that was there a moment ago: if it is deleted, that must not hold a running emitter longer."""
 _CLOSE_SECONDS: Final = 5.0
-"""For the library's thread to end; nothing waits to be sent by then."""
+"""For the library's thread to end; nothing waits to be sent then."""
 _LINGER_SECONDS: Final = 86_400.0
-"""How long the library would gather records unless told: longer than any process is stopped between two of them."""
+"""How long the library gathers records unless it is flushed: longer than any process is stopped between two of them."""
 
 MOST_BYTES: Final = 1_000_000
 """Of one batch: a topic takes 1,048,588 bytes unless it is set otherwise, and a larger batch would be refused whole."""
-_RECORD_BYTES: Final = (
-    40  # the most that a record costs beyond its key, value and headers (KIP-98: varints and lengths)
-)
+_RECORD_BYTES: Final = 40
+"""The most that a record costs beyond its key, value and headers (KIP-98: varints and lengths)."""
 _HEADER_BYTES: Final = 10
+"""The most that a header costs beyond its name and value."""
 
 
 class KafkaWriter:
     """A LogWriter on Kafka. Safe to share between threads, one append at a time; not across a fork.
 
-    `topics` (plain names) must be there and open to this client, or the writer is not made. Raises LogUnavailable when
-    no broker answers, LogError when waiting will not help.
+    `topics` (plain names) must be there and open to this client, or the writer is not made. Raises LogUnavailable if
+    no broker answers, LogError if waiting will not help.
     """
 
     def __init__(
@@ -79,18 +79,18 @@ class KafkaWriter:
     def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
         """Store `records` durably and return their positions in the order given.
 
-        Those of one partition are stored all or none as long as they fit into one batch (1 MB). Raises LogError, and
-        then repeat the whole append: a part of it may be stored. Nothing is stored when a record cannot be sent at all.
+        Those of one partition are stored all or none as long as they fit into one batch (1 MB). If it raises LogError,
+        repeat the whole append: a part of it may be stored. If a record cannot be sent at all, nothing is stored.
         """
         if not records:
             return []
         for record in records:
             _check(record)
-        if self._process != os.getpid():  # before the lock, which another thread may have held at the fork: for good
-            raise LogError("This writer was made before a fork, and its connections stayed behind. Make a new one.")
+        if self._process != os.getpid():  # before the lock: if another thread held it at the fork, it stays locked
+            raise LogError("This writer was made before a fork, and its connections stayed behind", "Make a new one")
         with self._lock:
             if self._closed:
-                raise LogError("This writer is closed. Make a new one.")
+                raise LogError("This writer is closed", "Make a new one")
             try:
                 return self._append(topic, records)
             except LogError:
@@ -153,12 +153,13 @@ class KafkaWriter:
             raise LogError(
                 f"Topic {self._settings.topic(topic)} at {self._settings.servers} has {count} partition(s) now, not "
                 f"{known} as when this emitter began, so a case's next events would lie in another partition and could "
-                "overtake its earlier ones. Stop every emitter, let the service fold what is there, start them anew."
+                "overtake its earlier ones",
+                "Stop every emitter, let the service fold what is there, and start them again",
             )
 
     def _connected(self) -> Any:
         if self._producer is None:
-            # The library would try for ten seconds, and not say what is wrong.
+            # The library would retry for ten seconds, and not say what is wrong.
             broker, _ = way_in(self._settings, self._client_id, self._partitions, write=True)
             producer = KafkaProducer(
                 **client_options(self._settings, self._client_id) | {"bootstrap_servers": [broker]},
@@ -181,16 +182,16 @@ class KafkaWriter:
         return self._producer
 
     def _discard(self) -> None:
-        """Give up what was not acknowledged: sent later, it could come after what the caller does next."""
+        """Give up what was not acknowledged: if it were sent later, it could follow what the caller does next."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            # `close` alone would first wait for what is given up, and then leave the thread running.
+            # `close` alone would wait for what is given up, and then leave the thread running.
             end_sending(producer)
             with contextlib.suppress(kafka_errors.KafkaError):
                 producer.close(timeout=_CLOSE_SECONDS)
 
     def _diagnosed(self, error: kafka_errors.KafkaError, topic: str) -> LogError:
-        """Return what is wrong; where the library only waited in vain, go the way again and look."""
+        """Return what is wrong; if the library only waited in vain, connect again step by step and look."""
         if isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.InvalidMetadataError):
             try:
                 reach(self._settings, self._client_id, [topic], write=True)
@@ -200,12 +201,12 @@ class KafkaWriter:
 
 
 def _check(record: NewRecord) -> None:
-    """Refuse what Kafka would not take, or not take as it is."""
+    """Raise LogError for a record that Kafka would not take, or would take in another form."""
     value: object = record.value
     if not isinstance(value, bytes) or not isinstance(record.key, bytes | None):
-        raise LogError("A record for Kafka needs a value in bytes, and a key in bytes or none.")
+        raise LogError("A record for Kafka needs a value in bytes, and a key in bytes or none")
     if _size(record) > MOST_BYTES:
-        raise LogError(f"A record for Kafka has {MOST_BYTES} bytes at most, headers included.")
+        raise LogError(f"A record for Kafka has {MOST_BYTES} bytes at most, headers included")
 
 
 def _size(record: NewRecord) -> int:

@@ -1,9 +1,9 @@
 """The spool: case events on the emitter's own disk until the log has them.
 
 It is an embedded log in a private folder. `append` returns when the events are durable; a relay (see `relay`) sends
-them on in order and notes how far it is. What was sent is purged, so that no byte of it lies around. Beside the events
-lies the relay's position and, when the log did not take what waited, that UTC day: no time of arrival is kept. Offsets
-begin at a random number, so that the position is no count of all that was ever emitted there.
+them on in order and notes how far it is. It purges what was sent, so that no byte of it is left. Beside the events the
+spool keeps the relay's position and, if the log did not take what waited, that UTC day, but no time of arrival. Offsets
+begin at a random number, so that the position does not count all that was ever emitted there.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from quietcount_schemas.private_files import make_private_folder
 
 __all__ = ["EventSpool", "SpoolState"]
 
-# Files come and go in the inner folder, so the modification time of the outer one, which others can see, tells nothing.
 _STORE: Final = "store"
+"""The inner folder. Files come and go there, so others cannot learn from the outer folder's modification time."""
 _EVENTS: Final = "events.sqlite"
 _LOCK: Final = "relay.lock"
 
 _RELAYED: Final = "spool.relayed"
 """The topic of the relay's marks; the last one counts."""
-_MARK: Final = struct.Struct(">qi")  # the first offset that was not sent; the ordinal of a UTC day, 0 for none
+_MARK: Final = struct.Struct(">qi")
+"""A mark: the first offset that was not sent, and the ordinal of a UTC day, or 0 for none."""
 
 _FIRST_BELOW: Final = 1 << 40
 """Offsets begin somewhere below: far above any number of events, and far below where SQLite's integers end."""
 
 _PURGE_LEAST: Final = 10_000
+"""How many events must have been sent for a purge while others wait: a purge copies what still waits."""
 _PURGE_MOST: Final = 200_000
-"""A purge copies what still waits. It is worth it when more was sent than waits, and emitters, whom it holds up, are
-not to feel it: copying these many takes about a second."""
+"""How many events may wait at a purge: it holds up emitters, and copying so many takes about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +59,26 @@ class SpoolState:
 class EventSpool:
     """A spool in `folder`, which is its own (mode 0700) and is made unless `create` is false; a LogWriter.
 
-    Any number of processes may append. One at a time relays: who got true from `hold`. Safe to share between threads,
-    not across a fork. Raises LogError when the folder or the file in it is not in order.
+    Any number of processes may append. One at a time relays: the one that got true from `hold`. Safe to share between
+    threads, not across a fork. Raises LogError if the folder or the file in it is not in order.
     """
 
     def __init__(self, folder: Path, *, create: bool = True) -> None:
         self.folder = folder
         self.store = store = folder / _STORE
-        """Where files may lie that belong to this spool."""
+        """The folder for files that belong to this spool."""
         if not create and not self.exists(folder):
             raise LogError(
-                f"There is no spool at {folder} yet; it is made when the first event is emitted. If there was one, see "
-                "that its disk is mounted."
+                f"There is no spool at {folder} yet; the first event that is emitted makes it",
+                "If there was one, see that its disk is mounted",
             )
         _make(folder, store)
         self._lock = _Lock(store / _LOCK)
         self._log = EmbeddedLog(store / _EVENTS, create=create)
         self._unstored = False
-        self._unscrubbed = True  # a process that was killed while it purged leaves purged events in the WAL
+        self._unscrubbed = True  # a process that is killed while it purges leaves purged events in the WAL
         self.fault: LogError | None = None
-        """Why the relay's position, or the purge of what was sent, was not stored; it is tried again."""
+        """Why the relay's position, or the purge of what was sent, was not stored; the relay tries again."""
         try:
             for topic in (CASE_EVENTS, _RELAYED):
                 self._log.create_topic(topic, first=secrets.randbelow(_FIRST_BELOW))
@@ -88,14 +89,14 @@ class EventSpool:
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        """Return whether there is a spool in `folder`. Raises LogError for what is no folder or cannot be looked at."""
+        """Return whether there is a spool in `folder`. Raises LogError if it is no folder or cannot be read."""
         try:
             (folder / _STORE / _EVENTS).stat()
         except FileNotFoundError:
             return False
         except NotADirectoryError:
             raise LogError(
-                f"The spool {folder} is a file, or below one. Name a folder of its own (key 'emitter.spool')."
+                f"The spool {folder} is a file, or below one", "Name a folder of its own (key 'emitter.spool')"
             ) from None
         except OSError as error:
             raise explained(error, folder, "look at") from error
@@ -108,7 +109,7 @@ class EventSpool:
         self.close()
 
     def close(self) -> None:
-        """Let go of the relay's place and close the file."""
+        """Give up the relay's place and close the file."""
         self._lock.release()
         self._log.close()
 
@@ -123,7 +124,7 @@ class EventSpool:
         return self._log.end_offsets(CASE_EVENTS)[0]
 
     def relayed(self) -> int:
-        """Return the offset before which the log has everything, as the relay of whichever process stored it."""
+        """Return the offset before which the log has everything, as the relay of any process stored it."""
         return self._mark()[0]
 
     def state(self) -> SpoolState:
@@ -135,9 +136,9 @@ class EventSpool:
     # For the relay
 
     def hold(self) -> bool:
-        """Become the one that relays and take up its position, or return false: another process or thread does.
+        """Become the one that relays and read its position, or return false if another process or thread relays.
 
-        The place is given back by `close`, and by the system when the process ends however it ends.
+        `close` gives the place back, and so does the system however the process ends.
         """
         if self._lock.held:
             return True
@@ -171,11 +172,11 @@ class EventSpool:
             self._store_mark(today.toordinal())
 
     def tidy(self) -> None:
-        """Purge what was sent, if that is worth its cost now: always when nothing waits. Faults are told by `fault`."""
+        """Purge what was sent, if that is worth its cost now: always if nothing waits. `fault` says what went wrong."""
         if self._unstored:
             self._store_mark(self._day)
             if self._unstored:
-                return  # what a crash would send again has to stay
+                return  # a crash would send it again, so it has to stay
         try:
             sent = self._position - self._log.beginning_offsets(CASE_EVENTS)[0]
             waits = self.end() - self._position
@@ -265,15 +266,16 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def _make(folder: Path, store: Path) -> None:
-    """Make the two folders with mode 0700. A folder that holds other things is not ours to close to others."""
+    """Make the two folders with mode 0700. If a folder holds other things, it is not ours to close to other users."""
     try:
         if folder.exists() and not folder.is_dir():
-            raise LogError(f"The spool {folder} is a file. Name a folder of its own (key 'emitter.spool').")
+            raise LogError(f"The spool {folder} is a file", "Name a folder of its own (key 'emitter.spool')")
         if folder.is_dir():
             if folder.stat().st_mode & 0o077 and any(each.name != _STORE for each in folder.iterdir()):
                 raise LogError(
-                    f"The spool's folder {folder} holds other files and is open to others. Name a folder of its "
-                    f"own (key 'emitter.spool'), or take the others' rights away: chmod 700 {folder}"
+                    f"The spool's folder {folder} holds other files and is open to other users",
+                    "Name a folder of its own (key 'emitter.spool'), or take the others' rights away: "
+                    f"chmod 700 {folder}",
                 )
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -281,6 +283,6 @@ def _make(folder: Path, store: Path) -> None:
         make_private_folder(store)
     except OSError as error:
         raise LogError(
-            f"Cannot make the spool's folder {folder}: {os.strerror(error.errno or 0).lower()}. "
-            "Check the key 'emitter.spool', and that its disk can be written and has space."
+            f"Cannot make the spool's folder {folder}: {os.strerror(error.errno or 0).lower()}",
+            "Check the key 'emitter.spool', and that its disk can be written and has space",
         ) from error

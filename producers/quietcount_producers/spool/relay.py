@@ -1,8 +1,8 @@
-"""The relay: sends what waits in a spool to the log, in order, whatever becomes of the log meanwhile.
+"""The relay: sends what waits in a spool to the log, in order, whatever happens to the log meanwhile.
 
-A batch is appended first and noted as sent afterwards. Whatever ends the process between the two sends it again, and
-the fold counts an event once: an event may come twice, never not at all, and never before an earlier one of its case,
-because nothing behind a batch is sent before the whole batch is in the log.
+It appends a batch first, and notes it as sent afterwards. If the process ends between the two, the next one sends the
+batch again, and the fold counts an event once. So an event may arrive twice, but it always arrives. It never arrives
+before an earlier one of its case, because nothing behind a batch is sent before the whole batch is in the log.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ __all__ = ["Pauses", "Relay", "relay_batch", "relay_rest"]
 _LOGGER: Final = logging.getLogger(__name__)
 
 _BATCH: Final = 1000
-"""How many events go in one append: at the most bytes an event may have, half of what a broker takes in one batch."""
+"""How many events go in one append. If each has the most bytes it may have, that is half of what a broker takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """Seconds that the relay waits. What fails is tried again after a pause that doubles from the first to the most."""
+    """Seconds that the relay waits. After a failure the pause doubles from the first number to the second."""
 
     unavailable: tuple[float, float] = (0.1, 5.0)
-    """A broker that restarts is back in seconds; hundreds of emitters must not hold it down meanwhile."""
+    """A broker that restarts is back in seconds, and hundreds of emitters must not overload it meanwhile."""
     refused: tuple[float, float] = (2.0, 60.0)
-    """A wrong password does not mend itself, and tries at it lock accounts and fill the broker's log."""
+    """A wrong password does not mend itself, and each try may lock the account and fills the broker's log."""
     idle: float = 0.5
-    """How soon events that another process put into the spool are seen; one's own wake the relay."""
+    """How soon the relay sees events that another process put into the spool; this process wakes it."""
     elsewhere: float = 1.0
-    """How soon the place of another process's relay is taken when that process ends."""
+    """How soon this relay takes over when the process ends that relayed so far."""
     purge: float = 5.0
     """The least between two purges while events trickle in: each costs several syncs of the disk."""
 
@@ -57,9 +57,9 @@ class _Outcome(Enum):
 
 
 def relay_batch(spool: EventSpool, log: LogWriter, limit: int = _BATCH) -> bool:
-    """Send the next events of `spool`, which the caller holds, to `log`; return false when none waited.
+    """Send the next events of `spool`, which the caller holds, to `log`; return false if none waited.
 
-    Raises what the log raises; then nothing is noted as sent.
+    Raises what the log raises, and notes nothing as sent then.
     """
     waiting = spool.waiting(limit)
     if not waiting:
@@ -72,8 +72,8 @@ def relay_batch(spool: EventSpool, log: LogWriter, limit: int = _BATCH) -> bool:
 def relay_rest(spool: EventSpool, connect: Callable[[], LogWriter], today: Callable[[], dt.date] = utc_today) -> bool:
     """Send everything that waits in `spool` to the log that `connect` opens, and purge it; without a thread.
 
-    Return false when another process or thread is the one that relays. With nothing to send the log is not opened.
-    Raises what opening the log or the log raises; what was not sent stays.
+    Return false if another process or thread is the one that relays. If there is nothing to send, the log is not
+    opened. Raises what opening the log or the log raises; what was not sent stays.
     """
     if not spool.hold():
         return False
@@ -93,9 +93,9 @@ def relay_rest(spool: EventSpool, connect: Callable[[], LogWriter], today: Calla
 class Relay:
     """A thread that sends what waits in the spool in `folder` to the log that `connect` opens, until `stop`.
 
-    The log is opened at once, also with nothing to send: so what is wrong with it is told at the start, and the time
-    when it is told says nothing of when events came. A log that raised a QuietcountError is asked again; after anything
-    else it is closed (unless `keep`) and opened anew. While another process relays this one stands by.
+    It opens the log at once, even with nothing to send: so it reports what is wrong with the log at the start, and the
+    time of that report says nothing of when events came. If the log raises a QuietcountError, the relay asks it again;
+    after any other error it closes the log (unless `keep`) and opens it again. While another process relays, it waits.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Relay:
 
     @property
     def error(self) -> QuietcountError | None:
-        """Why nothing could be sent at the last try, or None; an Unavailable goes away by itself."""
+        """Why nothing could be sent at the last try, or None; an Unavailable passes by itself."""
         return self._error
 
     def start(self) -> None:
@@ -133,15 +133,15 @@ class Relay:
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that events have come. A pause after a failure is not cut short by it."""
+        """Say that events have come. This does not cut short a pause after a failure."""
         with self._state:
             self._woken = True
             self._state.notify_all()
 
     def stop(self, wait: float) -> None:
-        """Send what waits for `wait` seconds at most, less when the log does not take it, and end the thread.
+        """Send what waits for `wait` seconds at most, less if the log does not take it, and end the thread.
 
-        A log that holds the thread for longer is left to it: the thread ends when the log lets go of it.
+        If the log holds the thread for longer, the thread ends as soon as the log lets go of it.
         """
         with self._state:
             self._until = time.monotonic() + wait
@@ -166,7 +166,7 @@ class Relay:
                 self._spool.close()
 
     def _waited(self, outcome: _Outcome) -> bool:
-        """Wait as long as `outcome` asks for; return false when the relay ends and the log has just failed."""
+        """Wait as long as `outcome` asks for; return false if the relay ends and the log has just failed."""
         failed = outcome is _Outcome.FAILED
         with self._state:
             self._state.wait_for(
@@ -196,9 +196,9 @@ class Relay:
         except QuietcountError as error:
             self._failed(error)
             return _Outcome.FAILED
-        except Exception as error:  # a log of one's own may raise anything; the relay must outlive it
+        except Exception as error:  # a caller's own log may raise anything, and the relay must outlive it
             self._disconnect()
-            wrapped = ProducersError(f"The log refused events: {type(error).__name__}.")
+            wrapped = ProducersError(f"The log refused events: {type(error).__name__}")
             wrapped.__cause__ = error
             self._failed(wrapped)
             return _Outcome.FAILED
@@ -223,11 +223,11 @@ class Relay:
         if self._spool is not None and self._spool.holding:
             with contextlib.suppress(QuietcountError):
                 self._spool.unreached(self._today())
-        # A log that does not answer is what a spool is for; a line at that moment would tell that an event had come.
+        # The spool is there for a log that does not answer, and a line at that moment would show that an event came.
         said = str(error)
         if not isinstance(error, Unavailable) and said not in self._warned:
             self._warned.add(said)
-            _LOGGER.warning("Events stay in the spool %s until this is mended: %s", self._folder, said)
+            _LOGGER.warning("Events stay in the spool %s until somebody mends this: %s", self._folder, said)
 
     def _disconnect(self) -> None:
         log, self._log = self._log, None

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from quietcount_schemas.cli import DEFAULT_CONFIG, config_option
-from quietcount_schemas.configuration import Fault, read_configuration
+from quietcount_schemas.configuration import read_configuration
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.event_types import EventType, Field
 from quietcount_schemas.folder import SchemaFolder
@@ -131,15 +131,13 @@ def register(config: Path) -> None:
     from quietcount_schemas.schema_registry.client import RegistryClient
     from quietcount_schemas.schema_registry.registration import Registration
 
-    raw = read_configuration(config)
-    faults: list[Fault] = []
-    settings = RegistrySettings.of(raw, faults)
-    if raw.faults or faults:
-        raise SchemasError(raw.refusal(faults))
+    given = read_configuration(config)
+    given.refuse_faults(SchemasError)
+    settings = RegistrySettings.of(given)
     client = RegistryClient(settings)
     before = registry_ids.read(settings.ids_file)
     registration = Registration(client, settings, before)
-    done = list(registration.register(SchemaRegistry.load(raw.schemas)))
+    done = list(registration.register(SchemaRegistry.load(given.values["schemas"])))
     if registration.pinned != before:
         registry_ids.save(settings.ids_file, registration.pinned)
     for each in done:

@@ -27,7 +27,6 @@ _MOST_BYTES: Final = 1 << 20
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,9}")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
 _KEYS: Final = ("ids", "subjects")
-_REGISTER: Final = "`quietcount schemas register` writes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +41,21 @@ def load(path: Path) -> Mapping[int, bytes]:
     """Return the fingerprint (8 bytes) of each pinned id. Raises SchemasError naming the file and what is wrong."""
     pinned = read(path)
     if pinned is None:
-        raise SchemasError(f"{path}: there is no such file; {_REGISTER}, and key 'schema_registry.ids_file' names it")
+        remedy = "`quietcount schemas register` writes it, and the key 'schema_registry.ids_file' names it"
+        raise SchemasError(f"{path}: there is no such file", remedy)
     return pinned.ids
 
 
 def read(path: Path) -> PinnedIds | None:
-    """Return what the file holds, or None when there is none. Raises SchemasError when it is not in order."""
+    """Return what the file holds, or None if there is none. Raises SchemasError if it cannot be used."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SchemasError(f"{path}: cannot be read: {os.strerror(error.errno or 0).lower()}") from None
+        what = f"{path}: cannot be read ({os.strerror(error.errno or 0).lower()})"
+        raise SchemasError(what, "Check the rights of the file and its folder") from None
     if len(raw) > _MOST_BYTES:
         raise _refused(path, "it is larger than 1 MiB")
     try:
@@ -68,13 +69,13 @@ def read(path: Path) -> PinnedIds | None:
     except (ValueError, RecursionError):
         raise _refused(path, "it is not JSON that can be read") from None
     if not isinstance(found, dict) or sorted(found) != sorted(_KEYS):
-        raise _refused(path, "it has to have the keys 'ids' and 'subjects', and no others")
+        raise _refused(path, "it must have the keys 'ids' and 'subjects', and no others")
     ids = _ids(path, found["ids"])
     return PinnedIds(MappingProxyType(ids), MappingProxyType(_subjects(path, found["subjects"], ids)))
 
 
 def save(path: Path, pinned: PinnedIds) -> None:
-    """Write the file whole or not at all. Raises SchemasError when it cannot be written."""
+    """Write the file whole or not at all. Raises SchemasError if it cannot be written."""
     table = {
         "ids": {str(number): pinned.ids[number].hex() for number in sorted(pinned.ids)},
         "subjects": {
@@ -92,7 +93,7 @@ def save(path: Path, pinned: PinnedIds) -> None:
 
 
 class _Twice(ValueError):
-    """A key stood twice in one object."""
+    """A key is twice in one object."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -108,19 +109,19 @@ def _no_constant(constant: str) -> NoReturn:
 
 def _ids(path: Path, given: object) -> dict[int, bytes]:
     if not isinstance(given, dict) or not given:
-        raise _refused(path, "'ids' has to hold, by id, the fingerprint of a schema")
+        raise _refused(path, "'ids' must hold, by id, the fingerprint of a schema")
     ids: dict[int, bytes] = {}
     for key, value in given.items():
         number = _number(path, "an id", key, MAX_CONFLUENT_ID)
         if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
-            raise _refused(path, f"the fingerprint of id {number} has to be 16 digits from 0 to 9 and a to f, as text")
+            raise _refused(path, f"the fingerprint of id {number} must be 16 digits from 0 to 9 and a to f, as text")
         ids[number] = bytes.fromhex(value)
     return ids
 
 
 def _subjects(path: Path, given: object, ids: Mapping[int, bytes]) -> dict[str, Mapping[int, int]]:
-    """Return what is there for people: checked too, because who reads it trusts it."""
-    wanted = "'subjects' has to hold, by subject and version, an id that is among 'ids'"
+    """Return what is there for people; it is checked too, because they trust it."""
+    wanted = "'subjects' must hold, by subject and version, an id that is among 'ids'"
     if not isinstance(given, dict):
         raise _refused(path, wanted)
     subjects: dict[str, Mapping[int, int]] = {}
@@ -133,12 +134,12 @@ def _subjects(path: Path, given: object, ids: Mapping[int, bytes]) -> dict[str, 
 
 def _number(path: Path, what: str, text: str, highest: int) -> int:
     if not _NUMBER.fullmatch(text) or int(text) > highest:
-        raise _refused(path, f"{what} has to be a whole number from 1 to {highest}, written as text without signs")
+        raise _refused(path, f"{what} must be a whole number from 1 to {highest}, written as text without signs")
     return int(text)
 
 
 def _refused(path: Path, what: str) -> SchemasError:
     return SchemasError(
-        f"{path}: not a file of pinned ids: {what}. Restore it (key 'schema_registry.ids_file' names it), or remove it "
-        "and run `quietcount schemas register`"
+        f"{path}: not a file of pinned ids: {what}",
+        "Restore it (the key 'schema_registry.ids_file' names it), or remove it and run: quietcount schemas register",
     )

@@ -3,8 +3,8 @@
 Subject strategy: RecordNameStrategy, that is, the subject is the full name of the record, whatever topic it is sent to.
 Compatibility: FULL_TRANSITIVE, set for each subject before its first version, as `quietcount schemas check` holds it.
 
-A registry is believed once, and no further than it can be checked: what it hands out under an id has to have the
-fingerprint of what was registered, and what was pinned before has to stand. Else nothing is pinned.
+A registry is believed once, and only as far as it can be checked. What it hands out under an id must have the
+fingerprint of what was registered, and what was pinned before must still hold. Otherwise nothing is pinned.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Registration:
         return PinnedIds(dict(self._ids), {subject: dict(versions) for subject, versions in self._subjects.items()})
 
     def register(self, registry: SchemaRegistry) -> Iterator[Registered]:
-        """Register every version in order and yield each; done twice, it changes nothing the second time.
+        """Register every version in order and yield each; the second time it changes nothing.
 
-        Raises SchemasError naming the version, and the setting to look at; what is pinned is worth nothing then.
+        Raises SchemasError naming the version, and the setting to look at; do not use what is pinned then.
         """
         if not isinstance(self._client.get("/subjects"), list):
             raise self._client.no_registry()
@@ -75,7 +75,11 @@ class Registration:
         found = self._client.get(path, name)
         level = found.get("compatibilityLevel") if isinstance(found, dict) else None
         if level != COMPATIBILITY:
-            raise self._client.refused(f"it does not keep the compatibility {COMPATIBILITY} that was set", about=name)
+            raise self._client.refused(
+                f"it does not keep the compatibility {COMPATIBILITY} that was set",
+                "Check the rights of the user and the settings of the registry",
+                about=name,
+            )
 
     def _version(self, name: str, version: SchemaVersion) -> Registered:
         place = f"{name} version {version.version}"
@@ -97,21 +101,24 @@ class Registration:
         file = self._settings.ids_file
         if known and number not in known:
             raise self._client.refused(
-                f"it gives the id {number}, and {file} has pinned {_listed(known)}. Either it is another registry "
-                "than the pinned ids are from, or it lost what it held: name the right one with the key "
-                f"'schema_registry.url', or restore it; for a new one remove {file}, once the log holds no record "
-                "with an id of the old",
+                f"it gives the id {number}, and {file} has pinned {_listed(known)}: either the pinned ids are from "
+                "another registry, or this one lost what it held",
+                "Name the right one with the key 'schema_registry.url', or restore it. For a new registry remove "
+                f"{file} once the log holds no record with an id of the old one",
                 about=place,
             )
         if self._ids.get(number, version.fingerprint) != version.fingerprint:
             raise self._client.refused(
                 f"it gives the id {number}, which {file} has pinned for the schema with the fingerprint "
-                f"{self._ids[number].hex()}. It is another registry than the pinned ids are from, or it is not to be "
-                "trusted; check the key 'schema_registry.url'",
+                f"{self._ids[number].hex()}: either the pinned ids are from another registry, or this one must not be "
+                "trusted",
+                "Check the key 'schema_registry.url'",
                 about=place,
             )
         if not self._holds(place, number, version):
-            raise self._client.refused(f"it gave the id {number}, and holds nothing under it", about=place)
+            raise self._client.refused(
+                f"it gave the id {number}, and holds nothing under it", "Check the registry and its log", about=place
+            )
         return number
 
     def _holds(self, place: str, number: int, version: SchemaVersion) -> bool:
@@ -122,8 +129,8 @@ class Registration:
         if _fingerprint(found) != version.fingerprint:
             raise self._client.refused(
                 f"under the id {number} it hands out another schema than the one with the fingerprint "
-                f"{version.fingerprint.hex()}. Nothing was pinned; check the key 'schema_registry.url', and who may "
-                "write to that registry",
+                f"{version.fingerprint.hex()}. Nothing was pinned",
+                "Check the key 'schema_registry.url', and who may write to that registry",
                 about=place,
             )
         return True
@@ -140,12 +147,12 @@ def subject(version: SchemaVersion) -> str:
 
 
 def _text(version: SchemaVersion) -> str:
-    """Return the schema as its file holds it, docs included: whoever looks it up with the file finds it."""
+    """Return the schema as its file holds it, docs included, so that a look-up with the file finds it."""
     return json.dumps(version.definition, indent=2, ensure_ascii=False)
 
 
 def _fingerprint(found: object) -> bytes | None:
-    """Return the fingerprint of the schema that a registry hands out, or None when it is no Avro schema."""
+    """Return the fingerprint of the schema that a registry hands out, or None if it is not an Avro schema."""
     if not isinstance(found, dict) or found.get("schemaType", "AVRO") != "AVRO" or found.get("references"):
         return None
     try:

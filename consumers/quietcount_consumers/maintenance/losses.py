@@ -1,0 +1,172 @@
+"""Recording in the ledger that the private state, or a secret, is lost: what is found, what it costs, and doing it.
+
+A recorded loss raises the stated bound permanently, so nothing is recorded of a state that is sound unless a person
+says which secret is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+
+from quietcount_aggregates import state_file
+from quietcount_aggregates.errors import StateDamaged
+from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.publication import bound_sentence
+from quietcount_aggregates.release import bound_after_loss, record_loss
+from quietcount_aggregates.state import State
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.maintenance.recovery import fence, publish_ledger, reading_ledger, state_path
+
+__all__ = ["Loss", "Lost", "examine_loss", "record_state_loss"]
+
+
+class Lost(StrEnum):
+    """The secrets whose loss a sound state cannot say, or that a person might only have misplaced."""
+
+    PEPPER = "pepper"
+    SECRET = "secret"  # noqa: S105 (which one, not the secret)
+    YEAR = "year"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What was found lost, the stated bound before and after that is recorded, and whether the state is damaged."""
+
+    found: str
+    bound: Decimal
+    after: Decimal
+    damaged: bool
+
+    @property
+    def price(self) -> str:
+        """Say what recording the loss costs, in a sentence without its full stop."""
+        if self.after == self.bound:
+            return f"The loss is recorded already. The stated bound stays at epsilon {self.bound:f}"
+        return (
+            "Every case gets its limits again, and nobody is known to have withdrawn. The stated bound rises from "
+            f"epsilon {self.bound:f} to {self.after:f}, permanently"
+        )
+
+
+def examine_loss(configuration: Configuration, lost: Lost | None) -> Loss:
+    """Return what a person would record as lost, and its price; change nothing.
+
+    Raises ServiceError if nothing is lost: the state is sound, and `lost` names no secret or one that is there.
+    """
+    with reading_ledger(configuration) as ledger:
+        return _examined(configuration, ledger, lost)
+
+
+def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost | None = None) -> list[str]:
+    """Record the loss in the ledger, begin the state again, and return what there is to say, a line each.
+
+    Looks first, as `examine_loss` does. A damaged state is moved aside, never overwritten. The ledger must hold all
+    that was published: an older copy of it is refused.
+    """
+    with reading_ledger(configuration) as ledger:
+        loss, said = _examined(configuration, ledger, lost), []
+        if loss.damaged:
+            aside = _set_aside(state_path(configuration))
+            said.append(
+                f"The damaged state is now {aside}. Delete it as soon as you have rescued from it what you can: it may "
+                "hold what quietcount promised to forget."
+            )
+        _record(ledger, configuration, now)
+        return [*said, bound_sentence(ledger.chain)]
+
+
+def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> Loss:
+    """Return what is lost. Raises ServiceError if it is nothing, with the price that it would have had."""
+    path = state_path(configuration)
+    bound, after = ledger.chain.budget.bound, bound_after_loss(ledger.chain)
+    if not path.exists() and not _wal(path).exists():
+        return Loss(f"{path} is missing", bound, after, damaged=False)
+    try:
+        found = _found(configuration, ledger, lost)
+    except StateDamaged:
+        return Loss(f"{path} is damaged", bound, after, damaged=True)
+    if not found:
+        raise ServiceError(
+            f"{path}: the state is sound, and knows all that the ledger released. Nothing was recorded. A recorded "
+            f"loss would raise the stated bound from epsilon {bound:f} to {after:f}, permanently",
+            "If a secret is lost permanently, say which one: --lost pepper, --lost secret or --lost year. If a command "
+            "still calls the state damaged, move the state away, then run this again",
+        )
+    return Loss(found, bound, after, damaged=False)
+
+
+def _found(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> str:
+    """Return what is lost, in a sentence without its full stop, or nothing if the state that is there is sound.
+
+    Raises StateDamaged.
+    """
+    path = state_path(configuration)
+    with State(path) as state:
+        ledger.check_not_behind(state.head, path.name)
+        state.check_whole()
+        if ledger.chain.is_ahead_of(state.first_open, state.intent):
+            return f"{path} does not know what the ledger released"
+        return "" if lost is None else _lost_secret(configuration, state, lost)
+
+
+def _lost_secret(configuration: Configuration, state: State, lost: Lost) -> str:
+    """Return that the secret is lost, or raise ServiceError if it is there. Of the pepper the service knows nothing."""
+    match lost:
+        case Lost.PEPPER:
+            return "The emitters have a new pepper, and recognise nobody who comes back"
+        case Lost.SECRET:
+            secret = configuration.service.secret_file
+            if secret.exists() and ConsumerSecret.load(secret).check == state["secret_check"]:
+                raise _is_there(f"{secret}: is the secret that the state was made with")
+            return f"{secret} is missing, or is another secret than the state was made with"
+        case Lost.YEAR:
+            years = YearSecrets(configuration.years_dir)
+            lacking = [year for year, check in state.years.items() if years.check(year) != check]
+            if not lacking:
+                raise _is_there(f"{configuration.years_dir}: holds the secret of each year that the state needs")
+            return f"{years.path(lacking[0])} is missing, or is another secret than the state was made with"
+
+
+def _is_there(what: str) -> ServiceError:
+    return ServiceError(f"{what}. Nothing was recorded", "Run quietcount doctor: it says what is wrong")
+
+
+def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> None:
+    with State(state_path(configuration)) as state:
+        fence(ledger, state, configuration)
+        record_loss(ledger, now)
+        state.begin_anew(ledger.chain.first_open)
+        publish_ledger(ledger, configuration)
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a state and its write-ahead log, which DuckDB would replay into the next one, to a name that is free."""
+    with contextlib.closing(state_file.locked(path)):
+        aside = path.with_name(path.name + ".damaged")
+        number = 1
+        while aside.exists() or _wal(aside).exists():
+            number += 1
+            aside = path.with_name(f"{path.name}.damaged-{number}")
+        try:
+            if _wal(path).exists():
+                _wal(path).rename(_wal(aside))
+            if path.exists():  # else only its write-ahead log was left
+                path.rename(aside)
+        except OSError as error:
+            raise ServiceError(
+                f"{path}: is damaged and cannot be moved to {aside.name} ({os.strerror(error.errno or 0)})",
+                "Mend that, then run again",
+            ) from None
+        return aside
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")

@@ -1,0 +1,351 @@
+"""Every key of the configuration, as one table: who reads the file, the pages and the doctor all go by it.
+
+A row says what a key is called, how its value is read, what it means, its default, whether a running service needs a
+restart for a new value, and which other key goes with it. What is wrong with several keys together is in the rules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from quietcount_schemas.configuration import readers
+from quietcount_schemas.configuration.places import (
+    DEFAULT_DATA_DIR,
+    DEFAULT_IDS_FILE,
+    DEFAULT_LISTEN,
+    DEFAULT_LOG,
+    DEFAULT_PEPPER_FILE,
+    DEFAULT_SECRET_FILE,
+)
+from quietcount_schemas.configuration.readers import Reader
+from quietcount_schemas.periods import Period
+
+__all__ = ["CONFIGURATION", "KEYS", "Key", "Rule", "Section", "each_key", "markdown"]
+
+Rule = Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]
+"""Looks at the values of a section, None for those that are not given, and yields a key's name and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A row of the table."""
+
+    name: str
+    reader: Reader
+    meaning: str
+    """What the page says of it, in Markdown."""
+    default: object = None
+    """As the file would have it; None if there is no value unless one is given."""
+    default_text: str = ""
+    """What the page says of the default, if that is not the value itself."""
+    required: bool = False
+    service_alone: bool = False
+    """If the key is required, then by the service: an emitter does without."""
+    restart: bool = False
+    """A new value is refused while the service runs."""
+    needs: str = ""
+    """The key of the same section that must be given, too."""
+
+    @property
+    def wanted(self) -> str:
+        """What to write there."""
+        return self.reader.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table of keys and of further sections; in the file once, or as often as one likes if it is `repeated`."""
+
+    name: str
+    keys: tuple[Key, ...] = ()
+    sections: tuple[Section, ...] = ()
+    repeated: bool = False
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def members(self) -> Mapping[str, Key | Section]:
+        """The keys and the sections by name."""
+        keys: dict[str, Key | Section] = {each.name: each for each in self.keys}
+        return keys | {each.name: each for each in self.sections}
+
+
+def _tls_is_on_with_its_files(kafka: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    given = [name for name in ("ca_file", "certificate_file", "key_file") if kafka[name] is not None]
+    if given and kafka["tls"] is False:
+        yield "tls", f"is false, and kafka.{given[0]} is for TLS; leave one of them out"
+
+
+def _a_password_is_sent_over_tls(registry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if registry["url"] is None or registry["url"].startswith("https:"):
+        return
+    from urllib.parse import urlsplit
+
+    if registry["ca_file"] is not None:
+        yield "ca_file", "is for an address that begins with https://"
+    elif registry["password_file"] is not None and not readers.is_this_machine(
+        urlsplit(registry["url"]).hostname or ""
+    ):
+        yield "url", "a password is sent over https:// only, or to this machine (127.0.0.1)"
+
+
+def _others_are_let_in_by_tls_and_password(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    guards = ("certificate_file", "key_file", "username", "password_file")
+    host = metrics["listen"].host if metrics["listen"] else None
+    if host and not readers.is_this_machine(host) and any(metrics[name] is None for name in guards):
+        yield (
+            "listen",
+            f"{host} can be reached from other machines and needs TLS and a password: certificate_file, "
+            "key_file, username and password_file of [metrics]; or listen on 127.0.0.1",
+        )
+
+
+def _a_name_is_given_once(whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    names = [each["name"] for each in whole["statistic"] if each["name"] is not None]
+    twice = next((name for name in sorted(names) if names.count(name) > 1), None)
+    if twice is not None:
+        yield "statistic", f"two statistics are named {twice!a}; give each its own name"
+
+
+CONFIGURATION: Final = Section(
+    "",
+    keys=(
+        Key(
+            "log",
+            readers.log(),
+            'where case events are: the embedded log, or Kafka, as `"kafka://host:9092,host2:9092"`',
+            DEFAULT_LOG,
+            restart=True,
+        ),
+        Key("data_dir", readers.path(), "what the service writes", DEFAULT_DATA_DIR, restart=True),
+        Key(
+            "lifetime_epsilon",
+            readers.number("write a number above 0, 100 at most", above=0, most=100),
+            "the bound; fixed when the ledger is opened",
+            required=True,
+            service_alone=True,
+        ),
+        Key("grace", readers.duration("0d", "366d"), "how long after its end a period is released", "7d"),
+        Key("tick", readers.duration("1s", "1d"), "how often the service works", "60s"),
+        Key(
+            "schemas",
+            readers.paths('write a list of folders, as ["my-schemas"]'),
+            "folders with event types of your own",
+            [],
+        ),
+    ),
+    rules=(_a_name_is_given_once,),
+    sections=(
+        Section(
+            "emitter",
+            (
+                Key("pepper_file", readers.path(), "the emitters' secret", DEFAULT_PEPPER_FILE),
+                Key("spool", readers.path(), "a folder where emitters keep what waits while the log does not answer"),
+            ),
+        ),
+        Section(
+            "service",
+            (
+                Key(
+                    "secret_file",
+                    readers.path(),
+                    "the service's secret; the first run makes it if there is none",
+                    DEFAULT_SECRET_FILE,
+                    restart=True,
+                ),
+                Key(
+                    "log_format",
+                    readers.choice('write "auto", "console" or "json"', ("auto", "console", "json")),
+                    'how the service writes its log to stderr: `"console"` for people, `"json"` for programs; '
+                    '`"auto"` is console at a terminal and JSON in a pipe',
+                    "auto",
+                ),
+            ),
+        ),
+        Section(
+            "kafka",
+            (
+                Key(
+                    "topic_prefix",
+                    # Kafka's own alphabet; a topic's name has 249 characters at most.
+                    readers.text("write letters, digits, '.', '_' and '-', as text", "[A-Za-z0-9._-]{0,200}"),
+                    "goes before the name of each topic, of the group and of the transactional id",
+                    restart=True,
+                ),
+                Key(
+                    "tls",
+                    readers.boolean(),
+                    "TLS; without `kafka.ca_file` it trusts the system's authorities",
+                    default_text="`false`, `true` with a file below",
+                ),
+                Key("ca_file", readers.path(), "the authority that signed the brokers' certificates"),
+                Key(
+                    "certificate_file",
+                    readers.path(),
+                    "your own certificate (mTLS), with `kafka.key_file`",
+                    needs="key_file",
+                ),
+                Key("key_file", readers.path(), "its private key", needs="certificate_file"),
+                Key("key_password_file", readers.path(), "the file with the key's password", needs="key_file"),
+                Key("username", readers.text(), "the user (SCRAM), with `kafka.password_file`", needs="password_file"),
+                Key("password_file", readers.path(), "the file with the user's password", needs="username"),
+                Key(
+                    "sasl_mechanism",
+                    readers.choice('write "SCRAM-SHA-512" or "SCRAM-SHA-256"', ("SCRAM-SHA-512", "SCRAM-SHA-256")),
+                    'or `"SCRAM-SHA-256"`',
+                    "SCRAM-SHA-512",
+                ),
+            ),
+            rules=(_tls_is_on_with_its_files,),
+        ),
+        Section(
+            "schema_registry",
+            (
+                Key("url", readers.url(), "a Confluent Schema Registry; emitters then write its framing"),
+                Key(
+                    "username",
+                    readers.user_of_http(),
+                    "for registration, with `schema_registry.password_file`",
+                    needs="password_file",
+                ),
+                Key("password_file", readers.path(), "the file with its password", needs="username"),
+                Key("ca_file", readers.path(), "the authority that signed the registry's certificate"),
+                Key("ids_file", readers.path(), "the ids that `quietcount schemas register` pinned", DEFAULT_IDS_FILE),
+            ),
+            rules=(_a_password_is_sent_over_tls,),
+        ),
+        Section(
+            "metrics",
+            (
+                Key(
+                    "listen",
+                    readers.listen(),
+                    'where `quietcount run` serves metrics and health; `"off"` for nowhere, port 0 for one that the '
+                    "system chooses",
+                    DEFAULT_LISTEN,
+                    restart=True,
+                ),
+                Key(
+                    "certificate_file",
+                    readers.path(),
+                    "TLS, with `metrics.key_file`: the certificate, followed by those that lead to the authority",
+                    restart=True,
+                    needs="key_file",
+                ),
+                Key("key_file", readers.path(), "its private key", restart=True, needs="certificate_file"),
+                Key(
+                    "username",
+                    readers.user_of_http(),
+                    "the user who may read, with `metrics.password_file`; needs TLS, unless the address is on this "
+                    "machine alone",
+                    restart=True,
+                    needs="password_file",
+                ),
+                Key("password_file", readers.path(), "the file with the password", restart=True, needs="username"),
+            ),
+            rules=(_others_are_let_in_by_tls_and_password,),
+        ),
+        Section(
+            "statistic",
+            (
+                Key(
+                    "name",
+                    readers.text("write text"),
+                    "lower-case; also the name of its view",
+                    required=True,
+                    service_alone=True,
+                ),
+                Key(
+                    "events",
+                    readers.texts('write a list of event types, as ["HelpRequested"]'),
+                    "the event types counted",
+                    required=True,
+                ),
+                Key(
+                    "where",
+                    readers.symbols_by_field('write a table of lists, as { help_kind = ["DESERTION"] }'),
+                    "only events whose field has one of these symbols",
+                    {},
+                    default_text="none",
+                ),
+                Key(
+                    "by",
+                    readers.texts('write a list of fields, as ["service_category"]'),
+                    "one cell for each combination of these fields' symbols, zeros included",
+                    [],
+                    default_text="none",
+                ),
+                Key(
+                    "period",
+                    readers.choice(f"write one of {', '.join(Period)}, as text", Period),
+                    "`day`, `week`, `month`, `quarter` or `year`",
+                    required=True,
+                ),
+                Key(
+                    "max_contributions",
+                    readers.whole_number(),
+                    "how many events of one case count at most, over the horizon",
+                    1,
+                ),
+                Key(
+                    "horizon",
+                    readers.choice('write "lifetime" or "year"', ("lifetime", "year")),
+                    'or `"year"`: the limit, and the bound, then hold for each year',
+                    "lifetime",
+                ),
+                Key(
+                    "since",
+                    readers.day(),
+                    "the first period released",
+                    default_text="the period of the declaration",
+                ),
+                Key(
+                    "epsilon",
+                    readers.number("write a number"),
+                    "what all its releases together may tell about one person",
+                    required=True,
+                    service_alone=True,
+                ),
+                Key(
+                    "late",
+                    readers.choice('write "carry" or "drop"', ("carry", "drop")),
+                    'an event of a released period counts in the current one, or not at all (`"drop"`)',
+                    "carry",
+                ),
+            ),
+            repeated=True,
+        ),
+    ),
+)
+"""The whole configuration: the keys of the top level, and the sections."""
+
+
+def each_key(section: Section = CONFIGURATION, path: str = "") -> Iterator[tuple[str, Key]]:
+    """Yield every key with its dotted name, as pages and messages have it."""
+    for key in section.keys:
+        yield f"{path}{key.name}", key
+    for inner in section.sections:
+        yield from each_key(inner, f"{path}{inner.name}.")
+
+
+def _by_section(section: Section, path: str = "") -> dict[str, Mapping[str, Key | Section]]:
+    found = {path: section.members}
+    for inner in section.sections:
+        found |= _by_section(inner, f"{path}.{inner.name}".lstrip("."))
+    return found
+
+
+KEYS: Final[Mapping[str, Mapping[str, Key | Section]]] = MappingProxyType(_by_section(CONFIGURATION))
+"""What may stand in each section, by the section's dotted name (the top level is "")."""
+
+
+def markdown() -> str:
+    """Return the table as the page of the configuration has it."""
+    lines = ["| key | default | meaning |", "| --- | --- | --- |"]
+    for name, key in each_key():
+        value = "none" if key.default is None else f"`{json.dumps(key.default)}`"
+        lines.append(f"| `{name}` | {'required' if key.required else key.default_text or value} | {key.meaning} |")
+    return "\n".join(lines) + "\n"
