@@ -93,20 +93,32 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
 
 
-def test_nothing_in_the_public_folder_is_touched_before_it_is_to_be_seen(project: Project) -> None:
+@pytest.fixture(scope="module")
+def released_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("released") / "project")
     project.run_here("2023-02-08")
-    before = files(project.data)
-    with open_service(project.configuration, LATER, held=True) as service:
+    return project
+
+
+@pytest.fixture
+def released(released_once: Project, tmp_path: Path) -> Project:
+    """A project that released a month: a copy of its own for each test."""
+    return released_once.copy(tmp_path / "project")
+
+
+def test_nothing_in_the_public_folder_is_touched_before_it_is_to_be_seen(released: Project) -> None:
+    before = files(released.data)
+    with open_service(released.configuration, LATER, held=True) as service:
         with StopSignal() as stop:
             run_until_idle(service, fixed_clock(LATER), stop)
-        assert project.ledger_values() != project.released()
-        assert files(project.data) == before
+        assert released.ledger_values() != released.released()
+        assert files(released.data) == before
     service.show()
-    assert files(project.data) != before
-    assert project.ledger_values() == project.released()
-    after = files(project.data)
+    assert files(released.data) != before
+    assert released.ledger_values() == released.released()
+    after = files(released.data)
     service.show()
-    assert files(project.data) == after, "it is shown once"
+    assert files(released.data) == after, "it is shown once"
 
 
 def test_a_service_that_died_before_it_showed_what_it_released_shows_it_after_its_next_start(project: Project) -> None:
@@ -120,9 +132,8 @@ def test_a_service_that_died_before_it_showed_what_it_released_shows_it_after_it
     assert project.released() == project.ledger_values() == values
 
 
-def test_a_held_file_is_the_one_that_is_published_at_once(project: Project, tmp_path: Path) -> None:
-    project.run_here("2023-02-08")
-    chain = chain_of(project)
+def test_a_held_file_is_the_one_that_is_published_at_once(released: Project, tmp_path: Path) -> None:
+    chain = chain_of(released)
     held = HeldPublication()
     held.show()  # nothing was published
     held(chain, tmp_path / "held.duckdb")
@@ -163,29 +174,26 @@ def held_and_shown(held: HeldPublication, chain: Chain, marker: Path) -> Path:
 
 
 def test_what_is_shown_was_made_when_it_was_shown_and_not_before(
-    project: Project, tmp_path: Path, require: Callable[[bool, str], None]
+    released: Project, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
-    project.run_here("2023-02-08")
     marker = tmp_path / "marker"
-    shown = held_and_shown(HeldPublication(), chain_of(project), marker)
+    shown = held_and_shown(HeldPublication(), chain_of(released), marker)
     assert birth(shown, require) >= birth(marker, require)
 
 
 def test_a_twin_that_renames_what_it_built_is_found_out(
-    project: Project, tmp_path: Path, require: Callable[[bool, str], None]
+    released: Project, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
-    project.run_here("2023-02-08")
     marker = tmp_path / "marker"
-    shown = held_and_shown(Built(), chain_of(project), marker)
+    shown = held_and_shown(Built(), chain_of(released), marker)
     assert birth(shown, require) < birth(marker, require)
 
 
 def test_what_fails_amid_building_is_not_shown_and_leaves_nothing_and_is_still_held(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full, over and over, and then it is not."""
-    project.run_here("2023-02-08")
-    chain, path = chain_of(project), tmp_path / "public" / "statistics.duckdb"
+    chain, path = chain_of(released), tmp_path / "public" / "statistics.duckdb"
     path.parent.mkdir()
     path.write_bytes(b"what was published before")
     held = HeldPublication()
@@ -208,27 +216,25 @@ def test_what_fails_amid_building_is_not_shown_and_leaves_nothing_and_is_still_h
     assert published_head(path) == chain.head
 
 
-def test_what_a_kill_left_behind_is_cleared_away(project: Project, tmp_path: Path) -> None:
-    project.run_here("2023-02-08")
+def test_what_a_kill_left_behind_is_cleared_away(released: Project, tmp_path: Path) -> None:
     path = tmp_path / "public" / "statistics.duckdb"
     path.parent.mkdir()
     for name in (".next-01234567", ".next-01234567.wal", ".next.wal"):
         path.with_name(f"{path.name}{name}").write_bytes(b"torn")
     held = HeldPublication()
-    held(chain_of(project), path)
+    held(chain_of(released), path)
     held.show()
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("step", ["unlink", "replace"])
 def test_a_disk_that_fails_is_told_and_not_raised_bare(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """So that the service waits: a bare OSError would end it."""
-    project.run_here("2023-02-08")
     (tmp_path / "statistics.duckdb.next-01234567").touch()
     held = HeldPublication()
-    held(chain_of(project), tmp_path / "statistics.duckdb")
+    held(chain_of(released), tmp_path / "statistics.duckdb")
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -240,10 +246,9 @@ def test_a_disk_that_fails_is_told_and_not_raised_bare(
 
 
 def test_what_could_not_be_shown_is_still_held(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.run_here("2023-02-08")
-    chain, path = chain_of(project), tmp_path / "public" / "statistics.duckdb"
+    chain, path = chain_of(released), tmp_path / "public" / "statistics.duckdb"
     path.parent.mkdir()
     held = HeldPublication()
     held(chain, path)
@@ -260,9 +265,8 @@ def test_what_could_not_be_shown_is_still_held(
     assert published_head(path) == chain.head
 
 
-def test_a_folder_that_cannot_be_written_is_told_when_it_is_to_be_shown(project: Project, tmp_path: Path) -> None:
-    project.run_here("2023-02-08")
-    chain = chain_of(project)
+def test_a_folder_that_cannot_be_written_is_told_when_it_is_to_be_shown(released: Project, tmp_path: Path) -> None:
+    chain = chain_of(released)
     held = HeldPublication()
     held(chain, tmp_path / "gone" / "statistics.duckdb")
     with pytest.raises(PublicationUnwritable, match="cannot be written"):

@@ -29,7 +29,8 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def started(popen: type[subprocess.Popen[str]], source: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return popen([sys.executable, "-c", source, *arguments], **{**PIPES, "env": environment(), **options})
+    settings: dict[str, Any] = {**PIPES, "env": environment(), **options}
+    return popen([sys.executable, "-c", source, *arguments], **settings)
 
 
 @pytest.mark.parametrize(
