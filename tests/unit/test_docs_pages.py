@@ -88,7 +88,7 @@ def test_the_page_of_the_privacy_claims_says_each_promise_as_the_tests_have_it_a
         package = ""
         for place in re.findall(r"`([a-z_.]+)`", code):
             package = place.partition(".")[0] or package
-            within = place.removeprefix(f"{package}.").replace(".", "/")
+            within = place.removeprefix(package).lstrip(".").replace(".", "/")
             path = root / package.removeprefix("quietcount_") / package / within
             assert place.endswith(".sql") or path.is_dir() or path.with_suffix(".py").is_file(), place
     sql = root / "aggregates" / "quietcount_aggregates"
