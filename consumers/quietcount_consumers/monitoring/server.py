@@ -264,6 +264,7 @@ class MonitoringServer:
                     # If the system refuses it now, the old one is found to be at an end again.
                     with contextlib.suppress(OSError):
                         self._child = self._started(listener, self._door)
+                        child.end()  # it has ended; this closes the socket to it
 
 
 def _bind(listener: socket.socket, address: str, port: int) -> None:
