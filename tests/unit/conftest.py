@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import ipaddress
 import socket
 from typing import Any
@@ -30,14 +31,13 @@ def nothing_outside_of_this_machine(request: pytest.FixtureRequest, monkeypatch:
         pytest.fail(f"a unit test asks for {', '.join(sorted(asked))}: it belongs into tests/contract or tests/e2e")
     look_up = socket.getaddrinfo
 
-    class Guarded(socket.socket):
-        def connect(self, address: Any, /) -> None:
-            assert _local(address), f"a unit test connects to {address}"
-            super().connect(address)
+    def connect(self: socket.socket, address: Any) -> None:
+        assert _local(address), f"a unit test connects to {address}"
+        _socket.socket.connect(self, address)
 
-        def connect_ex(self, address: Any, /) -> int:
-            assert _local(address), f"a unit test connects to {address}"
-            return super().connect_ex(address)
+    def connect_ex(self: socket.socket, address: Any) -> int:
+        assert _local(address), f"a unit test connects to {address}"
+        return _socket.socket.connect_ex(self, address)
 
     def guarded(host: Any, *given: Any, **named: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else str(host or "")
@@ -46,5 +46,6 @@ def nothing_outside_of_this_machine(request: pytest.FixtureRequest, monkeypatch:
         assert _local((name,)), f"a unit test looks up {name}"
         return look_up(host, *given, **named)
 
-    monkeypatch.setattr(socket, "socket", Guarded)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
     monkeypatch.setattr(socket, "getaddrinfo", guarded)
