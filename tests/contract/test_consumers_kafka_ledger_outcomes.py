@@ -99,7 +99,7 @@ def check_a_batch_that_expires_takes_the_whole_append_with_it(open_ledger: Opene
             return Unacknowledged() if value == b"two" else send(*arguments, value=value, **keywords)
 
         ledger._fence._producer.send = send_one
-        with pytest.raises(LedgerUnavailable, match="Nothing was appended"):
+        with pytest.raises(LedgerUnavailable, match="nothing was appended"):
             ledger.append([b"one", b"two", b"three"], epoch=epoch, expected=0)
         assert ledger.read() == []
         # What failed for a reason that passes may be tried again, under a fence taken anew.

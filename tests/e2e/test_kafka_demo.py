@@ -19,6 +19,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.demo.demonstration import _prepare
 from quietcount_consumers.errors import ServiceError
 from quietcount_producers.errors import LogUnavailable
+from quietcount_schemas.errors import QuietcountError
 
 pytestmark = pytest.mark.check
 
@@ -124,7 +125,9 @@ def test_a_demo_on_brokers_that_cannot_be_is_told_by_the_option(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(demo_command, ["--log", log])
     assert isinstance(result.exception, ServiceError)
-    assert str(result.exception).startswith("quietcount demo: option --log: write")
+    assert isinstance(result.exception, QuietcountError)
+    assert result.exception.what.startswith("quietcount demo: ")
+    assert "option --log: write" in result.exception.remedy
     assert list(tmp_path.iterdir()) == []
 
 

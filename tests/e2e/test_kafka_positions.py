@@ -118,7 +118,7 @@ def test_a_log_that_ends_before_what_was_folded_stops_the_service(project: Proje
     with State(project.private / "state.duckdb") as state:
         state.connection.execute("UPDATE offsets SET next_offset = next_offset + 1000")
     message = refused(project, "run", "--until-idle", "--as-of", "2024-01-08")
-    assert "ends before what was folded" in message
+    assert "ends before records that were folded" in message
     assert "quietcount ledger new-log" in message
     assert project.released() == {}
 

@@ -211,7 +211,7 @@ def test_a_retired_statistic_is_released_no_more_and_its_epsilon_stays_spent(pro
     assert "court_cases" in refused(project, ledger_command, "retire", "nothing")
     invoked(project, ledger_command, "retire", "court_cases")
     assert "retired already" in refused(project, ledger_command, "retire", "court_cases")
-    assert "Remove it" not in refused(project, run_command, "--until-idle")
+    assert "court_cases' was retired" in refused(project, run_command, "--until-idle")
     assert "retired" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     text = project.config.read_text(encoding="utf-8")
     project.config.write_text(text[: text.rindex("[[statistic]]")], encoding="utf-8")
