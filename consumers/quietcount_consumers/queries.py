@@ -51,7 +51,10 @@ def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
 
 def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     if not path.exists():
-        raise QueryError(f"{path}: nothing is published yet", "`quietcount run` or `quietcount release` publishes")
+        raise QueryError(
+            f"{path}: is not there: nothing is published yet, or the file was removed",
+            "Start `quietcount run`, or run `quietcount release`: what was released comes back with the same values",
+        )
     if not os.access(path, os.R_OK):
         raise QueryHeld(f"{path}: cannot be read", "Mend its rights")
     try:

@@ -410,7 +410,7 @@ def test_what_there_is_not_yet_is_said(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     for arguments in (("show",), ("verify",), ("retire", "requests")):
         assert "quietcount run" in refused(project, ledger_command, *arguments)
-    assert "nothing is published yet" in refused(project, query_command, "SELECT 1")
+    assert "is not there: nothing is published yet" in refused(project, query_command, "SELECT 1")
 
 
 def without_ledger(project: Project) -> None:

@@ -34,4 +34,5 @@ def doctor_command(config: Path, form: str | None) -> None:
     faulty = list(dict.fromkeys(each.code for each in findings if each.severity is Severity.WRONG))
     if faulty:
         raise ServiceError(f"something is wrong ({', '.join(faulty)})", "Do what is said above, then look again")
-    click.echo("Nothing is wrong.", err=True)
+    warned = any(each.severity is Severity.WARNING for each in findings)
+    click.echo("Nothing is wrong; look at the warnings above." if warned else "Nothing is wrong.", err=True)

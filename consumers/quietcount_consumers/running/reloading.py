@@ -81,5 +81,5 @@ def check_reloadable(old: Configuration, new: Configuration) -> None:
     if changed:
         raise ConfigurationError(
             f"{', '.join(changed)} cannot change while the service runs, so nothing of the new configuration is used",
-            "Put the old value back, or restart the service. What the certificate and password files hold may change",
+            "Put the old value back, or restart the service",
         )
