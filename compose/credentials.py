@@ -2,7 +2,7 @@
 
 A password for each role on Kafka, the emitters' pepper, and what Prometheus asks the service with. Each role has a
 folder of its own, which is a volume of its own: no container sees what is another's. What is there is kept; with
---renew-monitoring the certificate and the password of the metrics are made anew. The service's secret is not among
+--renew-monitoring the certificate and the password of the metrics are made again. The service's secret is not among
 them: the service makes it itself.
 """
 
@@ -23,10 +23,10 @@ from quietcount_producers.pseudonyms import Pepper
 FOLDER = Path("/var/lib/quietcount/secrets")
 ROLES = ("administrator", "emitter", "operator", "service")
 MONITORING = "monitoring"
-"""Who asks for metrics has a folder as well, and no password on Kafka."""
+"""The client that asks for metrics has a folder too, and no password on Kafka."""
 PASSWORD_FILE = "kafka-password"  # noqa: S105 (a name)
 
-# The service's key and certificate lie in one file: two could be read amid their renewal, and would not fit.
+# The service's key and certificate lie in one file: two could be read during their renewal, and would not match.
 METRICS_PEM, METRICS_CA = "metrics.pem", "metrics-ca.pem"
 METRICS_PASSWORD = "metrics-password"  # noqa: S105 (a name)
 NAMES = ("quietcount", "localhost")
@@ -46,7 +46,7 @@ def _draft(path: Path, content: bytes, mode: int) -> Path:
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)  # of a start that was cut off
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWN), "wb") as file:
-        os.fchmod(file.fileno(), mode)  # whatever the umask is
+        os.fchmod(file.fileno(), mode)  # under any umask
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

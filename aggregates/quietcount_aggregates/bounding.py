@@ -2,7 +2,7 @@
 
 For each statistic, the standing versions of a case's events are taken in the order of their first place in the log;
 the first k, less what the case has used up in closed periods, count. Everything is judged within one case, so that one
-case moves a statistic's long vector of releases by at most k in L1, whatever others do.
+case moves a statistic's long vector of releases by at most k in L1, no matter what other cases do.
 """
 
 from __future__ import annotations

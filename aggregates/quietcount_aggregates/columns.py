@@ -120,7 +120,7 @@ class ColumnDecoder:
         """Return the columns of each event type present and the rejections, both in order of the batch."""
         n = len(values)
         lengths = np.fromiter(map(len, values), dtype=np.int64, count=n)
-        # The padding lets a clamped gather of 16 bytes stay inside the buffer whatever the last record is.
+        # The padding lets a clamped gather of 16 bytes stay inside the buffer after any last record.
         buffer = np.frombuffer(b"".join(values) + bytes(32), dtype=np.uint8)
         starts = np.cumsum(lengths) - lengths
         declined = np.ones(n, dtype=np.bool_)

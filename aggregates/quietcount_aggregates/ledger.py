@@ -105,7 +105,7 @@ class Chain:
     def is_ahead_of(self, first_open: Mapping[str, dt.date], intent: bytes) -> bool:
         """Return whether the ledger has releases that a state neither knows nor began: its limits are forgotten.
 
-        A crash amid a release leaves a state that does not know it, and says in its `intent` that it began it.
+        A crash during a release leaves a state that does not know it, and says in its `intent` that it began it.
         """
         return any(released.intent != intent for released in self.unknown_to(first_open))
 
@@ -237,7 +237,7 @@ class Ledger:
         The rules are tried on a copy first, so that nothing is appended that a reader would not accept.
         """
         if self._epoch is None:
-            raise LedgerError("the ledger is open for reading only")
+            raise LedgerError("the ledger is open for reading only", "Open it with a fence to append to it")
         trial = Chain(
             list(self.chain.entries),
             dict(self.chain.declarations),
@@ -255,7 +255,8 @@ class Ledger:
         self.refresh()
         if self.chain.head != trial.head:
             raise LedgerError(
-                "what was appended to the ledger did not come back as written; nothing is published from it"
+                "what was appended to the ledger did not come back as written; nothing is published from it",
+                "Look at the disk or the brokers, then start again",
             )
         return made
 

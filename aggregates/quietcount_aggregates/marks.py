@@ -45,7 +45,7 @@ class ConsumerSecret:
     @classmethod
     def load(cls, path: Path) -> ConsumerSecret:
         """Read the secret file; refuse one that others can read."""
-        return cls(_read_key(path, "the consumer's secret"))
+        return cls(_read_key(path, "the consumer's secret", "secret"))
 
     @property
     def check(self) -> str:
@@ -138,7 +138,7 @@ class YearSecrets:
             ) from None
 
     def _key(self, year: int) -> bytes:
-        return _read_key(self.path(year), f"the secret of {year}")
+        return _read_key(self.path(year), f"the secret of {year}", "year")
 
 
 class _BulkMac:
@@ -177,13 +177,16 @@ def _write_key(path: Path) -> None:
         ) from None
 
 
-def _read_key(path: Path, what: str) -> bytes:
-    """Return the key in a file; `what` names it in messages. Raises StateError."""
+def _read_key(path: Path, what: str, lost: str) -> bytes:
+    """Return the key in a file; `what` names it in messages, `lost` for `record-loss --lost`. Raises StateError."""
 
     def refusal(fault: FileFault) -> StateError:
         remedy = fault.remedy
         if fault.trouble is FileTrouble.MISSING:
-            remedy = "Restore it from a backup, or make a new project with `quietcount init`"
+            remedy = (
+                "Restore it from a backup. If it is lost permanently, record that as docs/recovery.md says: quietcount "
+                f"ledger record-loss --lost {lost}"
+            )
         return StateError(f"{path}: {what} {_TROUBLES.get(fault.trouble, 'cannot be read')}", remedy)
 
     restore = "Restore it from a backup"

@@ -79,7 +79,7 @@ class DiscreteLaplace:
 
 @functools.cache
 def _opendp() -> ModuleType:
-    """Import OpenDP for those who draw. It takes as long as the database, and looking at a ledger does not need it."""
+    """Import OpenDP only to draw noise: it takes as long as the database, and reading a ledger does not need it."""
     import opendp.prelude
 
     opendp.prelude.enable_features("contrib")

@@ -179,7 +179,7 @@ class Releaser:
         self.purge()
 
     def publish(self) -> None:
-        """Publish the ledger, whatever the public file was: a damaged or altered one does not outlive a start."""
+        """Publish the ledger, even over a damaged or altered public file: it does not outlive a start."""
         self._witness.see(self._ledger.chain.head)
         self._publish(self._ledger.chain)
         with self._state.transaction():

@@ -32,7 +32,7 @@ __all__ = ["State", "counted_events", "counted_fields", "registered"]
 
 _FOREIGN = {
     "topic_id": (
-        "the log is another one than this state was made with: it was deleted, or its topic was created anew",
+        "the log is another one than this state was made with: it was deleted, or its topic was created again",
         "Put the right log back. If it is lost permanently, run: quietcount ledger new-log",
     ),
     "ledger_id": ("the ledger is another one than this state was made with", "Put the right ledger back"),

@@ -136,7 +136,7 @@ class Configuration:
 
     @property
     def digest(self) -> str:
-        """Return what tells this configuration from another: 16 hexadecimal digits of SHA-256, and of no secret.
+        """Return what distinguishes this configuration: 16 hexadecimal digits of SHA-256, from no secret.
 
         Paths count as they were written, so it is the same on another machine.
         """

@@ -2,7 +2,7 @@
 
 The fold writes a rejection to the private state in the transaction that moves the offset past the record. `relay` then
 appends it to the dead-letter topic, and forgets it in the state afterwards. A crash between the two, or folding the log
-again, appends a letter a second time. That does no harm: who reads the letters sees the first one alone, and an event
+again, appends a letter a second time. That does no harm: a reader of the letters sees only the first one, and an event
 that is replayed twice counts once.
 
 A dead letter holds the original bytes, and with them a case key. It is purged at the first release at least RETENTION
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 NO_DATE: Final = -1
-"""The timestamp of a dead letter: none, because the moment of arrival must not be told. Kafka closes a segment without
+"""The timestamp of a dead letter: none, because the moment of arrival must not show. Kafka closes a segment without
 timestamps by its age, so what was purged leaves the disk; with a timestamp of 0 it would never close one."""
 RETENTION: Final = dt.timedelta(days=30)
 """How long an operator has, at least, to look at a dead letter, or to give the service the schema that it lacked."""

@@ -18,7 +18,7 @@ from quietcount_producers import sqlite_file
 
 __all__ = ["APPLICATION_ID", "EmbeddedLedger"]
 
-APPLICATION_ID = 0x51434C52  # "QCLR": tells our file from any other SQLite database, and from a log of quietcount
+APPLICATION_ID = 0x51434C52  # "QCLR": marks our file; no other SQLite database has it, nor a log of quietcount
 FORMAT = 1
 # How long to wait for another releaser's transaction, which takes milliseconds, before calling the file stuck.
 BUSY_TIMEOUT_SECONDS = 10.0
@@ -77,7 +77,7 @@ class EmbeddedLedger:
         Raises LedgerBroken if another file is in this one's place now, LedgerUnwritable if that cannot be seen.
         """
         if self._inode != _inode(self.path):
-            # SQLite would go on with the file that it has open, whatever its name is now, or if it has none.
+            # SQLite would go on with the file that it has open, even if it was renamed or deleted.
             raise LedgerBroken(
                 f"{self._named}: was moved away or replaced while it was open", "Put the newest ledger back"
             )
@@ -226,7 +226,7 @@ def _missing(path: Path) -> LedgerMissing:
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    """Return what tells the file at `path` from another one, also of the same content; None if there is none.
+    """Return what identifies the file at `path`, even beside one of the same content; None if there is none.
 
     Raises LedgerUnwritable where the system does not let us look: a right that was lost is no ledger that was replaced.
     """

@@ -34,7 +34,7 @@ class MonitoringSettings:
     """The address that is listened on, and the files of certificate and password.
 
     `config` is the configuration file, for messages. Nothing here is secret: key and password are read from their files
-    when the service begins to listen, and anew when it reloads.
+    when the service begins to listen, and again when it reloads.
     """
 
     address: str | None = "127.0.0.1"
@@ -60,9 +60,9 @@ class MonitoringSettings:
         return f"{self.config}: {place(f'metrics.{key}', self.origins)}"
 
     def credentials(self) -> Credentials | None:
-        """Read who may read the metrics; None where everybody may who reaches the address.
+        """Read who may read the metrics; None if everybody may.
 
-        Raises ConfigurationError when the password's file is not in order.
+        Raises ConfigurationError if the password's file is not in order.
         """
         if self.username is None or self.password_file is None:
             return None
@@ -71,13 +71,13 @@ class MonitoringSettings:
         return Credentials.of(self.username, read_password(self.password_file, self._fault("password_file")))
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Read certificate and key, and return what TLS is spoken with; None without TLS.
+        """Read certificate and key, and return what speaks TLS; None without TLS.
 
         Raises ConfigurationError naming the key whose file is not in order.
         """
         if self.certificate_file is None or self.key_file is None:
             return None
-        # It brings OpenSSL with it, which no command needs that serves nothing.
+        # This import brings OpenSSL. A command that serves nothing does not need it.
         from quietcount_consumers.access import server_context
 
         context = server_context()
@@ -101,17 +101,27 @@ class MonitoringSettings:
             context.load_cert_chain(certificate, key, password)
         except (OSError, ValueError) as error:
             if asked:
-                raise self._wrong("key_file", f"{key} is encrypted; write the key into it as it is") from None
+                raise self._wrong(
+                    "key_file", f"{key} is encrypted", "Write the key into it without a password"
+                ) from None
             if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-                raise self._wrong("key_file", f"{key} is not the key of the certificate {certificate}") from None
+                raise self._wrong(
+                    "key_file",
+                    f"{key} is not the key of the certificate {certificate}",
+                    "Name the key that belongs to it",
+                ) from None
             try:
                 ssl.create_default_context(cafile=certificate)
             except (OSError, ValueError):
-                raise self._wrong("certificate_file", f"{certificate} holds no certificate in PEM form") from None
-            raise self._wrong("key_file", f"{key} holds no private key in PEM form") from None
+                raise self._wrong(
+                    "certificate_file", f"{certificate} holds no certificate in PEM form", "Name a file in PEM form"
+                ) from None
+            raise self._wrong(
+                "key_file", f"{key} holds no private key in PEM form", "Name a file in PEM form"
+            ) from None
 
-    def _wrong(self, key: str, what: str) -> ConfigurationError:
-        return ConfigurationError(f"{self.place(key)}: {what}.")
+    def _wrong(self, key: str, what: str, remedy: str) -> ConfigurationError:
+        return ConfigurationError(f"{self.place(key)}: {what}", remedy)
 
     def _fault(self, key: str) -> Refusal:
         return lambda fault: ConfigurationError(f"{self.place(key)}: {fault.what}", fault.remedy)

@@ -26,7 +26,7 @@ from quietcount_schemas.log import CASE_EVENTS, LogReader, LogWriter
 __all__ = ["BATCH", "Service", "Tick"]
 
 _AUDIT_EVERY: Final = dt.timedelta(hours=1)
-"""How often the whole ledger is read again: on the clock's grid, whatever was folded."""
+"""How often the whole ledger is read again: on the clock's grid, no matter what was folded."""
 
 BATCH: Final = 20_000
 """Records in a batch: enough that its fixed costs (a transaction, its sync) fade, few enough to stop in a second."""

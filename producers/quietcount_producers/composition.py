@@ -206,7 +206,7 @@ class Composer:
         return values
 
     def _canonical(self, kind: EventType, case: str, day: dt.date, attributes: Mapping[str, object]) -> bytes:
-        """Return the bytes that stand for these facts, in whatever file format they came.
+        """Return the bytes that stand for these facts, the same for every file format.
 
         The day is the exact one. Attributes at their default are left out, so that a field that is added to the schema
         later does not change the ids of events that are emitted again.

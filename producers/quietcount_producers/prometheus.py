@@ -1,7 +1,7 @@
 """The emitters' metrics, for a service that embeds a publisher and is scraped by Prometheus.
 
-They tell of no event. What waits in a spool is told in whole days, so that it rises at midnight (UTC) alone; and it is
-looked at once an hour, because the moment at which a spool is empty again tells how much was in it. Whether the relay
+They say nothing about an event. What waits in a spool is given in whole days, so that it rises only at midnight (UTC).
+We look once an hour, because the moment at which a spool is empty again shows how much was in it. Whether the relay
 fails at this moment is left out: it is only found out when an event has come.
 
 Needs the extra `prometheus` of quietcount-producers; nothing else here imports this module.

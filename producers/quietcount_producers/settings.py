@@ -97,8 +97,8 @@ class EmitterSettings:
             if name not in registry.event_types:
                 known = list(registry.event_types)
                 raise ProducersError(
-                    f"{self.config}: a [[statistic]] names the event type {name!a}, which no schema has"
-                    f"{close_match(name, known)}; known are {listed(known)}."
+                    f"{self.config}: a [[statistic]] names the event type {name!a}, and no schema has it",
+                    f"Name one of {listed(known)}{close_match(name, known)}",
                 )
         return registry
 
@@ -120,8 +120,8 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog | KafkaWriter:
             make_private_folder(private)
     except OSError as error:
         raise LogError(
-            f"Cannot make the folder {folder}: {os.strerror(error.errno or 0).lower()}. "
-            "Check data_dir, and that its disk can be written and has space."
+            f"Cannot make the folder {folder}: {os.strerror(error.errno or 0).lower()}",
+            "Check data_dir, and that its disk can be written and has space",
         ) from error
     log = EmbeddedLog(settings.log_file)
     try:
@@ -134,7 +134,7 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog | KafkaWriter:
 
 
 def _precision(statistics: Sequence[Mapping[str, Any]]) -> dict[str, Period]:
-    """Return the coarsest precision with which every statistic can still be told, by event type it counts."""
+    """Return, by event type, the coarsest precision that every statistic can still count with."""
     periods: dict[str, set[Period]] = {}
     for statistic in statistics:
         for name in statistic["events"]:
@@ -143,7 +143,7 @@ def _precision(statistics: Sequence[Mapping[str, Any]]) -> dict[str, Period]:
 
 
 def _finest(wanted: set[Period]) -> Period:
-    # A week can lie in two months, so its first day tells the week but not the month, quarter or year.
+    # A week can lie in two months, so its first day gives the week but not the month, quarter or year.
     if Period.WEEK in wanted and len(wanted) > 1:
         return Period.DAY
     return min(wanted, key=list(Period).index)

@@ -120,7 +120,7 @@ class Codec:
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> CaseEvent:
-        """Return the event that `data` holds. Raises Rejected, and nothing else, whatever the bytes are."""
+        """Return the event that `data` holds. Any bytes give an event or Rejected, and no other error."""
         plan, case_key, event_id, revision, day, values = self._read(data)
         attributes = {name: values[index] if index >= 0 else default for name, index, default in plan.resolution}
         return CaseEvent(plan.event, case_key, event_id, revision, dt.date.fromordinal(day + EPOCH_ORDINAL), attributes)

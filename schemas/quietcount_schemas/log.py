@@ -57,7 +57,7 @@ class Position(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What tells a log from another with the same offsets: the offset after a record, and that record's epoch.
+    """What distinguishes two logs with the same offsets: the offset after a record, and that record's epoch.
 
     The epoch is Kafka's leader epoch: it rises with each leader of the partition, and the log of a leader that lacked
     records departs from what was read before under a new one.
@@ -107,7 +107,7 @@ class LogReader(Protocol):
         ...
 
     def diverged(self, topic: str, marks: Mapping[int, Mark]) -> list[int]:
-        """Return the partitions that no longer hold what was read before their mark: cut off, or written anew.
+        """Return the partitions that no longer hold what was read before their mark: cut off, or written again.
 
         What was purged has not diverged.
         """
@@ -128,7 +128,7 @@ class LogReader(Protocol):
         ...
 
     def report(self, topic: str, positions: Mapping[int, int]) -> None:
-        """Tell whoever watches the log how far its reader came. Nothing depends on it; a failure is kept quiet."""
+        """Show people who watch the log how far its reader came. Nothing depends on it; a failure stays silent."""
         ...
 
     def close(self) -> None: ...

@@ -132,7 +132,7 @@ def _write(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             if mode == _SECRET:
-                os.fchmod(descriptor, mode)  # whatever the umask took away
+                os.fchmod(descriptor, mode)  # even if the umask took something away
             file.write(content)
             file.flush()
             os.fsync(descriptor)

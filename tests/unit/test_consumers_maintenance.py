@@ -581,7 +581,7 @@ def test_after_a_lost_log_the_service_goes_on_with_a_new_one(project: Project) -
     assert "quietcount ledger new-log" in refused(project, run_command, "--until-idle", "--as-of", "2023-02-08")
     asked = CliRunner().invoke(ledger_command, ["new-log", "--config", str(project.config)], input="n\n")
     assert asked.exit_code == 1
-    assert "Is the old log lost for good?" in asked.output
+    assert "Is the old log permanently lost?" in asked.output
     with State(project.private / "state.duckdb"):
         assert "another quietcount service holds it" in refused(project, ledger_command, "new-log", "--yes")
     assert "Emit again" in invoked(project, ledger_command, "new-log", "--yes").stderr

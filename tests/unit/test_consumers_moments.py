@@ -68,7 +68,7 @@ def test_a_moment_far_ahead_of_the_clock_is_refused_and_one_ahead_warned_of(caps
         out, err = capsys.readouterr()
         assert out == ""
         assert "Warning: --as-of lies ahead of the clock" in err
-    with pytest.raises(ServiceError, match="closes periods for ever"):
+    with pytest.raises(ServiceError, match="permanently close periods"):
         check_not_far_ahead(NOW + dt.timedelta(days=366, seconds=1), NOW)
 
 

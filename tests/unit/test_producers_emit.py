@@ -275,7 +275,9 @@ def test_skip_bad_without_one_good_line_is_refused(place: Place) -> None:
     result = place.emit(line(region="MOON"), "--skip-bad")
     assert result.exit_code == 1
     bad = place.folder / "cases.jsonl.bad.jsonl"
-    assert f"No line of {place.folder / 'cases.jsonl'} is good; nothing was sent. They are in {bad}" in said(result)
+    assert f"{place.folder / 'cases.jsonl'} has no good line; nothing was sent. Mend the lines: {bad} has them" in said(
+        result
+    )
     assert json.loads(bad.read_text())["line"] == 1
     assert place.events() == []
 

@@ -19,7 +19,7 @@ __all__ = ["demo_command"]
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_DIR,
     show_default=True,
-    help="Where the demo's files go; made anew at each run.",
+    help="Where the demo's files go; each run makes the folder again.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the page for people.")
 @log_option

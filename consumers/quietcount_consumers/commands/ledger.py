@@ -62,11 +62,11 @@ def ledger_verify_command(config: Path) -> None:
         click.echo(line)
 
 
-@ledger_command.command("retire", short_help="End a statistic for good; its epsilon stays spent.")
+@ledger_command.command("retire", short_help="End a statistic permanently; its epsilon stays spent.")
 @click.argument("statistic")
 @config_option
 def ledger_retire_command(statistic: str, config: Path) -> None:
-    """End a statistic for good: it is not released any more, and its epsilon stays spent.
+    """End a statistic permanently: it is not released any more, and its epsilon stays spent.
 
     \b
     Example: quietcount ledger retire desertion_requests
@@ -124,7 +124,7 @@ def ledger_record_loss_command(config: Path, lost: str | None, yes: bool) -> Non
 @ledger_command.command("new-log", short_help="Go on with a new log in the place of one that is lost.")
 @config_option
 @click.confirmation_option(
-    prompt="Events that were not folded yet are gone unless they are emitted again. Is the old log lost for good?"
+    prompt="Events that were not folded yet are gone unless they are emitted again. Is the old log permanently lost?"
 )
 def ledger_new_log_command(config: Path) -> None:
     """Go on with a new log in the place of one that is lost: every limit, mark and open period stays as it is.

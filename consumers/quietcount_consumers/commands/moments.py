@@ -1,6 +1,6 @@
 """Moments that people write on the command line: which ones there are, and which ones a release may look at.
 
-A release closes every period before its moment, for ever. A slip of the pen in a year must not do that.
+A release permanently closes every period before its moment. A mistyped year must not do that.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ def check_not_far_ahead(as_of: dt.datetime, now: dt.datetime) -> None:
     """Warn on stderr of an `as_of` after the clock's `now`; raise ServiceError for one more than FAR_AHEAD after it."""
     if as_of - now > FAR_AHEAD:
         raise ServiceError(
-            f"--as-of lies more than {FAR_AHEAD.days} days ahead of the clock: a release then closes periods for ever "
-            "that have not even begun. Check the year; `quietcount release --dry-run` may look further ahead"
+            f"--as-of lies more than {FAR_AHEAD.days} days ahead of the clock. A release would permanently close "
+            "periods that have not even begun",
+            "Check the year; `quietcount release --dry-run` may look further ahead",
         )
     if as_of > now:
         click.echo(
-            "Warning: --as-of lies ahead of the clock. What is due by then is closed for ever: events that come in "
+            "Warning: --as-of lies ahead of the clock. What is due by then is closed permanently: events that come in "
             "later are carried into a later period or dropped.",
             err=True,
         )

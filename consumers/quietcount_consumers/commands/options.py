@@ -73,11 +73,11 @@ def clock_of(configuration: Configuration, as_of: dt.datetime | None) -> Clock:
 
 @contextlib.contextmanager
 def naming(config: Path) -> Iterator[None]:
-    """Name the file in which a statistic is written that cannot be declared."""
+    """Name the configuration file in the error if one of its statistics cannot be declared."""
     try:
         yield
     except StatisticError as error:
-        raise StatisticError(f"{config}: {error}") from None
+        raise StatisticError(f"{config}: {error.what}", error.remedy) from None
 
 
 def wall_clock() -> dt.datetime:

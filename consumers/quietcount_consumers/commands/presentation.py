@@ -46,8 +46,8 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Forma
             twice = sorted({column for column in columns if list(columns).count(column) > 1})
             if twice:
                 raise ConsumersError(
-                    f"two columns are named {twice[0]!r}, and a JSON object holds one: rename one in the query with "
-                    "AS, or write --format csv"
+                    f"two columns are named {twice[0]!r}, and a JSON object holds only one",
+                    "Rename one in the query with AS, or write --format csv",
                 )
             import json
 
@@ -94,7 +94,7 @@ def _show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Put null for NaN and the infinities, for which JSON has no word."""
+    """Put null for NaN and the infinities, because JSON has no word for them."""
     if isinstance(value, float) and not isfinite(value):
         return None
     if isinstance(value, dict):

@@ -36,7 +36,7 @@ __all__ = ["release_command", "run_command"]
 def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> None:
     """Run the service: fold in ticks, release what is due, publish.
 
-    SIGTERM and SIGINT let the batch in hand be folded, then end with 0; SIGHUP reads the configuration anew. When the
+    SIGTERM and SIGINT let the batch in hand be folded, then end with 0; SIGHUP reads the configuration again. When the
     brokers stop answering or the disk is full, the service waits and goes on at the tick at which that is mended; if it
     is so at its start, it ends with 1.
 

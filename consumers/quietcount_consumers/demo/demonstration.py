@@ -82,7 +82,7 @@ class Figure(NamedTuple):
 
 
 def run_demo(folder: Path, *, as_json: bool, log: str = DEFAULT_LOG) -> None:
-    """Make `folder` anew, do the whole job in it on `log` and show what came out. Raises a QuietcountError."""
+    """Make `folder` again, do the whole job in it on `log` and show what came out. Raises a QuietcountError."""
     stderr = Console(stderr=True)
     with stderr.status("Making a project") as status:
         _reach(log)
@@ -127,21 +127,21 @@ def _prepare(folder: Path) -> None:
     try:
         if folder.exists() and any(folder.iterdir()):
             if not (folder / _MARKER).is_file():
-                raise ServiceError(f"{folder}: is not empty and not a demo's; name another folder with --dir")
+                raise ServiceError(f"{folder}: is not empty and not a demo's", "Name another folder with --dir")
             _delete_topics(folder)
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARKER).write_text("Made by quietcount demo, which may remove this folder.\n", encoding="utf-8")
     except OSError as error:
         raise ServiceError(
-            f"{folder}: cannot be made or written ({os.strerror(error.errno or 0)}); name another folder with --dir"
+            f"{folder}: cannot be made or written ({os.strerror(error.errno or 0)})", "Name another folder with --dir"
         ) from None
 
 
 def _delete_topics(folder: Path) -> None:
     """Delete the topics of an earlier demo; those of a project, which somebody may have made of it, are left alone.
 
-    Raises ServiceError when they cannot be deleted: nothing but the folder tells where they are.
+    Raises ServiceError if they cannot be deleted: nothing but the folder says where they are.
     """
     config = folder / "quietcount.toml"
     written = _TOPIC_PREFIX.search(config.read_text(encoding="utf-8", errors="replace") if config.exists() else "")
@@ -156,8 +156,9 @@ def _delete_topics(folder: Path) -> None:
     except QuietcountError as error:
         raise ServiceError(
             f"{folder}: is kept, because the topics of the earlier demo in it, {written[0]}*, cannot be deleted. "
-            f"{str(error).rstrip('.')}. Start those brokers and run this again, or name another folder with --dir; if "
-            "they are gone for good, remove the folder."
+            f"{error.what}",
+            "Start those brokers and run this again, or name another folder with --dir. If the brokers are permanently "
+            "gone, remove the folder",
         ) from error
 
 

@@ -26,7 +26,7 @@ from quietcount_aggregates.publication import published_head
 from quietcount_consumers.configuration import Configuration, beginning_now
 from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
-from quietcount_consumers.maintenance.inspection import verify_ledger
+from quietcount_consumers.maintenance.inspection import agreement, verify_ledger
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import StateFacts, is_read
 from quietcount_consumers.wiring import open_ledger
@@ -123,7 +123,8 @@ def check_published(configuration: Configuration, chain: Chain) -> Iterator[Find
             public,
         )
     else:
-        yield fine("published file", verify_ledger(chain, public)[-1].rstrip("."))
+        verify_ledger(chain, public)
+        yield fine("published file", agreement(public))
 
 
 # The state
@@ -155,7 +156,7 @@ def check_state(
         yield wrong(
             "state",
             f"{path}: the log is another one than this state was made with",
-            "Put the right log back, or, if it is lost for good, run: quietcount ledger new-log",
+            "Put the right log back. If it is lost permanently, run: quietcount ledger new-log",
         )
     if chain is None or not chain.entries:
         return
@@ -167,12 +168,12 @@ def check_state(
         yield wrong(
             "state",
             f"{path}: the ledger has releases that it does not know: the state was lost, or is an older copy",
-            "Put the right state back; if it is lost for good, run: quietcount ledger record-loss",
+            "Put the right state back. If it is lost permanently, run: quietcount ledger record-loss",
         )
 
 
 def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterator[Finding]:
-    """Compare the secrets with those under which the state's marks were made; what cannot be read is told elsewhere."""
+    """Compare the secrets with those that made the state's marks; another check reports what cannot be read."""
     secret = configuration.service.secret_file
     with contextlib.suppress(StateError):
         if state.meta.get("secret_check", "") not in ("", ConsumerSecret.load(secret).check):
@@ -194,7 +195,7 @@ def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterat
                 "state",
                 f"{years.path(year)}: the secret of {year} is {'another one' if there else 'missing'}; the limits that "
                 "cases have used up in that year are kept under it",
-                "Restore it; if it is lost for good, run: quietcount ledger record-loss --lost year",
+                "Restore it. If it is lost permanently, run: quietcount ledger record-loss --lost year",
             )
 
 

@@ -20,7 +20,7 @@ FETCH_WAIT_MS: Final = 10
 """How long a broker may wait for more to send. We ask only for records that are there; but the client asks ahead, also
 for partitions that have none left, and asks that broker for nothing else before the answer."""
 MAX_PARTITION_FETCH: Final = 256 * 1024
-"""How many bytes of a partition one answer may hold. It bounds the reader's memory, whatever the backlog: as objects it
+"""How many bytes of a partition one answer may hold. It bounds the reader's memory under any backlog: as objects it
 takes about six times as much, and the client asks for more only if a partition has none left. A quarter of a MiB is
 about 3,000 events, enough that a request's fixed costs fade."""
 MAX_FETCH: Final = 8 * 1024 * 1024

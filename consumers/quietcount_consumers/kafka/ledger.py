@@ -115,7 +115,7 @@ class KafkaLedger:
         # nor a transaction of ours, and does not say so.
         self._asked(self._check_in_step, "append to")
         self._fence = self._asked(lambda: Fence(self._settings, limit, self._broker), "fence")
-        # The broker tells holders apart. This number only shows which epoch a caller holds.
+        # The broker knows which holder is which. This number only shows which epoch a caller holds.
         self._epoch = secrets.randbits(62)
         return self._epoch
 
@@ -199,8 +199,8 @@ class KafkaLedger:
             self._end = record.offset + 1
         elif self._offsets[index] != record.offset:
             raise LedgerBroken(
-                f"{self.place}: the ledger was replaced, or entries were taken out of it, while it was in use. Restore "
-                "it; see `quietcount topics check`"
+                f"{self.place}: the ledger was replaced, or entries were taken out of it, while it was in use",
+                "Restore it from a copy that is up to date; see `quietcount topics check`",
             )
 
     def _polled(self) -> list[Record]:

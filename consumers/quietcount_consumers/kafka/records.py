@@ -164,7 +164,7 @@ def records_in(batch: Any, partition: int) -> list[Record]:
             offset = base + place
             size, at = varint(data, at)
             end = at + size
-            at += 1  # the attributes, of which there are none
+            at += 1  # the attributes: no record has any
             # Nearly every number has one byte, and a call for each would be half of the work.
             delta = data[at]
             if delta < 0x80:

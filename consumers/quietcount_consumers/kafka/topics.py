@@ -238,7 +238,7 @@ def _asked(settings: KafkaSettings, act: str, ask: Callable[[KafkaAdminClient], 
 
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        # The library's own client ends in a timeout, whatever the reason.
+        # The library's own client ends in a timeout for every reason.
         broker, _ = way_in(settings, _CLIENT)
         # Of several addresses it would take any, and have no time for another if the first does not answer.
         options = client_options(settings, _CLIENT) | {"bootstrap_servers": [broker]}

@@ -16,7 +16,7 @@ from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.queries import QueryError, query
 from quietcount_consumers.wiring import open_ledger
 
-__all__ = ["due_now", "ledger_rows", "verify_ledger"]
+__all__ = ["agreement", "due_now", "ledger_rows", "verify_ledger"]
 
 # What the public file says without being a row of a table: a view or a macro can lie as well as a number.
 _CATALOG = {
@@ -59,7 +59,12 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
             "its next tick), or was altered",
             "Delete it: `quietcount run` brings it back from the ledger",
         )
-    return [*lines, f"{public} holds exactly what the ledger says."]
+    return [*lines, f"{agreement(public)}."]
+
+
+def agreement(public: Path) -> str:
+    """Return the sentence about a public file that was verified, without its full stop."""
+    return f"{public} holds exactly what the ledger says"
 
 
 def _difference(public: Path, again: Path) -> str | None:

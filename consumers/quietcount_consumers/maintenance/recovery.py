@@ -55,7 +55,7 @@ def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) 
                 f"{path}: is missing",
                 "Put it back. If it is lost permanently, run: quietcount ledger record-loss",
             )
-        # Opening the state before the fence refuses while a service runs, which would be fenced amid its work.
+        # Open the state before the fence: that refuses while a service runs, and the fence would stop that service.
         with State(path) as state:
             _check_state(state, ledger)
             fence(ledger, state, configuration)

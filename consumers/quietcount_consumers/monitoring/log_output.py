@@ -32,7 +32,7 @@ _NAME_WIDTH: Final = max(len(event.name) for event in CATALOGUE)
 
 
 class LogOutput:
-    """Keeps events and writes them when it is told to; `say` and `flush` may be called from any thread.
+    """Keeps events and writes them later, on request; `say` and `flush` may be called from any thread.
 
     In a with statement it is all that the process says: what libraries log, which Python would write to stderr at the
     moment and in their words, goes nowhere. Leaving it writes what is left, also before an error that ends the process.

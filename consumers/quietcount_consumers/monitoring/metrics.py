@@ -97,7 +97,7 @@ class _Shown(Collector):
 
 
 def _reasons(status: Status) -> Iterator[str]:
-    """Yield why the service is not ready, but for ticks that are late: whoever is asked knows that then."""
+    """Yield why the service is not ready, except late ticks: the process that answers counts those."""
     if status.tick == NEVER:
         yield "No tick was done yet."
     if not status.state_open:
@@ -119,7 +119,7 @@ def _time(moment: Callable[[View], dt.datetime]) -> Callable[[View], Iterable[Sa
     return _one(lambda view: moment(view).timestamp())
 
 
-def _told(fact: bool | None) -> float:
+def _known(fact: bool | None) -> float:
     return _NOTHING if fact is None else float(fact)
 
 
@@ -179,7 +179,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "quietcount_configuration_info",
         "The first 16 hexadecimal digits of the SHA-256 of the effective configuration, in a label; the value is "
-        "always 1. It holds no secret, and changes with the configuration alone.",
+        "always 1. It holds no secret, and changes only with the configuration.",
         lambda view: [((view.status.configuration,), 1.0)],
         ("hash",),
     ),
@@ -195,12 +195,12 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_last_tick_timestamp_seconds",
-        "The newest tick that was done, in whatever way it ended; 0 before the first.",
+        "The newest tick that was done, even if it failed; 0 before the first.",
         _time(lambda view: view.status.tick),
     ),
     Metric(
         "quietcount_tick_age_seconds",
-        "How long ago the newest tick was, in whole ticks; since the start where none is done yet. One tick is usual.",
+        "How long ago the newest tick was, in whole ticks; since the start if none is done yet. One tick is usual.",
         _one(lambda view: view.age.total_seconds()),
     ),
     Metric(
@@ -226,8 +226,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "quietcount_broker_reachable",
         "1 if the log and the ledger answered at the newest tick: the brokers, or the files of the embedded ones; "
-        "NaN while nothing has told, or another trouble keeps from looking.",
-        _one(lambda view: _told(view.status.broker_reachable)),
+        "NaN until the service has looked, or while another fault prevents it.",
+        _one(lambda view: _known(view.status.broker_reachable)),
     ),
     Metric(
         "quietcount_clock_trusted",
@@ -236,9 +236,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_last_success_timestamp_seconds",
-        "The newest tick that folded to the end of the log, that released, at which the public file was built, and "
-        "after which nothing had been left to purge for a day or more; 0 for what has not happened since the start, a "
-        "release since the ledger was opened.",
+        "The newest tick, by operation: fold reached the end of the log, release released, publication built the "
+        "public file, and purge left nothing that had waited for a day or more. 0 if it has not happened since the "
+        "start; a release counts since the ledger was opened.",
         _successes,
         ("operation",),
     ),
@@ -251,9 +251,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "quietcount_ledger_verified",
         "1 if the ledger's chain held at the newest tick and was not behind what was published from it; older entries "
-        "are compared once an hour and before each release. NaN while nothing has told, or another trouble keeps from "
-        "looking.",
-        _one(lambda view: _told(view.status.ledger_verified)),
+        "are compared once an hour and before each release. NaN until the ledger has been read, or while another fault "
+        "prevents it.",
+        _one(lambda view: _known(view.status.ledger_verified)),
     ),
     Metric(
         "quietcount_ledger_entries",
@@ -298,7 +298,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_budget_spent_epsilon",
-        "What the statistic's declaration spent, for all of its releases together and for ever; NaN before the ledger "
+        "What the statistic's declaration spent, for all of its releases together, permanently; NaN before the ledger "
         "was read.",
         lambda view: [((each.name,), _number(each.epsilon)) for each in view.status.statistics],
         ("statistic",),

@@ -105,7 +105,7 @@ class _Child:
         return self._process.pid
 
     def send(self, document: dict[str, Any]) -> None:
-        """Hand a frame over. A process that has ended, or hangs, is ended for good: whoever waits for it finds out."""
+        """Hand a frame over. If the process has ended or hangs, end it: the thread that waits for it then notices."""
         try:
             self._socket.sendall(frame(document))
         except OSError:
@@ -134,7 +134,7 @@ class MonitoringServer:
     """Serves `board` at the address of `settings` within a with statement; nothing if the settings say "off".
 
     Making it reads certificate and password (ConfigurationError); entering it listens (ServiceError). `left` returns
-    the seconds to the next point of the board's grid; it is None if the board's clock stands. `say` is told when the
+    the seconds to the next point of the board's grid; it is None if the board's clock stands. `say` hears when the
     process that serves ends by itself; another takes its place.
     """
 

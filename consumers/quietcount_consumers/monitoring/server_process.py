@@ -67,7 +67,7 @@ class _Handover(asyncio.Protocol):
 
 
 def configuration(application: Application, places: Places, tls: ssl.SSLContext | None = None) -> Config:
-    """Return what uvicorn serves `application` with: no log, and no header that tells of the server or the time."""
+    """Return what uvicorn serves `application` with: no log, and no header that names the server or the time."""
     return Config(
         places.noting(application),
         http=places.protocol(),

@@ -103,7 +103,7 @@ class Status:
     configuration: str = ""
     """The hash of the configuration that the tick was done with."""
     tick: dt.datetime = NEVER
-    """The newest tick that was done, in whatever way it ended."""
+    """The newest tick that was done, even if it failed."""
     caught_up: bool = False
     state_open: bool = False
     broker_reachable: bool | None = None
@@ -205,7 +205,7 @@ class Board:
     def post(self, status: Status) -> None:
         """Keep what a tick found out, to be shown from the next turn on.
 
-        A service that was opened anew knows nothing of earlier successes: these are kept, but for those that lie ahead
+        A service that was opened again knows nothing of earlier successes: these are kept, but for those that lie ahead
         of the tick, of a clock that had gone wrong.
         """
         with self._lock:

@@ -40,7 +40,7 @@ _ROWS_A_STEP = 2000  # a progress bar that moves at each row costs more than the
     "--format",
     "format_name",
     type=click.Choice([each.value for each in FileFormat]),
-    help="What FILE holds.  [default: told by its suffix; jsonl for -]",
+    help="What FILE holds.  [default: by its suffix; jsonl for -]",
 )
 @click.option("--dry-run", is_flag=True, help="Check the whole file and send nothing.")
 @click.option("--skip-bad", is_flag=True, help="Send the good lines; write the bad ones, with reasons, beside FILE.")
@@ -56,8 +56,8 @@ def emit_command(
 ) -> None:
     """Send the events of FILE (JSONL or CSV; - is standard input) to the log.
 
-    The whole file is checked before its first event is sent. Emitting the same file twice counts once, so whatever
-    ends this command midway, run it again.
+    The whole file is checked before its first event is sent. Emitting the same file twice counts once, so if
+    anything ends this command midway, run it again.
     """
     stdin = file == _STANDARD
     path = Path(file)
@@ -80,7 +80,7 @@ def emit_command(
             _show(found)
             if found.problems and not skip_bad:
                 raise ProducersError(
-                    f"{name} has lines that cannot be emitted. Mend them, or leave them out: --skip-bad."
+                    f"{name} has lines that cannot be emitted", "Mend them, or leave them out with --skip-bad"
                 )
             verdict = "the lines above cannot be emitted, the others can." if found.problems else "every line is good."
             click.echo(f"Checked {name}: {verdict} Nothing was sent.", err=True)
@@ -89,10 +89,10 @@ def emit_command(
         if skip_bad:
             target = bad_file or path.with_name(f"{path.name}.bad.{file_format.value}")
             if not stdin and target.exists() and target.samefile(path):
-                raise ProducersError(f"{target} is the file to be emitted. Name another with --bad-file.")
+                raise ProducersError(f"{target} is the file to be emitted", "Name another file with --bad-file")
             bad = BadLines(target, file_format)
             stack.callback(bad.discard)
-        with _stoppable():  # brokers that do not answer are waited for
+        with _stoppable():  # it waits while the brokers do not answer
             outbox = None if settings.spool is None else EventSpool(settings.spool)
             log: LogWriter = open_log(settings) if outbox is None else outbox
         stack.callback(log.close)
@@ -103,14 +103,14 @@ def emit_command(
         _show(found)
         if found.problems and bad is None:
             raise ProducersError(
-                f"{name} has lines that cannot be emitted; nothing was sent. "
-                "Mend them, or send the others with --skip-bad."
+                f"{name} has lines that cannot be emitted; nothing was sent",
+                "Mend them, or send the others with --skip-bad",
             )
         if bad is not None:
             bad.finish()
             if found.problems and not found.good:
                 raise ProducersError(
-                    f"No line of {name} is good; nothing was sent. They are in {bad.path}, with reasons."
+                    f"{name} has no good line; nothing was sent", f"Mend the lines: {bad.path} has them, with reasons"
                 )
         try:
             with _progress("Sending", records.count) as bar:
@@ -131,12 +131,13 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise ProducersError(f"Cannot read {path}: {os.strerror(error.errno or 0).lower()}.") from error
+        reason = os.strerror(error.errno or 0).lower()
+        raise ProducersError(f"Cannot read {path}: {reason}", "Check the path and the rights of the file") from error
 
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Tell whoever presses Ctrl-C before anything is sent that nothing has happened yet."""
+    """End on Ctrl-C with a line that says that nothing was sent."""
     try:
         yield
     except KeyboardInterrupt:

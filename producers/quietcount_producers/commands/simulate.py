@@ -73,7 +73,7 @@ def simulate_command(
         mix = Mix(duplicates=duplicates, corrections=corrections, withdrawals=withdrawals, late=late)
         lines = simulate(events, seed, first=first.date(), last=last.date(), mix=mix)
     except ProducersError as error:  # shares and days come from the command line alone
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"{error.what}.") from None
     with _written(output) as stream:
         for line in lines:
             stream.write(encoded(line))
@@ -94,4 +94,5 @@ def _written(target: str) -> Iterator[BinaryIO]:
         with Path(target).open("wb") as stream:
             yield stream
     except OSError as error:
-        raise ProducersError(f"Cannot write {target}: {os.strerror(error.errno or 0).lower()}.") from error
+        reason = os.strerror(error.errno or 0).lower()
+        raise ProducersError(f"Cannot write {target}: {reason}", "Check the folder and the disk") from error

@@ -20,24 +20,24 @@ __all__ = ["sent_on", "spool_command"]
 @click.group(
     "spool",
     epilog="Example: quietcount spool status",
-    short_help="Tell the state of an emitter's spool, or send what waits in it.",
+    short_help="Show the state of an emitter's spool, or send what waits in it.",
 )
 def spool_command() -> None:
-    """Tell the state of an emitter's spool, or send what waits in it.
+    """Show the state of an emitter's spool, or send what waits in it.
 
     The spool (key emitter.spool) is where events wait on the emitter's disk until the log has them.
     """
 
 
 @spool_command.command(
-    "status", epilog="Example: quietcount spool status --json", short_help="Tell whether events wait in the spool."
+    "status", epilog="Example: quietcount spool status --json", short_help="Say whether events wait in the spool."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object with empty (null: no spool) and waiting_since.")
 @config_option
 def status(as_json: bool, config: Path) -> None:
-    """Tell whether events wait in the spool, and since which day (UTC), if the log did not take them.
+    """Say whether events wait in the spool, and since which day (UTC), if the log did not take them.
 
-    How many wait, or when one came, is told by nothing.
+    Nothing says how many wait, or when one came.
     """
     folder = _folder(EmitterSettings.load(config))
     state: SpoolState | None = None

@@ -14,7 +14,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     (
         "spool",
         "quietcount_producers.commands.spool:spool_command",
-        "Tell the state of an emitter's spool, or send what waits in it.",
+        "Show the state of an emitter's spool, or send what waits in it.",
     ),
 )
 """By command: its name, where it is ("module:attribute"), and its summary. A test holds all three to the command."""

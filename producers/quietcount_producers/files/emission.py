@@ -129,7 +129,8 @@ def check(
                     records.add(made)
             advance()
     except OSError as error:
-        raise ProducersError(f"{name}: cannot be read: {os.strerror(error.errno or 0).lower()}") from error
+        reason = os.strerror(error.errno or 0).lower()
+        raise ProducersError(f"{name}: cannot be read: {reason}", "Check the file and its disk") from error
     if _stamp(stream) != before:
         raise ProducersError(
             f"{name} changed while it was read; nothing was sent", "Wait until it is whole, and run again"
@@ -138,7 +139,7 @@ def check(
 
 
 def send(log: LogWriter, records: CheckedRecords, advance: Callable[[int], None] = lambda _: None) -> None:
-    """Append every record of `records` to the log, durably; `advance` is told how many each time.
+    """Append every record of `records` to the log, durably; call `advance` with the number of each batch.
 
     Raises ProducersError if the log fails midway: what was sent stays, and emitting the same file again completes it.
     """

@@ -36,7 +36,7 @@ class FileFormat(StrEnum):
 
     @classmethod
     def guess(cls, path: Path) -> FileFormat:
-        """Return the format that the suffix of `path` tells. Raises ProducersError."""
+        """Return the format that the suffix of `path` names. Raises ProducersError."""
         match path.suffix.lower():
             case ".csv":
                 return cls.CSV
@@ -49,7 +49,7 @@ class FileFormat(StrEnum):
 
 @dataclass(slots=True)
 class Row:
-    """One row: the line it begins on, its text, and either what it says or why that cannot be told.
+    """One row: the line it begins on, its text, and either what it says or why it cannot be read.
 
     The facts of a CSV row are all text; `columns` is the header and `cells` the row as it stands under it.
     """
@@ -155,7 +155,7 @@ def _object(text: str) -> dict[str, object]:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise EventRefused("", "has a key twice; which of the two holds cannot be told")
+        raise EventRefused("", "has a key twice, so it is unclear which of the two holds")
     return found
 
 

@@ -159,7 +159,7 @@ class EventSpool:
     def forward(self, position: int) -> None:
         """Note that the log has everything before `position`, durably.
 
-        On a disk that takes nothing the position is kept in memory, which `fault` tells, and stored later: events go
+        If the disk takes nothing, the position stays in memory, `fault` says so, and it is stored later: events go
         on being sent, and a crash before then sends some of them twice.
         """
         self._position = position

@@ -1,4 +1,4 @@
-"""The relay: sends what waits in a spool to the log, in order, whatever happens to the log meanwhile.
+"""The relay: sends what waits in a spool to the log, in order, even if the log fails meanwhile.
 
 It appends a batch first, and notes it as sent afterwards. If the process ends between the two, the next one sends the
 batch again, and the fold counts an event once. So an event may arrive twice, but it always arrives. It never arrives
@@ -116,7 +116,7 @@ class Relay:
         self._log: LogWriter | None = None
         self._failures = 0
         self._error: QuietcountError | None = None
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, str]] = set()
         self._purged_at = -self._pauses.purge
         self._state = threading.Condition()
         self._woken = False
@@ -224,10 +224,10 @@ class Relay:
             with contextlib.suppress(QuietcountError):
                 self._spool.unreached(self._today())
         # The spool is there for a log that does not answer, and a line at that moment would show that an event came.
-        said = str(error)
-        if not isinstance(error, Unavailable) and said not in self._warned:
-            self._warned.add(said)
-            _LOGGER.warning("Events stay in the spool %s until somebody mends this: %s", self._folder, said)
+        fault = (error.what, error.remedy)
+        if not isinstance(error, Unavailable) and fault not in self._warned:
+            self._warned.add(fault)
+            _LOGGER.warning("Events stay in the spool %s until somebody mends this: %s", self._folder, error)
 
     def _disconnect(self) -> None:
         log, self._log = self._log, None

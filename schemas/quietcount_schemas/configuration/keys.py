@@ -1,4 +1,4 @@
-"""Every key of the configuration, as one table: who reads the file, the pages and the doctor all go by it.
+"""Every key of the configuration, as one table. The reader, the pages and the doctor all use it.
 
 A row says what a key is called, how its value is read, what it means, its default, whether a running service needs a
 restart for a new value, and which other key goes with it. What is wrong with several keys together is in the rules.

@@ -1,6 +1,6 @@
 """Registration: every version of every event type in a Schema Registry, and the ids that it gave pinned in a file.
 
-Subject strategy: RecordNameStrategy, that is, the subject is the full name of the record, whatever topic it is sent to.
+Subject strategy: RecordNameStrategy, that is, the subject is the full name of the record, the same for every topic.
 Compatibility: FULL_TRANSITIVE, set for each subject before its first version, as `quietcount schemas check` holds it.
 
 A registry is believed once, and only as far as it can be checked. What it hands out under an id must have the
