@@ -79,7 +79,7 @@ def refused(project: Project, command: click.Command, *arguments: str) -> str:
     return str(result.exception)
 
 
-def contents(project: Project) -> dict[str, bytes]:
+def contents(project: Project) -> dict[str, str]:
     return {str(path): digest(path) for path in sorted(project.data.rglob("*")) if path.is_file()}
 
 
