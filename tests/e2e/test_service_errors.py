@@ -189,7 +189,8 @@ def test_a_secret_that_others_can_read_is_refused_until_it_is_private(
     secret.chmod(0o600)
     assert here(project, *command).code == 0
     secret.unlink()
-    assert "quietcount init" in here(project, *command).refusal()
+    remedy = {"pepper": "quietcount init", "service": "record-loss --lost secret"}[name]
+    assert remedy in here(project, *command).refusal()
 
 
 def test_an_unknown_symbol_on_line_7_of_a_csv_is_named_and_nothing_is_sent(

@@ -95,8 +95,10 @@ def test_a_damaged_secret_is_refused(tmp_path: Path, content: bytes, reason: str
 
 
 def test_a_missing_secret_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="quietcount init"):
+    with pytest.raises(StateError) as missing:
         ConsumerSecret.load(tmp_path / "none")
+    assert missing.value.remedy.endswith("quietcount ledger record-loss --lost secret")
+    assert "init" not in missing.value.remedy, "a new project is no remedy for one that has a ledger"
 
 
 def test_marks_of_a_year_come_back_until_its_secret_is_destroyed(tmp_path: Path) -> None:
