@@ -157,8 +157,9 @@ def _delete_topics(folder: Path) -> None:
         raise ServiceError(
             f"{folder}: is kept, because the topics of the earlier demo in it, {written[0]}*, cannot be deleted. "
             f"{error.what}",
-            "Start those brokers and run this again, or name another folder with --dir. If the brokers are permanently "
-            "gone, remove the folder",
+            (f"{error.remedy}. " if error.remedy else "")
+            + "Then run this again, or name another folder with --dir. If the brokers are permanently gone, remove the "
+            "folder",
         ) from error
 
 
