@@ -176,7 +176,9 @@ class State:
 
     def mark(self, marks: Mapping[int, Mark]) -> None:
         """Remember the log's marks after what was folded; within the transaction that folds it."""
-        self[_MARKS] = json.dumps({str(partition): list(mark) for partition, mark in {**self.marks, **marks}.items()})
+        # In the order of the partitions: theirs of arrival is nobody's business, and would differ from fold to fold.
+        newest = sorted({**self.marks, **marks}.items())
+        self[_MARKS] = json.dumps({str(partition): list(mark) for partition, mark in newest})
 
     @property
     def purged(self) -> dict[int, int]:

@@ -38,7 +38,7 @@ from quietcount_schemas.configuration import private_folder
 
 __all__ = ["EXACT", "MIXED", "Cell", "Finished", "Project", "ended", "simulated", "true_cells"]
 
-TIMEOUT = 120.0  # seconds after which a process that should have ended is a failure
+TIMEOUT = 600.0  # seconds after which a process that should have ended is a failure
 
 # At epsilon 20 a cell is released as it is but for one time in 2.4e8: so few cells are compared that a test errs in
 # less than one of 10^6 runs, and the real mechanism is what runs.

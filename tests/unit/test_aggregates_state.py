@@ -20,7 +20,7 @@ from quietcount_aggregates.fold import REJECTED_BYTES
 from quietcount_aggregates.state import State
 from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.log import CASE_EVENTS, NewRecord
+from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
@@ -70,6 +70,18 @@ def test_a_state_goes_on_with_a_new_log_and_what_came_first_keeps_its_turn(tmp_p
         assert state.offsets == {}
         [(offset, first)] = state.rows('SELECT "offset", first_offset FROM open_events')
         assert first < offset < 0
+
+
+def test_the_marks_of_the_log_say_nothing_of_the_order_in_which_partitions_were_read(tmp_path: Path) -> None:
+    kept = []
+    for order in ([0, 1, 10, 2], [10, 2, 1, 0]):
+        with State(tmp_path / f"{order[0]}.duckdb") as state:
+            for partition in order:
+                with state.transaction():
+                    state.mark({partition: Mark(partition, 3)})
+            assert state.marks == {partition: Mark(partition, 3) for partition in order}
+            kept.append(state.rows("SELECT value FROM meta WHERE key = 'log_marks'"))
+    assert kept[0] == kept[1]
 
 
 def test_what_is_no_state_and_what_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
