@@ -7,12 +7,15 @@ somebody asks. This module uses the standard library alone, because both process
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
+import os
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["AGE", "BEHIND", "LATE", "READY", "FrameReader", "Pages", "frame", "running", "ticks_behind"]
+__all__ = ["AGE", "BEHIND", "LATE", "READY", "Pages", "PagesFile", "running", "ticks_behind"]
 
 LATE: Final = 2
 """How many points of the grid may pass without a tick before the service is not ready: one long tick is no fault."""
@@ -25,6 +28,7 @@ holds a zero byte."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LENGTH: Final = 4
+_HEAD: Final = _LENGTH + 32
 
 
 def running() -> float:
@@ -107,26 +111,50 @@ class Pages:
         )
 
 
-def frame(document: dict[str, Any]) -> bytes:
-    """Return `document` as it goes over the pipe: the length of its JSON in four bytes, and the JSON."""
-    data = json.dumps(document).encode()
-    return len(data).to_bytes(_LENGTH) + data
+class PagesFile:
+    """The newest pages, in a file without a name that both processes have open; new ones replace the old ones there.
+
+    Neither process waits for the other. A reader that comes in the middle of a writing goes on with what it read
+    before. `descriptor` is the file of another process; without one a file is made, in memory.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self.descriptor = _file() if descriptor is None else descriptor
+        self._head = b""
+        self._read = _NONE
+
+    def __enter__(self) -> PagesFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def write(self, pages: Pages) -> None:
+        """Put `pages` in the place of what was there. Raises OSError if there is no memory for them."""
+        data = json.dumps(pages.document()).encode()
+        os.pwrite(self.descriptor, _head(data) + data, 0)
+
+    def read(self) -> Pages:
+        """Return the newest pages that are whole."""
+        head = os.pread(self.descriptor, _HEAD, 0)
+        if head != self._head:
+            data = os.pread(self.descriptor, int.from_bytes(head[:_LENGTH]), _HEAD)
+            if _head(data) == head:
+                self._head, self._read = head, Pages.of(json.loads(data))
+        return self._read
 
 
-class FrameReader:
-    """Puts frames together again from pieces of any size."""
+_NONE: Final = Pages("", "# EOF\n", ("No page was handed over yet.",), dt.timedelta(days=1), dt.timedelta(0), None, 0.0)
 
-    def __init__(self) -> None:
-        self._data = bytearray()
 
-    def feed(self, piece: bytes) -> list[dict[str, Any]]:
-        """Take the next piece, and return the documents that are complete now."""
-        self._data += piece
-        documents = []
-        while len(self._data) >= _LENGTH:
-            end = _LENGTH + int.from_bytes(self._data[:_LENGTH])
-            if len(self._data) < end:
-                break
-            documents.append(json.loads(self._data[_LENGTH:end]))
-            del self._data[:end]
-        return documents
+def _file() -> int:
+    """Return a new file in memory; one on a disk, without a name, if the system has none in memory."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("quietcount-pages")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _head(data: bytes) -> bytes:
+    """Return what stands before `data` in the file: its length and its hash, by which it is known to be whole."""
+    return len(data).to_bytes(_LENGTH) + hashlib.sha256(data).digest()
