@@ -62,7 +62,7 @@ def showing(since: dt.datetime = NOW - dt.timedelta(hours=1), **changes: Any) ->
     return board
 
 
-def handed_over(board: Board, left: dt.timedelta | None = None) -> Pages:
+def handed_over(board: Board, left: float | None = None) -> Pages:
     """What the process that serves gets."""
     with PagesFile() as file:
         file.write(pages(board.view(), left))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import datetime as dt
 import itertools
 import re
 import selectors
@@ -38,8 +37,7 @@ WRONG = base64.b64encode(b"prometheus:secreT").decode()
 SWEEP = 1.0
 """Seconds from one look at the deadlines to the next, at which uvicorn calls what looks at them."""
 
-MINUTE = dt.timedelta(minutes=1)
-PAGES = Pages("text\n" * 20, "open\n", ("No tick was done yet.",), MINUTE, MINUTE, None, 0.0)
+PAGES = Pages("text\n" * 20, "open\n", ("No tick was done yet.",), 60.0, 60.0, None, 0.0)
 
 
 class PassingLoop(asyncio.SelectorEventLoop):

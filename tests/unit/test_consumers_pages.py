@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import os
 import re
 
@@ -79,7 +78,7 @@ def ages(shown: Pages, seconds: float) -> tuple[str, list[str]]:
 
 
 def test_pages_age_at_the_points_of_the_grid_while_the_service_hands_none_over() -> None:
-    shown = handed_over(showing(tick=NOW - MINUTE), left=dt.timedelta(seconds=20))
+    shown = handed_over(showing(tick=NOW - MINUTE), left=20.0)
     late = ["Ticks are late."]
     for seconds, told in {
         0: ("60.0 0.0 1.0", []),
@@ -105,7 +104,7 @@ def test_pages_that_do_not_age_are_caught(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_pages_come_whole_however_much_of_the_next_ones_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader meets the writer at any moment; what it takes then are the pages before."""
-    old, new = (pages(showing(tick=NOW, ledger_entries=entries).view(), MINUTE) for entries in (7, 1234))
+    old, new = (pages(showing(tick=NOW, ledger_entries=entries).view(), 60.0) for entries in (7, 1234))
     whole = os.pwrite
     with PagesFile() as ours:
         theirs = PagesFile(ours.descriptor)

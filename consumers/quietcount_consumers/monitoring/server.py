@@ -9,7 +9,6 @@ another in its place if it ends or hangs.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import errno
 import ipaddress
 import json
@@ -205,7 +204,7 @@ class MonitoringServer:
             before.end()
 
     def _show(self) -> None:
-        left = None if self._left is None else dt.timedelta(seconds=self._left())
+        left = None if self._left is None else self._left()
         with contextlib.suppress(OSError):  # no memory: the old pages stay, and say how old they are
             self._pages.write(pages(self._board.view(), left))
 
