@@ -27,7 +27,7 @@ from quietcount_consumers.monitoring.pages import running
 from quietcount_consumers.monitoring.standing import PATIENCE, Standing
 from quietcount_consumers.monitoring.status import NEVER, Board, BudgetStatus, StatisticStatus, Status, beginning
 from quietcount_consumers.opening import open_service
-from quietcount_consumers.running.conditions import Waiting, shown
+from quietcount_consumers.running import conditions
 from quietcount_consumers.service import Service, Tick
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 from quietcount_schemas.periods import Period
@@ -173,7 +173,7 @@ def test_a_status_of_a_service_that_is_closed_keeps_what_is_known_of_the_ledger(
         tick=utc("2023-02-08"), state_open=True, ledger_verified=True, ledger_entries=7,
         budget=BudgetStatus(Decimal(1), Decimal(1), Decimal(0)), disk_free=(("data", 0.5),),
     )  # fmt: skip
-    assert shown(Waiting("the disk is full"), status) == replace(status, state_open=False)
+    assert conditions.shown(conditions.Waiting("the disk is full"), status) == replace(status, state_open=False)
 
 
 # After a tick
