@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests import serving_world
 from tests.kafka.certificates import Authority
 from tests.running_world import NOON, Trial, World
 from tests.serving_world import WITHIN, get, pid_of, until
@@ -84,6 +85,16 @@ def test_a_process_that_ends_by_itself_is_told_and_another_takes_its_place(
         ended("signal 9"),
         ended("signal 11"),
     ]
+
+
+def test_a_service_that_starts_no_other_process_is_found_out(
+    server: MonitoringServer, heard: list[LogEvent], hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant."""
+    monkeypatch.setattr(MonitoringServer, "_replace", lambda _self, _child: time.sleep(0.01))
+    monkeypatch.setattr(serving_world, "WITHIN", 2.0)
+    with pytest.raises(AssertionError):
+        test_a_process_that_ends_by_itself_is_told_and_another_takes_its_place(server, heard, hurried)
 
 
 def test_it_is_said_when_a_process_serves_again(
@@ -223,6 +234,21 @@ def test_a_process_that_hangs_and_takes_no_pages_is_replaced(
         until(lambda: pid_of(server) != before)
         assert get(server)[0] == 200
     assert [event.fields["meaning"] for event in heard] == [ended("signal 9")]
+
+
+def test_a_service_that_waits_for_the_end_alone_is_found_out(
+    server: MonitoringServer, monkeypatch: pytest.MonkeyPatch, hurried: None, heard: list[LogEvent]
+) -> None:
+    """The mutant: no sign of life is missed."""
+
+    def ended_alone(child: http_server._Child, _seconds: float) -> bool:
+        child._process.wait()
+        return False
+
+    monkeypatch.setattr(http_server._Child, "outlives", ended_alone)
+    monkeypatch.setattr(serving_world, "WITHIN", 5.0)
+    with pytest.raises(AssertionError):
+        test_a_process_that_hangs_and_takes_no_pages_is_replaced(server, monkeypatch, hurried, heard)
 
 
 def test_a_process_that_cannot_be_started_is_an_error_and_not_waited_for(

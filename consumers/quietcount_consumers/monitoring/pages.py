@@ -90,7 +90,7 @@ class PagesFile:
     def __init__(self, descriptor: int | None = None) -> None:
         self.descriptor = _file() if descriptor is None else descriptor
         self._head = b""
-        self._read = _NONE
+        self._newest = _NONE
 
     def __enter__(self) -> PagesFile:
         return self
@@ -110,8 +110,8 @@ class PagesFile:
             data = os.pread(self.descriptor, int.from_bytes(head[:_LENGTH]), _HEAD)
             if _head(data) == head:
                 document = json.loads(data)
-                self._head, self._read = head, Pages(**document | {"reasons": tuple(document["reasons"])})
-        return self._read
+                self._head, self._newest = head, Pages(**document | {"reasons": tuple(document["reasons"])})
+        return self._newest
 
 
 _NONE: Final = Pages("", "# EOF\n", ("No page was handed over yet.",), 1.0, 0.0, None, 0.0)
