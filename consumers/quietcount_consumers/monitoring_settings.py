@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quietcount_consumers.access import Credentials
 
 
-__all__ = ["LogFormat", "MonitoringSettings"]
+__all__ = ["LogFormat", "MonitoringSettings", "written"]
 
 
 class LogFormat(StrEnum):
@@ -125,3 +125,8 @@ class MonitoringSettings:
 
     def _fault(self, key: str) -> Refusal:
         return lambda fault: ConfigurationError(f"{self.place(key)}: {fault.what}", fault.remedy)
+
+
+def written(address: str, port: int) -> str:
+    """Return address and port as one writes them, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

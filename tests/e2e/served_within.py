@@ -29,8 +29,6 @@ __all__ = ["ServerWithin"]
 class ServerWithin:
     """As MonitoringServer, but for a process of its own, and for the reload."""
 
-    lives = True
-
     def __init__(
         self,
         settings: MonitoringSettings,
@@ -45,10 +43,12 @@ class ServerWithin:
         self.address: tuple[str, int] | None = self._listener.getsockname()[:2]
 
     def __enter__(self) -> ServerWithin:
-        application = Application(pages(self._board.view(), None))
+        newest = pages(self._board.view(), None)
+        application = Application(lambda: newest)
 
         def turned() -> None:
-            application.pages = pages(self._board.view(), None)
+            nonlocal newest
+            newest = pages(self._board.view(), None)
 
         async def serve() -> None:
             places = Places(asyncio.get_running_loop().time)

@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import errno
 import http.client
-import os
 import random
 import re
 import shlex
@@ -15,7 +14,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,11 +23,11 @@ from typing import Any
 
 import pytest
 from tests.kafka.certificates import Authority, Issued
+from tests.serving_world import twin
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
 from quietcount_consumers.monitoring import places, server_process
-from quietcount_consumers.monitoring import server as http_server
 from quietcount_consumers.monitoring.places import CONNECTIONS
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.server_process import FILES
@@ -142,16 +140,11 @@ def dribble(clients: list[socket.socket]) -> None:
 
 def established(server: MonitoringServer) -> int:
     """Count the connections that the process that serves has, unfinished handshakes included."""
-    assert server._child is not None
     host, port = where(server)
     local = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
     lines = (line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines())
-    known = {f"socket:[{words[9]}]" for words in lines if words[1] == local and words[3] != _LISTENS}
-    count = 0
-    for descriptor in Path(f"/proc/{server._child.pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            count += str(descriptor.readlink()) in known
-    return count
+    # One that waits in the system's queue, or was let go, is nobody's file.
+    return sum(words[1] == local and words[3] != _LISTENS and words[9] != "0" for words in lines)
 
 
 _LISTENS = "0A"
@@ -209,21 +202,6 @@ def test_those_who_dribble_take_no_more_than_their_places_and_shut_nobody_out(se
     assert settles(serve(), 3 * WITHIN)
 
 
-TWIN = """
-import sys
-from quietcount_consumers.monitoring import places, server_process
-{fault}
-server_process.main()
-"""
-
-
-def twin(monkeypatch: pytest.MonkeyPatch, folder: Path, fault: str) -> None:
-    """Let a faulty twin serve in the place of the process that serves."""
-    (folder / "faulty_twin.py").write_text(TWIN.format(fault=fault), encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(folder), *filter(None, sys.path))))
-    monkeypatch.setattr(http_server, "MODULE", "faulty_twin")
-
-
 def test_without_a_cap_there_is_no_bound_on_connections(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -253,6 +231,50 @@ def test_stock_limits_alone_let_clients_that_say_nothing_shut_everybody_out(
         while established(server) < DRIBBLING:
             assert time.monotonic() < until
         assert {get(server)[0] for _ in range(20)} == {503}
+
+
+BACKWARDS = """
+import time
+places._Place.__init__.__defaults__ = (0.3,)
+times = iter(range(10**9, 0, -1))
+time.time = lambda: next(times)
+"""
+
+
+def test_a_client_is_held_to_its_deadline_while_somebody_sets_the_clock_back(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    twin(monkeypatch, tmp_path, BACKWARDS)
+    with connected(serve()) as client:
+        client.sendall(b"GET /healthz HT")
+        assert ended(client) == b""
+
+
+BY_UVICORN = """
+import asyncio
+ours = server_process.configuration
+def notified(application, places, tls=None):
+    config = ours(application, places, tls)
+    async def sweep():
+        places.sweep()
+    config.callback_notify, config.timeout_notify = sweep, 0
+    return config
+async def idle(*_):
+    await asyncio.sleep(1000)
+server_process.configuration, server_process._live = notified, idle
+"""
+
+
+def test_deadlines_by_the_clock_that_people_set_are_found_out(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The mutant: uvicorn looks at the clock, and calls nobody until that is where it was."""
+    twin(monkeypatch, tmp_path, BACKWARDS + BY_UVICORN)
+    with connected(serve()) as client:
+        client.sendall(b"GET /healthz HT")
+        client.settimeout(3.0)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
 
 
 def test_a_flood_of_new_connections_shuts_nobody_out(serve: Serve) -> None:
@@ -536,7 +558,7 @@ def test_ending_waits_for_no_client(serve: Serve) -> None:
         assert get(server) == (200, "ok\n")
         child = server._child
     assert child is not None
-    assert child.wait() == 0, "it had to be killed"
+    assert child.wait() == "exit code 0", "it had to be killed"
     for client in clients:
         assert ended(client) == b""
         client.close()

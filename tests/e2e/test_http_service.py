@@ -175,23 +175,24 @@ TWIN = Path(__file__).with_name("served_within.py")
 
 
 @contextlib.contextmanager
-def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
-    """A time in which the process that folds can do nothing at all."""
-    process.send_signal(signal.SIGSTOP)
+def stopped(pid: int) -> Iterator[None]:
+    """A time in which a process can do nothing at all."""
+    os.kill(pid, signal.SIGSTOP)
     try:
         until = time.monotonic() + WITHIN
-        while "T (stopped)" not in Path(f"/proc/{process.pid}/status").read_text(encoding="ascii"):
+        while "T (stopped)" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii"):
             assert time.monotonic() < until
         yield
     finally:
-        process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(pid, signal.SIGCONT)
 
 
 def answered_without_the_fold(process: subprocess.Popen[str]) -> bool:
     """Whether every page is answered while the process that folds is stopped."""
     address = address_of(process)
     until_ready(address)
-    with stopped(process):
+    with stopped(process.pid):
         try:
             return [get(address, page, within=3.0)[0] for page in PAGES] == [200] * 3
         except TimeoutError:
@@ -223,7 +224,7 @@ def test_a_service_that_is_stuck_shows_it_though_it_says_nothing(tmp_path: Path)
     try:
         address = address_of(process)
         until_ready(address)
-        with stopped(process):
+        with stopped(process.pid):
             until = time.monotonic() + WITHIN
             while get(address, "/readyz") != (503, "Ticks are late.\n"):
                 assert time.monotonic() < until
@@ -269,7 +270,7 @@ def test_ctrl_c_at_a_terminal_lets_the_service_end_in_order(project: Project) ->
         process.communicate()
     assert finished.code == 0
     assert json.loads(finished.err.splitlines()[-1])["event"] == "stopped"
-    assert "defect" not in finished.err
+    assert "not serving" not in finished.err
 
 
 def test_a_process_that_serves_and_dies_is_told_in_the_log_and_replaced(project: Project) -> None:
@@ -281,7 +282,7 @@ def test_a_process_that_serves_and_dies_is_told_in_the_log_and_replaced(project:
         os.kill(serving, signal.SIGKILL)
         assert process.stderr is not None
         heard: list[dict[str, str]] = []
-        while not heard or heard[-1]["event"] != "defect":
+        while not heard or heard[-1]["event"] != "not serving":
             heard.append(json.loads(process.stderr.readline()))
         assert heard[-1]["meaning"] == "the process that serves metrics and health ended: signal 9"
         until_ready(address)
@@ -289,6 +290,23 @@ def test_a_process_that_serves_and_dies_is_told_in_the_log_and_replaced(project:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_service_ends_in_order_while_the_process_that_serves_is_stopped(project: Project) -> None:
+    process = project.start("run", "--as-of", BEFORE_ANY_RELEASE)
+    try:
+        until_ready(address_of(process))
+        [serving] = children(process.pid)
+        with stopped(serving):
+            project.emit(simulated(100))
+            process.send_signal(signal.SIGTERM)
+            finished = ended(process)
+    finally:
+        process.kill()
+        process.communicate()
+    assert finished.code == 0
+    assert json.loads(finished.err.splitlines()[-1])["event"] == "stopped"
+    assert gone(serving)
 
 
 def test_a_hangup_brings_a_new_certificate_and_password(project: Project) -> None:

@@ -1,34 +1,31 @@
-"""The process that serves metrics: what it is made of, that it is watched, and that it ends with the service."""
+"""The process that serves metrics: what it is made of, what it can be asked, and that it ends with the service."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
 import http.client
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.running_world import NOON
+from tests.serving_world import DUMPABLE, WITHIN, get, gone, pid_of, twin, until
 
-from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.monitoring import server as http_server
-from quietcount_consumers.monitoring.log_events import DEFECT, LogEvent
-from quietcount_consumers.monitoring.server import MODULE, STARTS, MonitoringServer
+from quietcount_consumers.monitoring.server import MODULE, MonitoringServer
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 
 pytestmark = pytest.mark.quick
 
-WITHIN = 60.0  # seconds after which what should have come is a failure
 FORBIDDEN = {"duckdb", "kafka", "numpy", "opendp", "prometheus_client", "pydantic", "rich"}
 
 
@@ -38,55 +35,16 @@ def board() -> Board:
 
 
 @pytest.fixture
-def heard() -> list[LogEvent]:
-    return []
-
-
-@pytest.fixture
-def server(board: Board, heard: list[LogEvent]) -> MonitoringServer:
-    return MonitoringServer(MonitoringSettings(address="127.0.0.1", port=0), board, say=heard.append)
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "RESTART_SECONDS", 0.0)
-
-
-def get(server: MonitoringServer, path: str = "/healthz") -> tuple[int, str]:
-    assert server.address is not None
-    connection = http.client.HTTPConnection(*server.address, timeout=WITHIN)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-
-
-def pid_of(server: MonitoringServer) -> int:
-    assert server._child is not None
-    return server._child.pid
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return "Z (zombie)" in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+def server(board: Board) -> MonitoringServer:
+    return MonitoringServer(MonitoringSettings(port=0), board)
 
 
 def test_a_server_that_serves_and_one_that_is_to_serve_nothing_live(server: MonitoringServer, board: Board) -> None:
     with server:
-        assert server.lives
         assert get(server) == (200, "ok\n")
     off = MonitoringServer(MonitoringSettings(address=None), board)
     with off:
-        assert off.lives
+        assert off.address is None
         assert off._child is None
         board.turn()
 
@@ -99,7 +57,8 @@ def test_the_process_that_serves_loads_neither_the_database_nor_what_else_it_doe
     ours = {name for name in loaded.split() if name.startswith("quietcount_")} - packages
     assert not FORBIDDEN & {name.partition(".")[0] for name in loaded.split()}
     beside = (f"quietcount_consumers.monitoring.{name}" for name in ("application", "pages", "places"))
-    assert ours == {MODULE, "quietcount_consumers.access", "quietcount_schemas.lazy_names", *beside}
+    with_both = {"quietcount_consumers.access", "quietcount_consumers.core_dumps", "quietcount_schemas.lazy_names"}
+    assert ours == {MODULE, *with_both, *beside}
 
 
 def test_it_gets_no_secret_from_the_environment_and_has_nothing_open_of_the_service(
@@ -108,14 +67,16 @@ def test_it_gets_no_secret_from_the_environment_and_has_nothing_open_of_the_serv
     monkeypatch.setenv("QUIETCOUNT_KAFKA__PASSWORD", "5ec2e7")
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
     monkeypatch.chdir(tmp_path)
-    with (tmp_path / "state.duckdb").open("w") as state, server:
+    twin(monkeypatch, tmp_path, DUMPABLE)  # else root alone might look
+    with (tmp_path / "state.duckdb").open("w") as state:
         os.set_inheritable(state.fileno(), True)
-        assert get(server)[0] == 200
-        there = Path(f"/proc/{pid_of(server)}")
-        assert b"5ec2e7" not in (there / "environ").read_bytes()
-        assert b"NOTIFY" not in (there / "environ").read_bytes()
-        assert str(tmp_path) not in " ".join(str(each.readlink()) for each in (there / "fd").iterdir())
-        assert str((there / "cwd").readlink()) == "/"
+        with server:
+            assert get(server)[0] == 200
+            there = Path(f"/proc/{pid_of(server)}")
+            assert b"5ec2e7" not in (there / "environ").read_bytes()
+            assert b"NOTIFY" not in (there / "environ").read_bytes()
+            assert str(tmp_path) not in " ".join(str(each.readlink()) for each in (there / "fd").iterdir())
+            assert str((there / "cwd").readlink()) == "/"
 
 
 def test_what_a_turn_shows_is_served_to_whoever_asks_after_it(server: MonitoringServer, board: Board) -> None:
@@ -129,84 +90,45 @@ def test_what_a_turn_shows_is_served_to_whoever_asks_after_it(server: Monitoring
             assert f"quietcount_ledger_entries {float(number)}" in get(server, "/metrics")[1].splitlines()
 
 
-def test_what_is_posted_before_a_process_is_replaced_is_served_by_the_next_one(
-    server: MonitoringServer, board: Board, hurried: None
-) -> None:
-    with server:
-        board.post(replace(board.latest, ledger_entries=7))
-        board.turn()
-        before = pid_of(server)
-        os.kill(before, signal.SIGKILL)
-        until(lambda: pid_of(server) != before)
-        assert "quietcount_ledger_entries 7.0" in get(server, "/metrics")[1].splitlines()
-        server.reload()
-        assert "quietcount_ledger_entries 7.0" in get(server, "/metrics")[1].splitlines()
+REPORTING = """
+import ctypes, json, pathlib, resource
+serve = server_process._serve
+def reporting(*arguments):
+    dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+    pathlib.Path({report!r}).write_text(json.dumps([dumpable, resource.getrlimit(resource.RLIMIT_CORE)]))
+    return serve(*arguments)
+server_process._serve = reporting
+"""
 
 
-def test_a_process_that_ends_by_itself_is_told_and_another_takes_its_place(
-    server: MonitoringServer, heard: list[LogEvent], hurried: None
-) -> None:
-    with server:
-        address = server.address
-        for number in (signal.SIGKILL, signal.SIGSEGV):
-            before = pid_of(server)
-            assert get(server)[0] == 200
-            os.kill(before, number)
-            until(lambda before=before: pid_of(server) != before)  # type: ignore[misc]
-            assert get(server)[0] == 200
-            assert server.lives
-        assert server.address == address
-    assert [event.fields["meaning"] for event in heard if event.kind is DEFECT] == [
-        "the process that serves metrics and health ended: signal 9",
-        "the process that serves metrics and health ended: signal 11",
-    ]
+def core_dumps_of(
+    server: MonitoringServer, monkeypatch: pytest.MonkeyPatch, folder: Path, difference: str = ""
+) -> list[Any]:
+    """Return whether the process that serves may be dumped, and how large a dump may be, when it reads its first word.
 
-
-@pytest.mark.parametrize("module", ["quietcount_consumers.monitoring.no_such_module", "this"])
-def test_a_process_that_never_has_a_good_start_is_given_up(
-    server: MonitoringServer,
-    monkeypatch: pytest.MonkeyPatch,
-    heard: list[LogEvent],
-    hurried: None,
-    module: str,
-) -> None:
-    monkeypatch.setattr(http_server, "MODULE", module)
-    with server:
-        until(lambda: not server.lives)
-    assert len(heard) == STARTS
-
-
-def test_a_process_that_hangs_and_takes_no_pages_is_replaced(
-    server: MonitoringServer, board: Board, monkeypatch: pytest.MonkeyPatch, hurried: None
-) -> None:
-    monkeypatch.setattr(http_server, "HAND_OVER_SECONDS", 0.2)
+    It says so itself: the one thing in which a process that must not be dumped differs is for root alone to see.
+    """
+    report = folder / "report"
+    twin(monkeypatch, folder, REPORTING.format(report=str(report)) + difference)
     with server:
         assert get(server)[0] == 200
-        before = pid_of(server)
-        os.kill(before, signal.SIGSTOP)
-        for _ in range(1000):  # until what lies between the processes is full
-            board.turn()
-            if pid_of(server) != before or gone(before):
-                break
-        until(lambda: pid_of(server) != before)
-        monkeypatch.setattr(http_server, "HAND_OVER_SECONDS", WITHIN)
-        assert get(server)[0] == 200
+        found = json.loads(report.read_text(encoding="ascii"))
+        assert isinstance(found, list)
+        return found
 
 
-def test_a_process_that_cannot_be_started_is_an_error_and_not_waited_for(
-    server: MonitoringServer, monkeypatch: pytest.MonkeyPatch, heard: list[LogEvent]
+def test_the_process_that_serves_leaves_no_core_dump_and_lets_nobody_into_its_memory(
+    server: MonitoringServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def refused(*_: object, **__: object) -> object:
-        raise OSError(11, "Resource temporarily unavailable")
+    """It holds the key and what the password is compared with, and its start has undone what its parent had said."""
+    assert core_dumps_of(server, monkeypatch, tmp_path) == [0, [0, 0]]
 
-    monkeypatch.setattr(subprocess, "Popen", refused)
-    with pytest.raises(ServiceError) as caught:
-        server.__enter__()
-    assert "metrics cannot be served" in caught.value.what
-    assert "ulimit" in caught.value.remedy
-    assert not any(thread.name == "quietcount-http" for thread in threading.enumerate())
-    assert server.address is None
-    assert heard == []
+
+def test_a_process_that_may_be_dumped_is_found_out(
+    server: MonitoringServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The mutant, though its parent is not dumpable."""
+    assert core_dumps_of(server, monkeypatch, tmp_path, DUMPABLE)[0] == 1
 
 
 def test_signals_that_a_terminal_or_systemd_sends_to_all_do_not_end_it(server: MonitoringServer) -> None:

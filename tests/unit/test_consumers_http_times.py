@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import datetime as dt
 import itertools
 import re
 import selectors
@@ -38,8 +37,7 @@ WRONG = base64.b64encode(b"prometheus:secreT").decode()
 SWEEP = 1.0
 """Seconds from one look at the deadlines to the next, at which uvicorn calls what looks at them."""
 
-MINUTE = dt.timedelta(minutes=1)
-PAGES = Pages("text\n" * 20, "open\n", ("No tick was done yet.",), MINUTE, MINUTE, None, 0.0)
+PAGES = Pages("text\n" * 20, "open\n", ("No tick was done yet.",), 60.0, 60.0, None, 0.0)
 
 
 class PassingLoop(asyncio.SelectorEventLoop):
@@ -136,11 +134,11 @@ def played(scene: Callable[[Places, Application, PassingLoop], Any], credentials
         async def sweeping() -> None:
             while True:
                 await asyncio.sleep(SWEEP)
-                await places.sweep()
+                places.sweep()
 
         sweeper = asyncio.create_task(sweeping())
         try:
-            return await scene(places, Application(PAGES, credentials, lambda: 0.0), loop)
+            return await scene(places, Application(lambda: PAGES, credentials, lambda: 0.0), loop)
         finally:
             sweeper.cancel()
 
@@ -281,11 +279,7 @@ def test_a_client_that_dribbles_its_second_request_is_cut_off_in_time() -> None:
 
 def test_without_deadlines_a_client_that_dribbles_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant: uvicorn alone."""
-
-    async def nothing(_self: Places) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(Places, "sweep", nothing)
+    monkeypatch.setattr(Places, "sweep", lambda _self: None)
     assert play(dribble()).ended is None
     assert play(sending(request("/healthz") * 3), reads=False).ended is None
 
@@ -368,7 +362,7 @@ def test_a_head_is_an_answer_without_its_body() -> None:
 
 def test_h11_bounds_what_it_keeps_of_a_header() -> None:
     """The option's name is uvicorn's: one that it does not know any more would be ignored."""
-    settings = configuration(Application(PAGES), Places(lambda: 0.0))
+    settings = configuration(Application(lambda: PAGES), Places(lambda: 0.0))
     settings.load()
     with contextlib.closing(PassingLoop()) as loop:
         protocol = H11Protocol(settings, ServerState(), {}, loop)

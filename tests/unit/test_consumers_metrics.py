@@ -4,48 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 import math
 import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client import Metric as Family
 from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as open_metrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_of
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 from tests.conftest import Require
+from tests.monitored_world import (
+    NOW,
+    exposition,
+    families,
+    new_configuration,
+    showing,
+    started,
+    value,
+)
 from tests.prometheus.programs import WANTED, programs
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.monitoring import disks, metrics
-from quietcount_consumers.monitoring.application import OPEN_METRICS, TEXT, prefers_open_metrics
-from quietcount_consumers.monitoring.metrics import METRICS, Metric, pages
-from quietcount_consumers.monitoring.pages import LATE, FrameReader, Pages, frame, running
+from quietcount_consumers.monitoring import metrics
+from quietcount_consumers.monitoring.application import OPEN_METRICS, TEXT
+from quietcount_consumers.monitoring.metrics import METRICS, Metric
 from quietcount_consumers.monitoring.status import (
     CELLS_SHOWN,
-    NEVER,
     Board,
     BudgetStatus,
     CellStatus,
     StatisticStatus,
     Status,
-    View,
     beginning,
 )
 from quietcount_consumers.project import create_project
-from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
 pytestmark = pytest.mark.quick
 
-NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
-MINUTE = dt.timedelta(minutes=1)
 NAMES = [metric.name for metric in METRICS]
 
 # The names that an operator's rules and dashboards are written with: a change of one breaks what others have.
@@ -68,39 +68,13 @@ quietcount_statistic_period_end_timestamp_seconds{statistic} quietcount_disk_fre
 
 @pytest.fixture(scope="module")
 def configuration(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
-    folder = tmp_path_factory.mktemp("project")
-    create_project(folder)
-    return Configuration.load(folder / "quietcount.toml", {})
+    return new_configuration(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture
 def board(configuration: Configuration) -> Board:
     """The board of a process that was just started."""
-    return Board(lambda: NOW, configuration.tick, beginning(configuration))
-
-
-def handed_over(board: Board, left: dt.timedelta | None = None) -> Pages:
-    """What the process that serves gets."""
-    [document] = FrameReader().feed(frame(pages(board.view(), left).document()))
-    return Pages.of(document)
-
-
-def exposition(board: Board, *, openly: bool = False) -> bytes:
-    return handed_over(board).metrics(running(), openly=openly)
-
-
-def readiness(board: Board) -> list[str]:
-    return handed_over(board).not_ready(running())
-
-
-def families(board: Board) -> dict[str, Family]:
-    body = exposition(board)
-    return {family.name: family for family in metrics_of(body.decode())}
-
-
-def value(board: Board, name: str, **labels: str) -> float:
-    [found] = [sample.value for sample in families(board)[name].samples if sample.labels == labels]
-    return found
+    return started(configuration)
 
 
 def written(metric: Metric) -> str:
@@ -159,44 +133,6 @@ def test_both_formats_say_the_same(board: Board) -> None:
         )
     ]
     assert told[0] == told[1]
-
-
-PROMETHEUS = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;"
-    "q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
-)
-
-
-@pytest.mark.parametrize(
-    "accept, openly",
-    [
-        ("", False),
-        ("*/*", False),
-        ("text/*", False),
-        ("text/plain", False),
-        ("application/json", False),
-        ("application/*", True),
-        ("application/openmetrics-text", True),
-        ("Application/OpenMetrics-Text ; version=1.0.0", True),
-        (PROMETHEUS, True),
-        ("application/openmetrics-text;q=0.5, text/plain;q=0.5", True),
-        ("application/openmetrics-text;q=0.2, text/plain;q=0.5", False),
-        ("text/plain;q=0.5,application/openmetrics-text;version=1.0.0;q=0.7", True),
-        ("application/openmetrics-text;q=0, text/plain;q=0", False),
-        ("application/openmetrics-text;q=0, */*", False),
-        ("application/openmetrics-text, */*", True),
-        ("text/plain;q=0.4, */*;q=0.9", True),
-        ("application/openmetrics-text;q=many, text/plain;q=0.1", False),
-        ("application/openmetrics-text;q=inf, text/plain;q=0.1", False),
-        ("application/openmetrics-text;q=nan, text/plain;q=0.1", False),
-        ("application/openmetrics-texts", False),
-        ("x-application/openmetrics-text", False),
-        (";;=,,;q=", False),
-        ("é\x00,", False),
-    ],
-)
-def test_the_format_is_the_one_that_a_client_likes_best(accept: str, openly: bool) -> None:
-    assert prefers_open_metrics(accept) is openly
 
 
 def test_promtool_finds_nothing_to_say(board: Board, require: Require) -> None:
@@ -294,147 +230,12 @@ def test_the_hash_is_of_the_configuration_and_not_of_its_place(tmp_path: Path) -
     assert Configuration.load(one / "quietcount.toml", {"QUIETCOUNT_LOG": "kafka://one:9092"}).digest != digest
 
 
-# When it changes
-
-
-def test_what_a_tick_found_out_is_in_the_exposition_from_the_turn_on(board: Board) -> None:
-    before = exposition(board)
-    board.post(dataclasses.replace(board.latest, tick=NOW, caught_up=True, state_open=True))
-    assert exposition(board) == before
-    board.turn()
-    assert value(board, "quietcount_caught_up") == 1
-    assert value(board, "quietcount_last_tick_timestamp_seconds") == NOW.timestamp()
-
-
-def test_a_flood_of_scrapes_is_served_what_was_made_once(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[View] = []
-
-    def sampled(view: View) -> list[tuple[tuple[str, ...], float]]:
-        made.append(view)
-        return [((), 1.0)]
-
-    monkeypatch.setattr(metrics, "METRICS", (Metric("quietcount_trial", "A trial.", sampled),))
-    shown = handed_over(board)
-    assert len(made) == 2  # one of each format
-    for openly in (False, True) * 50:
-        assert b"quietcount_trial 1.0\n" in shown.metrics(running(), openly=openly)
-    assert len(made) == 2
-
-
-def test_the_age_of_the_newest_tick_goes_on_in_whole_ticks(configuration: Configuration) -> None:
-    moment = NOW
-    board = Board(lambda: moment, MINUTE, beginning(configuration))
-    board.post(dataclasses.replace(board.latest, tick=NOW))
-    board.turn()
-    for ticks in range(5):
-        moment = NOW + ticks * MINUTE
-        assert value(board, "quietcount_tick_age_seconds") == 60 * ticks
-        assert value(board, "quietcount_ticks_behind") == max(0, ticks - 1)
-
-
-def ages(shown: Pages, seconds: float) -> tuple[str, list[str]]:
-    """What is said so many seconds after pages were made and nothing came after them: the three values, and /readyz."""
-    now = shown.made + seconds
-    found = re.findall(
-        r"^quietcount_(?:tick_age_seconds|ticks_behind|ready) (.*)$",
-        shown.metrics(now, openly=False).decode(),
-        re.MULTILINE,
-    )
-    return " ".join(found), shown.not_ready(now)
-
-
-def test_pages_age_at_the_points_of_the_grid_while_the_service_hands_none_over() -> None:
-    shown = handed_over(showing(tick=NOW - MINUTE), left=dt.timedelta(seconds=20))
-    late = ["Ticks are late."]
-    for seconds, told in {
-        0: ("60.0 0.0 1.0", []),
-        19.9: ("60.0 0.0 1.0", []),
-        20.1: ("120.0 1.0 1.0", []),
-        80.1: ("180.0 2.0 1.0", []),
-        139.9: ("180.0 2.0 1.0", []),
-        140.1: ("240.0 3.0 0.0", late),
-        3620.1: ("3720.0 61.0 0.0", late),
-    }.items():
-        assert ages(shown, seconds) == told, seconds
-    assert LATE == 2
-    standing = handed_over(showing(tick=NOW - MINUTE), left=None)
-    assert ages(standing, 10**6) == ("60.0 0.0 1.0", [])
-
-
-def test_pages_that_do_not_age_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant: a process that serves what it was given last would hide that the service is stuck."""
-    monkeypatch.setattr(Pages, "aged", lambda self, _now: self.age)
-    with pytest.raises(AssertionError):
-        test_pages_age_at_the_points_of_the_grid_while_the_service_hands_none_over()
-
-
-def test_frames_are_put_together_from_pieces_of_any_size(board: Board) -> None:
-    wanted = [pages(board.view(), MINUTE).document(), {"a": 1}, {}]
-    data = b"".join(map(frame, wanted))
-    for size in (1, 3, 4, 5, 1000, len(data)):
-        reader, found = FrameReader(), list[dict[str, Any]]()
-        for start in range(0, len(data), size):
-            found += reader.feed(data[start : start + size])
-        assert found == json.loads(json.dumps(wanted))
-
-
 def test_nothing_is_called_due_by_a_clock_that_is_not_trusted() -> None:
     statistic = StatisticStatus("requests", Period.MONTH, first_open=dt.date(2026, 1, 1))
     for trusted, due in ((True, 2.0), (False, math.nan)):
         board = showing(statistics=(statistic,), clock_trusted=trusted)
         for name in ("quietcount_releases_due", "quietcount_releases_overdue"):
             assert value(board, name, statistic="requests") == pytest.approx(due, nan_ok=True)
-
-
-# Readiness
-
-WELL: dict[str, Any] = {
-    "tick": NOW,
-    "caught_up": True,
-    "state_open": True,
-    "broker_reachable": True,
-    "ledger_verified": True,
-}
-FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "no tick": ({"tick": NEVER}, "No tick was done yet."),
-    "state": ({"state_open": False}, "The private state is not open."),
-    "ledger": ({"ledger_verified": False}, "The ledger is not verified."),
-    "log": ({"broker_reachable": False}, "The log does not answer."),
-    "clock": ({"clock_trusted": False}, "The clock is not trusted."),
-    "late": ({"tick": NOW - 4 * MINUTE}, "Ticks are late."),
-}
-
-
-def showing(started: dt.datetime = NOW - dt.timedelta(hours=1), **changes: Any) -> Board:
-    """A board that shows a service that is well but for `changes`."""
-    moment = started
-    board = Board(lambda: moment, MINUTE)
-    moment = NOW
-    board.post(Status(interval=MINUTE, **{**WELL, **changes}))
-    board.turn()
-    return board
-
-
-@pytest.mark.promise("health")
-def test_a_service_that_is_well_is_ready_however_much_it_has_to_fold() -> None:
-    for well in (showing(), showing(caught_up=False), showing(tick=NOW - 2 * MINUTE)):
-        assert readiness(well) == []
-        assert value(well, "quietcount_ready") == 1
-
-
-@pytest.mark.parametrize("fault", list(FAULTS))
-def test_what_keeps_the_service_from_being_ready_is_told_in_a_sentence(fault: str) -> None:
-    changes, sentence = FAULTS[fault]
-    board = showing(NOW, **changes) if fault == "no tick" else showing(**changes)
-    assert readiness(board) == [sentence]
-    assert value(board, "quietcount_ready") == 0
-    board.post(Status(interval=MINUTE, **WELL))
-    assert readiness(board) == [sentence]
-
-
-def test_a_fresh_process_is_not_ready(board: Board) -> None:
-    assert readiness(board)
-    assert value(board, "quietcount_ready") == 0
 
 
 # Documented
@@ -489,35 +290,3 @@ def test_a_status_has_room_for_no_count_of_events() -> None:
         "CellStatus.lower",
         "CellStatus.upper",
     }
-
-
-# Disks
-
-
-@pytest.mark.parametrize(
-    "share, told",
-    [
-        (0.0, 0.0),
-        (0.0099, 0.0),
-        (0.01, 0.01),
-        (0.049, 0.02),
-        (0.099, 0.05),
-        (0.5, 0.5),
-        (0.999, 0.5),
-        (1.0, 1.0),
-        (-0.1, 0.0),
-    ],
-)
-def test_what_is_free_of_a_disk_is_rounded_down_to_a_coarse_step(share: float, told: float) -> None:
-    assert disks.rounded_down(share) == told
-    assert told in disks.STEPS
-
-
-def test_the_disks_of_both_folders_are_looked_at_and_a_missing_folder_is_no_fault(configuration: Configuration) -> None:
-    assert [name for name, _ in disks.free(watched_folders(configuration))] == ["secrets"]
-    configuration.private_dir.mkdir(parents=True)
-    try:
-        assert [name for name, _ in disks.free(watched_folders(configuration))] == ["data", "secrets"]
-    finally:
-        configuration.private_dir.rmdir()
-        configuration.private_dir.parent.rmdir()

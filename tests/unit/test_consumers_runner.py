@@ -259,15 +259,6 @@ def test_a_file_that_could_not_be_put_in_its_place_is_not_told_as_published() ->
     assert world.board.shown.tick > NEVER
 
 
-def test_a_service_whose_metrics_are_not_served_any_more_ends_at_a_tick() -> None:
-    server, trial = Certificates(), Trial()
-    world = World(trial, waits=6, at={2: lambda: setattr(server, "lives", False)}, server=server)
-    with pytest.raises(ServiceError, match="not served any more"):
-        world.run()
-    assert trial.seen == minutes(0, 1)
-    assert trial.closed
-
-
 @pytest.mark.parametrize(
     "error", [AWAY, LedgerBroken("altered"), LedgerBehind("older"), ServiceError("x"), LedgerFenced("other")]
 )
@@ -367,7 +358,6 @@ class Certificates:
     """A server whose certificate and password are read anew."""
 
     address: tuple[str, int] | None = ("::1", 9464)
-    lives = True
 
     def __init__(self, refusing: bool = False) -> None:
         self.reloads = 0

@@ -11,13 +11,14 @@ import click
 from quietcount_consumers.commands.options import as_of_option, chosen_format, clock_of, format_option, naming
 from quietcount_consumers.commands.presentation import show_rows
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.core_dumps import forbid_core_dumps
 from quietcount_consumers.defects import hearing_threads, telling_defects
 from quietcount_consumers.maintenance.inspection import due_now
 from quietcount_consumers.monitoring.log_events import Level
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, beginning
-from quietcount_consumers.monitoring.supervision import Supervisor, forbid_core_dumps
+from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running.runner import Admit, Runner
 from quietcount_consumers.running.ticks import Signals, StopSignal, run_until_idle

@@ -1,7 +1,7 @@
 """The three pages for operators, as ASGI: /metrics, /healthz and /readyz.
 
-It runs in the process that serves, answers from the pages that were handed over last, and writes no log, because its
-clients would write it. This module uses the standard library alone.
+It runs in the process that serves, answers from the newest pages, and writes no log, because its clients would write
+it. This module uses the standard library alone.
 """
 
 from __future__ import annotations
@@ -40,15 +40,18 @@ class Answer:
 
 
 class Application:
-    """Answers requests from `pages`, which may be replaced between two of them.
+    """Answers requests from what `pages` returns then.
 
     `credentials` says who may read /metrics and /readyz, None for everybody; `clock` is the one by which `pages` age.
     """
 
     def __init__(
-        self, pages: Pages, credentials: Credentials | None = None, clock: Callable[[], float] = running
+        self,
+        pages: Callable[[], Pages],
+        credentials: Credentials | None = None,
+        clock: Callable[[], float] = running,
     ) -> None:
-        self.pages = pages
+        self._pages = pages
         self._credentials = credentials
         self._clock = clock
 
@@ -87,7 +90,7 @@ class Application:
                 return Answer(404, b"there are /metrics, /healthz and /readyz\n")
 
     def _ready(self) -> Answer:
-        reasons = self.pages.not_ready(self._clock())
+        reasons = self._pages().not_ready(self._clock())
         if not reasons:
             return Answer(200, b"ready\n")
         return Answer(503, "".join(f"{reason}\n" for reason in reasons).encode())
@@ -95,7 +98,7 @@ class Application:
     def _metrics(self, scope: Mapping[str, Any]) -> Answer:
         accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
         openly = prefers_open_metrics(accept)
-        return Answer(200, self.pages.metrics(self._clock(), openly=openly), OPEN_METRICS if openly else TEXT)
+        return Answer(200, self._pages().metrics(self._clock(), openly=openly), OPEN_METRICS if openly else TEXT)
 
     def _may_read(self, headers: Mapping[bytes, bytes]) -> bool:
         return self._credentials is None or self._credentials.accepts(given(headers.get(b"authorization", b"")))

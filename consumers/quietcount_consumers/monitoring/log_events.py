@@ -20,6 +20,7 @@ __all__ = [
     "GOING_ON",
     "HALTED",
     "LINES_LEFT_OUT",
+    "NOT_SERVING",
     "RELEASED",
     "RELOADED",
     "RELOAD_REFUSED",
@@ -108,6 +109,14 @@ STARTED: Final = EventKind("started", _INFO, ("version",), "The process began.",
 SERVING: Final = EventKind(
     "serving", _INFO, ("address",), "The service answers requests for metrics and health at this address.", "nothing"
 )
+NOT_SERVING: Final = EventKind(
+    "not serving",
+    _WARNING,
+    ("meaning",),
+    "Nobody answers requests for metrics and health; `meaning` says why. The service folds and releases all the same. "
+    "It tries again after pauses of a second to a minute, and says `serving` when that has held for ten seconds.",
+    "mend what `meaning` names; if it names a signal or an exit code and no `serving` follows, report the line",
+)
 STATISTIC_DECLARED: Final = EventKind(
     "statistic declared",
     _INFO,
@@ -173,8 +182,7 @@ DEFECT: Final = EventKind(
     "defect",
     _ERROR,
     ("meaning",),
-    "A thread failed because of a mistake in quietcount, or the process that serves metrics ended by itself; `meaning` "
-    "is the kind of error and its place, or how that process ended.",
+    "A thread failed because of a mistake in quietcount; `meaning` is the kind of error and its place.",
     "restart the service if it does not do all it should, and report the line",
 )
 LINES_LEFT_OUT: Final = EventKind(
@@ -195,6 +203,7 @@ STOPPED: Final = EventKind(
 CATALOGUE: Final = (
     STARTED,
     SERVING,
+    NOT_SERVING,
     STATISTIC_DECLARED,
     STATISTIC_DECLARED_LATE,
     RELEASED,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,7 +21,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics import exposition as open_metrics
 from prometheus_client.registry import Collector
 
-from quietcount_consumers.monitoring.pages import AGE, BEHIND, LATE, READY, Pages, running
+from quietcount_consumers.monitoring.pages import AGE, BEHIND, READY, Pages, running
 from quietcount_consumers.monitoring.status import NEVER, CellStatus, StatisticStatus, Status, View
 from quietcount_schemas.rejection import RejectReason
 
@@ -44,13 +43,15 @@ class Metric:
     help: str
     samples: Callable[[View], Iterable[Sample]]
     labels: tuple[str, ...] = ()
+    marker: str = ""
+    """What stands in the place of its value until a scrape; "" if the value is that of the samples."""
 
 
-def pages(view: View, left: dt.timedelta | None) -> Pages:
+def pages(view: View, left: float | None) -> Pages:
     """Return what is served of `view`, finished but for what follows from the time of a scrape.
 
-    `left` is the time to the next point of the grid, None if the clock stands. A turn costs the fold one making of each
-    format; scrapes cost it nothing.
+    `left` is how many seconds there are to the next point of the grid, None if the clock stands. A turn costs the fold
+    one making of each format; scrapes cost it nothing.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Shown(view))
@@ -61,24 +62,18 @@ def pages(view: View, left: dt.timedelta | None) -> Pages:
         text=plain,
         open_metrics=openly,
         reasons=tuple(_reasons(view.status)),
-        interval=view.status.interval,
-        age=view.age,
+        interval=view.status.interval.total_seconds(),
+        age=view.age.total_seconds(),
         left=left,
         made=running(),
     )
 
 
-_MARKERS: Final = {
-    "quietcount_tick_age_seconds": AGE,
-    "quietcount_ticks_behind": BEHIND,
-    "quietcount_ready": READY,
-}
-
-
 def _marked(exposition: str) -> str:
     """Return `exposition` with markers in the place of the values that change between two turns."""
-    for name, marker in _MARKERS.items():
-        exposition = re.sub(f"^{name} .*$", f"{name} {marker}", exposition, flags=re.MULTILINE)
+    for metric in METRICS:
+        if metric.marker:
+            exposition = exposition.replace(f"\n{metric.name} NaN\n", f"\n{metric.name} {metric.marker}\n")
     return exposition
 
 
@@ -108,6 +103,11 @@ def _reasons(status: Status) -> Iterator[str]:
         yield "The log does not answer."
     if not status.clock_trusted:
         yield "The clock is not trusted."
+
+
+def _at_the_scrape(_: View) -> Iterable[Sample]:
+    """Return the sample of a metric with a marker."""
+    return [((), _NOTHING)]
 
 
 def _one(value: Callable[[View], float]) -> Callable[[View], Iterable[Sample]]:
@@ -201,12 +201,14 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "quietcount_tick_age_seconds",
         "How long ago the newest tick was, in whole ticks; since the start if none is done yet. One tick is usual.",
-        _one(lambda view: view.age.total_seconds()),
+        _at_the_scrape,
+        marker=AGE,
     ),
     Metric(
         "quietcount_ticks_behind",
         "How many points of the tick's grid passed without a tick that was done by the next one.",
-        _one(lambda view: float(view.ticks_behind)),
+        _at_the_scrape,
+        marker=BEHIND,
     ),
     Metric(
         "quietcount_caught_up",
@@ -216,7 +218,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "quietcount_ready",
         "1 if /readyz says that the service is ready.",
-        _one(lambda view: float(view.ticks_behind <= LATE and not list(_reasons(view.status)))),
+        _at_the_scrape,
+        marker=READY,
     ),
     Metric(
         "quietcount_state_open",

@@ -6,13 +6,15 @@ somebody asks. This module uses the standard library alone, because both process
 
 from __future__ import annotations
 
-import datetime as dt
+import hashlib
 import json
+import os
+import tempfile
 import time
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Final
 
-__all__ = ["AGE", "BEHIND", "LATE", "READY", "FrameReader", "Pages", "frame", "running", "ticks_behind"]
+__all__ = ["AGE", "BEHIND", "LATE", "READY", "Pages", "PagesFile", "running"]
 
 LATE: Final = 2
 """How many points of the grid may pass without a tick before the service is not ready: one long tick is no fault."""
@@ -25,6 +27,7 @@ holds a zero byte."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LENGTH: Final = 4
+_HEAD: Final = _LENGTH + 32
 
 
 def running() -> float:
@@ -32,14 +35,12 @@ def running() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-def ticks_behind(age: dt.timedelta, interval: dt.timedelta) -> int:
-    """Return how many points of the grid passed without a tick that was done by the next one."""
-    return max(0, age // interval - 1)
-
-
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The text of /metrics in both formats, and what /readyz depends on, as they were at `made` (see `running`)."""
+    """The text of /metrics in both formats, and what /readyz depends on, as they were at `made` (see `running`).
+
+    All times are seconds.
+    """
 
     text: str
     """In Prometheus' text format, with AGE, BEHIND and READY in the place of values."""
@@ -47,86 +48,83 @@ class Pages:
     """The same in OpenMetrics."""
     reasons: tuple[str, ...]
     """Why the service is not ready, but for ticks that are late."""
-    interval: dt.timedelta
+    interval: float
     """From one point of the tick's grid to the next."""
-    age: dt.timedelta
+    age: float
     """How old the newest tick was."""
-    left: dt.timedelta | None
+    left: float | None
     """From `made` to the next point of the grid, when that tick is older by an interval; None if the clock stands."""
     made: float
 
-    def aged(self, now: float) -> dt.timedelta:
-        """Return how old the newest tick is at `now`, even if the fold's process has sent nothing since."""
-        passed = dt.timedelta(seconds=now - self.made)
+    def aged(self, now: float) -> float:
+        """Return how old the newest tick is at `now`, even if the fold's process has written nothing since."""
+        passed = now - self.made
         if self.left is None or passed < self.left:
             return self.age
         return self.age + (1 + (passed - self.left) // self.interval) * self.interval
 
+    def behind(self, now: float) -> float:
+        """Return how many points of the grid passed by `now` without a tick that was done by the next one."""
+        return max(0.0, self.aged(now) // self.interval - 1)
+
     def not_ready(self, now: float) -> list[str]:
         """Return why the service is not ready at `now`, a plain sentence for each reason; empty if it is ready."""
-        late = ticks_behind(self.aged(now), self.interval) > LATE
-        return [*self.reasons, "Ticks are late."] if late else [*self.reasons]
+        return [*self.reasons, "Ticks are late."] if self.behind(now) > LATE else [*self.reasons]
 
     def metrics(self, now: float, *, openly: bool) -> bytes:
         """Return what /metrics says at `now`: OpenMetrics if `openly`, else Prometheus' text format."""
-        age = self.aged(now)
-        values = {
-            AGE: age.total_seconds(),
-            BEHIND: float(ticks_behind(age, self.interval)),
-            READY: float(not self.not_ready(now)),
-        }
         body = self.open_metrics if openly else self.text
+        values = {AGE: self.aged(now), BEHIND: self.behind(now), READY: float(not self.not_ready(now))}
         for marker, value in values.items():
             body = body.replace(marker, str(value))
         return body.encode()
 
-    def document(self) -> dict[str, Any]:
-        """Return the pages as values that JSON knows; `of` reads them."""
-        return {
-            "text": self.text,
-            "open_metrics": self.open_metrics,
-            "reasons": self.reasons,
-            "interval": self.interval.total_seconds(),
-            "age": self.age.total_seconds(),
-            "left": None if self.left is None else self.left.total_seconds(),
-            "made": self.made,
-        }
 
-    @classmethod
-    def of(cls, document: dict[str, Any]) -> Pages:
-        """Return the pages that `document` made a document of."""
-        left = document["left"]
-        return cls(
-            text=document["text"],
-            open_metrics=document["open_metrics"],
-            reasons=tuple(document["reasons"]),
-            interval=dt.timedelta(seconds=document["interval"]),
-            age=dt.timedelta(seconds=document["age"]),
-            left=None if left is None else dt.timedelta(seconds=left),
-            made=document["made"],
-        )
+class PagesFile:
+    """The newest pages, in a file without a name that both processes have open; new ones replace the old ones there.
+
+    Neither process waits for the other. A reader that comes in the middle of a writing goes on with what it read
+    before. `descriptor` is the file of another process; without one a file is made, in memory.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self.descriptor = _file() if descriptor is None else descriptor
+        self._head = b""
+        self._newest = _NONE
+
+    def __enter__(self) -> PagesFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def write(self, pages: Pages) -> None:
+        """Put `pages` in the place of what was there. Raises OSError if there is no memory for them."""
+        data = json.dumps(asdict(pages)).encode()
+        os.pwrite(self.descriptor, _head(data) + data, 0)
+
+    def read(self) -> Pages:
+        """Return the newest pages that are whole."""
+        head = os.pread(self.descriptor, _HEAD, 0)
+        if head != self._head:
+            data = os.pread(self.descriptor, int.from_bytes(head[:_LENGTH]), _HEAD)
+            if _head(data) == head:
+                document = json.loads(data)
+                self._head, self._newest = head, Pages(**document | {"reasons": tuple(document["reasons"])})
+        return self._newest
 
 
-def frame(document: dict[str, Any]) -> bytes:
-    """Return `document` as it goes over the pipe: the length of its JSON in four bytes, and the JSON."""
-    data = json.dumps(document).encode()
-    return len(data).to_bytes(_LENGTH) + data
+_NONE: Final = Pages("", "# EOF\n", ("No page was handed over yet.",), 1.0, 0.0, None, 0.0)
 
 
-class FrameReader:
-    """Puts frames together again from pieces of any size."""
+def _file() -> int:
+    """Return a new file in memory; one on a disk, without a name, if the system has none in memory."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("quietcount-pages")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
-    def __init__(self) -> None:
-        self._data = bytearray()
 
-    def feed(self, piece: bytes) -> list[dict[str, Any]]:
-        """Take the next piece, and return the documents that are complete now."""
-        self._data += piece
-        documents = []
-        while len(self._data) >= _LENGTH:
-            end = _LENGTH + int.from_bytes(self._data[:_LENGTH])
-            if len(self._data) < end:
-                break
-            documents.append(json.loads(self._data[_LENGTH:end]))
-            del self._data[:end]
-        return documents
+def _head(data: bytes) -> bytes:
+    """Return what stands before `data` in the file: its length and its hash, by which it is known to be whole."""
+    return len(data).to_bytes(_LENGTH) + hashlib.sha256(data).digest()

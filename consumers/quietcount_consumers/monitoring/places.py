@@ -100,7 +100,7 @@ class Places:
 
         return noted
 
-    async def sweep(self) -> None:
+    def sweep(self) -> None:
         """End the connections whose time is over, and those that have waited longest if there are too many.
 
         To be called about once a second. They are cut off, because closing them would wait for the other side.

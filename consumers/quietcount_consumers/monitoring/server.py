@@ -1,16 +1,18 @@
 """The server of /metrics, /healthz and /readyz: a process of its own, which this one starts, feeds and watches.
 
 An answer that came from this process would come later while it folds, because both share one interpreter, and
-Prometheus keeps for years how long each scrape took. So this process answers nobody. It hands finished pages over at
-each turn of the board.
+Prometheus keeps for years how long each scrape took. So this process answers nobody. At each turn of the board it
+leaves finished pages in a file that both have open. It never waits for the other: a thread watches that one, and puts
+another in its place if it ends or hangs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import errno
 import ipaddress
+import json
+import math
 import os
 import signal
 import socket
@@ -19,16 +21,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
-from quietcount_consumers.access import QUEUE, Credentials
+from quietcount_consumers.access import QUEUE
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.monitoring.log_events import DEFECT, Say, unheard
+from quietcount_consumers.monitoring.log_events import NOT_SERVING, SERVING, Say, unheard
 from quietcount_consumers.monitoring.metrics import pages
-from quietcount_consumers.monitoring.pages import frame
+from quietcount_consumers.monitoring.pages import PagesFile
 from quietcount_consumers.monitoring.status import Board
-from quietcount_consumers.monitoring_settings import MonitoringSettings
+from quietcount_consumers.monitoring_settings import MonitoringSettings, written
+from quietcount_schemas.errors import QuietcountError
 
 __all__ = ["MonitoringServer"]
 
@@ -37,57 +39,42 @@ MODULE: Final = "quietcount_consumers.monitoring.server_process"
 END_SECONDS: Final = 3.0
 """How long the process may take to end when it is asked to; it gives answers in hand one second."""
 
-HAND_OVER_SECONDS: Final = 30.0
-"""How long the process may take to read pages, its own start included; if it takes longer, another takes its place."""
+SILENCE_SECONDS: Final = 30.0
+"""How long the process may give no sign of life, its own start included; if it is silent for longer, it is ended."""
 
 SETTLED_SECONDS: Final = 10.0
-"""A process that lived for so long had a good start: the next one is not counted with it."""
-
-STARTS: Final = 4
-"""How many processes in a row may have a bad start: what ails them is not mended by one more."""
+"""A process that lived for so long had a good start: what happens to it later is another trouble than the last."""
 
 LISTEN_SECONDS: Final = 2.0
 """For how long a taken address is tried: the process of a service that was killed lets go of it in a moment."""
 
 RESTART_SECONDS: Final = 1.0
-"""From the end of one process to the start of the next."""
+"""From the end of a process to the start of the next. Each bad start doubles it, up to LONGEST_PAUSE."""
 
+LONGEST_PAUSE: Final = 60.0
+"""Seconds. What is mended by hand, a key that was lost for example, is served again within so long."""
+
+_SIGNS: Final = 4096
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _KEPT: Final = ("PATH", "LD_LIBRARY_PATH")
 
 
-@dataclass(frozen=True, slots=True)
-class _Door:
-    """What a client meets: the files of the certificate, and who may read."""
-
-    certificate: str | None = None
-    key: str | None = None
-    credentials: Credentials | None = None
-
-    def document(self) -> dict[str, Any]:
-        guard = self.credentials
-        return {
-            "certificate": self.certificate,
-            "key": self.key,
-            "credentials": None if guard is None else (guard.key.hex(), guard.digest.hex()),
-        }
-
-
 class _Child:
-    """The process that serves, and this process's end of the socket to it. Making it raises OSError."""
+    """The process that serves: `pages` to those whom `door` lets in. Making it raises OSError."""
 
-    def __init__(self, listener: socket.socket, door: _Door) -> None:
+    def __init__(self, listener: socket.socket, pages: PagesFile, door: dict[str, Any]) -> None:
         self._socket, theirs = socket.socketpair()
-        self._socket.settimeout(HAND_OVER_SECONDS)
+        self._socket.settimeout(SILENCE_SECONDS)
+        descriptors = (listener.fileno(), pages.descriptor)
         # The new process inherits what is blocked. A signal to the whole group would else end it while it starts.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 (our own module)
-                [sys.executable, "-P", "-m", MODULE, str(listener.fileno())],
+                [sys.executable, "-P", "-m", MODULE, *map(str, descriptors)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(listener.fileno(),),
+                pass_fds=descriptors,
                 env=_environment(),
                 start_new_session=True,
             )
@@ -97,27 +84,40 @@ class _Child:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
-        self.started = time.monotonic()
-        self.send(door.document())
+        self._started = time.monotonic()
+        self.dismissed = False
+        """Whether another has taken its place, or will."""
+        with contextlib.suppress(OSError):  # it has ended already, which is noticed soon
+            self._socket.sendall(json.dumps(door).encode() + b"\n")  # one line, for which there is always room
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def send(self, document: dict[str, Any]) -> None:
-        """Hand a frame over. If the process has ended or hangs, end it: the thread that waits for it then notices."""
+    def outlives(self, seconds: float) -> bool:
+        """Return whether the process lives for so long, as soon as that is known; end one that is silent."""
         try:
-            self._socket.sendall(frame(document))
-        except OSError:
+            while self._socket.recv(_SIGNS):
+                if time.monotonic() - self._started > seconds:
+                    return True
+        except TimeoutError:
             self._process.kill()
+        except OSError:
+            pass  # it has ended
+        return False
 
-    def wait(self) -> int:
-        """Wait for the end of the process; return its exit code, negative for a signal."""
-        return self._process.wait()
+    def wait(self) -> str:
+        """Wait for the end of the process, and return how it ended."""
+        self.outlives(math.inf)
+        code = self._process.wait()
+        self._socket.close()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def end(self) -> None:
         """Ask the process to end, and see to it."""
-        self._socket.close()
+        self.dismissed = True
+        with contextlib.suppress(OSError):  # it has ended
+            self._socket.shutdown(socket.SHUT_WR)
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -133,9 +133,9 @@ def _environment() -> dict[str, str]:
 class MonitoringServer:
     """Serves `board` at the address of `settings` within a with statement; nothing if the settings say "off".
 
-    Making it reads certificate and password (ConfigurationError); entering it listens (ServiceError). `left` returns
-    the seconds to the next point of the board's grid; it is None if the board's clock stands. `say` hears when the
-    process that serves ends by itself; another takes its place.
+    Entering it reads certificate and password (ConfigurationError) and listens (ServiceError). `left` returns the
+    seconds to the next point of the board's grid; it is None if the board's clock stands. `say` hears when nobody
+    answers any more, and when somebody does again.
     """
 
     def __init__(
@@ -150,12 +150,13 @@ class MonitoringServer:
         self._board = board
         self._left = left
         self._say = say
-        self._door = self._read()
         self._lock = threading.Lock()
-        """Held while the process is fed or replaced."""
-        self._listener: socket.socket | None = None
+        """Held while the process is replaced."""
         self._child: _Child | None = None
-        self._keeper: threading.Thread | None = None
+        self._listener: socket.socket
+        self._pages: PagesFile
+        self._keeper: threading.Thread
+        self._resources: contextlib.ExitStack
         self._ending = threading.Event()
         self.address: tuple[str, int] | None = None
         """Host and port that are listened on; None if nothing is served, and before."""
@@ -163,108 +164,99 @@ class MonitoringServer:
     def __enter__(self) -> MonitoringServer:
         if self._settings.address is None:
             return self
-        self._listener = _listening(self._settings, self._settings.address)
-        try:
-            self._child = self._started(self._listener, self._door)
-        except OSError:
-            self._listener.close()
-            raise ServiceError(
-                f"{self._settings.place('listen')}: metrics cannot be served, because the system refuses another "
-                "process: it gives too few files or processes, or too little memory",
-                "Give it more (ulimit -n, ulimit -u), and start it again",
-            ) from None
-        host, port = self._listener.getsockname()[:2]
-        self.address = (host, port)
+        door = self._door()
+        with contextlib.ExitStack() as resources:
+            self._listener = resources.enter_context(_listening(self._settings, self._settings.address))
+            self._pages = resources.enter_context(PagesFile())
+            self._show()
+            self._child = self._started(door)
+            self._resources = resources.pop_all()
+        self.address = self._listener.getsockname()[:2]
         self._board.watch(self._show)
         self._ending.clear()
-        self._keeper = threading.Thread(target=self._keep, args=(self._listener,), name="quietcount-http", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, args=(self._child,), name="quietcount-http", daemon=True)
         self._keeper.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._keeper is None or self._listener is None:
+        if self._child is None:
             return
         self._board.watch(None)
         self._ending.set()
         with self._lock:
-            if self._child is not None:
-                self._child.end()
+            self._child.end()
         self._keeper.join()
-        self._listener.close()
-        self._child = self._keeper = self.address = None
-
-    @property
-    def lives(self) -> bool:
-        """Return whether what is to be served is being served, or will be in a moment."""
-        return self._keeper is None or self._keeper.is_alive()
+        self._resources.close()
+        self._child = self.address = None
 
     def reload(self) -> None:
         """Read certificate and password again, for a new process; the old one ends with what it has in hand.
 
-        Raises ConfigurationError if a file is not in order; then everything stays as it was.
+        Raises ConfigurationError if a file is not in order, and ServiceError if no process can be started. Then
+        everything stays as it was.
         """
-        door = self._read()
-        if self._child is None or self._listener is None:
+        if self._child is None:
             return
+        door = self._door()
         with self._lock:
-            try:
-                # Before the old one ends, which stays if there is no room for another.
-                child = self._started(self._listener, door)
-            except OSError:
-                raise ServiceError(
-                    f"{self._settings.place('listen')}: the system refuses another process, so the old certificate and "
-                    "password stay",
-                    "Give the service more files or memory, and reload it again",
-                ) from None
-            before, self._child, self._door = self._child, child, door
+            # The new one first: the old one stays if there is no room for another.
+            before, self._child = self._child, self._started(door)
             before.end()
 
-    def _read(self) -> _Door:
+    def _show(self) -> None:
+        left = None if self._left is None else self._left()
+        with contextlib.suppress(OSError):  # no memory: the old pages stay, and say how old they are
+            self._pages.write(pages(self._board.view(), left))
+
+    def _door(self) -> dict[str, Any]:
+        """Read what a client meets: the files of the certificate, and who may read."""
         settings = self._settings
-        if settings.address is None:
-            return _Door()
         settings.tls_context()  # so that a file that is not in order is found here, and has words for a person
         files = (settings.certificate_file, settings.key_file)
         certificate, key = (None if file is None else str(file.absolute()) for file in files)
-        return _Door(certificate, key, settings.credentials())
+        guard = settings.credentials()
+        credentials = None if guard is None else (guard.key.hex(), guard.digest.hex())
+        return {"certificate": certificate, "key": key, "credentials": credentials}
 
-    def _started(self, listener: socket.socket, door: _Door) -> _Child:
-        child = _Child(listener, door)
-        child.send(self._pages())
-        return child
-
-    def _pages(self) -> dict[str, Any]:
-        left = None if self._left is None else dt.timedelta(seconds=self._left())
-        return pages(self._board.view(), left).document()
-
-    def _show(self) -> None:
-        with self._lock:
-            if self._child is not None:
-                self._child.send(self._pages())
+    def _started(self, door: dict[str, Any]) -> _Child:
+        try:
+            return _Child(self._listener, self._pages, door)
+        except OSError:
+            raise ServiceError(
+                f"{self._settings.place('listen')}: metrics cannot be served, because the system refuses another "
+                "process: it gives too few files or processes, or too little memory",
+                "Give it more (ulimit -n, ulimit -u)",
+            ) from None
 
     # In a thread
 
-    def _keep(self, listener: socket.socket) -> None:
-        """Put a new process in the place of one that ended by itself; give up if none has a good start."""
-        bad = 0
-        while (child := self._child) is not None:
-            code = child.wait()
-            with self._lock:
-                if self._child is not child:  # a reload has replaced it
-                    continue
-            if self._ending.is_set():
-                return
-            end = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self._say(DEFECT.at(self._board.now(), meaning=f"the process that serves metrics and health ended: {end}"))
-            bad = 1 if time.monotonic() - child.started > SETTLED_SECONDS else bad + 1
-            if bad >= STARTS or self._ending.wait(RESTART_SECONDS):
-                return
-            with self._lock:
-                if self._child is child and not self._ending.is_set():
-                    # If the system refuses it now, the old one is found to be at an end again.
-                    with contextlib.suppress(OSError):
-                        self._child = self._started(listener, self._door)
-                        child.end()  # it has ended; this closes the socket to it
+    def _keep(self, child: _Child) -> None:
+        """Put a new process in the place of one that ended by itself; say once what is wrong, until one lives on."""
+        pause, told = RESTART_SECONDS, ""
+        while not self._ending.is_set():
+            if child.outlives(SETTLED_SECONDS):
+                if told and self.address is not None:
+                    self._say(SERVING.at(self._board.now(), address=written(*self.address)))
+                pause, told = RESTART_SECONDS, ""
+            trouble = f"the process that serves metrics and health ended: {child.wait()}"
+            while not (child.dismissed or self._ending.is_set()):
+                if trouble != told:
+                    self._say(NOT_SERVING.at(self._board.now(), meaning=trouble))
+                told = trouble
+                self._ending.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    self._replace(child)
+                except QuietcountError as error:
+                    trouble = str(error)
+            child = self._child or child
+
+    def _replace(self, child: _Child) -> None:
+        """Start a process in the place of `child`, which has ended, unless it was asked to."""
+        door = self._door()
+        with self._lock:
+            if not (child.dismissed or self._ending.is_set()):
+                self._child, child.dismissed = self._started(door), True
 
 
 def _bind(listener: socket.socket, address: str, port: int) -> None:
@@ -292,7 +284,7 @@ def _listening(settings: MonitoringSettings, address: str) -> socket.socket:
         listener.listen(QUEUE)
     except OSError as error:
         listener.close()
-        where = f"[{address}]:{settings.port}" if family is socket.AF_INET6 else f"{address}:{settings.port}"
+        where = written(address, settings.port)
         match error.errno:
             case errno.EADDRINUSE:
                 why, remedy = f"another program listens on {where} already", "Stop it, or choose another port"

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.monitoring.pages import ticks_behind
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
@@ -128,10 +127,6 @@ class Status:
     disk_free: tuple[tuple[str, float], ...] = ()
     """By folder ("data", "secrets"), the share of its disk that is free, rounded down to a coarse step."""
 
-    def closed(self, tick: dt.datetime) -> Status:
-        """Return this status after a tick at which the service could not work; what is known of the ledger stays."""
-        return replace(self, tick=tick, caught_up=False, state_open=False)
-
     def due(self, statistic: StatisticStatus) -> int:
         """Return how many periods of `statistic` were due at the tick and are not released."""
         return statistic.due(self.tick, self.grace)
@@ -172,11 +167,6 @@ class View(NamedTuple):
     """When the process was started, on the grid."""
     age: dt.timedelta
     """How long ago the newest tick shown was, in whole ticks; since the start if none is shown yet."""
-
-    @property
-    def ticks_behind(self) -> int:
-        """How many points of the grid passed without a tick that was done by the next one."""
-        return ticks_behind(self.age, self.status.interval)
 
 
 class Board:

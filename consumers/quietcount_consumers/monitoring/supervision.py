@@ -1,4 +1,4 @@
-"""Supervision: what systemd hears of the service, and no core dump of it.
+"""Supervision: what systemd hears of the service.
 
 The protocol is sd_notify(3): datagrams to the socket that $NOTIFY_SOCKET names. Without that variable nothing is sent.
 A message holds no data. Systemd hears at once that the service is ready, reloads, waits or stops.
@@ -6,17 +6,14 @@ A message holds no data. Systemd hears at once that the service is ready, reload
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import resource
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
-__all__ = ["Supervisor", "forbid_core_dumps"]
+__all__ = ["Supervisor"]
 
 _PINGS: Final = 4
 """How often in the watchdog's time the service says that it lives: twice would do, but a late one must not kill it."""
@@ -26,8 +23,6 @@ _LEAST_BREATH: Final = 0.01
 
 _MOST_OWED: Final = 20
 """How many messages are kept for a socket that has no room: a socket that is gone would have them kept without end."""
-
-_PR_SET_DUMPABLE: Final = 4
 
 
 class Supervisor:
@@ -133,16 +128,3 @@ def _breath(environment: Mapping[str, str]) -> float:
     except ValueError:
         return float("inf")
     return max(seconds / _PINGS, _LEAST_BREATH) if seconds > 0 else float("inf")
-
-
-def forbid_core_dumps() -> None:
-    """Forbid core dumps of this process, and keep other processes of this user out of its memory.
-
-    The memory holds exact counts. A limit of zero keeps a dump out of a file, but not out of a program to which the
-    kernel pipes dumps (systemd-coredump). A process that is not dumpable is dumped to neither. If the system refuses
-    either, the process goes on without it.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError, AttributeError):  # no prctl: not Linux
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

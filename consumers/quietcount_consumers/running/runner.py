@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from quietcount_aggregates.errors import LedgerFenced
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.errors import ClockBehind, ServiceError
+from quietcount_consumers.errors import ClockBehind
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import (
     RELOAD_REFUSED,
@@ -31,6 +31,7 @@ from quietcount_consumers.monitoring.log_events import (
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
+from quietcount_consumers.monitoring_settings import written
 from quietcount_consumers.running.conditions import (
     MENDABLE,
     ClockBelieved,
@@ -92,9 +93,6 @@ class Server(Protocol):
     """What serves the board, if anything does: see MonitoringServer."""
 
     address: tuple[str, int] | None
-
-    @property
-    def lives(self) -> bool: ...
 
     def reload(self) -> None: ...
 
@@ -169,13 +167,10 @@ class Runner:
     def _greet(self) -> None:
         self._say(STARTED.at(self._clock(), version=_VERSION))
         if self._server is not None and self._server.address is not None:
-            host, port = self._server.address
-            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            self._say(SERVING.at(self._clock(), address=address))
+            self._say(SERVING.at(self._clock(), address=written(*self._server.address)))
         self._output.flush()
 
     def _tick(self) -> None:
-        self._check_server()
         if self._signals.reload_asked():
             self._reload(self._clock())
         now, objection = self._look_at_the_clock()
@@ -221,14 +216,6 @@ class Runner:
             self._close()  # so that the next tick publishes again
             self._board.unpublished()
             self._idle(self._clock(), Failed(error))
-
-    def _check_server(self) -> None:
-        if self._server is not None and not self._server.lives:
-            raise ServiceError(
-                "metrics.listen: metrics and health are not served any more: the process that serves them ended again "
-                "and again (`defect` says how)",
-                "Start the service again, and report that line",
-            )
 
     def _look_at_the_clock(self) -> tuple[dt.datetime, str | None]:
         """Return the tick to work at, and what speaks against the clock."""
