@@ -146,9 +146,7 @@ def letters(reader: LogReader) -> Iterator[Letter]:
             if identity in seen:
                 continue
             seen.add(identity)
-            if identity in mismatched:
-                letter = letter._replace(reason=RejectReason.KEY_MISMATCH)
-        yield letter
+        yield letter._replace(reason=RejectReason.KEY_MISMATCH) if identity in mismatched else letter
 
 
 def _mismatched(reader: LogReader) -> set[bytes]:
