@@ -12,10 +12,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tests.commanded import contents, emitted, invoked, refused, released_month
+from tests.commanded import contents, digest, emitted, invoked, refused, released_month
 from tests.e2e.projects import Project
 
 from quietcount_consumers.commands.ledger import ledger_command
+from quietcount_consumers.commands.presentation import Format
 from quietcount_consumers.commands.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
 
@@ -69,6 +70,52 @@ def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytes
     assert {row["recorded_at"] for row in rows} == {"2023-02-08T00:00:00Z"}
     assert rows[3]["period_start"] == "2023-01-01"
     assert len({row["digest"] for row in rows}) == 5
+
+
+def test_the_ledger_says_what_is_spent_and_what_is_left(released: Project, tmp_path: Path) -> None:
+    project = released.copy(tmp_path / "project")
+    invoked(project, ledger_command, "retire", "court_cases", "--yes")
+    for form in Format:
+        said = invoked(project, ledger_command, "show", "--format", form.value).stderr
+        assert said.splitlines()[:2] == [
+            "Spent when declared, for all releases together: requests 20, court_cases 20 (retired).",
+            "Left for statistics that are declared later: epsilon 60 of 100.",
+        ]
+        assert "stays under epsilon 100;" in said.splitlines()[2]
+
+
+def check_that_no_earlier_moment_is_taken(project: Project) -> None:
+    """Ask for what lies before the newest release: in every command that opens the service, and with nothing left."""
+
+    def held() -> tuple[str, str]:
+        return invoked(project, ledger_command, "show", "--format", "json").stdout, digest(project.public)
+
+    before = held()
+    for command, more in ((run_command, ["--until-idle"]), (run_command, []), (release_command, [])):
+        said = refused(project, command, "--as-of", "2023-02-07T23:59:59", *more)
+        assert "--as-of lies before 2023-02-08T00:00:00Z, the time of the newest declaration or release" in said
+        assert "Nothing was changed. Give that time or a later one" in said
+        assert held() == before
+
+
+def test_a_moment_before_the_newest_release_is_refused(
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUIETCOUNT_METRICS__LISTEN", "off")
+    project = released.copy(tmp_path / "project")
+    check_that_no_earlier_moment_is_taken(project)
+    invoked(project, run_command, "--as-of", "2023-02-08", "--until-idle")
+    # What a command records has the time of the real clock, and history goes on.
+    invoked(project, ledger_command, "retire", "court_cases", "--yes")
+    assert "'court_cases' was retired" in refused(project, run_command, "--as-of", "2023-03-08", "--until-idle")
+
+
+def test_a_twin_that_takes_any_moment_is_found(
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quietcount_consumers.commands.service.check_not_behind", lambda *_: None)
+    with pytest.raises(AssertionError):
+        check_that_no_earlier_moment_is_taken(released.copy(tmp_path / "project"))
 
 
 def test_wide_rows_read_well_at_80_columns(released: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
+from quietcount_aggregates.ledger import Chain
+from quietcount_consumers.commands.moments import check_not_behind
 from quietcount_consumers.commands.options import as_of_option, chosen_format, clock_of, format_option, naming
 from quietcount_consumers.commands.presentation import show_rows
 from quietcount_consumers.configuration import Configuration
@@ -54,18 +57,27 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
         hearing_threads(log.say, clock),
     ):
         if until_idle:
-            with StopSignal() as stop, naming(config), open_service(configuration, clock(), say=log.say) as service:
+            admit = partial(check_not_behind, as_of)
+            with (
+                StopSignal() as stop,
+                naming(config),
+                open_service(configuration, clock(), say=log.say, admit=admit) as service,
+            ):
                 run_until_idle(service, clock, stop, flush=log.flush)
         else:
-            _serve(config, configuration, clock, log)
+            _serve(config, configuration, clock, as_of, log)
 
 
-def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOutput) -> None:
+def _serve(config: Path, configuration: Configuration, clock: Clock, as_of: dt.datetime | None, log: LogOutput) -> None:
     """Run the lasting service, with all that belongs to it."""
 
     def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
+        def admitted(chain: Chain) -> None:
+            check_not_behind(as_of, chain)
+            admit(chain.entries[-1].recorded_at)
+
         with naming(config):
-            return open_service(configuration, now, say=log.say, admit=admit, held=True)
+            return open_service(configuration, now, say=log.say, admit=admitted, held=True)
 
     def reading() -> Configuration:
         fresh = Configuration.load(config)
@@ -124,7 +136,7 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
             hearing_threads(log.say, lambda: now),
             StopSignal() as stop,
             naming(config),
-            open_service(configuration, now, say=log.say) as service,
+            open_service(configuration, now, say=log.say, admit=partial(check_not_behind, as_of)) as service,
         ):
             released = service.tick(now, stop).released
     rows = [(period.statistic, period.start, period.end) for period in released]
