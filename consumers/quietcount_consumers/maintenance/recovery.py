@@ -30,7 +30,7 @@ from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
-from quietcount_consumers.maintenance.state_facts import state_of
+from quietcount_consumers.maintenance.state_facts import state_missing, state_of
 from quietcount_consumers.positions import lost_of
 from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
@@ -57,10 +57,7 @@ def retire_statistic(
     with reading_ledger(configuration) as ledger:
         path = state_path(configuration)
         if not path.exists():
-            raise StateError(
-                f"{path}: is missing",
-                "Put it back. If it is lost permanently, run: quietcount ledger record-loss",
-            )
+            raise state_missing(path)
         # Open the state before the fence: that refuses while a service runs, and the fence would stop that service.
         with State(path) as state:
             _check_state(state, ledger)

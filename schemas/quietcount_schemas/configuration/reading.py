@@ -197,8 +197,7 @@ def _overlay(table: dict[str, Any], environment: Mapping[str, str], origins: dic
         if given == variable or not environment[variable] or given in _NOT_KEYS or given.startswith(_TRIALS):
             continue
         if variable not in names:
-            section = variable.rpartition("__")[0]
-            alike = [name for name in names if name.rpartition("__")[0] == section]
+            alike = [name for name in names if name.rpartition("__")[0] == variable.rpartition("__")[0]]
             known = _close(variable, names, alike or [name for name in names if "__" not in name])
             yield Fault(f"${variable}", f"variable {_plain(variable)} is unknown{known}")
     for variable, (key, member) in names.items():
