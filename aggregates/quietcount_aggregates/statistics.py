@@ -243,7 +243,7 @@ def resolve(
     if isinstance(max_contributions, bool) or not 1 <= max_contributions <= MAX_CONTRIBUTIONS:
         raise refuse(
             "max_contributions",
-            "is what one case may add over its horizon",
+            "is no number of events that one case may add over the horizon",
             f"Write a whole number from 1 to {MAX_CONTRIBUTIONS:,}",
         )
     if not (math.isfinite(epsilon) and 0.001 <= epsilon <= 20):
@@ -255,7 +255,9 @@ def resolve(
         unknown = [symbol for symbol in symbols if symbol not in dimension.symbols]
         if unknown or not symbols:
             raise refuse(
-                f"where.{field}", "lacks a symbol of the field", f"Name one or more of {', '.join(dimension.symbols)}"
+                f"where.{field}",
+                "names a symbol that the field lacks, or none",
+                f"Name one or more of {', '.join(dimension.symbols)}",
             )
         conditions.append(Filter(dimension, symbols))
     if len(set(by)) != len(by):

@@ -87,9 +87,8 @@ class CaseEventPublisher:
         self._settled = 0
         self._hurry = 0
         self._failure: Exception | None = None  # not yet raised by flush
-        self._cause: Exception = ProducersError(
-            "The log refused events", "Emit them again"
-        )  # the cause of `_refused_to`
+        # The cause of `_refused_to`, which each refusal replaces.
+        self._cause: Exception = ProducersError("The log refused events", "Emit them again")
         self._refused_to = 0
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="quietcount-publisher", daemon=True)

@@ -114,6 +114,7 @@ def test_one_fault_is_told_in_one_line() -> None:
         ("lof", "log"),
         ("tcik", "tick"),
         ("data-dir", "data_dir"),
+        ("lifetime", "lifetime_epsilon"),
         ("QUIETCOUNT_DATADIR", "QUIETCOUNT_DATA_DIR"),
         ("QUIETCOUNT_kafka__tls", "QUIETCOUNT_KAFKA__TLS"),
         ("QUIETCOUNT_KAFKA_TOPIC_PREFIX", "QUIETCOUNT_KAFKA__TOPIC_PREFIX"),

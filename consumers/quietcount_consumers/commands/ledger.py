@@ -33,7 +33,7 @@ def ledger_command() -> None:
     """
 
 
-@ledger_command.command("show")
+@ledger_command.command("show", short_help="Show every entry of the ledger, and what is left to declare.")
 @config_option
 @format_option
 def ledger_show_command(config: Path, form: str | None) -> None:

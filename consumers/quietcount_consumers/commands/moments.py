@@ -6,17 +6,12 @@ A release permanently closes every period before its moment. A mistyped year mus
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
 
 import click
 
-from quietcount_aggregates.entries import Declared, Opened, Released
 from quietcount_consumers.errors import ServiceError
 
-if TYPE_CHECKING:
-    from quietcount_aggregates.ledger import Chain
-
-__all__ = ["FIRST", "LAST", "Moment", "check_not_behind", "check_not_far_ahead"]
+__all__ = ["FIRST", "LAST", "Moment", "check_not_far_ahead"]
 
 FIRST = dt.date(1970, 1, 2)
 """The day after the first on which an event may occur."""
@@ -46,20 +41,6 @@ class Moment(click.ParamType[dt.datetime]):
         if not FIRST <= moment.date() <= LAST:
             self.fail(f"write a date or a moment from {FIRST} to {LAST} (UTC)", param, ctx)
         return moment
-
-
-def check_not_behind(as_of: dt.datetime | None, chain: Chain) -> None:
-    """Raise ServiceError if the ledger holds something that the service declared or released after `as_of`.
-
-    What a command recorded says nothing about `as_of`: commands always use the real clock.
-    """
-    newest = max(entry.recorded_at for entry in chain.entries if isinstance(entry.body, Opened | Declared | Released))
-    if as_of is not None and as_of < newest:
-        raise ServiceError(
-            f"--as-of lies before {newest:%Y-%m-%dT%H:%M:%SZ}, the time of the newest declaration or release in the "
-            "ledger. Nothing was changed",
-            "Give that time or a later one. To begin earlier, make a new project with quietcount init",
-        )
 
 
 def check_not_far_ahead(as_of: dt.datetime, now: dt.datetime) -> None:

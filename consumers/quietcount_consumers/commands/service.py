@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
+from quietcount_aggregates.entries import Declared, Opened, Released
 from quietcount_aggregates.ledger import Chain
-from quietcount_consumers.commands.moments import check_not_behind
 from quietcount_consumers.commands.options import as_of_option, chosen_format, clock_of, format_option, naming
 from quietcount_consumers.commands.presentation import show_rows
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.defects import hearing_threads, telling_defects
+from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.inspection import due_now
 from quietcount_consumers.monitoring.log_events import Level
 from quietcount_consumers.monitoring.log_output import LogOutput
@@ -107,6 +108,20 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, as_of: dt.d
             supervisor=supervisor,
             server=server,
         ).run()
+
+
+def check_not_behind(as_of: dt.datetime | None, chain: Chain) -> None:
+    """Raise ServiceError if the ledger holds something that the service declared or released after `as_of`.
+
+    What a command recorded says nothing about `as_of`: commands always use the real clock.
+    """
+    newest = max(entry.recorded_at for entry in chain.entries if isinstance(entry.body, Opened | Declared | Released))
+    if as_of is not None and as_of < newest:
+        raise ServiceError(
+            f"--as-of lies before {newest:%Y-%m-%dT%H:%M:%SZ}, the time of the newest declaration or release in the "
+            "ledger. Nothing was changed",
+            "Give that time or a later one. To begin earlier, make a new project with quietcount init",
+        )
 
 
 @click.command("release")

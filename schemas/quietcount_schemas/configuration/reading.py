@@ -265,4 +265,5 @@ def _close(name: str, known: Iterable[str], shown: Iterable[str]) -> str:
     given = name.casefold()[:100]
     # A slip is a letter or two, however long the name is: long names of one section are much alike.
     close = get_close_matches(given, folded, n=1, cutoff=1 - 1.5 / (len(given) + 1))
+    close += [each for each in folded if each.startswith(f"{given}_")]  # as "password" for "password_file"
     return f": did you mean {folded[close[0]]!r}?" if close else f": known are {', '.join(shown)}"
