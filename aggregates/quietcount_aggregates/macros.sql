@@ -16,7 +16,10 @@ SELECT period_start, period_end, greatest(noisy, 0) AS estimate,
     greatest(noisy - margin, 0) AS lower, greatest(noisy, 0) + margin AS upper, noisy
 FROM bounded
 WHERE CASE WHEN terms IS NOT NULL AND json_type(cells) = 'OBJECT' THEN true
-    ELSE error('series(): no released statistic of this name has such cells; see the table budget, and write cells as a JSON object') END
+    WHEN json_type(cells) <> 'OBJECT' THEN error('series(): write cells as a JSON object, as {"help_kind":"DESERTION"}')
+    WHEN NOT EXISTS (FROM statistics s WHERE s.statistic = the_statistic)
+    THEN error('series(): there are no whole released periods of a statistic of this name; the table budget has the names')
+    ELSE error('series(): this statistic has no such cells; its view has a column for each field') END
 ORDER BY period_start;
 COMMENT ON MACRO TABLE series IS 'series(statistic, cells := ''{}''): one row a period, summed over the cells that hold the given symbols, with the 95 % interval of the sum.';
 
@@ -38,7 +41,12 @@ SELECT greatest(noisy, 0) AS estimate, greatest(noisy - margin, 0) AS lower, gre
 FROM bounded
 -- Here, and not in a column, which a query that selects another would never compute.
 WHERE CASE WHEN coalesce(covered, false) AND json_type(cells) = 'OBJECT' THEN true
-    ELSE error('total(): the span is not made of whole released periods of a statistic of this name, or it has no such cells (a JSON object); see the table budget') END;
+    WHEN json_type(cells) <> 'OBJECT' THEN error('total(): write cells as a JSON object, as {"help_kind":"DESERTION"}')
+    WHEN NOT EXISTS (FROM statistics s WHERE s.statistic = the_statistic)
+    THEN error('total(): there are no whole released periods of a statistic of this name; the table budget has the names')
+    WHEN NOT EXISTS (FROM statistics s WHERE s.statistic = the_statistic AND json_contains(s.cell, cells))
+    THEN error('total(): this statistic has no such cells; its view has a column for each field')
+    ELSE error('total(): the span is not made of whole released periods of this statistic; its view has their days') END;
 COMMENT ON MACRO TABLE total IS 'total(statistic, start, end, cells := ''{}''): the sum over a span of whole released periods (both days inclusive), with its 95 % interval.';
 
 CREATE MACRO compare(the_statistic, from_start, from_end, to_start, to_end, cells := '{}') AS TABLE
@@ -81,14 +89,21 @@ WITH chosen AS (
 )
 SELECT greatest(a, 0) AS from_estimate, greatest(b, 0) AS to_estimate,
     b - a AS difference, b - a - m_both AS difference_lower, b - a + m_both AS difference_upper,
-    CASE WHEN bounded THEN 100 * (greatest(b, 0)::DOUBLE / a - 1) END AS percent_change,
-    CASE WHEN bounded THEN 100 * (greatest((a::DOUBLE * b - root) / (a::DOUBLE ** 2 - g), 0) - 1) END AS percent_lower,
+    CASE WHEN bounded THEN round(100 * (greatest(b, 0)::DOUBLE / a - 1), 1) END AS percent_change,
+    -- The ends go outwards to one decimal: the interval then misses no more often.
+    CASE WHEN bounded THEN floor(1000 * (greatest((a::DOUBLE * b - root) / (a::DOUBLE ** 2 - g), 0) - 1)) / 10
+        END AS percent_lower,
     -- At least what the margin of the later count comes to, so that no noise makes a fall to nothing look certain.
-    CASE WHEN bounded THEN 100 * (greatest((a::DOUBLE * b + root) / (a::DOUBLE ** 2 - g), m_b::DOUBLE / a) - 1)
+    CASE WHEN bounded THEN ceil(1000 * (greatest((a::DOUBLE * b + root) / (a::DOUBLE ** 2 - g), m_b::DOUBLE / a) - 1)) / 10
         END AS percent_upper,
     CASE WHEN bounded THEN 'interval by Fieller''s theorem with a quantile of the noise that is never too small'
         ELSE 'withheld: the earlier count is too small for a percent change' END AS note
 FROM solved
 WHERE CASE WHEN coalesce(covered, false) AND json_type(cells) = 'OBJECT' THEN true
-    ELSE error('compare(): the two spans must not overlap, and each must be made of whole released periods of a statistic of this name (with such cells, a JSON object); see the table budget') END;
+    WHEN json_type(cells) <> 'OBJECT' THEN error('compare(): write cells as a JSON object, as {"help_kind":"DESERTION"}')
+    WHEN NOT EXISTS (FROM statistics s WHERE s.statistic = the_statistic)
+    THEN error('compare(): there are no whole released periods of a statistic of this name; the table budget has the names')
+    WHEN NOT EXISTS (FROM statistics s WHERE s.statistic = the_statistic AND json_contains(s.cell, cells))
+    THEN error('compare(): this statistic has no such cells; its view has a column for each field')
+    ELSE error('compare(): the two spans must not overlap, and each must be made of whole released periods of this statistic; its view has their days') END;
 COMMENT ON MACRO TABLE compare IS 'compare(statistic, from_start, from_end, to_start, to_end, cells := ''{}''): the difference and the percent change between two spans of whole released periods (days inclusive), with 95 % intervals: exact for the difference, by Fieller''s theorem for the percent change.';

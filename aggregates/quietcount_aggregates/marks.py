@@ -1,6 +1,6 @@
 """Marks: the keyed hashes that stand for a case or an event in the private state.
 
-The consumer's secret never leaves the consumer. So a stolen state and an old copy of the log are not enough to find out
+The service's secret never leaves the service. So a stolen state and an old copy of the log are not enough to find out
 whether a known case came. A mark is the AES-256-CMAC (NIST SP 800-38B; RFC 4493) of the 16-byte case key, or of
 the case key and the event id: what is marked has one or two whole blocks, so that the marks of a batch take one or two
 calls of the cipher over all of its blocks. A hash a record would cost the fold as much as all of its decoding.
@@ -45,7 +45,7 @@ class ConsumerSecret:
     @classmethod
     def load(cls, path: Path) -> ConsumerSecret:
         """Read the secret file; refuse one that others can read."""
-        return cls(_read_key(path, "the consumer's secret", "secret"))
+        return cls(_read_key(path, "the service's secret", "secret"))
 
     @property
     def check(self) -> str:

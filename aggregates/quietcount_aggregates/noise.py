@@ -23,6 +23,7 @@ CONFIDENCE = 0.95
 """The confidence of every published interval."""
 
 _FINEST_SCALE = 1000.0
+_REPORT = "Report this line. What is due is released once that is mended"
 
 
 class NoiseMechanism(Protocol):
@@ -55,25 +56,25 @@ class DiscreteLaplace:
             if _measurement(cells, scale).map(max_contributions) <= epsilon:
                 return scale
             scale = math.nextafter(scale, math.inf)
-        raise NoiseError(f"no noise scale gives epsilon {epsilon} for {max_contributions} contributions")
+        raise NoiseError(f"no noise scale gives epsilon {epsilon} for {max_contributions} contributions", _REPORT)
 
     def draw(self, counts: Sequence[int], *, scale: float, max_contributions: int, epsilon: float) -> list[int]:
         """Return the noised counts; raise NoiseError before drawing if a precondition does not hold."""
         if not (math.isfinite(scale) and scale > 0):
-            raise NoiseError("the noise scale is not a positive number; nothing was drawn")
+            raise NoiseError("the noise scale is not a positive number; nothing was drawn", _REPORT)
         if not counts or any(type(count) is not int or count < 0 for count in counts):
-            raise NoiseError("the exact counts are not whole numbers from 0 on; nothing was drawn")
+            raise NoiseError("the exact counts are not whole numbers from 0 on; nothing was drawn", _REPORT)
         from opendp.mod import OpenDPException
 
         measurement = _measurement(len(counts), scale)
         if not measurement.map(max_contributions) <= epsilon:
-            raise NoiseError("the privacy map of the noise is above the declared epsilon; nothing was drawn")
+            raise NoiseError("the privacy map of the noise is above the declared epsilon; nothing was drawn", _REPORT)
         try:
             drawn = [int(value) for value in measurement(list(counts))]
         except OpenDPException as error:
-            raise NoiseError(f"OpenDP could not draw ({error.variant}); nothing was released") from None
+            raise NoiseError(f"OpenDP could not draw ({error.variant}); nothing was released", _REPORT) from None
         if len(drawn) != len(counts):
-            raise NoiseError("the mechanism returned another number of cells; nothing was released")
+            raise NoiseError("the mechanism returned another number of cells; nothing was released", _REPORT)
         return drawn
 
 

@@ -267,7 +267,10 @@ class Releaser:
                     epsilon=statistic.epsilon,
                 )
                 if len(drawn) != statistic.cells:
-                    raise LedgerError(f"statistic {name!r}: the draw does not cover the domain; nothing was released")
+                    raise LedgerError(
+                        f"statistic {name!r}: the draw does not cover the domain; nothing was released",
+                        "Report this line. What is due is released once that is mended",
+                    )
                 bodies.append(
                     Released(
                         statistic=name,

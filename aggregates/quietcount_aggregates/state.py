@@ -37,7 +37,7 @@ _FOREIGN = {
     ),
     "ledger_id": ("the ledger is another one than this state was made with", "Put the right ledger back"),
     "secret_check": (
-        "the consumer's secret is another one than this state was made with. Folding on would count cases again that "
+        "the service's secret is another one than this state was made with. Folding on would count cases again that "
         "have used up their contributions",
         "Put the right secret back. If it is lost permanently, run: quietcount ledger record-loss --lost secret",
     ),

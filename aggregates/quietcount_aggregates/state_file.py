@@ -174,7 +174,7 @@ def main(connection: duckdb.DuckDBPyConnection) -> str:
         "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> 'next'"
     ).fetchone()
     if row is None:
-        raise StateError("the state has no database of its own: it was closed")
+        raise StateError("the state has no database of its own: it was closed", "Report this line")
     return f'"{row[0]}"'
 
 

@@ -223,43 +223,59 @@ def resolve(
     Raises StatisticError, whose message names the statistic, the key and what is allowed.
     """
 
-    def refuse(key: str, reason: str, remedy: str = "") -> StatisticError:
+    def refuse(key: str, reason: str, remedy: str) -> StatisticError:
         return StatisticError(f"statistic {name!r}, key {key!r}: {reason}", remedy)
 
     if not _NAME.fullmatch(name):
-        raise refuse("name", "a name has lower-case letters, digits and _, starts with a letter, and 63 at most")
+        raise refuse("name", "is no name", "Write lower-case letters, digits and _, a letter first, and 63 at most")
     if name in RESERVED_NAMES:
         raise refuse("name", "this name belongs to a table of statistics.duckdb", "Choose another")
     if not events:
-        raise refuse("events", "name at least one event type")
+        raise refuse("events", "is empty", "Name at least one event type")
     if len(set(events)) != len(events):
-        raise refuse("events", "an event type is named twice")
+        raise refuse("events", "an event type is named twice", "Name it once")
     types = [_event_type(registry, event, partial(refuse, "events")) for event in events]
     for event_type in types:
         if event_type.role is Role.WITHDRAWAL:
-            raise refuse("events", f"{event_type.name} withdraws a case, and a withdrawn case counts in no statistic")
+            raise refuse(
+                "events", f"{event_type.name} withdraws a case, and a withdrawn case counts nowhere", "Leave it out"
+            )
     if isinstance(max_contributions, bool) or not 1 <= max_contributions <= MAX_CONTRIBUTIONS:
-        raise refuse("max_contributions", "a whole number from 1 on: what one case may add over its horizon")
+        raise refuse(
+            "max_contributions",
+            "is no number of events that one case may add over the horizon",
+            f"Write a whole number from 1 to {MAX_CONTRIBUTIONS:,}",
+        )
     if not (math.isfinite(epsilon) and 0.001 <= epsilon <= 20):
-        raise refuse("epsilon", "a number from 0.001 to 20")
+        raise refuse("epsilon", "is too small, too large or no number", "Write a number from 0.001 to 20")
     conditions = []
     for field, accepted in sorted((where or {}).items()):
         dimension = _shared_dimension(types, field, partial(refuse, "where"))
         symbols = tuple(sorted({_symbol(symbol) for symbol in accepted}))
         unknown = [symbol for symbol in symbols if symbol not in dimension.symbols]
         if unknown or not symbols:
-            raise refuse(f"where.{field}", f"name one or more of {', '.join(dimension.symbols)}")
+            raise refuse(
+                f"where.{field}",
+                "names a symbol that the field lacks, or none",
+                f"Name one or more of {', '.join(dimension.symbols)}",
+            )
         conditions.append(Filter(dimension, symbols))
     if len(set(by)) != len(by):
-        raise refuse("by", "a field is named twice")
+        raise refuse("by", "a field is named twice", "Name it once")
     dimensions = tuple(_shared_dimension(types, field, partial(refuse, "by")) for field in sorted(by))
     for dimension in dimensions:
         if dimension.name in PUBLISHED_COLUMNS:
-            raise refuse("by", f"the field {dimension.name!r} has the name of a published column")
+            raise refuse(
+                "by", f"the field {dimension.name!r} has the name of a published column", "Break down by another field"
+            )
     if since is not None and not EARLIEST <= since <= LATEST:
-        raise refuse("since", f"a date from {EARLIEST} to {LATEST}, as events may have")
+        raise refuse("since", "no event may have this date", f"Write a date from {EARLIEST} to {LATEST}")
     if max_contributions / epsilon > MAX_SCALE:
-        raise refuse("epsilon", f"the noise scale, max_contributions / epsilon, would be above {MAX_SCALE:,}")
+        raise refuse(
+            "epsilon",
+            f"the noise scale, max_contributions / epsilon, would be above {MAX_SCALE:,}",
+            "Write a larger epsilon or fewer contributions",
+        )
     statistic = Statistic(
         name=StatisticName(name),
         events=tuple(sorted(events)),
@@ -277,24 +293,26 @@ def resolve(
     return statistic
 
 
-def _event_type(registry: SchemaRegistry, event: str, refuse: Callable[[str], StatisticError]) -> EventType:
+def _event_type(registry: SchemaRegistry, event: str, refuse: Callable[[str, str], StatisticError]) -> EventType:
     if event not in registry.event_types:
         known = ", ".join(name for name, known in registry.event_types.items() if known.role is Role.EVENT)
-        raise refuse(f"no event type {event!r}; known are {known}")
+        raise refuse(f"there is no event type {event!r}", f"Known are {known}")
     return registry.event_types[event]
 
 
-def _shared_dimension(types: Sequence[EventType], field: str, refuse: Callable[[str], StatisticError]) -> Dimension:
+def _shared_dimension(
+    types: Sequence[EventType], field: str, refuse: Callable[[str, str], StatisticError]
+) -> Dimension:
     """Return the one dimension that every event type has under this name, with the same symbols."""
     found: list[Dimension] = []
     for event_type in types:
         by_name = {dimension.name: dimension for dimension in event_type.dimensions}
         if field not in by_name:
             allowed = ", ".join(by_name) or "none"
-            raise refuse(f"{event_type.name} has no enum or boolean field {field!r}; it has: {allowed}")
+            raise refuse(f"{event_type.name} has no enum or boolean field {field!r}", f"It has: {allowed}")
         found.append(_frozen(by_name[field]))
     if any(dimension != found[0] for dimension in found):
-        raise refuse(f"the event types do not agree on the symbols of {field!r}")
+        raise refuse(f"the event types do not agree on the symbols of {field!r}", "Make a statistic of each event type")
     return found[0]
 
 
@@ -302,7 +320,9 @@ def _frozen(field: Field) -> Dimension:
     if field.kind is FieldKind.BOOLEAN:
         return Dimension(field.name, ("false", "true"), "true" if field.default is True else "false")
     if field.default_symbol is None:
-        raise StatisticError(f"the enum of field {field.name!r} has no default symbol")
+        raise StatisticError(
+            f"the enum of field {field.name!r} has no default symbol", "Give it one: quietcount schemas check"
+        )
     return Dimension(field.name, tuple(sorted(field.symbols)), field.default_symbol)
 
 

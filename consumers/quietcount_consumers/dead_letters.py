@@ -136,9 +136,30 @@ def letters(reader: LogReader) -> Iterator[Letter]:
     """Yield the dead letters that are there now, oldest first; of those that were appended twice, the first alone.
 
     It remembers a digest of each letter. The place alone is not enough to know a letter again: if somebody makes the
-    topic of case events anew, its offsets begin again.
+    topic of case events anew, its offsets begin again. A record that was ever rejected for its key is yielded with that
+    reason: folded under other schemas, the same record may have been rejected for another one before.
     """
+    mismatched = _mismatched(reader)
     seen: set[bytes] = set()
+    for letter, identity in _identified(reader):
+        if identity is not None:  # else the service did not write it, and may not fold it with another
+            if identity in seen:
+                continue
+            seen.add(identity)
+        yield letter._replace(reason=RejectReason.KEY_MISMATCH) if identity in mismatched else letter
+
+
+def _mismatched(reader: LogReader) -> set[bytes]:
+    """Return the identities of the letters of which a copy was rejected for its key, which a person has to judge."""
+    return {
+        identity
+        for letter, identity in _identified(reader)
+        if identity is not None and letter.reason is RejectReason.KEY_MISMATCH
+    }
+
+
+def _identified(reader: LogReader) -> Iterator[tuple[Letter, bytes | None]]:
+    """Yield every dead letter, copies too, with its identity; None if it has no place."""
     for record in _records(reader):
         headers = dict(record.headers)
         reason = headers.get("reason", b"").decode("utf-8", "replace")
@@ -149,12 +170,7 @@ def letters(reader: LogReader) -> Iterator[Letter]:
             offset=_number(headers.get("offset")),
             value=record.value,
         )
-        if None not in letter[1:4]:  # else the service did not write it, and may not fold it with another
-            identity = _identity(letter)
-            if identity in seen:
-                continue
-            seen.add(identity)
-        yield letter
+        yield letter, None if None in letter[1:4] else _identity(letter)
 
 
 def _identity(letter: Letter) -> bytes:

@@ -9,9 +9,16 @@ ConsumersError (a QuietcountError)
 
 from __future__ import annotations
 
+from typing import Final
+
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
-__all__ = ["ClockBehind", "ConfigurationError", "ConsumersError", "FolderUnwritable", "ServiceError"]
+__all__ = ["ASK_AGAIN", "ClockBehind", "ConfigurationError", "ConsumersError", "FolderUnwritable", "ServiceError"]
+
+ASK_AGAIN: Final = (
+    "A running service asks again at its next tick. If that does not help, check that every broker of the cluster runs"
+)
+"""The remedy if brokers do not know yet, or do not send, what must be there."""
 
 
 class ConsumersError(QuietcountError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
 from quietcount_aggregates.publication import HeldPublication
@@ -45,14 +45,14 @@ def open_service(
     mechanism: NoiseMechanism | None = None,
     observe: Callable[[Step], None] | None = None,
     say: Say = unheard,
-    admit: Callable[[dt.datetime], None] | None = None,
+    admit: Callable[[Chain], None] | None = None,
     held: bool = False,
     batch: int = BATCH,
 ) -> Service:
     """Finish what a crash interrupted, declare the statistics that are new, publish, and return the service.
 
-    Raises a QuietcountError if any of that must be refused; then nothing was folded or released. `admit` takes the time
-    of the ledger's newest entry before anything is declared, and may raise. If `held`, what is published is not seen
+    Raises a QuietcountError if any of that must be refused; then nothing was folded or released. `admit` takes a
+    ledger that has entries before anything is declared, and may raise. If `held`, what is published is not seen
     before `show`, which is for the points of the tick's grid.
     """
     registry = configuration.registry()
@@ -70,7 +70,7 @@ def open_service(
         ledger = Ledger(stack.enter_context(contextlib.closing(open_ledger(configuration))))
         ledger.fence()
         if admit is not None and ledger.chain.entries:
-            admit(ledger.chain.entries[-1].recorded_at)
+            admit(ledger.chain)
         releaser = Releaser(
             state=state,
             ledger=ledger,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quietcount_aggregates.state import State
-from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.errors import ASK_AGAIN, ServiceError
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS, LogReader
 
@@ -27,7 +27,7 @@ def resumed(state: State, log: LogReader, ends: Mapping[int, int]) -> dict[int, 
     # A topic's partitions only grow in number, and each answer may come from a broker that lags behind.
     for partition in sorted({*offsets, *ends}):
         if partition not in ends or partition not in beginnings:
-            raise LogUnavailable(f"{_place(partition)}: a broker that was asked does not know of it yet")
+            raise LogUnavailable(f"{_place(partition)}: a broker that was asked does not know of it yet", ASK_AGAIN)
     lost = lost_of(state, log, beginnings, ends)
     if lost is not None:
         raise lost

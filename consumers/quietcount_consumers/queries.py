@@ -32,7 +32,7 @@ def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     try:
         sql.encode()
     except UnicodeEncodeError:
-        raise QueryError("the query is not text: it holds bytes that are not UTF-8") from None
+        raise QueryError("the query is not text: it holds bytes that are not UTF-8", "Write it in UTF-8") from None
     with _opened(path) as connection:
         try:
             statements = connection.extract_statements(sql)
@@ -46,7 +46,9 @@ def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             return columns, list(rows)
         except duckdb.Error as error:
             # DuckDB's text is about the query, and the file holds nothing that is not public.
-            raise QueryError(f"the query was not answered: {str(error).strip()}") from None
+            raise QueryError(
+                f"the query was not answered: {str(error).strip()}", "See what there is with: FROM data_dictionary"
+            ) from None
 
 
 def _opened(path: Path) -> duckdb.DuckDBPyConnection:

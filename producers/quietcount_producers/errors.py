@@ -13,7 +13,15 @@ from __future__ import annotations
 
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
-__all__ = ["EventRefused", "LogError", "LogUnavailable", "LogUnwritable", "ProducersError", "PublisherClosed"]
+__all__ = [
+    "EventRefused",
+    "LogError",
+    "LogUnavailable",
+    "LogUnwritable",
+    "ProducersError",
+    "PublisherClosed",
+    "refused_by",
+]
 
 
 class ProducersError(QuietcountError):
@@ -46,3 +54,12 @@ class EventRefused(ProducersError):
 
     def __reduce__(self) -> tuple[type[EventRefused], tuple[str, str]]:
         return type(self), (self.field, self.reason)
+
+
+def refused_by(error: Exception) -> ProducersError:
+    """Return the error for what somebody's own log raised, which is its cause; its text may quote an event."""
+    refused = ProducersError(
+        f"The log refused events: {type(error).__name__}", "Look at the cause of this error, which the log raised"
+    )
+    refused.__cause__ = error
+    return refused

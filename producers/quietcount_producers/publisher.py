@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_producers.composition import Composer, Facts, Precision, utc_today
-from quietcount_producers.errors import ProducersError, PublisherClosed
+from quietcount_producers.errors import ProducersError, PublisherClosed, refused_by
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool, SpoolState
@@ -65,7 +65,10 @@ class CaseEventPublisher:
         spool: Path | None = None,
     ) -> None:
         if linger < 0 or batch < 1:
-            raise ProducersError("A publisher needs a linger of 0 seconds or more and a batch of 1 event or more")
+            raise ProducersError(
+                "A publisher cannot wait less than nothing or write no event",
+                "Give a linger of 0 seconds or more and a batch of 1 or more",
+            )
         self._linger = linger
         self._batch = batch
         self._composer = Composer(registry or SchemaRegistry.load(), pepper, precision, today)
@@ -84,7 +87,8 @@ class CaseEventPublisher:
         self._settled = 0
         self._hurry = 0
         self._failure: Exception | None = None  # not yet raised by flush
-        self._cause: Exception = ProducersError("The log refused events")  # the cause of `_refused_to`
+        # The cause of `_refused_to`, which each refusal replaces.
+        self._cause: Exception = ProducersError("The log refused events", "Emit them again")
         self._refused_to = 0
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="quietcount-publisher", daemon=True)
@@ -258,8 +262,7 @@ class CaseEventPublisher:
         except QuietcountError as error:
             failure: Exception = error
         except Exception as error:  # a caller's own log may raise anything, and the writer must outlive it
-            failure = ProducersError(f"The log refused events: {type(error).__name__}")
-            failure.__cause__ = error
+            failure = refused_by(error)
         else:
             for (_, future), position in zip(waiting, positions, strict=True):
                 future.set_result(position)

@@ -137,7 +137,7 @@ class Mix:
     def __post_init__(self) -> None:
         for name in ("duplicates", "corrections", "withdrawals", "late"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ProducersError(f"The share of {name} must lie between 0 and 1")
+                raise ProducersError(f"The share of {name} is out of range", "Give a number between 0 and 1")
 
 
 def simulate(
@@ -154,9 +154,11 @@ def simulate(
     withdrawals. Raises ProducersError for days that are not in order.
     """
     if last < first:
-        raise ProducersError("The last day of a simulation must not lie before its first")
+        raise ProducersError("The last day of a simulation must not lie before its first", "Swap them")
     if first < _FIRST_DAY or last > _LAST_DAY:
-        raise ProducersError(f"The days of a simulation lie from {_FIRST_DAY} to {_LAST_DAY}, as those of events do")
+        raise ProducersError(
+            f"The days of a simulation lie from {_FIRST_DAY} to {_LAST_DAY}", "Give others, as events may have"
+        )
     return iter(_ordered(events, random.Random(seed), first, last, mix or Mix()))
 
 

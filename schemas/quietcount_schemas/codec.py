@@ -255,5 +255,5 @@ def _datum(event: CaseEvent, form: _Form) -> dict[str, Any]:
     for field in form.fields:
         problem = field.problem(datum[field.name])
         if problem is not None:
-            raise SchemasError(f"{event.event}, field {field.name}: {problem}")
+            raise SchemasError(f"{event.event}, field {field.name}: {problem}", "Correct the value")
     return datum

@@ -68,4 +68,4 @@ def refusal(findings: Iterable[Finding]) -> SchemasError:
     shown = lines[:_SHOWN]
     if len(lines) > _SHOWN:
         shown.append(f"and {len(lines) - _SHOWN} more: `quietcount schemas check` prints all")
-    return SchemasError("event schemas refused:\n  " + "\n  ".join(shown))
+    return SchemasError("event schemas refused", "\n  ".join(["Mend this:", *shown]))

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,12 +68,12 @@ class Finished:
     err: str
 
     def refusal(self, code: int = 1) -> str:
-        """The one message of a refusal, which has no traceback."""
+        """The one message of a refusal, which has no traceback; it may go on in lines that are indented."""
         assert "Traceback" not in self.err, self.err
         assert self.code == code, (self.code, self.err)
-        lines = [line for line in self.err.splitlines() if line.startswith("Error: ")]
-        assert len(lines) == 1, self.err
-        return lines[0]
+        messages = re.findall(r"^Error: .*(?:\n  .*)*", self.err, re.MULTILINE)
+        assert len(messages) == 1, self.err
+        return str(messages[0])
 
     def done(self) -> Finished:
         assert self.code == 0, (self.code, self.err)

@@ -59,7 +59,7 @@ def test_the_commands_of_the_ledger_work_on_a_ledger_on_kafka(project: Project) 
     due = project.quietcount("release", "--dry-run", "--as-of", "2023-04-08").done().out
     assert "2023-03-01" in due
     assert "2023-02-01" not in due
-    project.quietcount("ledger", "retire", "court_cases").done()
+    project.quietcount("ledger", "retire", "court_cases", "--yes").done()
     assert "retired" in project.quietcount("ledger", "show").done().out
 
 

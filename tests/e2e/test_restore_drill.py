@@ -400,7 +400,7 @@ def the_services_secret_is_lost(drill: Drill) -> None:
     (secrets / "service").unlink()
     drill.start().refused(*drill.page.messages(section))
     drill.run("quietcount init other\nmv other/secrets/service secrets/service")
-    drill.start().refused("the consumer's secret is another one than this state was made with")
+    drill.start().refused("the service's secret is another one than this state was made with")
     drill.do(section).done()
     check_counts_with_limits_anew(held(drill, before), before)
     losing(drill)

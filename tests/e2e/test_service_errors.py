@@ -101,7 +101,7 @@ def test_a_statistic_left_out_is_refused_until_it_is_retired(project: Project, h
     project.config.write_text(text[: text.rindex("[[statistic]]")], encoding="utf-8")
     message = here(project, *RUN).refusal()
     assert "quietcount ledger retire court_cases" in message
-    assert here(project, "ledger", "retire", "court_cases").code == 0
+    assert here(project, "ledger", "retire", "court_cases", "--yes").code == 0
     assert here(project, *RUN).code == 0
     assert {statistic for statistic, start, _ in project.released() if start > "2023-02"} == {"requests"}
 

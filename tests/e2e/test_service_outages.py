@@ -53,7 +53,9 @@ class Lasting:
             output = LogOutput(stream)
 
             def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
-                return open_service(configuration, now, say=output.say, admit=admit)
+                return open_service(
+                    configuration, now, say=output.say, admit=lambda chain: admit(chain.entries[-1].recorded_at)
+                )
 
             Runner(
                 configuration,

@@ -289,11 +289,11 @@ def test_a_retirement_where_the_state_is_not_fences_no_service(
     with open_service(project.configuration, MOMENT) as service:
         service.tick(MOMENT)
         with pytest.raises(StateError, match=r"is missing|does not know|another one"):
-            retire_statistic(other.configuration, "requests", MOMENT)
+            retire_statistic(other.configuration, "requests", MOMENT, lambda _: None)
         assert service.due(later)
         service.tick(later)
         assert not service.due(later)
-    retire_statistic(project.configuration, "requests", later)
+    retire_statistic(project.configuration, "requests", later, lambda _: None)
 
 
 def raced(settings: KafkaSettings, fork: ForkServerContext, folder: Path, rounds: int, *, twin: bool) -> list[Any]:

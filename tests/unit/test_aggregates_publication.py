@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,51 @@ def test_whichever_column_is_asked_for_a_wrong_question_is_refused(call: str, co
     for column in columns.split():
         with pytest.raises(duckdb.Error, match=r"(total|series|compare)\(\):"):
             rows(world.public, f"SELECT {column} FROM {call}")
+
+
+@pytest.mark.parametrize(
+    "call, cause",
+    [
+        ("{}('nosuch'{})", "of a statistic of this name"),
+        ("{}('detailed'{}, cells := '\"RED\"')", "write cells as a JSON object"),
+        ("{}('detailed'{}, cells := '{{\"colour\":\"BLUE\"}}')", "this statistic has no such cells"),
+    ],
+)
+def test_each_cause_of_a_wrong_question_has_its_own_text(call: str, cause: str, world: World) -> None:
+    for macro, span in (
+        ("series", ""),
+        ("total", ", '2024-01-01', '2024-03-31'"),
+        ("compare", ", '2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30'"),
+    ):
+        with pytest.raises(duckdb.Error, match=cause) as caught:
+            rows(world.public, f"FROM {call.format(macro, span)}")
+        assert f"{macro}():" in str(caught.value)
+    for other in ("of a statistic of this name", "write cells", "no such cells"):
+        with pytest.raises(duckdb.Error, match="the span is not made of whole released periods") as caught:
+            rows(world.public, "FROM total('plain', '2024-01-02', '2024-03-31')")
+        assert other not in str(caught.value)
+
+
+def test_percentages_have_one_decimal_and_their_interval_is_rounded_outwards(world: World) -> None:
+    spans = "'2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30'"
+    ((change, lower, upper),) = rows(
+        world.public, f"SELECT percent_change, percent_lower, percent_upper FROM compare('plain', {spans})"
+    )
+    macros = resources.files("quietcount_aggregates").joinpath("macros.sql").read_text(encoding="utf-8")
+    exact = macros.replace("round(", "first_of(").replace("floor(", "(").replace("ceil(", "(")
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{world.public}' AS p (READ_ONLY)")
+        for table in ("statistics", "margins"):
+            connection.execute(f"CREATE TABLE {table} AS FROM p.{table}")
+        connection.execute("CREATE MACRO first_of(a, b) AS a")
+        connection.execute(exact)
+        (wanted,) = connection.execute(
+            f"SELECT percent_change, percent_lower, percent_upper FROM compare('plain', {spans})"
+        ).fetchall()
+    assert change == round(wanted[0], 1)
+    assert wanted[1] - 0.1 < lower <= wanted[1]
+    assert wanted[2] <= upper < wanted[2] + 0.1
+    assert [round(each, 1) for each in (lower, upper)] == [lower, upper]
 
 
 def test_the_files_time_is_that_of_the_tick_and_says_nothing_of_how_long_a_release_took(world: World) -> None:

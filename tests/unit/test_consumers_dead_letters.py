@@ -407,6 +407,33 @@ def test_what_was_rejected_for_its_key_is_replayed_only_when_somebody_says_so(le
     assert [key for key, _, _ in case_events(lettered)] == [case_key(2)]
 
 
+def check_a_wrong_key_is_left_alone(state: State, log: EmbeddedLog, reasons: Sequence[RejectReason]) -> None:
+    """Reject one record for each of `reasons`, as folding it again does under other schemas."""
+    for reason in reasons:
+        reject(state, (0, 1, reason, event(1)))
+        relay(state, log, CASE_EVENTS)
+    assert [letter.reason for letter in letters(log)] == [MISMATCH]
+    assert outcomes(log, BOTH) == [(1, MISMATCH)]
+    assert outcomes(log, BOTH, only=UNKNOWN) == []
+    assert case_events(log) == []
+    assert outcomes(log, BOTH, only=MISMATCH) == [(1, None)]
+
+
+@pytest.mark.parametrize("reasons", [(UNKNOWN, MISMATCH), (MISMATCH, UNKNOWN), (UNKNOWN, MISMATCH, UNKNOWN)])
+def test_a_record_that_was_ever_rejected_for_its_key_is_left_alone_whatever_its_other_copies_say(
+    state: State, log: EmbeddedLog, reasons: Sequence[RejectReason]
+) -> None:
+    check_a_wrong_key_is_left_alone(state, log, reasons)
+
+
+def test_a_twin_that_believes_the_first_copy_replays_a_wrong_key(
+    state: State, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "_mismatched", lambda _: set())
+    with pytest.raises(AssertionError):
+        check_a_wrong_key_is_left_alone(state, log, (UNKNOWN, MISMATCH))
+
+
 def test_a_reason_leaves_out_the_others(lettered: EmbeddedLog) -> None:
     assert sorted(outcomes(lettered, BOTH, only=UNKNOWN), key=str) == [(1, None), (4, None)]
     assert outcomes(lettered, BOTH, only=TRUNCATED) == [(3, TRUNCATED)]

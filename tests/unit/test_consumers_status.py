@@ -258,7 +258,7 @@ def test_the_ledgers_facts_are_in_the_status(project: Project) -> None:
     assert status.budget == BudgetStatus(Decimal("1.0"), Decimal("1.0"), Decimal("0.7"))
     assert [s.epsilon for s in status.statistics] == [Decimal("0.1")] * 3
     assert [name for name, _ in status.disk_free] == ["data", "secrets"]
-    retire_statistic(project.configuration, "wide", utc("2023-01-01"))
+    retire_statistic(project.configuration, "wide", utc("2023-01-01"), lambda _: None)
     project.config.write_text(catalogue(*SHOWN, lifetime_epsilon=1.0), encoding="utf-8")
     [status] = statuses(project, [utc("2023-04-01")], stop=[True])
     wide = of(status, "wide")

@@ -111,7 +111,10 @@ def test_an_own_id_and_a_revision_are_kept(place: Place) -> None:
 
 
 JSONL_MISTAKES: dict[str, tuple[str | bytes, str]] = {
-    "not JSON": ("{", "is not JSON"),
+    "not JSON": ('{"event" "HelpRequested"}', "is not JSON (column 10)"),
+    "cut between two values": ("{", "is not JSON: it breaks off before the end of its object"),
+    "cut in a text": ('{"event": "HelpRe', "is not JSON: it breaks off before the end of its object"),
+    "cut after a comma": ('{"event": "HelpRequested", ', "is not JSON: it breaks off before the end of its object"),
     "NaN": ('{"event": NaN}', "NaN or Infinity"),
     "an array": ("[1]", "is not a JSON object"),
     "a deep one": ("[" * 60_000, "is not the JSON object"),

@@ -25,6 +25,7 @@ from quietcount_producers.spool import event_spool as spool_module
 from quietcount_producers.spool import relay as relay_module
 from quietcount_producers.spool.relay import Pauses, Relay, relay_batch, relay_rest
 from quietcount_schemas.codec import Codec
+from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -281,7 +282,9 @@ def test_a_log_that_raises_anything_is_opened_anew_and_its_words_are_kept_back(
     emitter = publisher()
     keys = emit(emitter, "a")
     until(lambda: emitter.relay_error is not None)
-    assert str(emitter.relay_error) == "The log refused events: ValueError"
+    assert isinstance(emitter.relay_error, QuietcountError)
+    assert emitter.relay_error.what == "The log refused events: ValueError"
+    assert SECRET not in str(emitter.relay_error)
     log.appending = None
     emitter.drain(30)
     assert log.cases == keys

@@ -79,8 +79,8 @@ def test_show_prints_the_schema_as_it_is_committed(run: Run) -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("show", "HelpRequest"), "the known ones are: CaptivityRecorded"),
-        (("show", "HelpRequested", "--version", "2"), "its last one is 1"),
+        (("show", "HelpRequest"), "Name one of: CaptivityRecorded"),
+        (("show", "HelpRequested", "--version", "2"), "Its last one is 1"),
     ],
 )
 def test_what_is_not_there_is_refused(run: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -79,7 +79,8 @@ def test_every_fault_is_told_at_once_with_its_place_and_what_to_write(tmp_path: 
         given.refuse_faults(SchemasError, for_the_service=True)
     assert caught.value.what == f"{path}: the configuration cannot be used"
     told = [
-        "variable QUIETCOUNT_COLOUR is unknown: did you mean 'QUIETCOUNT_LOG'?",
+        "variable QUIETCOUNT_COLOUR is unknown: known are "
+        + ", ".join(f"QUIETCOUNT_{name}".upper() for name in KEYS[""]),
         "key 'lof' is unknown: did you mean 'log'?",
         'option --grace: write a duration from "0d" to "366d": a number, then s, m, h or d',
         'variable QUIETCOUNT_TICK: write a duration from "1s" to "1d": a number, then s, m, h or d',
@@ -97,7 +98,52 @@ def test_every_fault_is_told_at_once_with_its_place_and_what_to_write(tmp_path: 
         "key 'statistic.1.epsilon' is missing: write a number",
         "key 'statistic.2.epsilon' is missing: write a number",
     ]
-    assert caught.value.remedy == "Mend this: " + "; ".join(told)
+    assert caught.value.remedy == "\n  ".join(["Mend this:", *told])
+
+
+def test_one_fault_is_told_in_one_line() -> None:
+    with pytest.raises(SchemasError) as caught:
+        checked(Path("quietcount.toml"), {"tick": 1}, {}).refuse_faults(SchemasError)
+    assert caught.value.remedy.startswith("Mend this: key 'tick': write a duration")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given, meant",
+    [
+        ("lof", "log"),
+        ("tcik", "tick"),
+        ("data-dir", "data_dir"),
+        ("lifetime", "lifetime_epsilon"),
+        ("QUIETCOUNT_DATADIR", "QUIETCOUNT_DATA_DIR"),
+        ("QUIETCOUNT_kafka__tls", "QUIETCOUNT_KAFKA__TLS"),
+        ("QUIETCOUNT_KAFKA_TOPIC_PREFIX", "QUIETCOUNT_KAFKA__TOPIC_PREFIX"),
+        ("QUIETCOUNT_KAFAK__TOPIC_PREFIX", "QUIETCOUNT_KAFKA__TOPIC_PREFIX"),
+    ],
+)
+def test_a_likely_slip_is_told_what_was_meant(tmp_path: Path, given: str, meant: str) -> None:
+    assert unknown(tmp_path, given).endswith(f"is unknown: did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize(
+    "given, known",
+    [
+        ("colour", list(KEYS[""])),
+        ("QUIETCOUNT_FOO", [f"QUIETCOUNT_{name}".upper() for name in KEYS[""]]),
+        ("QUIETCOUNT_KAFKA__NOPE", [f"QUIETCOUNT_KAFKA__{name}".upper() for name in KEYS["kafka"]]),
+        ("QUIETCOUNT_COLOUR__NOPE", [f"QUIETCOUNT_{name}".upper() for name in KEYS[""]]),
+    ],
+)
+def test_what_is_no_slip_is_told_which_names_there_are(tmp_path: Path, given: str, known: list[str]) -> None:
+    assert unknown(tmp_path, given).endswith(f"is unknown: known are {', '.join(known)}")
+
+
+def unknown(folder: Path, name: str) -> str:
+    """What is said of a key, or of a variable, that is unknown."""
+    path = folder / "quietcount.toml"
+    path.write_text("" if name.startswith("QUIETCOUNT_") else f'"{name}" = 1\n')
+    (fault,) = reading.read_configuration(path, {name: "1"}).faults
+    return fault.message
 
 
 def test_a_value_that_is_refused_is_not_repeated() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.commands.options import chosen_format, format_option, wall_clock
 from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.maintenance.inspection import ledger_rows, verify_ledger
+from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, verify_ledger
 from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
 from quietcount_consumers.maintenance.recovery import (
     follow_new_log,
@@ -32,21 +33,22 @@ def ledger_command() -> None:
     """
 
 
-@ledger_command.command("show")
+@ledger_command.command("show", short_help="Show every entry of the ledger, and what is left to declare.")
 @config_option
 @format_option
 def ledger_show_command(config: Path, form: str | None) -> None:
-    """Show every entry of the ledger.
+    """Show every entry of the ledger, and say on stderr what is spent and what is left to declare.
 
     \b
     Example: quietcount ledger show --format json
     """
     how = chosen_format(form)
+    chain = _read_ledger(Configuration.load(config)).chain
     # A whole digest would fold every other column of a table; JSON and CSV have it.
-    columns, rows = ledger_rows(
-        _read_ledger(Configuration.load(config)).chain, digest_length=8 if how is Format.TABLE else 64
-    )
+    columns, rows = ledger_rows(chain, digest_length=8 if how is Format.TABLE else 64)
     show_rows(columns, rows, how)
+    for line in budget_lines(chain):
+        click.echo(line, err=True)
 
 
 @ledger_command.command("verify", short_help="Verify the chain of the ledger, and the published file against it.")
@@ -65,13 +67,24 @@ def ledger_verify_command(config: Path) -> None:
 @ledger_command.command("retire", short_help="End a statistic permanently; its epsilon stays spent.")
 @click.argument("statistic")
 @config_option
-def ledger_retire_command(statistic: str, config: Path) -> None:
+@click.option("--yes", is_flag=True, help="Retire it without asking.")
+def ledger_retire_command(statistic: str, config: Path, yes: bool) -> None:
     """End a statistic permanently: it is not released any more, and its epsilon stays spent.
 
     \b
     Example: quietcount ledger retire desertion_requests
     """
-    retire_statistic(Configuration.load(config), statistic, wall_clock())
+
+    def agree(declared: Statistic) -> None:
+        click.echo(
+            f"{declared.name} ends permanently. What was released of it stays published, and its epsilon "
+            f"{declared.epsilon:g} stays spent. Nothing more is released of it, and its name cannot be used again.",
+            err=True,
+        )
+        if not yes:
+            click.confirm("Is it to be retired?", abort=True, err=True)
+
+    retire_statistic(Configuration.load(config), statistic, wall_clock(), agree)
     click.echo(f"Retired {statistic}. Remove it from the configuration too.", err=True)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
+from quietcount_aggregates.entries import Declared, Opened, Released
+from quietcount_aggregates.ledger import Chain
 from quietcount_consumers.commands.options import as_of_option, chosen_format, clock_of, format_option, naming
 from quietcount_consumers.commands.presentation import show_rows
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.core_dumps import forbid_core_dumps
 from quietcount_consumers.defects import hearing_threads, telling_defects
+from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.inspection import due_now
 from quietcount_consumers.monitoring.log_events import Level
 from quietcount_consumers.monitoring.log_output import LogOutput
@@ -55,18 +59,27 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
         hearing_threads(log.say, clock),
     ):
         if until_idle:
-            with StopSignal() as stop, naming(config), open_service(configuration, clock(), say=log.say) as service:
+            admit = partial(check_not_behind, as_of)
+            with (
+                StopSignal() as stop,
+                naming(config),
+                open_service(configuration, clock(), say=log.say, admit=admit) as service,
+            ):
                 run_until_idle(service, clock, stop, flush=log.flush)
         else:
-            _serve(config, configuration, clock, log)
+            _serve(config, configuration, clock, as_of, log)
 
 
-def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOutput) -> None:
+def _serve(config: Path, configuration: Configuration, clock: Clock, as_of: dt.datetime | None, log: LogOutput) -> None:
     """Run the lasting service, with all that belongs to it."""
 
     def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
+        def admitted(chain: Chain) -> None:
+            check_not_behind(as_of, chain)
+            admit(chain.entries[-1].recorded_at)
+
         with naming(config):
-            return open_service(configuration, now, say=log.say, admit=admit, held=True)
+            return open_service(configuration, now, say=log.say, admit=admitted, held=True)
 
     def reading() -> Configuration:
         fresh = Configuration.load(config)
@@ -98,6 +111,20 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, log: LogOut
         ).run()
 
 
+def check_not_behind(as_of: dt.datetime | None, chain: Chain) -> None:
+    """Raise ServiceError if the ledger holds something that the service declared or released after `as_of`.
+
+    What a command recorded says nothing about `as_of`: commands always use the real clock.
+    """
+    newest = max(entry.recorded_at for entry in chain.entries if isinstance(entry.body, Opened | Declared | Released))
+    if as_of is not None and as_of < newest:
+        raise ServiceError(
+            f"--as-of lies before {newest:%Y-%m-%dT%H:%M:%SZ}, the time of the newest declaration or release in the "
+            "ledger. Nothing was changed",
+            "Give that time or a later one. To begin earlier, make a new project with quietcount init",
+        )
+
+
 @click.command("release")
 @config_option
 @as_of_option
@@ -125,7 +152,7 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
             hearing_threads(log.say, lambda: now),
             StopSignal() as stop,
             naming(config),
-            open_service(configuration, now, say=log.say) as service,
+            open_service(configuration, now, say=log.say, admit=partial(check_not_behind, as_of)) as service,
         ):
             released = service.tick(now, stop).released
     rows = [(period.statistic, period.start, period.end) for period in released]

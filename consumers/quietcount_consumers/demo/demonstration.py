@@ -24,6 +24,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from quietcount_aggregates.noise import CONFIDENCE
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.demo.chart import Bar, bar_chart
 from quietcount_consumers.demo.synthetic import ASSUMPTIONS, synthetic_events
@@ -207,7 +208,8 @@ def _as_object(configuration: Configuration, figures: Sequence[Figure]) -> dict[
 
 def _show(console: Console, configuration: Configuration, figures: Sequence[Figure], folder: Path) -> None:
     public = configuration.public_file
-    console.print("Published figures, beside what quietcount tells of synthetic cases with these counts\n")
+    console.print("Published figures, beside what quietcount tells of synthetic cases with these counts")
+    console.print(f"An interval misses the true value about once in {1 / (1 - CONFIDENCE):.0f}\n")
     console.print(_figure_table(figures))
     console.print("\nRequests for help to desert, a month (bar: estimate; ├─┤: 95 % interval)\n")
     _, months = query(public, "SELECT period_start, estimate, lower, upper FROM desertion_requests ORDER BY ALL")

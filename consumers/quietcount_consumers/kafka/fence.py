@@ -212,7 +212,9 @@ def outcome_unknown(settings: KafkaSettings) -> LedgerUnavailable:
     """Return the error for a commit without an answer."""
     return LedgerUnavailable(
         f"{place(settings)}: the broker did not say whether the entries were appended. Nothing is drawn again before "
-        "the ledger has been opened again and read"
+        "the ledger has been opened again and read",
+        "A running service does that at its next tick. Run a command again. If that does not help, check that every "
+        "broker of the cluster runs",
     )
 
 

@@ -20,6 +20,7 @@ import kafka.errors as kafka_errors
 from kafka import KafkaConsumer, OffsetSpec, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
+from quietcount_consumers.errors import ASK_AGAIN
 from quietcount_consumers.kafka import records as fetched
 from quietcount_consumers.kafka.clients import CLIENT, admin_client, record_reader
 from quietcount_consumers.kafka.records import Epochs, Fetched, Volume
@@ -181,7 +182,8 @@ class KafkaLog:
         if unknown := set(order) - set(known) and set(order) - set(self.partitions(topic)):
             raise LogUnavailable(
                 f"Topic {self.settings.topic(topic)} at {self.settings.servers}: the broker that was asked does not "
-                f"know partition {min(unknown)}"
+                f"know partition {min(unknown)}",
+                ASK_AGAIN,
             )
         self._turn = (self._turn + 1) % len(order)
         order = order[self._turn :] + order[: self._turn]
@@ -352,7 +354,8 @@ class KafkaLog:
                     # The partition is left out: it would be known to hold something.
                     raise LogUnavailable(
                         f"Topic {self.settings.topic(topic)} at {self.settings.servers}: the records up to its end did "
-                        "not come in time. A leader does not answer, or a transaction of another client is still open"
+                        "not come in time. A leader does not answer, or a transaction of another client is still open",
+                        f"{ASK_AGAIN}, and that no other client writes to the topic in transactions",
                     )
                 for tp, records in consumer.poll(STEP_MS, max_records=ALL).items():
                     if records and type(records[0]) is not Record:

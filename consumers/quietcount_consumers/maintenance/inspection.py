@@ -16,7 +16,7 @@ from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.queries import QueryError, query
 from quietcount_consumers.wiring import open_ledger
 
-__all__ = ["agreement", "due_now", "ledger_rows", "verify_ledger"]
+__all__ = ["agreement", "budget_lines", "due_now", "ledger_rows", "verify_ledger"]
 
 # What the public file says without being a row of a table: a view or a macro can lie as well as a number.
 _CATALOG = {
@@ -38,6 +38,20 @@ def ledger_rows(chain: Chain, *, digest_length: int = 64) -> tuple[list[str], li
         moment = entry.recorded_at.strftime("%Y-%m-%dT%H:%M:%SZ")
         rows.append((entry.index, moment, entry.kind, statistic, period, what, entry.digest.hex()[:digest_length]))
     return columns, rows
+
+
+def budget_lines(chain: Chain) -> list[str]:
+    """Return what the declared statistics spent, what is left to declare, and the bound, a line each."""
+    spent = (
+        f"{name} {statistic.epsilon:g}{' (retired)' if name in chain.retired else ''}"
+        for name, statistic in chain.declarations.items()
+    )
+    budget = chain.budget
+    return [
+        f"Spent when declared, for all releases together: {', '.join(spent) or 'nothing'}.",
+        f"Left for statistics that are declared later: epsilon {budget.left:f} of {budget.lifetime_epsilon:f}.",
+        bound_sentence(chain),
+    ]
 
 
 def verify_ledger(chain: Chain, public: Path) -> list[str]:

@@ -94,9 +94,13 @@ def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -
     except StateDamaged:
         return Loss(f"{path} is damaged", bound, after, damaged=True)
     if not found:
+        price = (
+            f"A loss is recorded already, and the stated bound is epsilon {bound:f}"
+            if after == bound
+            else f"A recorded loss would raise the stated bound from epsilon {bound:f} to {after:f}, permanently"
+        )
         raise ServiceError(
-            f"{path}: the state is sound, and knows all that the ledger released. Nothing was recorded. A recorded "
-            f"loss would raise the stated bound from epsilon {bound:f} to {after:f}, permanently",
+            f"{path}: the state is sound, and knows all that the ledger released. Nothing was recorded. {price}",
             "If a secret is lost permanently, say which one: --lost pepper, --lost secret or --lost year. If a command "
             "still calls the state damaged, move the state away, then run this again",
         )
@@ -123,10 +127,14 @@ def _lost_secret(configuration: Configuration, state: State, lost: Lost) -> str:
         case Lost.PEPPER:
             return "The emitters have a new pepper, and recognise nobody who comes back"
         case Lost.SECRET:
-            secret = configuration.service.secret_file
-            if secret.exists() and ConsumerSecret.load(secret).check == state["secret_check"]:
+            secret, known = configuration.service.secret_file, state["secret_check"]
+            if not secret.exists():
+                return f"{secret} is missing"
+            if not known:  # as after a recorded loss: the state begins again, under whatever secret it is given
+                raise _is_there(f"{secret}: is there, and the state takes it as its secret when it is next opened")
+            if ConsumerSecret.load(secret).check == known:
                 raise _is_there(f"{secret}: is the secret that the state was made with")
-            return f"{secret} is missing, or is another secret than the state was made with"
+            return f"{secret} is another secret than the state was made with"
         case Lost.YEAR:
             years = YearSecrets(configuration.years_dir)
             lacking = [year for year, check in state.years.items() if years.check(year) != check]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from quietcount_aggregates import state_file
@@ -26,10 +26,11 @@ from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import bound_sentence, publish, published_head
 from quietcount_aggregates.release import check_newest
 from quietcount_aggregates.state import State
+from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
-from quietcount_consumers.maintenance.state_facts import state_of
+from quietcount_consumers.maintenance.state_facts import state_missing, state_of
 from quietcount_consumers.positions import lost_of
 from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
@@ -46,24 +47,28 @@ __all__ = [
 ]
 
 
-def retire_statistic(configuration: Configuration, name: str, now: dt.datetime) -> None:
-    """Append the retirement of a declared statistic to the ledger, and publish it."""
+def retire_statistic(
+    configuration: Configuration, name: str, now: dt.datetime, agree: Callable[[Statistic], None]
+) -> None:
+    """Append the retirement of a declared statistic to the ledger, and publish it.
+
+    `agree` is handed the statistic before anything is changed, and may raise. The state is held meanwhile.
+    """
     with reading_ledger(configuration) as ledger:
         path = state_path(configuration)
         if not path.exists():
-            raise StateError(
-                f"{path}: is missing",
-                "Put it back. If it is lost permanently, run: quietcount ledger record-loss",
-            )
+            raise state_missing(path)
         # Open the state before the fence: that refuses while a service runs, and the fence would stop that service.
         with State(path) as state:
             _check_state(state, ledger)
-            fence(ledger, state, configuration)
             if name not in ledger.chain.declarations:
                 known = ", ".join(ledger.chain.declarations) or "none"
                 raise StatisticError(f"no statistic {name!r} is declared", f"Name one of: {known}")
             if name in ledger.chain.retired:
-                raise StatisticError(f"statistic {name!r} is retired already")
+                raise StatisticError(f"statistic {name!r} is retired already", "Nothing is left to do")
+            check_newest(ledger, state, configuration.public_file, witness_of(configuration))
+            agree(ledger.chain.declarations[name])  # not fenced yet: an answer may take longer than a fence lasts
+            fence(ledger, state, configuration)
             bodies: list[Body] = [Retired(name)]
             ledger.append(bodies, now)
             publish_ledger(ledger, configuration)
@@ -81,7 +86,10 @@ def follow_new_log(configuration: Configuration) -> None:
         topic = log.topic_id(CASE_EVENTS)
         beginnings, ends = log.beginning_offsets(CASE_EVENTS), log.end_offsets(CASE_EVENTS)
         if state["topic_id"] in ("", topic) and lost_of(state, log, beginnings, ends) is None:
-            raise ServiceError(f"{log.place}: is the log that the state folds already; nothing was changed")
+            raise ServiceError(
+                f"{log.place}: is the log that the state folds already. Nothing was changed",
+                "If the log is lost, move this one away, then run this again",
+            )
         state.follow(topic)
 
 

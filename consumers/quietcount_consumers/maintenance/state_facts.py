@@ -7,6 +7,7 @@ import datetime as dt
 import fcntl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,7 +17,7 @@ from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import StateError
 from quietcount_consumers.configuration import Configuration
 
-__all__ = ["StateFacts", "is_read", "state_of"]
+__all__ = ["StateFacts", "is_read", "state_missing", "state_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def state_of(configuration: Configuration) -> StateFacts | None:
             except OSError as error:
                 raise state_file.explained(error, path) from None
         if not path.exists():
-            raise StateError(f"{path}: is missing")
+            raise state_missing(path)
         state_file.check_opens(path)
         try:
             connection = stack.enter_context(contextlib.closing(duckdb.connect(str(path), read_only=True)))
@@ -67,6 +68,13 @@ def state_of(configuration: Configuration) -> StateFacts | None:
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
     return connection.execute(sql).fetchall()
+
+
+def state_missing(path: Path) -> StateError:
+    """Return the error for a state that is not there."""
+    return StateError(
+        f"{path}: is missing", "Put it back. If it is lost permanently, run: quietcount ledger record-loss"
+    )
 
 
 def is_read(number: str) -> bool:

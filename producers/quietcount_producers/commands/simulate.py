@@ -73,7 +73,7 @@ def simulate_command(
         mix = Mix(duplicates=duplicates, corrections=corrections, withdrawals=withdrawals, late=late)
         lines = simulate(events, seed, first=first.date(), last=last.date(), mix=mix)
     except ProducersError as error:  # shares and days come from the command line alone
-        raise click.UsageError(f"{error.what}.") from None
+        raise click.UsageError(f"{error}.") from None
     with _written(output) as stream:
         for line in lines:
             stream.write(encoded(line))

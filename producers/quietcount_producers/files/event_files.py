@@ -144,6 +144,10 @@ def _object(text: str) -> dict[str, object]:
     try:
         value: object = _DECODER.decode(text)
     except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+            raise EventRefused(
+                "", "is not JSON: it breaks off before the end of its object; was the file cut?"
+            ) from None
         raise EventRefused("", f"is not JSON (column {error.colno})") from None
     except (RecursionError, ValueError):  # nested too deep; a number of thousands of digits
         raise EventRefused("", "is not the JSON object of an event") from None

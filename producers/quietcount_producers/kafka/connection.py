@@ -190,7 +190,7 @@ def explained(error: BaseException, settings: KafkaSettings, act: str, topic: st
     gone = kafka_errors.UnknownBrokerIdError | kafka_errors.BrokerNotAvailableError
     if isinstance(error, kafka_errors.RetriableError | gone | OSError):
         return LogUnavailable(f"{told}: no answer in time ({_name(error)})", "Check that the brokers of `log` run")
-    return LogError(f"{told}: {_name(error)}")
+    return LogError(f"{told}: {_name(error)}", "Look for it in the logs of the brokers")
 
 
 def _check_advertised(settings: KafkaSettings, broker: str, addresses: Sequence[tuple[str, int]]) -> None:

@@ -204,9 +204,11 @@ def _check(record: NewRecord) -> None:
     """Raise LogError for a record that Kafka would not take, or would take in another form."""
     value: object = record.value
     if not isinstance(value, bytes) or not isinstance(record.key, bytes | None):
-        raise LogError("A record for Kafka needs a value in bytes, and a key in bytes or none")
+        raise LogError(
+            "A record for Kafka has a key or a value that is not in bytes", "Give both as bytes; a key may be None"
+        )
     if _size(record) > MOST_BYTES:
-        raise LogError(f"A record for Kafka has {MOST_BYTES} bytes at most, headers included")
+        raise LogError(f"A record for Kafka has more than {MOST_BYTES} bytes, headers included", "Send a smaller one")
 
 
 def _size(record: NewRecord) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_producers.composition import utc_today
-from quietcount_producers.errors import ProducersError
+from quietcount_producers.errors import refused_by
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.errors import QuietcountError, Unavailable
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
@@ -198,9 +198,7 @@ class Relay:
             return _Outcome.FAILED
         except Exception as error:  # a caller's own log may raise anything, and the relay must outlive it
             self._disconnect()
-            wrapped = ProducersError(f"The log refused events: {type(error).__name__}")
-            wrapped.__cause__ = error
-            self._failed(wrapped)
+            self._failed(refused_by(error))
             return _Outcome.FAILED
         self._failures = 0
         self._tidy()

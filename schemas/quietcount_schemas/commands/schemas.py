@@ -71,10 +71,10 @@ def show(event: str, number: int | None, output: str, config: Path) -> None:
     """Show the fields of an event type, or its Avro schema."""
     registry = SchemaRegistry.load(_folders(config))
     if event not in registry.event_types:
-        raise SchemasError(f"no event type {event}; the known ones are: {', '.join(registry.event_types)}")
+        raise SchemasError(f"there is no event type {event}", f"Name one of: {', '.join(registry.event_types)}")
     event_type = registry.event_type(event)
     if number is not None and number > len(event_type.versions):
-        raise SchemasError(f"{event} has no version {number}; its last one is {event_type.current.version}")
+        raise SchemasError(f"{event} has no version {number}", f"Its last one is {event_type.current.version}")
     version = event_type.current if number is None else event_type.versions[number - 1]
     if output == "avsc":
         click.echo(json.dumps(version.definition, indent=2, ensure_ascii=False))
@@ -108,7 +108,10 @@ def check(folders: tuple[Path, ...], record: bool, config: Path) -> None:
     for finding in findings:
         click.echo(str(finding))
     if findings:
-        raise SchemasError(f"{len(findings)} {'finding' if len(findings) == 1 else 'findings'} in the schemas above")
+        raise SchemasError(
+            f"{len(findings)} {'finding' if len(findings) == 1 else 'findings'} in the schemas above",
+            "Mend what is named, then check again",
+        )
     event_types = [event_type for folder in inspected for event_type in folder.event_types]
     versions = sum(len(event_type.versions) for event_type in event_types)
     click.echo(f"{len(event_types)} event types, {versions} versions: nothing found wrong")

@@ -60,11 +60,12 @@ class GivenConfiguration:
     missing: tuple[Fault, ...] = ()
 
     def refuse_faults(self, error: type[QuietcountError], *, for_the_service: bool = False) -> None:
-        """Raise `error`, with every fault in it, if there is any."""
+        """Raise `error`, with every fault in it, a line each, if there is any."""
         faults = (*self.faults, *self.missing) if for_the_service else self.faults
         if faults:
-            told = "; ".join(dict.fromkeys(fault.message for fault in faults))
-            raise error(f"{self.path}: the configuration cannot be used", f"Mend this: {told}")
+            told = list(dict.fromkeys(fault.message for fault in faults))
+            apart = " " if len(told) == 1 else "\n  "
+            raise error(f"{self.path}: the configuration cannot be used", apart.join(["Mend this:", *told]))
 
 
 def place(key: str, origins: Mapping[str, str]) -> str:
@@ -114,7 +115,7 @@ class _Check:
         """Return the values of `table`, with the defaults of what it leaves out."""
         for name in table:
             if name not in section.members:
-                unknown = f"key {prefix + name!a} is unknown{_close(name, section.members)}"
+                unknown = f"key {prefix + name!a} is unknown{_close(name, section.members, section.members)}"
                 self.faults.setdefault(prefix + name, Fault(prefix + name, unknown))
         values = {key.name: self._value(key, table, prefix) for key in section.keys}
         values |= {inner.name: self._inner(inner, table, prefix) for inner in section.sections}
@@ -196,7 +197,9 @@ def _overlay(table: dict[str, Any], environment: Mapping[str, str], origins: dic
         if given == variable or not environment[variable] or given in _NOT_KEYS or given.startswith(_TRIALS):
             continue
         if variable not in names:
-            yield Fault(f"${variable}", f"variable {_plain(variable)} is unknown{_close(variable, names)}")
+            alike = [name for name in names if name.rpartition("__")[0] == variable.rpartition("__")[0]]
+            known = _close(variable, names, alike or [name for name in names if "__" not in name])
+            yield Fault(f"${variable}", f"variable {_plain(variable)} is unknown{known}")
     for variable, (key, member) in names.items():
         if environment.get(variable):
             yield from _lay(table, key, member, variable, environment[variable], origins)
@@ -254,9 +257,13 @@ def _plain(name: str) -> str:
     return name if re.fullmatch(r"\w+", name, re.ASCII) else ascii(name)
 
 
-def _close(name: str, known: Iterable[str]) -> str:
+def _close(name: str, known: Iterable[str], shown: Iterable[str]) -> str:
+    """Return the known name that `name` is a slip of, or which names there are: those that are `shown`."""
     from difflib import get_close_matches
 
     folded = {each.casefold(): each for each in known}
-    close = get_close_matches(name.casefold()[:100], folded, n=1)
-    return f": did you mean {folded[close[0]]!r}?" if close else f": known are {', '.join(folded.values())}"
+    given = name.casefold()[:100]
+    # A slip is a letter or two, however long the name is: long names of one section are much alike.
+    close = get_close_matches(given, folded, n=1, cutoff=1 - 1.5 / (len(given) + 1))
+    close += [each for each in folded if each.startswith(f"{given}_")]  # as "password" for "password_file"
+    return f": did you mean {folded[close[0]]!r}?" if close else f": known are {', '.join(shown)}"
