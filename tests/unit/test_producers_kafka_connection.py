@@ -1,99 +1,36 @@
-"""What is no broker, or a false one, is told as that; an error of the library never shows what it carries."""
+"""An address at which there is no broker, or a false one: the error names it and says what to do."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import logging
-import multiprocessing
-import os
 import random
 import socket
 import struct
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kafka import errors as kafka_errors
-from kafka.protocol.metadata import MetadataResponse
 from tests.kafka.cluster import free_ports
+from tests.unit.stand_in_brokers import (
+    API_VERSIONS,
+    METADATA,
+    SASL_HANDSHAKE,
+    broker,
+    saying,
+    settings_of,
+    topics,
+    versions,
+    well,
+)
 
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka import connection as kafka_connection
-from quietcount_producers.kafka import internals
-from quietcount_producers.kafka import writer as kafka_writer
-from quietcount_producers.kafka.connection import TopicFacts, _check_advertised, client_options, explained, reach
-from quietcount_producers.kafka.internals import store_whole
+from quietcount_producers.kafka.connection import TopicFacts, _check_advertised, reach
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_producers.kafka.writer import MOST_BYTES, KafkaWriter, _rounds, _size
-from quietcount_producers.partitioner import partition_for
-from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
+from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.quick
-
-API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA = 18, 17, 36, 3
-
-Answer = Callable[[int, bytes], bytes | None]
-"""From the kind of request and its bytes to the answer's, without head; None to hang up."""
-
-
-@contextlib.contextmanager
-def broker(answer: Answer) -> Iterator[str]:
-    """What listens at the address that this yields, and answers one client."""
-
-    def serve() -> None:
-        with contextlib.suppress(OSError), server, server.accept()[0] as client:
-            client.settimeout(10)
-            while head := client.recv(4, socket.MSG_WAITALL):
-                request = client.recv(struct.unpack(">i", head)[0], socket.MSG_WAITALL)
-                kind, _, number = struct.unpack(">hhi", request[:8])
-                body = answer(kind, request)
-                if body is None:
-                    return
-                client.sendall(struct.pack(">ii", 4 + len(body), number) + body)
-
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(10)
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-    finally:
-        thread.join()
-
-
-def versions(**most: int) -> bytes:
-    kinds = {"handshake": SASL_HANDSHAKE, "authenticate": SASL_AUTHENTICATE, "metadata": METADATA}
-    offered = [(API_VERSIONS, 0, 0), *((kinds[name], 0, version) for name, version in most.items())]
-    return struct.pack(">hi", 0, len(offered)) + b"".join(struct.pack(">hhh", *each) for each in offered)
-
-
-def settings_of(address: str, **keys: object) -> KafkaSettings:
-    return KafkaSettings(brokers=(address,), **keys)  # type: ignore[arg-type]
-
-
-@contextlib.contextmanager
-def saying(said: bytes, *, reset: bool = False) -> Iterator[str]:
-    """What listens at the address that this yields, says `said` to whatever one client says, and hangs up."""
-
-    def serve() -> None:
-        with contextlib.suppress(OSError), server, server.accept()[0] as client:
-            client.recv(1 if reset else 1000)
-            client.sendall(said)
-            if reset:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(10)
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-    finally:
-        thread.join()
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9\r\n", b"\0\0\0\x08nonsense"])
@@ -136,28 +73,6 @@ def test_a_broker_that_is_too_old_is_told() -> None:
         pytest.raises(LogError, match="controller of Kafka, or of a broker that is too old"),
     ):
         reach(settings_of(address), "test")
-
-
-def topics(told: Mapping[str, uuid.UUID] | None, port: int, host: str | None = "127.0.0.1") -> Answer:
-    """What a broker at `port` answers that has these topics and does not tell what is allowed at them."""
-    node = MetadataResponse.MetadataResponseBroker(node_id=1, host=host, port=port, version=12)
-    known = told and [
-        MetadataResponse.MetadataResponseTopic(error_code=0, name=name, topic_id=identity, partitions=[], version=12)
-        for name, identity in told.items()
-    ]
-    answer = MetadataResponse(throttle_time_ms=0, brokers=[node], controller_id=1, topics=known, version=12)
-    body = b"\0" + bytes(answer.encode())  # no tags in the head
-    return lambda kind, _: versions(metadata=12) if kind == API_VERSIONS else body
-
-
-WELL = {"case-events": uuid.UUID(int=5)}
-
-
-@contextlib.contextmanager
-def well(told: Mapping[str, uuid.UUID] = WELL) -> Iterator[str]:
-    """A broker with nothing wrong, at the address that this yields."""
-    with socket.create_server(("127.0.0.1", 0)) as there, broker(topics(told, there.getsockname()[1])) as address:
-        yield address
 
 
 def test_a_broker_that_is_none_does_not_keep_from_the_next() -> None:
@@ -333,128 +248,3 @@ def test_an_address_that_is_given_out_and_leads_nowhere_is_told() -> None:
     (port,) = free_ports(1)
     with pytest.raises(LogUnavailable, match=rf"reached from here: 127\.0\.0\.1:{port} .*advertised"):
         _check_advertised(settings_of("broker:9092"), "broker:9092", [("127.0.0.1", port)])
-
-
-@pytest.mark.parametrize(
-    "error, kind, told",
-    [
-        (kafka_errors.TopicAuthorizationFailedError("x"), LogError, "a client without a name may not"),
-        (kafka_errors.ClusterAuthorizationFailedError("x"), LogError, r"may not \(ClusterAuthorizationFailedError\)"),
-        (kafka_errors.UnknownTopicOrPartitionError("x"), LogError, "quietcount topics create"),
-        (kafka_errors.MessageSizeTooLargeError("x"), LogError, r"max\.message\.bytes"),
-        (kafka_errors.InvalidTimestampError("x"), LogError, r"message\.timestamp\.type"),
-        (
-            kafka_errors.NotEnoughReplicasError("x"),
-            LogUnavailable,
-            r"min\.insync\.replicas.*let those that lag catch up",
-        ),
-        (kafka_errors.KafkaConnectionError("x"), LogUnavailable, "the connection was lost"),
-        (kafka_errors.KafkaTimeoutError("x"), LogUnavailable, r"no answer in time \(KafkaTimeoutError\)"),
-        (kafka_errors.KafkaStorageError("x"), LogUnavailable, "KafkaStorageError"),
-        (kafka_errors.UnknownBrokerIdError("x"), LogUnavailable, "UnknownBrokerIdError"),
-        (kafka_errors.BrokerNotAvailableError("x"), LogUnavailable, "BrokerNotAvailableError"),
-        (kafka_errors.OutOfOrderSequenceNumberError("x"), LogError, "OutOfOrderSequenceNumberError"),
-        (ConnectionResetError("x"), LogUnavailable, "ConnectionResetError"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
-)
-def test_an_error_of_the_library_is_told_by_what_to_do_and_never_by_its_text(
-    error: Exception, kind: type[LogError], told: str
-) -> None:
-    error.args = ("telltale",)
-    found = explained(error, settings_of("broker:9092", topic_prefix="p."), "append to", CASE_EVENTS)
-    assert type(found) is kind
-    assert "telltale" not in str(found)
-    with pytest.raises(kind, match=told):
-        raise found
-    assert "p.case-events" in str(found)
-
-
-def test_the_library_s_loggers_say_nothing_unless_somebody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    loggers = [logging.getLogger(name) for name in ("kafka", "kafka.protocol.parser")]
-    for logger in loggers:
-        monkeypatch.setattr(logger, "level", logging.NOTSET)
-    client_options(settings_of("broker:9092"), "test")
-    assert [logger.level for logger in loggers] == [logging.CRITICAL, logging.CRITICAL]
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-    client_options(settings_of("broker:9092"), "test")
-    assert [logger.level for logger in loggers] == [logging.DEBUG, logging.DEBUG]
-    for logger in loggers:
-        logger.setLevel(logging.NOTSET)  # drops what it remembers of levels; monkeypatch puts back the number
-
-
-def test_what_is_sent_together_fits_and_keeps_its_order() -> None:
-    records = [NewRecord(b"%d" % (n % 5), bytes(n * 997 % 60_000), 0) for n in range(200)]
-    rounds = _rounds(records, 3)
-    assert sorted(number for each in rounds for number, _ in each) == list(range(200))
-    for each in rounds:
-        for partition in range(3):
-            assert sum(_size(records[number]) for number, at in each if at == partition) <= MOST_BYTES
-    for partition in range(3):
-        order = [number for each in rounds for number, at in each if at == partition]
-        assert order == [n for n in range(200) if partition_for(records[n].key, 3) == partition]
-
-
-class Tool:
-    """A part of the library as it is."""
-
-    def _can_split(self) -> None: ...
-
-    def force_close(self) -> None: ...
-
-    def join(self, _seconds: float) -> None: ...
-
-    def _unregister_cleanup(self) -> None: ...
-
-
-@pytest.mark.parametrize("lacking", ["_can_split", "force_close", "join", "_unregister_cleanup", "_sender"])
-def test_a_library_that_hides_what_must_be_switched_off_is_refused(lacking: str) -> None:
-    """To replace what goes by another name would raise nothing, and half of an append could be stored."""
-    producer: Any = type("Producer", (), {name: each for name, each in vars(Tool).items() if name != lacking})()
-    if lacking != "_sender":
-        producer._sender = producer
-    with pytest.raises(
-        LogError, match=rf"cannot use kafka-python .*{'_can_split' if lacking == '_sender' else lacking}"
-    ):
-        store_whole(producer)
-
-
-def test_a_library_that_hides_that_it_creates_topics_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(internals, "_AUTO_CREATE", "create_topics_by_another_name")
-    with pytest.raises(LogError, match=r"cannot use kafka-python .* create_topics_by_another_name"):
-        internals.network_client(bootstrap_servers="127.0.0.1:9")
-
-
-def test_a_fork_amid_an_append_hangs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_writer, "reach", lambda *_, **__: {})
-    writer = KafkaWriter(settings_of("broker:9092"))
-    amid, over = threading.Event(), threading.Event()
-
-    def append(*_: object) -> list[Position]:
-        amid.set()
-        over.wait(60)
-        return []
-
-    monkeypatch.setattr(writer, "_append", append)
-    record = NewRecord(b"k", b"v", 0)
-    thread = threading.Thread(target=writer.append, args=(CASE_EVENTS, [record]))
-    thread.start()
-    amid.wait(60)
-
-    def child() -> None:
-        writer.close()
-        try:
-            writer.append(CASE_EVENTS, [record])
-        except LogError as error:
-            os._exit(42 if "before a fork" in str(error) else 1)
-        os._exit(0)
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    process.join(20)
-    process.kill()
-    process.join()
-    over.set()
-    thread.join()
-    assert process.exitcode == 42
