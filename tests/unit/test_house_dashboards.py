@@ -346,7 +346,7 @@ def test_the_page_of_the_budget_has_the_one_sentence_and_tells_what_epsilon_mean
     sentence = re.search(r"\*\*(However long .*?)\*\*", said)
     assert sentence is not None
     assert sentence[1] in readme
-    at_most = {0.25: "makes of 50 % at most", 0.5: "at most", 1: "at most", 2.5: "at most"}
+    at_most = {0.25: "raises 50 % to at most", 0.5: "to at most", 1: "to at most", 2.5: "to at most"}
     for epsilon, words in at_most.items():
         assert f"{epsilon:g} {words} {posterior(epsilon)} %" in said
 
