@@ -15,7 +15,6 @@ from tests.kafka.fixtures import Kafka
 
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.service import run_command
-from quietcount_consumers.kafka import log as kafka_log
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -35,12 +34,6 @@ def admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     yield admin
     admin.close()
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that waits for records that cannot come waits for three seconds; those that can come take less."""
-    monkeypatch.setattr(kafka_log, "ANSWER_SECONDS", 3.0)
 
 
 def nonzero(project: Project) -> dict[tuple[str, str, str], int]:

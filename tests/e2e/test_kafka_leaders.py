@@ -99,7 +99,9 @@ def check_a_leader_whose_followers_stand_still(folder: Path, cluster: Cluster) -
     # What they had asked for is answered within half a second (replica.fetch.wait.max.ms), and would reach them later.
     # With two of three brokers silent there is no controller either, which could let the leader go on alone.
     time.sleep(1.5)
-    emit(range(100, 200))
+    with pytest.MonkeyPatch.context() as hasty:
+        hasty.setattr(kafka_writer, "APPEND_SECONDS", 3.0)  # for answers that cannot come
+        emit(range(100, 200))
     leader.kill()
     for broker in followers:
         broker.resume()
@@ -113,20 +115,14 @@ def check_a_leader_whose_followers_stand_still(folder: Path, cluster: Cluster) -
     check_what_was_acknowledged_is_folded_once(project, oracle, lines, acknowledged)
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An append whose answer cannot come is given up after seconds."""
-    monkeypatch.setattr(kafka_writer, "APPEND_SECONDS", 3.0)
-
-
 @pytest.mark.soak
-def test_nothing_is_acknowledged_that_the_leader_alone_has(tmp_path: Path, cluster: Cluster, hasty: None) -> None:
+def test_nothing_is_acknowledged_that_the_leader_alone_has(tmp_path: Path, cluster: Cluster) -> None:
     check_a_leader_whose_followers_stand_still(tmp_path, cluster)
 
 
 @pytest.mark.soak
 def test_a_twin_that_trusts_the_leader_alone_fails_the_same_check(
-    tmp_path: Path, cluster: Cluster, hasty: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trusting(**settings: Any) -> KafkaProducer:
         return KafkaProducer(**{**settings, "acks": 1, "enable_idempotence": False})

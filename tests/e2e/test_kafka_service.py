@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Producer
 from tests.e2e.kafka_projects import kafka_configuration, kafka_project, settings_of
-from tests.e2e.kafka_services import LATER, LINES, TRUE, hasty, nonzero, project, refused, topic_of
+from tests.e2e.kafka_services import LATER, LINES, TRUE, nonzero, project, refused, topic_of
 from tests.e2e.projects import Project
 from tests.kafka.fixtures import Clusters, Kafka
 from tests.running_world import Hands, MovedClocks
@@ -35,7 +35,7 @@ from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.check
 
-__all__ = ["hasty", "project"]  # fixtures, which tests ask for by name
+__all__ = ["project"]  # fixtures, which tests ask for by name
 
 
 @pytest.mark.quick
@@ -120,7 +120,7 @@ def test_events_that_another_client_compressed_are_counted(project: Project, kaf
 
 @pytest.mark.soak
 def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
-    tmp_path: Path, kafka_cluster: Clusters, hasty: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process, with the outage between two ticks; the process itself is tried below."""
     cluster = kafka_cluster()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
+from tests.e2e.kafka_projects import impatient
 from tests.e2e.kafka_writers import DAY, create, numbered, read, settings, writer
 from tests.e2e.projects import EXACT, Project, simulated
 from tests.kafka.cluster import Cluster
@@ -157,9 +158,9 @@ def test_a_broker_that_keeps_silent_keeps_no_append_from_the_next(
 ) -> None:
     """The library asks any of them, and has no time for another then: half of all appends would end in vain."""
     create(settings)
-    monkeypatch.setattr("quietcount_producers.kafka.handshake.ANSWER_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         brokers = (f"127.0.0.1:{silent.getsockname()[1]}", *settings.brokers)
+        impatient(monkeypatch, brokers[0])
         with KafkaWriter(dataclasses.replace(settings, brokers=brokers)) as writer:
             writer.append(CASE_EVENTS, numbered(1))
             assert writer._producer.config["bootstrap_servers"] == list(settings.brokers)
@@ -251,13 +252,13 @@ def test_a_broker_that_stays_away_is_told_and_what_was_given_up_never_comes(
     kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And nobody's log tells when that was: an outage would have the first event in it dated."""
-    monkeypatch.setattr("quietcount_producers.kafka.writer.APPEND_SECONDS", 2.0)
     caplog.set_level(logging.INFO)
     cluster = kafka_cluster()
     settings = KafkaSettings(brokers=(cluster.bootstrap,), topic_prefix=cluster.prefix())
     create(settings)
     with KafkaWriter(settings) as writer:
         writer.append(CASE_EVENTS, numbered(1))
+        monkeypatch.setattr("quietcount_producers.kafka.writer.APPEND_SECONDS", 2.0)
         cluster.broker.kill()
         with pytest.raises(LogUnavailable, match=r"key 'log': broker .* cannot be used: connection refused"):
             writer.append(CASE_EVENTS, numbered(10))

@@ -133,9 +133,8 @@ def test_a_host_that_does_not_exist_is_named(place: Place) -> None:
     assert "http://registry.invalid:8081: it cannot be reached" in place.refused()
 
 
-def talk(place: Place, said: bytes, monkeypatch: pytest.MonkeyPatch, *, drip: bool = False) -> str:
-    """Register with a server that says `said` to whatever it hears, at once or a byte at a time for ever."""
-    monkeypatch.setattr(registry_client, "_SECONDS", 0.3)
+def talk(place: Place, said: bytes, *, drip: bool = False) -> str:
+    """Register with a server that answers everything with `said`, and with `drip` goes on a byte at a time for ever."""
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -160,17 +159,18 @@ def talk(place: Place, said: bytes, monkeypatch: pytest.MonkeyPatch, *, drip: bo
     return str(result.exception)
 
 
-def test_a_server_that_speaks_no_http_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "it does not speak HTTP" in talk(place, b"\x15\x03\x01\x00\x02\x02\x46\r\n", monkeypatch)
+def test_a_server_that_speaks_no_http_is_named(place: Place) -> None:
+    assert "it does not speak HTTP" in talk(place, b"\x15\x03\x01\x00\x02\x02\x46\r\n")
 
 
-def test_a_server_that_hangs_up_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "it cannot be reached" in talk(place, b"", monkeypatch)
+def test_a_server_that_hangs_up_is_named(place: Place) -> None:
+    assert "it cannot be reached" in talk(place, b"")
 
 
 def test_an_answer_that_never_ends_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte in time, and the answer as a whole not: a timeout of the socket alone would wait for ever."""
-    assert "did not answer in time" in talk(place, b"HTTP/1.1 200 OK\r\n\r\n", monkeypatch, drip=True)
+    monkeypatch.setattr(registry_client, "_SECONDS", 0.3)
+    assert "did not answer in time" in talk(place, b"HTTP/1.1 200 OK\r\n\r\n", drip=True)
 
 
 # ---------------------------------------------------------------- TLS
