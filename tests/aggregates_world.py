@@ -122,6 +122,17 @@ class MemoryLog:
         """Nothing is open."""
 
 
+class ForgetfulLog(MemoryLog):
+    """A log that can go back to where it began before a purge, as brokers do that are killed."""
+
+    def forget(self) -> None:
+        self.records = [list(records) for records in self.before]
+
+    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
+        self.before = [list(records) for records in self.records]
+        return super().purge(topic, before, keep)
+
+
 class MemoryLedger:
     """A ledger log in memory."""
 

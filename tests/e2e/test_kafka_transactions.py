@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaProducer, TopicPartition
-from tests.e2e.kafka_projects import kafka_project, settings_of
-from tests.e2e.kafka_services import LATER, LINES, TRUE, nonzero, project, topic_of
+from tests.e2e.kafka_projects import settings_of
+from tests.e2e.kafka_services import LATER, LINES, TRUE, nonzero, project, rewriting, topic_of
 from tests.e2e.projects import Project
 from tests.kafka.fixtures import Kafka
 
@@ -88,11 +88,7 @@ def test_a_twin_that_closes_over_an_open_transaction_is_found_out(
 def test_only_what_was_committed_of_transactions_is_counted(project: Project, kafka: Kafka) -> None:
     """The same events, written by a client with transactions: one half committed, the other aborted."""
     project.emit(LINES)
-    with KafkaLog(settings_of(project)) as log:
-        ends = log.end_offsets(CASE_EVENTS)
-        records = log.poll(CASE_EVENTS, dict.fromkeys(ends, 0), ends, 100_000)
-    other = kafka_project(project.folder.parent / "other", kafka.bootstrap, kafka.prefix())
-    (other.folder / "secrets" / "pepper").write_bytes((project.folder / "secrets" / "pepper").read_bytes())
+    records, other = rewriting(project, kafka)
     producer = KafkaProducer(
         bootstrap_servers=kafka.bootstrap, transactional_id=f"{settings_of(other).topic_prefix}foreign"
     )

@@ -20,28 +20,39 @@ Answer = Callable[[int, bytes], bytes | None]
 
 
 @contextlib.contextmanager
-def broker(answer: Answer) -> Iterator[str]:
-    """What listens at the address that this yields, and answers one client."""
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Yield the address at which one client is taken and given to `serve`."""
 
-    def serve() -> None:
+    def take() -> None:
         with contextlib.suppress(OSError), server, server.accept()[0] as client:
-            client.settimeout(10)
-            while head := client.recv(4, socket.MSG_WAITALL):
-                request = client.recv(struct.unpack(">i", head)[0], socket.MSG_WAITALL)
-                kind, _, number = struct.unpack(">hhi", request[:8])
-                body = answer(kind, request)
-                if body is None:
-                    return
-                client.sendall(struct.pack(">ii", 4 + len(body), number) + body)
+            serve(client)
 
     server = socket.create_server(("127.0.0.1", 0))
     server.settimeout(10)
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=take)
     thread.start()
     try:
         yield f"127.0.0.1:{server.getsockname()[1]}"
     finally:
         thread.join()
+
+
+@contextlib.contextmanager
+def broker(answer: Answer) -> Iterator[str]:
+    """What listens at the address that this yields, and answers one client."""
+
+    def serve(client: socket.socket) -> None:
+        client.settimeout(10)
+        while head := client.recv(4, socket.MSG_WAITALL):
+            request = client.recv(struct.unpack(">i", head)[0], socket.MSG_WAITALL)
+            kind, _, number = struct.unpack(">hhi", request[:8])
+            body = answer(kind, request)
+            if body is None:
+                return
+            client.sendall(struct.pack(">ii", 4 + len(body), number) + body)
+
+    with listening(serve) as address:
+        yield address
 
 
 def versions(**most: int) -> bytes:
@@ -58,21 +69,14 @@ def settings_of(address: str, **keys: object) -> KafkaSettings:
 def saying(said: bytes, *, reset: bool = False) -> Iterator[str]:
     """What listens at the address that this yields, says `said` to whatever one client says, and hangs up."""
 
-    def serve() -> None:
-        with contextlib.suppress(OSError), server, server.accept()[0] as client:
-            client.recv(1 if reset else 1000)
-            client.sendall(said)
-            if reset:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def serve(client: socket.socket) -> None:
+        client.recv(1 if reset else 1000)
+        client.sendall(said)
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(10)
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-    finally:
-        thread.join()
+    with listening(serve) as address:
+        yield address
 
 
 def topics(told: Mapping[str, uuid.UUID] | None, port: int, host: str | None = "127.0.0.1") -> Answer:

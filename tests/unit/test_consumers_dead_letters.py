@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.aggregates_world import MemoryLog, case_key
+from tests.aggregates_world import ForgetfulLog, case_key
 from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates.state import State
@@ -262,17 +262,6 @@ def test_a_relay_that_is_repeated_on_a_topic_made_anew_brings_all_that_the_old_o
         # The first batch was in the old topic, and forgotten; the second was interrupted there before it was forgotten.
         assert held(log) == places(rejected)[:20]
         assert held(other) == places(rejected)[10:]
-
-
-class ForgetfulLog(MemoryLog):
-    """A log that can go back to where it began before a purge, as brokers do that are killed."""
-
-    def forget(self) -> None:
-        self.records = [list(records) for records in self.before]
-
-    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
-        self.before = [list(records) for records in self.records]
-        return super().purge(topic, before, keep)
 
 
 def test_a_purge_of_letters_that_the_log_has_forgotten_is_repeated(

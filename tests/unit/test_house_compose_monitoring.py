@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 import yaml
-from tests.prometheus.programs import WANTED, programs
+from tests.prometheus.programs import required
 from tests.unit.compose_documents import Document, compose, credentials
 
 from quietcount_consumers.configuration import Configuration
@@ -142,9 +142,7 @@ def test_prometheus_asks_the_service_where_it_is_and_as_it_wants_to_be_asked(
 def test_promtool_finds_nothing_wrong_with_prometheus_yml(
     root: Path, credentials: ModuleType, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
-    found = programs()
-    require(found is not None, WANTED)
-    assert found is not None
+    found = required(require)
     credentials.make_credentials(tmp_path)
     text = (root / "compose" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     text = text.replace("/etc/prometheus/secrets", str(tmp_path / "monitoring"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.prometheus.programs import WANTED, programs
+from tests.prometheus.programs import required
 
 from quietcount_consumers.monitoring.metrics import METRICS
 from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE
@@ -321,9 +321,7 @@ def wrong_queries(promtool: str, queries: list[str], folder: Path) -> str:
 
 
 def test_each_query_parses(root: Path, tmp_path: Path, require: Callable[[bool, str], None]) -> None:
-    found = programs()
-    require(found is not None, WANTED)
-    assert found is not None
+    found = required(require)
     boards = [board_of(root, name) for name in BOARDS]
     queries = [filled(each) for board in boards for each in (*expressions(board), *variables_of(board).values())]
     assert len(queries) > 50

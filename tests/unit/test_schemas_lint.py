@@ -11,7 +11,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from tests.strategies import casework_files, envelope
+from tests.strategies import casework_files, envelope, trial
 
 from quietcount_schemas import SchemasError
 from quietcount_schemas.definition import MAX_SCHEMA_BYTES, parse_definition, read_definition
@@ -22,32 +22,18 @@ from quietcount_schemas.registry import CASEWORK
 
 pytestmark = pytest.mark.quick
 
-GOOD: dict[str, Any] = {
-    "type": "record",
-    "name": "Trial",
-    "namespace": "example.trial",
-    "doc": "A trial.",
-    "fields": [
-        *envelope(),
-        {
-            "name": "kind",
-            "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B"], "default": "A", "doc": "Kinds."},
-            "default": "A",
-            "doc": "A kind.",
-        },
-        {"name": "people", "type": {"type": "int", "minimum": 1, "maximum": 9}, "default": 1, "doc": "How many."},
-        {"name": "other_kind", "type": "Kind", "default": "B", "doc": "Another kind."},
-        {"name": "urgent", "type": "boolean", "default": False, "doc": "Whether it hurries."},
-        {"name": "hurt", "type": {"type": "boolean"}, "default": False, "doc": "Whether it hurts."},
-        {"name": "maybe_kind", "type": ["null", "example.trial.Kind"], "default": None, "doc": "Perhaps a kind."},
-        {
-            "name": "due",
-            "type": ["null", {"type": "int", "logicalType": "date", "minimum": 0, "maximum": 10}],
-            "default": None,
-            "doc": "When.",
-        },
-    ],
-}
+GOOD = trial(
+    {"name": "other_kind", "type": "Kind", "default": "B", "doc": "Another kind."},
+    {"name": "urgent", "type": "boolean", "default": False, "doc": "Whether it hurries."},
+    {"name": "hurt", "type": {"type": "boolean"}, "default": False, "doc": "Whether it hurts."},
+    {"name": "maybe_kind", "type": ["null", "example.trial.Kind"], "default": None, "doc": "Perhaps a kind."},
+    {
+        "name": "due",
+        "type": ["null", {"type": "int", "logicalType": "date", "minimum": 0, "maximum": 10}],
+        "default": None,
+        "doc": "When.",
+    },
+)
 KIND, PEOPLE, REFERENCE, URGENT, MAYBE = 4, 5, 6, 7, 9
 DATE = {"type": "int", "logicalType": "date", "minimum": 0}
 
