@@ -32,6 +32,7 @@ __all__ = [
     "SECRET",
     "TRIALS",
     "ExactMechanism",
+    "ForgetfulLog",
     "MemoryLedger",
     "MemoryLog",
     "World",

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from tests.prometheus.programs import required
 from tests.prometheus.rules import RULES, RUNBOOK, UNIT_TESTS, Rule, RulesFile, metric_names, promtool, rules_file
-from tests.unit.test_docs_commands import check as check_command
+from tests.unit.docs.test_commands import check as check_command
 
 from quietcount_consumers.monitoring.metrics import METRICS
 from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE

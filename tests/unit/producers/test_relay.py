@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.unit.distant_logs import (
+from tests.unit.producers.distant_logs import (
     AWAY,
     CODEC,
     PEPPER,

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from tests.unit.emissions import GOOD, HEADER, NAME, Place, line, place, said
+from tests.unit.producers.emissions import GOOD, HEADER, NAME, Place, line, place, said
 
 from quietcount_producers import EmbeddedLog
 from quietcount_producers.errors import LogError

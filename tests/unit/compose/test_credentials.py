@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.unit.compose_documents import credentials
+from tests.unit.compose.compose_documents import credentials
 
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.pseudonyms import Pepper

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from tests.unit.test_house_rules import files_of
+from tests.unit.house.test_rules import files_of
 
 from quietcount_schemas.cli import cli
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.kafka.certificates import Authority
 from tests.registry.stand_in import Answer, StandIn, stand_in
-from tests.unit.registrations import HELP, PASSWORD, Place, place, registry
+from tests.unit.schemas.schema_registry.registrations import HELP, PASSWORD, Place, place, registry
 
 from quietcount_schemas import SchemasError
 from quietcount_schemas.errors import Unavailable

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.unit.compose_documents import PINNED, Document, compose
+from tests.unit.compose.compose_documents import PINNED, Document, compose
 
 pytestmark = pytest.mark.quick
 

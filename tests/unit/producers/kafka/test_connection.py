@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.kafka.cluster import free_ports
-from tests.unit.stand_in_brokers import (
+from tests.unit.producers.kafka.stand_in_brokers import (
     API_VERSIONS,
     METADATA,
     SASL_HANDSHAKE,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kafka import errors as kafka_errors
-from tests.unit.stand_in_brokers import settings_of
+from tests.unit.producers.kafka.stand_in_brokers import settings_of
 
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_producers.kafka import internals

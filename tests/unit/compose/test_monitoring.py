@@ -18,7 +18,7 @@ from types import ModuleType
 import pytest
 import yaml
 from tests.prometheus.programs import required
-from tests.unit.compose_documents import Document, compose, credentials
+from tests.unit.compose.compose_documents import Document, compose, credentials
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.places import IDLE_SECONDS

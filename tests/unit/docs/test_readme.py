@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import duckdb
 import pytest
-from tests.unit.test_docs_commands import shell_lines
+from tests.unit.docs.test_commands import shell_lines
 
 from quietcount_consumers import Configuration
 from quietcount_schemas.cli import main

@@ -80,7 +80,7 @@ def check_defect(path: Path, kind: str, act: Callable[[State], object]) -> None:
         error = caught.value
         assert isinstance(error, StateDefect), f"{kind} is called {type(error).__name__}"
         assert error.what.startswith(f"a defect of quietcount: {kind} at ")
-        assert "test_aggregates_state_file.py:" in error.what
+        assert "test_state_file.py:" in error.what
         assert error.remedy == "Report this line. Do not run: quietcount ledger record-loss"
         assert SECRET not in str(error)
         assert "\n" not in str(error)

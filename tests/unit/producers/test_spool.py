@@ -14,7 +14,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from tests.unit.distant_logs import AWAY, SECRET, TODAY, DistantLog, Publisher, emit, log, publisher, record
+from tests.unit.producers.distant_logs import AWAY, SECRET, TODAY, DistantLog, Publisher, emit, log, publisher, record
 
 from quietcount_producers import EmbeddedLog, EventSpool, LogError
 from quietcount_producers.errors import LogUnavailable

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.registry.stand_in import Answer, StandIn
-from tests.unit.registrations import HELP, Place, field, place, registry
+from tests.unit.schemas.schema_registry.registrations import HELP, Place, field, place, registry
 
 from quietcount_schemas import SchemaRegistry
 from quietcount_schemas.schema_registry import ids as registry_ids

@@ -40,7 +40,7 @@ def test_a_defect_is_told_by_its_kind_and_its_place_without_its_text() -> None:
         fail()
     message = str(caught.value)
     assert "ConversionException at " in message
-    assert "test_consumers_defects.py:" in message
+    assert "test_defects.py:" in message
     assert SECRET not in message
     assert caught.value.__suppress_context__
     assert "\n" not in message
@@ -92,7 +92,7 @@ def test_few_calls_are_named() -> None:
 
     with pytest.raises(duckdb.Error) as caught:
         deep(20)
-    assert described(caught.value).count("test_consumers_defects.py") == 5
+    assert described(caught.value).count("test_defects.py") == 5
 
 
 @pytest.mark.parametrize("arguments", [("run", "--until-idle"), ("release",)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.unit.compose_documents import PINNED, Document, compose, credentials
+from tests.unit.compose.compose_documents import PINNED, Document, compose, credentials
 
 pytestmark = pytest.mark.quick
 

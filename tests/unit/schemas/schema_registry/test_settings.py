@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from tests.unit.registrations import VERSIONS, Place, field, place, registry
+from tests.unit.schemas.schema_registry.registrations import VERSIONS, Place, field, place, registry
 
 from quietcount_schemas import CaseEvent, Codec, SchemasError, read_configuration
 from quietcount_schemas.schema_registry import ids as registry_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.unit.emissions import HEADER, NAME, Place, line, place, said
+from tests.unit.producers.emissions import HEADER, NAME, Place, line, place, said
 
 pytestmark = pytest.mark.quick
 

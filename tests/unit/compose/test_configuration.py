@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tests.unit.compose_documents import Document, compose
+from tests.unit.compose.compose_documents import Document, compose
 
 from quietcount_aggregates.noise import margin
 from quietcount_consumers.configuration import Configuration
