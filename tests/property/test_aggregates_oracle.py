@@ -50,12 +50,15 @@ def distances(statistic: Statistic, one: Releases, other: Releases) -> dict[int,
     return moved
 
 
-def check_sensitivity(seed: int, folder: Path) -> int:
-    """Leave out one case; return how far the farthest statistic moved in units of its k, in percent."""
+def check_sensitivity(seed: int, folder: Path, *, judged: bool = False) -> int:
+    """Leave out one case; return how far the farthest statistic moved in units of its k, in percent.
+
+    With `judged` the oracle judges the world with the case too, which has been played anyway.
+    """
     story = story_of(seed)
     keys = sorted({event.case_key for step in story.steps for event in step.events})
     key = random.Random(seed).choice(keys)
-    whole = played(story, folder / "with")
+    whole = played(story, folder / "with", Oracle(story.statistics) if judged else None)
     rest = played(story.without(key), folder / "without")
     assert whole.keys() == rest.keys(), f"seed {seed}: which periods are released depends on data"
     farthest = 0
@@ -72,13 +75,14 @@ def check_sensitivity(seed: int, folder: Path) -> int:
 
 @pytest.mark.promise("corrections", "withdrawal", "late")
 def test_every_release_is_what_the_oracle_counts(tmp_path: Path) -> None:
-    for seed in range(RUNS):
+    """In the test below the oracle judges as many other worlds."""
+    for seed in range(RUNS - RUNS // 2):
         check_oracle(seed, tmp_path / str(seed))
 
 
 @pytest.mark.promise("bound-per-case")
 def test_one_case_moves_all_releases_of_a_statistic_together_by_at_most_k(tmp_path: Path) -> None:
-    farthest = [check_sensitivity(seed, tmp_path / str(seed)) for seed in range(1000, 1000 + RUNS // 2)]
+    farthest = [check_sensitivity(seed, tmp_path / str(seed), judged=True) for seed in range(1000, 1000 + RUNS // 2)]
     assert max(farthest) == 100, "no case came near its limit: the trial shows nothing"
 
 
@@ -86,8 +90,7 @@ def test_one_case_moves_all_releases_of_a_statistic_together_by_at_most_k(tmp_pa
 def test_many_worlds_agree_with_the_oracle_and_keep_the_bound(tmp_path: Path) -> None:
     first = int(os.environ.get("QUIETCOUNT_SEED") or 10_000)
     for seed in range(first, first + 40 * RUNS):
-        check_oracle(seed, tmp_path / str(seed))
-        check_sensitivity(seed, tmp_path / f"{seed}s")
+        check_sensitivity(seed, tmp_path / str(seed), judged=True)
 
 
 # ---------------------------------------------------------------- mutants
