@@ -20,7 +20,7 @@ MADE := $(VENV)/made.stamp
 RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
 
-# Built with the pinned back end that is already in the environment: once, not anew for each of the five.
+# Built with the pinned back end that is already in the environment: installed once, not again for each of the five.
 # A build constraint from outside is taken away: newer versions of pip refuse it where nothing is built in isolation.
 unexport PIP_BUILD_CONSTRAINT
 PIP := PIP_CONSTRAINT=constraints.txt \
@@ -46,7 +46,7 @@ if [ -z "$$python" ]; then \
 fi
 endef
 
-# The Python beneath an environment can be upgraded or removed, or PYTHON can name another: then it is made anew.
+# The Python beneath an environment can be upgraded or removed, or PYTHON can name another: then it is made again.
 SOUND := $(shell $(BIN)/python -c 'import pip._internal.cli.main; $(USABLE)' >/dev/null 2>&1 && echo yes)
 ifneq ($(PYTHON),)
 ifneq ($(PYTHON),$(shell cat $(MADE) 2>/dev/null))

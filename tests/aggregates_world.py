@@ -32,6 +32,7 @@ __all__ = [
     "SECRET",
     "TRIALS",
     "ExactMechanism",
+    "ForgetfulLog",
     "MemoryLedger",
     "MemoryLog",
     "World",
@@ -120,6 +121,17 @@ class MemoryLog:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class ForgetfulLog(MemoryLog):
+    """A log that can go back to where it began before a purge, as brokers do that are killed."""
+
+    def forget(self) -> None:
+        self.records = [list(records) for records in self.before]
+
+    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
+        self.before = [list(records) for records in self.records]
+        return super().purge(topic, before, keep)
 
 
 class MemoryLedger:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import ConfigurationError
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.metrics import pages
 from quietcount_consumers.monitoring.pages import running
@@ -19,12 +21,37 @@ from quietcount_consumers.running.runner import Admit, Open, Runner, Server
 from quietcount_consumers.running.ticks import Signals
 from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid, fixed_clock
 from quietcount_consumers.service import Tick
+from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.configuration import checked
 
-__all__ = ["MINUTE", "NOON", "Hands", "MovedClocks", "Trial", "World", "configuration_of", "lasting", "readiness"]
+__all__ = [
+    "AWAY",
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "NOON",
+    "Certificates",
+    "Hands",
+    "MovedClocks",
+    "Trial",
+    "World",
+    "changed",
+    "configuration_of",
+    "lasting",
+    "minutes",
+    "readiness",
+    "reloading",
+]
 
 MINUTE = dt.timedelta(minutes=1)
+HOUR = dt.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
 NOON = dt.datetime(2023, 5, 1, 12, 0, tzinfo=dt.UTC)
+AWAY = LogUnavailable("no broker answers")
+
+
+def minutes(*numbers: int) -> list[dt.datetime]:
+    return [NOON + number * MINUTE for number in numbers]
 
 
 class MovedClocks:
@@ -178,6 +205,29 @@ class World:
     @property
     def events(self) -> list[str]:
         return [each["event"] for each in self.said]
+
+
+class Certificates:
+    """A server whose certificate and password are read anew."""
+
+    address: tuple[str, int] | None = ("::1", 9464)
+
+    def __init__(self, refusing: bool = False) -> None:
+        self.reloads = 0
+        self._refusing = refusing
+
+    def reload(self) -> None:
+        if self._refusing:
+            raise ConfigurationError("metrics.key_file: holds no private key")
+        self.reloads += 1
+
+
+def changed(**values: object) -> Callable[[], Configuration]:
+    return lambda: configuration_of(**{"tick": "1m", **values})
+
+
+def reloading(world: World) -> None:
+    world.hands.ask(signal.SIGHUP)
 
 
 def readiness(board: Board) -> list[str]:

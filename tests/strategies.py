@@ -31,6 +31,7 @@ __all__ = [
     "mutated",
     "registry_of",
     "rng_seeds",
+    "trial",
 ]
 
 LAST_DAY = dt.date(2099, 12, 31).toordinal() - EPOCH_ORDINAL
@@ -106,6 +107,23 @@ def envelope() -> list[dict[str, Any]]:
             "doc": "The day.",
         },
     ]
+
+
+def trial(*fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a sound schema: the envelope, a kind of two symbols, a bounded number of people, and `fields`."""
+    kind = {"type": "enum", "name": "Kind", "symbols": ["A", "B"], "default": "A", "doc": "Kinds."}
+    return {
+        "type": "record",
+        "name": "Trial",
+        "namespace": NAMESPACE,
+        "doc": "A trial.",
+        "fields": [
+            *envelope(),
+            {"name": "kind", "type": kind, "default": "A", "doc": "A kind."},
+            {"name": "people", "type": {"type": "int", "minimum": 1, "maximum": 9}, "default": 1, "doc": "How many."},
+            *fields,
+        ],
+    }
 
 
 @st.composite

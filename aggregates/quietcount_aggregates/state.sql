@@ -3,7 +3,7 @@ CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 -- Where reading resumes; written in the transaction of what was folded, and nowhere else.
 CREATE TABLE offsets ("partition" INTEGER PRIMARY KEY, next_offset BIGINT NOT NULL);
 CREATE TABLE withdrawn (case_mark UHUGEINT NOT NULL);
--- What remains of closed contributions: who has used up how much, and which events count for nothing any more.
+-- What remains of closed contributions: how much of its limit each case used, and which events no longer count.
 CREATE TABLE spent (statistic VARCHAR NOT NULL, year INTEGER NOT NULL, case_mark UHUGEINT NOT NULL, contributions INTEGER NOT NULL);
 CREATE TABLE closed_events (statistic VARCHAR NOT NULL, event_mark UHUGEINT NOT NULL);
 CREATE TABLE first_open (statistic VARCHAR PRIMARY KEY, day DATE NOT NULL);

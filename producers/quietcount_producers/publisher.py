@@ -79,7 +79,7 @@ class CaseEventPublisher:
         self._waiting: deque[_Waiting] = deque()
         self._most_waiting = _QUEUE_BATCHES * batch
         self._entry = threading.Lock()  # one emitter at a time; `close` takes it, so that nothing enters after the end
-        self._lock = threading.Lock()  # of what follows; each condition wakes those alone who wait for it
+        self._lock = threading.Lock()  # guards what follows; each condition wakes only the threads that wait for it
         self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._stored = threading.Condition(self._lock)

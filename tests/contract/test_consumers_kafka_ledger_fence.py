@@ -102,9 +102,9 @@ def check_who_stood_still_is_not_told_of_another(
     act: str,
 ) -> None:
     """The process is stopped within an append until the broker has ended the transaction; nobody else is there."""
-    monkeypatch.setattr(kafka_fence, "TRANSACTION_SECONDS", 1.0)
     name = settings.topic(TRANSACTIONAL_ID)
-    with closing(open_ledger(settings)) as ledger:
+    with monkeypatch.context() as hasty, closing(open_ledger(settings)) as ledger:
+        hasty.setattr(kafka_fence, "TRANSACTION_SECONDS", 1.0)
         epoch = ledger.fence()
         assert ledger._fence is not None
         producer = ledger._fence._producer

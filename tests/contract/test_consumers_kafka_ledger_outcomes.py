@@ -145,14 +145,14 @@ def test_an_append_that_too_few_copies_would_take_says_so_and_leaves_nothing(
 def test_a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing(
     kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("DELIVERY_SECONDS", 2.0), ("COMMIT_SECONDS", 2.0), ("REQUEST_SECONDS", 1.0)):
-        monkeypatch.setattr(kafka_fence, name, seconds)
-    monkeypatch.setattr(kafka_ledger, "ANSWER_SECONDS", 1.5)
     cluster = kafka_cluster()
     settings = settings_of(cluster.bootstrap, cluster.prefix())
     create_topics(settings)
-    with closing(filled(settings)) as ledger:
+    with closing(filled(settings)) as ledger, monkeypatch.context() as hasty:  # while no answer can come
+        for name, seconds in (("DELIVERY_SECONDS", 2.0), ("COMMIT_SECONDS", 2.0), ("REQUEST_SECONDS", 1.0)):
+            hasty.setattr(kafka_fence, name, seconds)
         epoch = ledger.fence()
+        hasty.setattr(kafka_ledger, "ANSWER_SECONDS", 1.5)
         cluster.broker.kill()
         with pytest.raises(LedgerUnavailable):
             ledger.append([b"three"], epoch=epoch, expected=2)

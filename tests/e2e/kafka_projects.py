@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
+import pytest
 from kafka import KafkaAdminClient
 from kafka.errors import RetriableError
 from tests.e2e.projects import EXACT, Project
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.topics import create_topics
+from quietcount_producers.kafka import handshake
 from quietcount_producers.kafka.settings import KafkaSettings
 
-__all__ = ["PARTITIONS", "groups_answer", "kafka_configuration", "kafka_project", "settings_of"]
+__all__ = ["PARTITIONS", "groups_answer", "impatient", "kafka_configuration", "kafka_project", "settings_of"]
 
 PARTITIONS = 3
 
@@ -44,6 +47,19 @@ def groups_answer(bootstrap: str, group: str) -> None:
             except RetriableError:
                 assert time.monotonic() < until
                 time.sleep(0.1)
+
+
+def impatient(patch: pytest.MonkeyPatch, silent: str) -> None:
+    """Wait half a second for the address that never answers, and as long as ever for all others."""
+    connected = handshake._connected
+
+    def hasty(settings: KafkaSettings, broker: str, host: str, port: int) -> socket.socket:
+        connection = connected(settings, broker, host, port)
+        if broker == silent:
+            connection.settimeout(0.5)
+        return connection
+
+    patch.setattr(handshake, "_connected", hasty)
 
 
 def settings_of(project: Project) -> KafkaSettings:

@@ -15,9 +15,9 @@ from tests.kafka.fixtures import Kafka
 
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.service import run_command
-from quietcount_consumers.kafka import log as kafka_log
+from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_schemas.errors import QuietcountError
-from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.log import CASE_EVENTS, Record
 
 LINES = simulated(150)
 TRUE = true_cells(LINES)
@@ -35,12 +35,6 @@ def admin(kafka: Kafka) -> Iterator[KafkaAdminClient]:
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     yield admin
     admin.close()
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that waits for records that cannot come waits for three seconds; those that can come take less."""
-    monkeypatch.setattr(kafka_log, "ANSWER_SECONDS", 3.0)
 
 
 def nonzero(project: Project) -> dict[tuple[str, str, str], int]:
@@ -61,3 +55,13 @@ def went_on(project: Project) -> None:
 
 def topic_of(project: Project) -> str:
     return settings_of(project).topic(CASE_EVENTS)
+
+
+def rewriting(project: Project, kafka: Kafka) -> tuple[list[Record], Project]:
+    """Return the events in the log of `project`, and another project under the same pepper, to write them to."""
+    with KafkaLog(settings_of(project)) as log:
+        ends = log.end_offsets(CASE_EVENTS)
+        records = log.poll(CASE_EVENTS, dict.fromkeys(ends, 0), ends, 100_000)
+    other = kafka_project(project.folder.parent / "other", kafka.bootstrap, kafka.prefix())
+    (other.folder / "secrets" / "pepper").write_bytes((project.folder / "secrets" / "pepper").read_bytes())
+    return records, other

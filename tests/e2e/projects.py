@@ -37,8 +37,20 @@ from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
 from quietcount_schemas.configuration import private_folder
 
-__all__ = ["EXACT", "MIXED", "Cell", "Finished", "Project", "ended", "simulated", "true_cells"]
+__all__ = [
+    "BEFORE_ANY_RELEASE",
+    "EXACT",
+    "MIXED",
+    "Cell",
+    "Finished",
+    "Project",
+    "check_against_oracle",
+    "ended",
+    "simulated",
+    "true_cells",
+]
 
+BEFORE_ANY_RELEASE = "2023-01-02"  # the clock of the trials: nothing is due, so states can be compared exactly
 TIMEOUT = 600.0  # seconds after which a process that should have ended is a failure
 
 # At epsilon 20 a cell is released as it is but for one time in 2.4e8: so few cells are compared that a test errs in
@@ -244,3 +256,13 @@ def true_cells(lines: Iterable[Mapping[str, object]], statistics: Iterable[str] 
 def simulated(events: int, seed: int = 1, mix: Mix = MIXED) -> list[dict[str, object]]:
     """Return the lines of a year of synthetic casework."""
     return list(simulate(events, seed, mix=mix))
+
+
+def check_against_oracle(project: Project, oracle: Project, lines: list[dict[str, object]]) -> None:
+    """The check that every twin has to pass, or to fail: the state of an undisturbed run, and the true counts."""
+    oracle.run_here(BEFORE_ANY_RELEASE)
+    undisturbed = oracle.state()
+    assert undisturbed["open_events"]
+    assert undisturbed["withdrawn"]
+    assert project.state() == undisturbed
+    assert project.open_cells() == oracle.open_cells() == true_cells(lines)

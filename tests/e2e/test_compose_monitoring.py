@@ -25,7 +25,7 @@ import pytest
 from tests.deployment import script
 from tests.e2e.projects import Project, ended
 from tests.kafka.cluster import free_ports
-from tests.prometheus.programs import WANTED, programs
+from tests.prometheus.programs import required
 
 pytestmark = pytest.mark.check
 
@@ -142,9 +142,7 @@ def filled(text: str, chosen: dict[str, str]) -> str:
 def test_composes_prometheus_scrapes_composes_service_and_every_panel_of_the_dashboards_has_something_to_draw(
     root: Path, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
-    found = programs()
-    require(found is not None, WANTED)
-    assert found is not None
+    found = required(require)
     credentials = credentials_of(root, tmp_path)
     project = project_of(root, tmp_path)
     port, itself = free_ports(2)

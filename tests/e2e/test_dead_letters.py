@@ -1,121 +1,33 @@
-"""Poison in real processes, on the embedded log and on Kafka: told by its reason alone, and replayed."""
+"""Poison in real processes, on the embedded log and on Kafka: told by its reason alone, whatever is killed."""
 
 from __future__ import annotations
 
 import base64
 import csv
-import datetime as dt
-import json
 import os
 import random
 import signal
 import time
-import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource
 from kafka.errors import MessageSizeTooLargeError
-from tests.catalogues import catalogue, statistic
-from tests.e2e.projects import Finished, Project, ended
-from tests.e2e.test_service_events import CHECK_INS, KEY, OTHER_KEY, SECRET_TEXT, SPECIAL, WITH_OWN_SCHEMA, poison
-from tests.kafka.fixtures import Kafka
+from tests.e2e.letter_desks import AS_OF, EARLY, Desk, check_in, counted, make, own_schema, record
+from tests.e2e.projects import Finished, ended
+from tests.e2e.test_service_events import KEY, OTHER_KEY, SECRET_TEXT, WITH_OWN_SCHEMA, poison
 
-from quietcount_consumers.commands.dead_letters import dead_letters_command
-from quietcount_consumers.dead_letters import LARGEST, NO_DATE, Letter, letters
-from quietcount_consumers.kafka.topics import create_topics
+from quietcount_consumers.dead_letters import LARGEST, NO_DATE
 from quietcount_consumers.wiring import open_log
-from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.codec import Codec
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
-from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import RejectReason
 
 pytestmark = pytest.mark.check
 
-AS_OF = "2024-01-08"
-EARLY = "2023-01-02"  # nothing is due: states can be compared exactly
-
-
-@dataclass(frozen=True)
-class Desk:
-    """A project on one of the logs."""
-
-    project: Project
-    broker_log: Path | None = None
-
-    def append(self, records: Iterable[NewRecord]) -> None:
-        with closing(open_log(self.project.configuration)) as log:
-            log.append(CASE_EVENTS, list(records))
-
-    def letters(self) -> list[Letter]:
-        with closing(open_log(self.project.configuration)) as log:
-            return list(letters(log))
-
-    def command(self, *arguments: str) -> list[str]:
-        """Run `quietcount dead-letters` in this process; return the last column of what it shows, without its head."""
-        result = CliRunner().invoke(dead_letters_command, [*arguments, "--config", str(self.project.config)])
-        assert result.exit_code == 0, (result.output, result.exception)
-        return [row[-1] for row in csv.reader(result.stdout.splitlines())][1:]
-
-    def case_events(self) -> int:
-        """How many records were ever appended."""
-        with closing(open_log(self.project.configuration)) as log:
-            return sum(log.end_offsets(CASE_EVENTS).values())
-
-
-@pytest.fixture(params=["embedded", "kafka"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Desk]:
-    """Return a function that makes a project with a configuration on one of the logs, and its topics."""
-
-    def made(configuration: str, name: str = "project", *, partitions: int = 1) -> Desk:
-        if request.param == "embedded":
-            desk = Desk(Project(tmp_path / name, configuration))
-            desk.project.private.mkdir(parents=True, mode=0o700)
-            desk.project.private.parent.chmod(0o700)
-            return desk
-        kafka: Kafka = request.getfixturevalue("kafka")
-        prefix = kafka.prefix()
-        settings = KafkaSettings(brokers=tuple(kafka.bootstrap.split(",")), topic_prefix=prefix)
-        create_topics(settings, partitions=partitions)
-        configuration = f'log = "kafka://{kafka.bootstrap}"\n{configuration}\n[kafka]\ntopic_prefix = "{prefix}"\n'
-        project = Project(tmp_path / name, configuration)
-        return Desk(project, kafka.cluster.broker.log if kafka.cluster else None)
-
-    return made
-
-
-def own_schema(project: Project) -> SchemaRegistry:
-    (project.folder / "own").mkdir()
-    (project.folder / "own" / "CheckedIn.avsc").write_text(json.dumps(SPECIAL), encoding="utf-8")
-    return SchemaRegistry.load([project.folder / "own"])
-
-
-def check_in(case: int, *, day: int = 3, event_id: int | None = None, **attributes: object) -> CaseEvent:
-    return CaseEvent(
-        "CheckedIn",
-        case.to_bytes(16, "big"),
-        uuid.UUID(int=case if event_id is None else event_id, version=4).bytes,
-        0,
-        dt.date(2023, 2, day),
-        attributes,
-    )
-
-
-def record(codec: Codec, event: CaseEvent) -> NewRecord:
-    return NewRecord(event.case_key, codec.encode(event), 0)
-
-
-def counted(project: Project, table: str = "check_ins") -> dict[tuple[str, ...], int]:
-    """Return the cells above zero; at epsilon 20 they are as they were counted."""
-    found = project.released()
-    return {cell: value for cell, value in found.items() if value and cell[0] == table}
-
+__all__ = ["make"]  # fixtures, which tests ask for by name
 
 # What each malformed kind comes to
 
@@ -336,114 +248,3 @@ def test_kills_at_any_moment_lose_no_rejection_and_list_none_twice(
     assert kill_at_random(desk, kills) >= kills // 3
     desk.project.run_here(EARLY)
     check(desk, events, bad)
-
-
-# Replaying
-
-
-def without_schema(project: Project) -> Path:
-    """Put the schema of one's own aside, as in a service that is older than its emitters."""
-    aside = project.folder / "aside"
-    (project.folder / "own" / "CheckedIn.avsc").rename(aside)
-    (project.folder / "own" / "Other.avsc").write_text(json.dumps({**SPECIAL, "name": "Other"}), encoding="utf-8")
-    return aside
-
-
-HELP = 'schemas = ["own"]\n' + catalogue(statistic("requests", "HelpRequested"))
-
-
-@pytest.fixture
-def behind(make: Callable[..., Desk]) -> tuple[Desk, Codec]:
-    """A service that was older than its emitters: events of a type that it did not know are dead letters."""
-    desk = make(HELP)
-    project = desk.project
-    codec = Codec(own_schema(project))
-    aside = without_schema(project)
-    project.run_here(EARLY)
-    events = [check_in(case, mood="CALM") for case in range(1, 8)]
-    mismatch = record(codec, check_in(50, mood="AFRAID"))._replace(key=OTHER_KEY)
-    desk.append([*(record(codec, each) for each in events), NewRecord(KEY, b"no event of ours", 0), mismatch])
-    project.run_here("2023-01-20")
-    assert [letter.reason for letter in desk.letters()] == [
-        *[RejectReason.UNKNOWN_FINGERPRINT] * 7,
-        RejectReason.UNKNOWN_FRAMING,
-        RejectReason.UNKNOWN_FINGERPRINT,
-    ]
-    # Now the service learns the schema, and a statistic that counts it is declared.
-    (project.folder / "own" / "Other.avsc").unlink()
-    aside.rename(project.folder / "own" / "CheckedIn.avsc")
-    text = project.config.read_text(encoding="utf-8")
-    tail = text.find("[kafka]")
-    text = text + CHECK_INS if tail < 0 else text[:tail] + CHECK_INS + text[tail:]
-    project.config.write_text(text, encoding="utf-8")
-    return desk, codec
-
-
-EIGHT = {
-    ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"false"}'): 7,
-    ("check_ins", "2023-02-01", '{"mood":"AFRAID","urgent":"false"}'): 1,
-}
-
-
-def test_a_replay_counts_once_however_often_and_although_the_service_has_counted_by_itself(
-    behind: tuple[Desk, Codec],
-) -> None:
-    desk, _ = behind
-    project = desk.project
-    before = desk.case_events()
-    # Before the service has folded again.
-    assert desk.command("replay") == [*["replayed"] * 7, "unknown_framing", "replayed"]
-    project.run_here("2023-03-01")  # folds all of it again, since a schema is new
-    for _ in range(2):
-        # The service has found out by now that the key of the eighth is wrong, and it is left alone.
-        assert desk.command("replay", "--reason", "unknown_fingerprint") == ["replayed"] * 7
-        project.run_here("2023-03-02")
-    assert desk.command("replay", "--dry-run")[-2:] == ["unknown_framing", "key_mismatch"]
-    assert desk.case_events() == before + 8 + 2 * 7
-    project.run_here(AS_OF)
-    # The eighth is the record of a wrong key: it was unknown when it came, and is found out only when it is folded
-    # where it lies. Replayed before that, it counts under its own case.
-    assert counted(project) == EIGHT
-    # After the release, too.
-    desk.command("replay")
-    project.run_here("2024-03-08")
-    assert counted(project) == EIGHT
-
-
-def test_what_the_service_no_longer_finds_in_the_log_is_counted_by_a_replay(behind: tuple[Desk, Codec]) -> None:
-    """As when the schema comes so late that the log was purged meanwhile."""
-    desk, _ = behind
-    project = desk.project
-    with closing(open_log(project.configuration)) as log:
-        assert log.purge(CASE_EVENTS, log.end_offsets(CASE_EVENTS), {})
-    project.run_here("2023-03-01")
-    desk.command("replay")
-    project.run_here(AS_OF)
-    assert counted(project) == EIGHT
-
-
-def test_a_replay_that_is_killed_is_completed_by_another(behind: tuple[Desk, Codec]) -> None:
-    desk, _ = behind
-    project = desk.project
-    process = project.start("dead-letters", "replay")
-    time.sleep(random.uniform(0.5, 1.5))
-    process.kill()
-    ended(process)
-    desk.command("replay")
-    project.run_here(AS_OF)
-    assert counted(project) == EIGHT
-
-
-def test_a_dry_run_appends_nothing(behind: tuple[Desk, Codec]) -> None:
-    desk, _ = behind
-    before = desk.case_events()
-    assert desk.command("replay", "--dry-run").count("would be replayed") == 8
-    assert desk.case_events() == before
-
-
-def test_a_project_that_has_no_log_yet_is_told_so_and_gets_none(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", WITH_OWN_SCHEMA)
-    own_schema(project)
-    for command in ("list", "replay"):
-        assert "there is no log yet" in project.quietcount("dead-letters", command).refusal()
-    assert not project.data.exists()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from kafka.admin import ACLOperation, ConfigResource, KafkaAdminClient, ResourceType
+from tests.e2e.kafka_projects import impatient
 from tests.e2e.projects import EXACT, Finished, Project, simulated
 from tests.kafka.cluster import Cluster, free_ports
 from tests.kafka.fixtures import Kafka
@@ -261,7 +262,7 @@ def test_one_silent_address_of_two_keeps_no_reader_and_no_releaser_out(
     kafka: Kafka, silent_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library asks any of the addresses, and has no time for another then: half of all starts would fail."""
-    monkeypatch.setattr("quietcount_producers.kafka.handshake.ANSWER_SECONDS", 0.5)
+    impatient(monkeypatch, silent_address)
     good = tuple(kafka.bootstrap.split(","))
     settings = KafkaSettings(brokers=(silent_address, *good), topic_prefix=kafka.prefix())
     asked: list[list[str]] = []

@@ -17,7 +17,7 @@ import pytest
 from tests.e2e import folding_service
 from tests.e2e.folding_service import BATCH_BEGINS, DONE, FOLDED, Part
 from tests.e2e.kafka_projects import groups_answer, kafka_project, settings_of
-from tests.e2e.projects import Project, simulated, true_cells
+from tests.e2e.projects import BEFORE_ANY_RELEASE, Project, check_against_oracle, simulated
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters, Kafka
 
@@ -25,7 +25,6 @@ from quietcount_consumers.kafka.log import GROUP
 
 pytestmark = pytest.mark.check
 
-BEFORE_ANY_RELEASE = "2023-01-02"  # the clock of the trials: nothing is due, so states can be compared exactly
 BATCH = 40
 LONGEST = 120.0  # seconds after which a service that does not go on is a failure
 KILLED = -signal.SIGKILL
@@ -130,16 +129,6 @@ def emitted(folder: Path, kafka: Kafka | Cluster, events: int) -> tuple[Project,
     lines = simulated(events)
     project.emit(lines)
     return project, project.copy(folder / "oracle"), lines
-
-
-def check_against_oracle(project: Project, oracle: Project, lines: list[dict[str, object]]) -> None:
-    """The check that every twin has to pass, or to fail: the state of an undisturbed run, and the true counts."""
-    oracle.run_here(BEFORE_ANY_RELEASE)
-    undisturbed = oracle.state()
-    assert undisturbed["open_events"]
-    assert undisturbed["withdrawn"]
-    assert project.state() == undisturbed
-    assert project.open_cells() == oracle.open_cells() == true_cells(lines)
 
 
 def kill_the_broker(cluster: Cluster, running: Running, chance: random.Random) -> None:

@@ -16,26 +16,24 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Producer
-from tests.e2e.kafka_projects import kafka_configuration, kafka_project, settings_of
-from tests.e2e.kafka_services import LATER, LINES, TRUE, hasty, nonzero, project, refused, topic_of
+from tests.e2e.kafka_projects import kafka_configuration, kafka_project
+from tests.e2e.kafka_services import LATER, LINES, TRUE, nonzero, project, refused, rewriting, topic_of
 from tests.e2e.projects import Project
 from tests.kafka.fixtures import Clusters, Kafka
 from tests.running_world import Hands, MovedClocks
 
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running.runner import Admit, Runner
 from quietcount_consumers.running.timekeeping import Grid, fixed_clock
 from quietcount_consumers.service import Service
-from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.check
 
-__all__ = ["hasty", "project"]  # fixtures, which tests ask for by name
+__all__ = ["project"]  # fixtures, which tests ask for by name
 
 
 @pytest.mark.quick
@@ -95,11 +93,7 @@ def test_a_missing_topic_is_named_with_the_command_that_makes_it(tmp_path: Path,
 def test_events_that_another_client_compressed_are_counted(project: Project, kafka: Kafka) -> None:
     """The service itself unpacks gzip alone; the topic has the broker unpack what comes in otherwise."""
     project.emit(LINES)
-    with KafkaLog(settings_of(project)) as log:
-        ends = log.end_offsets(CASE_EVENTS)
-        records = log.poll(CASE_EVENTS, dict.fromkeys(ends, 0), ends, 100_000)
-    other = kafka_project(project.folder.parent / "other", kafka.bootstrap, kafka.prefix())
-    (other.folder / "secrets" / "pepper").write_bytes((project.folder / "secrets" / "pepper").read_bytes())
+    records, other = rewriting(project, kafka)
     codecs = ("gzip", "snappy", "lz4", "zstd")
     producers = [
         Producer({"bootstrap.servers": kafka.bootstrap, "compression.type": codec, "linger.ms": 100})
@@ -120,7 +114,7 @@ def test_events_that_another_client_compressed_are_counted(project: Project, kaf
 
 @pytest.mark.soak
 def test_a_service_waits_for_brokers_that_are_away_opens_anew_and_goes_on(
-    tmp_path: Path, kafka_cluster: Clusters, hasty: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process, with the outage between two ticks; the process itself is tried below."""
     cluster = kafka_cluster()

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaProducer, TopicPartition
-from tests.e2e.kafka_projects import kafka_project, settings_of
-from tests.e2e.kafka_services import LATER, LINES, TRUE, hasty, nonzero, project, topic_of
+from tests.e2e.kafka_projects import settings_of
+from tests.e2e.kafka_services import LATER, LINES, TRUE, nonzero, project, rewriting, topic_of
 from tests.e2e.projects import Project
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.state import State
+from quietcount_consumers.kafka import log as kafka_log
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.opening import open_service
 from quietcount_producers.errors import LogUnavailable
@@ -20,7 +21,7 @@ from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.check
 
-__all__ = ["hasty", "project"]  # fixtures, which tests ask for by name
+__all__ = ["project"]  # fixtures, which tests ask for by name
 
 
 @contextlib.contextmanager
@@ -37,7 +38,7 @@ def transaction(project: Project, kafka: Kafka) -> Iterator[KafkaProducer]:
 
 
 def test_a_release_waits_for_a_transaction_that_is_open_and_loses_nothing(
-    project: Project, kafka: Kafka, hasty: None
+    project: Project, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was acknowledged behind an open transaction cannot be read yet: a period must not close over it."""
     with transaction(project, kafka) as foreign:
@@ -45,8 +46,10 @@ def test_a_release_waits_for_a_transaction_that_is_open_and_loses_nothing(
             foreign.send(topic_of(project), value=b"foreign", key=b"foreign", partition=partition)
         foreign.flush()
         project.emit(LINES)
-        with open_service(project.configuration, LATER) as service, pytest.raises(LogUnavailable, match="transaction"):
-            service.tick(LATER)
+        with open_service(project.configuration, LATER) as service, monkeypatch.context() as hasty:
+            hasty.setattr(kafka_log, "ANSWER_SECONDS", 0.5)  # for records that cannot come
+            with pytest.raises(LogUnavailable, match="transaction"):
+                service.tick(LATER)
         assert project.released() == {}
         foreign.abort_transaction()
     project.run_here()
@@ -59,7 +62,7 @@ def test_a_release_waits_for_a_transaction_that_is_open_and_loses_nothing(
 
 
 def test_a_twin_that_closes_over_an_open_transaction_is_found_out(
-    project: Project, kafka: Kafka, hasty: None, monkeypatch: pytest.MonkeyPatch
+    project: Project, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The faulty twin takes the last stable offset for the end, as a read_committed consumer gives it."""
 
@@ -85,11 +88,7 @@ def test_a_twin_that_closes_over_an_open_transaction_is_found_out(
 def test_only_what_was_committed_of_transactions_is_counted(project: Project, kafka: Kafka) -> None:
     """The same events, written by a client with transactions: one half committed, the other aborted."""
     project.emit(LINES)
-    with KafkaLog(settings_of(project)) as log:
-        ends = log.end_offsets(CASE_EVENTS)
-        records = log.poll(CASE_EVENTS, dict.fromkeys(ends, 0), ends, 100_000)
-    other = kafka_project(project.folder.parent / "other", kafka.bootstrap, kafka.prefix())
-    (other.folder / "secrets" / "pepper").write_bytes((project.folder / "secrets" / "pepper").read_bytes())
+    records, other = rewriting(project, kafka)
     producer = KafkaProducer(
         bootstrap_servers=kafka.bootstrap, transactional_id=f"{settings_of(other).topic_prefix}foreign"
     )

@@ -1,4 +1,4 @@
-"""An append to Kafka: where records land, that half of a batch never does, and what brokers and processes do to it."""
+"""An append to Kafka: where records land, what a broker refuses, and what becomes of it in an outage or a fork."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import dataclasses
 import logging
 import multiprocessing
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient
+from tests.e2e.kafka_projects import impatient
+from tests.e2e.kafka_writers import DAY, create, numbered, read, settings, writer
 from tests.e2e.projects import EXACT, Project, simulated
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Clusters, Kafka
@@ -37,51 +37,7 @@ from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
 pytestmark = pytest.mark.check
 
-DAY = 1_680_307_200_000
-
-
-def create(settings: KafkaSettings, partitions: int = 1, configs: Mapping[str, str] | None = None) -> None:
-    wanted = {
-        "num_partitions": partitions,
-        "replication_factor": 1,
-        "configs": {"retention.ms": "-1", **(configs or {})},
-    }
-    with KafkaAdminClient(**client_options(settings, "test")) as admin:
-        admin.create_topics({settings.topic(CASE_EVENTS): wanted}, wait_for_metadata=True)
-
-
-def read(settings: KafkaSettings) -> list[Any]:
-    """Every case event, in order within a partition."""
-    consumer = KafkaConsumer(**client_options(settings, "test"), enable_auto_commit=False, auto_offset_reset="none")
-    try:
-        count = reach(settings, "test", [CASE_EVENTS])[CASE_EVENTS].partitions
-        parts = [TopicPartition(settings.topic(CASE_EVENTS), number) for number in range(count)]
-        consumer.assign(parts)
-        consumer.seek_to_beginning(*parts)
-        ends = consumer.end_offsets(parts)
-        found: list[Any] = []
-        while any(consumer.position(part) < ends[part] for part in parts):
-            for records in consumer.poll(1000).values():
-                found += records
-        return found
-    finally:
-        consumer.close()
-
-
-def numbered(count: int, keys: int = 7) -> list[NewRecord]:
-    return [NewRecord(b"case %d" % (n % keys), b"%d" % n, DAY) for n in range(count)]
-
-
-@pytest.fixture
-def settings(kafka: Kafka) -> KafkaSettings:
-    return KafkaSettings(brokers=tuple(kafka.bootstrap.split(",")), topic_prefix=kafka.prefix())
-
-
-@pytest.fixture
-def writer(settings: KafkaSettings) -> Iterator[KafkaWriter]:
-    create(settings, partitions=3)
-    with KafkaWriter(settings) as writer:
-        yield writer
+__all__ = ["settings", "writer"]  # fixtures, which tests ask for by name
 
 
 def test_records_come_back_as_given_where_their_positions_say(writer: KafkaWriter, settings: KafkaSettings) -> None:
@@ -119,66 +75,6 @@ def test_a_record_that_cannot_be_sent_is_refused_before_anything_is_sent(
     with pytest.raises(LogError):
         writer.append(CASE_EVENTS, [*numbered(5), bad])
     assert read(settings) == []
-
-
-HALVES = """
-import os, pathlib, signal, sys, time
-from quietcount_producers.kafka import writer as kafka_writer
-from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_producers.simulation import encoded
-from quietcount_schemas import Codec, SchemaRegistry
-from quietcount_schemas.log import CASE_EVENTS, NewRecord
-
-settings = KafkaSettings(brokers=({broker!r},), topic_prefix={prefix!r})
-{mutation}
-writer = kafka_writer.KafkaWriter(settings)
-records = [NewRecord(b"k", b"%d" % n, {day}) for n in range(200)]
-writer.append(CASE_EVENTS, records)
-send = writer._producer.send
-calls = 0
-
-def half(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls == 100:
-        time.sleep(0.5)  # whatever the library would send of its own accord is sent by now
-        {end}
-    return send(*args, **kwargs)
-
-writer._producer.send = half
-writer.append(CASE_EVENTS, records)
-"""
-KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
-LEFT = "sys.exit(3)"  # and the library would send what it holds
-
-
-def halves(settings: KafkaSettings, mutation: str = "", end: str = KILLED) -> int:
-    """Let a process end amid its second append of 200 records, and return how many are there."""
-    create(settings)
-    source = HALVES.format(
-        broker=settings.brokers[0], prefix=settings.topic_prefix, day=DAY, mutation=mutation, end=end
-    )
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
-    assert done.returncode == (-signal.SIGKILL if end == KILLED else 3), done.stderr
-    return len(read(settings))
-
-
-@pytest.mark.parametrize("end", [KILLED, LEFT], ids=["killed", "left"])
-def test_a_process_that_ends_amid_an_append_leaves_no_half_of_it(settings: KafkaSettings, end: str) -> None:
-    assert halves(settings, end=end) == 200
-
-
-SMALL = """
-whole = kafka_writer.KafkaProducer
-kafka_writer.KafkaProducer = lambda **options: whole(**{**options, "batch_size": 500})
-"""
-
-
-@pytest.mark.parametrize("mutation", ["kafka_writer._LINGER_SECONDS = 0.0", SMALL], ids=["no linger", "small batches"])
-def test_the_trial_of_halves_catches_a_writer_that_lets_the_library_gather(
-    settings: KafkaSettings, mutation: str
-) -> None:
-    assert 200 < halves(settings, mutation) < 400
 
 
 def test_a_batch_that_the_topic_finds_too_large_is_refused_whole(settings: KafkaSettings) -> None:
@@ -262,9 +158,9 @@ def test_a_broker_that_keeps_silent_keeps_no_append_from_the_next(
 ) -> None:
     """The library asks any of them, and has no time for another then: half of all appends would end in vain."""
     create(settings)
-    monkeypatch.setattr("quietcount_producers.kafka.handshake.ANSWER_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         brokers = (f"127.0.0.1:{silent.getsockname()[1]}", *settings.brokers)
+        impatient(monkeypatch, brokers[0])
         with KafkaWriter(dataclasses.replace(settings, brokers=brokers)) as writer:
             writer.append(CASE_EVENTS, numbered(1))
             assert writer._producer.config["bootstrap_servers"] == list(settings.brokers)
@@ -356,13 +252,13 @@ def test_a_broker_that_stays_away_is_told_and_what_was_given_up_never_comes(
     kafka_cluster: Clusters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And nobody's log tells when that was: an outage would have the first event in it dated."""
-    monkeypatch.setattr("quietcount_producers.kafka.writer.APPEND_SECONDS", 2.0)
     caplog.set_level(logging.INFO)
     cluster = kafka_cluster()
     settings = KafkaSettings(brokers=(cluster.bootstrap,), topic_prefix=cluster.prefix())
     create(settings)
     with KafkaWriter(settings) as writer:
         writer.append(CASE_EVENTS, numbered(1))
+        monkeypatch.setattr("quietcount_producers.kafka.writer.APPEND_SECONDS", 2.0)
         cluster.broker.kill()
         with pytest.raises(LogUnavailable, match=r"key 'log': broker .* cannot be used: connection refused"):
             writer.append(CASE_EVENTS, numbered(10))

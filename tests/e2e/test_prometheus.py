@@ -27,7 +27,7 @@ from tests.kafka.cluster import POM
 from tests.kafka.fixtures import Clusters
 from tests.prometheus import hurried_services
 from tests.prometheus.hurried_services import FAULT, SAID
-from tests.prometheus.programs import WANTED, Programs, programs
+from tests.prometheus.programs import Programs, required
 from tests.prometheus.rules import rules_file
 from tests.prometheus.server import Prometheus, prometheus
 
@@ -178,10 +178,7 @@ def brokers_stop(brokers: Clusters) -> None:
 @pytest.fixture
 def found(require: Require) -> Programs:
     """Prometheus."""
-    there = programs()
-    require(there is not None, WANTED)
-    assert there is not None
-    return there
+    return required(require)
 
 
 @pytest.fixture

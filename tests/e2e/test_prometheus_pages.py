@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.projects import Project
-from tests.prometheus.programs import WANTED, WANTED_BROWSER, Programs, browser, programs
+from tests.prometheus.programs import WANTED_BROWSER, Programs, browser, required
 from tests.prometheus.rules import RULES, metric_names, promtool, rules_file
 from tests.prometheus.server import Prometheus, prometheus
 
@@ -49,10 +49,7 @@ pytestmark = [pytest.mark.check, pytest.mark.xdist_group("prometheus-pages")]
 
 @pytest.fixture(scope="module")
 def found(require: Require) -> Programs:
-    there = programs()
-    require(there is not None, WANTED)
-    assert there is not None
-    return there
+    return required(require)
 
 
 @pytest.fixture

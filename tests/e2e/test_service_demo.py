@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.projects import Project
-from tests.unit.test_docs_readme import demo_block, shown
+from tests.unit.docs.test_readme import demo_block, shown
 
 from quietcount_consumers.demo import demonstration as demo_module
 from quietcount_consumers.errors import ServiceError

@@ -1,66 +1,20 @@
-"""Each mistake a person can make, and each thing a machine can lack: one sentence, nothing half done, and a way on."""
+"""Each mistake that a person can make: one sentence, nothing half done, and a way on."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-import resource
-import shutil
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from tests.catalogues import statistic
-from tests.conftest import Require
-from tests.e2e.projects import Finished, Project, ended, simulated, true_cells
-
-from quietcount_producers.simulation import encoded
-from quietcount_schemas.cli import main
+from tests.e2e.projects import Finished, Project, ended
+from tests.e2e.services_here import LINES, RUN, TRUE, here, nonzero, project, rewritten
 
 pytestmark = pytest.mark.check
 
-LINES = simulated(250)
-TRUE = true_cells(LINES)
+__all__ = ["here", "project"]  # fixtures, which tests ask for by name
 
-
-def nonzero(project: Project) -> dict[tuple[str, str, str], int]:
-    return {cell: value for cell, value in project.released().items() if value}
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "project")
-
-
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
-    """`quietcount` in this process, in the folder of a project: the same main, without an interpreter's start."""
-
-    def run(project: Project, *arguments: str) -> Finished:
-        monkeypatch.chdir(project.folder)
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        code = caught.value.code
-        out, err = capfd.readouterr()
-        return Finished(code if isinstance(code, int) else 1, out, err)
-
-    return run
-
-
-def rewritten(project: Project, old: str, new: str) -> None:
-    text = project.config.read_text(encoding="utf-8")
-    assert old in text
-    project.config.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-RUN = ("run", "--until-idle", "--as-of", "2024-01-08")
 CHANGES = [
     ("events", 'events = ["HelpRequested"]', 'events = ["HelpRequested", "OutcomeRecorded"]'),
     ("by", 'by = ["help_kind"]', 'by = ["region"]'),
@@ -208,127 +162,6 @@ def test_an_unknown_symbol_on_line_7_of_a_csv_is_named_and_nothing_is_sent(
     assert here(project, "emit", "cases.csv").code == 0
     project.run_here()
     assert nonzero(project) == {("requests", "2023-02-01", '{"help_kind":"DESERTION"}'): 8}
-
-
-# Disks
-
-
-def mounted(require: Require, *arguments: str | Path) -> None:
-    """Mount, which needs a right that not every machine gives to its tests."""
-    mount = shutil.which("mount")
-    done = mount is not None and subprocess.run([mount, *arguments], capture_output=True).returncode == 0
-    require(done, "the right to mount a file system")
-
-
-def unmounted(folder: Path) -> None:
-    subprocess.run(["umount", folder], check=True)
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, kibibytes: int, require: Require) -> Iterator[None]:
-    """Mount a file system of so many KiB at `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mounted(require, "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder)
-    try:
-        yield
-    finally:
-        unmounted(folder)
-
-
-def resized(folder: Path, kibibytes: int) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={kibibytes}k", folder], check=True)
-
-
-FULL = re.compile(r"disk|space|room")
-
-
-@pytest.mark.parametrize("kibibytes", [150, 1000])
-def test_a_full_disk_is_said_and_mended_by_making_room(project: Project, require: Require, kibibytes: int) -> None:
-    assert fill(project, require, kibibytes)
-
-
-def fill(project: Project, require: Require, kibibytes: int) -> int:
-    """Do the whole job on a disk of this size, making room after each refusal; return how many there were.
-
-    Whatever there is no room for, emitting, folding, drawing, publishing or forgetting: the job can be done again.
-    """
-    lines = simulated(1500)
-    with small_disk(project.data, kibibytes, require):
-        (project.folder / "cases.jsonl").write_bytes(b"".join(map(encoded, lines)))
-        refusals = 0
-        for command in (("emit", "cases.jsonl"), RUN):
-            finished = project.quietcount(*command)
-            if finished.code:
-                message = finished.refusal()
-                assert FULL.search(message), message
-                assert "damaged" not in message, message
-                refusals += 1
-                resized(project.data, 100_000)
-                kept = project.ledger_values() if (project.private / "ledger.sqlite").exists() else {}
-                project.quietcount(*command).done()
-                if command == RUN:
-                    assert kept.items() <= project.ledger_values().items()
-        assert nonzero(project) == true_cells(lines)
-        assert project.ledger_values() == project.released()
-        return refusals
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("kibibytes", range(20, 4000, 90))
-def test_a_disk_that_fills_up_at_any_point(project: Project, require: Require, kibibytes: int) -> None:
-    fill(project, require, kibibytes)
-
-
-@pytest.mark.parametrize("limit", [600_000])
-def test_a_limit_on_the_size_of_files_is_said_and_mended(project: Project, limit: int) -> None:
-    project.emit(LINES)
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    message = project.quietcount(*RUN, preexec_fn=limited).refusal()
-    assert "damaged" not in message
-    project.run()
-    assert nonzero(project) == TRUE
-
-
-@contextlib.contextmanager
-def read_only(folder: Path, require: Require) -> Iterator[None]:
-    """Make a folder read-only, for root too."""
-    mounted(require, "--bind", folder, folder)
-    try:
-        mounted(require, "-o", "remount,bind,ro", folder)
-        yield
-    finally:
-        unmounted(folder)
-
-
-def test_a_read_only_folder_is_said_and_nothing_is_half_done(
-    project: Project, require: Require, here: Callable[..., Finished]
-) -> None:
-    project.emit(LINES)
-    project.run_here("2023-03-08")
-    before = contents(project.data)
-    with read_only(project.data, require):
-        for command in (("emit", "cases.jsonl"), RUN, ("release", "--as-of", "2024-01-08")):
-            message = here(project, *command).refusal()
-            assert re.search("read-only|cannot be written|written", message), message
-        # Who only reads is not held up.
-        assert here(project, "query", "SELECT count(*) AS n FROM statistics").done().out.startswith("n\n")
-        assert "holds exactly" in here(project, "ledger", "verify").done().out
-        assert here(project, "ledger", "show").code == 0
-        assert here(project, "release", "--dry-run", "--as-of", "2024-01-08").code == 0
-    assert contents(project.data) == before
-    project.run_here()
-    assert nonzero(project) == TRUE
-
-
-def test_a_file_in_place_of_the_data_folder_is_said(project: Project, here: Callable[..., Finished]) -> None:
-    project.data.write_text("in the way")
-    for command in (("emit", "cases.jsonl"), RUN):
-        (project.folder / "cases.jsonl").write_bytes(b"")
-        assert "data" in here(project, *command).refusal()
-    assert project.data.read_text() == "in the way"
 
 
 # What was lost or doubled

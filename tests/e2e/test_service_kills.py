@@ -9,11 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.projects import Project, ended, simulated, true_cells
+from tests.e2e.projects import BEFORE_ANY_RELEASE, Project, check_against_oracle, ended, simulated
 
 pytestmark = pytest.mark.check
-
-BEFORE_ANY_RELEASE = "2023-01-02"  # the clock of the trials: nothing is due, so states can be compared exactly
 
 
 def emitted(folder: Path, events: int, seed: int = 1) -> tuple[Project, Project, list[dict[str, object]]]:
@@ -22,16 +20,6 @@ def emitted(folder: Path, events: int, seed: int = 1) -> tuple[Project, Project,
     lines = simulated(events, seed)
     project.emit(lines)
     return project, project.copy(folder / "oracle"), lines
-
-
-def check_against_oracle(project: Project, oracle: Project, lines: list[dict[str, object]]) -> None:
-    """The check that every twin has to pass, or to fail: the state of an undisturbed run, and the true counts."""
-    oracle.run_here(BEFORE_ANY_RELEASE)
-    undisturbed = oracle.state()
-    assert undisturbed["open_events"]
-    assert undisturbed["withdrawn"]
-    assert project.state() == undisturbed
-    assert project.open_cells() == oracle.open_cells() == true_cells(lines)
 
 
 def kill_at_random(project: Project, kills: int, longest: float) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests.catalogues import statistic
 from tests.conftest import Require
+from tests.e2e.mounts import small_disk
 from tests.e2e.projects import Project, simulated, true_cells
-from tests.e2e.test_service_errors import small_disk
 from tests.running_world import Hands, MovedClocks
 
 from quietcount_aggregates.ledger import Ledger

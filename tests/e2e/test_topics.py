@@ -19,7 +19,7 @@ from kafka.admin import ACLOperation, ConfigResource, ResourceType
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Kafka
 from tests.kafka.secured import SecuredCluster
-from tests.unit.test_consumers_topics import WRONG
+from tests.unit.consumers.test_topics import WRONG
 
 from quietcount_consumers.commands.topics import topics_command
 from quietcount_consumers.dead_letters import NO_DATE

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
-from tests.aggregates_world import SECRET, TRIALS, MemoryLog, World, utc, world_in
+from tests.aggregates_world import SECRET, TRIALS, ForgetfulLog, World, utc, world_in
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError
@@ -218,17 +218,6 @@ def yearly(world: World) -> list[tuple[int, int]]:
         "SELECT year, count(*) FROM spent WHERE statistic = 'weekly' GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return rows
-
-
-class ForgetfulLog(MemoryLog):
-    """A log that can go back to where it began before a purge, as brokers do that are killed."""
-
-    def forget(self) -> None:
-        self.records = [list(records) for records in self.before]
-
-    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
-        self.before = [list(records) for records in self.records]
-        return super().purge(topic, before, keep)
 
 
 def readable_again(folder: Path, twin: Callable[[World], None] = lambda _: None) -> list[int]:

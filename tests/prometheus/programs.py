@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,6 +60,14 @@ def programs() -> Programs | None:
         usr = folder / "usr"
         return Programs(str(usr / "bin/prometheus"), str(usr / "bin/promtool"), usr / "share/prometheus/web")
     return None
+
+
+def required(require: Callable[[bool, str], None]) -> Programs:
+    """Return what this machine has; without it, `require` leaves the test out or fails it."""
+    found = programs()
+    require(found is not None, WANTED)
+    assert found is not None
+    return found
 
 
 @cache

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.prometheus.programs import WANTED, programs
+from tests.prometheus.programs import required
 from tests.prometheus.rules import RULES, RUNBOOK, UNIT_TESTS, Rule, RulesFile, metric_names, promtool, rules_file
-from tests.unit.test_docs_commands import check as check_command
+from tests.unit.docs.test_commands import check as check_command
 
 from quietcount_consumers.monitoring.metrics import METRICS
 from quietcount_producers.prometheus import BUILD_INFO, SPOOL_AGE
@@ -33,10 +33,7 @@ SECTION = re.compile(r"^## (Quietcount\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re
 @pytest.fixture
 def tool(require: Require) -> str:
     """promtool."""
-    found = programs()
-    require(found is not None, WANTED)
-    assert found is not None
-    return found.promtool
+    return required(require).promtool
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def ledger_retire_command(statistic: str, config: Path, yes: bool) -> None:
     prompt="An older file than the newest that was published would have values drawn twice. Is it the newest?"
 )
 def ledger_restore_command(file: Path, config: Path) -> None:
-    """Restore a lost ledger from the newest file that was published, wherever somebody keeps a copy of it.
+    """Restore a lost ledger from the newest published file, or from a copy of it.
 
     Every published file holds the whole ledger that it was built from. One that the state, the public file or the
     witness knows to be older is refused, and a ledger that is there is never written over.

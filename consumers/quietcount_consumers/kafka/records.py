@@ -1,4 +1,4 @@
-"""Records between the brokers' answers and the caller, who takes them in turns.
+"""Records that the brokers have sent and the caller has not taken yet.
 
 The client (kafka-python 3.0) makes four objects of a record and reads each field by a call, which is far too slow for
 the service. It also stops permanently at a header whose name is not UTF-8, and brokers take such a header from anyone.

@@ -30,7 +30,7 @@ from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 __all__ = ["KafkaWriter"]
 
 CLIENT_ID: Final = "quietcount-emitter"
-"""The same everywhere: it stands in the broker's log, and a host's name there would show who sent when."""
+"""The same for all emitters: the broker logs it, and a host's name there would show who sent when."""
 APPEND_SECONDS: Final = 30.0
 """For one append: a leader that was killed is replaced in about ten seconds, and an emitter must not hang for ever."""
 _RETRY_SECONDS: Final = 0.25

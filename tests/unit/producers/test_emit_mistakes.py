@@ -1,0 +1,132 @@
+"""What `quietcount emit` says of a file that it cannot send: the line, the field and the reason, never the value."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.unit.producers.emissions import HEADER, NAME, Place, line, place, said
+
+pytestmark = pytest.mark.quick
+
+__all__ = ["place"]  # fixtures, which tests ask for by name
+
+JSONL_MISTAKES: dict[str, tuple[str | bytes, str]] = {
+    "not JSON": ('{"event" "HelpRequested"}', "is not JSON (column 10)"),
+    "cut between two values": ("{", "is not JSON: it breaks off before the end of its object"),
+    "cut in a text": ('{"event": "HelpRe', "is not JSON: it breaks off before the end of its object"),
+    "cut after a comma": ('{"event": "HelpRequested", ', "is not JSON: it breaks off before the end of its object"),
+    "NaN": ('{"event": NaN}', "NaN or Infinity"),
+    "an array": ("[1]", "is not a JSON object"),
+    "a deep one": ("[" * 60_000, "is not the JSON object"),
+    "a long number": ('{"revision": ' + "9" * 5000 + "}", "is not the JSON object"),
+    "a key twice": ('{"event": "HelpRequested", "event": "HelpRequested"}', "has a key twice"),
+    "not UTF-8": (b'{"event": "\xff"}', "is not UTF-8"),
+    "a huge line": ('{"event": "' + "x" * 70_000 + '"}', "is longer than 65536 bytes"),
+    "a number as text": (line(case=17), "case: must be text"),
+    "a symbol as number": (line(service_category=1), "service_category: must be one of"),
+    "a null symbol": (line(service_category=None), "service_category: may not be null"),
+    "a fraction": (line(revision=1.5), "revision: must be a whole number"),
+    "text as a number": (line(revision="1"), "revision: must be a whole number"),
+    "half a letter": (
+        '{"event": "HelpRequested", "case": "\\ud800", "occurred_on": "2023-01-01"}',
+        "case: is not valid",
+    ),
+    "an unknown key": (line(**{NAME: 1}), "key 5: is not a field of HelpRequested"),
+    "no event": ('{"case": "a"}', "event: is missing"),
+    "an unknown event": (line(event=NAME), "event: is not a known event type"),
+    "a withdrawal with attributes": (line(event="CaseWithdrawn"), "is not a field of CaseWithdrawn"),
+}
+
+
+@pytest.mark.parametrize("mistake", JSONL_MISTAKES)
+def test_a_bad_line_of_jsonl_is_named_with_its_reason_and_nothing_is_sent(place: Place, mistake: str) -> None:
+    text, reason = JSONL_MISTAKES[mistake]
+    data = text if isinstance(text, bytes) else text.encode()
+    result = place.emit(line().encode() * 2 + b"\r\n" + data.rstrip(b"\n") + b"\n" + line().encode())
+    shown = said(result)
+    assert result.exit_code == 1
+    assert f"cases.jsonl line 4: {reason}" in shown or ("line 4: " in shown and reason in shown)
+    assert "line 5" not in shown
+    assert NAME not in shown.replace(str(place.folder), "")
+    assert place.events() == []
+
+
+CSV_MISTAKES: dict[str, tuple[str | bytes, str]] = {
+    "an unknown symbol": (f"HelpRequested,{NAME},2023-10-03,MOBILISD", 'service_category: .*did you mean "MOBILISED"'),
+    "more values": (f"HelpRequested,{NAME},2023-10-03,MOBILISED,{NAME}", "has more values than"),
+    "fewer values": (f"HelpRequested,{NAME}", "has fewer values than"),
+    "not UTF-8": (b"HelpRequested,\xe9,2023-10-03,MOBILISED", "is not UTF-8"),
+    "text after a quotation": (f'HelpRequested,"{NAME}"x,2023-10-03,MOBILISED', "quotation mark"),
+    "no case": ("HelpRequested,,2023-10-03,MOBILISED", "case: is missing"),
+    "a day that is none": (f"HelpRequested,{NAME},2023-02-29,MOBILISED", "occurred_on: is not a day"),
+    "a column of another type": (f"CaseWithdrawn,{NAME},2023-02-28,MOBILISED", "service_category: is not a field of"),
+}
+
+
+@pytest.mark.parametrize("mistake", CSV_MISTAKES)
+def test_a_bad_line_of_csv_is_named_by_the_line_it_begins_on(place: Place, mistake: str) -> None:
+    text, reason = CSV_MISTAKES[mistake]
+    data = text if isinstance(text, bytes) else text.encode()
+    quoted = f'HelpRequested,"{NAME}\r\nsecond line",2023-10-03,MOBILISED\r\n\r\n'.encode()
+    result = place.emit(HEADER.encode() + quoted + data + b"\n" + quoted, name="cases.csv")
+    shown = said(result)
+    assert result.exit_code == 1
+    assert "cases.csv line 5: " in shown
+    assert any(re.search(reason, each) for each in shown.splitlines() if "line 5: " in each)
+    assert shown.count(" line ") == 1
+    assert NAME not in shown.replace(str(place.folder), "")
+    assert place.events() == []
+
+
+def test_a_quotation_that_is_not_closed_is_named_where_it_opens(place: Place) -> None:
+    rest = f"HelpRequested,{NAME},2023-10-03,MOBILISED\n"
+    for times in (3, 3000):
+        result = place.emit(
+            HEADER + rest + f'HelpRequested,"{NAME},2023-10-03,MOBILISED\n' + rest * times, name="c.csv"
+        )
+        assert "c.csv line 3: " in said(result)
+        assert "quotation mark" in said(result)
+        assert said(result).count(" line ") == 1
+
+
+@pytest.mark.parametrize(
+    "header, reason",
+    [
+        (
+            "event,case,occurred_on,servicecategory",
+            r'column 4 is not a field of any event type; did you mean "service_',
+        ),
+        (f"HelpRequested,{NAME},2023-10-03,MOBILISED", "column 1 is not a field"),
+        ("event,case,occurred_on,case", "column 4 stands there twice"),
+        ("event,case", "the column occurred_on is missing"),
+        ("event;case;occurred_on", "no commas between the columns"),
+        ("", "has no header"),
+        ('"event', "header cannot be read"),
+    ],
+)
+def test_a_header_that_is_not_in_order_is_said_once(place: Place, header: str, reason: str) -> None:
+    body = f"HelpRequested,{NAME},2023-10-03,MOBILISED\n" * 5 if header.count(",") else ""
+    result = place.emit(f"{header}\n{body}" if header else "", "--skip-bad", name="cases.csv")
+    shown = said(result)
+    assert result.exit_code == 1
+    assert re.search(reason, shown)
+    assert not re.search(r" line \d", shown)
+    assert NAME not in shown.replace(str(place.folder), "")
+    assert place.events() == []
+    assert not list(place.folder.glob("*bad*"))
+
+
+def test_a_file_of_another_encoding_says_so(place: Place) -> None:
+    assert "UTF-16" in said(place.emit(line().encode("utf-16")))
+
+
+def test_every_mistake_of_a_line_is_said(place: Place) -> None:
+    shown = said(place.emit(line(case="", occurred_on="soon", region="MOON", revision="x")))
+    assert [each.split(": ")[1] for each in shown.splitlines()[:4]] == ["case", "occurred_on", "revision", "region"]
+
+
+def test_twenty_problems_are_shown_and_the_others_are_counted(place: Place) -> None:
+    shown = said(place.emit(line(region="MOON") * 33))
+    assert shown.count("region: must be one of") == 20
+    assert "and 13 more problems" in shown

@@ -1,0 +1,355 @@
+"""The lint: what a schema may carry, each refusal for its own reason, at its own field."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from tests.strategies import casework_files, envelope, trial
+
+from quietcount_schemas import SchemasError
+from quietcount_schemas.definition import MAX_SCHEMA_BYTES, parse_definition, read_definition
+from quietcount_schemas.finding import place
+from quietcount_schemas.folder import FolderReason, inspect_folder
+from quietcount_schemas.lint.rules import LintReason, lint
+from quietcount_schemas.registry import CASEWORK
+
+pytestmark = pytest.mark.quick
+
+GOOD = trial(
+    {"name": "other_kind", "type": "Kind", "default": "B", "doc": "Another kind."},
+    {"name": "urgent", "type": "boolean", "default": False, "doc": "Whether it hurries."},
+    {"name": "hurt", "type": {"type": "boolean"}, "default": False, "doc": "Whether it hurts."},
+    {"name": "maybe_kind", "type": ["null", "example.trial.Kind"], "default": None, "doc": "Perhaps a kind."},
+    {
+        "name": "due",
+        "type": ["null", {"type": "int", "logicalType": "date", "minimum": 0, "maximum": 10}],
+        "default": None,
+        "doc": "When.",
+    },
+)
+KIND, PEOPLE, REFERENCE, URGENT, MAYBE = 4, 5, 6, 7, 9
+DATE = {"type": "int", "logicalType": "date", "minimum": 0}
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+def typed(written: object) -> Edit:
+    """Give the field `people` another type."""
+    return lambda schema: schema["fields"][PEOPLE].update(type=written)
+
+
+def field(index: int, **changes: object) -> Edit:
+    return lambda schema: schema["fields"][index].update(changes)
+
+
+def kind(**changes: object) -> Edit:
+    return lambda schema: schema["fields"][KIND]["type"].update(changes)
+
+
+def test_a_schema_of_everything_allowed_has_no_finding_and_fastavro_takes_it() -> None:
+    assert lint(GOOD, "1.avsc") == []
+    fastavro.parse_schema(copy.deepcopy(GOOD), named_schemas={})
+
+
+@pytest.mark.parametrize("name", casework_files())
+def test_the_built_in_schemas_have_no_finding(name: str) -> None:
+    assert lint(read_definition(CASEWORK / name, name), name) == []
+
+
+def digits(count: int, values: int = 10_000) -> list[dict[str, Any]]:
+    """Fields that each carry four digits of an identifier."""
+    written = {"type": "int", "minimum": 0, "maximum": values - 1}
+    return [{"name": f"digits{n}", "type": written, "default": 0, "doc": "Digits."} for n in range(count)]
+
+
+REFUSED: list[tuple[LintReason, str, Edit]] = [
+    (LintReason.STRING, "people", typed("string")),
+    (LintReason.STRING, "people", typed(["null", "string"])),
+    (LintReason.STRING, "people", typed({"type": "string"})),
+    (LintReason.STRING, "people", typed({"type": "string", "logicalType": "uuid"})),
+    (LintReason.BYTES, "people", typed("bytes")),
+    (LintReason.BYTES, "people", typed({"type": "bytes", "logicalType": "decimal", "precision": 4})),
+    (LintReason.FLOAT, "people", typed("float")),
+    (LintReason.DOUBLE, "people", typed("double")),
+    (LintReason.LONG, "people", typed("long")),
+    (LintReason.LONG, "people", typed({"type": "long", "logicalType": "timestamp-millis"})),
+    (LintReason.NULL, "people", typed("null")),
+    (LintReason.ARRAY, "people", typed({"type": "array", "items": "null"})),  # 5 bytes of it took 1.35 GB
+    (LintReason.MAP, "people", typed({"type": "map", "values": "int"})),
+    (LintReason.NESTED_RECORD, "people", typed({"type": "record", "name": "Inner", "fields": []})),
+    (LintReason.NESTED_RECORD, "people", typed({"type": "error", "name": "Inner", "fields": []})),
+    (LintReason.RECURSION, "people", typed("Trial")),
+    (LintReason.RECURSION, "people", typed(["null", "example.trial.Trial"])),  # 5 kB of it ended the process
+    (LintReason.FIXED, "people", typed({"type": "fixed", "name": "Name", "size": 64})),
+    (LintReason.FIXED, "people", typed({"type": "fixed", "name": "Sixteen", "size": 16})),
+    (LintReason.FIXED, "people", typed("CaseKey")),
+    (LintReason.UNION, "people", typed(["string", "null"])),
+    (LintReason.UNION, "people", typed(["null", "boolean", "Kind"])),
+    (LintReason.UNION, "people", typed(["boolean"])),
+    (LintReason.UNION, "people", typed([])),
+    (LintReason.UNION, "people", typed(["null", ["null", "boolean"]])),
+    (LintReason.INT_UNBOUNDED, "people", typed("int")),
+    (LintReason.INT_UNBOUNDED, "people", typed({"type": "int"})),
+    (LintReason.INT_UNBOUNDED, "people", typed({"type": "int", "minimum": 0})),
+    (LintReason.INT_UNBOUNDED, "people", typed({"type": "int", "logicalType": "date"})),
+    (LintReason.LOGICAL_TYPE, "people", typed({"type": "int", "logicalType": "time-millis"})),
+    (LintReason.LOGICAL_TYPE, "people", typed({"type": "boolean", "logicalType": "date"})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": 2, "maximum": 1})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": 0, "maximum": 2**31})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": -(2**31) - 1, "maximum": 2})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": False, "maximum": 2})),
+    (LintReason.BOUNDS_INVALID, "people", typed({"type": "int", "minimum": 0.0, "maximum": 2})),
+    (LintReason.INT_TOO_WIDE, "people", typed({"type": "int", "minimum": 0, "maximum": 10_000})),
+    (LintReason.INT_TOO_WIDE, "people", typed({"type": "int", "minimum": -(2**31), "maximum": 2**31 - 1})),
+    (LintReason.INT_TOO_WIDE, "people", typed(["null", {"type": "int", "minimum": 1, "maximum": 20_000}])),
+    (LintReason.TOO_MUCH_INFORMATION, "", lambda schema: schema["fields"].extend(digits(5))),
+    (LintReason.DOC_INVALID, "people", field(PEOPLE, doc="One\x1b[2Jline.")),
+    (LintReason.DOC_INVALID, "people", field(PEOPLE, doc="Two\nlines.")),
+    (LintReason.DOC_INVALID, "kind", kind(doc="Half a pair \ud800.")),
+    (LintReason.DOC_INVALID, "", lambda schema: schema.update(doc="A\u2028B")),
+    (LintReason.DOC_INVALID, "case_key", lambda schema: schema["fields"][0].update(doc="\x00")),
+    *((LintReason.NAME_RESERVED, name, field(PEOPLE, name=name)) for name in ("line", "reason", "original", "self")),
+    (LintReason.NAME_RESERVED, "event", field(PEOPLE, name="event")),
+    (LintReason.NAME_INVALID, r"'\x1b[2J\u043f\ud800'", field(PEOPLE, name="\x1b[2J\u043f\ud800")),
+    (
+        LintReason.BOUNDS_INVALID,
+        "people",
+        typed({**DATE, "maximum": 10**7}),
+    ),
+    (LintReason.UNKNOWN_TYPE, "people", typed("Nowhere")),
+    (LintReason.UNKNOWN_TYPE, "people", typed({"type": "Kind"})),
+    (LintReason.UNKNOWN_TYPE, "people", typed({"type": {"type": "int"}})),
+    (LintReason.UNKNOWN_TYPE, "people", typed(None)),
+    (LintReason.UNKNOWN_TYPE, "people", typed(5)),
+    (LintReason.UNKNOWN_TYPE, "people", lambda schema: schema["fields"][PEOPLE].pop("type")),
+    (LintReason.UNKNOWN_ATTRIBUTE, "people", typed({"type": "int", "minimum": 1, "maximum": 9, "maximun": 3})),
+    (LintReason.UNKNOWN_ATTRIBUTE, "people", field(PEOPLE, order="ignore")),
+    (LintReason.UNKNOWN_ATTRIBUTE, "", lambda schema: schema.update({"quietcount.rule": "withdrawal"})),
+    (LintReason.ALIASES, "people", field(PEOPLE, aliases=["persons"])),
+    (LintReason.ALIASES, "kind", kind(aliases=["Sort"])),
+    (LintReason.ALIASES, "", lambda schema: schema.update(aliases=["Test"])),
+    (LintReason.DEFAULT_MISSING, "people", lambda schema: schema["fields"][PEOPLE].pop("default")),
+    (LintReason.DEFAULT_INVALID, "people", field(PEOPLE, default=10)),
+    (LintReason.DEFAULT_INVALID, "people", field(PEOPLE, default=True)),
+    (LintReason.DEFAULT_INVALID, "people", field(PEOPLE, default=None)),
+    (LintReason.DEFAULT_INVALID, "kind", field(KIND, default="C")),
+    (LintReason.DEFAULT_INVALID, "kind", field(KIND, default=["A"])),
+    (LintReason.DEFAULT_INVALID, "other_kind", field(REFERENCE, default="C")),
+    (LintReason.DEFAULT_INVALID, "urgent", field(URGENT, default=0)),
+    (LintReason.DEFAULT_INVALID, "maybe_kind", field(MAYBE, default="A")),
+    (LintReason.DEFAULT_INVALID, "kind", kind(default="C")),
+    (LintReason.DOC_MISSING, "people", lambda schema: schema["fields"][PEOPLE].pop("doc")),
+    (LintReason.DOC_MISSING, "people", field(PEOPLE, doc="  ")),
+    (LintReason.DOC_MISSING, "people", field(PEOPLE, doc=["A", "list"])),
+    (LintReason.DOC_MISSING, "kind", lambda schema: schema["fields"][KIND]["type"].pop("doc")),
+    (LintReason.DOC_MISSING, "occurred_on", lambda schema: schema["fields"][3].pop("doc")),
+    (LintReason.DOC_MISSING, "", lambda schema: schema.pop("doc")),
+    (LintReason.ENUM_DEFAULT_MISSING, "kind", lambda schema: schema["fields"][KIND]["type"].pop("default")),
+    (LintReason.SYMBOLS_INVALID, "kind", kind(symbols=["A", "with space"])),
+    (LintReason.SYMBOLS_INVALID, "kind", kind(symbols="AB")),
+    (LintReason.TOO_MANY_SYMBOLS, "kind", kind(symbols=["A", *(f"B{n}" for n in range(250))])),
+    (LintReason.NAME_CLASH, "kind", kind(symbols=["A", "a"])),
+    (LintReason.NAME_CLASH, "kind", kind(symbols=["A", "A"])),
+    (LintReason.NAME_CLASH, "People", field(URGENT, name="People")),
+    (LintReason.NAME_CLASH, "people", field(URGENT, name="people")),
+    (LintReason.NAME_CLASH, "case_key", lambda schema: schema["fields"].append(envelope()[0])),
+    (
+        LintReason.NAME_CLASH,
+        "people",
+        typed({"type": "enum", "name": "CaseKey", "symbols": ["A"], "default": "A", "doc": "x"}),
+    ),
+    (LintReason.NAME_RESERVED, "estimate", field(PEOPLE, name="estimate")),
+    (LintReason.NAME_RESERVED, "Case", field(PEOPLE, name="Case")),
+    (LintReason.NAME_INVALID, "_people", field(PEOPLE, name="_people")),
+    (LintReason.NAME_INVALID, "'pe-ople'", field(PEOPLE, name="pe-ople")),
+    (LintReason.NAME_INVALID, "p" * 64, field(PEOPLE, name="p" * 64)),
+    (LintReason.NAME_INVALID, "(a field without a name)", field(PEOPLE, name=3)),
+    (LintReason.NAME_INVALID, "kind", kind(name="record")),  # Avro's own
+    (LintReason.NAME_INVALID, "", lambda schema: schema.update(name="example.Trial")),
+    (LintReason.NAMESPACE_INVALID, "", lambda schema: schema.pop("namespace")),
+    (LintReason.NAMESPACE_INVALID, "", lambda schema: schema.update(namespace="a..b")),
+    (LintReason.ROLE_INVALID, "", lambda schema: schema.update({"quietcount.role": "withdraw"})),
+    (LintReason.ROLE_INVALID, "", lambda schema: schema.update({"quietcount.role": ["event"]})),
+    (LintReason.WITHDRAWAL_WITH_ATTRIBUTES, "", lambda schema: schema.update({"quietcount.role": "withdrawal"})),
+    (LintReason.ENVELOPE, "case_key", lambda schema: schema["fields"].pop(0)),
+    (LintReason.ENVELOPE, "event_id", lambda schema: schema["fields"].insert(1, schema["fields"].pop(2))),
+    (LintReason.ENVELOPE, "case_key", lambda schema: schema["fields"][0]["type"].update(size=32)),
+    (LintReason.ENVELOPE, "event_id", lambda schema: schema["fields"][1].update(type="string")),
+    (LintReason.ENVELOPE, "revision", lambda schema: schema["fields"][2].update(default=1)),
+    (LintReason.ENVELOPE, "revision", lambda schema: schema["fields"][2].update(default=False)),
+    (LintReason.ENVELOPE, "revision", lambda schema: schema["fields"][2]["type"].update(maximum=2**31 - 1)),
+    (LintReason.ENVELOPE, "occurred_on", lambda schema: schema["fields"][3]["type"].pop("logicalType")),
+    (LintReason.ENVELOPE, "occurred_on", lambda schema: schema["fields"][3].update(default=0)),
+    (LintReason.FIELDS_INVALID, "", lambda schema: schema.update(fields={})),
+    (LintReason.FIELDS_INVALID, "", lambda schema: schema["fields"].append("name")),
+    (LintReason.NOT_A_RECORD, "", lambda schema: schema.update(type="array", items="null")),
+]
+
+
+@pytest.mark.promise("lint")
+@pytest.mark.parametrize("reason, path, edit", REFUSED)
+def test_a_schema_is_refused_for_its_own_reason_at_its_own_field(reason: LintReason, path: str, edit: Edit) -> None:
+    schema = copy.deepcopy(GOOD)
+    edit(schema)
+    found = lint(schema, "Trial/1.avsc")
+    assert (place("Trial/1.avsc", path), reason) in [(finding.where, finding.code) for finding in found]
+    assert all(str(finding).startswith("Trial/1.avsc: ") for finding in found)
+    assert all(finding.what and finding.remedy and finding.code in str(finding) for finding in found)
+
+
+def test_every_reason_has_a_schema_that_shows_it() -> None:
+    elsewhere = {LintReason.TOO_LARGE, LintReason.NAME_MISMATCH}
+    assert {reason for reason, _, _ in REFUSED} == set(LintReason) - elsewhere
+
+
+def test_an_int_may_take_ten_thousand_values_wherever_they_lie() -> None:
+    schema = copy.deepcopy(GOOD)
+    typed({"type": "int", "minimum": -5000, "maximum": 4999})(schema)
+    assert lint(schema, "1.avsc") == []
+
+
+@pytest.mark.parametrize(
+    "fields, fits",
+    [
+        (digits(4, 2**12) + digits(16, 2)[4:] + digits(20, 2)[16:], True),  # 48 + 16 bits
+        (digits(4, 2**12) + digits(21, 2)[4:], False),
+        ([{"name": f"b{n}", "type": "boolean", "default": False, "doc": "B."} for n in range(64)], True),
+        ([{"name": f"b{n}", "type": "boolean", "default": False, "doc": "B."} for n in range(65)], False),
+        # null is a value more: 3 ** 41 is more than 2 ** 64
+        ([{"name": f"b{n}", "type": ["null", "boolean"], "default": None, "doc": "B."} for n in range(40)], True),
+        ([{"name": f"b{n}", "type": ["null", "boolean"], "default": None, "doc": "B."} for n in range(41)], False),
+        (
+            [{"name": f"d{n}", "type": {**DATE, "maximum": 2**16 - 1}, "default": 0, "doc": "D."} for n in range(4)],
+            True,
+        ),
+        ([{"name": f"d{n}", "type": {**DATE, "maximum": 2**16}, "default": 0, "doc": "D."} for n in range(4)], False),
+    ],
+)
+def test_what_is_no_enum_tells_64_bits_at_most(fields: list[dict[str, Any]], fits: bool) -> None:
+    found = lint({**GOOD, "fields": [*envelope(), *fields]}, "1.avsc")
+    assert [finding.code for finding in found] == ([] if fits else [LintReason.TOO_MUCH_INFORMATION])
+    assert fits or "an identifier would fit" in str(found[0])
+
+
+def test_no_finding_acts_on_a_terminal() -> None:
+    schema = copy.deepcopy(GOOD)
+    schema["fields"][PEOPLE].update({"name": "\x1b[2J", "doc": "\x07", "\x1b]0;x": 1})
+    found = lint(schema, "a\x1b[2J\ud800.avsc")
+    assert len(found) >= 3
+    for finding in found:
+        assert str(finding).isprintable()
+        str(finding).encode()
+
+
+def test_an_enum_may_have_250_symbols() -> None:
+    schema = copy.deepcopy(GOOD)
+    kind(symbols=["A", *(f"B{n}" for n in range(249))])(schema)
+    schema["fields"][REFERENCE]["default"] = "A"
+    assert lint(schema, "1.avsc") == []
+
+
+def test_the_worst_case_size_is_counted_with_the_framing() -> None:
+    schema = copy.deepcopy(GOOD)
+    # 10 of framing, 38 of envelope, and 5 for each int that needs all its bytes: 92 of them are 508, 93 are too much.
+    full = {"type": "int", "minimum": 2**31 - 1, "maximum": 2**31 - 1}
+    schema["fields"] = envelope() + [
+        {"name": f"f{number}", "type": full, "default": 2**31 - 1, "doc": "Any."} for number in range(92)
+    ]
+    assert lint(schema, "1.avsc") == []
+    schema["fields"].append({"name": "more", "type": full, "default": 2**31 - 1, "doc": "Any."})
+    assert [finding.code for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
+
+
+def test_the_size_counts_null_branches_and_references() -> None:
+    schema = copy.deepcopy(GOOD)
+    enum = GOOD["fields"][KIND]
+    nullable = [
+        {"name": f"f{number}", "type": ["null", "Kind"], "default": None, "doc": "Any."} for number in range(231)
+    ]
+    schema["fields"] = [*envelope(), enum, *nullable]
+    assert lint(schema, "1.avsc") == []  # 48 + 1 + 2 * 231 = 511
+    schema["fields"].append({"name": "more", "type": ["null", "boolean"], "default": None, "doc": "Any."})
+    assert [finding.code for finding in lint(schema, "1.avsc")] == [LintReason.TOO_LARGE]
+
+
+@pytest.mark.parametrize("value", [None, 5, [], "record", ["record"], {"type": ["record"]}, {}])
+def test_what_is_no_record_is_refused(value: object) -> None:
+    assert [finding.code for finding in lint(value, "1.avsc")] == [LintReason.NOT_A_RECORD]
+
+
+# ---------------------------------------------------------------- hostile files
+
+HOSTILE = {
+    "deep array": '{"type":"array","items":' * 10_000 + '"null"' + "}" * 10_000,
+    "deep list": "[" * 100_000 + "]" * 100_000,
+    "deep record": '{"type":"record","name":"Trial","fields":[{"name":"f","type":' * 5_000 + '"int"' + "}]}" * 5_000,
+    "endless number": '{"type": ' + "9" * 10_000 + "}",
+    "not a number": '{"type": NaN}',
+    "same key twice": '{"type": "record", "type": "enum"}',
+    "cut off": '{"type": "record", ',
+    "empty": "",
+    "too large": '"' + "x" * MAX_SCHEMA_BYTES + '"',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_one_clean_refusal(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "Trial.avsc"
+    file.write_text(HOSTILE[name])
+    with pytest.raises(SchemasError, match=r"^Trial\.avsc"):
+        read_definition(file, "Trial.avsc")
+    folder = inspect_folder(tmp_path)
+    assert [finding.code for finding in folder.findings] == [FolderReason.UNREADABLE]
+    assert folder.event_types == []
+
+
+def test_a_recursive_schema_never_reaches_the_avro_library(tmp_path: Path) -> None:
+    bomb = {
+        **GOOD,
+        "fields": [*GOOD["fields"], {"name": "more", "type": ["null", "Trial"], "default": None, "doc": "x"}],
+    }
+    (tmp_path / "Trial.avsc").write_text(json.dumps(bomb))
+    assert [finding.code for finding in inspect_folder(tmp_path).findings] == [LintReason.RECURSION]
+
+
+def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "Trial.avsc").write_bytes(b'{"type": "\xff"}')
+    with pytest.raises(SchemasError, match="UTF-8"):
+        read_definition(tmp_path / "Trial.avsc", "Trial.avsc")
+
+
+def test_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "Trial.avsc").write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    assert inspect_folder(tmp_path).findings == []
+
+
+@pytest.mark.parametrize("name", ["Trial.avsc", "Trial/1.avsc"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_called_like_a_schema_and_is_no_file_is_refused_unread(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    (tmp_path / "Trial").mkdir(exist_ok=True)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    make(tmp_path / name)
+    assert [finding.code for finding in inspect_folder(tmp_path).findings] == [FolderReason.NOT_A_FILE]
+
+
+def test_a_finding_names_its_file_once(tmp_path: Path) -> None:
+    (tmp_path / "Trial.avsc").write_text('{\n"type" "record"}')
+    (tmp_path / "fingerprints.txt").write_text("nonsense\n")
+    found = [str(finding) for finding in inspect_folder(tmp_path, label="own").findings]
+    assert found[0].startswith("own/Trial.avsc, line 2: not JSON")
+    assert found[1].startswith(f"{tmp_path}/fingerprints.txt, line 1: not a line")
+    assert [text.count("avsc") + text.count("fingerprints") for text in found] == [1, 1]
+
+
+def test_broken_json_is_refused_with_its_line() -> None:
+    with pytest.raises(SchemasError, match=r"^Trial\.avsc, line 2: not JSON"):
+        parse_definition('{\n"type" "record"}', "Trial.avsc")
