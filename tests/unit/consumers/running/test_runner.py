@@ -14,7 +14,6 @@ from tests.running_world import (
     HOUR,
     MINUTE,
     NOON,
-    Certificates,
     MovedClocks,
     Trial,
     World,
