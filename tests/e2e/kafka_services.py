@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.kafka.fixtures import Kafka
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.service import run_command
 from quietcount_consumers.kafka import log as kafka_log
+from quietcount_consumers.kafka.topics import create_topics
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -61,3 +63,13 @@ def went_on(project: Project) -> None:
 
 def topic_of(project: Project) -> str:
     return settings_of(project).topic(CASE_EVENTS)
+
+
+def recreate(project: Project, admin: KafkaAdminClient, partitions: int = 3) -> None:
+    """Delete the topic of case events and make it again, with nothing in it."""
+    admin.delete_topics([topic_of(project)])
+    until = time.monotonic() + 20
+    while topic_of(project) in admin.list_topics():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    create_topics(settings_of(project), partitions=partitions)
