@@ -64,7 +64,10 @@ class Horizon(StrEnum):
 
 
 class Late(StrEnum):
-    """What becomes of an event whose period is already released."""
+    """What becomes of an event whose period is already released.
+
+    With a yearly horizon no event is carried into another calendar year than its own.
+    """
 
     CARRY = "carry"
     DROP = "drop"
@@ -258,6 +261,12 @@ def resolve(
             raise refuse("by", f"the field {dimension.name!r} has the name of a published column")
     if since is not None and not EARLIEST <= since <= LATEST:
         raise refuse("since", f"a date from {EARLIEST} to {LATEST}, as events may have")
+    if horizon is Horizon.YEAR and period is Period.WEEK:
+        raise refuse(
+            "period",
+            "a week may lie in two calendar years, and the limit of a case begins again with each year",
+            'Choose another period, or horizon = "lifetime"',
+        )
     if max_contributions / epsilon > MAX_SCALE:
         raise refuse("epsilon", f"the noise scale, max_contributions / epsilon, would be above {MAX_SCALE:,}")
     statistic = Statistic(

@@ -91,7 +91,10 @@ class Oracle:
             return own
         if own < statistic.first_day or statistic.late is Late.DROP:
             return None
-        return max(statistic.period.start(version.clock), account.first_open)
+        carried = max(statistic.period.start(version.clock), account.first_open)
+        if statistic.horizon is Horizon.YEAR and carried.year != event.occurred_on.year:
+            return None
+        return carried
 
     @staticmethod
     def cell(statistic: Statistic, event: CaseEvent) -> tuple[str, ...] | None:
@@ -180,15 +183,17 @@ def statistic_of(rng: random.Random, name: str) -> Statistic:
         where["colour"] = rng.sample(["RED", "GREEN", "NONE"], rng.choice((1, 2)))
     if events == ["Asked"] and rng.random() < 0.3:
         where["urgent"] = [rng.choice((True, False))]
+    period = rng.choice((Period.WEEK, Period.MONTH, Period.MONTH, Period.QUARTER, Period.YEAR))
+    horizons = [Horizon.LIFETIME] if period is Period.WEEK else [Horizon.LIFETIME, Horizon.LIFETIME, Horizon.YEAR]
     return resolve(
         name,
         events=events,
         registry=TRIALS,
         where=where,
         by=rng.choice(([], ["colour"], ["colour", "urgent"] if events == ["Asked"] else ["colour"])),
-        period=rng.choice((Period.WEEK, Period.MONTH, Period.MONTH, Period.QUARTER, Period.YEAR)),
+        period=period,
         max_contributions=rng.choice((1, 1, 2, 3)),
-        horizon=rng.choice((Horizon.LIFETIME, Horizon.LIFETIME, Horizon.YEAR)),
+        horizon=rng.choice(horizons),
         late=rng.choice((Late.CARRY, Late.CARRY, Late.DROP)),
         since=START + dt.timedelta(days=rng.choice((-40, -10, 0, 30))),
         epsilon=1.0,
@@ -299,11 +304,13 @@ def check_sensitivity(seed: int, folder: Path) -> int:
     whole = played(story, folder / "with")
     rest = played(story.without(key), folder / "without")
     assert whole.keys() == rest.keys(), f"seed {seed}: which periods are released depends on data"
+    came = {event.occurred_on.year for step in story.steps for event in step.events if event.case_key == key} | {0}
     farthest = 0
     for statistic in story.statistics:
         for year, moved in distances(statistic, whole, rest).items():
             k = statistic.max_contributions
             assert moved <= k, f"seed {seed}: one case moves {statistic.name} by more than k in {year or 'its life'}"
+            assert not moved or year in came, f"seed {seed}: one case moves {statistic.name} in a year it did not come"
             farthest = max(farthest, 100 * moved // k)
     return farthest
 
@@ -374,6 +381,11 @@ def _without_carry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(bounding, "_placed", lambda statistic, *rest: real(replace(statistic, late=Late.DROP), *rest))
 
 
+def _carried_over_the_year(patch: pytest.MonkeyPatch) -> None:
+    real = bounding._placed
+    patch.setattr(bounding, "_placed", lambda s, *rest: real(replace(s, horizon=Horizon.LIFETIME), *rest))
+
+
 def _last_instead_of_first(patch: pytest.MonkeyPatch) -> None:
     real = bounding._contributions
     patch.setattr(
@@ -400,6 +412,7 @@ def _caught(check: Callable[[int, Path], object], seeds: range, folder: Path) ->
         (_without_closed_events, 4),
         (_event_mark_without_case, 0),
         (_without_carry, 9),
+        (_carried_over_the_year, 37),
         (_last_instead_of_first, 0),
     ],
 )
