@@ -10,7 +10,7 @@ import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, utc, world_in
 
 from quietcount_aggregates import bounding
-from quietcount_aggregates.statistics import Horizon, resolve
+from quietcount_aggregates.statistics import Horizon, Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
 
@@ -63,8 +63,8 @@ def test_a_twin_that_carries_events_over_a_years_end_is_found_out(
 ) -> None:
     real = bounding._placed
 
-    def careless(statistic: bounding.Statistic, *rest: object) -> str:
-        placed = real(statistic, *rest)
+    def careless(statistic: Statistic, symbols: bounding.Symbols, first_open: dt.date) -> str:
+        placed = real(statistic, symbols, first_open)
         return placed.replace("= year(occurred_on) THEN", "= year(occurred_on) OR true THEN")
 
     monkeypatch.setattr(bounding, "_placed", careless)
