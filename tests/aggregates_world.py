@@ -273,7 +273,8 @@ class World:
             observe=self.observe,
         )
         self.releaser.recover()
-        self.ledger.declare(self.statistics, Decimal(100), now)
+        partitions = len(self.log.partitions(CASE_EVENTS))
+        self.ledger.declare(self.statistics, Decimal(100), now, partitions=partitions)
         again = self.releaser.adopt()
         self.releaser.publish()
         self._renew_fold()

@@ -133,6 +133,9 @@ def _placed(statistic: Statistic, symbols: Symbols, first_open: dt.date) -> str:
     if statistic.late is Late.CARRY:
         carried = _period_of("carried_on", statistic.period)
         late = f"greatest(coalesce({carried}, {_date(first_open)}), {_date(first_open)})"
+        if statistic.horizon is Horizon.YEAR:
+            # What a year may tell of a case is told of the years in which its events lie, and of no other.
+            late = f"CASE WHEN year({late}) = year(occurred_on) THEN {late} END"
     return f"""
         SELECT case_mark, event_mark, first_offset,
             CASE WHEN {own} >= {_date(first_open)} THEN {own}

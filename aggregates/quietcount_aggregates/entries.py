@@ -47,10 +47,11 @@ _MARKER = b"\xc3\x01"  # of Avro's single-object encoding
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The first entry: the ledger's identity and the bound it was opened with."""
+    """The first entry: the ledger's identity, the bound it was opened with, and in how many partitions events lie."""
 
     ledger_id: bytes
     lifetime_epsilon: Decimal
+    partitions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,11 @@ def _digest(data: bytes) -> bytes:
 def _record(body: Body) -> dict[str, Any]:
     match body:
         case Opened():
-            return {"ledger_id": body.ledger_id, "lifetime_epsilon": str(body.lifetime_epsilon)}
+            return {
+                "ledger_id": body.ledger_id,
+                "lifetime_epsilon": str(body.lifetime_epsilon),
+                "partitions": body.partitions,
+            }
         case Declared():
             return {"statistic": body.statistic.canonical, "digest": body.statistic.digest}
         case Released():
@@ -200,7 +205,7 @@ def _record(body: Body) -> dict[str, Any]:
 def _body(name: str, fields: dict[str, Any]) -> Body:
     match name.rpartition(".")[2]:
         case "Opened":
-            return Opened(fields["ledger_id"], Decimal(fields["lifetime_epsilon"]))
+            return Opened(fields["ledger_id"], Decimal(fields["lifetime_epsilon"]), fields["partitions"])
         case "Declared":
             statistic = Statistic.from_canonical(fields["statistic"])
             if statistic.digest != fields["digest"]:

@@ -152,8 +152,10 @@ class Chain:
         if isinstance(body, Opened) != (not self.entries):
             return "a ledger is opened once, by its first entry"
         match body:
-            case Opened(lifetime_epsilon=epsilon):
-                return None if epsilon > 0 else "the lifetime epsilon is not a positive number"
+            case Opened(lifetime_epsilon=epsilon, partitions=partitions):
+                if epsilon <= 0:
+                    return "the lifetime epsilon is not a positive number"
+                return None if partitions > 0 else "events lie in at least one partition"
             case Declared(statistic):
                 if statistic.name in self.declarations:
                     return f"statistic {statistic.name!r} is declared already"
@@ -273,17 +275,20 @@ class Ledger:
                 "quietcount ledger restore",
             )
 
-    def declare(self, wanted: Iterable[Statistic], lifetime_epsilon: Decimal, now: dt.datetime) -> list[Statistic]:
+    def declare(
+        self, wanted: Iterable[Statistic], lifetime_epsilon: Decimal, now: dt.datetime, *, partitions: int
+    ) -> list[Statistic]:
         """Declare the statistics that are new, all or none, and return them; open the ledger if it is empty.
 
-        Opening and the first declarations are one append: a first run that is refused has fixed nothing. Raises
-        StatisticError for a declared statistic that was changed, left out or retired, and BudgetError for declarations
-        that pass the lifetime epsilon, or a lifetime epsilon that is not the one the ledger was opened with.
+        Opening and the first declarations are one append: a first run that is refused has fixed nothing. `partitions`
+        is how many the log has: opening fixes it. Raises StatisticError for a declared statistic that was changed, left
+        out or retired, and BudgetError for declarations that pass the lifetime epsilon, or a lifetime epsilon that is
+        not the one the ledger was opened with.
         """
         wanted = list(wanted)
         bodies: list[Body] = []
         if not self.chain.entries:
-            bodies.append(Opened(secrets.token_bytes(16), lifetime_epsilon))
+            bodies.append(Opened(secrets.token_bytes(16), lifetime_epsilon, partitions))
         elif self.chain.opened.lifetime_epsilon != lifetime_epsilon:
             opened = self.chain.opened.lifetime_epsilon
             raise BudgetError(

@@ -50,8 +50,12 @@ _PURGED = "log_purged"
 
 _INDEXED = "SELECT DISTINCT table_name FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
 
-# Further than any log reaches.
-_BEFORE_ANY = 1 << 60
+# The places of the open events in a log that is no more, below 0 and in their order.
+_PLACES_BEFORE = """
+    CREATE OR REPLACE TEMP TABLE places AS
+    SELECT place, row_number() OVER (ORDER BY place) - 1 - count(*) OVER () AS before
+    FROM (SELECT "offset" AS place FROM open_events UNION SELECT first_offset FROM open_events)
+"""
 
 
 class State:
@@ -301,13 +305,18 @@ class State:
     def follow(self, topic_id: str) -> None:
         """Go on with a new log instead of one that was lost: from its beginning, and with all that is known.
 
-        The places of open events move before every place of the new log, so that what came first keeps its turn.
+        The places of open events move before every place of the new log, so that what came first keeps its turn. That
+        they are counted down from 0 each time lets logs follow one another without end.
         """
         with self.transaction() as connection:
             connection.execute("DELETE FROM offsets")
+            connection.execute(_PLACES_BEFORE)
             connection.execute(
-                'UPDATE open_events SET "offset" = "offset" - $1, first_offset = first_offset - $1', [_BEFORE_ANY]
+                'UPDATE open_events SET "offset" = of_version.before, first_offset = of_event.before '
+                "FROM places AS of_version, places AS of_event "
+                'WHERE of_version.place = "offset" AND of_event.place = first_offset'
             )
+            connection.execute("DROP TABLE places")
             self["topic_id"], self[_MARKS], self[_PURGED] = topic_id, "", ""
 
     def begin_anew(self, first_open: Mapping[str, dt.date]) -> None:

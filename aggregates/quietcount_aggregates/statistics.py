@@ -64,7 +64,10 @@ class Horizon(StrEnum):
 
 
 class Late(StrEnum):
-    """What becomes of an event whose period is already released."""
+    """What becomes of an event whose period is already released.
+
+    With a yearly horizon no event is carried into another calendar year than its own.
+    """
 
     CARRY = "carry"
     DROP = "drop"
@@ -270,6 +273,12 @@ def resolve(
             )
     if since is not None and not EARLIEST <= since <= LATEST:
         raise refuse("since", "no event may have this date", f"Write a date from {EARLIEST} to {LATEST}")
+    if horizon is Horizon.YEAR and period is Period.WEEK:
+        raise refuse(
+            "period",
+            "a week may lie in two calendar years, and the limit of a case begins again with each year",
+            'Choose another period, or horizon = "lifetime"',
+        )
     if max_contributions / epsilon > MAX_SCALE:
         raise refuse(
             "epsilon",

@@ -89,7 +89,8 @@ def open_service(
         log.scrub()
         declared = ledger.chain.declarations
         dated = [each if each.name in declared else beginning_now(each, now.date()) for each in wanted]
-        new = ledger.declare(dated, configuration.lifetime_epsilon, now)
+        partitions = len(log.partitions(CASE_EVENTS))
+        new = ledger.declare(dated, configuration.lifetime_epsilon, now, partitions=partitions)
         state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
         _say_declared(new, state.released_on, now, say)
         releaser.adopt()

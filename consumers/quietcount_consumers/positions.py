@@ -1,33 +1,36 @@
 """The positions from which the service reads the log, and what the log has lost of what it held.
 
-Offsets only ever go forward: a gap would lose records, and a step back would count them twice.
+Offsets only ever go forward: a gap would lose records, and a step back would count them twice. The number of partitions
+is that with which the ledger was opened: with another one the events of a case lie in several, and have no order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from quietcount_aggregates.state import State
 from quietcount_consumers.errors import ASK_AGAIN, ServiceError
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS, LogReader
 
-__all__ = ["lost_of", "move_to", "resumed"]
+__all__ = ["check_partitions", "lost_of", "move_to", "resumed"]
 
 _IF_LOST = "or, if that is lost permanently, run: quietcount ledger new-log"
 
 
-def resumed(state: State, log: LogReader, ends: Mapping[int, int]) -> dict[int, int]:
-    """Return by partition the offset at which reading goes on.
+def resumed(state: State, log: LogReader, ends: Mapping[int, int], partitions: int) -> dict[int, int]:
+    """Return by partition the offset at which reading goes on; `partitions` is how many the log has to have.
 
-    Raises LogUnavailable if a broker does not know of a partition yet, and ServiceError if the log lost records.
+    Raises LogUnavailable if a broker does not know of a partition yet, and ServiceError if there are more of them, or
+    if the log lost records.
     """
     beginnings = log.beginning_offsets(CASE_EVENTS)
     offsets = state.offsets
     # A topic's partitions only grow in number, and each answer may come from a broker that lags behind.
-    for partition in sorted({*offsets, *ends}):
+    for partition in range(partitions):
         if partition not in ends or partition not in beginnings:
             raise LogUnavailable(f"{_place(partition)}: a broker that was asked does not know of it yet", ASK_AGAIN)
+    check_partitions({*ends, *beginnings}, partitions)
     lost = lost_of(state, log, beginnings, ends)
     if lost is not None:
         raise lost
@@ -35,6 +38,17 @@ def resumed(state: State, log: LogReader, ends: Mapping[int, int]) -> dict[int, 
     purged = state.purged
     first = {partition: max(beginning, purged.get(partition, 0)) for partition, beginning in beginnings.items()}
     return {partition: offsets.get(partition, first[partition]) for partition in ends}
+
+
+def check_partitions(found: Collection[int], partitions: int) -> None:
+    """Raise ServiceError if the log has another number of partitions than the ledger was opened with."""
+    if len(found) != partitions:
+        raise ServiceError(
+            f"topic {CASE_EVENTS}: has {len(found)} partitions, and the ledger was opened with {partitions}. The "
+            "events of a case would lie in several partitions, where they have no order, so nothing is folded or "
+            "released",
+            'Stop the emitters, and do what docs/kafka.md says under "If partitions were added"',
+        )
 
 
 def move_to(state: State, ends: Mapping[int, int]) -> None:

@@ -144,7 +144,7 @@ class Service:
 
     def _fold_to_end(self, clock: dt.date, stopping: Callable[[], bool]) -> bool:
         ends = self._log.end_offsets(CASE_EVENTS)
-        offsets = positions.resumed(self._state, self._log, ends)
+        offsets = positions.resumed(self._state, self._log, ends, self._ledger.chain.opened.partitions)
         while any(offsets[partition] < end for partition, end in ends.items()):
             if stopping():
                 return False

@@ -228,7 +228,7 @@ def test_a_chain_that_lacks_an_entry_is_broken_even_if_its_keys_fit(
     with closing(KafkaLedger(whole)) as log:
         ledger = Ledger(log)
         ledger.fence()
-        ledger.append([OpenedEntry(bytes(16), Decimal(1)), *(StateLost(number) for number in (1, 2, 3))], now)
+        ledger.append([OpenedEntry(bytes(16), Decimal(1), 1), *(StateLost(number) for number in (1, 2, 3))], now)
         entries = log.read()
     create_topics(bare)
     written(bare, entries[:missing] + entries[missing + 1 :], KEYS)

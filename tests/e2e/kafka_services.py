@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.kafka.fixtures import Kafka
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.service import run_command
 from quietcount_consumers.kafka.log import KafkaLog
+from quietcount_consumers.kafka.topics import create_topics
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, Record
 
@@ -65,3 +67,13 @@ def rewriting(project: Project, kafka: Kafka) -> tuple[list[Record], Project]:
     other = kafka_project(project.folder.parent / "other", kafka.bootstrap, kafka.prefix())
     (other.folder / "secrets" / "pepper").write_bytes((project.folder / "secrets" / "pepper").read_bytes())
     return records, other
+
+
+def recreate(project: Project, admin: KafkaAdminClient, partitions: int = 3) -> None:
+    """Delete the topic of case events and make it again, with nothing in it."""
+    admin.delete_topics([topic_of(project)])
+    until = time.monotonic() + 20
+    while topic_of(project) in admin.list_topics():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    create_topics(settings_of(project), partitions=partitions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,19 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from tests.e2e.kafka_projects import groups_answer, kafka_project, settings_of
-from tests.e2e.kafka_services import BEFORE, LATER, LINES, TRUE, admin, nonzero, project, refused, topic_of, went_on
+from tests.e2e.kafka_services import (
+    BEFORE,
+    LATER,
+    LINES,
+    TRUE,
+    admin,
+    nonzero,
+    project,
+    recreate,
+    refused,
+    topic_of,
+    went_on,
+)
 from tests.e2e.projects import Project, simulated
 from tests.kafka.fixtures import Clusters
 
@@ -20,7 +31,6 @@ from quietcount_aggregates.state import State
 from quietcount_consumers import positions
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka.log import KafkaLog
-from quietcount_consumers.kafka.topics import create_topics
 from quietcount_consumers.opening import open_service
 from quietcount_producers.errors import LogError, LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader, Mark, NewRecord
@@ -28,15 +38,6 @@ from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader, Mark, N
 pytestmark = pytest.mark.check
 
 __all__ = ["admin", "project"]  # fixtures, which tests ask for by name
-
-
-def recreate(project: Project, admin: KafkaAdminClient) -> None:
-    admin.delete_topics([topic_of(project)])
-    until = time.monotonic() + 20
-    while topic_of(project) in admin.list_topics():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    create_topics(settings_of(project), partitions=3)
 
 
 def test_a_topic_that_was_made_anew_is_not_folded_as_if_it_were_the_old_one(
@@ -249,7 +250,7 @@ def test_a_twin_that_goes_on_from_the_groups_offsets_is_found_out(
 ) -> None:
     group = settings_of(project).topic("quietcount")
 
-    def foreign(_state: State, _log: LogReader, ends: dict[int, int]) -> dict[int, int]:
+    def foreign(_state: State, _log: LogReader, ends: dict[int, int], _partitions: int) -> dict[int, int]:
         told = {tp.partition: at.offset for tp, at in admin.list_group_offsets([group])[group].items()}
         return {p: told.get(p, 0) for p in ends}
 

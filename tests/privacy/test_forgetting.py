@@ -38,12 +38,12 @@ def statistics() -> list[Statistic]:
             "asked", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period=Period.MONTH, by=["colour"]
         ),
         resolve(
-            "weekly",
+            "daily",
             events=["Asked"],
             registry=TRIALS,
             since=SINCE,
             epsilon=0.5,
-            period=Period.WEEK,
+            period=Period.DAY,
             horizon=Horizon.YEAR,
         ),
     ]
@@ -215,7 +215,7 @@ def test_the_state_holds_nothing_of_a_closed_event_but_its_marks(tmp_path: Path)
 
 def yearly(world: World) -> list[tuple[int, int]]:
     rows: list[tuple[int, int]] = world.there.connection.execute(
-        "SELECT year, count(*) FROM spent WHERE statistic = 'weekly' GROUP BY ALL ORDER BY ALL"
+        "SELECT year, count(*) FROM spent WHERE statistic = 'daily' GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return rows
 
@@ -276,7 +276,6 @@ def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_
         assert world.years.years() == [2024, 2025]
         assert yearly(world) == [(2024, 40)]
         secret = (world.folder / "years" / "2024").read_bytes().strip()
-        # The week from 30 December belongs to the year it starts in.
         world.release(utc(dt.date(2025, 1, 6)))
         assert world.years.years() == [2025]
         assert yearly(world) == []
@@ -298,7 +297,7 @@ def years_kept(folder: Path, events: int) -> list[list[int]]:
 
 
 def test_years_have_secrets_by_the_clock_whether_anybody_came_or_not(tmp_path: Path) -> None:
-    assert years_kept(tmp_path / "empty", 0) == years_kept(tmp_path / "busy", 40) == [[2024], [2024], [2024], [2025]]
+    assert years_kept(tmp_path / "empty", 0) == years_kept(tmp_path / "busy", 40) == [[2024], [2024], [2025], [2025]]
 
 
 @pytest.mark.check

@@ -45,7 +45,7 @@ def statistics() -> list[Statistic]:
     return [
         of("once", period=Period.MONTH),
         of("twice", period=Period.MONTH, by=["colour"], max_contributions=2, late=Late.DROP),
-        of("yearly", period=Period.WEEK, by=["urgent"], max_contributions=3, horizon=Horizon.YEAR),
+        of("yearly", period=Period.DAY, by=["urgent"], max_contributions=3, horizon=Horizon.YEAR),
     ]
 
 

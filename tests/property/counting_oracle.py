@@ -79,7 +79,10 @@ class Oracle:
             return own
         if own < statistic.first_day or statistic.late is Late.DROP:
             return None
-        return max(statistic.period.start(version.clock), account.first_open)
+        carried = max(statistic.period.start(version.clock), account.first_open)
+        if statistic.horizon is Horizon.YEAR and carried.year != event.occurred_on.year:
+            return None
+        return carried
 
     @staticmethod
     def cell(statistic: Statistic, event: CaseEvent) -> tuple[str, ...] | None:
@@ -168,15 +171,17 @@ def statistic_of(rng: random.Random, name: str) -> Statistic:
         where["colour"] = rng.sample(["RED", "GREEN", "NONE"], rng.choice((1, 2)))
     if events == ["Asked"] and rng.random() < 0.3:
         where["urgent"] = [rng.choice((True, False))]
+    period = rng.choice((Period.WEEK, Period.MONTH, Period.MONTH, Period.QUARTER, Period.YEAR))
+    horizons = [Horizon.LIFETIME] if period is Period.WEEK else [Horizon.LIFETIME, Horizon.LIFETIME, Horizon.YEAR]
     return resolve(
         name,
         events=events,
         registry=TRIALS,
         where=where,
         by=rng.choice(([], ["colour"], ["colour", "urgent"] if events == ["Asked"] else ["colour"])),
-        period=rng.choice((Period.WEEK, Period.MONTH, Period.MONTH, Period.QUARTER, Period.YEAR)),
+        period=period,
         max_contributions=rng.choice((1, 1, 2, 3)),
-        horizon=rng.choice((Horizon.LIFETIME, Horizon.LIFETIME, Horizon.YEAR)),
+        horizon=rng.choice(horizons),
         late=rng.choice((Late.CARRY, Late.CARRY, Late.DROP)),
         since=START + dt.timedelta(days=rng.choice((-40, -10, 0, 30))),
         epsilon=1.0,

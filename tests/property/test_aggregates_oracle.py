@@ -61,11 +61,13 @@ def check_sensitivity(seed: int, folder: Path, *, judged: bool = False) -> int:
     whole = played(story, folder / "with", Oracle(story.statistics) if judged else None)
     rest = played(story.without(key), folder / "without")
     assert whole.keys() == rest.keys(), f"seed {seed}: which periods are released depends on data"
+    came = {event.occurred_on.year for step in story.steps for event in step.events if event.case_key == key} | {0}
     farthest = 0
     for statistic in story.statistics:
         for year, moved in distances(statistic, whole, rest).items():
             k = statistic.max_contributions
             assert moved <= k, f"seed {seed}: one case moves {statistic.name} by more than k in {year or 'its life'}"
+            assert not moved or year in came, f"seed {seed}: one case moves {statistic.name} in a year it did not come"
             farthest = max(farthest, 100 * moved // k)
     return farthest
 
@@ -136,6 +138,11 @@ def _without_carry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(bounding, "_placed", lambda statistic, *rest: real(replace(statistic, late=Late.DROP), *rest))
 
 
+def _carried_over_the_year(patch: pytest.MonkeyPatch) -> None:
+    real = bounding._placed
+    patch.setattr(bounding, "_placed", lambda s, *rest: real(replace(s, horizon=Horizon.LIFETIME), *rest))
+
+
 def _last_instead_of_first(patch: pytest.MonkeyPatch) -> None:
     real = bounding._contributions
     patch.setattr(
@@ -162,6 +169,7 @@ def _caught(check: Callable[[int, Path], object], seeds: range, folder: Path) ->
         (_without_closed_events, 4),
         (_event_mark_without_case, 0),
         (_without_carry, 9),
+        (_carried_over_the_year, 37),
         (_last_instead_of_first, 0),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from quietcount_aggregates.errors import LedgerMissing
 from quietcount_consumers.commands.findings import show_findings
 from quietcount_consumers.commands.options import chosen_format, format_option
 from quietcount_consumers.commands.presentation import Format
@@ -15,8 +16,10 @@ from quietcount_consumers.errors import ConfigurationError, ServiceError
 from quietcount_consumers.kafka.topic_findings import topic_findings
 from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS
 from quietcount_consumers.kafka.topics import create_topics, describe_topics
+from quietcount_consumers.maintenance.recovery import reading_ledger
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.cli import config_option
+from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Finding, Severity
 
 __all__ = ["topics_command"]
@@ -52,14 +55,14 @@ def topics_create_command(partitions: int | None, replication_factor: int | None
     \b
     Example: quietcount topics create
     """
-    settings = _kafka(config)
+    configuration, settings = _kafka(config)
     made = create_topics(settings, partitions=partitions, replication_factor=replication_factor)
     for name in made:
         click.echo(name)
     for topic in TOPICS:
         if settings.topic(topic) not in made:
             click.echo(f"{settings.topic(topic)}: is already there, and stays as it is.", err=True)
-    found = topic_findings(describe_topics(settings), settings)
+    found = topic_findings(describe_topics(settings), settings, partitions=_opened_with(configuration))
     for each in found:
         click.echo(f"{each.severity}: {each.where}: {each.what}. {each.remedy}", err=True)
     _judge(found)
@@ -76,8 +79,8 @@ def topics_check_command(config: Path, form: str | None) -> None:
     \b
     Example: quietcount topics check --format json
     """
-    settings = _kafka(config)
-    found = topic_findings(describe_topics(settings), settings)
+    configuration, settings = _kafka(config)
+    found = topic_findings(describe_topics(settings), settings, partitions=_opened_with(configuration))
     how = chosen_format(form)
     if found or how is not Format.TABLE:
         show_findings(found, how, code="setting")
@@ -95,11 +98,22 @@ def _judge(found: Sequence[Finding]) -> None:
         )
 
 
-def _kafka(config: Path) -> KafkaSettings:
+def _opened_with(configuration: Configuration) -> int | None:
+    """Return how many partitions the ledger was opened with, None if there is no ledger, and 0 if it cannot be read."""
+    try:
+        with reading_ledger(configuration) as ledger:
+            return ledger.chain.opened.partitions
+    except LedgerMissing:
+        return None
+    except QuietcountError:
+        return 0
+
+
+def _kafka(config: Path) -> tuple[Configuration, KafkaSettings]:
     configuration = Configuration.load(config)
     if configuration.kafka is None:
         raise ConfigurationError(
             f"{config}: key 'log' names the embedded log, which makes its topics by itself",
             'Use this command only with a log such as "kafka://host:9092"',
         )
-    return configuration.kafka
+    return configuration, configuration.kafka

@@ -71,7 +71,7 @@ def check_rights(settings: KafkaSettings) -> Iterator[Finding]:
         )
 
 
-def check_topics(settings: KafkaSettings) -> Iterator[Finding]:
-    """Look at the topics' settings. Raises LogError or LogUnavailable."""
-    for each in topic_findings(describe_topics(settings), settings):
+def check_topics(settings: KafkaSettings, partitions: int | None) -> Iterator[Finding]:
+    """Look at the topics' settings; `partitions` as for topic_findings. Raises LogError or LogUnavailable."""
+    for each in topic_findings(describe_topics(settings), settings, partitions=partitions):
         yield replace(each, code="topics")

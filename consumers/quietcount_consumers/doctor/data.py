@@ -100,7 +100,8 @@ def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetim
         statistic if statistic.name in declared else beginning_now(statistic, now.date())
         for statistic in configuration.statistics(configuration.registry())
     ]
-    new = ledger.declare(wanted, configuration.lifetime_epsilon, now)
+    # The service learns the number of partitions from the log, and nothing here follows from it.
+    new = ledger.declare(wanted, configuration.lifetime_epsilon, now, partitions=1)
     if new:
         names = ", ".join(statistic.name for statistic in new)
         yield fine("statistics", f"the next start declares these, and so spends their budget permanently: {names}")

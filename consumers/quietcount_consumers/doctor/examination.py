@@ -267,7 +267,9 @@ class _Examination:
         if self._topic_id is None:
             return  # the check of the brokers says why
         check("rights", lambda: check_rights(settings), "this user may do what the service does, and not more")
-        check("topics", lambda: check_topics(settings), "they are as they have to be")
+        # Another check says why the ledger cannot be read.
+        opened = self._chain.opened.partitions if self._chain is not None and self._chain.entries else None
+        check("topics", lambda: check_topics(settings, opened), "they are as they have to be")
 
 
 def _listens(host: str, port: int) -> bool:

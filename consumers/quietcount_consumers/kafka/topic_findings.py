@@ -12,7 +12,7 @@ from quietcount_consumers.kafka.topic_descriptions import TRANSACTIONS, ClusterD
 from quietcount_consumers.kafka.topic_settings import MOST_REPLICAS, PARTITIONS, TOPICS, wanted_settings
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.finding import Finding, Severity
-from quietcount_schemas.log import DEAD_LETTERS, RELEASES
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
 
 __all__ = ["topic_findings"]
 
@@ -49,6 +49,19 @@ _RULES: Final[Mapping[str, _Rule]] = {
         "{setting} is {found}, not {wanted}. {why}",
         "Run: kafka-configs.sh --bootstrap-server {broker}{login} --alter --entity-type topics --entity-name {topic} "
         "--add-config {setting}={value}",
+    ),
+    "event partitions": _Rule(
+        "partitions",
+        _WRONG,
+        "it has {found} partitions, and the ledger was opened with {wanted}. The events of a case would lie in several "
+        "partitions, where they have no order, so the service folds nothing",
+        'Stop the emitters, and do what docs/kafka.md says under "If partitions were added"',
+    ),
+    "event partitions unknown": _Rule(
+        "partitions",
+        _WARNING,
+        "the ledger could not be read, so nobody knows whether this is the number of partitions it was opened with",
+        "Check as the user of the service, who may read it",
     ),
     "ledger partitions": _Rule(
         "partitions",
@@ -119,10 +132,13 @@ _RULES: Final[Mapping[str, _Rule]] = {
 }
 
 
-def topic_findings(description: ClusterDescription, settings: KafkaSettings) -> list[Finding]:
+def topic_findings(
+    description: ClusterDescription, settings: KafkaSettings, *, partitions: int | None = None
+) -> list[Finding]:
     """Return what is wrong with the topics and the brokers, and what people should know about them.
 
-    The `code` of a finding names the setting, and `where` the topic, or "brokers" for all of them.
+    `partitions` is the number with which the ledger was opened; None if there is no ledger yet, and 0 if it could not
+    be read. The `code` of a finding names the setting, and `where` the topic, or "brokers" for all of them.
     """
     found: list[Finding] = []
     for topic in TOPICS:
@@ -133,6 +149,8 @@ def topic_findings(description: ClusterDescription, settings: KafkaSettings) -> 
             found.append(_found("hidden", settings.topic(topic), config=settings.config))
         else:
             found += _of_topic(topic, described, description, settings)
+            if topic == CASE_EVENTS:
+                found += _of_event_partitions(described, partitions)
     return [*found, *_of_cluster(description)]
 
 
@@ -169,6 +187,13 @@ def _of_topic(
                 topic=described.name,
                 value=wanted.value,
             )
+
+
+def _of_event_partitions(described: TopicDescription, partitions: int | None) -> Iterator[Finding]:
+    if partitions == 0:
+        yield _found("event partitions unknown", described.name)
+    elif partitions is not None and partitions != len(described.partitions):
+        yield _found("event partitions", described.name, found=len(described.partitions), wanted=partitions)
 
 
 def _of_partitions(topic: str, described: TopicDescription) -> Iterator[Finding]:

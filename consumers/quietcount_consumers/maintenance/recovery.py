@@ -31,7 +31,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import state_missing, state_of
-from quietcount_consumers.positions import lost_of
+from quietcount_consumers.positions import check_partitions, lost_of
 from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
 from quietcount_schemas.log import CASE_EVENTS
@@ -77,12 +77,17 @@ def retire_statistic(
 def follow_new_log(configuration: Configuration) -> None:
     """Bind the state to the log that is there now, or to a new one; limits and marks stay as they are.
 
-    Raises ServiceError when there is nothing to follow.
+    Raises ServiceError if there is nothing to follow, or if the log has another number of partitions.
     """
     path = state_path(configuration)
     if not path.exists():
         raise ServiceError(f"{path}: there is no state that folds a log", "`quietcount run` makes one")
-    with State(path) as state, contextlib.closing(open_log(configuration)) as log:
+    with (
+        State(path) as state,
+        contextlib.closing(open_log(configuration)) as log,
+        reading_ledger(configuration) as ledger,
+    ):
+        check_partitions(log.partitions(CASE_EVENTS), ledger.chain.opened.partitions)
         topic = log.topic_id(CASE_EVENTS)
         beginnings, ends = log.beginning_offsets(CASE_EVENTS), log.end_offsets(CASE_EVENTS)
         if state["topic_id"] in ("", topic) and lost_of(state, log, beginnings, ends) is None:

@@ -154,7 +154,7 @@ class KafkaWriter:
                 f"Topic {self._settings.topic(topic)} at {self._settings.servers} has {count} partition(s) now, not "
                 f"{known} as when this emitter began, so a case's next events would lie in another partition and could "
                 "overtake its earlier ones",
-                "Stop every emitter, let the service fold what is there, and start them again",
+                'Stop every emitter, and do what docs/kafka.md says under "If partitions were added"',
             )
 
     def _connected(self) -> Any:

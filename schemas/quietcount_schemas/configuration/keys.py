@@ -293,7 +293,7 @@ CONFIGURATION: Final = Section(
                 Key(
                     "horizon",
                     readers.choice('write "lifetime" or "year"', ("lifetime", "year")),
-                    'or `"year"`: the limit, and the bound, then hold for each year',
+                    'or `"year"` (not by week): the limit, and the bound, then hold for each calendar year',
                     "lifetime",
                 ),
                 Key(

@@ -59,7 +59,7 @@ def opened(log: MemoryLedger | None = None, epsilon: str = "1") -> Ledger:
     ledger = Ledger(log or MemoryLedger())
     ledger.fence()
     if not ledger.chain.entries:
-        ledger.declare([], Decimal(epsilon), NOW)
+        ledger.declare([], Decimal(epsilon), NOW, partitions=1)
     return ledger
 
 
@@ -69,7 +69,7 @@ def log() -> MemoryLedger:
     log = MemoryLedger()
     ledger = opened(log)
     one, two = of("one"), of("two", by=["colour"])
-    ledger.declare([one, two], ONE, NOW)
+    ledger.declare([one, two], ONE, NOW, partitions=1)
     ledger.append([release(one), release(two)], NOW)
     ledger.append([release(one, 2)], NOW)
     ledger.append([Retired("two")], NOW)
@@ -203,7 +203,7 @@ def forged(log: MemoryLedger, body: Any) -> list[bytes]:
 @pytest.mark.parametrize(
     "body, says",
     [
-        (Opened(bytes(16), Decimal(9)), "opened once"),
+        (Opened(bytes(16), Decimal(9), 1), "opened once"),
         (Declared(of("one")), "declared already"),
         (Declared(of("three", epsilon=0.001)), "lifetime epsilon"),
         (release(of("one")), "released already"),
@@ -226,6 +226,27 @@ def test_an_entry_that_the_rules_forbid_breaks_the_chain_even_when_it_is_well_ma
         read(forged(log, body))
 
 
+@pytest.mark.parametrize(
+    "body, says",
+    [
+        (Opened(bytes(16), Decimal(0), 1), "positive number"),
+        (Opened(bytes(16), Decimal(1), 0), "at least one partition"),
+        (Retired("one"), "opened once"),
+    ],
+)
+def test_an_opening_that_the_rules_forbid_opens_nothing(body: Any, says: str) -> None:
+    with pytest.raises(LedgerBroken, match=says):
+        read([Entry.make(0, GENESIS, NOW, body).data])
+
+
+def test_the_number_of_partitions_is_what_the_ledger_was_opened_with() -> None:
+    ledger = Ledger(MemoryLedger())
+    ledger.fence()
+    ledger.declare([of("one")], ONE, NOW, partitions=4)
+    ledger.declare([of("one"), of("two")], ONE, NOW, partitions=5)
+    assert ledger.chain.opened.partitions == 4
+
+
 @pytest.mark.promise("closed-for-ever")
 def test_a_release_out_of_order_or_twice_is_never_appended(log: MemoryLedger) -> None:
     ledger = opened(log)
@@ -242,25 +263,28 @@ def test_a_declaration_over_the_budget_declares_nothing(log: MemoryLedger) -> No
     fresh = MemoryLedger()
     ledger = opened(fresh)
     with pytest.raises(BudgetError) as refused:
-        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW)
+        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW, partitions=1)
     assert "1.25" in str(refused.value)
     assert "Nothing was declared" in str(refused.value)
     assert ledger.chain.declarations == {}
     assert len(fresh.entries) == 1
-    assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], ONE, NOW)] == ["one", "two"]
+    assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], ONE, NOW, partitions=1)] == [
+        "one",
+        "two",
+    ]
     assert ledger.chain.budget.left == 0
 
 
 def test_ten_declarations_of_a_tenth_fit_into_one() -> None:
     ledger = opened()
-    ledger.declare([of(f"s{number}", 0.1) for number in range(10)], ONE, NOW)
+    ledger.declare([of(f"s{number}", 0.1) for number in range(10)], ONE, NOW, partitions=1)
     assert ledger.chain.budget.left == 0
 
 
 @pytest.mark.promise("declared-for-life")
 def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLedger) -> None:
     ledger = opened()
-    ledger.declare([of("one", 0.25)], ONE, NOW)
+    ledger.declare([of("one", 0.25)], ONE, NOW, partitions=1)
     for changed, key in (
         (of("one", 0.2), "'epsilon'"),
         (of("one", 0.25, max_contributions=2), "'max_contributions'"),
@@ -270,29 +294,29 @@ def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLe
         (of("one", 0.25, where={"colour": ["RED"]}), "'where'"),
     ):
         with pytest.raises(StatisticError) as refused:
-            ledger.declare([changed], ONE, NOW)
+            ledger.declare([changed], ONE, NOW, partitions=1)
         assert key in str(refused.value)
         assert "'one'" in str(refused.value)
 
 
 def test_a_declared_statistic_cannot_be_left_out_and_a_retired_one_cannot_come_back() -> None:
     ledger = opened()
-    ledger.declare([of("one"), of("two")], ONE, NOW)
+    ledger.declare([of("one"), of("two")], ONE, NOW, partitions=1)
     with pytest.raises(StatisticError, match="ledger retire two"):
-        ledger.declare([of("one")], ONE, NOW)
+        ledger.declare([of("one")], ONE, NOW, partitions=1)
     ledger.append([Retired("two")], NOW)
-    assert ledger.declare([of("one")], ONE, NOW) == []
+    assert ledger.declare([of("one")], ONE, NOW, partitions=1) == []
     with pytest.raises(StatisticError, match="retired"):
-        ledger.declare([of("one"), of("two")], ONE, NOW)
+        ledger.declare([of("one"), of("two")], ONE, NOW, partitions=1)
     assert ledger.chain.budget.left == 0, "what was spent stays spent"
 
 
 def test_the_lifetime_epsilon_is_stated_once(log: MemoryLedger) -> None:
     ledger = Ledger(log)
     ledger.fence()
-    assert ledger.declare([of("one")], Decimal("1.0"), NOW) == []
+    assert ledger.declare([of("one")], Decimal("1.0"), NOW, partitions=1) == []
     with pytest.raises(BudgetError, match="lifetime_epsilon = 1"):
-        ledger.declare([of("one")], Decimal(2), NOW)
+        ledger.declare([of("one")], Decimal(2), NOW, partitions=1)
 
 
 def test_a_first_run_that_is_refused_fixes_no_bound() -> None:
@@ -300,9 +324,9 @@ def test_a_first_run_that_is_refused_fixes_no_bound() -> None:
     ledger = Ledger(log)
     ledger.fence()
     with pytest.raises(BudgetError):
-        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW)
+        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW, partitions=1)
     assert log.entries == []
-    ledger.declare([of("one", 0.75), of("two", 0.5)], Decimal("1.25"), NOW)
+    ledger.declare([of("one", 0.75), of("two", 0.5)], Decimal("1.25"), NOW, partitions=1)
     assert ledger.chain.budget.lifetime_epsilon == Decimal("1.25")
 
 
@@ -325,7 +349,7 @@ def test_a_ledger_that_is_replaced_or_shortened_while_it_is_open_is_refused(log:
     with pytest.raises(LedgerBehind):
         ledger.refresh()
     other = MemoryLedger()
-    opened(other).declare([of(f"s{number}", 0.1) for number in range(9)], ONE, NOW)
+    opened(other).declare([of(f"s{number}", 0.1) for number in range(9)], ONE, NOW, partitions=1)
     log.entries[:] = other.entries
     with pytest.raises(LedgerBroken, match="replaced"):
         ledger.refresh()
@@ -344,7 +368,7 @@ def test_an_older_entry_that_is_altered_while_the_ledger_is_open_is_found_by_an_
     log.entries[:] = whole[:-1]
     with pytest.raises(LedgerBehind, match="lost entries"):
         ledger.audit()
-    opened(other := MemoryLedger()).declare([of("one"), of("two", by=["colour"])], ONE, NOW)
+    opened(other := MemoryLedger()).declare([of("one"), of("two", by=["colour"])], ONE, NOW, partitions=1)
     log.entries[:] = [*other.entries, *whole[len(other.entries) :]]
     with pytest.raises(LedgerBroken, match="replaced"):
         ledger.audit()

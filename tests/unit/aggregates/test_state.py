@@ -34,8 +34,8 @@ def monthly(name: str = "asked") -> Statistic:
     )
 
 
-def asked(case: int, event: int, day: dt.date = SINCE) -> CaseEvent:
-    return CaseEvent("Asked", case_key(case), event_id(event), 0, day, {"colour": "RED", "urgent": None})
+def asked(case: int, event: int, day: dt.date = SINCE, colour: str = "RED") -> CaseEvent:
+    return CaseEvent("Asked", case_key(case), event_id(event), 0, day, {"colour": colour, "urgent": None})
 
 
 def test_a_state_written_in_a_newer_format_is_refused(tmp_path: Path) -> None:
@@ -82,6 +82,36 @@ def test_the_marks_of_the_log_say_nothing_of_the_order_in_which_partitions_were_
             assert state.marks == {partition: Mark(partition, 3) for partition in order}
             kept.append(state.rows("SELECT value FROM meta WHERE key = 'log_marks'"))
     assert kept[0] == kept[1]
+
+
+def first_of(folder: Path, logs: int) -> tuple[int, ...]:
+    """Return what is released after a case asked for RED in the first of so many logs, and for GREEN in each other.
+
+    In the first log another case comes before it.
+    """
+    with world_in(folder, [monthly()]) as world:
+        world.emit([asked(2, 999, colour="NONE"), asked(1, 1)])
+        world.fold(SINCE)
+        for log in range(1, logs):
+            world.log.records, world.log.ends = [[]], [0]
+            world.there.follow(f"log {log}")
+            world.emit([asked(1, 1 + log, colour="GREEN")])
+            world.fold(SINCE)
+        world.release(utc(dt.date(2024, 2, 1)))
+        return world.released["asked", SINCE]
+
+
+@pytest.mark.parametrize("logs", [2, 3, 20])
+def test_logs_may_follow_one_another_without_end_and_what_came_first_keeps_its_turn(logs: int, tmp_path: Path) -> None:
+    assert first_of(tmp_path, logs) == (0, 1, 1)  # GREEN, NONE, RED
+
+
+def test_a_twin_that_leaves_the_places_of_the_old_log_as_they_were_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = 'CREATE TEMP TABLE places AS SELECT "offset" AS place, "offset" AS before FROM open_events'
+    monkeypatch.setattr("quietcount_aggregates.state._PLACES_BEFORE", kept)
+    assert first_of(tmp_path, 2) == (1, 1, 0)
 
 
 def test_what_is_no_state_and_what_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:

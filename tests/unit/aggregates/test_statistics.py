@@ -175,6 +175,13 @@ def test_the_domain_is_the_cross_product_of_the_sorted_symbols_and_holds_zeros()
     assert of().domain == ["{}"]
 
 
+def test_weeks_have_no_yearly_horizon_because_they_lie_in_two_years() -> None:
+    with pytest.raises(StatisticError, match=r"key 'period'.*two calendar years") as refused:
+        of(period=Period.WEEK, horizon=Horizon.YEAR)
+    assert refused.value.remedy
+    assert of(period=Period.WEEK).horizon is Horizon.LIFETIME
+
+
 def test_since_is_the_first_day_of_its_period() -> None:
     assert of().since == dt.date(2023, 4, 1)
     assert of(period=Period.WEEK).since == dt.date(2023, 4, 17)

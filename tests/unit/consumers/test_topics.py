@@ -192,6 +192,19 @@ def test_a_ledger_of_two_partitions_is_wrong_and_events_in_many_are_not() -> Non
     assert finding.code == "partitions"
     assert "2 partitions, not 1." in finding.what
     assert topic_findings(altered(right(), CASE_EVENTS, of(9)), SETTINGS) == []
+    assert topic_findings(altered(right(), CASE_EVENTS, of(9)), SETTINGS, partitions=9) == []
+
+
+@pytest.mark.parametrize("found", [3, 5])
+def test_another_number_of_partitions_than_the_ledger_was_opened_with_is_wrong(found: int) -> None:
+    partitions = tuple(PartitionDescription(n, 1, (1, 2, 3), (1, 2, 3)) for n in range(found))
+    description = altered(right(), CASE_EVENTS, {"partitions": partitions})
+    (finding,) = topic_findings(description, SETTINGS, partitions=4)
+    assert (finding.severity, finding.code, finding.where) == (Severity.WRONG, "partitions", f"desk.{CASE_EVENTS}")
+    assert f"has {found} partitions, and the ledger was opened with 4" in finding.what
+    (finding,) = topic_findings(description, SETTINGS, partitions=0)
+    assert (finding.severity, finding.code) == (Severity.WARNING, "partitions")
+    assert "could not be read" in finding.what
 
 
 def test_dead_letters_in_many_partitions_are_a_warning() -> None:
