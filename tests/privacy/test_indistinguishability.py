@@ -51,11 +51,10 @@ ALL_EVENTS = statistic(
     period="week",
     since="2023-01-16",
     max_contributions=2,
-    horizon="year",
     late="drop",
     epsilon=0.5,
 )
-SENTENCES = statistic("sentences", "SentencePassed", by="sentence", epsilon=0.25)
+SENTENCES = statistic("sentences", "SentencePassed", by="sentence", horizon="year", epsilon=0.25)
 CATALOGUE = catalogue(REQUESTS, ALL_EVENTS, SENTENCES, lifetime_epsilon=10, grace="1d", tick="6h")
 
 Emit = Callable[[Project, dt.datetime], None]
