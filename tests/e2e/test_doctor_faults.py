@@ -174,7 +174,7 @@ SAID_BY = {
 FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("configuration", WRONG, "everybody may write to it", mode(0o666, "quietcount.toml")),
     ("configuration", WARNING, "its group may write", mode(0o664, "quietcount.toml")),
-    ("configuration", WRONG, "'colour' is unknown", with_("colour = 1")),
+    ("configuration", WRONG, "the configuration cannot be used", with_("colour = 1")),
     ("user", WARNING, "the data belong to user", machine(who=54321)),
     ("umask", WARNING, "0002", machine(mask=0o002)),
     ("secrets", WRONG, "service: others may read", mode(0o640, "secrets", "service")),
