@@ -9,7 +9,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from tests.contract.kafka_logs import log
-from tests.e2e.kafka_projects import groups_answer
+from tests.e2e.kafka.kafka_projects import groups_answer
 from tests.kafka.bench import LogWithTopics, opened
 from tests.kafka.fixtures import Clusters, Kafka
 

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.served_within import ServerWithin
+from tests.e2e.service.served_within import ServerWithin
 
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board

@@ -28,7 +28,7 @@ def _local(address: Any) -> bool:
 def nothing_outside_of_this_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail a test that asks for a broker, connects beyond this machine, or looks a name up (`.invalid` has none)."""
     if asked := BROKERS & set(request.fixturenames):
-        pytest.fail(f"a unit test asks for {', '.join(sorted(asked))}: it belongs into tests/contract or tests/e2e")
+        pytest.fail(f"a unit test asks for {', '.join(sorted(asked))}: it belongs in tests/contract or tests/e2e")
     look_up = socket.getaddrinfo
 
     def connect(self: socket.socket, address: Any) -> None:

@@ -1,0 +1,65 @@
+"""The doctor beside a service: it tells of one that runs or waits, and disturbs none."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from tests.e2e.doctor.doctor_projects import WARNING, WRONG, Healthy, found, healthy, project, tells, unverified, with_
+from tests.e2e.projects import Project, ended
+from tests.kafka.certificates import Authority
+
+from quietcount_consumers.doctor.examination import examine
+from quietcount_consumers.monitoring.server import MonitoringServer
+from quietcount_consumers.monitoring.status import Board, beginning
+
+pytestmark = pytest.mark.check
+
+__all__ = ["healthy", "project", "unverified"]  # the fixtures
+
+
+def test_a_service_that_runs_is_told_of_and_not_disturbed(project: Project, unverified: None) -> None:
+    process = project.start("run", "--as-of", "2023-03-08")
+    try:
+        lock = project.private / "state.duckdb.lock"
+        deadline = time.monotonic() + 60
+        # Looked at from outside: whoever tried the lock would hold it in the moment in which the service wants it.
+        while f":{lock.stat().st_ino} " not in Path("/proc/locks").read_text(encoding="ascii"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for _ in range(3):
+            verdicts = examine(project.config, Healthy())
+            assert found(verdicts) == []
+            assert any(each.what == "a service is running, and holds it" for each in verdicts)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert "Error" not in ended(process).done().err
+    finally:
+        process.kill()
+        process.communicate()
+    assert found(examine(project.config, Healthy())) == []
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_service_that_waits_is_not_taken_for_another_program(
+    project: Project, unverified: None, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.delenv("QUIETCOUNT_METRICS__LISTEN")
+    keys = [f'listen = "127.0.0.1:{port}"']
+    if tls:
+        issued = Authority(project.folder / "authority").issue("service", "127.0.0.1")
+        keys += [f'certificate_file = "{issued.certificate_file}"', f'key_file = "{issued.key_file}"']
+    with_(f"metrics = {{ {', '.join(keys)} }}")(project)
+    configuration = project.configuration
+    board = Board(lambda: dt.datetime(2026, 6, 1, tzinfo=dt.UTC), configuration.tick, beginning(configuration))
+    with MonitoringServer(configuration.metrics, board):
+        verdicts = examine(project.config, Healthy())
+    assert tells(verdicts, "metrics", WARNING, "it waits, or is halted")
+    assert not tells(verdicts, "metrics", WRONG, "another program")

@@ -1,0 +1,87 @@
+"""The number of partitions is that with which the ledger was opened: with another one nothing is folded or released."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from kafka import KafkaAdminClient
+from tests.e2e.kafka.kafka_services import (
+    BEFORE,
+    LATER,
+    LINES,
+    TRUE,
+    admin,
+    nonzero,
+    project,
+    recreate,
+    refused,
+    topic_of,
+)
+from tests.e2e.projects import Project
+
+from quietcount_consumers import positions
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.opening import open_service
+
+pytestmark = pytest.mark.check
+
+__all__ = ["admin", "project"]  # fixtures, which tests ask for by name
+
+SAID = "the ledger was opened with 3"
+
+
+def add_a_partition(project: Project, admin: KafkaAdminClient) -> None:
+    admin.create_partitions({topic_of(project): 4})
+
+
+def test_a_topic_that_got_more_partitions_is_refused_by_the_service_the_check_and_the_doctor(
+    project: Project, admin: KafkaAdminClient
+) -> None:
+    project.emit(LINES)
+    project.run_here("2023-06-08")
+    before, released = project.state(), project.released()
+    add_a_partition(project, admin)
+    assert SAID in refused(project, "run", "--until-idle", "--as-of", "2024-01-08")
+    assert project.state() == before
+    assert project.released() == released
+    for command in (["topics", "check"], ["doctor"]):
+        told = project.quietcount(*command, "--format", "json")
+        told.refusal()
+        (found,) = [each for each in json.loads(told.out) if SAID in each["what"]]
+        assert (found["severity"], found["where"]) == ("wrong", topic_of(project))
+        assert "If partitions were added" in found["remedy"]
+
+
+def test_partitions_that_are_added_while_the_service_runs_are_noticed_at_the_next_tick(
+    project: Project, admin: KafkaAdminClient
+) -> None:
+    project.emit(LINES)
+    with open_service(project.configuration, BEFORE) as service:
+        service.tick(BEFORE)
+        add_a_partition(project, admin)
+        with pytest.raises(ServiceError, match=SAID):
+            service.tick(LATER)
+    assert project.released() == {}
+
+
+def test_a_twin_that_folds_any_number_of_partitions_is_found_out(
+    project: Project, admin: KafkaAdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(positions, "check_partitions", lambda *_: None)
+    project.emit(LINES)
+    with open_service(project.configuration, BEFORE) as service:
+        service.tick(BEFORE)
+        add_a_partition(project, admin)
+        service.tick(LATER)
+    assert nonzero(project) == TRUE
+
+
+def test_a_new_log_has_as_many_partitions_as_the_old_one(project: Project, admin: KafkaAdminClient) -> None:
+    project.emit(LINES)
+    project.run_here("2023-01-02")
+    before = project.state()
+    for partitions in (2, 4):
+        recreate(project, admin, partitions)
+        assert SAID in refused(project, "ledger", "new-log", "--yes")
+        assert project.state() == before
