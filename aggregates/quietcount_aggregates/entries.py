@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from quietcount_aggregates.errors import LedgerBroken
+from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBroken
 from quietcount_aggregates.statistics import Statistic
 
 __all__ = [
@@ -141,14 +141,10 @@ class Entry:
             entry = cls.make(record["index"], record["previous"], record["recorded_at"], _body(name, fields))
         except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, InvalidOperation) as error:
             raise LedgerBroken(
-                f"a ledger entry cannot be decoded ({type(error).__name__}): it was altered or damaged",
-                "Restore the ledger from a copy that is up to date",
+                f"a ledger entry cannot be decoded ({type(error).__name__}): it was altered or damaged", RESTORE_LEDGER
             ) from None
         if entry.data != data:
-            raise LedgerBroken(
-                "a ledger entry is not in canonical form: it was altered",
-                "Restore the ledger from a copy that is up to date",
-            )
+            raise LedgerBroken("a ledger entry was altered: it is not written as quietcount writes it", RESTORE_LEDGER)
         return entry
 
 

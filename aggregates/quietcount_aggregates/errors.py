@@ -26,10 +26,13 @@ AggregatesError (a QuietcountError)
 
 from __future__ import annotations
 
+from typing import Final
+
 from quietcount_schemas.defects import Defect
 from quietcount_schemas.errors import QuietcountError, Unavailable
 
 __all__ = [
+    "RESTORE_LEDGER",
     "AggregatesError",
     "BudgetError",
     "LedgerBehind",
@@ -53,6 +56,13 @@ __all__ = [
     "StateUnwritable",
     "StatisticError",
 ]
+
+
+RESTORE_LEDGER: Final = (
+    "Put the newest ledger back. Or move this one away, and bring it back from the newest file that was published, "
+    "with: quietcount ledger restore"
+)
+"""The remedy for a ledger that is altered or damaged."""
 
 
 class AggregatesError(QuietcountError):

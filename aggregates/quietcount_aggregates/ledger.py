@@ -25,6 +25,7 @@ from quietcount_aggregates.entries import (
     of_newer_schema,
 )
 from quietcount_aggregates.errors import (
+    RESTORE_LEDGER,
     BudgetError,
     LedgerBehind,
     LedgerBroken,
@@ -123,13 +124,13 @@ class Chain:
             raise LedgerBroken(
                 f"ledger entry {place} does not follow from the one before: the ledger was altered, damaged or mixed "
                 "with another. Nothing is released until it is mended",
-                "Restore it from a copy that is up to date",
+                RESTORE_LEDGER,
             )
         reason = self._objection(entry.body)
         if reason is not None:
             raise LedgerBroken(
                 f"ledger entry {place} is not one that may stand there: {reason}",
-                "Restore the ledger from a copy that is up to date",
+                RESTORE_LEDGER,
             )
         self.entries.append(entry)
         match entry.body:
@@ -337,5 +338,7 @@ def _check_budget(new: Sequence[Statistic], left: Decimal, lifetime_epsilon: Dec
         raise BudgetError(
             f"declaring {names} would spend epsilon {asked}, and {left} of lifetime_epsilon {lifetime_epsilon} is "
             "left. Nothing was declared",
-            "Lower their epsilon or leave some out",
+            "Lower the epsilon of what is new, or leave some of it out"
+            if left
+            else "Leave it out: what is declared is spent permanently, also if it is retired",
         )

@@ -169,7 +169,8 @@ def _write_key(path: Path) -> None:
         write_secret(path, secrets.token_bytes(_SECRET_BYTES).hex().encode() + b"\n")
     except FileExistsError:
         raise StateError(
-            f"{path}: exists already and is not overwritten", "Remove it only if nothing depends on it"
+            f"{path}: exists already and is not overwritten",
+            "Keep it: what was made with it cannot be used with another. For a new project choose another folder",
         ) from None
     except OSError as error:
         raise StateUnwritable(
@@ -184,8 +185,7 @@ def _read_key(path: Path, what: str, lost: str) -> bytes:
         remedy = fault.remedy
         if fault.trouble is FileTrouble.MISSING:
             remedy = (
-                "Restore it from a backup. If it is lost permanently, record that as docs/recovery.md says: quietcount "
-                f"ledger record-loss --lost {lost}"
+                f"Restore it from a backup. If it is lost permanently, run: quietcount ledger record-loss --lost {lost}"
             )
         return StateError(f"{path}: {what} {_TROUBLES.get(fault.trouble, 'cannot be read')}", remedy)
 

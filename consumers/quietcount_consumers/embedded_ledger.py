@@ -13,7 +13,14 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
-from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerFenced, LedgerMissing, LedgerUnwritable
+from quietcount_aggregates.errors import (
+    RESTORE_LEDGER,
+    LedgerBroken,
+    LedgerError,
+    LedgerFenced,
+    LedgerMissing,
+    LedgerUnwritable,
+)
 from quietcount_producers import sqlite_file
 
 __all__ = ["APPLICATION_ID", "EmbeddedLedger"]
@@ -155,7 +162,7 @@ class EmbeddedLedger:
         if kind == sqlite_file.APPLICATION_ID:
             raise LedgerBroken(
                 f"{self._named}: is a log of events and not a ledger; a copy of log.sqlite was put in its place",
-                "Put the newest ledger back",
+                RESTORE_LEDGER,
             )
         if kind != APPLICATION_ID:
             raise self._damaged()
@@ -208,7 +215,7 @@ class EmbeddedLedger:
         )
 
     def _damaged(self) -> LedgerBroken:
-        return LedgerBroken(f"{self._named}: is damaged or not a ledger", "Restore it from a copy that is up to date")
+        return LedgerBroken(f"{self._named}: is damaged or not a ledger", RESTORE_LEDGER)
 
 
 # SQLite's own messages are decoded too, and quote what stands in a damaged file.

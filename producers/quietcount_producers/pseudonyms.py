@@ -117,8 +117,9 @@ def _refused(path: Path, fault: FileFault) -> ProducersError:
         case FileTrouble.MISSING:
             return ProducersError(
                 f"There is no pepper at {path}",
-                "`quietcount init` makes the first one. On an emitter, copy the one that it made and that your other "
-                "emitters use: with another pepper the same person gets another case key",
+                "Copy the one that your other emitters use, or that `quietcount init` made: with another pepper the "
+                "same person gets another case key. If it is lost permanently, do what docs/recovery.md says "
+                "of the pepper",
             )
         case FileTrouble.OPEN:
             return ProducersError(

@@ -27,8 +27,14 @@ def init_command(folder: Path, log: str) -> None:
     for path in create_project(folder, log=log):
         click.echo(str(path))
     if log == DEFAULT_LOG:
-        click.echo("Next: emit events (quietcount emit --help), then run the service (quietcount run).", err=True)
+        click.echo(
+            "Next: choose your statistics in quietcount.toml. Then emit events (quietcount emit --help) and run the "
+            "service (quietcount run): its first run declares the statistics, and what they spend never comes back.",
+            err=True,
+        )
     else:
         click.echo(
-            "Next: look at [kafka] in quietcount.toml, then make the topics (quietcount topics create).", err=True
+            "Next: look at [kafka] in quietcount.toml, then make the topics (quietcount topics create). Choose your "
+            "statistics before the first run, which declares them: what they spend never comes back.",
+            err=True,
         )

@@ -8,7 +8,7 @@ import click
 
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.statistics import Statistic
-from quietcount_consumers.commands.options import chosen_format, format_option, wall_clock
+from quietcount_consumers.commands.options import agreed, chosen_format, format_option, wall_clock
 from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, verify_ledger
@@ -82,10 +82,12 @@ def ledger_retire_command(statistic: str, config: Path, yes: bool) -> None:
             err=True,
         )
         if not yes:
-            click.confirm("Is it to be retired?", abort=True, err=True)
+            agreed("Is it to be retired?")
 
     retire_statistic(Configuration.load(config), statistic, wall_clock(), agree)
-    click.echo(f"Retired {statistic}. Remove it from the configuration too.", err=True)
+    click.echo(
+        f"Retired {statistic}. Remove it from {config} before the next start, which refuses it otherwise.", err=True
+    )
 
 
 @ledger_command.command("restore", short_help="Restore a lost ledger from the newest file that was published.")
@@ -129,17 +131,15 @@ def ledger_record_loss_command(config: Path, lost: str | None, yes: bool) -> Non
     loss = examine_loss(configuration, secret)
     click.echo(f"{loss.found}.\n{loss.price}.", err=True)
     if not yes:
-        click.confirm("Is it lost permanently, and is that to be recorded?", abort=True, err=True)
+        agreed("Is it lost permanently, and is that to be recorded?")
     for line in record_state_loss(configuration, wall_clock(), secret):
         click.echo(line, err=True)
 
 
 @ledger_command.command("new-log", short_help="Go on with a new log in the place of one that is lost.")
 @config_option
-@click.confirmation_option(
-    prompt="Events that were not folded yet are gone unless they are emitted again. Is the old log permanently lost?"
-)
-def ledger_new_log_command(config: Path) -> None:
+@click.option("--yes", is_flag=True, help="Follow the new log without asking.")
+def ledger_new_log_command(config: Path, yes: bool) -> None:
     """Go on with a new log in the place of one that is lost: every limit, mark and open period stays as it is.
 
     The log that lies in its place is folded from its beginning; if there is none, an empty one is made. Events that
@@ -148,7 +148,12 @@ def ledger_new_log_command(config: Path) -> None:
     \b
     Example: quietcount ledger new-log
     """
-    follow_new_log(Configuration.load(config))
+
+    def agree() -> None:
+        if not yes:
+            agreed("What was not folded yet is gone unless it is emitted again. Is the old log lost permanently?")
+
+    follow_new_log(Configuration.load(config), agree)
     click.echo("The state follows the new log. Emit again what may not have been folded.", err=True)
 
 

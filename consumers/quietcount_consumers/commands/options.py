@@ -20,7 +20,7 @@ from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
 if TYPE_CHECKING:
     from quietcount_consumers.configuration import Configuration
 
-__all__ = ["as_of_option", "chosen_format", "clock_of", "format_option", "log_option", "naming", "wall_clock"]
+__all__ = ["agreed", "as_of_option", "chosen_format", "clock_of", "format_option", "log_option", "naming", "wall_clock"]
 
 _KAFKA = re.compile(re.escape(KAFKA_SCHEME) + r"[A-Za-z0-9.,:_\[\]-]+/?")
 
@@ -34,6 +34,13 @@ class LogName(click.ParamType[str]):
         if value != DEFAULT_LOG and not _KAFKA.fullmatch(value):
             self.fail(f'write "{DEFAULT_LOG}", or brokers, as kafka://host:9092,host2:9092', param, ctx)
         return value
+
+
+def agreed(question: str) -> None:
+    """Ask a person before something that cannot be undone; end the command unless the answer is yes."""
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was changed.", err=True)
+        raise click.exceptions.Exit(1)
 
 
 as_of_option = click.option(

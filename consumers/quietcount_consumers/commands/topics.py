@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from quietcount_aggregates.errors import LedgerMissing
 from quietcount_consumers.commands.findings import show_findings
 from quietcount_consumers.commands.options import chosen_format, format_option
 from quietcount_consumers.commands.presentation import Format
@@ -16,10 +15,9 @@ from quietcount_consumers.errors import ConfigurationError, ServiceError
 from quietcount_consumers.kafka.topic_findings import topic_findings
 from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS
 from quietcount_consumers.kafka.topics import create_topics, describe_topics
-from quietcount_consumers.maintenance.recovery import reading_ledger
+from quietcount_consumers.maintenance.recovery import opened_partitions
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.cli import config_option
-from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Finding, Severity
 
 __all__ = ["topics_command"]
@@ -38,7 +36,7 @@ def topics_command() -> None:
 @click.option(
     "--partitions",
     type=click.IntRange(min=1, max=1000),
-    help=f"Of case events; it never changes afterwards.  [default: {PARTITIONS[TOPICS[0]]}]",
+    help=f"Of case events; it never changes afterwards.  [default: the ledger's, or {PARTITIONS[TOPICS[0]]}]",
 )
 @click.option(
     "--replication-factor",
@@ -56,13 +54,19 @@ def topics_create_command(partitions: int | None, replication_factor: int | None
     Example: quietcount topics create
     """
     configuration, settings = _kafka(config)
-    made = create_topics(settings, partitions=partitions, replication_factor=replication_factor)
+    opened = opened_partitions(configuration) or partitions
+    if partitions not in (None, opened):
+        raise ServiceError(
+            f"the ledger was opened with {opened} partitions of case events, and their number never changes",
+            "Leave out --partitions",
+        )
+    made = create_topics(settings, partitions=opened, replication_factor=replication_factor)
     for name in made:
         click.echo(name)
     for topic in TOPICS:
         if settings.topic(topic) not in made:
             click.echo(f"{settings.topic(topic)}: is already there, and stays as it is.", err=True)
-    found = topic_findings(describe_topics(settings), settings, partitions=_opened_with(configuration))
+    found = topic_findings(describe_topics(settings), settings, partitions=opened_partitions(configuration))
     for each in found:
         click.echo(f"{each.severity}: {each.where}: {each.what}. {each.remedy}", err=True)
     _judge(found)
@@ -80,7 +84,7 @@ def topics_check_command(config: Path, form: str | None) -> None:
     Example: quietcount topics check --format json
     """
     configuration, settings = _kafka(config)
-    found = topic_findings(describe_topics(settings), settings, partitions=_opened_with(configuration))
+    found = topic_findings(describe_topics(settings), settings, partitions=opened_partitions(configuration))
     how = chosen_format(form)
     if found or how is not Format.TABLE:
         show_findings(found, how, code="setting")
@@ -96,17 +100,6 @@ def _judge(found: Sequence[Finding]) -> None:
             f"the topics are not as they have to be ({', '.join(wrong)})",
             "Do what is said above, then run: quietcount topics check",
         )
-
-
-def _opened_with(configuration: Configuration) -> int | None:
-    """Return how many partitions the ledger was opened with, None if there is no ledger, and 0 if it cannot be read."""
-    try:
-        with reading_ledger(configuration) as ledger:
-            return ledger.chain.opened.partitions
-    except LedgerMissing:
-        return None
-    except QuietcountError:
-        return 0
 
 
 def _kafka(config: Path) -> tuple[Configuration, KafkaSettings]:

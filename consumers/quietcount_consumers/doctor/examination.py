@@ -122,9 +122,7 @@ class _Examination:
         try:
             self._chain = data.ledger_of(self._configuration)
         except LedgerBroken as error:
-            broken = refused("ledger", error)
-            way = "quietcount ledger restore brings it back from the newest file that was published"
-            yield replace(broken, remedy=f"{broken.remedy}; {way}, once you have moved this one away")
+            yield refused("ledger", error)
             return
         seen = [self._configuration.public_file, witness_of(self._configuration).path]
         if self._chain.entries:

@@ -17,7 +17,7 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.structs import TopicPartition
 
-from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerUnavailable
+from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBehind, LedgerBroken, LedgerError, LedgerUnavailable
 from quietcount_consumers.kafka import fence as kafka_fence
 from quietcount_consumers.kafka import records as fetched
 from quietcount_consumers.kafka.fence import CLIENT_ID, Fence, as_ledger_error, explained
@@ -186,13 +186,13 @@ class KafkaLedger:
         if record.key is None or len(record.key) != len(key):
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: holds a record that is not an entry of a ledger",
-                "Only quietcount may write to this topic. Restore it from a copy that is up to date",
+                f"Only quietcount may write to this topic. {RESTORE_LEDGER}",
             )
         if record.key != key:
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: does not hold entry {index} of the ledger, which has to stand "
                 "there: entries are missing, or others were put between them",
-                "Restore it from a copy that is up to date; see `quietcount topics check`",
+                f"{RESTORE_LEDGER}. See also: quietcount topics check",
             )
         if index == len(self._offsets):
             self._offsets.append(record.offset)
@@ -200,7 +200,7 @@ class KafkaLedger:
         elif self._offsets[index] != record.offset:
             raise LedgerBroken(
                 f"{self.place}: the ledger was replaced, or entries were taken out of it, while it was in use",
-                "Restore it from a copy that is up to date; see `quietcount topics check`",
+                f"{RESTORE_LEDGER}. See also: quietcount topics check",
             )
 
     def _polled(self) -> list[Record]:
@@ -218,7 +218,7 @@ class KafkaLedger:
         if first:
             raise LedgerBroken(
                 f"{self.place}: its first entries were deleted, and a ledger is never purged",
-                "Restore it from a copy that is up to date; `quietcount topics check` says which setting deleted them",
+                f"{RESTORE_LEDGER}. Which setting deleted them, says: quietcount topics check",
             )
         if end < self._end:
             raise self._behind()
@@ -268,7 +268,8 @@ class KafkaLedger:
         if len(topic["partitions"]) > 1:
             raise LedgerBroken(
                 f"{self.place}: has more than one partition, and a ledger is one sequence",
-                "Put its entries into a topic of one; see `quietcount topics check`",
+                "Keep a copy of the newest published file. Then delete the topic, make it again with quietcount topics "
+                "create, and bring the ledger back from that file with: quietcount ledger restore",
             )
         return dict(topic)
 

@@ -69,7 +69,7 @@ def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost
     """Record the loss in the ledger, begin the state again, and return what there is to say, a line each.
 
     Looks first, as `examine_loss` does. A damaged state is moved aside, never overwritten. The ledger must hold all
-    that was published: an older copy of it is refused.
+    that was published: an older copy of it is refused. If the service's secret is gone, it makes a new one.
     """
     with reading_ledger(configuration) as ledger:
         loss, said = _examined(configuration, ledger, lost), []
@@ -80,6 +80,10 @@ def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost
                 "hold what quietcount promised to forget."
             )
         _record(ledger, configuration, now)
+        secret = configuration.service.secret_file
+        if lost is Lost.SECRET and not secret.exists():
+            ConsumerSecret.generate(secret)
+            said.append(f"A new secret is in {secret}. Make a backup of it.")
         return [*said, bound_sentence(ledger.chain)]
 
 

@@ -34,11 +34,13 @@ from quietcount_consumers.maintenance.state_facts import state_missing, state_of
 from quietcount_consumers.positions import check_partitions, lost_of
 from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
+from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
 __all__ = [
     "fence",
     "follow_new_log",
+    "opened_partitions",
     "publish_ledger",
     "reading_ledger",
     "restore_ledger",
@@ -74,14 +76,15 @@ def retire_statistic(
             publish_ledger(ledger, configuration)
 
 
-def follow_new_log(configuration: Configuration) -> None:
+def follow_new_log(configuration: Configuration, agree: Callable[[], None] = lambda: None) -> None:
     """Bind the state to the log that is there now, or to a new one; limits and marks stay as they are.
 
-    Raises ServiceError if there is nothing to follow, or if the log has another number of partitions.
+    `agree` is called once everything was looked at, and may raise. Raises StateError if there is no state, and
+    ServiceError if there is nothing to follow, or if the log has another number of partitions.
     """
     path = state_path(configuration)
     if not path.exists():
-        raise ServiceError(f"{path}: there is no state that folds a log", "`quietcount run` makes one")
+        raise state_missing(path)
     with (
         State(path) as state,
         contextlib.closing(open_log(configuration)) as log,
@@ -95,6 +98,7 @@ def follow_new_log(configuration: Configuration) -> None:
                 f"{log.place}: is the log that the state folds already. Nothing was changed",
                 "If the log is lost, move this one away, then run this again",
             )
+        agree()
         state.follow(topic)
 
 
@@ -211,6 +215,23 @@ def reading_ledger(configuration: Configuration) -> Iterator[Ledger]:
                 configuration, LedgerMissing(f"{log.place}: there is no ledger yet", "`quietcount run` opens it")
             )
         yield ledger
+
+
+def opened_partitions(configuration: Configuration) -> int | None:
+    """Return in how many partitions case events lie, as the ledger says, or else the published file.
+
+    None if there is neither yet, and 0 if the ledger cannot be read and nothing is published here.
+    """
+    try:
+        with reading_ledger(configuration) as ledger:
+            return ledger.chain.opened.partitions
+    except QuietcountError as error:
+        if configuration.public_file.exists():
+            chain = Chain()
+            with contextlib.suppress(QuietcountError):
+                chain.extend(_published_entries(configuration.public_file)[0])
+                return chain.opened.partitions
+        return None if isinstance(error, LedgerMissing) else 0
 
 
 def _missing(configuration: Configuration, otherwise: LedgerMissing) -> LedgerMissing:

@@ -165,8 +165,8 @@ def _parsed(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SchemasError(
             f"There is no configuration file {path}",
-            "`quietcount init` writes one; on an emitter copy it from the machine where that was run. Or name another "
-            "with --config",
+            "Go to the project's folder, or name the file with --config. On an emitter copy it from the service's "
+            "machine. For a new project, run: quietcount init",
         ) from None
     except UnicodeDecodeError:
         raise SchemasError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
@@ -197,8 +197,9 @@ def _overlay(table: dict[str, Any], environment: Mapping[str, str], origins: dic
         if given == variable or not environment[variable] or given in _NOT_KEYS or given.startswith(_TRIALS):
             continue
         if variable not in names:
-            alike = [name for name in names if name.rpartition("__")[0] == variable.rpartition("__")[0]]
-            known = _close(variable, names, alike or [name for name in names if "__" not in name])
+            every = [f"{_PREFIX}CONFIG", *names]
+            alike = [name for name in every if name.rpartition("__")[0] == variable.rpartition("__")[0]]
+            known = _close(variable, every, alike or [name for name in every if "__" not in name])
             yield Fault(f"${variable}", f"variable {_plain(variable)} is unknown{known}")
     for variable, (key, member) in names.items():
         if environment.get(variable):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from kafka import KafkaAdminClient
+from tests.e2e.kafka.kafka_projects import settings_of
 from tests.e2e.kafka.kafka_services import (
     BEFORE,
     LATER,
@@ -23,6 +25,7 @@ from tests.e2e.projects import Project
 from quietcount_consumers import positions
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.opening import open_service
+from quietcount_schemas.log import CASE_EVENTS, RELEASES
 
 pytestmark = pytest.mark.check
 
@@ -85,3 +88,24 @@ def test_a_new_log_has_as_many_partitions_as_the_old_one(project: Project, admin
         recreate(project, admin, partitions)
         assert SAID in refused(project, "ledger", "new-log", "--yes")
         assert project.state() == before
+
+
+def test_topics_are_made_again_with_the_ledgers_number_also_if_only_the_published_file_knows_it(
+    project: Project, admin: KafkaAdminClient
+) -> None:
+    project.emit(LINES)
+    project.run_here("2023-06-08")
+    settings = settings_of(project)
+
+    def made_again(*topics: str) -> int:
+        admin.delete_topics([settings.topic(topic) for topic in topics])
+        until = time.monotonic() + 20
+        while set(admin.list_topics()) & {settings.topic(topic) for topic in topics}:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        project.quietcount("topics", "create")
+        return len(admin.describe_topics([settings.topic(CASE_EVENTS)])[0]["partitions"])
+
+    assert made_again(CASE_EVENTS) == 3
+    assert made_again(CASE_EVENTS, RELEASES) == 3
+    assert "opened with 3 partitions" in project.quietcount("topics", "create", "--partitions", "5").refusal()

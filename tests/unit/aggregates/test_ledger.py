@@ -158,7 +158,7 @@ def test_entries_that_were_dropped_swapped_or_repeated_are_refused(
 ) -> None:
     with pytest.raises(LedgerBroken) as refused:
         read(tamper(log.entries))
-    assert "Restore" in str(refused.value) or "may stand there" in str(refused.value)
+    assert "quietcount ledger restore" in str(refused.value) or "may stand there" in str(refused.value)
 
 
 def test_arbitrary_bytes_are_refused_and_raise_nothing_else(log: MemoryLedger) -> None:

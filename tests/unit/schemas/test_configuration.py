@@ -116,6 +116,7 @@ def test_one_fault_is_told_in_one_line() -> None:
         ("data-dir", "data_dir"),
         ("lifetime", "lifetime_epsilon"),
         ("QUIETCOUNT_DATADIR", "QUIETCOUNT_DATA_DIR"),
+        ("QUIETCOUNT_CONFG", "QUIETCOUNT_CONFIG"),
         ("QUIETCOUNT_kafka__tls", "QUIETCOUNT_KAFKA__TLS"),
         ("QUIETCOUNT_KAFKA_TOPIC_PREFIX", "QUIETCOUNT_KAFKA__TOPIC_PREFIX"),
         ("QUIETCOUNT_KAFAK__TOPIC_PREFIX", "QUIETCOUNT_KAFKA__TOPIC_PREFIX"),
@@ -129,9 +130,9 @@ def test_a_likely_slip_is_told_what_was_meant(tmp_path: Path, given: str, meant:
     "given, known",
     [
         ("colour", list(KEYS[""])),
-        ("QUIETCOUNT_FOO", [f"QUIETCOUNT_{name}".upper() for name in KEYS[""]]),
+        ("QUIETCOUNT_FOO", [f"QUIETCOUNT_{name}".upper() for name in ("config", *KEYS[""])]),
         ("QUIETCOUNT_KAFKA__NOPE", [f"QUIETCOUNT_KAFKA__{name}".upper() for name in KEYS["kafka"]]),
-        ("QUIETCOUNT_COLOUR__NOPE", [f"QUIETCOUNT_{name}".upper() for name in KEYS[""]]),
+        ("QUIETCOUNT_COLOUR__NOPE", [f"QUIETCOUNT_{name}".upper() for name in ("config", *KEYS[""])]),
     ],
 )
 def test_what_is_no_slip_is_told_which_names_there_are(tmp_path: Path, given: str, known: list[str]) -> None:

@@ -177,6 +177,20 @@ def test_after_a_recorded_loss_the_secret_that_is_there_is_not_called_another_on
     assert losses(project) == 1
 
 
+def test_a_service_whose_secret_is_lost_permanently_goes_on_with_a_new_one(released: Project, tmp_path: Path) -> None:
+    project = released.copy(tmp_path / "project")
+    secret = project.configuration.service.secret_file
+    lost = secret.read_bytes()
+    secret.unlink()
+    assert "ledger record-loss --lost secret" in refused(project, run_command, "--until-idle", "--as-of", "2023-02-08")
+    said = invoked(project, ledger_command, "record-loss", "--lost", "secret", "--yes").stderr
+    assert f"A new secret is in {secret}. Make a backup of it." in said
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert secret.read_bytes() != lost
+    project.run_here("2023-03-08")
+    assert losses(project) == 1
+
+
 def test_a_secret_that_is_there_is_not_recorded_as_lost(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
     secret = project.configuration.service.secret_file

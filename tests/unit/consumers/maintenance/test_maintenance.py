@@ -198,7 +198,7 @@ def test_a_ledger_that_was_altered_is_found(project: Project) -> None:
         (ledger_command, ("show",)),
         (run_command, ("--until-idle", "--as-of", "2023-03-08")),
     ):
-        assert "Restore it" in refused(project, command, *arguments) or command is ledger_command
+        assert "quietcount ledger restore" in refused(project, command, *arguments) or command is ledger_command
         assert "ledger entry" in refused(project, command, *arguments)
 
 
