@@ -80,7 +80,7 @@ def test_every_fault_is_told_at_once_with_its_place_and_what_to_write(tmp_path: 
     assert caught.value.what == f"{path}: the configuration cannot be used"
     told = [
         "variable QUIETCOUNT_COLOUR is unknown: known are "
-        + ", ".join(f"QUIETCOUNT_{name}".upper() for name in KEYS[""]),
+        + ", ".join(f"QUIETCOUNT_{name}".upper() for name in ("config", *KEYS[""])),
         "key 'lof' is unknown: did you mean 'log'?",
         'option --grace: write a duration from "0d" to "366d": a number, then s, m, h or d',
         'variable QUIETCOUNT_TICK: write a duration from "1s" to "1d": a number, then s, m, h or d',
