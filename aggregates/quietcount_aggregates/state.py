@@ -309,7 +309,8 @@ class State:
         they are counted down from 0 each time lets logs follow one another without end.
         """
         with self.transaction() as connection:
-            connection.execute("DELETE FROM offsets")
+            for table in ("offsets", "unresolved"):  # places in the old log, which would keep records of the new one
+                connection.execute(f"DELETE FROM {table}")
             connection.execute(_PLACES_BEFORE)
             connection.execute(
                 'UPDATE open_events SET "offset" = of_version.before, first_offset = of_event.before '

@@ -19,6 +19,7 @@ from quietcount_consumers.configuration import Configuration, beginning_now
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import STATISTIC_DECLARED, STATISTIC_DECLARED_LATE, Say, unheard
 from quietcount_consumers.monitoring.standing import Standing
+from quietcount_consumers.positions import check_partitions
 from quietcount_consumers.service import BATCH, Service
 from quietcount_consumers.wiring import (
     open_ledger,
@@ -68,9 +69,10 @@ def open_service(
         # Open the state before taking the fence: a second service on the same folder stops here, and harms nothing.
         state = stack.enter_context(State(configuration.private_dir / "state.duckdb"))
         ledger = Ledger(stack.enter_context(contextlib.closing(open_ledger(configuration))))
-        ledger.fence()
+        ledger.refresh()
         if admit is not None and ledger.chain.entries:
-            admit(ledger.chain)
+            admit(ledger.chain)  # before the fence, which ends a service that runs elsewhere
+        ledger.fence()
         releaser = Releaser(
             state=state,
             ledger=ledger,
@@ -89,8 +91,11 @@ def open_service(
         log.scrub()
         declared = ledger.chain.declarations
         dated = [each if each.name in declared else beginning_now(each, now.date()) for each in wanted]
-        partitions = len(log.partitions(CASE_EVENTS))
-        new = ledger.declare(dated, configuration.lifetime_epsilon, now, partitions=partitions)
+        partitions = log.partitions(CASE_EVENTS)
+        if ledger.chain.entries and len(partitions) > ledger.chain.opened.partitions:
+            # Fewer may come of a broker that lags behind; the first tick looks again.
+            check_partitions(partitions, ledger.chain.opened.partitions)
+        new = ledger.declare(dated, configuration.lifetime_epsilon, now, partitions=len(partitions))
         state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
         _say_declared(new, state.released_on, now, say)
         releaser.adopt()

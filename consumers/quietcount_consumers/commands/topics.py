@@ -48,7 +48,7 @@ def topics_create_command(partitions: int | None, replication_factor: int | None
     """Make the topics that are missing, with the settings they need, and check all of them.
 
     A topic that is already there stays as it is. Choose the number of partitions once: all events of a case are in one
-    partition, and if you add partitions later, its next events go to another one.
+    partition, and if somebody adds partitions later, the service folds nothing any more.
 
     \b
     Example: quietcount topics create

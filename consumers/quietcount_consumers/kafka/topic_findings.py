@@ -57,12 +57,6 @@ _RULES: Final[Mapping[str, _Rule]] = {
         "partitions, where they have no order, so the service folds nothing",
         'Stop the emitters, and do what docs/kafka.md says under "If partitions were added"',
     ),
-    "event partitions unknown": _Rule(
-        "partitions",
-        _WARNING,
-        "the ledger could not be read, so nobody knows whether this is the number of partitions it was opened with",
-        "Check as the user of the service, who may read it",
-    ),
     "ledger partitions": _Rule(
         "partitions",
         _WRONG,
@@ -137,8 +131,8 @@ def topic_findings(
 ) -> list[Finding]:
     """Return what is wrong with the topics and the brokers, and what people should know about them.
 
-    `partitions` is the number with which the ledger was opened; None if there is no ledger yet, and 0 if it could not
-    be read. The `code` of a finding names the setting, and `where` the topic, or "brokers" for all of them.
+    `partitions` is the number with which the ledger was opened; None if nobody knows it here. The `code` of a finding
+    names the setting, and `where` the topic, or "brokers" for all of them.
     """
     found: list[Finding] = []
     for topic in TOPICS:
@@ -190,9 +184,7 @@ def _of_topic(
 
 
 def _of_event_partitions(described: TopicDescription, partitions: int | None) -> Iterator[Finding]:
-    if partitions == 0:
-        yield _found("event partitions unknown", described.name)
-    elif partitions is not None and partitions != len(described.partitions):
+    if partitions is not None and partitions != len(described.partitions):
         yield _found("event partitions", described.name, found=len(described.partitions), wanted=partitions)
 
 

@@ -220,18 +220,15 @@ def reading_ledger(configuration: Configuration) -> Iterator[Ledger]:
 def opened_partitions(configuration: Configuration) -> int | None:
     """Return in how many partitions case events lie, as the ledger says, or else the published file.
 
-    None if there is neither yet, and 0 if the ledger cannot be read and nothing is published here.
+    None if there is neither yet, or if neither can be read here: the service and the doctor compare it, too.
     """
-    try:
-        with reading_ledger(configuration) as ledger:
-            return ledger.chain.opened.partitions
-    except QuietcountError as error:
-        if configuration.public_file.exists():
-            chain = Chain()
-            with contextlib.suppress(QuietcountError):
-                chain.extend(_published_entries(configuration.public_file)[0])
-                return chain.opened.partitions
-        return None if isinstance(error, LedgerMissing) else 0
+    with contextlib.suppress(QuietcountError), reading_ledger(configuration) as ledger:
+        return ledger.chain.opened.partitions
+    with contextlib.suppress(QuietcountError):
+        chain = Chain()
+        chain.extend(_published_entries(configuration.public_file)[0])
+        return chain.opened.partitions
+    return None
 
 
 def _missing(configuration: Configuration, otherwise: LedgerMissing) -> LedgerMissing:

@@ -55,6 +55,7 @@ LONGEST_PAUSE: Final = 60.0
 """Seconds. What is mended by hand, a key that was lost for example, is served again within so long."""
 
 _SIGNS: Final = 4096
+_SCARCE: Final = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _KEPT: Final = ("PATH", "LD_LIBRARY_PATH")
 
@@ -99,7 +100,7 @@ class _Child:
         try:
             while self._socket.recv(_SIGNS):
                 if time.monotonic() - self._started > seconds:
-                    return True
+                    return self._process.poll() is None  # else these are signs that a dead one left
         except TimeoutError:
             self._process.kill()
         except OSError:
@@ -158,6 +159,8 @@ class MonitoringServer:
         self._keeper: threading.Thread
         self._resources: contextlib.ExitStack
         self._ending = threading.Event()
+        self._woken = threading.Event()
+        """Set when the keeper has to look again: at a reload and at the end."""
         self.address: tuple[str, int] | None = None
         """Host and port that are listened on; None if nothing is served, and before."""
 
@@ -167,13 +170,17 @@ class MonitoringServer:
         door = self._door()
         with contextlib.ExitStack() as resources:
             self._listener = resources.enter_context(_listening(self._settings, self._settings.address))
-            self._pages = resources.enter_context(PagesFile())
+            try:
+                self._pages = resources.enter_context(PagesFile())
+            except OSError as error:
+                raise self._refused(error) from None
             self._show()
             self._child = self._started(door)
             self._resources = resources.pop_all()
         self.address = self._listener.getsockname()[:2]
         self._board.watch(self._show)
         self._ending.clear()
+        self._woken.clear()
         self._keeper = threading.Thread(target=self._keep, args=(self._child,), name="quietcount-http", daemon=True)
         self._keeper.start()
         return self
@@ -183,6 +190,7 @@ class MonitoringServer:
             return
         self._board.watch(None)
         self._ending.set()
+        self._woken.set()
         with self._lock:
             self._child.end()
         self._keeper.join()
@@ -202,6 +210,7 @@ class MonitoringServer:
             # The new one first: the old one stays if there is no room for another.
             before, self._child = self._child, self._started(door)
             before.end()
+        self._woken.set()
 
     def _show(self) -> None:
         left = None if self._left is None else self._left()
@@ -221,12 +230,19 @@ class MonitoringServer:
     def _started(self, door: dict[str, Any]) -> _Child:
         try:
             return _Child(self._listener, self._pages, door)
-        except OSError:
-            raise ServiceError(
-                f"{self._settings.place('listen')}: metrics cannot be served, because the system refuses another "
-                "process: it gives too few files or processes, or too little memory",
-                "Give it more (ulimit -n, ulimit -u)",
-            ) from None
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> ServiceError:
+        """Return the error for a process, or a file for its pages, that the system does not give."""
+        scarce = error.errno in _SCARCE
+        return ServiceError(
+            f"{self._settings.place('listen')}: metrics cannot be served, because the system refuses another process "
+            f"({os.strerror(error.errno or 0).lower()})",
+            "Give it more files, processes or memory (ulimit -n, ulimit -u)"
+            if scarce
+            else f"See whether {sys.executable} can be run",
+        )
 
     # In a thread
 
@@ -243,7 +259,8 @@ class MonitoringServer:
                 if trouble != told:
                     self._say(NOT_SERVING.at(self._board.now(), meaning=trouble))
                 told = trouble
-                self._ending.wait(pause)
+                self._woken.wait(pause)
+                self._woken.clear()
                 pause = min(2 * pause, LONGEST_PAUSE)
                 try:
                     self._replace(child)

@@ -312,7 +312,8 @@ CONFIGURATION: Final = Section(
                 Key(
                     "late",
                     readers.choice('write "carry" or "drop"', ("carry", "drop")),
-                    'an event of a released period counts in the current one, or not at all (`"drop"`)',
+                    "an event of a released period counts in the current one (with a yearly horizon only within its "
+                    'year), or not at all (`"drop"`)',
                     "carry",
                 ),
             ),

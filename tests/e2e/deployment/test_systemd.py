@@ -70,6 +70,7 @@ def test_the_unit_says_nothing_of_how_much_there_was_to_do_and_keeps_counts_out_
     for key in ("CPUAccounting", "IOAccounting", "IPAccounting"):
         assert values(unit, key) == ["no"]
     assert values(unit, "LimitCORE") == ["0"]
+    assert values(unit, "OOMPolicy") == ["continue"]  # else the end of the process that serves ended the service
     assert values(unit, "MemorySwapMax") == ["0"]
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from kafka import KafkaAdminClient
+from tests.catalogues import statistic
 from tests.e2e.kafka.kafka_projects import settings_of
 from tests.e2e.kafka.kafka_services import (
     BEFORE,
@@ -38,16 +39,23 @@ def add_a_partition(project: Project, admin: KafkaAdminClient) -> None:
     admin.create_partitions({topic_of(project): 4})
 
 
+def entries_of(project: Project) -> int:
+    return len(json.loads(project.quietcount("ledger", "show", "--format", "json").done().out))
+
+
 def test_a_topic_that_got_more_partitions_is_refused_by_the_service_the_check_and_the_doctor(
     project: Project, admin: KafkaAdminClient
 ) -> None:
     project.emit(LINES)
     project.run_here("2023-06-08")
-    before, released = project.state(), project.released()
+    before, released, entries = project.state(), project.released(), entries_of(project)
     add_a_partition(project, admin)
+    with project.config.open("a", encoding="utf-8") as file:
+        file.write(statistic("outcomes", "OutcomeRecorded"))
     assert SAID in refused(project, "run", "--until-idle", "--as-of", "2024-01-08")
     assert project.state() == before
     assert project.released() == released
+    assert entries_of(project) == entries, "nothing is declared, and no budget spent, before it refuses"
     for command in (["topics", "check"], ["doctor"]):
         told = project.quietcount(*command, "--format", "json")
         told.refusal()

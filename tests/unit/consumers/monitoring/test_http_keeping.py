@@ -110,8 +110,38 @@ def test_it_is_said_when_a_process_serves_again(
         assert heard[-1].fields["address"] == f"127.0.0.1:{server.address[1]}"
 
 
+def check_a_reload_during_a_pause(server: MonitoringServer, heard: list[LogEvent]) -> None:
+    """The process that a reload starts is watched at once, however long the pause after the last one's end."""
+    with server:
+        os.kill(pid_of(server), signal.SIGKILL)
+        until(lambda: [event.kind for event in heard] == [NOT_SERVING])
+        server.reload()
+        assert get(server)[0] == 200
+        os.kill(pid_of(server), signal.SIGSEGV)
+        until(lambda: heard[-1].fields["meaning"] == ended("signal 11"))
+
+
+def test_a_process_that_a_reload_starts_during_a_pause_is_watched_at_once(
+    server: MonitoringServer, heard: list[LogEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "RESTART_SECONDS", 3600.0)
+    monkeypatch.setattr(http_server, "LONGEST_PAUSE", 3600.0)
+    check_a_reload_during_a_pause(server, heard)
+
+
+def test_a_keeper_that_sleeps_through_a_reload_is_found_out(
+    server: MonitoringServer, heard: list[LogEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant."""
+    monkeypatch.setattr(http_server, "RESTART_SECONDS", 8.0)
+    monkeypatch.setattr(server._woken, "set", lambda: None)
+    monkeypatch.setattr(serving_world, "WITHIN", 2.0)
+    with pytest.raises(AssertionError):
+        check_a_reload_during_a_pause(server, heard)
+
+
 class Pauses(threading.Event):
-    """The event that ends a server; what would wait for it goes on at once, and its seconds are kept."""
+    """The event that wakes a keeper; what would wait for it goes on at once, and its seconds are kept."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +159,7 @@ def test_a_process_that_never_has_a_good_start_is_tried_again_with_growing_pause
 ) -> None:
     monkeypatch.setattr(http_server, "MODULE", module)
     monkeypatch.setattr(http_server, "LONGEST_PAUSE", 5.0)
-    server._ending = pauses = Pauses()
+    server._woken = pauses = Pauses()
     with server:
         until(lambda: len(pauses.seconds) > 5)
         board.turn()  # the service goes on
