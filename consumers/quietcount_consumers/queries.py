@@ -82,7 +82,8 @@ def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     if not path.exists():
         raise QueryError(
             f"{path}: is not there: nothing is published yet, or the file was removed",
-            "Start `quietcount run`, or run `quietcount release`: what was released comes back with the same values",
+            "If `quietcount run` runs, wait for its next tick; else start it, or run `quietcount release`. What was "
+            "released comes back with the same values",
         )
     if not os.access(path, os.R_OK):
         raise QueryHeld(f"{path}: cannot be read", "Mend its rights")
