@@ -199,8 +199,10 @@ def test_each_cause_of_a_wrong_question_has_its_own_text(call: str, cause: str, 
 
 @pytest.mark.parametrize(
     "call",
-    ["total('plain', '2024-01-02', '2024-03-31')"]
-    + ["compare('plain', '2024-01-01', '2024-03-31', '2024-04-02', '2024-06-30')"],
+    [
+        "total('plain', '2024-01-02', '2024-03-31')",
+        "compare('plain', '2024-01-01', '2024-03-31', '2024-04-02', '2024-06-30')",
+    ],
 )
 def test_a_span_that_is_refused_comes_with_the_query_that_lists_the_days(call: str, world: World) -> None:
     with pytest.raises(duckdb.Error) as caught:
