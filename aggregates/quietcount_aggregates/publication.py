@@ -198,7 +198,8 @@ def bound_sentence(chain: Chain) -> str:
         )
     sentence += f"; the declared statistics spend {_plain(budget.declared)} of {_plain(budget.lifetime_epsilon)}"
     if budget.losses:
-        sentence += f". The bound was raised: the record of past contributions was lost, times: {budget.losses}"
+        how_often = "once" if budget.losses == 1 else f"{budget.losses} times"
+        sentence += f". The bound was raised: the record of past contributions was lost {how_often}"
     return sentence + "."
 
 

@@ -228,7 +228,7 @@ def _kind_of(error: duckdb.Error | OSError) -> type[StateError] | None:
 def _held(path: Path) -> StateHeld:
     return StateHeld(
         f"{path}: another quietcount service holds it",
-        "Run one service on a data folder at a time. If this is a command, stop the service first",
+        "Stop that service, then run this command again",
     )
 
 

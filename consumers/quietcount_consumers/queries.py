@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,21 @@ import duckdb
 from quietcount_consumers.errors import ConsumersError
 from quietcount_schemas.errors import Unavailable
 
-__all__ = ["QueryError", "QueryHeld", "query"]
+__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "query"]
+
+_MACRO = re.compile(r"\b(series|total|compare)\(\): ")  # what our macros say has its own remedy
+_MEANT = re.compile(r'\nDid you mean "(.+)"\?')
 
 
 class QueryError(ConsumersError):
     """A query that cannot be answered."""
+
+
+class QueryUnanswered(QueryError):
+    """A query that DuckDB does not answer. Its text has lines, so the remedy stands on a line of its own."""
+
+    def __str__(self) -> str:
+        return f"{self.what}\n{self.remedy}" if self.remedy else self.what
 
 
 class QueryHeld(QueryError, Unavailable):
@@ -45,17 +56,34 @@ def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             rows: Sequence[tuple[Any, ...]] = result.fetchall() if columns else []
             return columns, list(rows)
         except duckdb.Error as error:
-            # DuckDB's text is about the query, and the file holds nothing that is not public.
-            raise QueryError(
-                f"the query was not answered: {str(error).strip()}", "See what there is with: FROM data_dictionary"
-            ) from None
+            raise _unanswered(error, connection) from None
+
+
+def _unanswered(error: duckdb.Error, connection: duckdb.DuckDBPyConnection) -> QueryUnanswered:
+    """Return what DuckDB says, which is about the query: the file holds nothing that is not public."""
+    text, remedy = str(error).strip(), "See what there is with: FROM data_dictionary"
+    if own := _MACRO.search(text):
+        text, remedy = text[own.start() :], ""
+    elif "read-only mode" in text:
+        text, remedy = "the published file is for reading only", "Ask with SELECT or FROM"
+    elif "Table with name" in text and (meant := _MEANT.search(text)) and not _is_there(meant[1], connection):
+        # DuckDB proposes tables of its own catalog too.
+        text = text.replace(meant[0], "")
+    return QueryUnanswered(f"the query was not answered: {text}", remedy)
+
+
+def _is_there(name: str, connection: duckdb.DuckDBPyConnection) -> bool:
+    tables = "SELECT table_name FROM duckdb_tables() WHERE NOT internal"
+    views = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+    return (name,) in connection.execute(f"{tables} UNION ALL {views}").fetchall()
 
 
 def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     if not path.exists():
         raise QueryError(
             f"{path}: is not there: nothing is published yet, or the file was removed",
-            "Start `quietcount run`, or run `quietcount release`: what was released comes back with the same values",
+            "If `quietcount run` runs, wait for its next tick; else start it, or run `quietcount release`. What was "
+            "released comes back with the same values",
         )
     if not os.access(path, os.R_OK):
         raise QueryHeld(f"{path}: cannot be read", "Mend its rights")

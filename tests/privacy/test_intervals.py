@@ -208,7 +208,7 @@ def test_the_intervals_of_compare_miss_at_most_one_time_in_twenty_on_a_wide_grid
     "old, new",
     [
         ("** 2 * n_a AS g", "** 2 * n_a * 0 AS g"),  # the noise of the earlier period is ignored
-        (") AS c\n", ") / 2 AS c\n"),  # half the quantile
+        (") AS c,\n", ") / 2 AS c,\n"),  # half the quantile
     ],
 )
 def test_a_percent_interval_that_is_too_narrow_is_caught(old: str, new: str) -> None:

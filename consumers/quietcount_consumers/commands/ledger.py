@@ -11,7 +11,7 @@ from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.commands.options import agreed, chosen_format, format_option, wall_clock
 from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, verify_ledger
+from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, ledger_runs, verify_ledger
 from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
 from quietcount_consumers.maintenance.recovery import (
     follow_new_log,
@@ -33,19 +33,21 @@ def ledger_command() -> None:
     """
 
 
-@ledger_command.command("show", short_help="Show every entry of the ledger, and what is left to declare.")
+@ledger_command.command("show", short_help="Show the entries of the ledger, and what is left to declare.")
 @config_option
 @format_option
 def ledger_show_command(config: Path, form: str | None) -> None:
-    """Show every entry of the ledger, and say on stderr what is spent and what is left to declare.
+    """Show the ledger, and say on stderr what is spent and what is left to declare.
+
+    JSON and CSV have every entry whole. A table has one line for the releases of a statistic in a row: the days from
+    the first to the last, and how many they are.
 
     \b
     Example: quietcount ledger show --format json
     """
     how = chosen_format(form)
     chain = _read_ledger(Configuration.load(config)).chain
-    # A whole digest would fold every other column of a table; JSON and CSV have it.
-    columns, rows = ledger_rows(chain, digest_length=8 if how is Format.TABLE else 64)
+    columns, rows = ledger_runs(chain) if how is Format.TABLE else ledger_rows(chain)
     show_rows(columns, rows, how)
     for line in budget_lines(chain):
         click.echo(line, err=True)
@@ -105,7 +107,7 @@ def ledger_restore_command(file: Path, config: Path) -> None:
     \b
     Example: quietcount ledger restore statistics.duckdb
     """
-    for line in restore_ledger(Configuration.load(config), file):
+    for line in [f"Restored the ledger from {file}.", *restore_ledger(Configuration.load(config), file)]:
         click.echo(line, err=True)
 
 

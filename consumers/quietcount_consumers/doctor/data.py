@@ -107,20 +107,21 @@ def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetim
         yield fine("statistics", f"the next start declares these, and so spends their budget permanently: {names}")
 
 
-def check_published(configuration: Configuration, chain: Chain) -> Iterator[Finding]:
+def check_published(configuration: Configuration, chain: Chain, *, running: bool) -> Iterator[Finding]:
     """Compare the published file with the ledger; raises a QuietcountError if they differ."""
+    way = "Wait for the next tick of the service, or restart it" if running else "Start the service"
     public = configuration.public_file
     head = published_head(public)
     if not chain.entries:
         yield fine("published file", "nothing is published before the first run")
     elif head is None:
-        remedy = "Start the service, which publishes it again with the same values"
+        remedy = f"{way}: it publishes the file with the same values"
         yield warning("published file", "it is missing", remedy, public)
     elif head.length < chain.head.length and chain.entries[head.length - 1].digest == head.digest:
         yield warning(
             "published file",
             "it is older than the ledger: a release was cut short, or is being published now",
-            "Start the service, if it does not run: it publishes what the ledger holds",
+            f"{way}: it publishes what the ledger holds",
             public,
         )
     else:

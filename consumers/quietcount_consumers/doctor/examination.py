@@ -102,7 +102,7 @@ class _Examination:
         made += state
         check("statistics", self._check_statistics, "they are as they were declared")
         check("published file", self._check_published, "it holds what the ledger says")
-        check("metrics", self._check_metrics, "certificate and password can be read")
+        check("metrics", self._check_metrics, self._metrics_settings())
         return made
 
     def _gathered(self, name: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -219,7 +219,14 @@ class _Examination:
         if self._chain is None:
             yield warning("published file", "the ledger could not be read", _LEDGER_FIRST)
             return
-        yield from data.check_published(self._configuration, self._chain)
+        yield from data.check_published(self._configuration, self._chain, running=self._running)
+
+    def _metrics_settings(self) -> str:
+        """Return what holds of the settings of the metrics if nothing is wrong with them."""
+        settings = self._configuration.metrics
+        parts = {"certificate": settings.certificate_file, "password": settings.password_file}
+        given = [name for name, file in parts.items() if file is not None]
+        return f"{' and '.join(given)} can be read" if given else "they need no certificate and no password"
 
     def _check_metrics(self) -> Iterator[Finding]:
         settings = self._configuration.metrics

@@ -16,7 +16,7 @@ from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.queries import QueryError, query
 from quietcount_consumers.wiring import open_ledger
 
-__all__ = ["agreement", "budget_lines", "due_now", "ledger_rows", "verify_ledger"]
+__all__ = ["agreement", "budget_lines", "due_now", "ledger_rows", "ledger_runs", "verify_ledger"]
 
 # What the public file says without being a row of a table: a view or a macro can lie as well as a number.
 _CATALOG = {
@@ -29,15 +29,40 @@ _CATALOG = {
 }
 
 
-def ledger_rows(chain: Chain, *, digest_length: int = 64) -> tuple[list[str], list[tuple[object, ...]]]:
+def ledger_rows(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return the columns and one row for each entry of the ledger."""
     columns = ["index", "recorded_at", "kind", "statistic", "period_start", "what", "digest"]
     rows: list[tuple[object, ...]] = []
     for entry in chain.entries:
         statistic, period, what = _summary(entry)
         moment = entry.recorded_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        rows.append((entry.index, moment, entry.kind, statistic, period, what, entry.digest.hex()[:digest_length]))
+        rows.append((entry.index, moment, entry.kind, statistic, period, what, entry.digest.hex()))
     return columns, rows
+
+
+def ledger_runs(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Return the columns and rows of the ledger in short, for 80 columns.
+
+    A row is an entry, or the releases of one statistic up to the next entry that is no release.
+    """
+    runs: dict[tuple[int, str | None], list[Entry]] = {}
+    newest = 0  # index of the newest entry that is no release
+    for entry in chain.entries:
+        if isinstance(entry.body, Released):
+            runs.setdefault((newest, entry.body.statistic), []).append(entry)
+        else:
+            newest = entry.index
+            runs[newest, None] = [entry]
+    rows: list[tuple[object, ...]] = []
+    for run in runs.values():
+        statistic, _, what = _summary(run[0])
+        match run[0].body, run[-1].body:
+            case Released(period_start=start), Released(period_end=end):
+                what = f"{start}..{end} ({len(run)})"
+            case Declared(declared), _:
+                what = f"epsilon {declared.epsilon:g} by {declared.period}"
+        rows.append((run[0].index, run[0].recorded_at.date(), run[0].kind, statistic, what))
+    return ["index", "day", "kind", "statistic", "what"], rows
 
 
 def budget_lines(chain: Chain) -> list[str]:
@@ -128,4 +153,4 @@ def _summary(entry: Entry) -> tuple[str | None, dt.date | None, str]:
         case Retired(name):
             return name, None, "not released any more"
         case StateLost(losses):
-            return None, None, f"the private state was lost; losses so far: {losses}"
+            return None, None, f"losses so far: {losses}"

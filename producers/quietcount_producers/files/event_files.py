@@ -42,6 +42,8 @@ class FileFormat(StrEnum):
                 return cls.CSV
             case ".jsonl" | ".ndjson":
                 return cls.JSONL
+            case ".xlsx" | ".xls" | ".ods" | ".numbers":
+                raise ProducersError(f"{path}: is a spreadsheet", "Save the file as CSV in UTF-8")
             case _:
                 pass
         raise ProducersError(f"{path}: the name does not say the format", "Give --format jsonl or --format csv")
@@ -137,6 +139,8 @@ def _jsonl_rows(lines: _Lines) -> Iterator[Row]:
         try:
             yield Row(lines.number, lines.text, facts=_object(text))
         except EventRefused as refused:
+            if lines.number == 1 and not text.lstrip().startswith(("{", "[")):
+                refused = EventRefused("", f"{refused.reason}. Is it CSV? Give --format csv")
             yield Row(lines.number, lines.text, problem=refused)
 
 

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.check
 
 
 @pytest.mark.promise("public-file")
+@pytest.mark.parametrize("wanted", ["<2", "==1.4.0"])  # the newest, and the one that finds no WITH in our macros
 def test_it_opens_with_the_newest_duckdb_of_the_line_before(
-    tmp_path: Path, require: Callable[[bool, str], None]
+    tmp_path: Path, require: Callable[[bool, str], None], wanted: str
 ) -> None:
     folder = tmp_path / "venv"
     venv.create(folder, with_pip=True)
@@ -24,7 +25,7 @@ def test_it_opens_with_the_newest_duckdb_of_the_line_before(
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))}
     environment.update({key: value for key, value in os.environ.items() if key in ("PIP_INDEX_URL", "PIP_CONFIG_FILE")})
     installed = subprocess.run(
-        [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "duckdb<2"],
+        [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", f"duckdb{wanted}"],
         capture_output=True,
         text=True,
         env=environment,

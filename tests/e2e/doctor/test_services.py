@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import signal
 import socket
@@ -13,6 +14,7 @@ from tests.e2e.doctor.doctor_projects import WARNING, WRONG, Healthy, found, hea
 from tests.e2e.projects import Project, ended
 from tests.kafka.certificates import Authority
 
+from quietcount_aggregates import state_file
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, beginning
@@ -43,6 +45,38 @@ def test_a_service_that_runs_is_told_of_and_not_disturbed(project: Project, unve
         process.kill()
         process.communicate()
     assert found(examine(project.config, Healthy())) == []
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_missing_published_file_is_to_be_waited_for_only_if_a_service_runs(
+    project: Project, unverified: None, runs: bool
+) -> None:
+    project.public.unlink()
+    with contextlib.ExitStack() as stack:
+        if runs:
+            stack.enter_context(state_file.locked(project.private / "state.duckdb"))
+        (found_it,) = [each for each in examine(project.config, Healthy()) if each.code == "published file"]
+    assert found_it.severity is WARNING
+    assert found_it.remedy.startswith("Wait for the next tick" if runs else "Start the service")
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ("", "they need no certificate and no password"),
+        ('username = "a", password_file = "password"', "password can be read"),
+    ],
+)
+def test_of_the_metrics_only_what_is_configured_is_said_to_be_read(
+    project: Project, unverified: None, monkeypatch: pytest.MonkeyPatch, given: str, says: str
+) -> None:
+    monkeypatch.delenv("QUIETCOUNT_METRICS__LISTEN")
+    password = project.folder / "password"
+    password.touch(0o600)
+    password.write_text("a long password of the metrics", encoding="utf-8")
+    with_(f"metrics = {{ {given} }}")(project)
+    (said,) = [each.what for each in examine(project.config, Healthy()) if each.code == "metrics"]
+    assert said == says
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -24,6 +24,7 @@ from quietcount_aggregates.errors import (
     StatisticError,
 )
 from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.publication import bound_sentence
 from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 from quietcount_schemas.periods import Period
 
@@ -96,6 +97,14 @@ def test_a_chain_reads_back_what_was_appended(log: MemoryLedger) -> None:
     assert chain.budget.left == 0
     assert [entry.kind for entry in chain.entries][-2:] == ["retired", "state_lost"]
     assert chain.entries[0].previous == GENESIS
+
+
+def test_the_bound_says_how_often_it_was_raised(log: MemoryLedger) -> None:
+    assert bound_sentence(read(log.entries)).endswith("the record of past contributions was lost once.")
+    ledger = Ledger(log)
+    ledger.fence()
+    ledger.append([StateLost(2)], NOW)
+    assert bound_sentence(ledger.chain).endswith("the record of past contributions was lost 2 times.")
 
 
 def test_a_chain_says_which_releases_a_state_does_not_know(log: MemoryLedger) -> None:

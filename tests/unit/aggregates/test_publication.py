@@ -159,6 +159,7 @@ def test_a_span_that_is_not_made_of_released_periods_is_refused_and_not_guessed(
         ("series('nosuch')", "period_start estimate noisy"),
         ("series('detailed', cells := '{\"colour\":\"BLUE\"}')", "noisy"),
         ("series('detailed', cells := '\"RED\"')", "noisy"),
+        ("series('detailed', cells := 'RED')", "noisy"),
         (
             "compare('plain', '2024-01-01', '2024-03-31', '2024-03-01', '2024-06-30')",
             "from_estimate to_estimate difference difference_lower difference_upper percent_change percent_lower "
@@ -177,6 +178,7 @@ def test_whichever_column_is_asked_for_a_wrong_question_is_refused(call: str, co
     [
         ("{}('nosuch'{})", "of a statistic of this name"),
         ("{}('detailed'{}, cells := '\"RED\"')", "write cells as a JSON object"),
+        ("{}('detailed'{}, cells := 'RED')", "write cells as a JSON object"),
         ("{}('detailed'{}, cells := '{{\"colour\":\"BLUE\"}}')", "this statistic has no such cells"),
     ],
 )
@@ -193,6 +195,21 @@ def test_each_cause_of_a_wrong_question_has_its_own_text(call: str, cause: str, 
         with pytest.raises(duckdb.Error, match="the span is not made of whole released periods") as caught:
             rows(world.public, "FROM total('plain', '2024-01-02', '2024-03-31')")
         assert other not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "total('plain', '2024-01-02', '2024-03-31')",
+        "compare('plain', '2024-01-01', '2024-03-31', '2024-04-02', '2024-06-30')",
+    ],
+)
+def test_a_span_that_is_refused_comes_with_the_query_that_lists_the_days(call: str, world: World) -> None:
+    with pytest.raises(duckdb.Error) as caught:
+        rows(world.public, f"FROM {call}")
+    days = rows(world.public, str(caught.value).partition("See them with: ")[2])
+    assert len(days) == 6
+    assert days[0] == (dt.date(2024, 1, 1), dt.date(2024, 1, 31))
 
 
 def test_percentages_have_one_decimal_and_their_interval_is_rounded_outwards(world: World) -> None:

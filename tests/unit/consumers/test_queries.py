@@ -55,6 +55,39 @@ def test_a_query_that_cannot_be_read_is_a_query_error(public: Path, sql: str) ->
         query(public, sql)
 
 
+def refusal(public: Path, sql: str) -> list[str]:
+    with pytest.raises(QueryError) as caught:
+        query(public, sql)
+    return str(caught.value).splitlines()
+
+
+def test_the_remedy_stands_on_a_line_of_its_own(public: Path) -> None:
+    for sql in ("FROM nope", "SELECT 1/", "SELECT nope FROM t"):
+        assert refusal(public, sql)[-1] == "See what there is with: FROM data_dictionary"
+
+
+@pytest.mark.parametrize("sql, proposed", [("FROM nope", False), ("FROM abuot", True), ("SELECT summ(1)", True)])
+def test_a_table_is_proposed_only_if_the_file_has_it(public: Path, sql: str, proposed: bool) -> None:
+    said = refusal(public, sql)
+    assert any(line.startswith("Did you mean") for line in said) is proposed
+    assert "does not exist!" in said[0]
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM t", "CREATE TABLE u AS FROM t", "DROP TABLE t", "UPDATE t SET n = 2"])
+def test_a_statement_that_writes_is_told_that_the_file_is_for_reading_only(public: Path, sql: str) -> None:
+    assert refusal(public, sql) == [
+        "the query was not answered: the published file is for reading only",
+        "Ask with SELECT or FROM",
+    ]
+
+
+@pytest.mark.parametrize("macro", ["series", "total", "compare"])
+def test_what_a_macro_says_is_the_whole_message(public: Path, macro: str) -> None:
+    assert refusal(public, f"SELECT error('{macro}(): do this') FROM t") == [
+        f"the query was not answered: {macro}(): do this"
+    ]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
 def test_a_foreign_file_in_the_place_of_the_public_one_may_be_deleted(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "statistics.duckdb"

@@ -121,6 +121,19 @@ def test_a_file_of_another_encoding_says_so(place: Place) -> None:
     assert "UTF-16" in said(place.emit(line().encode("utf-16")))
 
 
+def test_csv_that_is_read_as_jsonl_is_told_how_to_give_its_format(place: Place) -> None:
+    rest = f"HelpRequested,{NAME},2023-10-03,MOBILISED\n" * 3
+    first, *others = said(place.emit(HEADER + rest)).splitlines()
+    assert first.endswith("line 1: is not JSON (column 1). Is it CSV? Give --format csv")
+    assert not any("CSV" in each for each in others)
+    assert "CSV" not in said(place.emit('{"event" "HelpRequested"}\n[1]\n' + rest))
+
+
+@pytest.mark.parametrize("suffix", ["xlsx", "XLS", "ods"])
+def test_a_spreadsheet_is_to_be_saved_as_csv(place: Place, suffix: str) -> None:
+    assert "Save the file as CSV in UTF-8" in said(place.emit(b"PK\x03\x04", name=f"cases.{suffix}"))
+
+
 def test_every_mistake_of_a_line_is_said(place: Place) -> None:
     shown = said(place.emit(line(case="", occurred_on="soon", region="MOON", revision="x")))
     assert [each.split(": ")[1] for each in shown.splitlines()[:4]] == ["case", "occurred_on", "revision", "region"]

@@ -61,7 +61,7 @@ def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytes
     elif form == "json":
         rows = json.loads(shown)
     else:
-        assert shown.split()[:7] == ["index", "recorded_at", "kind", "statistic", "period_start", "what", "digest"]
+        assert shown.split()[:5] == ["index", "day", "kind", "statistic", "what"]
         assert len(shown.splitlines()) == 6
         return
     assert [row["kind"] for row in rows] == ["opened", "declared", "declared", "released", "released"]
@@ -70,6 +70,28 @@ def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytes
     assert {row["recorded_at"] for row in rows} == {"2023-02-08T00:00:00Z"}
     assert rows[3]["period_start"] == "2023-01-01"
     assert len({row["digest"] for row in rows}) == 5
+
+
+def test_a_table_has_one_line_for_the_releases_of_a_statistic_in_a_row(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for day in ("2023-02-08", "2023-04-08", "2023-05-08"):  # which interleaves the two statistics
+        invoked(project, release_command, "--as-of", day)
+    invoked(project, ledger_command, "retire", "court_cases", "--yes")
+    shown = invoked(project, ledger_command, "show", "--format", "table").stdout.splitlines()
+    entries = json.loads(invoked(project, ledger_command, "show", "--format", "json").stdout)
+    assert len(entries) == 3 + 8 + 1
+    assert [line.split()[2:] for line in shown[1:]] == [
+        ["opened", "lifetime", "epsilon", "100"],
+        ["declared", "requests", "epsilon", "20", "by", "month"],
+        ["declared", "court_cases", "epsilon", "20", "by", "month"],
+        ["released", "court_cases", "2023-01-01..2023-04-30", "(4)"],
+        ["released", "requests", "2023-01-01..2023-04-30", "(4)"],
+        ["retired", "court_cases", "not", "released", "any", "more"],
+    ]
+    assert [int(line.split()[0]) for line in shown[1:]] == [0, 1, 2, 3, 4, 11]
+    assert max(map(len, shown)) <= 80
 
 
 def test_the_ledger_says_what_is_spent_and_what_is_left(released: Project, tmp_path: Path) -> None:
@@ -120,11 +142,10 @@ def test_a_twin_that_takes_any_moment_is_found(
 
 def test_wide_rows_read_well_at_80_columns(released: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    ledger = invoked(released, ledger_command, "show", "--format", "table").stdout.split("\n\n")
-    assert len(ledger) == 5
-    assert "kind:" in ledger[3]
-    assert ledger[3].splitlines()[2].split() == ["kind:", "released"]
-    assert all(len(line) <= 80 for block in ledger for line in block.splitlines())
+    ledger = invoked(released, ledger_command, "show", "--format", "table").stdout.splitlines()
+    assert len(ledger) == 6
+    assert ledger[4].split() == ["3", "2023-02-08", "released", "court_cases", "2023-01-01..2023-01-31", "(1)"]
+    assert all(len(line) <= 80 for line in ledger)
     rows = invoked(released, query_command, "FROM statistics", "--format", "table").stdout.split("\n\n")
     assert len(rows) == len(released.released())
     assert {line.split(":")[0] for line in rows[0].splitlines()} >= {"statistic", "cell", "estimate", "lower", "upper"}

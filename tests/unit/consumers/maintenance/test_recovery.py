@@ -125,7 +125,8 @@ def test_what_may_be_the_last_copy_of_a_ledger_is_never_told_to_be_deleted(
     assert "there is no such file" in refused(project, ledger_command, "restore", "--yes", str(tmp_path / "none"))
     without_ledger(project)
     project.public.unlink()
-    invoked(project, ledger_command, "restore", "--yes", str(copy))
+    restored = invoked(project, ledger_command, "restore", "--yes", str(copy)).stderr
+    assert restored.splitlines()[0] == f"Restored the ledger from {copy}."
     assert "Error" not in invoked(project, run_command, "--until-idle", "--as-of", "2023-02-08").stderr
 
 
