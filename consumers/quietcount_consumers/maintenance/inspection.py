@@ -56,11 +56,11 @@ def ledger_runs(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
     rows: list[tuple[object, ...]] = []
     for run in runs.values():
         statistic, _, what = _summary(run[0])
-        match run[0].body, run[-1].body:
-            case Released(period_start=start), Released(period_end=end):
-                what = f"{start}..{end} ({len(run)})"
-            case Declared(declared), _:
-                what = f"epsilon {declared.epsilon:g} by {declared.period}"
+        first, last = run[0].body, run[-1].body
+        if isinstance(first, Released) and isinstance(last, Released):
+            what = f"{first.period_start}..{last.period_end} ({len(run)})"
+        elif isinstance(first, Declared):
+            what = f"epsilon {first.statistic.epsilon:g} by {first.statistic.period}"
         rows.append((run[0].index, run[0].recorded_at.date(), run[0].kind, statistic, what))
     return ["index", "day", "kind", "statistic", "what"], rows
 
