@@ -146,7 +146,8 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise PublicationUnwritable(
-            f"{path}: cannot be written ({error.strerror})", "Mend that and run again. Nothing is lost"
+            f"{path}: cannot be written ({error.strerror})",
+            "Make room or mend the disk, then run again. Nothing is lost",
         ) from error
 
 

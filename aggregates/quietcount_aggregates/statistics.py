@@ -330,7 +330,8 @@ def _frozen(field: Field) -> Dimension:
         return Dimension(field.name, ("false", "true"), "true" if field.default is True else "false")
     if field.default_symbol is None:
         raise StatisticError(
-            f"the enum of field {field.name!r} has no default symbol", "Give it one: quietcount schemas check"
+            f"the enum of field {field.name!r} has no default symbol",
+            'Add "default" to the enum in its .avsc file, then run: quietcount schemas check',
         )
     return Dimension(field.name, tuple(sorted(field.symbols)), field.default_symbol)
 

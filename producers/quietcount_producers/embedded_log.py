@@ -56,7 +56,7 @@ class EmbeddedLog:
         self._turn = 0
         if not path.exists():
             if not create:
-                raise LogError(f"There is no log at {path}", "Check data_dir, or emit a first event to create it")
+                raise LogError(f"There is no log at {path}", "Check data_dir. The first event that is emitted makes it")
             sqlite_file.create(path, timeout)
         try:
             sqlite_file.tighten(path)

@@ -195,7 +195,7 @@ def _metadata(admin: KafkaAdminClient, settings: KafkaSettings) -> dict[str, dic
     for topic, answer in answers.items():
         if answer["error_code"] not in (_NONE, _UNKNOWN_TOPIC, _HIDDEN) and not answer["partitions"]:
             what = f"topic {settings.topic(topic)}: the brokers cannot describe it now"
-            raise LogUnavailable(what, "Run this again later")
+            raise LogUnavailable(what, "Run this again in a minute. If it stays so, look at the brokers")
     return answers
 
 

@@ -236,7 +236,8 @@ def _connected(settings: KafkaSettings, broker: str, host: str, port: int) -> so
         connection = socket.create_connection((host, port), CONNECT_SECONDS)
     except (socket.gaierror, UnicodeError):
         raise LogUnavailable(
-            f"{settings.place('log')}: the name {host} of broker {broker} cannot be resolved", "Check it"
+            f"{settings.place('log')}: the name {host} of broker {broker} cannot be resolved",
+            "Correct the name, or look at the DNS of this machine",
         ) from None
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else (error.strerror or type(error).__name__).lower()

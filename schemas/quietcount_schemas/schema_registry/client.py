@@ -186,7 +186,7 @@ class RegistryClient:
         key = self._settings.place(f"{_SECTION}.password_file")
         path = self._settings.password_file
         if path is None:
-            raise SchemasError(f"{key}: is missing", "Name the file of the password")
+            raise SchemasError(f"{key}: is missing", "Write the path of the file that holds the password")
         password = read_password(path, lambda fault: SchemasError(f"{key}: {fault.what}", fault.remedy))
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
 
