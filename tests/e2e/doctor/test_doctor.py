@@ -76,7 +76,7 @@ def test_remedies_name_the_way_back_and_no_way_that_costs_the_data(project: Proj
     garbage(*STORE, "ledger.sqlite")(project)
     gone("secrets", "service")(project)
     told = {each.code: each.remedy for each in found(examine(project.config, Healthy()))}
-    assert "quietcount ledger restore brings it back" in told["ledger"]
+    assert "quietcount ledger restore" in told["ledger"]
     assert "The service's secret is lost" in told["secrets"]
     assert "init" not in told["secrets"]
 

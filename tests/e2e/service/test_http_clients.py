@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from tests.kafka.certificates import Authority, Issued
-from tests.serving_world import twin
+from tests.serving_world import pid_of, twin
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
@@ -143,8 +143,13 @@ def established(server: MonitoringServer) -> int:
     host, port = where(server)
     local = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
     lines = (line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines())
-    # One that waits in the system's queue, or was let go, is nobody's file.
-    return sum(words[1] == local and words[3] != _LISTENS and words[9] != "0" for words in lines)
+    known = {f"socket:[{words[9]}]" for words in lines if words[1] == local and words[3] != _LISTENS}
+    # The table alone is read in pieces, and counts those that come and those that go meanwhile.
+    count = 0
+    for descriptor in Path(f"/proc/{pid_of(server)}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += str(descriptor.readlink()) in known
+    return count
 
 
 _LISTENS = "0A"
