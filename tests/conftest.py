@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,8 @@ __all__ = [
     "pytest_runtest_makereport",
     "schema_registry",
 ]
+
+_USUAL = 0o022  # the umask of a login
 
 Require = Callable[[bool, str], None]
 
@@ -63,10 +65,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[COLLECTED] = settle(items)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+    """Make what several tests share with the umask of a login, too: `usual_umask` comes too late for it."""
+    shared = fixturedef.scope != "function"
+    if shared:
+        os.umask(_USUAL)
+    try:
+        return (yield)
+    finally:
+        if shared:
+            os.umask(_USUAL)
+
+
 @pytest.fixture(autouse=True)
 def usual_umask() -> Iterator[None]:
     """Begin each test with the umask of a login: a service that runs in this process leaves its own behind."""
-    old = os.umask(0o022)
+    old = os.umask(_USUAL)
     yield
     os.umask(old)
 

@@ -130,8 +130,8 @@ class Entry:
         return cls(index, previous, recorded_at, body, data, _digest(data))
 
     @classmethod
-    def read(cls, data: bytes) -> Entry:
-        """Decode an entry; raise LedgerBroken if its bytes are not exactly what `make` would write."""
+    def read(cls, data: bytes, place: int) -> Entry:
+        """Decode the entry that lies at `place`; raise LedgerBroken if its bytes are not exactly what `make` writes."""
         try:
             if data[: len(_FRAME)] != _FRAME:
                 raise ValueError("an unknown schema")
@@ -141,10 +141,13 @@ class Entry:
             entry = cls.make(record["index"], record["previous"], record["recorded_at"], _body(name, fields))
         except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, InvalidOperation) as error:
             raise LedgerBroken(
-                f"a ledger entry cannot be decoded ({type(error).__name__}): it was altered or damaged", RESTORE_LEDGER
+                f"ledger entry {place} cannot be decoded ({type(error).__name__}): it was altered or damaged",
+                RESTORE_LEDGER,
             ) from None
         if entry.data != data:
-            raise LedgerBroken("a ledger entry was altered: it is not written as quietcount writes it", RESTORE_LEDGER)
+            raise LedgerBroken(
+                f"ledger entry {place} was altered: it is not written as quietcount writes it", RESTORE_LEDGER
+            )
         return entry
 
 
@@ -161,7 +164,7 @@ def of_newer_schema(data: bytes, index: int, previous: bytes) -> bool:
     if not content.startswith(place.getvalue() + previous):
         return False
     try:
-        Entry.read(_FRAME + content)
+        Entry.read(_FRAME + content, index)
     except LedgerBroken:
         return True
     return False

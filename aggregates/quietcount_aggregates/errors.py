@@ -59,8 +59,8 @@ __all__ = [
 
 
 RESTORE_LEDGER: Final = (
-    "Put the newest ledger back. Or move this one away, and bring it back from the newest file that was published, "
-    "with: quietcount ledger restore"
+    "Put your newest backup of the ledger back. Or move the ledger away, and bring it back from the newest file that "
+    "was published, with: quietcount ledger restore"
 )
 """The remedy for a ledger that is altered or damaged."""
 

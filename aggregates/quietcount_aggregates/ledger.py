@@ -119,7 +119,7 @@ class Chain:
                 "Nothing was changed",
                 "Use the newer version",
             )
-        entry = Entry.read(data)
+        entry = Entry.read(data, place)
         if entry.index != place or entry.previous != self.head.digest:
             raise LedgerBroken(
                 f"ledger entry {place} does not follow from the one before: the ledger was altered, damaged or mixed "
@@ -240,7 +240,7 @@ class Ledger:
         The rules are tried on a copy first, so that nothing is appended that a reader would not accept.
         """
         if self._epoch is None:
-            raise LedgerError("the ledger is open for reading only", "Open it with a fence to append to it")
+            raise LedgerError("the ledger is open for reading only", "Call fence() before append()")
         trial = Chain(
             list(self.chain.entries),
             dict(self.chain.declarations),

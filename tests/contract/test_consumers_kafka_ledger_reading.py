@@ -237,7 +237,7 @@ def test_a_chain_that_lacks_an_entry_is_broken_even_if_its_keys_fit(
         if missing == 3:  # the newest: a shorter chain is whole, and what was published from the longer one tells
             ledger.refresh()
             with pytest.raises(LedgerBehind):
-                ledger.check_not_behind(Head(4, Entry.read(entries[3]).digest), "the public file")
+                ledger.check_not_behind(Head(4, Entry.read(entries[3], 3).digest), "the public file")
         else:
             with pytest.raises(LedgerBroken, match=f"ledger entry {missing} does not follow"):
                 ledger.refresh()

@@ -86,7 +86,7 @@ def rows_of(path: Path) -> list[tuple[Any, ...]]:
 
 def check_once(world: World) -> None:
     """The ledger holds at most one release of each period, and the public file exactly what the ledger holds."""
-    released = [Entry.read(data).body for data in world.ledger_log.read()]
+    released = [Entry.read(data, place).body for place, data in enumerate(world.ledger_log.read())]
     periods = Counter((body.statistic, body.period_start) for body in released if isinstance(body, Released))
     assert set(periods.values()) <= {1}
     domains: dict[str, list[str]] = {statistic.name: statistic.domain for statistic in statistics()}

@@ -95,10 +95,8 @@ def ledger_retire_command(statistic: str, config: Path, yes: bool) -> None:
 @ledger_command.command("restore", short_help="Restore a lost ledger from the newest file that was published.")
 @click.argument("file", type=click.Path(path_type=Path))
 @config_option
-@click.confirmation_option(
-    prompt="An older file than the newest that was published would have values drawn twice. Is it the newest?"
-)
-def ledger_restore_command(file: Path, config: Path) -> None:
+@click.option("--yes", is_flag=True, help="Restore it without asking.")
+def ledger_restore_command(file: Path, config: Path, yes: bool) -> None:
     """Restore a lost ledger from the newest published file, or from a copy of it.
 
     Every published file holds the whole ledger that it was built from. One that the state, the public file or the
@@ -107,7 +105,10 @@ def ledger_restore_command(file: Path, config: Path) -> None:
     \b
     Example: quietcount ledger restore statistics.duckdb
     """
-    for line in [f"Restored the ledger from {file}.", *restore_ledger(Configuration.load(config), file)]:
+    configuration = Configuration.load(config)
+    if not yes:
+        agreed("An older file than the newest that was published would have values drawn twice. Is it the newest?")
+    for line in [f"Restored the ledger from {file}.", *restore_ledger(configuration, file)]:
         click.echo(line, err=True)
 
 

@@ -218,7 +218,7 @@ class KafkaLedger:
         if first:
             raise LedgerBroken(
                 f"{self.place}: its first entries were deleted, and a ledger is never purged",
-                f"{RESTORE_LEDGER}. Which setting deleted them, says: quietcount topics check",
+                f"{RESTORE_LEDGER}. quietcount topics check says which setting deleted them",
             )
         if end < self._end:
             raise self._behind()
@@ -268,8 +268,7 @@ class KafkaLedger:
         if len(topic["partitions"]) > 1:
             raise LedgerBroken(
                 f"{self.place}: has more than one partition, and a ledger is one sequence",
-                "Keep a copy of the newest published file. Then delete the topic, make it again with quietcount topics "
-                "create, and bring the ledger back from that file with: quietcount ledger restore",
+                'Do what docs/recovery.md says under "The ledger is lost, or an older one was put back"',
             )
         return dict(topic)
 

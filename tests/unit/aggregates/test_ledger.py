@@ -179,7 +179,7 @@ def test_arbitrary_bytes_are_refused_and_raise_nothing_else(log: MemoryLedger) -
         cut = bytes(data[: rng.randrange(len(data) + 1)]) if rng.random() < 0.3 else bytes(data)
         if cut not in log.entries:
             with contextlib.suppress(LedgerBroken):
-                Entry.read(cut)
+                Entry.read(cut, 0)
 
 
 def of_a_later_schema(entries: list[bytes], content: bytes = b"\x0a what nobody knows yet") -> bytes:

@@ -105,7 +105,7 @@ def test_a_reader_brings_no_ledger_into_being(tmp_path: Path, content: bytes | N
 )
 def test_a_ledger_whose_rows_are_not_a_ledgers_is_broken(path: Path, statements: list[str]) -> None:
     altered(path, *statements)
-    with pytest.raises(LedgerBroken, match=r"is damaged or not a ledger\. Put the newest ledger back"):
+    with pytest.raises(LedgerBroken, match=r"is damaged or not a ledger\. Put your newest backup of the ledger back"):
         used(path)
 
 
