@@ -35,6 +35,7 @@ __all__ = [
     "HeldPublication",
     "Publish",
     "bound_sentence",
+    "plain",
     "publish",
     "published_figures",
     "published_head",
@@ -190,21 +191,22 @@ def bound_sentence(chain: Chain) -> str:
     times = 1 + budget.losses
     sentence = (
         "However many numbers are published, what they tell about whether one person came stays under epsilon "
-        f"{_plain(budget.bound)}"
+        f"{plain(budget.bound)}"
     )
     if budget.yearly:
         sentence += (
-            f" for a person who came in one calendar year, and rises by {_plain(budget.yearly * times)} for each "
+            f" for a person who came in one calendar year, and rises by {plain(budget.yearly * times)} for each "
             "further year in which the person came"
         )
-    sentence += f"; the declared statistics spend {_plain(budget.declared)} of {_plain(budget.lifetime_epsilon)}"
+    sentence += f"; the declared statistics spend {plain(budget.declared)} of {plain(budget.lifetime_epsilon)}"
     if budget.losses:
         how_often = "once" if budget.losses == 1 else f"{budget.losses} times"
         sentence += f". The bound was raised: the record of past contributions was lost {how_often}"
     return sentence + "."
 
 
-def _plain(number: Decimal) -> str:
+def plain(number: Decimal) -> str:
+    """Return an epsilon as a person writes it: no exponent, and no zeros at its end."""
     return f"{number.normalize():f}"
 
 

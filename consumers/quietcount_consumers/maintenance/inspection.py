@@ -9,7 +9,7 @@ from pathlib import Path
 
 from quietcount_aggregates.entries import Declared, Entry, Opened, Released, Retired, StateLost
 from quietcount_aggregates.ledger import Chain, Ledger
-from quietcount_aggregates.publication import bound_sentence, publish
+from quietcount_aggregates.publication import bound_sentence, plain, publish
 from quietcount_aggregates.release import DuePeriod, due_periods
 from quietcount_consumers.configuration import Configuration, beginning_now
 from quietcount_consumers.errors import ServiceError
@@ -74,7 +74,8 @@ def budget_lines(chain: Chain) -> list[str]:
     budget = chain.budget
     return [
         f"Spent when declared, for all releases together: {', '.join(spent) or 'nothing'}.",
-        f"Left for statistics that are declared later: epsilon {budget.left:f} of {budget.lifetime_epsilon:f}.",
+        f"Left for statistics that are declared later: epsilon {plain(budget.left)} "
+        f"of {plain(budget.lifetime_epsilon)}.",
         bound_sentence(chain),
     ]
 

@@ -18,7 +18,7 @@ from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateDamaged
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
-from quietcount_aggregates.publication import bound_sentence
+from quietcount_aggregates.publication import bound_sentence, plain
 from quietcount_aggregates.release import bound_after_loss, record_loss
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
@@ -49,10 +49,10 @@ class Loss:
     def price(self) -> str:
         """Say what recording the loss costs, in a sentence without its full stop."""
         if self.after == self.bound:
-            return f"The loss is recorded already. The stated bound stays at epsilon {self.bound:f}"
+            return f"The loss is recorded already. The stated bound stays at epsilon {plain(self.bound)}"
         return (
             "Every case gets its limits again, and nobody is known to have withdrawn. The stated bound rises from "
-            f"epsilon {self.bound:f} to {self.after:f}, permanently"
+            f"epsilon {plain(self.bound)} to {plain(self.after)}, permanently"
         )
 
 
@@ -99,9 +99,10 @@ def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -
         return Loss(f"{path} is damaged", bound, after, damaged=True)
     if not found:
         price = (
-            f"A loss is recorded already, and the stated bound is epsilon {bound:f}"
+            f"A loss is recorded already, and the stated bound is epsilon {plain(bound)}"
             if after == bound
-            else f"A recorded loss would raise the stated bound from epsilon {bound:f} to {after:f}, permanently"
+            else "A recorded loss would raise the stated bound "
+            f"from epsilon {plain(bound)} to {plain(after)}, permanently"
         )
         raise ServiceError(
             f"{path}: the state is sound, and knows all that the ledger released. Nothing was recorded. {price}",
