@@ -267,8 +267,9 @@ class KafkaLedger:
             raise explained(kafka_errors.for_code(topic["error_code"])(), self._settings, "read")
         if len(topic["partitions"]) > 1:
             raise LedgerBroken(
-                f"{self.place}: has more than one partition, and a ledger is one sequence",
-                'Do what docs/recovery.md says under "The ledger is lost, or an older one was put back"',
+                f"{self.place}: has more than one partition. The ledger is kept there, and needs a topic of exactly one",
+                "Partitions cannot be taken away. Keep a copy of the newest published file, and bring the ledger back "
+                'from it into a new topic: docs/recovery.md has the steps, under "The ledger is lost"',
             )
         return dict(topic)
 

@@ -255,8 +255,8 @@ def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, opt
     if refused is not kafka_errors.NoError:  # IllegalSaslState: the listener takes none
         raise LogError(
             f"{settings.place('kafka.username')}: the brokers at {settings.servers} ask for no password there",
-            "Leave out kafka.username and kafka.password_file. Or, if another port of the brokers asks for a password, "
-            "write that one in the key 'log'",
+            "Leave out kafka.username and kafka.password_file. Or, if the brokers ask for a password at another port, "
+            "write that port in the key 'log'",
         )
     mechanism = get_sasl_mechanism(settings.sasl_mechanism)(host=host, **options)
     while not mechanism.is_done():

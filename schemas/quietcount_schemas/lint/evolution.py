@@ -47,7 +47,10 @@ _MESSAGES: Mapping[EvolutionReason, tuple[str, str]] = {
     ),
     EvolutionReason.TYPE_CHANGED: ("the type changed", _NEW_FIELD),
     EvolutionReason.ENUM_RENAMED: ("the name of the enum changed", "Give it its former name"),
-    EvolutionReason.ENUM_WITHOUT_DEFAULT: ("symbols differ, and the enum has no default symbol", "Add one"),
+    EvolutionReason.ENUM_WITHOUT_DEFAULT: (
+        "symbols differ, and an enum has no default symbol",
+        'Write a "default" within the type of the enum, in both versions',
+    ),
     EvolutionReason.NULL_CHANGED: ("null was added or removed", _NEW_FIELD),
     EvolutionReason.BOUNDS_CHANGED: ("the bounds changed", _NEW_FIELD),
     EvolutionReason.SYMBOLS_NOT_APPENDED: (
