@@ -267,7 +267,7 @@ class KafkaLedger:
             raise explained(kafka_errors.for_code(topic["error_code"])(), self._settings, "read")
         if len(topic["partitions"]) > 1:
             raise LedgerBroken(
-                f"{self.place}: has more than one partition. The ledger is kept there, and needs a topic of exactly one",
+                f"{self.place}: has more than one partition. It holds the ledger, which needs exactly one",
                 "Partitions cannot be taken away. Keep a copy of the newest published file, and bring the ledger back "
                 'from it into a new topic: docs/recovery.md has the steps, under "The ledger is lost"',
             )
