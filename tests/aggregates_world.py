@@ -20,9 +20,9 @@ from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
+from quietcount_aggregates.populations import Population
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Statistic
 from quietcount_aggregates.witness import Witness
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, Mark, NewRecord, Position, Record
@@ -216,7 +216,7 @@ class World:
     def __init__(
         self,
         folder: Path,
-        statistics: Sequence[Statistic],
+        populations: Sequence[Population],
         *,
         registry: SchemaRegistry = TRIALS,
         log: Any = None,
@@ -227,7 +227,7 @@ class World:
         start: bool = True,
     ) -> None:
         self.folder = folder
-        self.statistics = list(statistics)
+        self.populations = list(populations)
         self.registry = registry
         self.codec = Codec(registry)
         self.log: Any = log if log is not None else MemoryLog()
@@ -274,14 +274,14 @@ class World:
         )
         self.releaser.recover()
         partitions = len(self.log.partitions(CASE_EVENTS))
-        self.ledger.declare(self.statistics, Decimal(100), now, partitions=partitions)
+        self.ledger.declare(self.populations, Decimal(100), now, partitions=partitions)
         again = self.releaser.adopt()
         self.releaser.publish()
         self._renew_fold()
         return again
 
     def _renew_fold(self) -> None:
-        self.folder_of_events = Fold(self.there, self.releaser.statistics, self.registry, self.secret)
+        self.folder_of_events = Fold(self.there, self.releaser.populations, self.registry, self.secret)
 
     def emit(self, events: Sequence[CaseEvent]) -> None:
         """Append events to the log."""
@@ -316,10 +316,10 @@ class World:
 
 
 @contextmanager
-def world_in(folder: Path, statistics: Sequence[Statistic], **options: Any) -> Iterator[World]:
+def world_in(folder: Path, populations: Sequence[Population], **options: Any) -> Iterator[World]:
     """Open a world and close its files whatever happens."""
     folder.mkdir(parents=True, exist_ok=True)
-    world = World(folder, statistics, start=False, **{k: v for k, v in options.items() if k != "now"})
+    world = World(folder, populations, start=False, **{k: v for k, v in options.items() if k != "now"})
     try:
         world.restart(options.get("now") or dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
         yield world

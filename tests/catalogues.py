@@ -1,11 +1,30 @@
-"""Configurations of trials: a budget, a grace period and a tick, and the statistics that are counted."""
+"""Configurations of trials: a budget, a grace period and a tick, and what is counted."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["catalogue", "statistic"]
+__all__ = ["COARSER", "catalogue", "statistic"]
+
+COARSER = """
+[[population]]
+name = "asked"
+title = "Who asked for help"
+events = ["HelpRequested"]
+period = "month"
+since = 2023-01-01
+[[population.table]]
+name = "by_month"
+by = ["help_kind"]
+epsilon = 20
+[[population.table]]
+name = "by_quarter"
+by = ["service_category"]
+period = "quarter"
+epsilon = 10
+"""
+"""A population of two tables, of which one is released by a coarser period than the population settles by."""
 
 
 def catalogue(
@@ -29,19 +48,22 @@ def statistic(
     horizon: str | None = None,
     late: str | None = None,
 ) -> str:
-    """Return the table of one statistic, after an empty line; a key that is None, or of no dimension, is left out."""
-    keys = {
+    """Return a population with one table of its name, after an empty line; keys that are None are left out."""
+    population = {
         "name": f'"{name}"',
         "events": _listed(events),
-        "by": _listed(by) if by else None,
         "period": f'"{period}"',
         "since": since,  # TOML has dates of its own, in no quotes
         "max_contributions": max_contributions,
         "horizon": None if horizon is None else f'"{horizon}"',
         "late": None if late is None else f'"{late}"',
-        "epsilon": epsilon,
     }
-    return "\n[[statistic]]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items() if value is not None)
+    table = {"name": f'"{name}"', "by": _listed(by) if by else None, "epsilon": epsilon}
+    return f"\n[[population]]\n{_keys(population)}[[population.table]]\n{_keys(table)}"
+
+
+def _keys(values: Mapping[str, object]) -> str:
+    return "".join(f"{key} = {value}\n" for key, value in values.items() if value is not None)
 
 
 def _listed(names: str | Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A published file as readers meet it: six months of two statistics, released with real noise."""
+"""A published file as readers meet it: six months of two populations, released with real noise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.aggregates_world import TRIALS, World, case_key, event_id, utc, world_in
+from tests.populations import population_of
 
 from quietcount_aggregates.noise import DiscreteLaplace
-from quietcount_aggregates.statistics import resolve
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
 
@@ -19,10 +19,10 @@ SINCE = dt.date(2024, 1, 1)
 
 @contextmanager
 def published_in(folder: Path) -> Iterator[World]:
-    """Six months of the statistics "plain" and "detailed", released and published in `folder`."""
-    statistics = [
-        resolve("plain", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5),
-        resolve(
+    """Six months of the populations "plain" and "detailed", with a table each,, released and published in `folder`."""
+    populations = [
+        population_of("plain", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5),
+        population_of(
             "detailed",
             events=["Asked"],
             registry=TRIALS,
@@ -33,7 +33,7 @@ def published_in(folder: Path) -> Iterator[World]:
             where={"colour": ["RED", "GREEN"]},
         ),
     ]
-    with world_in(folder, statistics, mechanism=DiscreteLaplace()) as world:
+    with world_in(folder, populations, mechanism=DiscreteLaplace()) as world:
         for month in range(1, 7):
             world.emit(
                 [

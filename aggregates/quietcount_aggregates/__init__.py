@@ -1,4 +1,4 @@
-"""The privacy core of quietcount: statistics, fold, state, noise, ledger, release and publication."""
+"""The privacy core of quietcount: populations, fold, state, noise, ledger, release and publication."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 from quietcount_schemas.lazy_names import names_of
 
 if TYPE_CHECKING:
+    from quietcount_aggregates.catalogue import AskedTable, resolve
     from quietcount_aggregates.entries import Head
     from quietcount_aggregates.errors import AggregatesError
     from quietcount_aggregates.fold import Fold
     from quietcount_aggregates.ledger import Budget, Chain, Ledger
     from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
     from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+    from quietcount_aggregates.populations import Horizon, Late, Population, Table
     from quietcount_aggregates.publication import publish, published_head
     from quietcount_aggregates.release import DuePeriod, Releaser, Step, due_periods, record_loss
     from quietcount_aggregates.state import State
-    from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 
 __all__ = [
     "AggregatesError",
+    "AskedTable",
     "Budget",
     "Chain",
     "ConsumerSecret",
@@ -31,10 +33,11 @@ __all__ = [
     "Late",
     "Ledger",
     "NoiseMechanism",
+    "Population",
     "Releaser",
     "State",
-    "Statistic",
     "Step",
+    "Table",
     "YearSecrets",
     "due_periods",
     "publish",
@@ -56,6 +59,7 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
             "publication": "publish published_head",
             "release": "DuePeriod Releaser Step due_periods record_loss",
             "state": "State",
-            "statistics": "Horizon Late Statistic resolve",
+            "catalogue": "AskedTable resolve",
+            "populations": "Horizon Late Population Table",
         },
     )

@@ -1,4 +1,4 @@
--- Fill the database `next` with what remains of the state once the periods before `following` are closed.
+-- Fill the database `next` with what remains of the state once the periods before `following` are settled.
 CREATE TABLE next.open_events (
     event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL,
     occurred_on DATE NOT NULL, carried_on DATE, "partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL,
@@ -7,7 +7,7 @@ CREATE TABLE next.open_events (
 INSERT INTO next.open_events BY NAME
 SELECT versions.* FROM versions
 SEMI JOIN (
-    SELECT event_mark FROM contributions JOIN following USING (statistic) WHERE period >= day
+    SELECT event_mark FROM contributions JOIN following USING (population) WHERE period >= day
 ) USING (event_mark)
 ORDER BY "partition", "offset";
 
@@ -24,26 +24,29 @@ INSERT INTO next.dead_letter_ends SELECT DISTINCT * FROM dead_letter_ends;
 -- What nobody asks for any more is not kept: flags are shown of the day before the tick's.
 INSERT INTO next.rejected_on SELECT day, reason FROM rejected_on
 WHERE day >= (SELECT try_cast(value AS DATE) FROM meta WHERE key = 'released_on') - 1;
-INSERT INTO next.first_open SELECT statistic, day FROM opened;
--- Retired statistics are not in `following`: they release nothing any more, so nothing of them is remembered.
+INSERT INTO next.first_open SELECT population, day FROM opened;
+-- Retired populations are not in `following`: they release nothing any more, so nothing of them is remembered.
 
 -- The order of the marks says nothing of the order of arrival.
 INSERT INTO next.closed_events
 SELECT * FROM (
-    SELECT statistic, event_mark FROM closed_events SEMI JOIN following USING (statistic)
+    SELECT population, event_mark FROM closed_events SEMI JOIN following USING (population)
     UNION
-    SELECT statistic, event_mark FROM contributions JOIN following USING (statistic) WHERE period < day
-) ORDER BY statistic, event_mark;
+    SELECT population, event_mark FROM contributions JOIN following USING (population) WHERE period < day
+) ORDER BY population, event_mark;
 
 INSERT INTO next.spent
-SELECT statistic, year, case_mark, sum(contributions)::INTEGER
+SELECT population, year, case_mark, sum(contributions)::INTEGER
 FROM (
-    SELECT statistic, year, case_mark, contributions FROM spent
+    SELECT population, year, case_mark, contributions FROM spent
     UNION ALL
-    SELECT statistic, year, case_year_mark, 1 FROM contributions JOIN following USING (statistic)
+    SELECT population, year, case_year_mark, 1 FROM contributions JOIN following USING (population)
     WHERE counted AND period < day
 )
-JOIN following USING (statistic)
+JOIN following USING (population)
 WHERE year >= year_from
 GROUP BY ALL
-ORDER BY statistic, year, case_mark;
+ORDER BY population, year, case_mark;
+
+INSERT INTO next.sums
+SELECT statistic, period, cell, sum(contributions)::BIGINT FROM waiting GROUP BY ALL ORDER BY ALL;

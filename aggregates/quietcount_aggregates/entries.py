@@ -23,7 +23,7 @@ import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBroken
-from quietcount_aggregates.statistics import Statistic
+from quietcount_aggregates.populations import Population
 
 __all__ = [
     "GENESIS",
@@ -56,15 +56,19 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A statistic, with its whole budget spent."""
+    """A population, with the whole budget of its tables spent."""
 
-    statistic: Statistic
+    population: Population
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """One period of one statistic; `values` has one int a cell, in the order of the declared domain."""
+    """One period of one table; `values` has one int a cell, in the order of the table's domain.
 
+    `statistic` is the table's name, `digest` that of its population's declaration.
+    """
+
+    population: str
     statistic: str
     digest: bytes
     period_start: dt.date
@@ -77,9 +81,9 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """A statistic that is not released any more."""
+    """A population that is not released any more."""
 
-    statistic: str
+    population: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +187,10 @@ def _record(body: Body) -> dict[str, Any]:
                 "partitions": body.partitions,
             }
         case Declared():
-            return {"statistic": body.statistic.canonical, "digest": body.statistic.digest}
+            return {"population": body.population.canonical, "digest": body.population.digest}
         case Released():
             return {
+                "population": body.population,
                 "statistic": body.statistic,
                 "digest": body.digest,
                 "period_start": body.period_start,
@@ -196,7 +201,7 @@ def _record(body: Body) -> dict[str, Any]:
                 "intent": body.intent,
             }
         case Retired():
-            return {"statistic": body.statistic}
+            return {"population": body.population}
         case StateLost():
             return {"losses": body.losses}
 
@@ -206,12 +211,13 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
         case "Opened":
             return Opened(fields["ledger_id"], Decimal(fields["lifetime_epsilon"]), fields["partitions"])
         case "Declared":
-            statistic = Statistic.from_canonical(fields["statistic"])
-            if statistic.digest != fields["digest"]:
-                raise ValueError("the digest is not that of the statistic")
-            return Declared(statistic)
+            population = Population.from_canonical(fields["population"])
+            if population.digest != fields["digest"]:
+                raise ValueError("the digest is not that of the population")
+            return Declared(population)
         case "Released":
             return Released(
+                population=fields["population"],
                 statistic=fields["statistic"],
                 digest=fields["digest"],
                 period_start=fields["period_start"],
@@ -222,7 +228,7 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
                 intent=fields["intent"],
             )
         case "Retired":
-            return Retired(fields["statistic"])
+            return Retired(fields["population"])
         case "StateLost":
             return StateLost(fields["losses"])
         case other:

@@ -1,7 +1,7 @@
 """The errors of the privacy core.
 
 AggregatesError (a QuietcountError)
-├── StatisticError        a statistic that cannot be declared as it is written
+├── PopulationError       a population that cannot be declared as it is written
 ├── BudgetError           a declaration that would pass the lifetime epsilon
 ├── NoiseError            a draw whose privacy map does not hold
 ├── StateError            state.duckdb cannot be used
@@ -44,6 +44,7 @@ __all__ = [
     "LedgerUnavailable",
     "LedgerUnwritable",
     "NoiseError",
+    "PopulationError",
     "PublicationDefect",
     "PublicationError",
     "PublicationHeld",
@@ -54,7 +55,6 @@ __all__ = [
     "StateError",
     "StateHeld",
     "StateUnwritable",
-    "StatisticError",
 ]
 
 
@@ -69,8 +69,8 @@ class AggregatesError(QuietcountError):
     """The root of the errors of quietcount_aggregates."""
 
 
-class StatisticError(AggregatesError, ValueError):
-    """A statistic that cannot be declared as it is written."""
+class PopulationError(AggregatesError, ValueError):
+    """A population, or a table of it, that cannot be declared as it is written."""
 
 
 class BudgetError(AggregatesError):

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from quietcount_aggregates.columns import ColumnDecoder, EventColumns, Rejection
 from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state import State, counted_events, registered
-from quietcount_aggregates.statistics import Statistic
 from quietcount_schemas.event_types import Role
 from quietcount_schemas.log import Mark, Record
 from quietcount_schemas.registry import SchemaRegistry
@@ -39,27 +39,27 @@ _PARTITION, _OFFSET = attrgetter("partition"), attrgetter("offset")
 
 
 class Fold:
-    """Folds batches into one state, for one set of statistics."""
+    """Folds batches into one state, for one set of populations."""
 
     def __init__(
         self,
         state: State,
-        statistics: Sequence[Statistic],
+        populations: Sequence[Population],
         registry: SchemaRegistry,
         secret: ConsumerSecret,
     ) -> None:
         self._state = state
         self._decoder = ColumnDecoder(registry)
         self._secret = secret
-        self._counted = counted_events(statistics)
+        self._counted = counted_events(populations)
         self._columns = {
-            event: sorted({field for s in statistics for field in s.fields_of(event)}) for event in self._counted
+            event: sorted({field for each in populations for field in each.fields_of(event)}) for event in self._counted
         }
         self._withdrawals = {name for name, kind in registry.event_types.items() if kind.role is Role.WITHDRAWAL}
         first_open = state.first_open
-        # An event dated before this day is late for at least one statistic that counts its type.
+        # An event dated before this day is late for at least one population that counts its type.
         self._late_before = {
-            event: max(first_open[s.name] for s in statistics if event in s.events) for event in self._counted
+            event: max(first_open[each.name] for each in populations if event in each.events) for event in self._counted
         }
         self._late_for_any = max(self._late_before.values(), default=_EPOCH)
 

@@ -31,23 +31,25 @@ from quietcount_aggregates.errors import (
     LedgerBroken,
     LedgerError,
     LedgerNewer,
-    StatisticError,
+    PopulationError,
 )
-from quietcount_aggregates.statistics import Horizon, Statistic, exact_epsilon
+from quietcount_aggregates.populations import Horizon, Population, Table
 from quietcount_schemas.log import LedgerLog
 
 __all__ = ["Budget", "Chain", "Ledger"]
 
+_DAY = dt.timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the declared statistics may tell about one person, and what is left to declare."""
+    """What the declared populations may tell about one person, and what is left to declare."""
 
     lifetime_epsilon: Decimal
     declared: Decimal
     losses: int
     yearly: Decimal
-    """How much of `declared` is for statistics with a yearly horizon: once for each year in which a person came."""
+    """How much of `declared` is for populations with a yearly horizon: once for each year in which a person came."""
 
     @property
     def left(self) -> Decimal:
@@ -63,15 +65,19 @@ class Budget:
 class Chain:
     """What a sequence of entries adds up to. `extend` accepts an entry or raises LedgerBroken.
 
-    `releases` is by statistic and first day of the period; `first_open` is, for each declared statistic, the first day
-    of the earliest period that is not released.
+    `declarations`, `retired` and `first_open` are by population: `first_open` is the first day of the earliest period
+    that is not settled. `releases` and `withheld` are by table and first day of the period: a period is withheld if a
+    part of it was counted in a state that was lost. `following` is, by table, the first day of the earliest period that
+    is neither released nor withheld.
     """
 
     entries: list[Entry] = field(default_factory=list)
-    declarations: dict[str, Statistic] = field(default_factory=dict)
+    declarations: dict[str, Population] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
     releases: dict[tuple[str, dt.date], Entry] = field(default_factory=dict)
     first_open: dict[str, dt.date] = field(default_factory=dict)
+    following: dict[str, dt.date] = field(default_factory=dict)
+    withheld: dict[tuple[str, dt.date], Entry] = field(default_factory=dict)
     losses: int = 0
 
     @property
@@ -87,20 +93,27 @@ class Chain:
 
     @property
     def budget(self) -> Budget:
-        statistics = self.declarations.values()
+        populations = self.declarations.values()
         return Budget(
             lifetime_epsilon=self.opened.lifetime_epsilon,
-            declared=sum((exact_epsilon(s.epsilon) for s in statistics), Decimal(0)),
+            declared=sum((each.epsilon for each in populations), Decimal(0)),
             losses=self.losses,
-            yearly=sum((exact_epsilon(s.epsilon) for s in statistics if s.horizon is Horizon.YEAR), Decimal(0)),
+            yearly=sum((each.epsilon for each in populations if each.horizon is Horizon.YEAR), Decimal(0)),
         )
+
+    @property
+    def tables(self) -> list[tuple[Population, Table]]:
+        """Return each declared table with its population, in the order of the names of the tables."""
+        found = [(population, table) for population in self.declarations.values() for table in population.tables]
+        return sorted(found, key=lambda each: each[1].name)
 
     def unknown_to(self, first_open: Mapping[str, dt.date]) -> list[Released]:
         """Return the releases of periods that a state with these first open days still has open."""
         return [
             entry.body
-            for (name, start), entry in self.releases.items()
-            if isinstance(entry.body, Released) and (name not in first_open or start >= first_open[name])
+            for entry in self.releases.values()
+            if isinstance(entry.body, Released)
+            and (entry.body.population not in first_open or entry.body.period_end >= first_open[entry.body.population])
         ]
 
     def is_ahead_of(self, first_open: Mapping[str, dt.date], intent: bytes) -> bool:
@@ -134,19 +147,30 @@ class Chain:
             )
         self.entries.append(entry)
         match entry.body:
-            case Declared(statistic):
-                self.declarations[statistic.name] = statistic
-                self.first_open[statistic.name] = statistic.first_day
-            case Released(statistic=name, period_start=start):
-                self.releases[name, start] = entry
-                self.first_open[name] = self.declarations[name].period.next(start)
+            case Declared(population):
+                self.declarations[population.name] = population
+                self.first_open[population.name] = population.first_day
+                self.following |= {table.name: table.first_day(population.first_day) for table in population.tables}
+            case Released(population=name, statistic=statistic, period_start=start, period_end=end):
+                self.releases[statistic, start] = entry
+                self.following[statistic] = end + _DAY
+                self.first_open[name] = max(self.first_open[name], end + _DAY)
             case Retired(name):
                 self.retired.add(name)
             case StateLost(losses):
                 self.losses = losses
+                self._withhold(entry)
             case Opened():
                 pass
         return entry
+
+    def _withhold(self, loss: Entry) -> None:
+        """Give up the periods of coarser tables of which a part was settled in the state that is lost."""
+        for population, table in self.tables:
+            start = self.following[table.name]
+            if start < self.first_open[population.name] and population.name not in self.retired:
+                self.withheld[table.name, start] = loss
+                self.following[table.name] = table.period.next(start)
 
     def _objection(self, body: Body) -> str | None:
         """Return why `body` may not be the next entry, or None: the rules of the ledger."""
@@ -157,34 +181,50 @@ class Chain:
                 if epsilon <= 0:
                     return "the lifetime epsilon is not a positive number"
                 return None if partitions > 0 else "events lie in at least one partition"
-            case Declared(statistic):
-                if statistic.name in self.declarations:
-                    return f"statistic {statistic.name!r} is declared already"
-                if exact_epsilon(statistic.epsilon) > self.budget.left:
-                    return f"statistic {statistic.name!r} passes the lifetime epsilon"
+            case Declared(population):
+                names = [table.name for table in population.tables]
+                if population.name in self.declarations:
+                    return f"population {population.name!r} is declared already"
+                if len(set(names)) < len(names) or any(name in self.following for name in names):
+                    return f"a table of population {population.name!r} is declared already"
+                if not population.finest or not all(t.period.is_made_of(population.period) for t in population.tables):
+                    return f"the tables of population {population.name!r} do not fit its period"
+                if population.epsilon > self.budget.left:
+                    return f"population {population.name!r} passes the lifetime epsilon"
             case Released():
                 return self._release_objection(body)
             case Retired(name):
                 if name not in self.declarations or name in self.retired:
-                    return f"no statistic {name!r} is there to retire"
+                    return f"no population {name!r} is there to retire"
             case StateLost(losses):
                 if losses != self.losses + 1:
                     return "losses are counted one by one"
         return None
 
     def _release_objection(self, body: Released) -> str | None:
-        statistic = self.declarations.get(body.statistic)
-        if statistic is None or statistic.digest != body.digest:
-            return f"statistic {body.statistic!r} is not declared so"
-        if body.statistic in self.retired:
-            return f"statistic {body.statistic!r} is retired"
+        population = self.declarations.get(body.population)
+        if population is None or population.digest != body.digest:
+            return f"population {body.population!r} is not declared so"
+        table = next((each for each in population.tables if each.name == body.statistic), None)
+        if table is None:
+            return f"population {body.population!r} has no table {body.statistic!r}"
+        if body.population in self.retired:
+            return f"population {body.population!r} is retired"
         if (body.statistic, body.period_start) in self.releases:
             return f"statistic {body.statistic!r} is released already for the period from {body.period_start}"
-        if body.period_start != self.first_open[body.statistic]:
-            due = self.first_open[body.statistic]
+        if body.period_start != self.following[body.statistic]:
+            due = self.following[body.statistic]
             return f"statistic {body.statistic!r} is released period by period, and the next one starts on {due}"
-        if body.period_end != statistic.period.end(body.period_start) or len(body.values) != statistic.cells:
+        if body.period_end != table.period.end(body.period_start) or len(body.values) != table.cells:
             return f"the release of statistic {body.statistic!r} does not cover its declared period and cells"
+        first_open = self.first_open[body.population]
+        if table.period is not population.period:
+            if body.period_end >= first_open:
+                return f"statistic {body.statistic!r} is released for a period of which a part is not settled"
+        elif body.period_start >= first_open:
+            late = [each.name for each in population.tables if each.period.end(self.following[each.name]) < first_open]
+            if late:
+                return f"statistic {late[0]!r} is not released for a period that is settled"
         return None
 
 
@@ -247,6 +287,8 @@ class Ledger:
             set(self.chain.retired),
             dict(self.chain.releases),
             dict(self.chain.first_open),
+            dict(self.chain.following),
+            dict(self.chain.withheld),
             self.chain.losses,
         )
         made = []
@@ -277,14 +319,14 @@ class Ledger:
             )
 
     def declare(
-        self, wanted: Iterable[Statistic], lifetime_epsilon: Decimal, now: dt.datetime, *, partitions: int
-    ) -> list[Statistic]:
-        """Declare the statistics that are new, all or none, and return them; open the ledger if it is empty.
+        self, wanted: Iterable[Population], lifetime_epsilon: Decimal, now: dt.datetime, *, partitions: int
+    ) -> list[Population]:
+        """Declare the populations that are new, all or none, and return them; open the ledger if it is empty.
 
         Opening and the first declarations are one append: a first run that is refused has fixed nothing. `partitions`
-        is how many the log has: opening fixes it. Raises StatisticError for a declared statistic that was changed, left
-        out or retired, and BudgetError for declarations that pass the lifetime epsilon, or a lifetime epsilon that is
-        not the one the ledger was opened with.
+        is how many the log has: opening fixes it. Raises PopulationError for a declared population that was changed,
+        left out or retired and for a table whose name is taken, and BudgetError for declarations that pass the lifetime
+        epsilon, or a lifetime epsilon that is not the one the ledger was opened with.
         """
         wanted = list(wanted)
         bodies: list[Body] = []
@@ -298,47 +340,60 @@ class Ledger:
                 f"Write lifetime_epsilon = {opened}",
             )
         new = []
-        for statistic in wanted:
-            declared = self.chain.declarations.get(statistic.name)
+        for population in wanted:
+            declared = self.chain.declarations.get(population.name)
             if declared is None:
-                new.append(statistic)
+                new.append(population)
             else:
-                self._check_unchanged(statistic, declared)
-        missing = sorted(set(self.chain.declarations) - self.chain.retired - {s.name for s in wanted})
+                self._check_unchanged(population, declared)
+        missing = sorted(set(self.chain.declarations) - self.chain.retired - {each.name for each in wanted})
         if missing:
-            raise StatisticError(
-                f"statistic {missing[0]!r} is declared in the ledger and missing in the configuration",
+            raise PopulationError(
+                f"population {missing[0]!r} is declared in the ledger and missing in the configuration",
                 f"Put it back, or end it permanently with: quietcount ledger retire {missing[0]}",
             )
         _check_budget(new, self.chain.budget.left if self.chain.entries else lifetime_epsilon, lifetime_epsilon)
-        bodies += [Declared(statistic) for statistic in new]
+        self._check_names(new)
+        bodies += [Declared(population) for population in new]
         if bodies:
             self.append(bodies, now)
         return new
 
-    def _check_unchanged(self, statistic: Statistic, declared: Statistic) -> None:
-        if statistic.name in self.chain.retired:
-            raise StatisticError(
-                f"statistic {statistic.name!r} was retired, which is permanent", "Remove it or give it another name"
+    def _check_names(self, new: Sequence[Population]) -> None:
+        taken = {table.name: population.name for population, table in self.chain.tables}
+        for population in new:
+            for table in population.tables:
+                if table.name in taken:
+                    raise PopulationError(
+                        f"population {population.name!r}: the name of table {table.name!r} is taken by population "
+                        f"{taken[table.name]!r}",
+                        "Give it another name: each has a view of its own in statistics.duckdb",
+                    )
+                taken[table.name] = population.name
+
+    def _check_unchanged(self, population: Population, declared: Population) -> None:
+        if population.name in self.chain.retired:
+            raise PopulationError(
+                f"population {population.name!r} was retired, which is permanent", "Remove it or give it another name"
             )
-        changed = statistic.differences(declared)
+        changed = population.differences(declared)
         if changed:
-            raise StatisticError(
-                f"statistic {statistic.name!r}: {', '.join(map(repr, changed))} differs from its declaration in the "
-                "ledger, and a declared statistic never changes",
-                "Put the declared value back (quietcount ledger show), or give the changed statistic a new name: it "
-                "then spends its own epsilon",
+            raise PopulationError(
+                f"population {population.name!r}: {', '.join(map(repr, changed))} differs from its declaration in the "
+                "ledger, and a declared population never changes",
+                "Put the declared value back (quietcount ledger show), or give the changed population, and its tables, "
+                "new names: it then spends its own epsilon",
             )
 
 
-def _check_budget(new: Sequence[Statistic], left: Decimal, lifetime_epsilon: Decimal) -> None:
-    asked = sum((exact_epsilon(s.epsilon) for s in new), Decimal(0))
+def _check_budget(new: Sequence[Population], left: Decimal, lifetime_epsilon: Decimal) -> None:
+    asked = sum((each.epsilon for each in new), Decimal(0))
     if asked > left:
-        names = ", ".join(s.name for s in new)
+        names = ", ".join(each.name for each in new)
         raise BudgetError(
             f"declaring {names} would spend epsilon {asked}, and {left} of lifetime_epsilon {lifetime_epsilon} is "
             "left. Nothing was declared",
-            "Lower the epsilon of what is new, or leave some of it out"
+            f"Lower the epsilon of their tables to {left} together, or leave some of them out"
             if left
             else "Leave it out: what is declared is spent permanently, also if it is retired",
         )

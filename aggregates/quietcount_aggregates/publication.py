@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from quietcount_aggregates.entries import Declared, Entry, Head, Released
+from quietcount_aggregates.entries import Declared, Entry, Head, Released, Retired
 from quietcount_aggregates.errors import (
     PublicationDefect,
     PublicationError,
@@ -27,7 +27,7 @@ from quietcount_aggregates.errors import (
 )
 from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
-from quietcount_aggregates.statistics import Statistic
+from quietcount_aggregates.populations import Population, Table
 from quietcount_schemas.defects import described
 
 __all__ = [
@@ -198,7 +198,7 @@ def bound_sentence(chain: Chain) -> str:
             f" for a person who came in one calendar year, and rises by {plain(budget.yearly * times)} for each "
             "further year in which the person came"
         )
-    sentence += f"; the declared statistics spend {plain(budget.declared)} of {plain(budget.lifetime_epsilon)}"
+    sentence += f"; the declared populations spend {plain(budget.declared)} of {plain(budget.lifetime_epsilon)}"
     if budget.losses:
         how_often = "once" if budget.losses == 1 else f"{budget.losses} times"
         sentence += f". The bound was raised: the record of past contributions was lost {how_often}"
@@ -218,8 +218,9 @@ def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> No
     connection.execute("BEGIN")
     connection.execute(_sql("publication.sql"))
     _fill_ledger(connection, chain)
-    for statistic in chain.declarations.values():
-        _fill_statistic(connection, chain, statistic)
+    for population in chain.declarations.values():
+        for table in population.tables:
+            _fill_table(connection, chain, population, table)
     about = {
         "format": str(FORMAT),
         "bound": bound_sentence(chain),
@@ -254,12 +255,13 @@ def _fill_ledger(connection: duckdb.DuckDBPyConnection, chain: Chain) -> None:
     entries = chain.entries
     connection.execute(
         "INSERT INTO ledger SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), "
-        "unnest(?::DATE[]), "
+        "unnest(?::VARCHAR[]), unnest(?::DATE[]), "
         "unnest(?::TIMESTAMP[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::BLOB[])",
         [
             [entry.index for entry in entries],
             [entry.kind for entry in entries],
-            [_subject(entry) for entry in entries],
+            [_population(entry) for entry in entries],
+            [entry.body.statistic if isinstance(entry.body, Released) else None for entry in entries],
             [entry.body.period_start if isinstance(entry.body, Released) else None for entry in entries],
             [_naive(entry.recorded_at) for entry in entries],
             [entry.digest.hex() for entry in entries],
@@ -269,26 +271,33 @@ def _fill_ledger(connection: duckdb.DuckDBPyConnection, chain: Chain) -> None:
     )
 
 
-def _fill_statistic(connection: duckdb.DuckDBPyConnection, chain: Chain, statistic: Statistic) -> None:
+def _fill_table(connection: duckdb.DuckDBPyConnection, chain: Chain, population: Population, table: Table) -> None:
     connection.execute(
-        "INSERT INTO budget VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO budget VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            statistic.name,
-            statistic.epsilon,
-            statistic.max_contributions,
-            statistic.horizon.value,
-            statistic.period.value,
-            statistic.since,
-            statistic.name in chain.retired,
-            statistic.canonical,
+            population.name,
+            table.name,
+            table.epsilon,
+            population.max_contributions,
+            population.horizon.value,
+            table.period.value,
+            table.first_day(population.first_day),
+            population.name in chain.retired,
+            population.counting,
+            population.canonical,
         ],
     )
+    for (name, start), loss in chain.withheld.items():
+        if name == table.name:
+            reason = f"a part of it was counted in a state that was lost (ledger entry {loss.index})"
+            span = [start, table.period.end(start)]
+            connection.execute("INSERT INTO withheld VALUES (?, ?, ?, ?)", [name, *span, reason])
     releases = [
         (entry, entry.body)
         for entry in chain.entries
-        if isinstance(entry.body, Released) and entry.body.statistic == statistic.name
+        if isinstance(entry.body, Released) and entry.body.statistic == table.name
     ]
-    _describe_view(connection, statistic)
+    _describe_view(connection, population, table)
     if not releases:
         return
     scale = releases[0][1].noise_scale
@@ -303,7 +312,7 @@ def _fill_statistic(connection: duckdb.DuckDBPyConnection, chain: Chain, statist
         ), cells AS (
             SELECT * EXCLUDE (drawn), unnest(?::VARCHAR[]) AS cell, unnest(drawn) AS noisy FROM released
         )
-        SELECT ?, period_start, period_end, cell, {_PUBLISHED_FIGURES}, noisy, noise_scale, ?, ?,
+        SELECT ?, ?, period_start, period_end, cell, {_PUBLISHED_FIGURES}, noisy, noise_scale, ?, ?,
             CASE WHEN margin <= 0.1 * noisy THEN 'good' WHEN margin <= 0.3 * noisy THEN 'fair' ELSE 'poor' END,
             release_id, released_at
         FROM cells
@@ -317,35 +326,46 @@ def _fill_statistic(connection: duckdb.DuckDBPyConnection, chain: Chain, statist
             [_naive(entry.recorded_at) for entry, _ in releases],
             [list(body.values) for _, body in releases],
             [margin(body.noise_scale) for _, body in releases],
-            statistic.domain,
-            statistic.name,
-            statistic.epsilon,
-            statistic.max_contributions,
+            table.domain,
+            population.name,
+            table.name,
+            table.epsilon,
+            population.max_contributions,
         ],
     )
-    terms = list(_terms(len(releases) * statistic.cells))
+    terms = list(_terms(len(releases) * table.cells))
     connection.execute(
         "INSERT INTO margins SELECT ?, unnest(?::BIGINT[]), unnest(?::BIGINT[]), ?",
-        [statistic.name, terms, [sum_margin(scale, n) for n in terms], standard_deviation(scale)],
+        [table.name, terms, [sum_margin(scale, n) for n in terms], standard_deviation(scale)],
     )
 
 
-def _describe_view(connection: duckdb.DuckDBPyConnection, statistic: Statistic) -> None:
-    dimensions = "".join(f", json_extract_string(cell, '$.{d.name}') AS \"{d.name}\"" for d in statistic.by)
+def _describe_view(connection: duckdb.DuckDBPyConnection, population: Population, table: Table) -> None:
+    dimensions = "".join(f", json_extract_string(cell, '$.{d.name}') AS \"{d.name}\"" for d in table.by)
     columns = ", ".join(list(_VIEW_COLUMNS)[2:])
     connection.execute(
-        f'CREATE VIEW "{statistic.name}" AS SELECT period_start, period_end{dimensions}, {columns} '
-        f"FROM statistics WHERE statistic = '{statistic.name}'"
+        f'CREATE VIEW "{table.name}" AS SELECT period_start, period_end{dimensions}, {columns} '
+        f"FROM statistics WHERE statistic = '{table.name}'"
     )
-    text = f"{', '.join(statistic.events)} by {statistic.period.value}"
-    if statistic.where:
-        text += ", where " + " and ".join(f"{f.field.name} is {' or '.join(f.accepted)}" for f in statistic.where)
-    connection.execute(f"COMMENT ON VIEW \"{statistic.name}\" IS '{text}: noised counts with 95 % intervals.'")
+    text = f"{', '.join(population.events)} by {table.period.value}"
+    conditions = [f"{f.field.name} is {' or '.join(f.accepted)}" for f in (*population.where, *table.where)]
+    if conditions:
+        text += ", where " + " and ".join(conditions)
+    if population.title:
+        text = f"{population.title}: {text}"
+    text += f". {population.counting}. Noised counts with 95 % intervals."
+    if population.description:
+        text += f" {population.description}"
+    connection.execute(f'COMMENT ON VIEW "{table.name}" IS {_quoted(text)}')
     for column, comment in _VIEW_COLUMNS.items():
-        connection.execute(f'COMMENT ON COLUMN "{statistic.name}"."{column}" IS \'{comment}\'')
-    for dimension in statistic.by:
+        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{column}" IS {_quoted(comment)}')
+    for dimension in table.by:
         symbols = ", ".join(dimension.symbols)
-        connection.execute(f'COMMENT ON COLUMN "{statistic.name}"."{dimension.name}" IS \'One of {symbols}.\'')
+        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{dimension.name}" IS {_quoted(f"One of {symbols}.")}')
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _terms(total: int) -> Iterator[int]:
@@ -357,11 +377,14 @@ def _terms(total: int) -> Iterator[int]:
     yield terms
 
 
-def _subject(entry: Entry) -> str | None:
-    body = entry.body
-    if isinstance(body, Declared):
-        return body.statistic.name
-    return getattr(body, "statistic", None)
+def _population(entry: Entry) -> str | None:
+    match entry.body:
+        case Declared(population):
+            return population.name
+        case Released(population=name) | Retired(name):
+            return name
+        case _:
+            return None
 
 
 def _naive(moment: dt.datetime) -> dt.datetime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -17,13 +17,13 @@ from pathlib import Path
 
 from quietcount_aggregates.bounding import Bounding, keep_year
 from quietcount_aggregates.entries import Released, StateLost
-from quietcount_aggregates.errors import LedgerError, StateBehind, StatisticError
+from quietcount_aggregates.errors import LedgerError, PopulationError, StateBehind
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
+from quietcount_aggregates.populations import Horizon, Population, Table
 from quietcount_aggregates.publication import Publish, publish, published_head
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Horizon, Statistic
 from quietcount_aggregates.witness import Witness
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
@@ -51,29 +51,41 @@ class Step(StrEnum):
     PURGED = "purged"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class DuePeriod:
-    """A period of a statistic whose end and grace have passed."""
+    """A period of a table whose end and grace have passed."""
 
+    population: str
     statistic: str
     start: dt.date
     end: dt.date
 
 
 def due_periods(
-    statistics: Sequence[Statistic], first_open: Mapping[str, dt.date], now: dt.datetime, grace: dt.timedelta
+    populations: Sequence[Population],
+    first_open: Mapping[str, dt.date],
+    now: dt.datetime,
+    grace: dt.timedelta,
+    withheld: Collection[tuple[str, dt.date]] = (),
 ) -> list[DuePeriod]:
-    """Return, from the clock alone, every period from the first open one on that ended `grace` or more before `now`."""
+    """Return, from the clock alone, every period of a table that ended `grace` or more before `now` and is not settled.
+
+    In the order of the ledger: of a population what ends first, and the finest of what ends on one day.
+    `first_open` has the first open day of each population. `withheld` are the periods, by table and first day, that are
+    never released.
+    """
     due = []
-    for statistic in statistics:
-        start = first_open[statistic.name]
-        while True:
-            following = statistic.period.next(start)
-            if dt.datetime.combine(following, dt.time(), dt.UTC) + grace > now:
-                break
-            due.append(DuePeriod(statistic.name, start, statistic.period.end(start)))
-            start = following
-    return due
+    for population in populations:
+        for table in population.tables:
+            start = max(table.period.start(first_open[population.name]), table.first_day(population.first_day))
+            while True:
+                following = table.period.next(start)
+                if dt.datetime.combine(following, dt.time(), dt.UTC) + grace > now:
+                    break
+                if (table.name, start) not in withheld:
+                    due.append(DuePeriod(population.name, table.name, start, table.period.end(start)))
+                start = following
+    return sorted(due, key=lambda each: (each.population, each.end, each.end - each.start, each.statistic))
 
 
 def stored_symbols(registry: SchemaRegistry) -> dict[str, list[str]]:
@@ -121,7 +133,7 @@ def _is_recorded(chain: Chain) -> bool:
 
 
 class Releaser:
-    """Releases the statistics of one ledger from one state.
+    """Releases the populations of one ledger from one state.
 
     `topic` is the log's topic that the state folds; `observe` is called at each step, and
     `publishing` does in the place of `publish` what it does.
@@ -157,10 +169,10 @@ class Releaser:
         self._observe = observe or _unobserved
 
     @property
-    def statistics(self) -> list[Statistic]:
-        """Return the declared statistics that are not retired."""
+    def populations(self) -> list[Population]:
+        """Return the declared populations that are not retired."""
         chain = self._ledger.chain
-        return [statistic for name, statistic in chain.declarations.items() if name not in chain.retired]
+        return [population for name, population in chain.declarations.items() if name not in chain.retired]
 
     def recover(self) -> None:
         """Finish what a crash interrupted, from the ledger; call it on a fenced ledger and before folding anything.
@@ -190,11 +202,11 @@ class Releaser:
 
     def adopt(self) -> bool:
         """Let the state count what is declared now; return whether the log is to be folded again from its beginning."""
-        return self._state.adopt(self.statistics, self._symbols, self._decodable)
+        return self._state.adopt(self.populations, self._symbols, self._decodable)
 
     def due(self, now: dt.datetime, grace: dt.timedelta) -> list[DuePeriod]:
         """Return what is due at `now`."""
-        return due_periods(self.statistics, self._state.first_open, now, grace)
+        return due_periods(self.populations, self._state.first_open, now, grace, self._ledger.chain.withheld)
 
     def release(self, due: Sequence[DuePeriod], now: dt.datetime) -> None:
         """Release what is due, all in one append; the fold must have reached the end of the log.
@@ -231,58 +243,60 @@ class Releaser:
         )
 
     def _check_schemas(self) -> None:
-        """Raise StatisticError if the schemas no longer have what a declared statistic counts."""
-        for statistic in self.statistics:
-            columns = [f"{event}.{field}" for event in statistic.events for field in statistic.fields_of(event)]
-            gone = [name for name in statistic.events if name not in self._events]
+        """Raise PopulationError if the schemas no longer have what a declared population counts."""
+        for population in self.populations:
+            columns = [f"{event}.{field}" for event in population.events for field in population.fields_of(event)]
+            gone = [name for name in population.events if name not in self._events]
             gone += [column for column in columns if column not in self._symbols]
             if gone:
-                raise StatisticError(
-                    f"statistic {statistic.name!r} counts {gone[0]}, which the schemas no longer have",
-                    "Put the schema back, or end the statistic permanently with: quietcount ledger retire "
-                    f"{statistic.name}",
+                raise PopulationError(
+                    f"population {population.name!r} counts {gone[0]}, which the schemas no longer have",
+                    "Put the schema back, or end the population permanently with: quietcount ledger retire "
+                    f"{population.name}",
                 )
 
     def _bounding(self) -> Bounding:
-        """Settle the open events for the statistics that the state knows; a new one may be declared after a crash."""
+        """Bound the open events for the populations that the state knows; a new one may be declared after a crash."""
         known = self._state.first_open
-        counted = [statistic for statistic in self.statistics if statistic.name in known]
+        counted = [population for population in self.populations if population.name in known]
         return Bounding(self._state, counted, self._symbols, self._year_secrets)
 
     def _draw(self, bounding: Bounding, due: Sequence[DuePeriod], intent: bytes) -> list[Released]:
-        declared: dict[str, Statistic] = {statistic.name: statistic for statistic in self.statistics}
-        bodies = []
-        for name in sorted({period.statistic for period in due}):
-            statistic = declared[name]
-            periods = [period for period in due if period.statistic == name]
-            counts = bounding.counts(name, [period.start for period in periods])
-            scale = self._mechanism.scale(
-                cells=statistic.cells, max_contributions=statistic.max_contributions, epsilon=statistic.epsilon
+        """Return the drawn releases in the order of `due`."""
+        bodies: dict[DuePeriod, Released] = {}
+        for population in self.populations:
+            for table in population.tables:
+                periods = [period for period in due if period.statistic == table.name]
+                if periods:
+                    bodies |= self._draw_table(bounding, population, table, periods, intent)
+        return [bodies[period] for period in due]
+
+    def _draw_table(
+        self, bounding: Bounding, population: Population, table: Table, periods: Sequence[DuePeriod], intent: bytes
+    ) -> dict[DuePeriod, Released]:
+        counts = bounding.counts(population.name, table, [period.start for period in periods])
+        k = population.max_contributions
+        scale = self._mechanism.scale(cells=table.cells, max_contributions=k, epsilon=table.epsilon)
+        digest = population.digest
+        bodies = {}
+        for period in periods:
+            drawn = self._mechanism.draw(counts[period.start], scale=scale, max_contributions=k, epsilon=table.epsilon)
+            if len(drawn) != table.cells:
+                raise LedgerError(
+                    f"statistic {table.name!r}: the draw does not cover the domain; nothing was released",
+                    "Report this line. What is due is released once that is mended",
+                )
+            bodies[period] = Released(
+                population=population.name,
+                statistic=table.name,
+                digest=digest,
+                period_start=period.start,
+                period_end=period.end,
+                values=tuple(drawn),
+                mechanism=self._mechanism.name,
+                noise_scale=scale,
+                intent=intent,
             )
-            for period in periods:
-                drawn = self._mechanism.draw(
-                    counts[period.start],
-                    scale=scale,
-                    max_contributions=statistic.max_contributions,
-                    epsilon=statistic.epsilon,
-                )
-                if len(drawn) != statistic.cells:
-                    raise LedgerError(
-                        f"statistic {name!r}: the draw does not cover the domain; nothing was released",
-                        "Report this line. What is due is released once that is mended",
-                    )
-                bodies.append(
-                    Released(
-                        statistic=name,
-                        digest=statistic.digest,
-                        period_start=period.start,
-                        period_end=period.end,
-                        values=tuple(drawn),
-                        mechanism=self._mechanism.name,
-                        noise_scale=scale,
-                        intent=intent,
-                    )
-                )
         return bodies
 
     def _finish(self, bounding: Bounding | None = None) -> None:
@@ -299,7 +313,7 @@ class Releaser:
         known = self._state.first_open
         following = {name: chain.first_open.get(name, day) for name, day in known.items()}
         with self._state.guarded():
-            (bounding or self._bounding()).close(following)
+            (bounding or self._bounding()).close(following, chain.withheld)
         self._observe(Step.STATE_WRITTEN)
 
     def purge(self) -> None:
@@ -350,7 +364,7 @@ class Releaser:
             keep_year(self._state, self._year_secrets, year)
 
     def _destroy_years(self) -> None:
-        """Destroy the secrets of the years that no statistic with a yearly horizon has open."""
+        """Destroy the secrets of the years that no population with a yearly horizon has open."""
         opened = self._yearly_open
         for year in self._year_secrets.years():
             if year < min(opened, default=year + 1):
@@ -358,6 +372,7 @@ class Releaser:
 
     @property
     def _yearly_open(self) -> list[int]:
-        """Return the year that each statistic with a yearly horizon has open first."""
+        """Return the year that each population with a yearly horizon has open first."""
         first_open = self._state.first_open
-        return [first_open[s.name].year for s in self.statistics if s.horizon is Horizon.YEAR and s.name in first_open]
+        yearly = [each.name for each in self.populations if each.horizon is Horizon.YEAR]
+        return [first_open[name].year for name in yearly if name in first_open]

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import StateError, StateUnwritable
-from quietcount_aggregates.statistics import Statistic
+from quietcount_aggregates.populations import Population
 from quietcount_schemas.log import Mark
 from quietcount_schemas.private_files import sync_folder
 from quietcount_schemas.rejection import RejectReason
@@ -196,8 +196,8 @@ class State:
 
     @property
     def first_open(self) -> dict[str, dt.date]:
-        """Return the first open day of each statistic that the state knows."""
-        return dict(self.rows("SELECT statistic, day FROM first_open"))
+        """Return the first open day of each population that the state knows."""
+        return dict(self.rows("SELECT population, day FROM first_open"))
 
     def rejected_on(self, day: dt.date) -> frozenset[RejectReason]:
         """Return the reasons for which records were rejected on `day` of the fold's clock: it or the day before."""
@@ -255,36 +255,36 @@ class State:
         return {int(key.removeprefix("year ")): value for key, value in rows}
 
     def adopt(
-        self, statistics: Sequence[Statistic], symbols: Mapping[str, Sequence[str]], decodable: Sequence[str] = ()
+        self, populations: Sequence[Population], symbols: Mapping[str, Sequence[str]], decodable: Sequence[str] = ()
     ) -> bool:
-        """Make room for what `statistics` count; return whether the log is to be folded again from its beginning.
+        """Make room for what `populations` count; return whether the log is to be folded again from its beginning.
 
         `symbols` holds, for each column "Event.field", the codes' meanings, and `decodable` the headers that can be
-        decoded (see SchemaRegistry.decodable). When a statistic is new, a schema's symbols changed, or a schema or a
+        decoded (see SchemaRegistry.decodable). When a population is new, a schema's symbols changed, or a schema or a
         registry's id is new whose records were rejected so far, the open events are dropped and the offsets forgotten
         in one transaction: while a period is open, the log is its truth.
         """
         wanted = json.dumps(
             {
-                "columns": {c: list(symbols[c]) for c in counted_fields(statistics)},
-                "events": sorted(counted_events(statistics)),
+                "columns": {c: list(symbols[c]) for c in counted_fields(populations)},
+                "events": sorted(counted_events(populations)),
                 "schemas": sorted(decodable),
             },
             sort_keys=True,
         )
         known = self.first_open
-        if self["fields"] == wanted and all(s.name in known for s in statistics):
+        if self["fields"] == wanted and all(each.name in known for each in populations):
             return False
         folded = bool(self.offsets)
-        columns = "".join(f', "{column}" UTINYINT' for column in counted_fields(statistics))
+        columns = "".join(f', "{column}" UTINYINT' for column in counted_fields(populations))
         with self.transaction() as connection:
             connection.execute("DROP TABLE open_events")
             connection.execute(f"CREATE TABLE open_events ({state_file.OPEN_EVENT_COLUMNS}{columns})")
             connection.execute("DELETE FROM offsets")
             connection.execute("DELETE FROM unresolved")
-            for statistic in statistics:
-                if statistic.name not in known:
-                    connection.execute("INSERT INTO first_open VALUES (?, ?)", [statistic.name, statistic.since])
+            for population in populations:
+                if population.name not in known:
+                    connection.execute("INSERT INTO first_open VALUES (?, ?)", [population.name, population.since])
             self["fields"] = wanted
         return folded
 
@@ -326,11 +326,11 @@ class State:
         Marks that are left are kept; they only ever lower what a case may still add.
         """
         with self.transaction() as connection:
-            for table in ("open_events", "offsets", "first_open", "dead_letters", "unresolved"):
+            for table in ("open_events", "offsets", "first_open", "sums", "dead_letters", "unresolved"):
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("DELETE FROM meta WHERE key LIKE 'year %'")
-            for statistic, day in first_open.items():
-                connection.execute("INSERT INTO first_open VALUES (?, ?)", [statistic, day])
+            for population, day in first_open.items():
+                connection.execute("INSERT INTO first_open VALUES (?, ?)", [population, day])
             for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS, _PURGED):
                 self[key] = ""
 
@@ -380,11 +380,11 @@ def registered(connection: duckdb.DuckDBPyConnection, table: Mapping[str, npt.ND
         connection.unregister("batch")
 
 
-def counted_events(statistics: Sequence[Statistic]) -> set[str]:
-    """Return the event types that any of `statistics` counts."""
-    return {event for statistic in statistics for event in statistic.events}
+def counted_events(populations: Sequence[Population]) -> set[str]:
+    """Return the event types that any of `populations` counts."""
+    return {event for population in populations for event in population.events}
 
 
-def counted_fields(statistics: Sequence[Statistic]) -> list[str]:
-    """Return the columns "Event.field" that any of `statistics` refers to, sorted."""
-    return sorted({f"{e}.{f}" for s in statistics for e in s.events for f in s.fields_of(e)})
+def counted_fields(populations: Sequence[Population]) -> list[str]:
+    """Return the columns "Event.field" that any of `populations` refers to, sorted."""
+    return sorted({f"{e}.{f}" for each in populations for e in each.events for f in each.fields_of(e)})

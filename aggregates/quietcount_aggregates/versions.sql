@@ -9,7 +9,8 @@ FROM (
     QUALIFY row_number() OVER (PARTITION BY event_mark ORDER BY revision DESC, "offset", "partition") = 1
 );
 CREATE OR REPLACE TEMP TABLE contributions (
-    statistic VARCHAR, year INTEGER, case_mark UHUGEINT, case_year_mark UHUGEINT, event_mark UHUGEINT, period DATE,
-    cell BIGINT, counted BOOLEAN
+    population VARCHAR, year INTEGER, case_mark UHUGEINT, case_year_mark UHUGEINT, event_mark UHUGEINT, period DATE,
+    -- Of each table of the population, in its order; null where the table's own condition does not hold.
+    cells BIGINT[], counted BOOLEAN
 );
 CREATE OR REPLACE TEMP TABLE year_marks (year INTEGER, case_mark UHUGEINT, mark UHUGEINT);

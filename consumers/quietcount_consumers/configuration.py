@@ -13,7 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
+from quietcount_aggregates.catalogue import AskedTable, resolve
+from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_consumers.monitoring_settings import LogFormat, MonitoringSettings
 from quietcount_producers.kafka.settings import KafkaSettings
@@ -26,7 +27,7 @@ from quietcount_schemas.schema_registry.settings import RegistrySettings
 if TYPE_CHECKING:
     from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["Configuration", "EmitterSection", "ServiceSection", "StatisticSection", "beginning_now"]
+__all__ = ["Configuration", "EmitterSection", "PopulationSection", "ServiceSection", "beginning_now"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +51,29 @@ class ServiceSection:
 
 
 @dataclass(frozen=True, slots=True)
-class StatisticSection:
-    """[[statistic]]: one declared count."""
+class PopulationSection:
+    """[[population]]: whom to count, with its tables."""
 
     name: str
+    title: str
+    description: str
     events: tuple[str, ...]
     where: Mapping[str, tuple[str | bool, ...]]
-    by: tuple[str, ...]
     period: Period
     max_contributions: int
     horizon: Horizon
     since: dt.date | None
-    epsilon: float
     late: Late
+    table: tuple[AskedTable, ...]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> StatisticSection:
+    def of(cls, given: Mapping[str, Any]) -> PopulationSection:
         """Return the section that the checked values of its keys make."""
         values = dict(given)
         values |= {
             "horizon": Horizon(given["horizon"]),
             "late": Late(given["late"]),
-            "epsilon": float(given["epsilon"]),
+            "table": tuple(AskedTable(**each | {"epsilon": float(each["epsilon"])}) for each in given["table"]),
         }
         return cls(**values)
 
@@ -85,7 +87,7 @@ class Configuration:
     data_dir: Path
     """What the service writes: statistics.duckdb for everyone, and the folder private for nobody."""
     lifetime_epsilon: Decimal
-    """The bound on what all statistics together may tell about one person; fixed when the ledger is opened."""
+    """The bound on what all populations together may tell about one person; fixed when the ledger is opened."""
     grace: dt.timedelta
     """How long after a period's end (UTC) it is released."""
     tick: dt.timedelta
@@ -94,7 +96,7 @@ class Configuration:
     """Folders with event types of one's own."""
     emitter: EmitterSection
     service: ServiceSection
-    statistic: tuple[StatisticSection, ...]
+    population: tuple[PopulationSection, ...]
     kafka: KafkaSettings | None
     """The brokers that `log` names, and the [kafka] section; None for the embedded log."""
     schema_registry: RegistrySettings
@@ -127,7 +129,7 @@ class Configuration:
             **{name: values[name] for name in ("log", "data_dir", "lifetime_epsilon", "grace", "tick", "schemas")},
             emitter=EmitterSection(**values["emitter"]),
             service=ServiceSection(service["secret_file"], LogFormat(service["log_format"])),
-            statistic=tuple(StatisticSection.of(each) for each in values["statistic"]),
+            population=tuple(PopulationSection.of(each) for each in values["population"]),
             kafka=KafkaSettings.of(given),
             schema_registry=RegistrySettings.of(given),
             metrics=MonitoringSettings.of(given),
@@ -179,29 +181,30 @@ class Configuration:
         """Load the event types: the built-in ones and one's own, with the pinned ids of a Schema Registry."""
         return self.schema_registry.registry(self.schemas)
 
-    def statistics(self, registry: SchemaRegistry) -> list[Statistic]:
-        """Return the configured statistics, checked against the schemas.
+    def populations(self, registry: SchemaRegistry) -> list[Population]:
+        """Return the configured populations, checked against the schemas.
 
-        A statistic without `since` keeps None here: its declaration in the ledger decides, or the clock for a new one.
+        A population without `since` keeps None here: its declaration in the ledger decides, or the clock for a new one.
         """
         return [
             resolve(
                 section.name,
+                title=section.title,
+                description=section.description,
                 events=section.events,
                 registry=registry,
                 period=section.period,
-                epsilon=section.epsilon,
                 where=section.where,
-                by=section.by,
                 max_contributions=section.max_contributions,
                 horizon=section.horizon,
                 since=section.since,
                 late=section.late,
+                tables=section.table,
             )
-            for section in self.statistic
+            for section in self.population
         ]
 
 
-def beginning_now(statistic: Statistic, today: dt.date) -> Statistic:
-    """Return a statistic that begins with the period of `today` unless it says since when."""
-    return statistic if statistic.since is not None else replace(statistic, since=statistic.period.start(today))
+def beginning_now(population: Population, today: dt.date) -> Population:
+    """Return a population that begins with the period of `today` unless it says since when."""
+    return population if population.since is not None else replace(population, since=population.period.start(today))

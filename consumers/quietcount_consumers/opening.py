@@ -11,13 +11,13 @@ from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.configuration import Configuration, beginning_now
 from quietcount_consumers.monitoring import disks
-from quietcount_consumers.monitoring.log_events import STATISTIC_DECLARED, STATISTIC_DECLARED_LATE, Say, unheard
+from quietcount_consumers.monitoring.log_events import POPULATION_DECLARED, POPULATION_DECLARED_LATE, Say, unheard
 from quietcount_consumers.monitoring.standing import Standing
 from quietcount_consumers.positions import check_partitions
 from quietcount_consumers.service import BATCH, Service
@@ -34,7 +34,7 @@ from quietcount_schemas.log import CASE_EVENTS
 __all__ = ["open_service"]
 
 _LATE: Final = (
-    "events that came in before the last release are counted only as far as another statistic still needed them; the "
+    "events that came in before the last release are counted only as far as another population still needed them; the "
     "first period may be too low"
 )
 
@@ -50,14 +50,14 @@ def open_service(
     held: bool = False,
     batch: int = BATCH,
 ) -> Service:
-    """Finish what a crash interrupted, declare the statistics that are new, publish, and return the service.
+    """Finish what a crash interrupted, declare the populations that are new, publish, and return the service.
 
     Raises a QuietcountError if any of that must be refused; then nothing was folded or released. `admit` takes a
     ledger that has entries before anything is declared, and may raise. If `held`, what is published is not seen
     before `show`, which is for the points of the tick's grid.
     """
     registry = configuration.registry()
-    wanted = configuration.statistics(registry)
+    wanted = configuration.populations(registry)
     prepare_folders(configuration)
     secret = secret_of(configuration)
     years = YearSecrets(configuration.years_dir)
@@ -106,7 +106,7 @@ def open_service(
             state=state,
             ledger=ledger,
             releaser=releaser,
-            new_fold=lambda: Fold(state, releaser.statistics, registry, secret),
+            new_fold=lambda: Fold(state, releaser.populations, registry, secret),
             standing=Standing(
                 ledger.chain,
                 state,
@@ -127,8 +127,8 @@ def open_service(
     return service
 
 
-def _say_declared(new: Iterable[Statistic], released_on: dt.date | None, now: dt.datetime, say: Say) -> None:
-    for statistic in new:
-        say(STATISTIC_DECLARED.at(now, statistic=statistic.name, since=statistic.first_day))
-        if released_on is not None and statistic.first_day <= released_on:
-            say(STATISTIC_DECLARED_LATE.at(now, statistic=statistic.name, meaning=_LATE))
+def _say_declared(new: Iterable[Population], released_on: dt.date | None, now: dt.datetime, say: Say) -> None:
+    for population in new:
+        say(POPULATION_DECLARED.at(now, population=population.name, since=population.first_day))
+        if released_on is not None and population.first_day <= released_on:
+            say(POPULATION_DECLARED_LATE.at(now, population=population.name, meaning=_LATE))

@@ -28,7 +28,7 @@ def check_files(configuration: Configuration) -> None:
 
     The log, the ledger and the state are not among them: the running service has these in hand.
     """
-    configuration.statistics(configuration.registry())
+    configuration.populations(configuration.registry())
     ConsumerSecret.load(configuration.service.secret_file)
     if configuration.kafka is not None:
         configuration.kafka.client("quietcount-service")

@@ -78,7 +78,7 @@ class EmitterSettings:
             log=values["log"],
             data_dir=values["data_dir"],
             schemas=values["schemas"],
-            precision=MappingProxyType(_precision(values["statistic"])),
+            precision=MappingProxyType(_precision(values["population"])),
             kafka=KafkaSettings.of(given),
             schema_registry=RegistrySettings.of(given),
             **values["emitter"],
@@ -88,7 +88,7 @@ class EmitterSettings:
         """Load the event types: the built-in ones and those of `schemas`.
 
         Raises SchemasError for a schema that is not in order or, where there is a Schema Registry, has no pinned id,
-        and ProducersError when a statistic counts an event that no schema has: a misspelt one would leave the dates of
+        and ProducersError when a population counts an event that no schema has: a misspelt one would leave the dates of
         the true one at another precision than it needs.
         """
         registry = self.schema_registry.registry(self.schemas)
@@ -97,7 +97,7 @@ class EmitterSettings:
             if name not in registry.event_types:
                 known = list(registry.event_types)
                 raise ProducersError(
-                    f"{self.config}: a [[statistic]] names the event type {name!a}, and no schema has it",
+                    f"{self.config}: a [[population]] names the event type {name!a}, and no schema has it",
                     f"Name one of {listed(known)}{close_match(name, known)}",
                 )
         return registry
@@ -133,12 +133,12 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog | KafkaWriter:
     return log
 
 
-def _precision(statistics: Sequence[Mapping[str, Any]]) -> dict[str, Period]:
-    """Return, by event type, the coarsest precision that every statistic can still count with."""
+def _precision(populations: Sequence[Mapping[str, Any]]) -> dict[str, Period]:
+    """Return, by event type, the coarsest precision that every population can still count with."""
     periods: dict[str, set[Period]] = {}
-    for statistic in statistics:
-        for name in statistic["events"]:
-            periods.setdefault(name, set()).add(statistic["period"])
+    for population in populations:
+        for name in population["events"]:
+            periods.setdefault(name, set()).add(population["period"])
     return {name: _finest(wanted) for name, wanted in periods.items()}
 
 

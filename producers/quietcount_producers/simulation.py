@@ -192,12 +192,13 @@ class Tally:
     def totals(self) -> dict[str, object]:
         """Return the totals by event type and month: `all`, and by symbol of each dimension.
 
-        `events` counts every event, `first_per_case` only the first of its type in each case, as it was sent.
+        `events` counts every event, `first_per_case` only one of its type in each case: the first that was sent of
+        those of the oldest month.
         """
         every: dict[str, dict[str, dict[str, object]]] = {}
         firsts: dict[str, dict[str, dict[str, object]]] = {}
         seen: set[tuple[str, str]] = set()
-        for (case, _), line in self._events.items():
+        for (case, _), line in sorted(self._events.items(), key=lambda item: str(item[1]["occurred_on"])[:7]):
             if case in self._withdrawn:
                 continue
             _count(every, line)

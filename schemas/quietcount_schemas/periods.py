@@ -56,3 +56,18 @@ class Period(StrEnum):
     def coarsen(self, day: dt.date) -> dt.date:
         """Return the day that stands for every day of its period: the period's first day."""
         return self.start(day)
+
+    def is_made_of(self, finer: Period) -> bool:
+        """Return whether each of these periods is made of whole ones of `finer`; a period is made of itself."""
+        if Period.WEEK in (self, finer):
+            return finer in (self, Period.DAY)
+        return list(Period).index(finer) <= list(Period).index(self)
+
+    def most(self, finer: Period) -> int:
+        """Return how many periods of `finer` one of these has at most; it must be made of them."""
+        start = dt.date(2024, 10, 1)  # of a leap year: its longest month, quarter and year lie in one
+        start, count = self.start(start), 0
+        following = self.next(start)
+        while start < following:
+            start, count = finer.next(start), count + 1
+        return count

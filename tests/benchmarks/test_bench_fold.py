@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.populations import population_of
 
 from quietcount_aggregates.bounding import Bounding
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Horizon, Statistic, resolve
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
@@ -38,9 +39,9 @@ SINCE = dt.date(2024, 1, 1)
 REGISTRY = SchemaRegistry.load()
 
 
-def statistics() -> list[Statistic]:
-    def of(name: str, **more: Any) -> Statistic:
-        return resolve(name, events=["HelpRequested"], registry=REGISTRY, since=SINCE, epsilon=0.25, **more)
+def populations() -> list[Population]:
+    def of(name: str, **more: Any) -> Population:
+        return population_of(name, events=["HelpRequested"], registry=REGISTRY, since=SINCE, epsilon=0.25, **more)
 
     return [
         of("monthly", period=Period.MONTH, by=["help_kind"]),
@@ -96,8 +97,8 @@ def fold(path: Path, folder: Path, end: int) -> dict[str, Any]:
     batches = []
     folder.mkdir()
     with EmbeddedLog(path) as log, State(folder / "state.duckdb") as state:
-        state.adopt(statistics(), stored_symbols(REGISTRY))
-        folding = Fold(state, statistics(), REGISTRY, ConsumerSecret(bytes(32)))
+        state.adopt(populations(), stored_symbols(REGISTRY))
+        folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)))
         started, at = time.perf_counter(), 0
         while records := log.poll(CASE_EVENTS, {0: at}, {0: end}, BATCH):
             before = time.perf_counter()
@@ -107,7 +108,7 @@ def fold(path: Path, folder: Path, end: int) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         before = time.perf_counter()
-        Bounding(state, statistics(), stored_symbols(REGISTRY), YearSecrets(folder / "years"))
+        Bounding(state, populations(), stored_symbols(REGISTRY), YearSecrets(folder / "years"))
         settled = time.perf_counter() - before
     return {"seconds": seconds, "batches": batches, "peak": peak, "settled": settled}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from tests.benchmarks.test_bench_fold import BATCH, REGISTRY, SINCE, events, statistics
+from tests.benchmarks.test_bench_fold import BATCH, REGISTRY, SINCE, events, populations
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.fold import Fold
@@ -74,8 +74,8 @@ def read(settings: KafkaSettings, count: int, batch: Callable[[Any, KafkaLog], N
 def fold(settings: KafkaSettings, count: int, folder: Path) -> None:
     """Fold `count` records as the service does."""
     with State(folder / "state.duckdb") as state:
-        state.adopt(statistics(), stored_symbols(REGISTRY))
-        folding = Fold(state, statistics(), REGISTRY, ConsumerSecret(bytes(32)))
+        state.adopt(populations(), stored_symbols(REGISTRY))
+        folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)))
 
         def batch(records: Any, log: KafkaLog) -> None:
             log.topic_id(CASE_EVENTS)

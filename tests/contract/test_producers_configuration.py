@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from quietcount_aggregates.catalogue import AskedTable
+from quietcount_aggregates.errors import PopulationError
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_producers import EmitterSettings, ProducersError
 from quietcount_schemas.configuration import KEYS
 from quietcount_schemas.periods import Period
+from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick
 
@@ -37,13 +41,18 @@ certificate_file = "certificate-of-file"
 key_file = "key-of-file"
 username = "name-of-file"
 password_file = "password-of-file"
-[[statistic]]
+[[population]]
 name = "a"
 events = ["HelpRequested"]
 period = "quarter"
+[[population.table]]
+name = "a"
 epsilon = 0.5
 """
-STATISTICS = [{"name": "b", "events": ["OutcomeRecorded"], "period": "day", "epsilon": 0.5, "since": "2023-04-01"}]
+TABLES = [{"name": "b", "by": ["outcome"], "epsilon": 0.5}, {"name": "c", "period": "month", "epsilon": 0.25}]
+POPULATIONS = [
+    {"name": "b", "events": ["OutcomeRecorded"], "period": "day", "since": "2023-04-01", "table": TABLES},
+]
 
 VARIABLES = {
     "QUIETCOUNT_LOG": "embedded",
@@ -80,7 +89,7 @@ VARIABLES = {
     "QUIETCOUNT_SERVICE": '{"secret_file": "other"}',
     "QUIETCOUNT_SERVICE__SECRET_FILE": "other",
     "QUIETCOUNT_SERVICE__LOG_FORMAT": "json",
-    "QUIETCOUNT_STATISTIC": json.dumps(STATISTICS),
+    "QUIETCOUNT_POPULATION": json.dumps(POPULATIONS),
 }
 SECTIONS = ("emitter", "service", "kafka", "schema_registry", "metrics")
 
@@ -113,7 +122,7 @@ def test_an_emitter_and_the_service_read_the_same(config: Path, variable: str | 
     assert emitter.kafka == service.kafka
     assert emitter.schema_registry == service.schema_registry
     assert emitter.spool == service.emitter.spool
-    assert emitter.precision == {name: each.period for each in service.statistic for name in each.events}
+    assert emitter.precision == {name: each.period for each in service.population for name in each.events}
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
@@ -171,7 +180,7 @@ def test_an_empty_variable_counts_as_unset(config: Path) -> None:
         ),
         ("QUIETCOUNT_SCHEMAS", "5ec2e7", """variable QUIETCOUNT_SCHEMAS: write a list as JSON, as ["my-schemas"]"""),
         ("QUIETCOUNT_SCHEMAS", "[5]", "variable QUIETCOUNT_SCHEMAS: write a list of folders"),
-        ("QUIETCOUNT_STATISTIC", '{"5ec2e7": 1}', "variable QUIETCOUNT_STATISTIC: write a list as JSON"),
+        ("QUIETCOUNT_POPULATION", '{"5ec2e7": 1}', "variable QUIETCOUNT_POPULATION: write a list as JSON"),
         ("QUIETCOUNT_EMITTER", "[" * 100_000, "variable QUIETCOUNT_EMITTER: write a table as JSON"),
         ("QUIETCOUNT_EMITTER", '{"peper_file": "5ec2e7"}', "key 'emitter.peper_file' is unknown"),
         ("QUIETCOUNT_DATA_DIR", " ", "variable QUIETCOUNT_DATA_DIR: write a path"),
@@ -200,7 +209,7 @@ def test_variables_that_are_no_keys_are_left_alone(config: Path, name: str) -> N
         (b"log = ", "is not TOML"),
         (b"log = '\xff'", "is not UTF-8"),
         (b"log = " + b"9" * 5000, "is not TOML that can be read"),
-        (b"emitter = 1\nschemas = 1\nstatistic = [1]", "key 'schemas': write a list of folders"),
+        (b"emitter = 1\nschemas = 1\npopulation = [1]", "key 'schemas': write a list of folders"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_alike(config: Path, content: bytes, message: str) -> None:
@@ -219,10 +228,71 @@ def test_a_byte_order_mark_does_no_harm(config: Path) -> None:
     assert EmitterSettings.load(config, {}) == before
 
 
+def populations(given: object) -> dict[str, str]:
+    return {"QUIETCOUNT_POPULATION": json.dumps(given)}
+
+
 def test_a_period_of_each_length_is_read_alike(config: Path) -> None:
-    statistics = [
-        {**STATISTICS[0], "name": each.value, "period": each.value, "events": [each.value]} for each in Period
-    ]
-    environment = {"QUIETCOUNT_STATISTIC": json.dumps(statistics)}
+    environment = populations(
+        [{"name": each, "period": each, "events": [each], "table": [{"name": each, "epsilon": 0.5}]} for each in Period]
+    )
     assert list(EmitterSettings.load(config, environment).precision.values()) == list(Period)
-    assert [each.period for each in Configuration.load(config, environment).statistic] == list(Period)
+    assert [each.period for each in Configuration.load(config, environment).population] == list(Period)
+
+
+def test_populations_of_the_environment_take_the_place_of_those_of_the_file(config: Path) -> None:
+    (population,) = Configuration.load(config, populations(POPULATIONS)).population
+    assert (population.name, population.since) == ("b", dt.date(2023, 4, 1))
+    assert population.table == (
+        AskedTable("b", 0.5, by=("outcome",), where={}, period=None),
+        AskedTable("c", 0.25, by=(), where={}, period=Period.MONTH),
+    )
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ([{"name": "a", "events": ["A"], "period": "fortnight"}], "key 'population.1.period': write one of day"),
+        ([{"events": ["A"], "period": "day", "table": [{"perod": 1}]}], "key 'population.1.table.1.perod' is unknown"),
+        (
+            [{"events": ["A"], "period": "day"}, {"events": ["A"], "period": "day", "table": {"name": "a"}}],
+            "key 'population.2.table': write a list of tables: [[population.table]]",
+        ),
+        ([{"name": "a", "events": ["A"], "period": "day"}] * 2, "two populations are named 'a'"),
+        (
+            [{"events": ["A"], "period": "day", "table": [{"name": "a", "epsilon": 1}]}] * 2,
+            "two tables are named 'a'; give each its own name",
+        ),
+        ([1], "write a list of tables: [[population]]"),
+    ],
+)
+def test_a_fault_in_a_population_has_its_place_for_both(config: Path, given: object, message: str) -> None:
+    said = refusals(config, populations(given))
+    assert all(message in each for each in said)
+
+
+@pytest.mark.parametrize("text", ["", '[[population.table]]\nname = "a"\n'])
+def test_what_the_service_alone_needs_of_a_population_an_emitter_does_without(config: Path, text: str) -> None:
+    whole = TEXT.partition("[[population]]")[0] + '[[population]]\nevents = ["HelpRequested"]\nperiod = "day"\n'
+    config.write_text(whole + text, encoding="utf-8")
+    assert EmitterSettings.load(config, {}).precision == {"HelpRequested": Period.DAY}
+    with pytest.raises(ConfigurationError, match=r"key 'population\.1\.name' is missing: write text"):
+        Configuration.load(config, {})
+
+
+def test_a_population_without_a_table_is_refused_by_the_service_and_serves_an_emitter(config: Path) -> None:
+    config.write_text(TEXT.partition("[[population.table]]")[0], encoding="utf-8")
+    assert EmitterSettings.load(config, {}).precision == {"HelpRequested": Period.QUARTER}
+    configuration = Configuration.load(config, {})
+    with pytest.raises(PopulationError, match=r"key 'table': is missing"):
+        configuration.populations(SchemaRegistry.load())
+
+
+def test_the_catalogue_of_before_populations_is_told_the_new_form_in_one_line_by_both(config: Path) -> None:
+    former = TEXT.replace("[[population]]", "[[statistic]]").replace('[[population.table]]\nname = "a"\n', "")
+    config.write_text(former, encoding="utf-8")
+    (said,) = refusals(config, {})
+    assert "\n" not in said
+    assert said.startswith(f"{config}: the configuration cannot be used. Mend this: key 'statistic': ")
+    assert "Write [[population]] with " in said
+    assert "Write [[population.table]] with " in said

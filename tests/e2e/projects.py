@@ -191,12 +191,12 @@ class Project:
         with contextlib.closing(open_ledger(self.configuration, create=False)) as log:
             ledger = Ledger(log)
             ledger.refresh()
+        domains: dict[str, list[str]] = {table.name: table.domain for _, table in ledger.chain.tables}
         found: dict[Cell, int] = {}
         for entry in ledger.chain.entries:
             body = entry.body
             if isinstance(body, Released):
-                domain = ledger.chain.declarations[body.statistic].domain
-                for cell, value in zip(domain, body.values, strict=True):
+                for cell, value in zip(domains[body.statistic], body.values, strict=True):
                     key = (body.statistic, body.period_start.isoformat(), cell)
                     assert key not in found, "a cell has two values"
                     found[key] = value
@@ -214,16 +214,16 @@ class Project:
         """Return the exact counts of 2023 that a release would draw from now; cells of zero are left out."""
         configuration = self.configuration
         registry = configuration.registry()
-        statistics = configuration.statistics(registry)
+        populations = configuration.populations(registry)
         found: dict[Cell, int] = {}
         with State(self.private / "state.duckdb") as state:
-            bounding = Bounding(state, statistics, stored_symbols(registry), YearSecrets(configuration.years_dir))
-            for statistic in statistics:
-                months = [dt.date(2023, month, 1) for month in range(1, 13)]
-                for start, counts in bounding.counts(statistic.name, months).items():
-                    for cell, count in zip(statistic.domain, counts, strict=True):
+            bounding = Bounding(state, populations, stored_symbols(registry), YearSecrets(configuration.years_dir))
+            months = [dt.date(2023, month, 1) for month in range(1, 13)]
+            for population, table in ((each, table) for each in populations for table in each.tables):
+                for start, counts in bounding.counts(population.name, table, months).items():
+                    for cell, count in zip(table.domain, counts, strict=True):
                         if count:
-                            found[statistic.name, start.isoformat(), cell] = count
+                            found[table.name, start.isoformat(), cell] = count
         return found
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, utc, world_in
+from tests.populations import population_of
 
 from quietcount_aggregates import bounding
-from quietcount_aggregates.statistics import Horizon, Statistic, resolve
+from quietcount_aggregates.populations import Horizon, Population
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
 
@@ -21,7 +22,7 @@ BEGIN, END = dt.date(2023, 1, 1), dt.date(2028, 1, 1)
 
 def counted(folder: Path, came: dict[dt.date, dt.date], horizon: Horizon = Horizon.YEAR) -> dict[int, int]:
     """Return by year how often one case counts. `came` holds, by the day of its emission, when an event occurred."""
-    monthly = resolve(
+    monthly = population_of(
         "asked", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=BEGIN, epsilon=1.0, horizon=horizon
     )
     with world_in(folder, [monthly], now=utc(BEGIN)) as world:
@@ -63,8 +64,8 @@ def test_a_twin_that_carries_events_over_a_years_end_is_found_out(
 ) -> None:
     real = bounding._placed
 
-    def careless(statistic: Statistic, symbols: bounding.Symbols, first_open: dt.date) -> str:
-        placed = real(statistic, symbols, first_open)
+    def careless(population: Population, symbols: bounding.Symbols, first_open: dt.date) -> str:
+        placed = real(population, symbols, first_open)
         return placed.replace("= year(occurred_on) THEN", "= year(occurred_on) OR true THEN")
 
     monkeypatch.setattr(bounding, "_placed", careless)

@@ -12,14 +12,15 @@ import duckdb
 import numpy as np
 import pytest
 from tests.aggregates_world import SECRET, TRIALS, ForgetfulLog, World, utc, world_in
+from tests.populations import population_of
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.noise import DiscreteLaplace
+from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
 from quietcount_aggregates.state_file import OPEN_EVENT_COLUMNS
-from quietcount_aggregates.statistics import Horizon, Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
@@ -32,12 +33,12 @@ SINCE, END = dt.date(2024, 1, 1), dt.date(2024, 2, 1)
 EVENTS = 3000
 
 
-def statistics() -> list[Statistic]:
+def populations() -> list[Population]:
     return [
-        resolve(
+        population_of(
             "asked", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period=Period.MONTH, by=["colour"]
         ),
-        resolve(
+        population_of(
             "daily",
             events=["Asked"],
             registry=TRIALS,
@@ -105,7 +106,7 @@ def lived(folder: Path, check: Callable[[World, list[CaseEvent], list[CaseEvent]
     folder.mkdir()
     with EmbeddedLog(folder / "log.sqlite") as log, EmbeddedLedger(folder / "ledger.sqlite") as ledger:
         log.create_topic(CASE_EVENTS, 2)
-        with world_in(folder, statistics(), log=log, ledger_log=ledger, mechanism=DiscreteLaplace()) as world:
+        with world_in(folder, populations(), log=log, ledger_log=ledger, mechanism=DiscreteLaplace()) as world:
             world.emit(closed + before + still_open)
             world.fold(END, iter(lambda: 700, 0))
             settled(world)
@@ -202,9 +203,10 @@ def test_the_state_holds_nothing_of_a_closed_event_but_its_marks(tmp_path: Path)
         assert connection.execute("SELECT count(*), min(occurred_on) FROM open_events").fetchone() == (len(kept), END)
         for table in ("closed_events", "spent"):
             columns = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
-            assert columns <= {"statistic", "year", "case_mark", "event_mark", "contributions"}
+            assert columns <= {"population", "year", "case_mark", "event_mark", "contributions"}
             # The order of the marks says nothing of the order of arrival.
-            rows = connection.execute(f"SELECT * EXCLUDE (statistic) FROM {table} WHERE statistic = 'asked'").fetchall()
+            query = f"SELECT * EXCLUDE (population) FROM {table} WHERE population = 'asked'"
+            rows = connection.execute(query).fetchall()
             assert rows == sorted(rows)
 
     lived(tmp_path / "world", check)
@@ -215,7 +217,7 @@ def test_the_state_holds_nothing_of_a_closed_event_but_its_marks(tmp_path: Path)
 
 def yearly(world: World) -> list[tuple[int, int]]:
     rows: list[tuple[int, int]] = world.there.connection.execute(
-        "SELECT year, count(*) FROM spent WHERE statistic = 'daily' GROUP BY ALL ORDER BY ALL"
+        "SELECT year, count(*) FROM spent WHERE population = 'daily' GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return rows
 
@@ -226,7 +228,7 @@ def readable_again(folder: Path, twin: Callable[[World], None] = lambda _: None)
     log = ForgetfulLog(exact_purge=False)
     left = []
     folder.mkdir()
-    with world_in(folder, statistics(), log=log) as world:
+    with world_in(folder, populations(), log=log) as world:
         world.emit(closed + still_open)
         world.fold(END)
         world.release(utc(END))
@@ -253,7 +255,7 @@ def test_a_twin_that_does_not_remember_what_it_purged_is_found_out(tmp_path: Pat
 
 def test_a_new_log_is_not_purged_by_where_the_old_one_was(tmp_path: Path) -> None:
     log = ForgetfulLog(exact_purge=False)
-    with world_in(tmp_path, statistics(), log=log) as world:
+    with world_in(tmp_path, populations(), log=log) as world:
         world.emit(events_on(dt.date(2024, 1, 10), 1, 20))
         world.fold(END)
         world.release(utc(END))
@@ -269,7 +271,7 @@ def test_a_new_log_is_not_purged_by_where_the_old_one_was(tmp_path: Path) -> Non
 
 @pytest.mark.promise("year-forgotten")
 def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", statistics()[1:]) as world:
+    with world_in(tmp_path / "world", populations()[1:]) as world:
         world.emit(events_on(dt.date(2024, 6, 3), 1, 40) + events_on(dt.date(2025, 1, 7), 2, 40))
         world.fold(dt.date(2025, 1, 8))
         world.release(utc(dt.date(2024, 12, 30)))
@@ -287,7 +289,7 @@ def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_
 def years_kept(folder: Path, events: int) -> list[list[int]]:
     """Return the years that have a secret after each release of a world with so many events."""
     kept = []
-    with world_in(folder, statistics()[1:]) as world:
+    with world_in(folder, populations()[1:]) as world:
         world.emit(events_on(dt.date(2024, 6, 3), 1, events))
         world.fold(dt.date(2024, 6, 4))
         for day in (dt.date(2024, 6, 10), dt.date(2024, 12, 30), dt.date(2025, 1, 2), dt.date(2025, 1, 6)):
@@ -309,7 +311,7 @@ def test_a_twin_that_makes_a_years_secret_when_it_needs_it_is_found_out(
 
 
 def test_that_a_years_secret_is_missed_does_not_tell_that_anybody_came(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", statistics()[1:]) as world:
+    with world_in(tmp_path / "world", populations()[1:]) as world:
         world.release(utc(dt.date(2024, 6, 10)))
         (world.folder / "years" / "2024").unlink()
         with pytest.raises(StateError, match="the secret of 2024 is missing"):
@@ -318,7 +320,7 @@ def test_that_a_years_secret_is_missed_does_not_tell_that_anybody_came(tmp_path:
 
 
 def test_a_years_marks_are_not_the_cases_marks_and_differ_between_years(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", statistics()[1:]) as world:
+    with world_in(tmp_path / "world", populations()[1:]) as world:
         events = events_on(dt.date(2024, 6, 3), 1, 1)
         keys = np.frombuffer(events[0].case_key, dtype=np.uint8).reshape(1, 16)
         marks = SECRET.case_marks(keys)
@@ -334,7 +336,7 @@ def test_a_years_marks_are_not_the_cases_marks_and_differ_between_years(tmp_path
 
 
 def test_a_years_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", statistics()[1:]) as world:
+    with world_in(tmp_path / "world", populations()[1:]) as world:
         marks = SECRET.case_marks(np.zeros((1, 16), dtype=np.uint8))
         world.years.create(2024)
         (world.folder / "years" / "2024").chmod(0o644)
@@ -347,14 +349,14 @@ def test_a_years_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_published_values_differ_from_the_exact_counts_as_often_as_the_noise_says(tmp_path: Path) -> None:
     """1,500 cells at scale 2: with noise, 1 - tanh(1/4) of them differ, give or take a false alarm below 1e-6."""
-    statistic = resolve(
+    population = population_of(
         "daily", events=["Asked"], registry=TRIALS, since=SINCE, epsilon=0.5, period=Period.DAY, by=["colour"]
     )
     end = utc(SINCE + dt.timedelta(days=500))
     events = [event for day in range(0, 500, 5) for event in events_on(SINCE + dt.timedelta(days=day), day, 3)]
     values: list[list[int]] = []
     for name, options in (("exact", {}), ("noised", {"mechanism": DiscreteLaplace()})):
-        with world_in(tmp_path / name, [statistic], **options) as world:
+        with world_in(tmp_path / name, [population], **options) as world:
             world.emit(events)
             world.fold(end.date())
             world.release(end)

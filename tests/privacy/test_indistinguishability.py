@@ -33,7 +33,7 @@ START = dt.datetime(2023, 1, 30, tzinfo=dt.UTC)
 HUNG_UP = 10
 """The number of the tick amid which SIGHUP comes."""
 
-# Each kind of statistic that there is: all symbols, several events of a case, both horizons, both ways with late ones.
+# Each kind of population that there is: all symbols, several events of a case, both horizons, both ways with late ones.
 EVERY_TYPE = ("HelpRequested", "OutcomeRecorded", "CourtCaseFiled", "SentencePassed", "CaptivityRecorded")
 REQUESTS = statistic(
     "requests",

@@ -127,7 +127,7 @@ def misses(macros: str, scale: float, n_a: int, n_b: int, count_a: int, count_b:
         points = {"id": np.arange(len(first)), "a": first, "b": second, "weight": weight}
         connection.register("points", points)
         connection.execute(
-            "INSERT INTO statistics SELECT id, day, day, '{}', 0, 0, 0, CASE day WHEN ? THEN a WHEN ? THEN b "
+            "INSERT INTO statistics SELECT 'points', id, day, day, '{}', 0, 0, 0, CASE day WHEN ? THEN a WHEN ? THEN b "
             "ELSE 0 END, 1, 1, 1, '', '', now()::TIMESTAMP "
             "FROM points, (SELECT ?::DATE + range::INTEGER AS day FROM range(?))",
             [spans[0], spans[2], DAY, n_a + n_b],

@@ -14,14 +14,15 @@ from typing import Any
 import duckdb
 import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger, World, case_key, event_id, utc, world_in
+from tests.populations import population_of
 
 from quietcount_aggregates import state as state_module
 from quietcount_aggregates.entries import Entry, Released, Retired
 from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
 from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.noise import DiscreteLaplace
+from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.release import Step, record_loss
-from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
@@ -38,9 +39,9 @@ class Crash(BaseException):
     """The process ends here."""
 
 
-def statistics() -> list[Statistic]:
-    def of(name: str, **more: Any) -> Statistic:
-        return resolve(name, events=["Asked"], registry=TRIALS, since=SINCE, epsilon=1.0, **more)
+def populations() -> list[Population]:
+    def of(name: str, **more: Any) -> Population:
+        return population_of(name, events=["Asked"], registry=TRIALS, since=SINCE, epsilon=1.0, **more)
 
     return [
         of("once", period=Period.MONTH),
@@ -89,7 +90,7 @@ def check_once(world: World) -> None:
     released = [Entry.read(data, place).body for place, data in enumerate(world.ledger_log.read())]
     periods = Counter((body.statistic, body.period_start) for body in released if isinstance(body, Released))
     assert set(periods.values()) <= {1}
-    domains: dict[str, list[str]] = {statistic.name: statistic.domain for statistic in statistics()}
+    domains: dict[str, list[str]] = {table.name: table.domain for each in populations() for table in each.tables}
     expected = [
         (body.statistic, body.period_start, cell, value)
         for body in released
@@ -117,7 +118,7 @@ def crash_at(step: Step, world: World) -> None:
 
 
 def check_crash(step: Step, folder: Path, logs: dict[str, Any], expected: dict[Any, Any]) -> None:
-    with world_in(folder, statistics(), **logs) as world:
+    with world_in(folder, populations(), **logs) as world:
         live(world, [1])
         before = dict(world.released)
         crash_at(step, world)
@@ -136,7 +137,7 @@ def check_crash(step: Step, folder: Path, logs: dict[str, Any], expected: dict[A
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
-    with world_in(tmp_path_factory.mktemp("undisturbed"), statistics()) as world:
+    with world_in(tmp_path_factory.mktemp("undisturbed"), populations()) as world:
         live(world)
         assert sum(map(sum, world.released.values())) > 30
         return dict(world.released)
@@ -161,7 +162,7 @@ def test_after_a_crash_on_the_embedded_log_there_is_one_value_for_one_cell(
 
 @pytest.mark.promise("drawn-once", "ledger-first")
 def test_what_was_drawn_and_appended_before_a_crash_is_what_is_published(tmp_path: Path) -> None:
-    with world_in(tmp_path, statistics(), mechanism=DiscreteLaplace()) as world:
+    with world_in(tmp_path, populations(), mechanism=DiscreteLaplace()) as world:
         live(world, [1])
         crash_at(Step.APPENDED, world)
         check_once(world)
@@ -187,8 +188,8 @@ def test_a_recovery_that_leaves_something_out_is_caught(
         check_crash(Step.APPENDED, tmp_path / "world", {}, undisturbed)
 
 
-def test_a_statistic_retired_between_a_crash_and_the_recovery_does_not_look_like_a_lost_state(tmp_path: Path) -> None:
-    with world_in(tmp_path, statistics()) as world:
+def test_a_population_retired_between_a_crash_and_the_recovery_does_not_look_like_a_lost_state(tmp_path: Path) -> None:
+    with world_in(tmp_path, populations()) as world:
         live(world, [1])
 
         def observe(reached: Step) -> None:
@@ -202,7 +203,7 @@ def test_a_statistic_retired_between_a_crash_and_the_recovery_does_not_look_like
         world.observe = None
         world.ledger.refresh()
         world.ledger.append([Retired("twice")], utc(DAYS[1]))
-        world.statistics = [statistic for statistic in world.statistics if statistic.name != "twice"]
+        world.populations = [population for population in world.populations if population.name != "twice"]
         world.restart(utc(DAYS[1]))
         world.restart(utc(DAYS[1]))  # and again, when nothing is left of the intent
         live(world, [3])
@@ -213,7 +214,7 @@ def test_a_statistic_retired_between_a_crash_and_the_recovery_does_not_look_like
 
 
 def test_a_deleted_state_is_refused_once_something_is_released(tmp_path: Path) -> None:
-    with world_in(tmp_path, statistics()) as world:
+    with world_in(tmp_path, populations()) as world:
         world.emit(events_of(1))
         world.fold(SINCE)
         world.close()
@@ -233,7 +234,7 @@ def test_a_deleted_state_is_refused_once_something_is_released(tmp_path: Path) -
 @pytest.mark.promise("older-refused")
 def test_an_older_copy_of_the_state_is_refused(tmp_path: Path) -> None:
     copies = [tmp_path / "idle", tmp_path / "intent"]
-    with world_in(tmp_path / "world", statistics()) as world:
+    with world_in(tmp_path / "world", populations()) as world:
         world.emit(events_of(1))
         world.fold(SINCE)
         world.close()
@@ -261,7 +262,7 @@ def test_an_older_copy_of_the_state_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.promise("losses")
 def test_after_a_recorded_loss_the_service_goes_on_under_a_raised_bound(tmp_path: Path) -> None:
-    with world_in(tmp_path, statistics()) as world:
+    with world_in(tmp_path, populations()) as world:
         live(world, [1])
         world.close()
         world.state_path.unlink()
@@ -280,7 +281,7 @@ def test_after_a_recorded_loss_the_service_goes_on_under_a_raised_bound(tmp_path
 @pytest.mark.parametrize("public", [True, False])
 def test_an_older_copy_of_the_ledger_is_refused(public: bool, tmp_path: Path) -> None:
     ledger = MemoryLedger()
-    with world_in(tmp_path, statistics(), ledger_log=ledger) as world:
+    with world_in(tmp_path, populations(), ledger_log=ledger) as world:
         live(world, [1])
         older = list(ledger.entries)
         live(world, [2])
@@ -292,7 +293,7 @@ def test_an_older_copy_of_the_ledger_is_refused(public: bool, tmp_path: Path) ->
 
 
 def test_another_ledger_of_the_same_length_is_refused(tmp_path: Path) -> None:
-    with world_in(tmp_path / "a", statistics()) as one, world_in(tmp_path / "b", statistics()) as other:
+    with world_in(tmp_path / "a", populations()) as one, world_in(tmp_path / "b", populations()) as other:
         live(one, [1])
         live(other, [1])
         one.ledger_log = other.ledger_log
@@ -303,7 +304,7 @@ def test_another_ledger_of_the_same_length_is_refused(tmp_path: Path) -> None:
 @pytest.mark.promise("one-releaser")
 def test_a_releaser_that_was_fenced_appends_nothing(tmp_path: Path) -> None:
     ledger = MemoryLedger()
-    with world_in(tmp_path, statistics(), ledger_log=ledger) as world:
+    with world_in(tmp_path, populations(), ledger_log=ledger) as world:
         world.emit(events_of(1))
         world.fold(SINCE)
         length = len(ledger.entries)
@@ -325,7 +326,7 @@ def test_a_crash_while_the_state_is_written_anew_leaves_the_old_one(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with world_in(tmp_path / "world", statistics()) as world:
+    with world_in(tmp_path / "world", populations()) as world:
         live(world, [1])
         world.emit(events_of(2))
         world.fold(DAYS[1])
@@ -351,7 +352,7 @@ def test_a_crash_while_the_state_is_written_anew_leaves_the_old_one(
 
 
 def test_a_year_secret_that_was_lost_or_emptied_is_refused_not_made_anew(tmp_path: Path) -> None:
-    yearly = [statistic for statistic in statistics() if statistic.horizon is Horizon.YEAR]
+    yearly = [population for population in populations() if population.horizon is Horizon.YEAR]
     assert yearly
     with world_in(tmp_path / "world", yearly) as world:
         live(world, [1])
@@ -371,7 +372,7 @@ def test_a_year_secret_that_was_lost_or_emptied_is_refused_not_made_anew(tmp_pat
 @pytest.mark.check
 @pytest.mark.promise("older-refused")
 def test_a_whole_folder_put_back_from_a_backup_is_refused_by_the_witness(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", statistics()) as world:
+    with world_in(tmp_path / "world", populations()) as world:
         live(world, [1])
         assert isinstance(world.ledger_log, MemoryLedger)
         entries = list(world.ledger_log.entries)
@@ -389,7 +390,7 @@ def test_a_whole_folder_put_back_from_a_backup_is_refused_by_the_witness(tmp_pat
 
 @pytest.mark.check
 def test_a_damaged_public_file_does_not_outlive_a_restart(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", statistics()) as world:
+    with world_in(tmp_path / "world", populations()) as world:
         live(world, [1])
         before = rows_of(world.public)
         with duckdb.connect(str(world.public)) as connection:

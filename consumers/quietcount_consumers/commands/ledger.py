@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.statistics import Statistic
+from quietcount_aggregates.populations import Population
+from quietcount_aggregates.publication import plain
 from quietcount_consumers.commands.options import agreed, chosen_format, format_option, wall_clock
 from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.configuration import Configuration
@@ -17,7 +18,7 @@ from quietcount_consumers.maintenance.recovery import (
     follow_new_log,
     reading_ledger,
     restore_ledger,
-    retire_statistic,
+    retire_population,
 )
 from quietcount_schemas.cli import config_option
 
@@ -39,7 +40,7 @@ def ledger_command() -> None:
 def ledger_show_command(config: Path, form: str | None) -> None:
     """Show the ledger, and say on stderr what is spent and what is left to declare.
 
-    JSON and CSV have every entry whole. A table has one line for the releases of a statistic in a row: the days from
+    JSON and CSV have every entry whole. A table has one line for the releases of a table in a row: the days from
     the first to the last, and how many they are.
 
     \b
@@ -66,29 +67,30 @@ def ledger_verify_command(config: Path) -> None:
         click.echo(line)
 
 
-@ledger_command.command("retire", short_help="End a statistic permanently; its epsilon stays spent.")
-@click.argument("statistic")
+@ledger_command.command("retire", short_help="End a population permanently; its epsilon stays spent.")
+@click.argument("population")
 @config_option
 @click.option("--yes", is_flag=True, help="Retire it without asking.")
-def ledger_retire_command(statistic: str, config: Path, yes: bool) -> None:
-    """End a statistic permanently: it is not released any more, and its epsilon stays spent.
+def ledger_retire_command(population: str, config: Path, yes: bool) -> None:
+    """End a population permanently: it is not released any more, and its epsilon stays spent.
 
     \b
-    Example: quietcount ledger retire desertion_requests
+    Example: quietcount ledger retire outcomes
     """
 
-    def agree(declared: Statistic) -> None:
+    def agree(declared: Population) -> None:
         click.echo(
-            f"{declared.name} ends permanently. What was released of it stays published, and its epsilon "
-            f"{declared.epsilon:g} stays spent. Nothing more is released of it, and its name cannot be used again.",
+            f"{declared.name} ends permanently. What was released of its tables stays published, and their epsilon "
+            f"{plain(declared.epsilon)} stays spent. Nothing more is released of them, and no name of theirs can be "
+            "used again.",
             err=True,
         )
         if not yes:
             agreed("Is it to be retired?")
 
-    retire_statistic(Configuration.load(config), statistic, wall_clock(), agree)
+    retire_population(Configuration.load(config), population, wall_clock(), agree)
     click.echo(
-        f"Retired {statistic}. Remove it from {config} before the next start, which refuses it otherwise.", err=True
+        f"Retired {population}. Remove it from {config} before the next start, which refuses it otherwise.", err=True
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quietcount_aggregates.errors import StatisticError
+from quietcount_aggregates.errors import PopulationError
 from quietcount_consumers.commands.moments import Moment, check_not_far_ahead
 from quietcount_consumers.commands.presentation import Format, default_format
 from quietcount_consumers.running.timekeeping import Clock, Grid, fixed_clock
@@ -83,8 +83,8 @@ def naming(config: Path) -> Iterator[None]:
     """Name the configuration file in the error if one of its statistics cannot be declared."""
     try:
         yield
-    except StatisticError as error:
-        raise StatisticError(f"{config}: {error.what}", error.remedy) from None
+    except PopulationError as error:
+        raise PopulationError(f"{config}: {error.what}", error.remedy) from None
 
 
 def wall_clock() -> dt.datetime:

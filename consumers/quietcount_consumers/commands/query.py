@@ -23,7 +23,7 @@ def query_command(sql: str, config: Path, form: str | None) -> None:
     """Answer one SQL query from the published statistics.
 
     \b
-    Example: quietcount query "FROM desertion_requests"
+    Example: quietcount query "FROM requests_by_kind"
     What there is to ask: quietcount query "FROM data_dictionary"
     """
     columns, rows = query(Configuration.load(config).public_file, sql)

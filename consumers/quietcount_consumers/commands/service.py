@@ -155,5 +155,5 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
             open_service(configuration, now, say=log.say, admit=partial(check_not_behind, as_of)) as service,
         ):
             released = service.tick(now, stop).released
-    rows = [(period.statistic, period.start, period.end) for period in released]
-    show_rows(["statistic", "period_start", "period_end"], rows, chosen_format(form))
+    rows = [(period.population, period.statistic, period.start, period.end) for period in released]
+    show_rows(["population", "statistic", "period_start", "period_end"], rows, chosen_format(form))

@@ -40,6 +40,7 @@ from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_schemas.configuration import DEFAULT_LOG, checked
 from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.periods import Period
 
 __all__ = ["DEFAULT_DIR", "Figure", "run_demo"]
 
@@ -51,25 +52,26 @@ AS_OF = dt.datetime(2023, 12, 8, tzinfo=dt.UTC)
 _MARKER = ".quietcount-demo"
 _TOPIC_PREFIX = re.compile(r"quietcount-demo-[0-9a-f]{8}\.")
 
-# How each published figure is asked for: the macro, the statistic, and the cells it is about. Statistics by month begin
-# with the month that holds the 21st of September 2022; the demo has no case of that month from before that day.
+_DESERTION = '{"help_kind":"DESERTION"}'
+_SURRENDER = '{"help_kind":"SURRENDER"}'
+
+# How each published figure is asked for: the macro, the table, and the cells it is about.
 _QUESTIONS = {
-    "requests for help to desert": ("total", "desertion_requests", "{}"),
-    "requests for help to desert: June to August": ("total", "desertion_requests", "{}"),
-    "requests for help to desert: September to November": ("total", "desertion_requests", "{}"),
-    "change from June-August to September-November in percent": ("compare", "desertion_requests", "{}"),
-    "requests for help to desert since April": ("total", "desertion_requests", "{}"),
-    "applications in the first year of mobilisation": ("total", "surrender_requests", "{}"),
+    "requests for help to desert": ("total", "requests_by_kind", _DESERTION),
+    "requests for help to desert: June to August": ("total", "requests_by_kind", _DESERTION),
+    "requests for help to desert: September to November": ("total", "requests_by_kind", _DESERTION),
+    "change from June-August to September-November in percent": ("compare", "requests_by_kind", _DESERTION),
+    "requests for help to desert since April": ("total", "requests_by_kind", _DESERTION),
+    "applications in the first year of mobilisation": ("total", "requests_by_kind", _SURRENDER),
     "unauthorised-abandonment cases sent to military courts since mobilisation": ("total", "court_cases", "{}"),
     "of these sentenced": ("total", "sentences", "{}"),
     "prisoners of war captured in August": ("total", "captivity", "{}"),
     "of these surrendered voluntarily": ("total", "captivity", '{"manner":"SURRENDERED_VOLUNTARILY"}'),
 }
-_BY_MONTH = {"court_cases", "sentences"}
 
 
 class Figure(NamedTuple):
-    """A published figure beside the demo's own answer, with the ends of its 95 % interval."""
+    """A published figure beside the demo's own answer for the whole months around it, with its 95 % interval."""
 
     source: str
     statistic: str
@@ -77,6 +79,8 @@ class Figure(NamedTuple):
     period_end: dt.date
     published: int
     status: str
+    answered_start: dt.date
+    answered_end: dt.date
     estimate: float
     lower: float
     upper: float
@@ -184,25 +188,42 @@ def _published() -> list[dict[str, str]]:
 def _answer(public: Path, row: dict[str, str]) -> Figure:
     start, end = dt.date.fromisoformat(row["period_start"]), dt.date.fromisoformat(row["period_end"])
     macro, statistic, cells = _QUESTIONS[row["statistic"]]
-    first = start.replace(day=1) if statistic in _BY_MONTH else start
+    # Every table asked is released by the month: a span that is not made of whole ones gets the nearest that are.
+    first, last = Period.MONTH.start(start), Period.MONTH.end(end)
     if macro == "compare":
         # From the three months before to these three.
         before = "'2023-06-01', '2023-08-31'"
         columns = "percent_change, percent_lower, percent_upper"
-        sql = f"SELECT {columns} FROM compare('{statistic}', {before}, '{first}', '{end}', cells := '{cells}')"
+        sql = f"SELECT {columns} FROM compare('{statistic}', {before}, '{first}', '{last}', cells := '{cells}')"
     else:
-        sql = f"SELECT estimate, lower, upper FROM total('{statistic}', '{first}', '{end}', cells := '{cells}')"
+        sql = f"SELECT estimate, lower, upper FROM total('{statistic}', '{first}', '{last}', cells := '{cells}')"
     _, rows = query(public, sql)
     estimate, lower, upper = (round(float(value), 1) if macro == "compare" else int(value) for value in rows[0])
-    return Figure(row["source"], row["statistic"], start, end, int(row["value"]), row["status"], estimate, lower, upper)
+    return Figure(
+        source=row["source"],
+        statistic=row["statistic"],
+        period_start=start,
+        period_end=end,
+        published=int(row["value"]),
+        status=row["status"],
+        answered_start=first,
+        answered_end=last,
+        estimate=estimate,
+        lower=lower,
+        upper=upper,
+    )
 
 
 def _as_object(configuration: Configuration, figures: Sequence[Figure]) -> dict[str, Any]:
     keys = ("source", "statistic", "published", "estimate", "lower", "upper")
+    days = ("period_start", "period_end", "answered_start", "answered_end")
     return {
         "statistics_db": str(configuration.public_file),
         "lifetime_epsilon": float(configuration.lifetime_epsilon),
-        "figures": [{key: getattr(figure, key) for key in keys} for figure in figures],
+        "figures": [
+            {key: getattr(figure, key) for key in keys} | {day: getattr(figure, day).isoformat() for day in days}
+            for figure in figures
+        ],
     }
 
 
@@ -212,7 +233,8 @@ def _show(console: Console, configuration: Configuration, figures: Sequence[Figu
     console.print(f"An interval misses the true value about once in {1 / (1 - CONFIDENCE):.0f}\n")
     console.print(_figure_table(figures))
     console.print("\nRequests for help to desert, a month (bar: estimate; ├─┤: 95 % interval)\n")
-    _, months = query(public, "SELECT period_start, estimate, lower, upper FROM desertion_requests ORDER BY ALL")
+    sql = f"SELECT period_start, estimate, lower, upper FROM series('requests_by_kind', cells := '{_DESERTION}')"
+    _, months = query(public, f"{sql} WHERE period_start >= '2023-04-01'")
     for line in bar_chart([Bar(f"{start:%b %Y}", *rest) for start, *rest in months], console.width):
         console.print(line)
     console.print("\nWhere the lifetime epsilon went\n")
@@ -235,8 +257,8 @@ def _show(console: Console, configuration: Configuration, figures: Sequence[Figu
     # As this command was called: the environment it lives in need not be on the path.
     program = "quietcount" if shutil.which("quietcount") else sys.argv[0]
     for command in (
-        f'{program} query --config {config} "FROM desertion_requests"',
-        f"{program} query --config {config} \"FROM compare('desertion_requests', '2023-06-01', '2023-08-31', "
+        f'{program} query --config {config} "FROM requests_by_kind"',
+        f"{program} query --config {config} \"FROM compare('requests_by_kind', '2023-06-01', '2023-08-31', "
         "'2023-09-01', '2023-11-30')\"",
         f"{program} ledger show --config {config}",
         f"{program} init my-project",
@@ -252,12 +274,20 @@ def _figure_table(figures: Sequence[Figure]) -> Table:
         percent = "percent" in figure.statistic
         more = "> " if "more than" in figure.status else ""
         table.add_row(
-            f"{figure.source}: {figure.statistic}, {figure.period_start} to {figure.period_end}",
+            f"{figure.source}: {figure.statistic}, {figure.period_start} to {figure.period_end}{_whole(figure)}",
             f"{more}{_number(figure.published, percent)}",
             _number(figure.estimate, percent),
             f"{_number(figure.lower, percent)} to {_number(figure.upper, percent)}",
         )
     return table
+
+
+def _whole(figure: Figure) -> str:
+    """Say which months were asked for, if the published span is not made of whole ones."""
+    answered = figure.answered_start, figure.answered_end
+    if answered == (figure.period_start, figure.period_end):
+        return ""
+    return f" (ours: the whole months {answered[0]:%Y-%m} to {answered[1]:%Y-%m})"
 
 
 def _table(first: str) -> Table:
@@ -267,22 +297,24 @@ def _table(first: str) -> Table:
 
 
 def _budget_table(public: Path) -> Table:
-    table = _table("statistic")
+    table = _table("table")
+    table.add_column("population")
     table.add_column("released by")
     table.add_column("epsilon", justify="right")
     table.add_column("margin of one cell", justify="right")
     _, rows = query(
         public,
-        "SELECT statistic, period, epsilon, (SELECT m.margin FROM margins m WHERE m.statistic = b.statistic AND terms "
+        "SELECT statistic, population, period, epsilon, "
+        "(SELECT m.margin FROM margins m WHERE m.statistic = b.statistic AND terms "
         "= 1) "
-        "FROM budget b ORDER BY statistic",
+        "FROM budget b ORDER BY population, epsilon DESC",
     )
-    for statistic, period, epsilon, margin in rows:
-        table.add_row(statistic, period, f"{epsilon:g}", "" if margin is None else f"±{margin}")
+    for statistic, population, period, epsilon, margin in rows:
+        table.add_row(statistic, population, period, f"{epsilon:g}", "" if margin is None else f"±{margin}")
     _, rows = query(public, "SELECT key, value FROM about WHERE key IN ('lifetime_epsilon', 'epsilon_declared')")
     about = dict(rows)
-    table.add_row("spent", "", f"{float(about['epsilon_declared']):g}", "", style="bold")
-    table.add_row("lifetime epsilon", "", f"{float(about['lifetime_epsilon']):g}", "", style="bold")
+    table.add_row("spent", "", "", f"{float(about['epsilon_declared']):g}", "", style="bold")
+    table.add_row("lifetime epsilon", "", "", f"{float(about['lifetime_epsilon']):g}", "", style="bold")
     return table
 
 

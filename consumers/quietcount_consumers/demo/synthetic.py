@@ -16,7 +16,7 @@ ASSUMPTIONS = (
     "Requests to desert: July and August are published as a sum (251), split 125 and 126; April and May are published "
     "only as each above June's 54 and, with the rest, more than 1000: assumed 60 and 59.",
     "Applications in the first year of mobilisation: published as more than 22000; assumed 22001, spread evenly over "
-    "its 365 days.",
+    "its 365 days, so that September 2022 holds its last ten days only, and September 2023 its first twenty.",
     "Court cases (4121) and sentences (3470, of them 3000 suspended): spread evenly over the days from 21 September "
     "2022 to 30 November 2023, so that September 2022 holds its last ten days only.",
     "Prisoners of war in August 2023 (200, of them 40 surrendered voluntarily, published as one in five): spread "

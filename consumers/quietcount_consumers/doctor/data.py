@@ -36,9 +36,9 @@ from quietcount_schemas.finding import Finding
 from quietcount_schemas.log import CASE_EVENTS
 
 __all__ = [
+    "check_populations",
     "check_published",
     "check_state",
-    "check_statistics",
     "embedded_topic",
     "ledger_of",
 ]
@@ -92,19 +92,19 @@ def _copied_entries(path: Path) -> list[bytes]:
             return log.read()
 
 
-def check_statistics(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Finding]:
-    """Look at whether the next start takes the configured statistics; raises a QuietcountError if it does not."""
+def check_populations(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Finding]:
+    """Look at whether the next start takes the configured populations; raises a QuietcountError if it does not."""
     ledger = rehearsed(chain)
     declared = chain.declarations
     wanted = [
-        statistic if statistic.name in declared else beginning_now(statistic, now.date())
-        for statistic in configuration.statistics(configuration.registry())
+        population if population.name in declared else beginning_now(population, now.date())
+        for population in configuration.populations(configuration.registry())
     ]
     # The service learns the number of partitions from the log, and nothing here follows from it.
     new = ledger.declare(wanted, configuration.lifetime_epsilon, now, partitions=1)
     if new:
-        names = ", ".join(statistic.name for statistic in new)
-        yield fine("statistics", f"the next start declares these, and so spends their budget permanently: {names}")
+        names = ", ".join(population.name for population in new)
+        yield fine("populations", f"the next start declares these, and so spends their budget permanently: {names}")
 
 
 def check_published(configuration: Configuration, chain: Chain, *, running: bool) -> Iterator[Finding]:

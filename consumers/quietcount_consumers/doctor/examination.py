@@ -100,7 +100,7 @@ class _Examination:
         made += ledger
         check("witnesses", self._check_witnesses, "the ledger holds all that was seen of it before")
         made += state
-        check("statistics", self._check_statistics, "they are as they were declared")
+        check("populations", self._check_populations, "they are as they were declared")
         check("published file", self._check_published, "it holds what the ledger says")
         check("metrics", self._check_metrics, self._metrics_settings())
         return made
@@ -209,11 +209,11 @@ class _Examination:
             ledger.check_not_behind(self._state.head, "state.duckdb")
         witness_of(self._configuration).check(ledger)
 
-    def _check_statistics(self) -> Iterator[Finding]:
+    def _check_populations(self) -> Iterator[Finding]:
         if self._chain is None:
-            self._configuration.statistics(self._configuration.registry())
+            self._configuration.populations(self._configuration.registry())
             return
-        yield from data.check_statistics(self._configuration, self._chain, self._machine.now())
+        yield from data.check_populations(self._configuration, self._chain, self._machine.now())
 
     def _check_published(self) -> Iterator[Finding]:
         if self._chain is None:

@@ -36,7 +36,7 @@ def owner_of(configuration: Configuration, user: int) -> int:
 
 
 def check_configuration_file(path: Path) -> Iterator[Finding]:
-    """Look at who may write to the configuration, because it names the log, the bound and every statistic."""
+    """Look at who may write to the configuration, because it names the log, the bound and every population."""
     mode = path.stat().st_mode
     if mode & stat.S_IWOTH:
         yield wrong("configuration", "everybody may write to it", f"Run: chmod o-w {path}", path)

@@ -28,7 +28,7 @@ CHECKS: Final = {
     "ledger": "it is there and its chain holds",
     "witnesses": "the ledger holds all that the published file, the state and the witness have seen of it",
     "state": "it is there, of this version's format, and belongs to this log, ledger and secret",
-    "statistics": "the next start will take the statistics of the configuration as they are declared",
+    "populations": "the next start will take the populations of the configuration as they are declared",
     "published file": "it is there and holds exactly what the ledger says",
     "metrics": "certificate and password can be read, and the address is the service's",
 }

@@ -31,19 +31,19 @@ _CATALOG = {
 
 def ledger_rows(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return the columns and one row for each entry of the ledger."""
-    columns = ["index", "recorded_at", "kind", "statistic", "period_start", "what", "digest"]
+    columns = ["index", "recorded_at", "kind", "population", "statistic", "period_start", "what", "digest"]
     rows: list[tuple[object, ...]] = []
     for entry in chain.entries:
-        statistic, period, what = _summary(entry)
+        population, statistic, period, what = _summary(entry)
         moment = entry.recorded_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        rows.append((entry.index, moment, entry.kind, statistic, period, what, entry.digest.hex()))
+        rows.append((entry.index, moment, entry.kind, population, statistic, period, what, entry.digest.hex()))
     return columns, rows
 
 
 def ledger_runs(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return the columns and rows of the ledger in short, for 80 columns.
 
-    A row is an entry, or the releases of one statistic up to the next entry that is no release.
+    A row is an entry, or the releases of one table up to the next entry that is no release.
     """
     runs: dict[tuple[int, str | None], list[Entry]] = {}
     newest = 0  # index of the newest entry that is no release
@@ -55,26 +55,27 @@ def ledger_runs(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
             runs[newest, None] = [entry]
     rows: list[tuple[object, ...]] = []
     for run in runs.values():
-        statistic, _, what = _summary(run[0])
+        population, statistic, _, what = _summary(run[0])
         first, last = run[0].body, run[-1].body
         if isinstance(first, Released) and isinstance(last, Released):
             what = f"{first.period_start}..{last.period_end} ({len(run)})"
         elif isinstance(first, Declared):
-            what = f"epsilon {first.statistic.epsilon:g} by {first.statistic.period}"
-        rows.append((run[0].index, run[0].recorded_at.date(), run[0].kind, statistic, what))
-    return ["index", "day", "kind", "statistic", "what"], rows
+            what = f"epsilon {plain(first.population.epsilon)} by {first.population.period}"
+        rows.append((run[0].index, run[0].recorded_at.date(), run[0].kind, statistic or population, what))
+    return ["index", "day", "kind", "name", "what"], rows
 
 
 def budget_lines(chain: Chain) -> list[str]:
-    """Return what the declared statistics spent, what is left to declare, and the bound, a line each."""
+    """Return what the declared populations spent, what is left to declare, and the bound, a line each."""
     spent = (
-        f"{name} {statistic.epsilon:g}{' (retired)' if name in chain.retired else ''}"
-        for name, statistic in chain.declarations.items()
+        f"{table.name} {table.epsilon:g}{' (retired)' if population.name in chain.retired else ''}"
+        for population in chain.declarations.values()
+        for table in population.tables
     )
     budget = chain.budget
     return [
         f"Spent when declared, for all releases together: {', '.join(spent) or 'nothing'}.",
-        f"Left for statistics that are declared later: epsilon {plain(budget.left)} "
+        f"Left for populations that are declared later: epsilon {plain(budget.left)} "
         f"of {plain(budget.lifetime_epsilon)}.",
         bound_sentence(chain),
     ]
@@ -133,25 +134,27 @@ def due_now(configuration: Configuration, now: dt.datetime) -> list[DuePeriod]:
             ledger = Ledger(log)
             ledger.refresh()
             chain = ledger.chain
-    statistics = []
+    populations = []
     first_open = dict(chain.first_open)
-    for wanted in configuration.statistics(configuration.registry()):
-        statistic = chain.declarations.get(wanted.name) or beginning_now(wanted, now.date())
-        first_open.setdefault(statistic.name, statistic.first_day)
-        if statistic.name not in chain.retired:
-            statistics.append(statistic)
-    return due_periods(statistics, first_open, now, configuration.grace)
+    for wanted in configuration.populations(configuration.registry()):
+        population = chain.declarations.get(wanted.name) or beginning_now(wanted, now.date())
+        first_open.setdefault(population.name, population.first_day)
+        if population.name not in chain.retired:
+            populations.append(population)
+    return due_periods(populations, first_open, now, configuration.grace, chain.withheld)
 
 
-def _summary(entry: Entry) -> tuple[str | None, dt.date | None, str]:
+def _summary(entry: Entry) -> tuple[str | None, str | None, dt.date | None, str]:
+    """Return the population, the table and the period that an entry is about, and what it says."""
     match entry.body:
         case Opened(lifetime_epsilon=epsilon):
-            return None, None, f"lifetime epsilon {epsilon}"
-        case Declared(statistic):
-            return statistic.name, None, f"epsilon {statistic.epsilon:g} spent, released by {statistic.period}"
-        case Released(statistic=name, period_start=start):
-            return name, start, "noised values, drawn once"
+            return None, None, None, f"lifetime epsilon {epsilon}"
+        case Declared(population):
+            tables = ", ".join(f"{table.name} by {table.period}" for table in population.tables)
+            return population.name, None, None, f"epsilon {plain(population.epsilon)} spent, released as {tables}"
+        case Released(population=name, statistic=statistic, period_start=start):
+            return name, statistic, start, "noised values, drawn once"
         case Retired(name):
-            return name, None, "not released any more"
+            return name, None, None, "not released any more"
         case StateLost(losses):
-            return None, None, f"losses so far: {losses}"
+            return None, None, None, f"losses so far: {losses}"

@@ -1,4 +1,4 @@
-"""What an operator does on purpose: end a statistic, go on with a new log, bring a lost ledger back from what was
+"""What an operator does on purpose: end a population, go on with a new log, bring a lost ledger back from what was
 published. Recording that the private state is lost is in `losses`.
 """
 
@@ -15,18 +15,18 @@ from quietcount_aggregates.entries import Body, Retired
 from quietcount_aggregates.errors import (
     LedgerError,
     LedgerMissing,
+    PopulationError,
     PublicationError,
     PublicationHeld,
     StateBehind,
     StateDamaged,
     StateError,
-    StatisticError,
 )
 from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import bound_sentence, publish, published_head
 from quietcount_aggregates.release import check_newest
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
@@ -44,17 +44,17 @@ __all__ = [
     "publish_ledger",
     "reading_ledger",
     "restore_ledger",
-    "retire_statistic",
+    "retire_population",
     "state_path",
 ]
 
 
-def retire_statistic(
-    configuration: Configuration, name: str, now: dt.datetime, agree: Callable[[Statistic], None]
+def retire_population(
+    configuration: Configuration, name: str, now: dt.datetime, agree: Callable[[Population], None]
 ) -> None:
-    """Append the retirement of a declared statistic to the ledger, and publish it.
+    """Append the retirement of a declared population to the ledger, and publish it.
 
-    `agree` is handed the statistic before anything is changed, and may raise. The state is held meanwhile.
+    `agree` is handed the population before anything is changed, and may raise. The state is held meanwhile.
     """
     with reading_ledger(configuration) as ledger:
         path = state_path(configuration)
@@ -65,9 +65,9 @@ def retire_statistic(
             _check_state(state, ledger)
             if name not in ledger.chain.declarations:
                 known = ", ".join(ledger.chain.declarations) or "none"
-                raise StatisticError(f"no statistic {name!r} is declared", f"Name one of: {known}")
+                raise PopulationError(f"no population {name!r} is declared", f"Name one of: {known}")
             if name in ledger.chain.retired:
-                raise StatisticError(f"statistic {name!r} is retired already", "Nothing is left to do")
+                raise PopulationError(f"population {name!r} is retired already", "Nothing is left to do")
             check_newest(ledger, state, configuration.public_file, witness_of(configuration))
             agree(ledger.chain.declarations[name])  # not fenced yet: an answer may take longer than a fence lasts
             fence(ledger, state, configuration)

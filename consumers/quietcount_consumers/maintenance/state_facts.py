@@ -61,7 +61,7 @@ def state_of(configuration: Configuration) -> StateFacts | None:
             meta = dict(_rows(connection, "SELECT key, value FROM meta"))
             if not is_read(meta.get("format", "")):
                 return StateFacts(meta, {})
-            return StateFacts(meta, dict(_rows(connection, "SELECT statistic, day FROM first_open")))
+            return StateFacts(meta, dict(_rows(connection, "SELECT population, day FROM first_open")))
         except (duckdb.Error, OSError) as error:
             raise state_file.explained(error, path) from None
 

@@ -21,13 +21,13 @@ __all__ = [
     "HALTED",
     "LINES_LEFT_OUT",
     "NOT_SERVING",
+    "POPULATION_DECLARED",
+    "POPULATION_DECLARED_LATE",
     "RELEASED",
     "RELOADED",
     "RELOAD_REFUSED",
     "SERVING",
     "STARTED",
-    "STATISTIC_DECLARED",
-    "STATISTIC_DECLARED_LATE",
     "STOPPED",
     "WAITING",
     "EventKind",
@@ -117,18 +117,18 @@ NOT_SERVING: Final = EventKind(
     "It tries again after pauses of a second to a minute, and says `serving` when that has held for ten seconds.",
     "mend what `meaning` names; if it names a signal or an exit code and no `serving` follows, report the line",
 )
-STATISTIC_DECLARED: Final = EventKind(
-    "statistic declared",
+POPULATION_DECLARED: Final = EventKind(
+    "population declared",
     _INFO,
-    ("statistic", "since"),
-    "A new statistic is in the ledger, and its epsilon is spent permanently.",
+    ("population", "since"),
+    "A new population is in the ledger, and the epsilon of its tables is spent permanently.",
     "nothing, if you meant it",
 )
-STATISTIC_DECLARED_LATE: Final = EventKind(
-    "statistic declared late",
+POPULATION_DECLARED_LATE: Final = EventKind(
+    "population declared late",
     _WARNING,
-    ("statistic", "meaning"),
-    "A new statistic begins with a period whose events may be forgotten already.",
+    ("population", "meaning"),
+    "A new population begins with a period whose events may be forgotten already.",
     "tell analysts that its first period may be too low",
 )
 RELEASED: Final = EventKind(
@@ -204,8 +204,8 @@ CATALOGUE: Final = (
     STARTED,
     SERVING,
     NOT_SERVING,
-    STATISTIC_DECLARED,
-    STATISTIC_DECLARED_LATE,
+    POPULATION_DECLARED,
+    POPULATION_DECLARED_LATE,
     RELEASED,
     WAITING,
     HALTED,

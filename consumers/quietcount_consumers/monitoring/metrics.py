@@ -301,14 +301,14 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_budget_spent_epsilon",
-        "What the statistic's declaration spent, for all of its releases together, permanently; NaN before the ledger "
-        "was read.",
+        "What the statistic spent when its population was declared, for all of its releases together, permanently; NaN "
+        "before the ledger was read.",
         lambda view: [((each.name,), _number(each.epsilon)) for each in view.status.statistics],
         ("statistic",),
     ),
     Metric(
         "quietcount_statistic_retired",
-        "1 if the statistic is not released any more; its epsilon stays spent.",
+        "1 if the population of the statistic is retired: it is not released any more, and its epsilon stays spent.",
         lambda view: [((each.name,), float(each.retired)) for each in view.status.statistics],
         ("statistic",),
     ),

@@ -1,19 +1,19 @@
 """The standing of a service after a tick: its status, from the ledger's chain, the state and the clock.
 
-The work follows the number of statistics and of new ledger entries, and nothing that comes from events.
+The work follows the number of tables and of new ledger entries, and nothing that comes from events.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from quietcount_aggregates.entries import Entry, Released
+from quietcount_aggregates.entries import Released
 from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.noise import margin
+from quietcount_aggregates.populations import Table, exact_epsilon
 from quietcount_aggregates.publication import published_figures
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Statistic, exact_epsilon
 from quietcount_consumers.monitoring.status import NEVER, BudgetStatus, CellStatus, StatisticStatus, Status, shown_cells
 
 __all__ = ["PATIENCE", "Standing"]
@@ -90,7 +90,7 @@ class Standing:
             # Yesterday's, never today's: a flag that rose at once would show when a record arrived.
             rejects_seen=self._state.rejected_on(now.date() - _DAY),
             budget=BudgetStatus(budget.lifetime_epsilon, budget.bound, budget.left),
-            statistics=tuple(self._statistic(chain.declarations[name]) for name in sorted(chain.declarations)),
+            statistics=tuple(self._statistic(population.name, table) for population, table in chain.tables),
             disk_free=self._disk_free(),
         )
 
@@ -108,25 +108,23 @@ class Standing:
         self._seen = len(entries)
         return self._release
 
-    def _statistic(self, statistic: Statistic) -> StatisticStatus:
-        """Return the status of a statistic; it is made again when a release or the retirement changes it."""
-        name, chain = statistic.name, self._chain
-        first_open = None if name in chain.retired else chain.first_open[name]
-        known = self._statistics.get(name)
+    def _statistic(self, population: str, table: Table) -> StatisticStatus:
+        """Return the status of a table; it is made again when a release or the retirement changes it."""
+        chain = self._chain
+        first_open = None if population in chain.retired else chain.following[table.name]
+        known = self._statistics.get(table.name)
         if known is None or known.first_open != first_open:
-            known = self._statistics[name] = _status_of(statistic, first_open, chain.first_open[name], chain.releases)
+            known = self._statistics[table.name] = _status_of(table, first_open, chain)
         return known
 
 
-def _status_of(
-    statistic: Statistic,
-    first_open: dt.date | None,
-    following: dt.date,
-    releases: Mapping[tuple[str, dt.date], Entry],
-) -> StatisticStatus:
-    """Return the status of a statistic whose earliest period that is not released begins on `following`."""
-    cells = shown_cells(statistic)
-    entry = releases.get((statistic.name, statistic.period.start(following - _DAY)))
+def _status_of(table: Table, first_open: dt.date | None, chain: Chain) -> StatisticStatus:
+    """Return the status of a table whose earliest period that is to be released begins on `first_open`."""
+    cells = shown_cells(table)
+    start = table.period.start(chain.following[table.name] - _DAY)
+    while (table.name, start) in chain.withheld:
+        start = table.period.start(start - _DAY)
+    entry = chain.releases.get((table.name, start))
     newest = entry.body if entry is not None and isinstance(entry.body, Released) else None
     released: tuple[CellStatus, ...] = ()
     if newest is not None and cells:
@@ -136,10 +134,10 @@ def _status_of(
             for cell, noisy in zip(cells, newest.values, strict=True)
         )
     return StatisticStatus(
-        name=statistic.name,
-        period=statistic.period,
+        name=table.name,
+        period=table.period,
         cells=cells,
-        epsilon=exact_epsilon(statistic.epsilon),
+        epsilon=exact_epsilon(table.epsilon),
         retired=first_open is None,
         first_open=first_open,
         period_start=None if newest is None else newest.period_start,

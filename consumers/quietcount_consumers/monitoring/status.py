@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import NamedTuple
 
-from quietcount_aggregates.statistics import Statistic
+from quietcount_aggregates.populations import Table
 from quietcount_consumers.configuration import Configuration
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
@@ -36,7 +36,7 @@ NEVER = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 """The time of what has not happened yet; a gauge shows 0 for it."""
 
 CELLS_SHOWN = 200
-"""Of a statistic of more cells than this no cell is shown: each is three series in Prometheus, for years."""
+"""Of a table of more cells than this no cell is shown: each is three series in Prometheus, for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class CellStatus:
 
 @dataclass(frozen=True, slots=True)
 class StatisticStatus:
-    """What the ledger says of one statistic; before it was read, what the configuration says.
+    """What the ledger says of one table of a population; before it was read, what the configuration says.
 
     `cells` are the keys of the cells as JSON text, none if there are more than CELLS_SHOWN; `released` holds those
     of the newest released period in the same order, and nothing before the first release.
@@ -64,7 +64,7 @@ class StatisticStatus:
     """What its declaration spent; None before it is known."""
     retired: bool = False
     first_open: dt.date | None = None
-    """The first day of the earliest period that is not released; None for a statistic that releases nothing."""
+    """The first day of the earliest period that is to be released; None for a table that releases nothing more."""
     period_start: dt.date | None = None
     """The first day of the newest released period; None before the first release."""
     period_end: dt.date | None = None
@@ -139,9 +139,10 @@ class Status:
 def beginning(configuration: Configuration) -> Status:
     """Return the status before the first tick, from the configuration: every label value is there from the start.
 
-    Raises a QuietcountError for statistics or schemas that cannot be used.
+    Raises a QuietcountError for populations or schemas that cannot be used.
     """
-    statistics = configuration.statistics(configuration.registry())
+    populations = configuration.populations(configuration.registry())
+    tables = [table for population in populations for table in population.tables]
     return Status(
         interval=configuration.tick,
         grace=configuration.grace,
@@ -149,14 +150,14 @@ def beginning(configuration: Configuration) -> Status:
         budget=BudgetStatus(configuration.lifetime_epsilon),
         statistics=tuple(
             StatisticStatus(name=each.name, period=each.period, cells=shown_cells(each))
-            for each in sorted(statistics, key=lambda each: each.name)
+            for each in sorted(tables, key=lambda each: each.name)
         ),
     )
 
 
-def shown_cells(statistic: Statistic) -> tuple[str, ...]:
-    """Return the keys of the cells of `statistic`; none if there are more than CELLS_SHOWN."""
-    return tuple(statistic.domain) if statistic.cells <= CELLS_SHOWN else ()
+def shown_cells(table: Table) -> tuple[str, ...]:
+    """Return the keys of the cells of `table`; none if there are more than CELLS_SHOWN."""
+    return tuple(table.domain) if table.cells <= CELLS_SHOWN else ()
 
 
 class View(NamedTuple):

@@ -24,7 +24,7 @@ from quietcount_schemas.configuration.places import (
 from quietcount_schemas.configuration.readers import Reader
 from quietcount_schemas.periods import Period
 
-__all__ = ["CONFIGURATION", "KEYS", "Key", "Rule", "Section", "each_key", "markdown"]
+__all__ = ["CONFIGURATION", "FORMER", "KEYS", "Key", "Rule", "Section", "each_key", "markdown"]
 
 Rule = Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]
 """Looks at the values of a section, None for those that are not given, and yields a key's name and what is wrong."""
@@ -104,11 +104,26 @@ def _others_are_let_in_by_tls_and_password(metrics: Mapping[str, Any]) -> Iterat
 
 
 def _a_name_is_given_once(whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    names = [each["name"] for each in whole["statistic"] if each["name"] is not None]
-    twice = next((name for name in sorted(names) if names.count(name) > 1), None)
-    if twice is not None:
-        yield "statistic", f"two statistics are named {twice!a}; give each its own name"
+    populations = [each["name"] for each in whole["population"]]
+    tables = [table["name"] for each in whole["population"] for table in each["table"]]
+    for key, what, given in (("population", "populations", populations), ("population.table", "tables", tables)):
+        names = [name for name in given if name is not None]
+        twice = next((name for name in sorted(names) if names.count(name) > 1), None)
+        if twice is not None:
+            yield key, f"two {what} are named {twice!a}; give each its own name"
 
+
+def _words(most: int) -> Reader:
+    return readers.text(f"write one line of text, {most:,} characters at most", rf"[^\x00-\x1f\x7f-\x9f]{{0,{most}}}")
+
+
+FORMER: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "statistic": "a statistic is a table of a population. Write [[population]] with name, events, where, period, "
+        "max_contributions, horizon, since and late. Write [[population.table]] with name, by, period and epsilon below"
+    }
+)
+"""By a name that is no key any more, what to write in its place."""
 
 CONFIGURATION: Final = Section(
     "",
@@ -249,15 +264,11 @@ CONFIGURATION: Final = Section(
             rules=(_others_are_let_in_by_tls_and_password,),
         ),
         Section(
-            "statistic",
+            "population",
             (
-                Key(
-                    "name",
-                    readers.text("write text"),
-                    "lower-case; also the name of its view",
-                    required=True,
-                    service_alone=True,
-                ),
+                Key("name", readers.text("write text"), "lower-case", required=True, service_alone=True),
+                Key("title", _words(200), "what is counted, in a few words: it is published", ""),
+                Key("description", _words(2000), "more about it, also published", ""),
                 Key(
                     "events",
                     readers.texts('write a list of event types, as ["HelpRequested"]'),
@@ -272,22 +283,16 @@ CONFIGURATION: Final = Section(
                     default_text="none",
                 ),
                 Key(
-                    "by",
-                    readers.texts('write a list of fields, as ["service_category"]'),
-                    "one cell for each combination of these fields' symbols, zeros included",
-                    [],
-                    default_text="none",
-                ),
-                Key(
                     "period",
                     readers.choice(f"write one of {', '.join(Period)}, as text", Period),
-                    "`day`, `week`, `month`, `quarter` or `year`",
+                    "`day`, `week`, `month`, `quarter` or `year`: the finest period of its tables. When one is over, "
+                    "its events are counted and forgotten",
                     required=True,
                 ),
                 Key(
                     "max_contributions",
                     readers.whole_number(),
-                    "how many events of one case count at most, over the horizon",
+                    "how many events of one case count at most, over the horizon, in all tables alike",
                     1,
                 ),
                 Key(
@@ -299,22 +304,57 @@ CONFIGURATION: Final = Section(
                 Key(
                     "since",
                     readers.day(),
-                    "the first period released",
+                    "the first period counted",
                     default_text="the period of the declaration",
-                ),
-                Key(
-                    "epsilon",
-                    readers.number("write a number"),
-                    "what all its releases together may tell about one person",
-                    required=True,
-                    service_alone=True,
                 ),
                 Key(
                     "late",
                     readers.choice('write "carry" or "drop"', ("carry", "drop")),
-                    "an event of a released period counts in the current one (with a yearly horizon only within its "
-                    'year), or not at all (`"drop"`)',
+                    "an event of a period that is over counts in the current one (with a yearly horizon only within "
+                    'its year), or not at all (`"drop"`)',
                     "carry",
+                ),
+            ),
+            (
+                Section(
+                    "table",
+                    (
+                        Key(
+                            "name",
+                            readers.text("write text"),
+                            "lower-case; also the name of its view",
+                            required=True,
+                            service_alone=True,
+                        ),
+                        Key(
+                            "by",
+                            readers.texts('write a list of fields, as ["service_category"]'),
+                            "one cell for each combination of these fields' symbols, zeros included",
+                            [],
+                            default_text="none",
+                        ),
+                        Key(
+                            "where",
+                            readers.symbols_by_field('write a table of lists, as { help_kind = ["DESERTION"] }'),
+                            "only those of the population's events whose field has one of these symbols",
+                            {},
+                            default_text="none",
+                        ),
+                        Key(
+                            "period",
+                            readers.choice(f"write one of {', '.join(Period)}, as text", Period),
+                            "what it is released by: it is made of whole periods of the population",
+                            default_text="that of the population",
+                        ),
+                        Key(
+                            "epsilon",
+                            readers.number("write a number"),
+                            "what all its releases together may tell about one person",
+                            required=True,
+                            service_alone=True,
+                        ),
+                    ),
+                    repeated=True,
                 ),
             ),
             repeated=True,

@@ -1,7 +1,7 @@
 """The configuration file, overlaid by the environment and checked whole by the table of keys.
 
 An emitter and the service that read the same file in the same environment find the same log, the same schemas and the
-same statistics, because both begin here. `QUIETCOUNT_<KEY>` goes before a key of the file and
+same populations, because both begin here. `QUIETCOUNT_<KEY>` goes before a key of the file and
 `QUIETCOUNT_<SECTION>__<KEY>` before a key of a section; names are case-sensitive, an empty variable counts as unset,
 and lists and tables are given as JSON. Every path is relative to the folder of the file, also one from the environment.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from quietcount_schemas.configuration.keys import CONFIGURATION, Key, Section
+from quietcount_schemas.configuration.keys import CONFIGURATION, FORMER, Key, Section
 from quietcount_schemas.configuration.readers import Unfit, json_of
 from quietcount_schemas.errors import QuietcountError, SchemasError
 
@@ -36,7 +36,7 @@ _PLACE: Final = re.compile(r"\.[0-9]+\.")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with one key (dotted, statistics counted from 1: "statistic.1.period"), and what to write."""
+    """What is wrong with one key (dotted, populations counted from 1: "population.1.period"), and what to write."""
 
     key: str
     message: str
@@ -116,6 +116,8 @@ class _Check:
         for name in table:
             if name not in section.members:
                 unknown = f"key {prefix + name!a} is unknown{_close(name, section.members, section.members)}"
+                if prefix + name in FORMER:
+                    unknown = f"key {name!a}: {FORMER[name]}"
                 self.faults.setdefault(prefix + name, Fault(prefix + name, unknown))
         values = {key.name: self._value(key, table, prefix) for key in section.keys}
         values |= {inner.name: self._inner(inner, table, prefix) for inner in section.sections}

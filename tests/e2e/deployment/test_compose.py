@@ -100,7 +100,7 @@ def test_each_role_does_its_part_of_the_whole_job_with_its_own_rights_alone(
     ):
         done = deployment.quietcount(role, config, *command)
         assert done.returncode == 0, (role, command, done.stderr)
-    asked = deployment.quietcount("service", config, "query", "FROM desertion_requests", "--format", "json")
+    asked = deployment.quietcount("service", config, "query", "FROM requests_by_kind", "--format", "json")
     assert len(json.loads(asked.stdout)) == 1
     # Another role gets nowhere with the service's command, nor the service with an emitter's.
     for role, *command in (

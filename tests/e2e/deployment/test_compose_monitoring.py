@@ -86,7 +86,8 @@ def project_of(root: Path, folder: Path) -> Project:
     text = text.replace('log = "kafka://kafka:9092"', 'log = "embedded"').replace('tick = "60s"', 'tick = "1s"')
     text = re.sub(r"\[schema_registry\].*?(?=\[emitter\])", "", text, flags=re.DOTALL)
     since = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=10)
-    text = text.replace('name = "daily_volume"', f'name = "daily_volume"\nsince = {since}')
+    text = text.replace('period = "day"\n# since = 2022-09-01\n', f'period = "day"\nsince = {since}\n')
+    assert f"since = {since}" in text
     (folder / "quietcount.toml").write_text(text.replace("/var/lib/quietcount", str(folder)), encoding="utf-8")
     return Project(folder, create=False)
 
@@ -175,4 +176,4 @@ def test_what_the_trial_changes_is_there_to_be_changed(root: Path, tmp_path: Pat
     configuration = project_of(root, tmp_path).configuration
     assert configuration.log == "embedded"
     assert configuration.tick == dt.timedelta(seconds=1)
-    assert any(section.since for section in configuration.statistic)
+    assert any(section.since for section in configuration.population)

@@ -135,7 +135,7 @@ def test_the_pages_commands_lead_to_a_service_that_runs_within_what_the_unit_all
         heard = []
         for text in process.stderr:
             heard.append(text)
-            if "statistic declared" in text:
+            if "population declared" in text:
                 break
         else:
             pytest.fail("".join(heard))

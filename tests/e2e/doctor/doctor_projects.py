@@ -62,7 +62,7 @@ def change(project: Project, old: str, new: str) -> None:
 
 def with_(text: str) -> Fault:
     """Write keys before the first statistic."""
-    return lambda project: change(project, "\n[[statistic]]", f"\n{text}\n[[statistic]]")
+    return lambda project: change(project, "\n[[population]]", f"\n{text}\n[[population]]")
 
 
 def gone(*path: str) -> Fault:

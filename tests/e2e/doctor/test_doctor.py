@@ -125,10 +125,10 @@ def test_the_command_prints_what_it_found_and_ends_with_1_if_anything_is_wrong(
     change(project, "epsilon = 20.0", "epsilon = 10.0")
     faulty = CliRunner().invoke(doctor_command, [*arguments, "csv"])
     assert isinstance(faulty.exception, QuietcountError)
-    assert "(statistics)" in str(faulty.exception)
-    assert "statistics,wrong,," in faulty.stdout
+    assert "(populations)" in str(faulty.exception)
+    assert "populations,wrong,," in faulty.stdout
     table = CliRunner().invoke(doctor_command, [*arguments, "table"])
-    assert re.search(r"^statistics +wrong ", table.stdout, re.MULTILINE)
+    assert re.search(r"^populations +wrong ", table.stdout, re.MULTILINE)
     assert "→" in table.stdout
 
 

@@ -128,7 +128,7 @@ def sealed(name: str) -> Fault:
     def do(project: Project) -> None:
         for path in (project.folder / "secrets").glob("service*"):
             path.rename(project.data / path.name)
-        change(project, "\n[[statistic]]", f'\nservice = {{ secret_file = "data/{name}" }}\n[[statistic]]')
+        change(project, "\n[[population]]", f'\nservice = {{ secret_file = "data/{name}" }}\n[[population]]')
 
     return do
 
@@ -167,7 +167,7 @@ SAID_BY = {
     "ledger": (doctor._Examination, "_look_at_ledger"),
     "witnesses": (doctor._Examination, "_check_witnesses"),
     "state": (doctor._Examination, "_look_at_state"),
-    "statistics": (doctor._Examination, "_check_statistics"),
+    "populations": (doctor._Examination, "_check_populations"),
     "published file": (doctor._Examination, "_check_published"),
     "metrics": (doctor._Examination, "_check_metrics"),
 }
@@ -225,9 +225,14 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("state", WRONG, "the ledger is another one", meta("ledger_id", "0" * 32)),
     ("state", WRONG, "the ledger has releases that it does not know", forgotten_releases),
     ("state", WRONG, "the secret of 2023 is missing", gone("secrets", "service-years", "2023")),
-    ("statistics", WRONG, "'epsilon'", lambda project: change(project, "epsilon = 20.0", "epsilon = 10.0")),
-    ("statistics", WRONG, "missing in the configuration", lambda p: change(p, '"sentences"', '"renamed"')),
-    ("statistics", WRONG, "opened with 100", lambda p: change(p, "lifetime_epsilon = 100", "lifetime_epsilon = 99")),
+    ("populations", WRONG, "'epsilon of table ", lambda project: change(project, "epsilon = 20.0", "epsilon = 10.0")),
+    (
+        "populations",
+        WRONG,
+        "missing in the configuration",
+        lambda p: change(p, '[[population]]\nname = "sentences"', '[[population]]\nname = "renamed"'),
+    ),
+    ("populations", WRONG, "opened with 100", lambda p: change(p, "lifetime_epsilon = 100", "lifetime_epsilon = 99")),
     ("published file", WARNING, "is missing", gone("data", "statistics.duckdb")),
     ("published file", WRONG, "is damaged", garbage("data", "statistics.duckdb")),
     ("published file", WARNING, "is older than the ledger", unfinished_release),

@@ -92,7 +92,7 @@ def test_rights_that_lack_and_rights_beyond_are_told(
 ) -> None:
     keys = kafka_secure.settings("SCRAM_TLS", "service")
     section = "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items())
-    configuration = EXACT.replace("\n[[statistic]]", f"\n[kafka]\n{section}\n\n[[statistic]]", 1)
+    configuration = EXACT.replace("\n[[population]]", f"\n[kafka]\n{section}\n\n[[population]]", 1)
     project = Project(tmp_path / "project", f'log = "kafka://{kafka_secure.addresses("SCRAM_TLS")}"\n{configuration}')
     prefix = keys["topic_prefix"]
     administrator = Project(

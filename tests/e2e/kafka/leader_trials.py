@@ -210,7 +210,7 @@ class Trial:
 
     def opened(self) -> None:
         """Wait until the service is open: an outage at its first opening ends it, as it should."""
-        self._wait(lambda: "statistic declared" in self._said.read_text(encoding="utf-8"), "the service does not open")
+        self._wait(lambda: "population declared" in self._said.read_text(encoding="utf-8"), "the service does not open")
 
     @property
     def opened_anew(self) -> int:

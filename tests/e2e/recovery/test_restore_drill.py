@@ -56,7 +56,9 @@ def test_backups_and_ways_back_are_right_wherever_the_secret_lies(
     secret: str, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it does under systemd, and in the containers."""
-    configuration = CONFIGURATION.replace("\n[[statistic]]", f'\n[service]\nsecret_file = "{secret}"\n[[statistic]]', 1)
+    configuration = CONFIGURATION.replace(
+        "\n[[population]]", f'\n[service]\nsecret_file = "{secret}"\n[[population]]', 1
+    )
     drill = Drill(Project(tmp_path / "project", configuration), page)
     monkeypatch.chdir(drill.project.folder)
     for folder in (drill.backup, drill.secrets_backup, drill.project.folder / "secrets" / "first"):

@@ -30,7 +30,7 @@ from quietcount_aggregates.state import State
 from quietcount_consumers.kafka import fence as kafka_fence
 from quietcount_consumers.kafka.fence import Fence
 from quietcount_consumers.kafka.topics import create_topics
-from quietcount_consumers.maintenance.recovery import retire_statistic
+from quietcount_consumers.maintenance.recovery import retire_population
 from quietcount_consumers.opening import open_service
 
 pytestmark = pytest.mark.check
@@ -274,8 +274,8 @@ def test_a_retirement_where_the_state_is_not_fences_no_service(
     with open_service(project.configuration, MOMENT) as service:
         service.tick(MOMENT)
         with pytest.raises(StateError, match=r"is missing|does not know|another one"):
-            retire_statistic(other.configuration, "requests", MOMENT, lambda _: None)
+            retire_population(other.configuration, "requests", MOMENT, lambda _: None)
         assert service.due(later)
         service.tick(later)
         assert not service.due(later)
-    retire_statistic(project.configuration, "requests", later, lambda _: None)
+    retire_population(project.configuration, "requests", later, lambda _: None)

@@ -99,7 +99,7 @@ def test_a_statistic_declared_late_says_so(tmp_path: Path) -> None:
     project.quietcount("run", "--until-idle", "--as-of", "2024-02-10").done()
     project.config.write_text(OUTCOMES)
     said = project.quietcount("run", "--until-idle", "--as-of", "2024-02-11").done().err
-    assert "statistic declared late" in said
+    assert "population declared late" in said
     assert "daily" in said
 
 

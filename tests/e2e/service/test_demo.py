@@ -49,7 +49,10 @@ def test_the_json_has_an_answer_to_each_published_figure(demo: tuple[Path, dict[
     figures = answer["figures"]
     assert [figure["published"] for figure in figures] == PUBLISHED
     for figure in figures:
-        assert set(figure) == {"source", "statistic", "published", "estimate", "lower", "upper"}
+        assert set(figure) == {
+            *("source", "statistic", "published", "estimate", "lower", "upper"),
+            *("period_start", "period_end", "answered_start", "answered_end"),
+        }
         assert figure["lower"] <= figure["estimate"] <= figure["upper"]
     packaged = root / "consumers" / "quietcount_consumers" / "demo" / "published_figures.csv"
     with packaged.open(encoding="utf-8", newline="") as file:
@@ -113,7 +116,7 @@ def test_the_demo_leaves_nothing_outside_its_folder_and_replaces_an_earlier_run(
     page = finished.out
     for part in (
         "95 % interval", "+89 %", "> 22000", "├", "Nov 2023", "lifetime epsilon", "2.5", "stays under epsilon",
-        "Try next", "statistics.duckdb", "split 125 and 126", "desertion_requests",
+        "Try next", "statistics.duckdb", "split 125 and 126", "requests_by_kind",
     ):  # fmt: skip
         assert part in page
     assert "\x1b" not in page  # no colours in a pipe
@@ -154,7 +157,7 @@ def test_the_demo_obeys_no_variable_of_a_real_project(tmp_path: Path) -> None:
         "GRACE": "366d",
         "TICK": "1d",
         "SCHEMAS": "[]",
-        "STATISTIC": "[]",
+        "POPULATION": "[]",
         "EMITTER": json.dumps({"pepper_file": str(real.folder / "secrets" / "pepper")}),
         "EMITTER__PEPPER_FILE": str(real.folder / "secrets" / "pepper"),
         "SERVICE": json.dumps({"secret_file": str(real.folder / "secrets" / "service")}),

@@ -17,14 +17,16 @@ __all__ = ["here", "project"]  # fixtures, which tests ask for by name
 
 CHANGES = [
     ("events", 'events = ["HelpRequested"]', 'events = ["HelpRequested", "OutcomeRecorded"]'),
-    ("by", 'by = ["help_kind"]', 'by = ["region"]'),
+    ("by of table requests", 'by = ["help_kind"]', 'by = ["region"]'),
     ("period", 'period = "month"', 'period = "week"'),
     ("since", "since = 2023-01-01", "since = 2023-02-01"),
-    ("epsilon", "epsilon = 20.0", "epsilon = 10.0"),
-    ("late", "epsilon = 20.0", 'epsilon = 20.0\nlate = "drop"'),
-    ("max_contributions", "epsilon = 20.0", "epsilon = 20.0\nmax_contributions = 2"),
-    ("horizon", "epsilon = 20.0", 'epsilon = 20.0\nhorizon = "year"'),
-    ("where", "epsilon = 20.0", 'epsilon = 20.0\nwhere = { region = ["CENTRAL"] }'),
+    ("epsilon of table requests", "epsilon = 20.0", "epsilon = 10.0"),
+    ("late", 'period = "month"', 'period = "month"\nlate = "drop"'),
+    ("max_contributions", 'period = "month"', 'period = "month"\nmax_contributions = 2'),
+    ("horizon", 'period = "month"', 'period = "month"\nhorizon = "year"'),
+    ("where", 'period = "month"', 'period = "month"\nwhere = { region = ["CENTRAL"] }'),
+    ("where of table requests", "epsilon = 20.0", 'epsilon = 20.0\nwhere = { region = ["CENTRAL"] }'),
+    ("title", 'period = "month"', 'period = "month"\ntitle = "All requests"'),
 ]
 
 
@@ -52,7 +54,7 @@ def test_a_statistic_that_was_changed_after_its_declaration_is_refused(
 def test_a_statistic_left_out_is_refused_until_it_is_retired(project: Project, here: Callable[..., Finished]) -> None:
     project.run_here("2023-02-08")
     text = project.config.read_text(encoding="utf-8")
-    project.config.write_text(text[: text.rindex("[[statistic]]")], encoding="utf-8")
+    project.config.write_text(text[: text.rindex("[[population]]")], encoding="utf-8")
     message = here(project, *RUN).refusal()
     assert "quietcount ledger retire court_cases" in message
     assert here(project, "ledger", "retire", "court_cases", "--yes").code == 0
@@ -89,7 +91,7 @@ def test_a_lifetime_epsilon_that_changed_is_refused(project: Project, here: Call
         ("lifetime_epsilon", "lifetime_epsilom", ["lifetime_epsilom", "did you mean 'lifetime_epsilon'", "missing"]),
         ('tick = "1s"', "[service]\nsecret = 1", ["service.secret", "did you mean 'secret_file'"]),
         ('tick = "1s"', "[emitter]\npeper_file = 'x'", ["emitter.peper_file", "did you mean 'pepper_file'"]),
-        ('by = ["help_kind"]', 'bye = ["help_kind"]', ["statistic.1.bye", "did you mean 'by'"]),
+        ('by = ["help_kind"]', 'bye = ["help_kind"]', ["population.1.table.1.bye", "did you mean 'by'"]),
         ('tick = "1s"', 'colour = "red"', ["'colour' is unknown", "known are log, data_dir"]),
     ],
 )

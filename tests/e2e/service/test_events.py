@@ -72,7 +72,7 @@ def test_duplicates_corrections_and_withdrawals_come_out_as_the_oracle_counts_th
 def test_an_event_of_a_released_period_is_carried_or_dropped(
     tmp_path: Path, late: str, expected: dict[str, int]
 ) -> None:
-    project = Project(tmp_path / "project", EXACT.replace("epsilon = 20.0\n", f'epsilon = 20.0\nlate = "{late}"\n'))
+    project = Project(tmp_path / "project", EXACT.replace('period = "month"\n', f'period = "month"\nlate = "{late}"\n'))
     project.emit([line("a", "2023-04-03")])
     project.run_here("2023-05-08")
     project.emit([line("a", "2023-04-03"), line("late", "2023-04-04"), line("early", "2022-12-31")], "late.jsonl")

@@ -74,7 +74,7 @@ class Lasting:
     def events(self) -> list[str]:
         """What was said, but for what comes whenever a service starts, declares and releases."""
         said = [json.loads(line)["event"] for line in self._file.read_text(encoding="utf-8").splitlines()]
-        return [name for name in said if name not in ("started", "stopped", "statistic declared", "released")]
+        return [name for name in said if name not in ("started", "stopped", "population declared", "released")]
 
 
 @pytest.fixture

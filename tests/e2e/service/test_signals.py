@@ -164,7 +164,7 @@ def test_sighup_takes_a_new_configuration_or_says_why_not_and_the_service_goes_o
             until(events, "reload refused")
         project.config.write_text(text + MORE, encoding="utf-8")
         process.send_signal(signal.SIGHUP)
-        until(events, "statistic declared")
+        until(events, "population declared")
         until(events, "reloaded")
         process.send_signal(signal.SIGTERM)
         assert process.wait(GRACE) == 0

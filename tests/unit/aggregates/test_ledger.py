@@ -6,62 +6,19 @@ import contextlib
 import datetime as dt
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.aggregates_world import TRIALS, MemoryLedger
+from tests.aggregates_world import MemoryLedger
+from tests.unit.aggregates.ledgers import NOW, ONE, SINCE, of, opened, read, release
 
-from quietcount_aggregates.entries import GENESIS, Declared, Entry, Head, Opened, Released, Retired, StateLost
-from quietcount_aggregates.errors import (
-    BudgetError,
-    LedgerBehind,
-    LedgerBroken,
-    LedgerError,
-    LedgerFenced,
-    LedgerNewer,
-    StatisticError,
-)
+from quietcount_aggregates.entries import GENESIS, Declared, Entry, Head, Opened, Retired, StateLost
+from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerFenced, LedgerNewer
 from quietcount_aggregates.ledger import Chain, Ledger
 from quietcount_aggregates.publication import bound_sentence
-from quietcount_aggregates.statistics import Horizon, Late, Statistic, resolve
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
-
-NOW = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
-SINCE = dt.date(2024, 1, 1)
-
-
-def of(name: str, epsilon: float = 0.5, **more: Any) -> Statistic:
-    return resolve(name, events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=epsilon, **more)
-
-
-def release(statistic: Statistic, month: int = 1, **changes: Any) -> Released:
-    start = dt.date(2024, month, 1)
-    made = Released(
-        statistic=statistic.name,
-        digest=statistic.digest,
-        period_start=start,
-        period_end=statistic.period.end(start),
-        values=tuple(range(-1, statistic.cells - 1)),
-        mechanism="test.exact",
-        noise_scale=2.0,
-        intent=bytes(16),
-    )
-    return replace(made, **changes)
-
-
-ONE = Decimal(1)
-
-
-def opened(log: MemoryLedger | None = None, epsilon: str = "1") -> Ledger:
-    ledger = Ledger(log or MemoryLedger())
-    ledger.fence()
-    if not ledger.chain.entries:
-        ledger.declare([], Decimal(epsilon), NOW, partitions=1)
-    return ledger
 
 
 @pytest.fixture
@@ -76,13 +33,6 @@ def log() -> MemoryLedger:
     ledger.append([Retired("two")], NOW)
     ledger.append([StateLost(1)], NOW)
     return log
-
-
-def read(entries: list[bytes]) -> Chain:
-    chain = Chain()
-    for data in entries:
-        chain.extend(data)
-    return chain
 
 
 def test_a_chain_reads_back_what_was_appended(log: MemoryLedger) -> None:
@@ -112,7 +62,7 @@ def test_a_chain_says_which_releases_a_state_does_not_know(log: MemoryLedger) ->
     february = dt.date(2024, 2, 1)
     assert chain.unknown_to(chain.first_open) == []
     assert chain.unknown_to({"one": february, "two": february}) == [release(of("one"), 2)]
-    assert len(chain.unknown_to({"one": dt.date(2024, 3, 1)})) == 1, "a statistic that the state never heard of"
+    assert len(chain.unknown_to({"one": dt.date(2024, 3, 1)})) == 1, "a population that the state never heard of"
     assert len(chain.unknown_to({})) == 3
 
 
@@ -248,14 +198,6 @@ def test_an_opening_that_the_rules_forbid_opens_nothing(body: Any, says: str) ->
         read([Entry.make(0, GENESIS, NOW, body).data])
 
 
-def test_the_number_of_partitions_is_what_the_ledger_was_opened_with() -> None:
-    ledger = Ledger(MemoryLedger())
-    ledger.fence()
-    ledger.declare([of("one")], ONE, NOW, partitions=4)
-    ledger.declare([of("one"), of("two")], ONE, NOW, partitions=5)
-    assert ledger.chain.opened.partitions == 4
-
-
 @pytest.mark.promise("closed-for-ever")
 def test_a_release_out_of_order_or_twice_is_never_appended(log: MemoryLedger) -> None:
     ledger = opened(log)
@@ -265,78 +207,6 @@ def test_a_release_out_of_order_or_twice_is_never_appended(log: MemoryLedger) ->
         with pytest.raises(LedgerBroken):
             ledger.append([release(of("one"), 3), body], NOW)
     assert len(log.entries) == 8
-
-
-@pytest.mark.promise("budget")
-def test_a_declaration_over_the_budget_declares_nothing(log: MemoryLedger) -> None:
-    fresh = MemoryLedger()
-    ledger = opened(fresh)
-    with pytest.raises(BudgetError) as refused:
-        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW, partitions=1)
-    assert "1.25" in str(refused.value)
-    assert "Nothing was declared" in str(refused.value)
-    assert ledger.chain.declarations == {}
-    assert len(fresh.entries) == 1
-    assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], ONE, NOW, partitions=1)] == [
-        "one",
-        "two",
-    ]
-    assert ledger.chain.budget.left == 0
-
-
-def test_ten_declarations_of_a_tenth_fit_into_one() -> None:
-    ledger = opened()
-    ledger.declare([of(f"s{number}", 0.1) for number in range(10)], ONE, NOW, partitions=1)
-    assert ledger.chain.budget.left == 0
-
-
-@pytest.mark.promise("declared-for-life")
-def test_a_declared_statistic_that_changed_is_refused_with_the_key(log: MemoryLedger) -> None:
-    ledger = opened()
-    ledger.declare([of("one", 0.25)], ONE, NOW, partitions=1)
-    for changed, key in (
-        (of("one", 0.2), "'epsilon'"),
-        (of("one", 0.25, max_contributions=2), "'max_contributions'"),
-        (of("one", 0.25, by=["colour"]), "'by'"),
-        (of("one", 0.25, late=Late.DROP), "'late'"),
-        (of("one", 0.25, horizon=Horizon.YEAR), "'horizon'"),
-        (of("one", 0.25, where={"colour": ["RED"]}), "'where'"),
-    ):
-        with pytest.raises(StatisticError) as refused:
-            ledger.declare([changed], ONE, NOW, partitions=1)
-        assert key in str(refused.value)
-        assert "'one'" in str(refused.value)
-
-
-def test_a_declared_statistic_cannot_be_left_out_and_a_retired_one_cannot_come_back() -> None:
-    ledger = opened()
-    ledger.declare([of("one"), of("two")], ONE, NOW, partitions=1)
-    with pytest.raises(StatisticError, match="ledger retire two"):
-        ledger.declare([of("one")], ONE, NOW, partitions=1)
-    ledger.append([Retired("two")], NOW)
-    assert ledger.declare([of("one")], ONE, NOW, partitions=1) == []
-    with pytest.raises(StatisticError, match="retired"):
-        ledger.declare([of("one"), of("two")], ONE, NOW, partitions=1)
-    assert ledger.chain.budget.left == 0, "what was spent stays spent"
-
-
-def test_the_lifetime_epsilon_is_stated_once(log: MemoryLedger) -> None:
-    ledger = Ledger(log)
-    ledger.fence()
-    assert ledger.declare([of("one")], Decimal("1.0"), NOW, partitions=1) == []
-    with pytest.raises(BudgetError, match="lifetime_epsilon = 1"):
-        ledger.declare([of("one")], Decimal(2), NOW, partitions=1)
-
-
-def test_a_first_run_that_is_refused_fixes_no_bound() -> None:
-    log = MemoryLedger()
-    ledger = Ledger(log)
-    ledger.fence()
-    with pytest.raises(BudgetError):
-        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW, partitions=1)
-    assert log.entries == []
-    ledger.declare([of("one", 0.75), of("two", 0.5)], Decimal("1.25"), NOW, partitions=1)
-    assert ledger.chain.budget.lifetime_epsilon == Decimal("1.25")
 
 
 def test_a_fenced_releaser_appends_nothing_and_a_reader_cannot_append(log: MemoryLedger) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import duckdb
 import pytest
 from tests.aggregates_world import TRIALS, World, case_key, event_id, record_of, utc, world_in
+from tests.populations import population_of
 
 from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.errors import StateDefect, StateError
+from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord, Record
 from quietcount_schemas.periods import Period
@@ -51,9 +52,9 @@ def format_of(path: Path) -> str:
     return str(row[0])
 
 
-def monthly() -> Statistic:
+def monthly() -> Population:
     since = dt.date(2024, 1, 1)
-    return resolve("asked", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=since, epsilon=1.0)
+    return population_of("asked", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=since, epsilon=1.0)
 
 
 def send_rejected(world: World, value: bytes = b"") -> None:

@@ -17,19 +17,20 @@ import duckdb
 import pytest
 from tests import forking
 from tests.aggregates_world import TRIALS, World, utc, world_in
+from tests.populations import population_of
 from tests.published_world import SINCE, published_in
 
 from quietcount_aggregates import publication
 from quietcount_aggregates.entries import Entry, Head
 from quietcount_aggregates.errors import PublicationDefect, PublicationError
 from quietcount_aggregates.noise import margin
+from quietcount_aggregates.populations import Horizon
 from quietcount_aggregates.publication import publish, published_head
-from quietcount_aggregates.statistics import Horizon, resolve
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
-TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", "statistics"]
+TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", "statistics", "withheld"]
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +75,11 @@ def test_a_row_holds_the_noised_value_and_its_interval_and_nothing_else(world: W
         world.public,
         "SELECT statistic, period_start, cell, estimate, lower, upper, noisy, noise_scale FROM statistics",
     )
-    domains = {statistic.name: statistic.domain for statistic in world.releaser.statistics}
+    domains: dict[str, list[str]] = {table.name: table.domain for _, table in world.ledger.chain.tables}
     drawn = {
-        (str(name), start, cell): value
+        (name, start, cell): value
         for (name, start), values in world.released.items()
-        for cell, value in zip(domains[name], values, strict=True)  # type: ignore[index]
+        for cell, value in zip(domains[name], values, strict=True)
     }
     assert len(found) == len(drawn) == 6 + 6 * 6
     for statistic, start, cell, estimate, lower, upper, noisy, scale in found:
@@ -87,7 +88,7 @@ def test_a_row_holds_the_noised_value_and_its_interval_and_nothing_else(world: W
         assert (estimate, lower, upper) == (max(noisy, 0), max(noisy - m, 0), max(noisy, 0) + m)
 
 
-def test_a_statistics_view_has_its_dimensions_as_columns(world: World) -> None:
+def test_the_view_of_a_table_has_its_dimensions_as_columns(world: World) -> None:
     columns = [row[0] for row in rows(world.public, "DESCRIBE detailed")]
     assert columns[:4] == ["period_start", "period_end", "colour", "urgent"]
     cells = rows(world.public, "SELECT DISTINCT colour, urgent FROM detailed ORDER BY ALL")
@@ -239,7 +240,7 @@ def test_the_files_time_is_that_of_the_tick_and_says_nothing_of_how_long_a_relea
 
 
 def test_the_stated_bound_of_a_yearly_horizon_grows_with_the_years(tmp_path: Path) -> None:
-    yearly = resolve(
+    yearly = population_of(
         "yearly", events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=0.5, horizon=Horizon.YEAR
     )
     with world_in(tmp_path / "world", [yearly]) as world:

@@ -13,12 +13,13 @@ from pathlib import Path
 import duckdb
 import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, record_of, utc, world_in
+from tests.populations import population_of
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError, StateUnwritable
 from quietcount_aggregates.fold import REJECTED_BYTES
+from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Statistic, resolve
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord
 from quietcount_schemas.periods import Period
@@ -28,8 +29,8 @@ pytestmark = pytest.mark.quick
 SINCE = dt.date(2024, 1, 1)
 
 
-def monthly(name: str = "asked") -> Statistic:
-    return resolve(
+def monthly(name: str = "asked") -> Population:
+    return population_of(
         name, events=["Asked"], registry=TRIALS, period=Period.MONTH, since=SINCE, epsilon=1.0, by=["colour"]
     )
 
@@ -254,6 +255,6 @@ def test_adopting_again_what_is_known_changes_nothing(tmp_path: Path) -> None:
         world.fold(SINCE)
         assert world.restart(utc(SINCE)) is False
         assert world.there.offsets == {0: 1}
-        world.statistics.append(monthly("again"))
+        world.populations.append(monthly("again"))
         assert world.restart(utc(SINCE)) is True
         assert world.there.offsets == {}

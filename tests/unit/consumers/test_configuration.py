@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from quietcount_aggregates.errors import PopulationError
 from quietcount_consumers.configuration import Configuration, beginning_now
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration.keys import each_key
+from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick
 
-STATISTIC = """
-[[statistic]]
+POPULATION = """
+[[population]]
 name = "requests"
 events = ["HelpRequested"]
 period = "quarter"
+[[population.table]]
+name = "requests"
 epsilon = 0.5
 """
 
@@ -27,7 +32,7 @@ epsilon = 0.5
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "quietcount.toml"
-    path.write_text("lifetime_epsilon = 2.5\n" + STATISTIC, encoding="utf-8")
+    path.write_text("lifetime_epsilon = 2.5\n" + POPULATION, encoding="utf-8")
     return path
 
 
@@ -49,9 +54,12 @@ def test_what_the_file_leaves_out_has_the_documented_default(file: Path) -> None
     assert configuration.years_dir == folder / "secrets" / "service-years"
     assert configuration.private_dir == folder / "data" / "private" / "store"
     assert configuration.public_file == folder / "data" / "statistics.duckdb"
-    (statistic,) = configuration.statistics(SchemaRegistry.load())
-    assert (statistic.max_contributions, statistic.horizon, statistic.late) == (1, "lifetime", "carry")
-    assert statistic.since is None
+    (population,) = configuration.populations(SchemaRegistry.load())
+    assert (population.max_contributions, population.horizon, population.late) == (1, "lifetime", "carry")
+    assert (population.title, population.description, population.where) == ("", "", ())
+    assert population.since is None
+    (table,) = population.tables
+    assert (table.by, table.where, table.period) == ((), (), Period.QUARTER)
 
 
 def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
@@ -74,7 +82,7 @@ def test_two_files_loaded_in_turn_do_not_mix(file: Path, tmp_path: Path) -> None
     other.parent.mkdir()
     other.write_text("lifetime_epsilon = 1\n", encoding="utf-8")
     first = Configuration.load(file)
-    assert Configuration.load(other).statistic == ()
+    assert Configuration.load(other).population == ()
     assert Configuration.load(file) == first
 
 
@@ -113,13 +121,14 @@ PYTHONS = ("timedelta", "<class", "valid", "Invalid", "isoformat", "literal", "s
         ('schemas = [""]', """key 'schemas': write a list of folders, as ["my-schemas"]"""),
         ("log = ''", """key 'log': write "embedded", or the brokers of Kafka, as "kafka://host:9092,host2:9092\""""),
         ("service = { secret_file = 1 }", "key 'service.secret_file': write a path as text that is not empty"),
+        ("population = [{ name = 1, title = 2, events = 3, period = 4, where = 5 }]", "key 'population.1.where'"),
         (
-            "statistic = [{ name = 1, events = 2, period = 3, epsilon = 'x', where = 5, by = 6 }]",
-            "key 'statistic.1.by'",
+            "population = [{ since = 'x', late = 'y', horizon = 'z', max_contributions = 'k' }]",
+            "key 'population.1.since'",
         ),
         (
-            "statistic = [{ since = 'x', late = 'y', horizon = 'z', max_contributions = 'k' }]",
-            "key 'statistic.1.since'",
+            "population = [{ table = [{ name = 1, by = 2, where = 3, period = 4, epsilon = 'x' }] }]",
+            "key 'population.1.table.1.by'",
         ),
     ],
 )
@@ -166,17 +175,128 @@ def test_a_lifetime_epsilon_is_a_positive_number(tmp_path: Path, value: str) -> 
 
 
 def test_every_wrong_key_is_named_at_once(file: Path) -> None:
-    file.write_text('colour = 1\ntick = "x"\n[[statistic]]\nname = "a"\nevent = ["b"]\n', encoding="utf-8")
+    file.write_text(
+        'colour = 1\ntick = "x"\n[[population]]\nname = "a"\nevent = ["b"]\n'
+        '[[population.table]]\nname = "a"\n[[population.table]]\nbye = ["c"]\n',
+        encoding="utf-8",
+    )
     with pytest.raises(ConfigurationError) as caught:
         Configuration.load(file)
-    for key in ("lifetime_epsilon", "colour", "tick", "statistic.1.event", "statistic.1.events", "statistic.1.period"):
-        assert f"'{key}'" in str(caught.value)
+    assert set(re.findall(r"^  key '([a-z0-9_.]+)'", str(caught.value), re.MULTILINE)) == {
+        "lifetime_epsilon",
+        "colour",
+        "tick",
+        "population.1.event",
+        "population.1.events",
+        "population.1.period",
+        "population.1.table.1.epsilon",
+        "population.1.table.2.bye",
+        "population.1.table.2.name",
+        "population.1.table.2.epsilon",
+    }
 
 
-def test_two_statistics_of_one_name_are_refused(file: Path) -> None:
-    file.write_text(file.read_text(encoding="utf-8") + STATISTIC, encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="two statistics are named 'requests'"):
+OTHER = POPULATION.replace('"requests"', '"others"')
+
+
+@pytest.mark.parametrize(
+    "second, said",
+    [
+        (POPULATION, ["two populations are named 'requests'", "two tables are named 'requests'"]),
+        # Each table has a view of its name in statistics.duckdb, whatever population it is of.
+        (OTHER.replace('table]]\nname = "others"', 'table]]\nname = "requests"'), ["two tables are named 'requests'"]),
+        (OTHER + '[[population.table]]\nname = "others"\nepsilon = 0.5\n', ["two tables are named 'others'"]),
+        (OTHER, []),
+        (OTHER.replace('population]]\nname = "others"', 'population]]\nname = "a"'), []),
+    ],
+    ids=["populations", "tables of two", "tables of one", "none", "a table alone has its name"],
+)
+def test_a_name_is_given_once(file: Path, second: str, said: list[str]) -> None:
+    file.write_text(file.read_text(encoding="utf-8") + second, encoding="utf-8")
+    if not said:
+        assert len(Configuration.load(file).population) == 2
+        return
+    with pytest.raises(ConfigurationError) as caught:
         Configuration.load(file)
+    assert re.findall(r"two \w+ are named '\w+'", str(caught.value)) == said
+    assert "give each its own name" in str(caught.value)
+
+
+FORMER = """
+lifetime_epsilon = 2.5
+[[statistic]]
+name = "requests"
+events = ["HelpRequested"]
+period = "quarter"
+epsilon = 0.5
+[[statistic]]
+name = "others"
+"""
+
+
+def test_a_file_of_before_populations_is_told_the_new_form_in_one_line(file: Path) -> None:
+    file.write_text(FORMER, encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        Configuration.load(file)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{file}: ")
+    for part in ("key 'statistic': ", "Write [[population]] with name, events, ", "Write [[population.table]] with "):
+        assert part in str(caught.value)
+
+
+def test_a_population_without_a_table_is_refused(file: Path) -> None:
+    file.write_text(file.read_text(encoding="utf-8").partition("[[population.table]]")[0], encoding="utf-8")
+    configuration = Configuration.load(file)
+    with pytest.raises(PopulationError, match=r"population 'requests', key 'table': is missing") as caught:
+        configuration.populations(SchemaRegistry.load())
+    assert "[[population.table]]" in caught.value.remedy
+
+
+def test_what_a_population_and_its_tables_say_is_taken(file: Path) -> None:
+    more = (
+        'title = "Requests: просьбы"\ndescription = "Whoever asked for help."\n'
+        'where = { service_category = ["MOBILISED"] }\nmax_contributions = 3\nhorizon = "year"\nsince = 2023-04-17\n'
+        'late = "drop"\n[[population.table]]\nname = "by_kind"\nby = ["help_kind"]\nperiod = "year"\n'
+        'where = { region = ["VOLGA"] }\nepsilon = 0.25\n'
+    )
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("[[population.table]]", f"{more}[[population.table]]"), encoding="utf-8")
+    (population,) = Configuration.load(file).populations(SchemaRegistry.load())
+    assert (population.title, population.description) == ("Requests: просьбы", "Whoever asked for help.")
+    assert (population.max_contributions, population.horizon, population.late) == (3, "year", "drop")
+    assert population.since == dt.date(2023, 4, 1)
+    assert [(each.field.name, each.accepted) for each in population.where] == [("service_category", ("MOBILISED",))]
+    kind, whole = population.tables
+    assert [dimension.name for dimension in kind.by] == ["help_kind"]
+    assert [(each.field.name, each.accepted) for each in kind.where] == [("region", ("VOLGA",))]
+    assert (kind.period, whole.period) == (Period.YEAR, Period.QUARTER)
+    assert population.epsilon == Decimal("0.75")
+
+
+@pytest.mark.parametrize(
+    "key, value, wanted",
+    [
+        ("title", "x" * 201, "write one line of text, 200 characters at most"),
+        ("title", "two\\nlines", "write one line of text, 200 characters at most"),
+        ("title", "a\\u0000b", "write one line of text, 200 characters at most"),
+        ("description", "x" * 2001, "write one line of text, 2,000 characters at most"),
+        ("description", "two\\r\\nlines", "write one line of text, 2,000 characters at most"),
+        ("title", "x" * 200, ""),
+        ("title", "", ""),
+        ("description", "x" * 2000, ""),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_a_title_and_a_description_are_one_line_each(file: Path, key: str, value: str, wanted: str) -> None:
+    text = file.read_text(encoding="utf-8").replace("[[population]]", f'[[population]]\n{key} = "{value}"')
+    file.write_text(text, encoding="utf-8")
+    if not wanted:
+        (population,) = Configuration.load(file).population
+        assert getattr(population, key) == value
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        Configuration.load(file)
+    assert f"key 'population.1.{key}': {wanted}" in str(caught.value)
 
 
 def test_no_secret_is_in_the_configuration_or_in_what_it_shows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,11 +314,20 @@ def test_no_secret_is_in_the_configuration_or_in_what_it_shows(file: Path, monke
     assert "5ec2e7" not in str(caught.value)
 
 
-def test_a_statistic_without_since_begins_with_the_period_of_its_declaration(file: Path) -> None:
-    (statistic,) = Configuration.load(file).statistics(SchemaRegistry.load())
-    assert beginning_now(statistic, dt.date(2023, 8, 17)).since == dt.date(2023, 7, 1)
-    fixed = beginning_now(statistic, dt.date(2023, 8, 17))
+def test_a_population_without_since_begins_with_the_period_of_its_declaration(file: Path) -> None:
+    (population,) = Configuration.load(file).populations(SchemaRegistry.load())
+    assert beginning_now(population, dt.date(2023, 8, 17)).since == dt.date(2023, 7, 1)
+    fixed = beginning_now(population, dt.date(2023, 8, 17))
     assert beginning_now(fixed, dt.date(2030, 1, 1)) == fixed
+
+
+def test_the_example_on_the_page_of_the_configuration_is_a_population_of_two_tables(root: Path, file: Path) -> None:
+    page = (root / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    file.write_text(f"lifetime_epsilon = 1\n{example}", encoding="utf-8")
+    (population,) = Configuration.load(file, {}).populations(SchemaRegistry.load())
+    assert [table.period for table in population.tables] == [Period.MONTH, Period.QUARTER]
+    assert population.epsilon == 1
 
 
 KEYS = [name for name, _ in each_key()]

@@ -102,4 +102,4 @@ def test_a_dry_run_with_nothing_due_says_so(project: Project) -> None:
         release_command, ["--as-of", "2023-01-08", "--dry-run", "--config", str(project.config), "--format", "csv"]
     )
     assert result.stderr == "Nothing is due.\n"
-    assert result.stdout == "statistic,period_start,period_end\n"
+    assert result.stdout == "population,statistic,period_start,period_end\n"

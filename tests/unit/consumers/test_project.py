@@ -11,13 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from quietcount_aggregates.marks import ConsumerSecret
-from quietcount_aggregates.statistics import exact_epsilon
+from quietcount_aggregates.noise import margin
 from quietcount_consumers.commands.init import init_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.project import configuration_text, create_project
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -44,8 +45,8 @@ def test_a_project_has_private_secrets_whatever_the_umask(tmp_path: Path) -> Non
 def test_what_it_writes_can_be_used_by_the_service_and_by_emitters(tmp_path: Path) -> None:
     create_project(tmp_path)
     configuration = Configuration.load(tmp_path / "quietcount.toml")
-    statistics = configuration.statistics(configuration.registry())
-    assert sum(exact_epsilon(statistic.epsilon) for statistic in statistics) <= Decimal("2.5")
+    populations = configuration.populations(configuration.registry())
+    assert 0 < sum(population.epsilon for population in populations) <= Decimal("2.5")
     assert configuration.lifetime_epsilon == Decimal("2.5")
     ConsumerSecret.load(configuration.service.secret_file)
     Pepper.load(configuration.emitter.pepper_file)
@@ -58,10 +59,28 @@ def test_the_catalogue_with_history_says_since_when_and_the_plain_one_does_not(t
     for with_history in (True, False):
         folder = tmp_path / str(with_history)
         create_project(folder, with_history=with_history)
-        assert {section.since is not None for section in Configuration.load(folder / "quietcount.toml").statistic} == {
-            with_history
-        }
+        sections = Configuration.load(folder / "quietcount.toml").population
+        assert {section.since is not None for section in sections} == {with_history}
     assert configuration_text().replace("# since", "since") == configuration_text(with_history=True)
+
+
+def test_the_population_that_is_commented_out_can_be_declared_if_its_epsilon_is_left(tmp_path: Path) -> None:
+    """It stands amid the file, where what is below it must not become a part of it."""
+    create_project(tmp_path)
+    config = tmp_path / "quietcount.toml"
+    text = config.read_text(encoding="utf-8")
+    commented = text[text.index("# [[population]]\n") :].partition("\n\n")[0]
+    config.write_text(text.replace(commented, commented.replace("# ", "")), encoding="utf-8")
+    configuration = Configuration.load(config, {})
+    more, *rest = configuration.populations(configuration.registry())
+    config.write_text(text, encoding="utf-8")
+    without = Configuration.load(config, {})
+    assert rest == without.populations(without.registry())
+    assert configuration.schema_registry == without.schema_registry
+    assert (more.period, more.epsilon) == (Period.DAY, Decimal("0.2"))
+    assert [(table.by, table.period) for table in more.tables] == [((), Period.DAY)]
+    # Its margin, in the words above it.
+    assert f"(margin +-{margin(1 / 0.2)})" in text.partition(commented)[0]
 
 
 @pytest.mark.parametrize("there", ["quietcount.toml", "secrets/pepper", "secrets/service"])

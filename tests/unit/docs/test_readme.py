@@ -83,7 +83,8 @@ def test_each_published_table_column_and_macro_is_described(root: Path, place: P
     assert len(columns) > 40
     assert columns <= described
     assert {(name, None) for (name,) in tables | views | macros} <= described
-    assert {name for (name,) in views} == {section.name for section in configuration.statistic}
+    wanted = {table.name for population in configuration.population for table in population.table}
+    assert {name for (name,) in views} == wanted
     listed = page.partition("| name | what it holds |")[2].partition("\n\n")[0]
     named = {name for (name,) in tables} | {f"{name}()" for (name,) in macros}
     assert set(re.findall(r"^\| `(.+?)` \|", listed, re.MULTILINE)) == named

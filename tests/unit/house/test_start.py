@@ -43,8 +43,9 @@ START = {*TABLE_MODULES, "quietcount_schemas.cli", "quietcount_schemas.errors", 
 
 QUERY = START | {
     "quietcount_aggregates",
+    "quietcount_aggregates.catalogue",
     "quietcount_aggregates.errors",
-    "quietcount_aggregates.statistics",
+    "quietcount_aggregates.populations",
     "quietcount_consumers.commands.moments",
     "quietcount_consumers.commands.options",
     "quietcount_consumers.commands.presentation",

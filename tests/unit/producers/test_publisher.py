@@ -297,7 +297,9 @@ def test_without_a_precision_dates_are_told_to_the_month(log: MemoryLog, publish
 
 def test_from_config_opens_the_log_that_the_configuration_names(tmp_path: Path) -> None:
     config = tmp_path / "quietcount.toml"
-    config.write_text('[emitter]\npepper_file = "pepper"\n[[statistic]]\nevents = ["HelpRequested"]\nperiod = "year"\n')
+    config.write_text(
+        '[emitter]\npepper_file = "pepper"\n[[population]]\nevents = ["HelpRequested"]\nperiod = "year"\n'
+    )
     Pepper.generate(tmp_path / "pepper")
     with CaseEventPublisher.from_config(config) as publisher:
         publisher.emit("HelpRequested", "a", "2023-05-05").result(30)

@@ -65,10 +65,10 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
         (["week", "year"], Period.DAY),
     ],
 )
-def test_a_date_is_as_exact_as_the_statistics_need_and_no_more(
+def test_a_date_is_as_exact_as_the_populations_need_and_no_more(
     tmp_path: Path, periods: list[str], expected: Period
 ) -> None:
-    text = "".join(f'[[statistic]]\nevents = ["A", "B{n}"]\nperiod = "{p}"\n' for n, p in enumerate(periods))
+    text = "".join(f'[[population]]\nevents = ["A", "B{n}"]\nperiod = "{p}"\n' for n, p in enumerate(periods))
     precision = EmitterSettings.load(written(tmp_path, text), {}).precision
     assert precision["A"] is expected
     assert precision["B0"] is Period(periods[0])
@@ -81,11 +81,12 @@ def test_a_date_is_as_exact_as_the_statistics_need_and_no_more(
         ('[emitter]\npeper_file = "p"', r"key 'emitter.peper_file' is unknown: did you mean 'pepper_file'"),
         ("zzz = 1", r"key 'zzz' is unknown: known are log, data_dir"),
         ("emitter = 1", r"key 'emitter': write a table"),
-        ("statistic = 1", r"key 'statistic': write a list of tables"),
+        ("population = 1", r"key 'population': write a list of tables: \[\[population\]\]"),
         ("data_dir = 1", r"key 'data_dir': write a path as text"),
         ('schemas = "s"', r"key 'schemas': write a list"),
-        ('[[statistic]]\nevents = ["A"]\nperiod = "fortnight"', r"key 'statistic.1.period': write one of day, week"),
-        ('[[statistic]]\nevents = "A"\nperiod = "day"', r"key 'statistic.1.events': write a list"),
+        ('[[population]]\nevents = ["A"]\nperiod = "fortnight"', r"key 'population.1.period': write one of day, week"),
+        ('[[population]]\nevents = "A"\nperiod = "day"', r"key 'population.1.events': write a list"),
+        ('[[population]]\nevents = ["A"]\nperiod = "day"\ntable = [1]', r"key 'population.1.table': write a list of"),
         ("log = ", r"is not TOML"),
     ],
 )
@@ -119,9 +120,9 @@ def test_folders_that_others_could_read_are_closed_to_them(tmp_path: Path) -> No
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_statistic_of_an_event_that_no_schema_has_is_refused(tmp_path: Path) -> None:
-    """Unnoticed, the true event's dates would be coarsened to the month where the statistic needs days."""
-    text = '[[statistic]]\nevents = ["HelpRequestd"]\nperiod = "day"\n'
+def test_a_population_of_an_event_that_no_schema_has_is_refused(tmp_path: Path) -> None:
+    """Unnoticed, the true event's dates would be coarsened to the month where the population needs days."""
+    text = '[[population]]\nevents = ["HelpRequestd"]\nperiod = "day"\n'
     settings = EmitterSettings.load(written(tmp_path, text), {})
     with pytest.raises(ProducersError, match=r'HelpRequestd.*no schema has it.*; did you mean "HelpRequested"'):
         settings.registry()
@@ -131,7 +132,11 @@ def test_a_statistic_of_an_event_that_no_schema_has_is_refused(tmp_path: Path) -
     "text, key",
     [
         ('[service]\nsecret_fiel = "s"', "service.secret_fiel"),
-        ('[[statistic]]\nevents = ["A"]\nperiod = "day"\nepsilom = 1', "statistic.1.epsilom"),
+        ('[[population]]\nevents = ["A"]\nperiod = "day"\nhorizn = "year"', "population.1.horizn"),
+        (
+            '[[population]]\nevents = ["A"]\nperiod = "day"\n[[population.table]]\n[[population.table]]\nepsilom = 1',
+            "population.1.table.2.epsilom",
+        ),
     ],
 )
 def test_a_misspelt_key_of_a_section_that_only_the_service_reads_is_refused_here_too(
@@ -139,6 +144,25 @@ def test_a_misspelt_key_of_a_section_that_only_the_service_reads_is_refused_here
 ) -> None:
     with pytest.raises(ProducersError, match=f"key '{key}' is unknown: did you mean"):
         EmitterSettings.load(written(tmp_path, text), {})
+
+
+def test_a_population_needs_neither_a_name_nor_a_table_for_an_emitter(tmp_path: Path) -> None:
+    """What counts is the population's period: a table is released by it, or by a coarser one."""
+    text = '[[population]]\nevents = ["A"]\nperiod = "week"\n'
+    assert dict(EmitterSettings.load(written(tmp_path, text), {}).precision) == {"A": Period.WEEK}
+    text += '[[population.table]]\nperiod = "day"\n'
+    assert dict(EmitterSettings.load(written(tmp_path, text), {}).precision) == {"A": Period.WEEK}
+
+
+def test_a_file_of_before_populations_is_told_the_new_form_in_one_line(tmp_path: Path) -> None:
+    """Unnoticed, the dates that leave would be coarsened to the month, which no day and no week is counted from."""
+    config = written(tmp_path, '[[statistic]]\nevents = ["A"]\nperiod = "day"\n')
+    with pytest.raises(ProducersError) as caught:
+        EmitterSettings.load(config, {})
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{config}: ")
+    for part in ("key 'statistic': ", "Write [[population]] with name, events, ", "Write [[population.table]] with "):
+        assert part in str(caught.value)
 
 
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

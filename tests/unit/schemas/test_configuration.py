@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from quietcount_schemas.configuration import checked, reading
-from quietcount_schemas.configuration.keys import CONFIGURATION, KEYS, Key, Section, each_key, markdown
+from quietcount_schemas.configuration.keys import CONFIGURATION, FORMER, KEYS, Key, Section, each_key, markdown
 from quietcount_schemas.configuration.readers import number, text
 from quietcount_schemas.errors import SchemasError
+from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -71,7 +73,10 @@ def test_every_fault_is_told_at_once_with_its_place_and_what_to_write(tmp_path: 
     path = tmp_path / "quietcount.toml"
     path.write_text(
         'lof = "embedded"\nschemas = 1\n[kafka]\nusername = "u"\ntls = 1\n[metrics]\nlisten = "0.0.0.0:1"\n'
-        '[[statistic]]\nname = "a"\nevents = ["A"]\nperiod = "month"\nlate = "never"\n[[statistic]]\nname = "a"\n'
+        '[[population]]\nname = "a"\nevents = ["A"]\nperiod = "month"\nlate = "never"\n'
+        '[[population.table]]\nname = "b"\nperiod = "fortnight"\n[[population]]\nname = "a"\ntable = 1\n'
+        '[[population]]\nname = "c"\nevents = ["A"]\nperiod = "day"\nepsilon = 1\n'
+        '[[population.table]]\nname = "d"\nepsilon = 1\n[[population.table]]\nname = "b"\nepsilon = "1"\n'
     )
     environment = {"QUIETCOUNT_TICK": "soon", "QUIETCOUNT_EMITTER__SPOOL": "a\0b", "QUIETCOUNT_COLOUR": "red"}
     given = reading.read_configuration(path, environment, {"grace": "7w"})
@@ -90,13 +95,17 @@ def test_every_fault_is_told_at_once_with_its_place_and_what_to_write(tmp_path: 
         "key 'kafka.username': goes with kafka.password_file, which is missing",
         "key 'metrics.listen': 0.0.0.0 can be reached from other machines and needs TLS and a password: "
         "certificate_file, key_file, username and password_file of [metrics]; or listen on 127.0.0.1",
-        """key 'statistic.1.late': write "carry" or "drop\"""",
-        """key 'statistic.2.events' is missing: write a list of event types, as ["HelpRequested"]""",
-        "key 'statistic.2.period' is missing: write one of day, week, month, quarter, year, as text",
-        "key 'statistic': two statistics are named 'a'; give each its own name",
+        """key 'population.1.late': write "carry" or "drop\"""",
+        "key 'population.1.table.1.period': write one of day, week, month, quarter, year, as text",
+        """key 'population.2.events' is missing: write a list of event types, as ["HelpRequested"]""",
+        "key 'population.2.period' is missing: write one of day, week, month, quarter, year, as text",
+        "key 'population.2.table': write a list of tables: [[population.table]]",
+        f"key 'population.3.epsilon' is unknown: known are {', '.join(KEYS['population'])}",
+        "key 'population.3.table.2.epsilon': write a number",
+        "key 'population': two populations are named 'a'; give each its own name",
+        "key 'population.table': two tables are named 'b'; give each its own name",
         "key 'lifetime_epsilon' is missing: write a number above 0, 100 at most",
-        "key 'statistic.1.epsilon' is missing: write a number",
-        "key 'statistic.2.epsilon' is missing: write a number",
+        "key 'population.1.table.1.epsilon' is missing: write a number",
     ]
     assert caught.value.remedy == "\n  ".join(["Mend this:", *told])
 
@@ -150,15 +159,47 @@ def unknown(folder: Path, name: str) -> str:
 def test_a_value_that_is_refused_is_not_repeated() -> None:
     """It may be a secret that stands in the wrong place; the texts of Python's own errors would repeat it."""
     secret = "5ec2e7\0"
-    apart = ("", "statistic")
+    apart = ("", "population", "population.table")
     table: dict[str, object] = {each: dict.fromkeys(KEYS[each], secret) for each in KEYS if each not in apart}
     table |= {name: secret for name in KEYS[""] if name not in KEYS}
-    table["statistic"] = [dict.fromkeys(KEYS["statistic"], secret)]
+    tables = [dict.fromkeys(KEYS["population.table"], secret)]
+    table["population"] = [dict.fromkeys(KEYS["population"], secret) | {"table": tables}]
     given = checked(Path("quietcount.toml"), table, {})
     assert {fault.key.rpartition(".")[2] for fault in given.faults} == {
         name.rpartition(".")[2] for name, _ in each_key()
     }
     assert "5ec2e7" not in "".join(fault.message for fault in given.faults)
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_a_name_that_is_no_key_any_more_says_what_to_write_and_repeats_nothing(name: str) -> None:
+    given = checked(Path("quietcount.toml"), {name: [{"name": "5ec2e7", "epsilon": 1}] * 2}, {})
+    assert [(fault.key, fault.message) for fault in given.faults] == [(name, f"key {name!r}: {FORMER[name]}")]
+
+
+def test_what_is_written_in_place_of_a_statistic_has_every_key_that_it_had() -> None:
+    had = ("name", "events", "where", "by", "period", "max_contributions", "horizon", "since", "epsilon", "late")
+    _, population, table = FORMER["statistic"].split("[[")
+    for section, told in (("population", population), ("population.table", table)):
+        assert told.startswith(f"{section}]] with ")
+        named = re.findall(r"[a-z_]+", told.removeprefix(f"{section}]] with "))
+        assert {each for each in named if each in had} <= set(KEYS[section])
+    assert {each for each in had if each in re.findall("[a-z_]+", population + table)} == set(had)
+
+
+def test_a_key_of_a_section_may_have_a_name_that_was_a_section_once() -> None:
+    """What was once a key of the top level says nothing about one elsewhere."""
+    for table in ({"population": [{"statistic": 1}]}, {"emitter": {"statistic": 1}}):
+        messages = [fault.message for fault in checked(Path("quietcount.toml"), table, {}).faults]
+        assert any(".statistic' is unknown: known are " in message for message in messages)
+
+
+@pytest.mark.parametrize("period", list(Period))
+def test_the_words_about_the_period_of_a_table_are_those_of_its_choice(period: Period) -> None:
+    """Without one a table has the population's: the reader leaves that open, and who declares decides."""
+    table = {"name": "a", "events": ["A"], "period": period.value, "table": [{"name": "a", "epsilon": 1}]}
+    (population,) = checked(Path("quietcount.toml"), {"population": [table]}, {}).values["population"]
+    assert (population["period"], population["table"][0]["period"]) == (period, None)
 
 
 NESTED = Section(
@@ -181,7 +222,7 @@ NESTED = Section(
         ),
     ),
 )
-"""What the next catalogue looks like: tables of tables."""
+"""Less than the catalogue has, and with a key that goes with another."""
 
 
 def test_sections_may_be_nested_and_repeated() -> None:

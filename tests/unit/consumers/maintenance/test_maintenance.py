@@ -41,6 +41,7 @@ def test_a_dry_run_says_what_a_release_does_and_touches_nothing(project: Project
     assert contents(project) == first  # not even a ledger or a state comes into being
     released = json.loads(invoked(project, release_command, *when).stdout)
     assert released == foretold
+    assert [list(row) for row in released] == [["population", "statistic", "period_start", "period_end"]] * 6
     assert [row["period_start"] for row in released] == ["2023-01-01", "2023-02-01", "2023-03-01"] * 2
     before = contents(project)
     more = json.loads(
@@ -61,22 +62,24 @@ def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytes
     elif form == "json":
         rows = json.loads(shown)
     else:
-        assert shown.split()[:5] == ["index", "day", "kind", "statistic", "what"]
+        assert shown.split()[:5] == ["index", "day", "kind", "name", "what"]
         assert len(shown.splitlines()) == 6
         return
     assert [row["kind"] for row in rows] == ["opened", "declared", "declared", "released", "released"]
     assert [int(row["index"]) for row in rows] == [0, 1, 2, 3, 4]
-    assert rows[1]["what"] == "epsilon 20 spent, released by month"
+    assert rows[1]["what"] == "epsilon 20 spent, released as requests by month"
     assert {row["recorded_at"] for row in rows} == {"2023-02-08T00:00:00Z"}
+    assert [row["population"] or "" for row in rows] == ["", "requests", "court_cases", "court_cases", "requests"]
+    assert [row["statistic"] or "" for row in rows] == ["", "", "", "court_cases", "requests"]
     assert rows[3]["period_start"] == "2023-01-01"
     assert len({row["digest"] for row in rows}) == 5
 
 
-def test_a_table_has_one_line_for_the_releases_of_a_statistic_in_a_row(
+def test_a_table_has_one_line_for_the_releases_of_a_table_in_a_row(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for day in ("2023-02-08", "2023-04-08", "2023-05-08"):  # which interleaves the two statistics
+    for day in ("2023-02-08", "2023-04-08", "2023-05-08"):  # which interleaves the two tables
         invoked(project, release_command, "--as-of", day)
     invoked(project, ledger_command, "retire", "court_cases", "--yes")
     shown = invoked(project, ledger_command, "show", "--format", "table").stdout.splitlines()
@@ -101,7 +104,7 @@ def test_the_ledger_says_what_is_spent_and_what_is_left(released: Project, tmp_p
         said = invoked(project, ledger_command, "show", "--format", form.value).stderr
         assert said.splitlines()[:2] == [
             "Spent when declared, for all releases together: requests 20, court_cases 20 (retired).",
-            "Left for statistics that are declared later: epsilon 60 of 100.",
+            "Left for populations that are declared later: epsilon 60 of 100.",
         ]
         assert "stays under epsilon 100;" in said.splitlines()[2]
 
@@ -230,7 +233,7 @@ def test_what_there_is_not_yet_is_said(tmp_path: Path) -> None:
     assert "is not there: nothing is published yet" in refused(project, query_command, "SELECT 1")
 
 
-def test_a_statistic_that_cannot_be_declared_is_found_in_the_configuration_it_names(tmp_path: Path) -> None:
+def test_a_population_that_cannot_be_declared_is_found_in_the_configuration_it_names(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     text = project.config.read_text(encoding="utf-8")
     project.config.write_text(text.replace('by = ["help_kind"]', 'by = ["nothing"]'), encoding="utf-8")
@@ -241,7 +244,7 @@ def test_a_statistic_that_cannot_be_declared_is_found_in_the_configuration_it_na
     ):
         message = refused(project, command, *arguments)
         assert message.startswith(f"{project.config}: ")
-        assert "requests" in message
+        assert "population 'requests', table 'requests', key 'by': " in message
 
 
 def test_no_log_line_says_when_it_was_written(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""Ending a statistic, bringing a lost ledger back, and going on with a new log, through the commands."""
+"""Ending a population, bringing a lost ledger back, and going on with a new log, through the commands."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.commanded import contents, emitted, invoked, refused, released_month
 from tests.e2e.projects import Project, simulated, true_cells
 
 from quietcount_aggregates import migrations, state_file
+from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import Statistic
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
-from quietcount_consumers.maintenance.recovery import retire_statistic
+from quietcount_consumers.maintenance.recovery import retire_population
 
 pytestmark = pytest.mark.quick
 
@@ -40,8 +40,8 @@ def check_that_a_no_retires_nothing(project: Project) -> None:
     before = contents(project)
     asked = CliRunner().invoke(ledger_command, ["retire", "requests", "--config", str(project.config)], input="n\n")
     assert asked.exit_code == 1
-    assert "requests ends permanently. What was released of it stays published" in asked.output
-    assert "its epsilon 20 stays spent" in asked.output
+    assert "requests ends permanently. What was released of its tables stays published" in asked.output
+    assert "their epsilon 20 stays spent" in asked.output
     assert "Is it to be retired?" in asked.output
     assert contents(project) == before
     assert "Retired requests." in invoked(project, ledger_command, "retire", "requests", "--yes").stderr
@@ -54,18 +54,18 @@ def test_retire_says_what_it_does_and_asks_first(released: Project, tmp_path: Pa
 def test_a_twin_that_asks_when_it_is_done_is_found(
     released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hasty(configuration: Configuration, name: str, now: dt.datetime, agree: Callable[[Statistic], None]) -> None:
-        found: list[Statistic] = []
-        retire_statistic(configuration, name, now, found.append)
+    def hasty(configuration: Configuration, name: str, now: dt.datetime, agree: Callable[[Population], None]) -> None:
+        found: list[Population] = []
+        retire_population(configuration, name, now, found.append)
         agree(found[0])
 
-    monkeypatch.setattr("quietcount_consumers.commands.ledger.retire_statistic", hasty)
+    monkeypatch.setattr("quietcount_consumers.commands.ledger.retire_population", hasty)
     with pytest.raises(AssertionError):
         check_that_a_no_retires_nothing(released.copy(tmp_path / "project"))
 
 
 @pytest.mark.check
-def test_a_retired_statistic_is_released_no_more_and_its_epsilon_stays_spent(project: Project) -> None:
+def test_a_retired_population_is_released_no_more_and_its_epsilon_stays_spent(project: Project) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
     assert "known" not in refused(project, ledger_command, "retire", "nothing")
     assert "court_cases" in refused(project, ledger_command, "retire", "nothing")
@@ -74,7 +74,7 @@ def test_a_retired_statistic_is_released_no_more_and_its_epsilon_stays_spent(pro
     assert "court_cases' was retired" in refused(project, run_command, "--until-idle")
     assert "retired" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     text = project.config.read_text(encoding="utf-8")
-    project.config.write_text(text[: text.rindex("[[statistic]]")], encoding="utf-8")
+    project.config.write_text(text[: text.rindex("[[population]]")], encoding="utf-8")
     rows = json.loads(invoked(project, release_command, "--as-of", "2023-03-08", "--format", "json").stdout)
     assert [row["statistic"] for row in rows] == ["requests"]
     budget = invoked(project, query_command, "SELECT statistic, epsilon, retired FROM budget ORDER BY ALL").stdout

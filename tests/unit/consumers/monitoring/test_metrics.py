@@ -15,6 +15,7 @@ from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as open_metrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_of
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
+from tests.catalogues import statistic
 from tests.conftest import Require
 from tests.monitored_world import (
     NOW,
@@ -47,6 +48,7 @@ from quietcount_schemas.rejection import RejectReason
 pytestmark = pytest.mark.quick
 
 NAMES = [metric.name for metric in METRICS]
+DIMENSIONS = ("help_kind", "service_category", "circumstance", "region")
 
 # The names that an operator's rules and dashboards are written with: a change of one breaks what others have.
 PROMISED = re.findall(
@@ -162,13 +164,14 @@ def test_every_label_value_is_there_before_the_first_tick(board: Board, configur
         "purge",
     ]
     assert values("quietcount_disk_free_ratio", "folder") == ["data", "secrets"]
-    statistics = configuration.statistics(configuration.registry())
+    tables = [table for each in configuration.populations(configuration.registry()) for table in each.tables]
+    assert len(tables) > len(configuration.population)  # a population of two tables is among them
     for metric in METRICS:
         if metric.labels == ("statistic",):
-            assert values(metric.name, "statistic") == sorted(statistic.name for statistic in statistics)
+            assert values(metric.name, "statistic") == sorted(table.name for table in tables)
         if metric.labels == ("statistic", "cell"):
             cells = [(sample.labels["statistic"], sample.labels["cell"]) for sample in found[metric.name].samples]
-            assert sorted(cells) == sorted((s.name, cell) for s in statistics for cell in s.domain)
+            assert sorted(cells) == sorted((s.name, cell) for s in tables for cell in s.domain)
 
 
 def test_what_is_not_known_yet_is_no_number_and_what_never_was_is_zero(board: Board) -> None:
@@ -205,13 +208,12 @@ def test_a_statistic_of_too_many_cells_is_shown_without_them(tmp_path: Path) -> 
     config = tmp_path / "quietcount.toml"
     text = config.read_text(encoding="utf-8")
     config.write_text(
-        text + '\n[[statistic]]\nname = "wide"\nevents = ["HelpRequested"]\nperiod = "month"\nepsilon = 0.01\n'
-        'by = ["help_kind", "service_category", "circumstance", "region"]\n',
+        text + statistic("wide", "HelpRequested", by=DIMENSIONS, epsilon=0.01),
         encoding="utf-8",
     )
     wide = Configuration.load(config, {})
-    [cells] = [s.cells for s in wide.statistics(wide.registry()) if s.name == "wide"]
-    assert cells > CELLS_SHOWN
+    [table] = [table for each in wide.populations(wide.registry()) for table in each.tables if table.name == "wide"]
+    assert table.cells > CELLS_SHOWN
     found = families(Board(lambda: NOW, wide.tick, beginning(wide)))
     assert "wide" not in [s.labels["statistic"] for s in found["quietcount_statistic_estimate"].samples]
     assert "wide" in [s.labels["statistic"] for s in found["quietcount_releases_due"].samples]
@@ -231,9 +233,9 @@ def test_the_hash_is_of_the_configuration_and_not_of_its_place(tmp_path: Path) -
 
 
 def test_nothing_is_called_due_by_a_clock_that_is_not_trusted() -> None:
-    statistic = StatisticStatus("requests", Period.MONTH, first_open=dt.date(2026, 1, 1))
+    requests = StatisticStatus("requests", Period.MONTH, first_open=dt.date(2026, 1, 1))
     for trusted, due in ((True, 2.0), (False, math.nan)):
-        board = showing(statistics=(statistic,), clock_trusted=trusted)
+        board = showing(statistics=(requests,), clock_trusted=trusted)
         for name in ("quietcount_releases_due", "quietcount_releases_overdue"):
             assert value(board, name, statistic="requests") == pytest.approx(due, nan_ok=True)
 

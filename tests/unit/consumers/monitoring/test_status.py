@@ -15,13 +15,13 @@ import pytest
 from tests.aggregates_world import TRIALS
 from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
+from tests.populations import population_of
 
 from quietcount_aggregates.publication import published_figures
 from quietcount_aggregates.release import due_periods
 from quietcount_aggregates.state import State
-from quietcount_aggregates.statistics import resolve
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.maintenance.recovery import retire_statistic
+from quietcount_consumers.maintenance.recovery import retire_population
 from quietcount_consumers.monitoring.metrics import pages
 from quietcount_consumers.monitoring.pages import running
 from quietcount_consumers.monitoring.standing import PATIENCE, Standing
@@ -149,7 +149,7 @@ def test_without_a_tick_the_age_is_that_of_the_process() -> None:
 @pytest.mark.parametrize("days", [0, 1, 6, 7, 8, 31, 37, 38, 39, 100, 372, 373, 800])
 def test_due_is_what_the_releaser_would_release(period: Period, days: int) -> None:
     since, now = dt.date(2023, 1, 2), utc("2023-01-02") + days * DAY
-    statistic = resolve("asked", events=["Asked"], registry=TRIALS, period=period, since=since, epsilon=1.0)
+    statistic = population_of("asked", events=["Asked"], registry=TRIALS, period=period, since=since, epsilon=1.0)
     first = statistic.first_day
     mine = StatisticStatus("asked", period, first_open=first)
     for moment in (now - SECOND, now):
@@ -258,7 +258,7 @@ def test_the_ledgers_facts_are_in_the_status(project: Project) -> None:
     assert status.budget == BudgetStatus(Decimal("1.0"), Decimal("1.0"), Decimal("0.7"))
     assert [s.epsilon for s in status.statistics] == [Decimal("0.1")] * 3
     assert [name for name, _ in status.disk_free] == ["data", "secrets"]
-    retire_statistic(project.configuration, "wide", utc("2023-01-01"), lambda _: None)
+    retire_population(project.configuration, "wide", utc("2023-01-01"), lambda _: None)
     project.config.write_text(catalogue(*SHOWN, lifetime_epsilon=1.0), encoding="utf-8")
     [status] = statuses(project, [utc("2023-04-01")], stop=[True])
     wide = of(status, "wide")

@@ -21,8 +21,8 @@ from tests.running_world import (
 
 from quietcount_aggregates.errors import (
     BudgetError,
+    PopulationError,
     PublicationUnwritable,
-    StatisticError,
 )
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
@@ -90,7 +90,7 @@ def test_a_file_or_a_certificate_that_is_wrong_refuses_the_new_configuration(ref
     assert world.events == ["started", "serving", "reload refused", "stopped"]
 
 
-@pytest.mark.parametrize("error", [BudgetError("spent"), StatisticError("changed"), ServiceError("schemas")])
+@pytest.mark.parametrize("error", [BudgetError("spent"), PopulationError("changed"), ServiceError("schemas")])
 def test_what_the_ledger_refuses_is_said_and_the_old_configuration_goes_on_at_the_same_tick(
     error: QuietcountError,
 ) -> None:
@@ -105,7 +105,7 @@ def test_what_the_ledger_refuses_is_said_and_the_old_configuration_goes_on_at_th
     assert world.said[1]["meaning"] == str(error)
 
 
-@pytest.mark.parametrize("error", [BudgetError("spent"), StatisticError("changed"), ServiceError("schemas")])
+@pytest.mark.parametrize("error", [BudgetError("spent"), PopulationError("changed"), ServiceError("schemas")])
 def test_where_the_old_configuration_cannot_be_opened_either_it_is_waited_for(error: QuietcountError) -> None:
     """Both read the same files: one that is wrong must not end a service that has said that the old one goes on."""
     last = Trial()

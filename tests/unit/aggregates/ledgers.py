@@ -1,0 +1,80 @@
+"""Populations, releases and ledgers as the tests of the ledger's rules write them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from tests.aggregates_world import TRIALS, MemoryLedger
+from tests.populations import population_of
+
+from quietcount_aggregates.catalogue import AskedTable, resolve
+from quietcount_aggregates.entries import Released
+from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.populations import Population, Table
+from quietcount_schemas.periods import Period
+
+__all__ = ["NOW", "ONE", "QUARTERS", "SINCE", "of", "opened", "read", "release", "release_of", "settlement"]
+
+NOW = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+SINCE = dt.date(2024, 1, 1)
+ONE = Decimal(1)
+QUARTERS = (AskedTable("quarterly", 0.25, by=["urgent"], period=Period.QUARTER),)
+
+
+def of(name: str, epsilon: float = 0.5, *, coarser: tuple[AskedTable, ...] = (), **more: Any) -> Population:
+    """Return a monthly population with a table of its name, and with the given coarser tables."""
+    written: dict[str, Any] = {"events": ["Asked"], "registry": TRIALS, "period": Period.MONTH, "since": SINCE, **more}
+    if not coarser:
+        return population_of(name, epsilon=epsilon, **written)
+    own = AskedTable(name, epsilon, by=written.pop("by", ()))
+    return resolve(name, tables=[own, *coarser], **written)
+
+
+def release_of(population: Population, table: Table, start: dt.date, **changes: Any) -> Released:
+    """Return the release of a table's period that begins on `start`."""
+    made = Released(
+        population=population.name,
+        statistic=table.name,
+        digest=population.digest,
+        period_start=start,
+        period_end=table.period.end(start),
+        values=tuple(range(-1, table.cells - 1)),
+        mechanism="test.exact",
+        noise_scale=2.0,
+        intent=bytes(16),
+    )
+    return replace(made, **changes)
+
+
+def release(population: Population, month: int = 1, **changes: Any) -> Released:
+    """Return the release of a month of 2024 of the population's first table."""
+    return release_of(population, population.tables[0], dt.date(2024, month, 1), **changes)
+
+
+def settlement(population: Population, month: int) -> list[Released]:
+    """Return all that the end of a month of 2024 releases, in the order of the ledger: the finest tables first."""
+    start = dt.date(2024, month, 1)
+    end = Period.MONTH.end(start)
+    tables = sorted(population.tables, key=lambda table: list(Period).index(table.period))
+    due = [table for table in tables if table.period.end(start) == end]
+    return [release_of(population, table, table.period.start(start)) for table in due]
+
+
+def opened(log: MemoryLedger | None = None, epsilon: str = "1") -> Ledger:
+    """Return a fenced ledger, opened with a lifetime epsilon if it was empty."""
+    ledger = Ledger(log or MemoryLedger())
+    ledger.fence()
+    if not ledger.chain.entries:
+        ledger.declare([], Decimal(epsilon), NOW, partitions=1)
+    return ledger
+
+
+def read(entries: list[bytes]) -> Chain:
+    """Return the chain that the bytes of entries add up to."""
+    chain = Chain()
+    for data in entries:
+        chain.extend(data)
+    return chain
