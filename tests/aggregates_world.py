@@ -253,8 +253,8 @@ class World:
             self.state.close()
             self.state = None
 
-    def restart(self, now: dt.datetime) -> bool:
-        """Start a new process: fence, recover, declare, adopt; return whether the log is to be folded again."""
+    def restart(self, now: dt.datetime) -> None:
+        """Start a new process: fence, recover, declare, adopt."""
         self.close()
         self.ledger = Ledger(self.ledger_log)
         self.state = State(self.state_path)
@@ -274,11 +274,14 @@ class World:
         )
         self.releaser.recover()
         partitions = len(self.log.partitions(CASE_EVENTS))
+        chain = self.ledger.chain
+        if chain.entries:
+            fresh = [each.name for each in self.populations if each.name not in chain.declarations]
+            self.state.begin_at(fresh, self.log.end_offsets(CASE_EVENTS))
         self.ledger.declare(self.populations, Decimal(100), now, partitions=partitions)
-        again = self.releaser.adopt()
+        self.releaser.adopt()
         self.releaser.publish()
         self._renew_fold()
-        return again
 
     def _renew_fold(self) -> None:
         self.folder_of_events = Fold(self.there, self.releaser.populations, self.registry, self.secret)

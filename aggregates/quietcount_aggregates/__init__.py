@@ -8,10 +8,11 @@ from quietcount_schemas.lazy_names import names_of
 
 if TYPE_CHECKING:
     from quietcount_aggregates.catalogue import AskedTable, resolve
+    from quietcount_aggregates.chain import Budget, Chain
     from quietcount_aggregates.entries import Head
     from quietcount_aggregates.errors import AggregatesError
     from quietcount_aggregates.fold import Fold
-    from quietcount_aggregates.ledger import Budget, Chain, Ledger
+    from quietcount_aggregates.ledger import Ledger
     from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
     from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
     from quietcount_aggregates.populations import Horizon, Late, Population, Table
@@ -53,7 +54,8 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
             "entries": "Head",
             "errors": "AggregatesError",
             "fold": "Fold",
-            "ledger": "Budget Chain Ledger",
+            "chain": "Budget Chain",
+            "ledger": "Ledger",
             "marks": "ConsumerSecret YearSecrets",
             "noise": "DiscreteLaplace NoiseMechanism",
             "publication": "publish published_head",

@@ -18,10 +18,18 @@ import numpy as np
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Table
-from quietcount_aggregates.state import State, registered
+from quietcount_aggregates.state import State, counted_fields, registered
 from quietcount_schemas.periods import Period
 
 __all__ = ["LIFETIME", "Bounding", "keep_year"]
+
+_LOST = ""
+"""Under this name the state keeps where the log ended when an earlier state was lost."""
+
+_ENVELOPE = (
+    *("event", "case_mark", "event_mark", "revision", "occurred_on"),
+    *('"partition"', '"offset"', "first_offset"),
+)
 
 LIFETIME = 0
 """What stands in place of a year where the horizon is a lifetime."""
@@ -43,9 +51,17 @@ class Bounding:
         self._connection = state.connection
         self._populations: dict[str, Population] = {population.name: population for population in populations}
         self._connection.execute(_sql("versions.sql"))
-        first_open = state.first_open
+        first_open, begins = state.first_open, state.begins
+        lost = begins.pop(_LOST, {})
+        self._versions: dict[str, list[str]] = {}
+        tables: dict[tuple[tuple[int, int], ...], str] = {}
         for population in populations:
-            placed = f"({_placed(population, symbols, first_open[population.name])})"
+            places = tuple(sorted(begins.get(population.name, {}).items()))
+            if places not in tables:
+                tables[places] = f"versions_{len(tables)}"
+                self._connection.execute(_versions(tables[places], dict(places)))
+            self._versions.setdefault(tables[places], []).append(population.name)
+            placed = f"({_placed(population, symbols, first_open[population.name], tables[places], lost)})"
             if population.horizon is Horizon.YEAR:
                 self._mark_years(placed, year_secrets)
             self._connection.execute(_contributions(population, placed))
@@ -90,14 +106,22 @@ class Bounding:
         no sums and no marks.
         """
         connection = self._connection
-        connection.execute("CREATE OR REPLACE TEMP TABLE following (population VARCHAR, day DATE, year_from INTEGER)")
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE following "
+            "(population VARCHAR, day DATE, year_from INTEGER, max_contributions INTEGER, marks_from DATE)"
+        )
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE waiting (statistic VARCHAR, period DATE, cell BIGINT, contributions BIGINT)"
         )
         for population in self._populations.values():
             day = first_open[population.name]
             year = day.year if population.horizon is Horizon.YEAR else LIFETIME
-            connection.execute("INSERT INTO following VALUES (?, ?, ?)", [population.name, day, year])
+            # A mark is needed while an event of its period may still be carried: see `_placed`.
+            marks_from = _period_of(_year_before(day), population.period)
+            connection.execute(
+                f"INSERT INTO following VALUES (?, ?, ?, ?, {marks_from})",
+                [population.name, day, year, population.max_contributions],
+            )
             for table in population.tables:
                 # The one period of the table of which a part is settled, and a part is not.
                 period = table.period.start(day)
@@ -111,7 +135,9 @@ class Bounding:
         connection.execute("CREATE OR REPLACE TEMP TABLE opened (population VARCHAR, day DATE)")
         for name in self._state.first_open:
             connection.execute("INSERT INTO opened VALUES (?, ?)", [name, first_open[name]])
-        self._state.rewrite(_close_script(self._state.columns))
+        columns = counted_fields(list(self._populations.values()))
+        connection.execute(_remaining(self._versions, columns))
+        self._state.rewrite(_close_script(columns))
 
     def _mark_years(self, placed: str, year_secrets: YearSecrets) -> None:
         """Add the marks, under each year's secret, of the cases that have events in that year."""
@@ -158,7 +184,48 @@ def keep_year(state: State, year_secrets: YearSecrets, year: int) -> None:
         )
 
 
-def _placed(population: Population, symbols: Symbols, first_open: dt.date) -> str:
+def _versions(table: str, begins: Mapping[int, int]) -> str:
+    """Return SQL that makes a table of the standing versions, of the records from `begins` (by partition) on."""
+    return f"""
+        CREATE OR REPLACE TEMP TABLE {table} AS
+        SELECT * EXCLUDE (first_place) REPLACE (first_place AS first_offset)
+        FROM (
+            SELECT *, min(first_offset) OVER (PARTITION BY event_mark) AS first_place
+            FROM open_events
+            ANTI JOIN withdrawn USING (case_mark)
+            WHERE {_behind(begins)}
+            QUALIFY row_number() OVER (PARTITION BY event_mark ORDER BY revision DESC, "offset", "partition") = 1
+        )
+    """
+
+
+def _behind(places: Mapping[int, int]) -> str:
+    """Return SQL for whether an event first came at its partition's place or behind it; true where there is none."""
+    if not places:
+        return "true"
+    begins = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in sorted(places.items()))
+    return f'coalesce(first_offset >= CASE "partition" {begins} END, true)'
+
+
+def _remaining(versions: Mapping[str, Sequence[str]], columns: Sequence[str]) -> str:
+    """Return SQL that makes the table of the events that stay open, with the `columns` that a population refers to."""
+    wanted = ", ".join([*_ENVELOPE, *(f'"{column}"' for column in columns)])
+    parts = [f"SELECT {wanted} FROM open_events WHERE false"] + [
+        f"""
+        SELECT {wanted} FROM {table} SEMI JOIN (
+            SELECT event_mark FROM contributions JOIN following USING (population)
+            WHERE period >= day AND population IN ({", ".join(map(_text, names))})
+        ) USING (event_mark)
+        """
+        for table, names in versions.items()
+    ]
+    # An event that populations count from different places on may have two rows, with its first place for each.
+    return f"CREATE OR REPLACE TEMP TABLE remaining AS {' UNION '.join(parts)}"
+
+
+def _placed(
+    population: Population, symbols: Symbols, first_open: dt.date, versions: str, lost: Mapping[int, int]
+) -> str:
     """Return SQL for the standing versions with the population's period, membership and cells of each (null: none)."""
 
     def by_event(of: Callable[[str], str]) -> str:
@@ -167,11 +234,14 @@ def _placed(population: Population, symbols: Symbols, first_open: dt.date) -> st
     own = _period_of("occurred_on", population.period)
     late = "NULL"
     if population.late is Late.CARRY:
-        carried = _period_of("carried_on", population.period)
-        late = f"greatest(coalesce({carried}, {_date(first_open)}), {_date(first_open)})"
+        # What is late goes into the earliest open period: the next settlement counts all that came before it. What is
+        # older than a year may have no mark any more (see close.sql), and old history is not published as news.
+        # What was there when a state was lost may have been counted in its own period already.
+        conditions = [f"occurred_on >= {_year_before(first_open)}", _behind(lost)]
         if population.horizon is Horizon.YEAR:
             # What a year may tell of a case is told of the years in which its events lie, and of no other.
-            late = f"CASE WHEN year({late}) = year(occurred_on) THEN {late} END"
+            conditions.append(f"year(occurred_on) = {first_open.year}")
+        late = f"CASE WHEN {' AND '.join(conditions)} THEN {_date(first_open)} END"
     cells = ", ".join(by_event(partial(_cell, table, symbols=symbols)) for table in population.tables)
     return f"""
         SELECT case_mark, event_mark, first_offset,
@@ -179,7 +249,7 @@ def _placed(population: Population, symbols: Symbols, first_open: dt.date) -> st
                 WHEN {own} >= {_date(population.first_day)} THEN {late} END AS period,
             {by_event(partial(_holds, population.where, symbols=symbols))} AS member,
             [{cells}]::BIGINT[] AS cells
-        FROM versions
+        FROM {versions}
         WHERE event IN ({", ".join(map(_text, population.events))}) OR revision > 0
     """
 
@@ -188,13 +258,21 @@ def _contributions(population: Population, placed: str) -> str:
     name = _text(population.name)
     if population.horizon is Horizon.YEAR:
         year, mark, marks = "year(period)::INTEGER", "mark", "JOIN year_marks USING (year, case_mark)"
+        used_up = ""
     else:
         year, mark, marks = str(LIFETIME), "case_mark", ""
+        # Such a case counts no more and has no marks of its events. Without this its settled events, which another
+        # population may still need, would look late to this one and be kept as if they were open.
+        used_up = (
+            f"ANTI JOIN (SELECT case_mark FROM spent WHERE population = {name} "
+            f"AND contributions >= {population.max_contributions}) USING (case_mark)"
+        )
     return f"""
         INSERT INTO contributions
         WITH placed AS (
             SELECT *, {year} AS year FROM {placed}
             ANTI JOIN (SELECT event_mark FROM closed_events WHERE population = {name}) USING (event_mark)
+            {used_up}
             WHERE period IS NOT NULL
         ), turned AS (
             SELECT *, count(*) FILTER (member) OVER (
@@ -255,6 +333,11 @@ def _close_script(columns: Sequence[str]) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _year_before(day: dt.date) -> str:
+    """Return SQL for the earliest date of an event that is still carried into a period that begins on `day`."""
+    return f"({_date(day)} - INTERVAL 1 YEAR)"
 
 
 def _date(day: dt.date) -> str:

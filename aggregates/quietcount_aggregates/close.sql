@@ -1,15 +1,10 @@
 -- Fill the database `next` with what remains of the state once the periods before `following` are settled.
 CREATE TABLE next.open_events (
     event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL,
-    occurred_on DATE NOT NULL, carried_on DATE, "partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL,
+    occurred_on DATE NOT NULL, "partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL,
     first_offset BIGINT NOT NULL -- codes
 );
-INSERT INTO next.open_events BY NAME
-SELECT versions.* FROM versions
-SEMI JOIN (
-    SELECT event_mark FROM contributions JOIN following USING (population) WHERE period >= day
-) USING (event_mark)
-ORDER BY "partition", "offset";
+INSERT INTO next.open_events BY NAME SELECT * FROM remaining ORDER BY "partition", "offset", first_offset;
 
 INSERT INTO next.meta SELECT * FROM meta
 WHERE key NOT IN ('intent', 'purge_due')
@@ -19,21 +14,13 @@ INSERT INTO next.meta VALUES ('intent', ''), ('purge_due', 'yes');
 INSERT INTO next.offsets SELECT * FROM offsets;
 INSERT INTO next.withdrawn SELECT DISTINCT case_mark FROM withdrawn ORDER BY case_mark;
 INSERT INTO next.dead_letters SELECT * FROM dead_letters;
-INSERT INTO next.unresolved SELECT DISTINCT * FROM unresolved;
+INSERT INTO next.begins SELECT * FROM begins WHERE population = '' OR population IN (SELECT population FROM opened);
 INSERT INTO next.dead_letter_ends SELECT DISTINCT * FROM dead_letter_ends;
 -- What nobody asks for any more is not kept: flags are shown of the day before the tick's.
 INSERT INTO next.rejected_on SELECT day, reason FROM rejected_on
 WHERE day >= (SELECT try_cast(value AS DATE) FROM meta WHERE key = 'released_on') - 1;
 INSERT INTO next.first_open SELECT population, day FROM opened;
 -- Retired populations are not in `following`: they release nothing any more, so nothing of them is remembered.
-
--- The order of the marks says nothing of the order of arrival.
-INSERT INTO next.closed_events
-SELECT * FROM (
-    SELECT population, event_mark FROM closed_events SEMI JOIN following USING (population)
-    UNION
-    SELECT population, event_mark FROM contributions JOIN following USING (population) WHERE period < day
-) ORDER BY population, event_mark;
 
 INSERT INTO next.spent
 SELECT population, year, case_mark, sum(contributions)::INTEGER
@@ -47,6 +34,27 @@ JOIN following USING (population)
 WHERE year >= year_from
 GROUP BY ALL
 ORDER BY population, year, case_mark;
+
+-- The marks keep an event that comes again, or a late correction of it, from counting. A case whose limit is used up
+-- counts no more anyway, and an event of a period before marks_from is dropped as too old, so neither needs a mark.
+-- A yearly limit begins again each January: there no case is ever used up, and a case mark would outlive its year.
+-- The order of the marks says nothing of the order of arrival.
+INSERT INTO next.closed_events
+SELECT population, event_mark, CASE WHEN year_from = 0 THEN case_mark END, period
+FROM (
+    SELECT population, event_mark, case_mark, period FROM closed_events SEMI JOIN following USING (population)
+    ANTI JOIN withdrawn USING (case_mark)
+    UNION ALL
+    SELECT population, event_mark, case_mark, period FROM contributions JOIN following USING (population)
+    WHERE period < day
+)
+JOIN following USING (population)
+ANTI JOIN (
+    SELECT population, case_mark FROM next.spent JOIN following USING (population)
+    WHERE year_from = 0 AND contributions >= max_contributions
+) USING (population, case_mark)
+WHERE period >= marks_from
+ORDER BY population, event_mark;
 
 INSERT INTO next.sums
 SELECT statistic, period, cell, sum(contributions)::BIGINT FROM waiting GROUP BY ALL ORDER BY ALL;

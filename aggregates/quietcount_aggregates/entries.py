@@ -28,6 +28,7 @@ from quietcount_aggregates.populations import Population
 __all__ = [
     "GENESIS",
     "Body",
+    "Completed",
     "Declared",
     "Entry",
     "Head",
@@ -56,9 +57,13 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A population, with the whole budget of its tables spent."""
+    """A population, with the whole budget of its tables spent.
+
+    `whole_log` says that the ledger was opened with it: a later one counts what is appended after its declaration.
+    """
 
     population: Population
+    whole_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,20 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
+class Completed:
+    """The past of a population that was declared later is in the log: its periods may be released from here on."""
+
+    population: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateLost:
     """A loss of the private state; `losses` counts this one too."""
 
     losses: int
 
 
-Body = Opened | Declared | Released | Retired | StateLost
+Body = Opened | Declared | Released | Retired | Completed | StateLost
 
 
 class Head(NamedTuple):
@@ -187,7 +199,11 @@ def _record(body: Body) -> dict[str, Any]:
                 "partitions": body.partitions,
             }
         case Declared():
-            return {"population": body.population.canonical, "digest": body.population.digest}
+            return {
+                "population": body.population.canonical,
+                "whole_log": body.whole_log,
+                "digest": body.population.digest,
+            }
         case Released():
             return {
                 "population": body.population,
@@ -200,7 +216,7 @@ def _record(body: Body) -> dict[str, Any]:
                 "noise_scale": body.noise_scale,
                 "intent": body.intent,
             }
-        case Retired():
+        case Retired() | Completed():
             return {"population": body.population}
         case StateLost():
             return {"losses": body.losses}
@@ -214,7 +230,7 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
             population = Population.from_canonical(fields["population"])
             if population.digest != fields["digest"]:
                 raise ValueError("the digest is not that of the population")
-            return Declared(population)
+            return Declared(population, fields["whole_log"])
         case "Released":
             return Released(
                 population=fields["population"],
@@ -229,6 +245,8 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
             )
         case "Retired":
             return Retired(fields["population"])
+        case "Completed":
+            return Completed(fields["population"])
         case "StateLost":
             return StateLost(fields["losses"])
         case other:

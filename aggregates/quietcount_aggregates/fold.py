@@ -32,8 +32,6 @@ REJECTED_BYTES: Final = 65_536
 """How many bytes of a rejected record are kept. An event has 512 at most, so what is larger is none and never will be;
 records of a megabyte each would fill memory, this file and the dead-letter topic with what nobody asked for."""
 
-_EPOCH = dt.date(1970, 1, 1)
-
 # A C-level getter per record: the fold has two microseconds for each.
 _PARTITION, _OFFSET = attrgetter("partition"), attrgetter("offset")
 
@@ -56,19 +54,13 @@ class Fold:
             event: sorted({field for each in populations for field in each.fields_of(event)}) for event in self._counted
         }
         self._withdrawals = {name for name, kind in registry.event_types.items() if kind.role is Role.WITHDRAWAL}
-        first_open = state.first_open
-        # An event dated before this day is late for at least one population that counts its type.
-        self._late_before = {
-            event: max(first_open[each.name] for each in populations if event in each.events) for event in self._counted
-        }
-        self._late_for_any = max(self._late_before.values(), default=_EPOCH)
 
     def batch(self, records: Sequence[Record], clock: dt.date, marks: Mapping[int, Mark] | None = None) -> bool:
         """Fold `records` in one transaction with the offsets after them; return whether some were rejected.
 
-        `clock` is the fold's clock: the day in whose period a late event is carried. `marks` are the log's after these
-        records. The records of a partition must be in order. Raises StateError, and then nothing of the batch was
-        folded.
+        `clock` is the day on which a rejected record was seen; nothing else follows from it. `marks` are the log's
+        after these records. The records of a partition must be in order. Raises StateError, and then nothing of the
+        batch was folded.
         """
         events, rejections = self._decoder.decode([record.value for record in records])
         partitions = np.fromiter(map(_PARTITION, records), np.int32, len(records))
@@ -80,9 +72,9 @@ class Fold:
                 if columns.event in self._withdrawals:
                     self._withdraw(connection, columns, kept)
                 else:
-                    self._append(connection, columns, kept, partitions, offsets, clock)
+                    self._append(connection, columns, kept, partitions, offsets)
             if rejections:
-                _reject(connection, rejections, records, clock)
+                _reject(connection, rejections, records)
                 self._state.reject({rejection.reason for rejection in rejections}, clock)
             for partition in np.unique(partitions).tolist():
                 next_offset = int(offsets[partitions == partition].max()) + 1
@@ -106,7 +98,6 @@ class Fold:
         kept: npt.NDArray[np.bool_],
         partitions: npt.NDArray[np.int32],
         offsets: npt.NDArray[np.int64],
-        clock: dt.date,
     ) -> None:
         counted = columns.event in self._counted
         if not counted:
@@ -118,11 +109,6 @@ class Fold:
         case_keys = columns.case_keys[kept]
         case_marks = self._secret.case_marks(case_keys)
         event_marks = self._secret.event_marks(case_keys, columns.event_ids[kept])
-        late = np.where(
-            columns.revisions[kept] > 0,
-            _days(self._late_for_any),
-            _days(self._late_before.get(columns.event, self._late_for_any)),
-        )
         table: dict[str, npt.NDArray[np.generic]] = {
             "case_high": case_marks[:, 0].copy(),
             "case_low": case_marks[:, 1].copy(),
@@ -130,7 +116,6 @@ class Fold:
             "event_low": event_marks[:, 1].copy(),
             "revision": columns.revisions[kept].astype(np.int32),
             "occurred": columns.occurred_on[kept].astype(np.int32),
-            "late": columns.occurred_on[kept] < late,
             "partition": partitions[rows],
             "offset": offsets[rows],
         }
@@ -144,24 +129,16 @@ class Fold:
                 INSERT INTO open_events BY NAME
                 SELECT ? AS event, (case_high::UHUGEINT << 64) | case_low AS case_mark,
                     (event_high::UHUGEINT << 64) | event_low AS event_mark, revision,
-                    DATE '1970-01-01' + occurred AS occurred_on, CASE WHEN late THEN ?::DATE END AS carried_on,
+                    DATE '1970-01-01' + occurred AS occurred_on,
                     "partition", "offset", "offset" AS first_offset{codes}
                 FROM batch
                 """,
-                [columns.event, clock],
+                [columns.event],
             )
 
 
-def _reject(
-    connection: duckdb.DuckDBPyConnection,
-    rejections: Sequence[Rejection],
-    records: Sequence[Record],
-    clock: dt.date,
-) -> None:
-    """Put the rejected records on their way to the dead letters.
-
-    Where a record of an unknown schema lies is remembered too: an emitter may have been upgraded before the service.
-    """
+def _reject(connection: duckdb.DuckDBPyConnection, rejections: Sequence[Rejection], records: Sequence[Record]) -> None:
+    """Put the rejected records on their way to the dead letters."""
     rejected = [records[rejection.row] for rejection in rejections]
     connection.execute(
         "INSERT INTO dead_letters "
@@ -172,11 +149,6 @@ def _reject(
             [rejection.reason.value for rejection in rejections],
             [record.value[:REJECTED_BYTES] for record in rejected],
         ],
-    )
-    unknown = [records[r.row] for r in rejections if r.reason is RejectReason.UNKNOWN_FINGERPRINT]
-    connection.execute(
-        "INSERT INTO unresolved SELECT unnest(?::INTEGER[]), unnest(?::BIGINT[]), ?::DATE",
-        [[record.partition for record in unknown], [record.offset for record in unknown], clock],
     )
 
 
@@ -195,7 +167,3 @@ def _checked(columns: EventColumns, records: Sequence[Record]) -> tuple[npt.NDAr
         kept = np.array([a == b for a, b in zip(claimed, own, strict=True)], dtype=np.bool_)
     rejected = [Rejection(row, RejectReason.KEY_MISMATCH) for row in columns.rows[~kept].tolist()]
     return kept, rejected
-
-
-def _days(day: dt.date) -> int:
-    return (day - _EPOCH).days

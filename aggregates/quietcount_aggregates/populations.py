@@ -52,7 +52,8 @@ class Horizon(StrEnum):
 class Late(StrEnum):
     """What becomes of an event whose period is already settled.
 
-    With a yearly horizon no event is carried into another calendar year than its own.
+    It is carried into the earliest open period, unless it is dated more than a year before that begins. With a yearly
+    horizon no event is carried into another calendar year than its own.
     """
 
     CARRY = "carry"

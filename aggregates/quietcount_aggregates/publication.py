@@ -18,14 +18,14 @@ from pathlib import Path
 
 import duckdb
 
-from quietcount_aggregates.entries import Declared, Entry, Head, Released, Retired
+from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.entries import Completed, Declared, Entry, Head, Released, Retired
 from quietcount_aggregates.errors import (
     PublicationDefect,
     PublicationError,
     PublicationHeld,
     PublicationUnwritable,
 )
-from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
 from quietcount_aggregates.populations import Population, Table
 from quietcount_schemas.defects import described
@@ -381,7 +381,7 @@ def _population(entry: Entry) -> str | None:
     match entry.body:
         case Declared(population):
             return population.name
-        case Released(population=name) | Retired(name):
+        case Released(population=name) | Retired(name) | Completed(name):
             return name
         case _:
             return None

@@ -16,9 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from quietcount_aggregates.bounding import Bounding, keep_year
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Released, StateLost
 from quietcount_aggregates.errors import LedgerError, PopulationError, StateBehind
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Horizon, Population, Table
@@ -159,7 +160,6 @@ class Releaser:
         self._log = log
         self._topic = topic
         self._events = frozenset(registry.event_types)
-        self._decodable = registry.decodable
         self._symbols = stored_symbols(registry)
         self._mechanism = mechanism
         self._year_secrets = year_secrets
@@ -200,13 +200,20 @@ class Releaser:
     def _publish(self, chain: Chain) -> None:
         (self._publishing or publish)(chain, self._public)
 
-    def adopt(self) -> bool:
-        """Let the state count what is declared now; return whether the log is to be folded again from its beginning."""
-        return self._state.adopt(self.populations, self._symbols, self._decodable)
+    def adopt(self) -> None:
+        """Let the state count what is declared now."""
+        known, begins = self._state.first_open, self._state.begins
+        later = self._ledger.chain.later
+        unplaced = [each.name for each in self.populations if each.name in later - known.keys() - begins.keys()]
+        if unplaced:  # the state was made anew before anything was released: where they began is not known any more
+            self._state.begin_at(unplaced, self._log.end_offsets(self._topic))
+        self._state.adopt(self.populations)
 
     def due(self, now: dt.datetime, grace: dt.timedelta) -> list[DuePeriod]:
         """Return what is due at `now`."""
-        return due_periods(self.populations, self._state.first_open, now, grace, self._ledger.chain.withheld)
+        waiting = self._ledger.chain.incomplete
+        complete = [population for population in self.populations if population.name not in waiting]
+        return due_periods(complete, self._state.first_open, now, grace, self._ledger.chain.withheld)
 
     def release(self, due: Sequence[DuePeriod], now: dt.datetime) -> None:
         """Release what is due, all in one append; the fold must have reached the end of the log.
@@ -338,8 +345,7 @@ class Releaser:
         kept: dict[int, set[int]] = {}
         # The first version of a corrected event stays: its place decides the turn when the log is folded again.
         rows = self._state.rows(
-            'SELECT "partition", "offset" FROM open_events UNION SELECT "partition", first_offset FROM open_events '
-            'UNION SELECT "partition", "offset" FROM unresolved'
+            'SELECT "partition", "offset" FROM open_events UNION SELECT "partition", first_offset FROM open_events'
         )
         for partition, offset in rows:
             if offset >= purged.get(partition, 0):  # else of a log that is no more (see State.follow), or purged since

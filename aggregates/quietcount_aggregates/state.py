@@ -254,39 +254,39 @@ class State:
         rows = self.rows("SELECT key, value FROM meta WHERE key LIKE 'year %' AND value <> ''")
         return {int(key.removeprefix("year ")): value for key, value in rows}
 
-    def adopt(
-        self, populations: Sequence[Population], symbols: Mapping[str, Sequence[str]], decodable: Sequence[str] = ()
-    ) -> bool:
-        """Make room for what `populations` count; return whether the log is to be folded again from its beginning.
+    @property
+    def begins(self) -> dict[str, dict[int, int]]:
+        """Return by population, then by partition, where in the log that begins which it counts; see `begin_at`."""
+        found: dict[str, dict[int, int]] = {}
+        for population, partition, offset in self.rows('SELECT population, "partition", "offset" FROM begins'):
+            found.setdefault(population, {})[partition] = offset
+        return found
 
-        `symbols` holds, for each column "Event.field", the codes' meanings, and `decodable` the headers that can be
-        decoded (see SchemaRegistry.decodable). When a population is new, a schema's symbols changed, or a schema or a
-        registry's id is new whose records were rejected so far, the open events are dropped and the offsets forgotten
-        in one transaction: while a period is open, the log is its truth.
+    def begin_at(self, populations: Collection[str], places: Mapping[int, int]) -> None:
+        """Let populations count what lies at `places` (by partition) or behind: the log's end at their declaration.
+
+        To be called before they are declared: a declaration that is in the ledger must never lack its place.
         """
-        wanted = json.dumps(
-            {
-                "columns": {c: list(symbols[c]) for c in counted_fields(populations)},
-                "events": sorted(counted_events(populations)),
-                "schemas": sorted(decodable),
-            },
-            sort_keys=True,
-        )
-        known = self.first_open
-        if self["fields"] == wanted and all(each.name in known for each in populations):
-            return False
-        folded = bool(self.offsets)
-        columns = "".join(f', "{column}" UTINYINT' for column in counted_fields(populations))
         with self.transaction() as connection:
-            connection.execute("DROP TABLE open_events")
-            connection.execute(f"CREATE TABLE open_events ({state_file.OPEN_EVENT_COLUMNS}{columns})")
-            connection.execute("DELETE FROM offsets")
-            connection.execute("DELETE FROM unresolved")
+            for name in populations:
+                connection.execute("DELETE FROM begins WHERE population = ?", [name])
+                for partition, offset in places.items():
+                    connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])
+
+    def adopt(self, populations: Sequence[Population]) -> None:
+        """Make room for what `populations` count, in one transaction.
+
+        Nothing is folded again: a new population counts what is appended after its declaration (see `begin_at`), and
+        what was folded before has no value in the columns that only it needs.
+        """
+        known, columns = self.first_open, set(self.columns)
+        with self.transaction() as connection:
+            for column in counted_fields(populations):
+                if column not in columns:
+                    connection.execute(f'ALTER TABLE open_events ADD COLUMN "{column}" UTINYINT')
             for population in populations:
                 if population.name not in known:
                     connection.execute("INSERT INTO first_open VALUES (?, ?)", [population.name, population.since])
-            self["fields"] = wanted
-        return folded
 
     def check_whole(self) -> None:
         """Raise StateDamaged if any of the file cannot be read: DuckDB looks at a block only when it needs it.
@@ -309,28 +309,35 @@ class State:
         they are counted down from 0 each time lets logs follow one another without end.
         """
         with self.transaction() as connection:
-            for table in ("offsets", "unresolved"):  # places in the old log, which would keep records of the new one
-                connection.execute(f"DELETE FROM {table}")
+            connection.execute("DELETE FROM offsets")  # places in the old log
             connection.execute(_PLACES_BEFORE)
             connection.execute(
                 'UPDATE open_events SET "offset" = of_version.before, first_offset = of_event.before '
                 "FROM places AS of_version, places AS of_event "
                 'WHERE of_version.place = "offset" AND of_event.place = first_offset'
             )
+            connection.execute(
+                'UPDATE begins SET "offset" = coalesce((SELECT min(before) FROM places WHERE place >= "offset"), 0)'
+            )
             connection.execute("DROP TABLE places")
             self["topic_id"], self[_MARKS], self[_PURGED] = topic_id, "", ""
 
-    def begin_anew(self, first_open: Mapping[str, dt.date]) -> None:
+    def begin_anew(self, first_open: Mapping[str, dt.date], ends: Mapping[int, int], later: Collection[str]) -> None:
         """Start after a recorded loss: from the log's beginning, with the ledger's first open days.
 
+        `ends` is the log's end now: what lies before it and belongs to a settled period is not carried. The populations
+        `later` were declared after the ledger was opened; where they began is lost too, so they begin again there.
         Marks that are left are kept; they only ever lower what a case may still add.
         """
         with self.transaction() as connection:
-            for table in ("open_events", "offsets", "first_open", "sums", "dead_letters", "unresolved"):
+            for table in ("open_events", "offsets", "first_open", "begins", "sums", "dead_letters"):
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("DELETE FROM meta WHERE key LIKE 'year %'")
             for population, day in first_open.items():
                 connection.execute("INSERT INTO first_open VALUES (?, ?)", [population, day])
+            for name in ("", *later):
+                for partition, offset in ends.items():
+                    connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])
             for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS, _PURGED):
                 self[key] = ""
 

@@ -3,14 +3,17 @@ CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 -- Where reading resumes; written in the transaction of what was folded, and nowhere else.
 CREATE TABLE offsets ("partition" INTEGER PRIMARY KEY, next_offset BIGINT NOT NULL);
 CREATE TABLE withdrawn (case_mark UHUGEINT NOT NULL);
--- What remains of closed contributions: how much of its limit each case used, and which events no longer count.
+-- What remains of settled contributions: how much of its limit each case used; and which events of the other cases no
+-- longer count, for about a year after the period in which they were settled (its first day; close.sql says until when).
+-- With a yearly horizon these have no case mark.
 CREATE TABLE spent (population VARCHAR NOT NULL, year INTEGER NOT NULL, case_mark UHUGEINT NOT NULL, contributions INTEGER NOT NULL);
-CREATE TABLE closed_events (population VARCHAR NOT NULL, event_mark UHUGEINT NOT NULL);
+CREATE TABLE closed_events (population VARCHAR NOT NULL, event_mark UHUGEINT NOT NULL, case_mark UHUGEINT, period DATE NOT NULL);
 CREATE TABLE first_open (population VARCHAR PRIMARY KEY, day DATE NOT NULL);
 -- What was settled of a table's period that is not over: counts without any person in them.
 CREATE TABLE sums (statistic VARCHAR NOT NULL, period DATE NOT NULL, cell BIGINT NOT NULL, contributions BIGINT NOT NULL);
--- Records whose schema is not known yet: they stay in the log for a while, so that folding it again can count them.
-CREATE TABLE unresolved ("partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, seen_on DATE NOT NULL);
+-- Where in the log that begins which a population counts, if that is not the log's beginning. Under the name '' the end
+-- of the log when an earlier state was lost.
+CREATE TABLE begins (population VARCHAR NOT NULL, "partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, PRIMARY KEY (population, "partition"));
 -- How far the dead-letter topic went at earlier releases: what is old enough is purged from it.
 CREATE TABLE dead_letter_ends ("partition" INTEGER NOT NULL, next_offset BIGINT NOT NULL, seen_on DATE NOT NULL);
 -- Rejected records on their way to the dead-letter topic.

@@ -36,13 +36,12 @@ FORMAT = 1
 
 OPEN_EVENT_COLUMNS = (
     "event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL, "
-    # carried_on is the fold's clock for an event that came late for a statistic, and null otherwise.
-    "occurred_on DATE NOT NULL, carried_on DATE, "
+    "occurred_on DATE NOT NULL, "
     # The place in the log: of this version, and of the event's first version, which decides its turn.
     '"partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, first_offset BIGINT NOT NULL'
 )
 
-_META = {"format": str(FORMAT), "intent": "", "purge_due": "", "fields": "", "head_length": "0", "head_digest": ""}
+_META = {"format": str(FORMAT), "intent": "", "purge_due": "", "head_length": "0", "head_digest": ""}
 
 _MAGIC = b"DUCK"  # at byte 8 of every file of DuckDB
 

@@ -27,7 +27,7 @@ from quietcount_schemas.schema_registry.settings import RegistrySettings
 if TYPE_CHECKING:
     from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["Configuration", "EmitterSection", "PopulationSection", "ServiceSection", "beginning_now"]
+__all__ = ["Configuration", "EmitterSection", "PopulationSection", "ServiceSection", "beginning_after"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +205,6 @@ class Configuration:
         ]
 
 
-def beginning_now(population: Population, today: dt.date) -> Population:
-    """Return a population that begins with the period of `today` unless it says since when."""
-    return population if population.since is not None else replace(population, since=population.period.start(today))
+def beginning_after(population: Population, today: dt.date) -> Population:
+    """Return a population that begins with the first whole period after `today` unless it says since when."""
+    return population if population.since is not None else replace(population, since=population.period.next(today))

@@ -107,7 +107,6 @@ def purge(state: State, reader: LogReader, today: dt.date) -> None:
         if before:
             state[_PURGED] = json.dumps({"topic": topic_id, "before": {**_purged(state, topic_id), **before}})
         connection.execute("DELETE FROM dead_letter_ends WHERE seen_on <= ?", [last_day])
-        connection.execute("DELETE FROM unresolved WHERE seen_on <= ?", [last_day])
         for partition, end in ends.items():
             connection.execute("INSERT INTO dead_letter_ends VALUES (?, ?, ?)", [partition, end, today])
 

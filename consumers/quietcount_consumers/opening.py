@@ -7,17 +7,18 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
-from quietcount_consumers.configuration import Configuration, beginning_now
+from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.monitoring import disks
-from quietcount_consumers.monitoring.log_events import POPULATION_DECLARED, POPULATION_DECLARED_LATE, Say, unheard
+from quietcount_consumers.monitoring.log_events import POPULATION_DECLARED, POPULATION_INCOMPLETE, Say, unheard
 from quietcount_consumers.monitoring.standing import Standing
 from quietcount_consumers.positions import check_partitions
 from quietcount_consumers.service import BATCH, Service
@@ -33,9 +34,9 @@ from quietcount_schemas.log import CASE_EVENTS
 
 __all__ = ["open_service"]
 
-_LATE: Final = (
-    "events that came in before the last release are counted only as far as another population still needed them; the "
-    "first period may be too low"
+_INCOMPLETE: Final = (
+    "it begins before its declaration, and nothing of it is released until its past is in the log. Emit that, then run "
+    "quietcount declare --complete with its name"
 )
 
 
@@ -90,14 +91,18 @@ def open_service(
         releaser.recover()
         log.scrub()
         declared = ledger.chain.declarations
-        dated = [each if each.name in declared else beginning_now(each, now.date()) for each in wanted]
+        dated = [each if each.name in declared else beginning_after(each, now.date()) for each in wanted]
         partitions = log.partitions(CASE_EVENTS)
         if ledger.chain.entries and len(partitions) > ledger.chain.opened.partitions:
             # Fewer may come of a broker that lags behind; the first tick looks again.
             check_partitions(partitions, ledger.chain.opened.partitions)
+        if ledger.chain.entries:
+            # Before the declaration, which must never lack its place. What is appended from here on counts.
+            fresh = [each.name for each in dated if each.name not in declared]
+            state.begin_at(fresh, log.end_offsets(CASE_EVENTS))
         new = ledger.declare(dated, configuration.lifetime_epsilon, now, partitions=len(partitions))
         state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
-        _say_declared(new, state.released_on, now, say)
+        _say_declared(new, ledger.chain, now, say)
         releaser.adopt()
         releaser.publish()
         folders = watched_folders(configuration)
@@ -127,8 +132,8 @@ def open_service(
     return service
 
 
-def _say_declared(new: Iterable[Population], released_on: dt.date | None, now: dt.datetime, say: Say) -> None:
+def _say_declared(new: Iterable[Population], chain: Chain, now: dt.datetime, say: Say) -> None:
     for population in new:
         say(POPULATION_DECLARED.at(now, population=population.name, since=population.first_day))
-        if released_on is not None and population.first_day <= released_on:
-            say(POPULATION_DECLARED_LATE.at(now, population=population.name, meaning=_LATE))
+        if population.name in chain.incomplete:
+            say(POPULATION_INCOMPLETE.at(now, population=population.name, meaning=_INCOMPLETE))

@@ -63,15 +63,6 @@ class SchemaRegistry:
         """Return the id to write for the schema with that fingerprint, the lowest of several, or None."""
         return next((number for number, pinned in self.confluent_ids.items() if pinned == fingerprint), None)
 
-    @property
-    def decodable(self) -> list[str]:
-        """What headers can be decoded, as text: if the list changes, records that were rejected may be read now."""
-        pinned = ((number, known) for number, known in self.confluent_ids.items() if known in self._by_fingerprint)
-        return [
-            *(fingerprint.hex() for fingerprint in self._by_fingerprint),
-            *(f"{number} {fingerprint.hex()}" for number, fingerprint in pinned),
-        ]
-
 
 def inspect(folders: Sequence[Path] = ()) -> tuple[list[SchemaFolder], list[Finding]]:
     """Return the built-in folder and `folders` as inspected (each once), and where they clash with one another."""

@@ -97,7 +97,7 @@ def fold(path: Path, folder: Path, end: int) -> dict[str, Any]:
     batches = []
     folder.mkdir()
     with EmbeddedLog(path) as log, State(folder / "state.duckdb") as state:
-        state.adopt(populations(), stored_symbols(REGISTRY))
+        state.adopt(populations())
         folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)))
         started, at = time.perf_counter(), 0
         while records := log.poll(CASE_EVENTS, {0: at}, {0: end}, BATCH):

@@ -21,7 +21,6 @@ from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.marks import ConsumerSecret
-from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state import State
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.kafka.topics import create_topics
@@ -74,7 +73,7 @@ def read(settings: KafkaSettings, count: int, batch: Callable[[Any, KafkaLog], N
 def fold(settings: KafkaSettings, count: int, folder: Path) -> None:
     """Fold `count` records as the service does."""
     with State(folder / "state.duckdb") as state:
-        state.adopt(populations(), stored_symbols(REGISTRY))
+        state.adopt(populations())
         folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)))
 
         def batch(records: Any, log: KafkaLog) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 from unittest import mock
 
 from quietcount_aggregates import publication
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State

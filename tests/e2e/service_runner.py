@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 from unittest import mock
 
 from quietcount_aggregates import fold as fold_module
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import publish
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State

@@ -17,9 +17,9 @@ from tests.aggregates_world import TRIALS, MemoryLedger, World, case_key, event_
 from tests.populations import population_of
 
 from quietcount_aggregates import state as state_module
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Entry, Released, Retired
 from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
-from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.release import Step, record_loss
@@ -270,7 +270,7 @@ def test_after_a_recorded_loss_the_service_goes_on_under_a_raised_bound(tmp_path
             world.restart(utc(DAYS[0]))
         before = world.ledger.chain.budget.bound
         record_loss(world.ledger, utc(DAYS[0]))
-        world.there.begin_anew(world.ledger.chain.first_open)
+        world.there.begin_anew(world.ledger.chain.first_open, world.log.end_offsets(CASE_EVENTS), ())
         world.restart(utc(DAYS[0]))
         assert world.ledger.chain.budget.bound == 2 * before
         live(world, [2, 3])

@@ -26,11 +26,10 @@ Releases = dict[tuple[str, dt.date], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Version:
-    """One folded record: the event, its place in the log, and the day on the fold's clock."""
+    """One folded record: the event, and its place in the log."""
 
     event: CaseEvent
     place: int
-    clock: dt.date
 
 
 @dataclass
@@ -61,14 +60,14 @@ class Account:
     def __init__(self, population: Population) -> None:
         self.population = population
         self.first_open = population.first_day
-        self.closed: set[EventKey] = set()
+        self.closed: dict[EventKey, dt.date] = {}
+        """Each closed event with the period in which it was settled."""
         self.used: Counter[tuple[int, bytes]] = Counter()
         self.sums: Counter[tuple[str, dt.date, tuple[str, ...]]] = Counter()
 
     def period_of(self, known: Known) -> dt.date | None:
         """Return the open period that an event lies in, or None."""
-        population, version = self.population, known.standing
-        event = version.event
+        population, event = self.population, known.standing.event
         if known.key in self.closed:
             return None
         if event.event not in population.events and event.revision == 0:
@@ -80,10 +79,11 @@ class Account:
             return own
         if population.late is Late.DROP:
             return None
-        carried = max(population.period.start(version.clock), self.first_open)
-        if population.horizon is Horizon.YEAR and carried.year != event.occurred_on.year:
+        if event.occurred_on < a_year_before(self.first_open):
             return None
-        return carried
+        if population.horizon is Horizon.YEAR and self.first_open.year != event.occurred_on.year:
+            return None
+        return self.first_open
 
     def settle(self, remembered: Iterable[Known]) -> Releases:
         """Count the first open period, close its events, and return the tables that end with it."""
@@ -92,7 +92,7 @@ class Account:
         for known in sorted(remembered, key=lambda known: known.place):
             if self.period_of(known) != period:
                 continue
-            self.closed.add(known.key)
+            self.closed[known.key] = period
             event = known.standing.event
             if event.event not in population.events or not holds(population.where, event):
                 continue
@@ -105,11 +105,26 @@ class Account:
                     cell = tuple(symbol(event, each.name, each.default) for each in table.by)
                     self.sums[table.name, table.period.start(period), cell] += 1
         self.first_open = following
+        # For a year, after which an event that comes again is too old anyway.
+        kept = {
+            key: settled
+            for key, settled in self.closed.items()
+            if population.period.next(settled) > a_year_before(following)
+        }
+        self.closed = kept
         return {
             (table.name, start): tuple(self.sums[table.name, start, cell] for cell in cells_of(table))
             for table in population.tables
             if table.period.next(start := table.period.start(period)) == following and start >= population.first_day
         }
+
+
+def a_year_before(day: dt.date) -> dt.date:
+    """Return the same day of the year before; of a leap day the 28th."""
+    try:
+        return day.replace(year=day.year - 1)
+    except ValueError:
+        return day.replace(year=day.year - 1, day=28)
 
 
 def symbol(event: CaseEvent, name: str, default: str) -> str:
@@ -133,7 +148,7 @@ class Oracle:
         self.remembered: dict[EventKey, Known] = {}
         self.gone: set[bytes] = set()
 
-    def fold(self, event: CaseEvent, place: int, clock: dt.date) -> None:
+    def fold(self, event: CaseEvent, place: int) -> None:
         if event.event == "Left":
             self.gone.add(event.case_key)
             self._forget()
@@ -142,7 +157,7 @@ class Oracle:
         # What no population counts is not remembered, unless it may correct what one does.
         if event.case_key not in self.gone and (counted or event.revision > 0):
             key = event.case_key, event.event_id
-            self.remembered.setdefault(key, Known(key)).versions.append(Version(event, place, clock))
+            self.remembered.setdefault(key, Known(key)).versions.append(Version(event, place))
 
     def _forget(self) -> None:
         self.remembered = {key: known for key, known in self.remembered.items() if known.case not in self.gone}

@@ -177,7 +177,7 @@ def played(story: Story, folder: Path, oracle: Oracle | None = None, batches: in
                 for records, end in zip(log.records, before, strict=True):
                     for record in records:
                         if record.offset >= end:
-                            oracle.fold(world.codec.decode(record.value), record.offset, step.day)
+                            oracle.fold(world.codec.decode(record.value), record.offset)
             if not step.release:
                 continue
             earlier = world.released.keys()
@@ -197,7 +197,7 @@ def foretold(story: Story) -> Releases:
     for step in story.steps:
         for event in step.events:
             partition = event.case_key[0] % story.partitions
-            oracle.fold(event, places[partition], step.day)
+            oracle.fold(event, places[partition])
             places[partition] += 1
         if step.release:
             values |= oracle.release(utc(step.day), step.grace)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import os
 import random
@@ -16,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.aggregates_world import SECRET, TRIALS, MemoryLog, utc, world_in
-from tests.populations import population_of
+from tests.aggregates_world import SECRET, MemoryLog, utc, world_in
 from tests.property.counting_oracle import Oracle, Releases, margins, summed
 from tests.property.stories import START, Story, differences, foretold, played, story_of
 
@@ -26,7 +24,6 @@ from quietcount_aggregates import bounding
 from quietcount_aggregates.bounding import Bounding
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.populations import Horizon, Late, Population, Table
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
@@ -192,8 +189,13 @@ _spent_forgotten = partial(_script_with, "close.sql", "WHERE year >= year_from",
 _closed_events_forgotten = partial(
     _script_with, "close.sql", "FROM closed_events SEMI JOIN following", "FROM closed_events ANTI JOIN following"
 )
-_withdrawal_ignored = partial(_script_with, "versions.sql", "ANTI JOIN withdrawn USING (case_mark)", "")
 _withdrawal_forgotten = partial(_script_with, "close.sql", "FROM withdrawn", "FROM withdrawn WHERE false")
+
+
+def _withdrawal_ignored(patch: pytest.MonkeyPatch) -> None:
+    real = bounding._versions
+    joined = "ANTI JOIN withdrawn USING (case_mark)"
+    patch.setattr(bounding, "_versions", lambda *asked: _replaced(joined, "", real(*asked)))
 
 
 def _without_closed_events(patch: pytest.MonkeyPatch) -> None:
@@ -345,29 +347,6 @@ def test_a_state_rebuilt_from_the_log_is_the_state(tmp_path: Path) -> None:
         with world_in(tmp_path / f"{seed}b", story.populations, log=log, now=utc(START)) as world:
             world.fold(day, iter(lambda: 3, 0))
             assert contents(world) == first, f"seed {seed}"
-
-
-def test_a_population_declared_later_folds_the_log_again_and_counts_what_is_in_it(tmp_path: Path) -> None:
-    story = story_of(400)
-    first, later = (
-        population_of(name, events=["Asked"], registry=TRIALS, period=Period.MONTH, epsilon=1.0, since=START, by=by)
-        for name, by in (("first", []), ("later", ["colour"]))
-    )
-    end = utc(story.steps[-1].day)
-    day = story.steps[-2].day
-    with world_in(tmp_path, [first], now=utc(START)) as world:
-        for step in story.steps:
-            world.emit(step.events)
-            world.fold(day)
-        world.populations.append(later)
-        assert world.restart(utc(START)), "the log is to be folded again"
-        world.fold(day)
-        oracle = Oracle([first, later])
-        for record in world.log.records[0]:
-            oracle.fold(world.codec.decode(record.value), record.offset, day)
-        world.release(end)
-        assert world.released == oracle.release(end, dt.timedelta(0))
-        assert not world.restart(end), "nothing is new"
 
 
 def test_the_secret_of_a_world_is_its_own() -> None:

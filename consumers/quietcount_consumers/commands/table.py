@@ -10,6 +10,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "quietcount_consumers.commands.dead_letters:dead_letters_command",
         "Look at rejected records, and replay those that are good now.",
     ),
+    (
+        "declare",
+        "quietcount_consumers.commands.declare:declare_command",
+        "Declare what is new in the catalogue, and stop: nothing is folded or released.",
+    ),
     ("demo", "quietcount_consumers.commands.demo:demo_command", "Do the whole job on synthetic cases, in seconds."),
     (
         "doctor",

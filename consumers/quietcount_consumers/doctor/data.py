@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_aggregates import state_file
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import LedgerError, LedgerNewer, StateError
-from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.publication import published_head
-from quietcount_consumers.configuration import Configuration, beginning_now
+from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.maintenance.inspection import agreement, verify_ledger
@@ -97,7 +97,7 @@ def check_populations(configuration: Configuration, chain: Chain, now: dt.dateti
     ledger = rehearsed(chain)
     declared = chain.declarations
     wanted = [
-        population if population.name in declared else beginning_now(population, now.date())
+        population if population.name in declared else beginning_after(population, now.date())
         for population in configuration.populations(configuration.registry())
     ]
     # The service learns the number of partitions from the log, and nothing here follows from it.

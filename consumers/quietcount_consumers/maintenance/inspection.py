@@ -7,11 +7,12 @@ import datetime as dt
 import tempfile
 from pathlib import Path
 
-from quietcount_aggregates.entries import Declared, Entry, Opened, Released, Retired, StateLost
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.entries import Completed, Declared, Entry, Opened, Released, Retired, StateLost
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import bound_sentence, plain, publish
 from quietcount_aggregates.release import DuePeriod, due_periods
-from quietcount_consumers.configuration import Configuration, beginning_now
+from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.queries import QueryError, query
 from quietcount_consumers.wiring import open_ledger
@@ -135,11 +136,13 @@ def due_now(configuration: Configuration, now: dt.datetime) -> list[DuePeriod]:
             ledger.refresh()
             chain = ledger.chain
     populations = []
-    first_open = dict(chain.first_open)
+    first_open, waiting = dict(chain.first_open), set(chain.incomplete)
     for wanted in configuration.populations(configuration.registry()):
-        population = chain.declarations.get(wanted.name) or beginning_now(wanted, now.date())
+        population = chain.declarations.get(wanted.name) or beginning_after(wanted, now.date())
         first_open.setdefault(population.name, population.first_day)
-        if population.name not in chain.retired:
+        if wanted.name not in chain.declarations and chain.entries and population.first_day <= now.date():
+            waiting.add(wanted.name)  # for its past, once it is declared
+        if population.name not in chain.retired | waiting:
             populations.append(population)
     return due_periods(populations, first_open, now, configuration.grace, chain.withheld)
 
@@ -156,5 +159,7 @@ def _summary(entry: Entry) -> tuple[str | None, str | None, dt.date | None, str]
             return name, statistic, start, "noised values, drawn once"
         case Retired(name):
             return name, None, None, "not released any more"
+        case Completed(name):
+            return name, None, None, "its past is in the log"
         case StateLost(losses):
             return None, None, None, f"losses so far: {losses}"

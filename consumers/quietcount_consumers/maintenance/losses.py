@@ -24,6 +24,8 @@ from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import fence, publish_ledger, reading_ledger, state_path
+from quietcount_consumers.wiring import open_log
+from quietcount_schemas.log import CASE_EVENTS
 
 __all__ = ["Loss", "Lost", "examine_loss", "record_state_loss"]
 
@@ -154,9 +156,11 @@ def _is_there(what: str) -> ServiceError:
 
 def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> None:
     with State(state_path(configuration)) as state:
+        with contextlib.closing(open_log(configuration)) as log:
+            ends = log.end_offsets(CASE_EVENTS)
         fence(ledger, state, configuration)
         record_loss(ledger, now)
-        state.begin_anew(ledger.chain.first_open)
+        state.begin_anew(ledger.chain.first_open, ends, ledger.chain.later)
         publish_ledger(ledger, configuration)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from quietcount_aggregates import state_file
-from quietcount_aggregates.entries import Body, Retired
+from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.entries import Body, Completed, Retired
 from quietcount_aggregates.errors import (
     LedgerError,
     LedgerMissing,
@@ -22,7 +23,7 @@ from quietcount_aggregates.errors import (
     StateDamaged,
     StateError,
 )
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import bound_sentence, publish, published_head
 from quietcount_aggregates.release import check_newest
@@ -38,6 +39,7 @@ from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
 __all__ = [
+    "complete_population",
     "fence",
     "follow_new_log",
     "opened_partitions",
@@ -56,6 +58,38 @@ def retire_population(
 
     `agree` is handed the population before anything is changed, and may raise. The state is held meanwhile.
     """
+
+    def check(chain: Chain) -> None:
+        if name in chain.retired:
+            raise PopulationError(f"population {name!r} is retired already", "Nothing is left to do")
+
+    _append(configuration, name, Retired(name), now, check, agree)
+
+
+def complete_population(
+    configuration: Configuration, name: str, now: dt.datetime, agree: Callable[[Population], None]
+) -> None:
+    """Append to the ledger that the past of a population is in the log: its periods are released from then on.
+
+    As for `retire_population`.
+    """
+
+    def check(chain: Chain) -> None:
+        if name not in chain.incomplete:
+            raise PopulationError(f"population {name!r} does not wait for its past", "Nothing is left to do")
+
+    _append(configuration, name, Completed(name), now, check, agree)
+
+
+def _append(
+    configuration: Configuration,
+    name: str,
+    body: Body,
+    now: dt.datetime,
+    check: Callable[[Chain], None],
+    agree: Callable[[Population], None],
+) -> None:
+    """Append an entry about a declared population, and publish the ledger."""
     with reading_ledger(configuration) as ledger:
         path = state_path(configuration)
         if not path.exists():
@@ -66,13 +100,11 @@ def retire_population(
             if name not in ledger.chain.declarations:
                 known = ", ".join(ledger.chain.declarations) or "none"
                 raise PopulationError(f"no population {name!r} is declared", f"Name one of: {known}")
-            if name in ledger.chain.retired:
-                raise PopulationError(f"population {name!r} is retired already", "Nothing is left to do")
+            check(ledger.chain)
             check_newest(ledger, state, configuration.public_file, witness_of(configuration))
             agree(ledger.chain.declarations[name])  # not fenced yet: an answer may take longer than a fence lasts
             fence(ledger, state, configuration)
-            bodies: list[Body] = [Retired(name)]
-            ledger.append(bodies, now)
+            ledger.append([body], now)
             publish_ledger(ledger, configuration)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.ledger import Ledger
 
 __all__ = ["Rehearsal", "rehearsed"]
 

@@ -22,7 +22,7 @@ __all__ = [
     "LINES_LEFT_OUT",
     "NOT_SERVING",
     "POPULATION_DECLARED",
-    "POPULATION_DECLARED_LATE",
+    "POPULATION_INCOMPLETE",
     "RELEASED",
     "RELOADED",
     "RELOAD_REFUSED",
@@ -124,12 +124,12 @@ POPULATION_DECLARED: Final = EventKind(
     "A new population is in the ledger, and the epsilon of its tables is spent permanently.",
     "nothing, if you meant it",
 )
-POPULATION_DECLARED_LATE: Final = EventKind(
-    "population declared late",
+POPULATION_INCOMPLETE: Final = EventKind(
+    "population incomplete",
     _WARNING,
     ("population", "meaning"),
-    "A new population begins with a period whose events may be forgotten already.",
-    "tell analysts that its first period may be too low",
+    "A new population begins before its declaration. Nothing of it is released before its past is in the log.",
+    "emit its history, then run `quietcount declare --complete POPULATION`",
 )
 RELEASED: Final = EventKind(
     "released",
@@ -205,7 +205,7 @@ CATALOGUE: Final = (
     SERVING,
     NOT_SERVING,
     POPULATION_DECLARED,
-    POPULATION_DECLARED_LATE,
+    POPULATION_INCOMPLETE,
     RELEASED,
     WAITING,
     HALTED,

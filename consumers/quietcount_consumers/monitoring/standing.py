@@ -8,8 +8,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Released
-from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.noise import margin
 from quietcount_aggregates.populations import Table, exact_epsilon
 from quietcount_aggregates.publication import published_figures

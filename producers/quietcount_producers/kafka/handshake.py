@@ -256,7 +256,7 @@ def _log_in(settings: KafkaSettings, conversation: _Conversation, host: str, opt
         raise LogError(
             f"{settings.place('kafka.username')}: the brokers at {settings.servers} ask for no password there",
             "Leave out kafka.username and kafka.password_file. Or, if the brokers ask for a password at another port, "
-            "write that port in the key 'log'",
+            "put that port into the key 'log', which names the brokers",
         )
     mechanism = get_sasl_mechanism(settings.sasl_mechanism)(host=host, **options)
     while not mechanism.is_done():

@@ -304,14 +304,16 @@ CONFIGURATION: Final = Section(
                 Key(
                     "since",
                     readers.day(),
-                    "the first period counted",
-                    default_text="the period of the declaration",
+                    "the first period counted; if it begins before a declaration after the first run, see "
+                    "`quietcount declare`",
+                    default_text="the first that begins after the declaration",
                 ),
                 Key(
                     "late",
                     readers.choice('write "carry" or "drop"', ("carry", "drop")),
-                    "an event of a period that is over counts in the current one (with a yearly horizon only within "
-                    'its year), or not at all (`"drop"`)',
+                    "an event of a settled period counts in the earliest one that is still open, if it is dated at "
+                    "most a year before that begins (with a yearly horizon only within its calendar year), or not at "
+                    'all (`"drop"`)',
                     "carry",
                 ),
             ),

@@ -48,8 +48,8 @@ _MESSAGES: Mapping[EvolutionReason, tuple[str, str]] = {
     EvolutionReason.TYPE_CHANGED: ("the type changed", _NEW_FIELD),
     EvolutionReason.ENUM_RENAMED: ("the name of the enum changed", "Give it its former name"),
     EvolutionReason.ENUM_WITHOUT_DEFAULT: (
-        "symbols differ, and an enum has no default symbol",
-        'Write a "default" within the type of the enum, in both versions',
+        "symbols differ, and the enum has no default symbol in one of the two versions",
+        'Write "default", with one of the symbols, beside "symbols" in both files. It changes no message',
     ),
     EvolutionReason.NULL_CHANGED: ("null was added or removed", _NEW_FIELD),
     EvolutionReason.BOUNDS_CHANGED: ("the bounds changed", _NEW_FIELD),

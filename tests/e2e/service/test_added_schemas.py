@@ -44,7 +44,7 @@ def moment(text: str) -> dt.datetime:
     return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
 
 
-def test_events_of_an_emitter_that_was_upgraded_first_count_once_the_service_is_upgraded(tmp_path: Path) -> None:
+def test_events_of_an_emitter_that_was_upgraded_first_count_once_they_are_replayed(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", CONFIGURATION)
     own = project.folder / "own" / "Visit"
     own.mkdir(parents=True)
@@ -66,6 +66,7 @@ def test_events_of_an_emitter_that_was_upgraded_first_count_once_the_service_is_
         project.quietcount("run", "--until-idle", "--as-of", day).done()
     shutil.rmtree(project.folder / "own")
     shutil.copytree(newer, project.folder / "own")
+    project.quietcount("dead-letters", "replay").done()
     project.quietcount("run", "--until-idle", "--as-of", "2024-02-08").done()
     rows = project.quietcount("query", "SELECT ward, noisy FROM visits ORDER BY 1", "--format", "csv").done().out
     assert rows.splitlines()[1:] == ["NORTH,9", "OTHER,0"], "the declared domain stays, and nothing was lost"
@@ -94,13 +95,27 @@ def test_dead_letters_are_kept_for_thirty_days_of_releases_and_then_leave_no_byt
     assert not found()
 
 
-def test_a_statistic_declared_late_says_so(tmp_path: Path) -> None:
+def test_a_population_that_begins_before_its_declaration_waits_until_its_past_is_there(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", BY_OUTCOME)
     project.quietcount("run", "--until-idle", "--as-of", "2024-02-10").done()
     project.config.write_text(OUTCOMES)
-    said = project.quietcount("run", "--until-idle", "--as-of", "2024-02-11").done().err
-    assert "population declared late" in said
+    said = project.quietcount("declare", "--as-of", "2024-02-11").done().err
+    assert "population incomplete" in said
     assert "daily" in said
+    assert "Nothing is due" in project.quietcount("release", "--dry-run", "--as-of", "2024-02-11").done().err
+    project.quietcount("run", "--until-idle", "--as-of", "2024-02-12").done()
+    assert not [cell for cell in project.released() if cell[0] == "daily"]
+    asked = {"event": "HelpRequested", "help_kind": "OTHER", "service_category": "UNKNOWN"}
+    project.emit([{**asked, "case": f"case-{case}", "occurred_on": "2024-01-05"} for case in range(9)])
+    assert "does not wait" in project.quietcount("declare", "--complete", "visits", "--yes").refusal()
+    assert "no population 'none'" in project.quietcount("declare", "--complete", "none", "--yes").refusal()
+    project.quietcount("declare", "--complete", "daily", "--yes", "--as-of", "2024-02-12").done()
+    assert "does not wait" in project.quietcount("declare", "--complete", "daily", "--yes").refusal()
+    project.quietcount("run", "--until-idle", "--as-of", "2024-02-13").done()
+    daily = {start: value for (name, start, _), value in project.released().items() if name == "daily"}
+    assert {start for start, value in daily.items() if value} == {"2024-01-05"}
+    assert daily["2024-01-05"] == 9
+    assert min(daily) == "2024-01-01"
 
 
 def test_a_configuration_alone_is_a_start_and_a_secret_that_something_depends_on_is_not_made_anew(

@@ -218,4 +218,4 @@ def test_a_service_that_starts_before_its_ledgers_time_declares_nothing_until_th
         ledger = Ledger(log)
         ledger.refresh()
     assert ledger.chain.entries[-1].recorded_at.date() == dt.date(2023, 3, 9)
-    assert ledger.chain.declarations["more"].since == dt.date(2023, 3, 1)
+    assert ledger.chain.declarations["more"].since == dt.date(2023, 4, 1)

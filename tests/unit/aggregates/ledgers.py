@@ -11,14 +11,15 @@ from tests.aggregates_world import TRIALS, MemoryLedger
 from tests.populations import population_of
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Released
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.populations import Population, Table
 from quietcount_schemas.periods import Period
 
 __all__ = ["NOW", "ONE", "QUARTERS", "SINCE", "of", "opened", "read", "release", "release_of", "settlement"]
 
-NOW = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2023, 12, 1, tzinfo=dt.UTC)
 SINCE = dt.date(2024, 1, 1)
 ONE = Decimal(1)
 QUARTERS = (AskedTable("quarterly", 0.25, by=["urgent"], period=Period.QUARTER),)

@@ -13,9 +13,10 @@ import pytest
 from tests.aggregates_world import MemoryLedger
 from tests.unit.aggregates.ledgers import NOW, ONE, SINCE, of, opened, read, release
 
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import GENESIS, Declared, Entry, Head, Opened, Retired, StateLost
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerFenced, LedgerNewer
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import bound_sentence
 
 pytestmark = pytest.mark.quick

@@ -12,9 +12,10 @@ from tests.aggregates_world import MemoryLedger
 from tests.unit.aggregates.ledgers import NOW, ONE, QUARTERS, SINCE, of, opened, read, release, release_of, settlement
 
 from quietcount_aggregates.catalogue import AskedTable
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Entry, Released, Retired, StateLost
 from quietcount_aggregates.errors import LedgerBroken
-from quietcount_aggregates.ledger import Chain, Ledger
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.populations import Population
 
 pytestmark = pytest.mark.quick

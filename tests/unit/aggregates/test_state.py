@@ -65,14 +65,15 @@ def test_a_state_goes_on_with_a_new_log_and_what_came_first_keeps_its_turn(tmp_p
     with State(tmp_path / "state.duckdb") as state:
         state.bind(topic_id="one")
         state.connection.execute("INSERT INTO offsets VALUES (0, 7)")
-        state.connection.execute("INSERT INTO unresolved VALUES (0, 3, DATE '2024-01-01')")
-        state.connection.execute("INSERT INTO open_events VALUES ('Asked', 1, 2, 0, DATE '2024-01-01', NULL, 0, 6, 5)")
+        state.begin_at(["later"], {0: 6})
+        state.begin_at(["newest"], {0: 7})
+        state.connection.execute("INSERT INTO open_events VALUES ('Asked', 1, 2, 0, DATE '2024-01-01', 0, 6, 5)")
         state.follow("other")
         state.bind(topic_id="other")
         assert state.offsets == {}
-        assert state.rows("FROM unresolved") == [], "a record of the new log would be kept at its place"
         [(offset, first)] = state.rows('SELECT "offset", first_offset FROM open_events')
         assert first < offset < 0
+        assert state.begins == {"later": {0: offset}, "newest": {0: 0}}, "each still begins where it did"
 
 
 def test_the_marks_of_the_log_say_nothing_of_the_order_in_which_partitions_were_read(tmp_path: Path) -> None:
@@ -253,8 +254,10 @@ def test_adopting_again_what_is_known_changes_nothing(tmp_path: Path) -> None:
     with world_in(tmp_path, [monthly()]) as world:
         world.emit([asked(1, 1)])
         world.fold(SINCE)
-        assert world.restart(utc(SINCE)) is False
-        assert world.there.offsets == {0: 1}
+        before = world.there.rows("FROM open_events")
+        world.restart(utc(SINCE))
+        assert (world.there.offsets, world.there.begins) == ({0: 1}, {})
         world.populations.append(monthly("again"))
-        assert world.restart(utc(SINCE)) is True
-        assert world.there.offsets == {}
+        world.restart(utc(SINCE))
+        assert (world.there.offsets, world.there.begins) == ({0: 1}, {"again": {0: 1}})
+        assert world.there.rows("FROM open_events") == before

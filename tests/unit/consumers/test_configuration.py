@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quietcount_aggregates.errors import PopulationError
-from quietcount_consumers.configuration import Configuration, beginning_now
+from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration.keys import each_key
 from quietcount_schemas.periods import Period
@@ -314,11 +314,12 @@ def test_no_secret_is_in_the_configuration_or_in_what_it_shows(file: Path, monke
     assert "5ec2e7" not in str(caught.value)
 
 
-def test_a_population_without_since_begins_with_the_period_of_its_declaration(file: Path) -> None:
+def test_a_population_without_since_begins_with_the_first_whole_period_after_its_declaration(file: Path) -> None:
     (population,) = Configuration.load(file).populations(SchemaRegistry.load())
-    assert beginning_now(population, dt.date(2023, 8, 17)).since == dt.date(2023, 7, 1)
-    fixed = beginning_now(population, dt.date(2023, 8, 17))
-    assert beginning_now(fixed, dt.date(2030, 1, 1)) == fixed
+    assert beginning_after(population, dt.date(2023, 8, 17)).since == dt.date(2023, 10, 1)
+    assert beginning_after(population, dt.date(2023, 10, 1)).since == dt.date(2024, 1, 1)
+    fixed = beginning_after(population, dt.date(2023, 8, 17))
+    assert beginning_after(fixed, dt.date(2030, 1, 1)) == fixed
 
 
 def test_the_example_on_the_page_of_the_configuration_is_a_population_of_two_tables(root: Path, file: Path) -> None:

@@ -12,8 +12,8 @@ from tests.catalogues import statistic
 from tests.commanded import digest, emitted, invoked, losses, refused, released_month
 from tests.e2e.projects import EXACT, Project, simulated
 
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.ledger import Chain
 from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.release import Step
 from quietcount_aggregates.state import State

@@ -1,0 +1,221 @@
+"""What a population counts is fixed by the log and by its declaration, never by what the log could forget.
+
+Kafka cuts only a beginning off: one case whose event is still open keeps the records of all others behind it. Each
+trial is done on a log that forgets each record by itself and on one that cuts its beginning off, with and without such
+a case.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tests.aggregates_world import TRIALS, MemoryLog, World, case_key, event_id, utc, world_in
+from tests.populations import population_of
+
+import quietcount_aggregates.release
+from quietcount_aggregates import bounding
+from quietcount_aggregates.entries import Completed
+from quietcount_aggregates.populations import Population
+from quietcount_aggregates.release import record_loss
+from quietcount_aggregates.state import State
+from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.periods import Period
+
+pytestmark = pytest.mark.quick
+
+SINCE = dt.date(2024, 1, 1)
+CASES = range(1, 21)
+WAYS = list(itertools.product((True, False), (True, False)))
+"""Whether the log forgets each record by itself, and whether one case keeps its records."""
+
+
+@pytest.fixture(autouse=True)
+def _no_publication(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the public file, which these tests do not look at and which takes most of a release's time."""
+    monkeypatch.setattr(quietcount_aggregates.release, "publish", lambda *_: None)
+
+
+def population(name: str, event: str = "Asked", period: Period = Period.MONTH, since: dt.date = SINCE) -> Population:
+    return population_of(name, events=[event], registry=TRIALS, period=period, since=since, epsilon=0.5)
+
+
+def asked(case: int, day: dt.date, *, number: int | None = None, revision: int = 0) -> CaseEvent:
+    attributes = {"colour": "RED", "urgent": None}
+    return CaseEvent("Asked", case_key(case), event_id(case if number is None else number), revision, day, attributes)
+
+
+KEEPING = CaseEvent("Answered", case_key(250), event_id(1), 0, dt.date(2024, 1, 2), {"colour": "RED"})
+
+
+def begun(world: World, *, keeping: bool) -> None:
+    """Twenty cases ask in January, which is released. `keeping` is one case whose event stays open for the year."""
+    world.emit([KEEPING] if keeping else [])
+    world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+    world.fold(dt.date(2024, 2, 1))
+    world.release(utc(dt.date(2024, 2, 8)))
+
+
+def opening() -> list[Population]:
+    return [population("monthly"), population("yearly", "Answered", Period.YEAR)]
+
+
+def counted(world: World, name: str) -> dict[str, int]:
+    return {str(start): values[0] for (table, start), values in world.released.items() if table == name and values[0]}
+
+
+Trial = Callable[[World, bool], dict[str, int]]
+
+
+def declared_later(world: World, keeping: bool) -> dict[str, int]:
+    """A population by the quarter comes in February; a case asks in March, and the past is said to be complete."""
+    begun(world, keeping=keeping)
+    world.populations.append(population("quarterly", period=Period.QUARTER))
+    world.restart(utc(dt.date(2024, 2, 9)))
+    world.emit([asked(101, dt.date(2024, 3, 1))])
+    world.fold(dt.date(2024, 3, 2))
+    world.release(utc(dt.date(2024, 4, 8)))
+    assert counted(world, "quarterly") == {}, "nothing is released before its past is complete"
+    world.ledger.append([Completed(world.populations[-1].name)], utc(dt.date(2024, 4, 9)))
+    world.release(utc(dt.date(2024, 4, 9)))
+    return counted(world, "quarterly")
+
+
+def history_emitted(world: World, keeping: bool) -> dict[str, int]:
+    """The same, and the file of January is emitted again as its history."""
+    begun(world, keeping=keeping)
+    world.populations.append(population("again"))
+    world.restart(utc(dt.date(2024, 2, 9)))
+    world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+    world.fold(dt.date(2024, 2, 10))
+    world.ledger.append([Completed(world.populations[-1].name)], utc(dt.date(2024, 2, 10)))
+    world.release(utc(dt.date(2024, 3, 8)))
+    assert counted(world, "monthly") == {"2024-01-01": 20}
+    return counted(world, "again")
+
+
+def state_lost(world: World, keeping: bool) -> dict[str, int]:
+    """The state is lost once January is released; a case asks in February."""
+    begun(world, keeping=keeping)
+    world.close()
+    world.state_path.unlink()
+    with State(world.state_path) as state:
+        world.ledger.fence()
+        record_loss(world.ledger, utc(dt.date(2024, 2, 9)))
+        state.begin_anew(world.ledger.chain.first_open, world.log.end_offsets(CASE_EVENTS), world.ledger.chain.later)
+    world.restart(utc(dt.date(2024, 2, 9)))
+    world.emit([asked(101, dt.date(2024, 1, 20)), asked(102, dt.date(2024, 2, 9))])
+    world.fold(dt.date(2024, 2, 9))
+    world.release(utc(dt.date(2024, 3, 8)))
+    return counted(world, "monthly")
+
+
+def emitted_again(world: World, keeping: bool) -> dict[str, int]:
+    """A file, its correction to a day before `since`, and the file once more; then another population comes."""
+    world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+    world.emit([asked(case, dt.date(2023, 12, 28), revision=1) for case in CASES])
+    world.emit([KEEPING] if keeping else [])
+    world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+    world.fold(dt.date(2024, 1, 20))
+    world.release(utc(dt.date(2024, 2, 8)))
+    world.populations.append(population("idle", "Idle", since=dt.date(2024, 3, 1)))
+    world.restart(utc(dt.date(2024, 2, 9)))
+    world.fold(dt.date(2024, 2, 9))
+    world.release(utc(dt.date(2024, 3, 8)))
+    return counted(world, "monthly")
+
+
+RIGHT: Sequence[tuple[Trial, dict[str, int]]] = [
+    (declared_later, {"2024-01-01": 1}),
+    (history_emitted, {"2024-01-01": 20}),
+    # What came after the loss is late for January, and counts in February.
+    (state_lost, {"2024-01-01": 20, "2024-02-01": 2}),
+    (emitted_again, {}),
+]
+
+
+def outcomes(folder: Path, trial: Trial) -> list[dict[str, int]]:
+    found = []
+    for exact, keeping in WAYS:
+        place, log = folder / f"{exact} {keeping}", MemoryLog(exact_purge=exact)
+        with world_in(place, opening(), log=log, now=utc(SINCE)) as world:
+            found.append(trial(world, keeping))
+    return found
+
+
+@pytest.mark.promise("deterministic-fold", "bound-per-case")
+@pytest.mark.parametrize("trial, right", RIGHT, ids=[trial.__name__ for trial, _ in RIGHT])
+def test_nothing_that_one_case_does_decides_whether_others_count(
+    trial: Trial, right: dict[str, int], tmp_path: Path
+) -> None:
+    assert outcomes(tmp_path, trial) == [right] * 4
+
+
+def test_a_population_counts_what_comes_after_its_declaration_in_each_partition(tmp_path: Path) -> None:
+    with world_in(tmp_path, opening(), log=MemoryLog(3), now=utc(SINCE)) as world:
+        world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+        world.populations.append(population("later", since=dt.date(2024, 2, 1)))
+        world.restart(utc(dt.date(2024, 1, 20)))
+        assert world.there.begins["later"] == world.log.end_offsets(CASE_EVENTS)
+        world.emit([asked(case, dt.date(2024, 2, 10), number=case + 1000) for case in CASES])
+        world.fold(dt.date(2024, 2, 20))
+        world.release(utc(dt.date(2024, 3, 8)))
+        assert counted(world, "monthly") == {"2024-01-01": 20}
+        assert counted(world, "later") == {"2024-02-01": 20}
+
+
+def test_a_population_that_begins_after_its_declaration_waits_for_no_past(tmp_path: Path) -> None:
+    with world_in(tmp_path, opening(), now=utc(SINCE)) as world:
+        world.populations += [population("next", since=dt.date(2024, 3, 1)), population("past", since=SINCE)]
+        world.restart(utc(dt.date(2024, 2, 9)))
+        assert world.ledger.chain.later == {"next", "past"}
+        assert world.ledger.chain.incomplete == {"past"}
+
+
+def test_a_killed_declaration_keeps_the_place_at_which_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the ledger and the state: what was emitted meanwhile counts."""
+    with world_in(tmp_path, opening(), now=utc(SINCE)) as world:
+        begun(world, keeping=False)
+        world.populations.append(population("later", since=dt.date(2024, 3, 1)))
+        with monkeypatch.context() as patch:
+            patch.setattr(State, "adopt", _interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                world.restart(utc(dt.date(2024, 2, 9)))
+        assert "later" in world.ledger.chain.declarations
+        world.emit([asked(101, dt.date(2024, 3, 2))])
+        world.restart(utc(dt.date(2024, 3, 3)))
+        world.fold(dt.date(2024, 3, 3))
+        world.release(utc(dt.date(2024, 4, 8)))
+        assert counted(world, "later") == {"2024-03-01": 1}
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("trial, right", RIGHT[:3:2], ids=["declared_later", "state_lost"])
+def test_a_fold_that_asks_what_the_log_still_holds_is_caught(
+    trial: Trial, right: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old rule: whatever is found in the log counts. It folded the log again for each declaration."""
+    monkeypatch.setattr(bounding, "_behind", lambda _: "true")
+    real = State.adopt
+
+    def folding_again(state: State, populations: Sequence[Population]) -> None:
+        if any(each.name not in state.first_open for each in populations):
+            with state.transaction() as connection:
+                connection.execute("DELETE FROM open_events")
+                connection.execute("DELETE FROM offsets")
+        real(state, populations)
+
+    monkeypatch.setattr(State, "adopt", folding_again)
+    found = outcomes(tmp_path, trial)
+    assert found != [right] * 4
+    assert any(outcome != found[0] for outcome in found)
