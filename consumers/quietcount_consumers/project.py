@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import os
 import re
@@ -13,6 +14,7 @@ from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_consumers.errors import ServiceError
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.configuration import DEFAULT_LOG
+from quietcount_schemas.periods import Period
 from quietcount_schemas.private_files import make_private_folder, write_file
 
 __all__ = ["configuration_text", "create_project"]
@@ -20,17 +22,23 @@ __all__ = ["configuration_text", "create_project"]
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TOPIC_PREFIX = re.compile(r"^# topic_prefix = .*$", re.MULTILINE)
 _SINCE = re.compile(r"^# (since = )", re.MULTILINE)
+_PERIOD_AND_SINCE = re.compile(r"""^(period = "(\w+)")\n# since = .*$""", re.MULTILINE)
 
 
-def configuration_text(*, with_history: bool = False, log: str = DEFAULT_LOG, topic_prefix: str = "") -> str:
+def configuration_text(
+    *, since: dt.date | None = None, with_history: bool = False, log: str = DEFAULT_LOG, topic_prefix: str = ""
+) -> str:
     """Return a commented configuration with the starting catalogue of casework.
 
-    `with_history` uncomments the dates to which the published figures go back. `log` and `topic_prefix` are written
+    With `since` each population begins with its first whole period from that day on. `with_history` uncomments the
+    dates to which the published figures go back. `log` and `topic_prefix` are written
     unquoted: they hold nothing that TOML would read in another way.
     """
     head = resources.files("quietcount_consumers").joinpath("quietcount.toml").read_text(encoding="utf-8")
     catalogue = resources.files("quietcount_aggregates").joinpath("casework.toml").read_text(encoding="utf-8")
-    if with_history:
+    if since is not None:
+        catalogue = _PERIOD_AND_SINCE.sub(lambda found: _beginning(found, since), catalogue)
+    elif with_history:
         catalogue = _SINCE.sub(r"\1", catalogue)
     head = head.replace(f'log = "{DEFAULT_LOG}"\n', f'log = "{log}"\n')
     if topic_prefix:
@@ -38,8 +46,19 @@ def configuration_text(*, with_history: bool = False, log: str = DEFAULT_LOG, to
     return f"{head}\n{catalogue}"
 
 
+def _beginning(found: re.Match[str], since: dt.date) -> str:
+    period = Period(found[2])
+    start = period.start(since)
+    return f"{found[1]}\nsince = {start if start == since else period.next(since)}"
+
+
 def create_project(
-    folder: Path, *, with_history: bool = False, log: str = DEFAULT_LOG, topic_prefix: str = ""
+    folder: Path,
+    *,
+    since: dt.date | None = None,
+    with_history: bool = False,
+    log: str = DEFAULT_LOG,
+    topic_prefix: str = "",
 ) -> list[Path]:
     """Write quietcount.toml and the secrets into `folder` and return their paths; nothing is ever overwritten.
 
@@ -56,7 +75,7 @@ def create_project(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         make_private_folder(secrets)
-        text = configuration_text(with_history=with_history, log=log, topic_prefix=topic_prefix)
+        text = configuration_text(since=since, with_history=with_history, log=log, topic_prefix=topic_prefix)
         # The configuration last: a folder that has one is a finished project.
         for path, write in (
             (pepper, Pepper.generate),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import click
@@ -15,26 +16,34 @@ __all__ = ["init_command"]
 
 @click.command("init")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path(), metavar="[DIR]")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="For history: each population begins with its first whole period from this day on.",
+)
 @log_option
-def init_command(folder: Path, log: str) -> None:
+def init_command(folder: Path, since: dt.datetime | None, log: str) -> None:
     """Start a project: a commented quietcount.toml, and secrets with the right modes.
 
-    Nothing is overwritten.
+    Nothing is overwritten. If you have the events of years in a file, name their first day with --since, emit the file,
+    and then run the service for the first time: it publishes all that has become due.
 
     \b
     Example: quietcount init helpline
+    With history: quietcount init helpline --since 2023-04-01
     """
-    for path in create_project(folder, log=log):
+    for path in create_project(folder, since=None if since is None else since.date(), log=log):
         click.echo(str(path))
     if log == DEFAULT_LOG:
         click.echo(
-            "Next: choose your statistics in quietcount.toml. Then emit events (quietcount emit --help) and run the "
-            "service (quietcount run): its first run declares the statistics, and what they spend never comes back.",
+            "Next: choose your populations in quietcount.toml. Then emit events (quietcount emit --help) and run the "
+            "service (quietcount run): its first run declares the populations, and what they spend never comes back.",
             err=True,
         )
     else:
         click.echo(
             "Next: look at [kafka] in quietcount.toml, then make the topics (quietcount topics create). Choose your "
-            "statistics before the first run, which declares them: what they spend never comes back.",
+            "populations before the first run, which declares them: what they spend never comes back.",
             err=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import os
 from decimal import Decimal
@@ -53,6 +54,19 @@ def test_what_it_writes_can_be_used_by_the_service_and_by_emitters(tmp_path: Pat
     settings = EmitterSettings.load(tmp_path / "quietcount.toml", {})
     assert settings.pepper_file == configuration.emitter.pepper_file
     assert settings.data_dir == configuration.data_dir
+
+
+@pytest.mark.parametrize(
+    "since, months, quarters",
+    [("2023-04-01", "2023-04-01", "2023-04-01"), ("2023-04-02", "2023-05-01", "2023-07-01")],
+)
+def test_each_population_begins_with_its_first_whole_period_since_a_day(
+    since: str, months: str, quarters: str, tmp_path: Path
+) -> None:
+    create_project(tmp_path, since=dt.date.fromisoformat(since))
+    sections = Configuration.load(tmp_path / "quietcount.toml", {}).population
+    assert {str(section.since) for section in sections if section.period is Period.MONTH} == {months}
+    assert {str(section.since) for section in sections if section.period is Period.QUARTER} == {quarters}
 
 
 def test_the_catalogue_with_history_says_since_when_and_the_plain_one_does_not(tmp_path: Path) -> None:
