@@ -5,6 +5,7 @@ whole way of an event from the log to the ledger, with the restart of a process 
 from __future__ import annotations
 
 import datetime as dt
+import struct
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -316,6 +317,21 @@ class World:
             for key, entry in self.ledger.chain.releases.items()
             if isinstance(entry.body, Released)
         }
+
+
+def marks_held(state: State) -> dict[tuple[str, str], list[int]]:
+    """Return every mark that the state holds, by table and column, or by "limits" and the population of a file."""
+    columns = state.rows("SELECT table_name, column_name FROM duckdb_columns() WHERE data_type = 'UHUGEINT'")
+    assert len(columns) > 3
+    held = {
+        (table, column): [int(mark) for (mark,) in state.rows(f'SELECT "{column}" FROM "{table}"') if mark is not None]
+        for table, column in columns
+    }
+    for listed in state.used_up:
+        path = state.limits.path(listed)
+        marks = struct.iter_unpack("16s", path.read_bytes())
+        held.setdefault(("limits", listed.population), []).extend(int.from_bytes(mark) for (mark,) in marks)
+    return held
 
 
 @contextmanager

@@ -16,12 +16,14 @@ from importlib import resources
 import numpy as np
 
 from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.limits import LIFETIME, UsedUp, Words
 from quietcount_aggregates.marks import YearSecrets
-from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Table
-from quietcount_aggregates.state import State, counted_fields, registered
+from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Table, counted_fields
+from quietcount_aggregates.state import State
+from quietcount_aggregates.state_file import registered
 from quietcount_schemas.periods import Period
 
-__all__ = ["LIFETIME", "Bounding", "keep_year"]
+__all__ = ["Bounding", "keep_year"]
 
 _LOST = ""
 """Under this name the state keeps where the log ended when an earlier state was lost."""
@@ -30,9 +32,6 @@ _ENVELOPE = (
     *("event", "case_mark", "event_mark", "revision", "occurred_on"),
     *('"partition"', '"offset"', "first_offset"),
 )
-
-LIFETIME = 0
-"""What stands in place of a year where the horizon is a lifetime."""
 
 Symbols = Mapping[str, Sequence[str]]
 
@@ -50,9 +49,10 @@ class Bounding:
         self._state = state
         self._connection = state.connection
         self._populations: dict[str, Population] = {population.name: population for population in populations}
-        self._connection.execute(_sql("versions.sql"))
+        self._connection.execute(_sql("contributions.sql"))
         first_open, begins = state.first_open, state.begins
         lost = begins.pop(_LOST, {})
+        self._used_up = {(each.population, each.year): each for each in state.used_up}
         self._versions: dict[str, list[str]] = {}
         tables: dict[tuple[tuple[int, int], ...], str] = {}
         for population in populations:
@@ -64,6 +64,7 @@ class Bounding:
             placed = f"({_placed(population, symbols, first_open[population.name], tables[places], lost)})"
             if population.horizon is Horizon.YEAR:
                 self._mark_years(placed, year_secrets)
+            self._look_up(population.name)
             self._connection.execute(_contributions(population, placed))
 
     def counts(self, population: str, table: Table, periods: Sequence[dt.date]) -> dict[dt.date, list[int]]:
@@ -137,7 +138,47 @@ class Bounding:
             connection.execute("INSERT INTO opened VALUES (?, ?)", [name, first_open[name]])
         columns = counted_fields(list(self._populations.values()))
         connection.execute(_remaining(self._versions, columns))
-        self._state.rewrite(_close_script(columns))
+        self._state.rewrite(_close_script(columns), self._using_up())
+
+    def _look_up(self, population: str) -> None:
+        """Fill `spent` with what the cases of open events have used up of their limits in a population."""
+        for (name, year), listed in self._used_up.items():
+            if name != population:
+                continue
+            cases = "SELECT DISTINCT case_mark AS mark FROM open_events"
+            if year != LIFETIME:
+                cases = f"SELECT mark FROM year_marks WHERE year = {year}"
+            marks = self._sorted(cases)
+            used = self._state.limits.used(listed, marks)
+            found = marks[used > 0]
+            batch = {"high": found[:, 0].copy(), "low": found[:, 1].copy(), "used": used[used > 0]}
+            with registered(self._connection, batch):
+                self._connection.execute(
+                    f"INSERT INTO spent SELECT {_text(name)}, {year}, (high::UHUGEINT << 64) | low, used FROM batch"
+                )
+
+    def _using_up(self) -> list[UsedUp]:
+        """Write what is settled now behind what was used up before; return the files that hold from then on."""
+        settled = "FROM contributions JOIN following USING (population) WHERE counted AND period < day"
+        oldest = dict(self._connection.execute("SELECT population, year_from FROM following").fetchall())
+        kept = {key: listed for key, listed in self._used_up.items() if key[1] >= oldest.get(key[0], key[1] + 1)}
+        grown = self._connection.execute(f"SELECT DISTINCT population, year {settled} AND year >= year_from").fetchall()
+        for population, year in grown:
+            cases = self._sorted(
+                f"SELECT case_year_mark AS mark {settled} AND population = {_text(population)} AND year = {year}"
+            )
+            listed = kept.get((population, year))
+            kept[population, year] = self._state.limits.extended(population, year, listed, cases)
+        return [kept[key] for key in sorted(kept)]
+
+    def _sorted(self, marks: str) -> Words:
+        """Return the marks that a query finds in ascending order, as words (high, low)."""
+        found = self._connection.execute(
+            "SELECT (mark >> 64)::UBIGINT AS high, (mark & 18446744073709551615)::UBIGINT AS low "
+            f"FROM ({marks}) ORDER BY mark"
+        ).fetchnumpy()
+        high, low = np.asarray(found["high"], dtype=np.uint64), np.asarray(found["low"], dtype=np.uint64)
+        return np.stack([high, low], axis=1)
 
     def _mark_years(self, placed: str, year_secrets: YearSecrets) -> None:
         """Add the marks, under each year's secret, of the cases that have events in that year."""
@@ -146,18 +187,15 @@ class Bounding:
         ).fetchall()
         for (year,) in years:
             keep_year(self._state, year_secrets, year)
-            cases = self._connection.execute(
+            cases = self._sorted(
                 f"""
-                SELECT (case_mark >> 64)::UBIGINT AS high, (case_mark & 18446744073709551615)::UBIGINT AS low
-                FROM (
-                    SELECT DISTINCT case_mark FROM {placed} WHERE year(period) = {year}
-                    EXCEPT SELECT case_mark FROM year_marks WHERE year = {year}
-                )
+                SELECT DISTINCT case_mark AS mark FROM {placed} WHERE year(period) = {year}
+                EXCEPT SELECT case_mark FROM year_marks WHERE year = {year}
                 """
-            ).fetchnumpy()
-            high, low = np.asarray(cases["high"], dtype=np.uint64), np.asarray(cases["low"], dtype=np.uint64)
-            marks = year_secrets.marks(year, np.stack([high, low], axis=1))
-            batch = {"high": high, "low": low, "year_high": marks[:, 0].copy(), "year_low": marks[:, 1].copy()}
+            )
+            marks = year_secrets.marks(year, cases)
+            words = [*cases.T, *marks.T]
+            batch = dict(zip(("high", "low", "year_high", "year_low"), (each.copy() for each in words), strict=True))
             with registered(self._connection, batch):
                 self._connection.execute(
                     f"INSERT INTO year_marks SELECT {year}, (high::UHUGEINT << 64) | low, (year_high::UHUGEINT << 64) "

@@ -22,19 +22,6 @@ WHERE day >= (SELECT try_cast(value AS DATE) FROM meta WHERE key = 'released_on'
 INSERT INTO next.first_open SELECT population, day FROM opened;
 -- Retired populations are not in `following`: they release nothing any more, so nothing of them is remembered.
 
-INSERT INTO next.spent
-SELECT population, year, case_mark, sum(contributions)::INTEGER
-FROM (
-    SELECT population, year, case_mark, contributions FROM spent
-    UNION ALL
-    SELECT population, year, case_year_mark, 1 FROM contributions JOIN following USING (population)
-    WHERE counted AND period < day
-)
-JOIN following USING (population)
-WHERE year >= year_from
-GROUP BY ALL
-ORDER BY population, year, case_mark;
-
 -- The marks keep an event that comes again, or a late correction of it, from counting. A case whose limit is used up
 -- counts no more anyway, and an event of a period before marks_from is dropped as too old, so neither needs a mark.
 -- A yearly limit begins again each January: there no case is ever used up, and a case mark would outlive its year.
@@ -50,8 +37,14 @@ FROM (
 )
 JOIN following USING (population)
 ANTI JOIN (
-    SELECT population, case_mark FROM next.spent JOIN following USING (population)
-    WHERE year_from = 0 AND contributions >= max_contributions
+    SELECT population, case_mark
+    FROM (
+        SELECT population, case_mark, contributions FROM spent WHERE year = 0
+        UNION ALL
+        SELECT population, case_mark, 1 FROM contributions JOIN following USING (population)
+        WHERE counted AND period < day AND year = 0
+    ) JOIN following USING (population)
+    GROUP BY population, case_mark, max_contributions HAVING sum(contributions) >= max_contributions
 ) USING (population, case_mark)
 WHERE period >= marks_from
 ORDER BY population, event_mark;

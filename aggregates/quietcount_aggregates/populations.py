@@ -33,6 +33,8 @@ __all__ = [
     "PopulationName",
     "StatisticName",
     "Table",
+    "counted_events",
+    "counted_fields",
     "exact_epsilon",
 ]
 
@@ -268,6 +270,16 @@ class Population:
 def exact_epsilon(epsilon: float) -> Decimal:
     """Return an epsilon as the decimal a person wrote, so that sums of declared epsilons are exact."""
     return Decimal(repr(float(epsilon))).normalize()
+
+
+def counted_events(populations: Sequence[Population]) -> set[str]:
+    """Return the event types that any of `populations` counts."""
+    return {event for population in populations for event in population.events}
+
+
+def counted_fields(populations: Sequence[Population]) -> list[str]:
+    """Return the columns "Event.field" that any of `populations` refers to, sorted."""
+    return sorted({f"{e}.{f}" for each in populations for e in each.events for f in each.fields_of(e)})
 
 
 def _asked(where: Sequence[Filter]) -> list[tuple[str, tuple[str, ...]]]:

@@ -185,6 +185,7 @@ class Releaser:
         chain, first_open = self._ledger.chain, self._state.first_open
         if chain.is_ahead_of(first_open, self._state.intent):
             raise self._behind()
+        self._state.limits.check_there(self._state.used_up)
         if chain.unknown_to(first_open):
             self._finish()
         self._destroy_years()

@@ -8,6 +8,7 @@ what is to be forgotten: DuckDB leaves the bytes of dropped tables in free block
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -16,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 
 from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import StateError, StateUnwritable
-from quietcount_aggregates.populations import Population
+from quietcount_aggregates.limits import Limits, UsedUp
+from quietcount_aggregates.populations import Population, counted_fields
 from quietcount_schemas.log import Mark
 from quietcount_schemas.private_files import sync_folder
 from quietcount_schemas.rejection import RejectReason
 
-__all__ = ["State", "counted_events", "counted_fields", "registered"]
+__all__ = ["State"]
 
 
 _FOREIGN = {
@@ -63,6 +63,7 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.limits = Limits(path)
         self._lock = state_file.locked(path)
         try:
             if not path.exists():
@@ -88,6 +89,9 @@ class State:
                 leftover.unlink(missing_ok=True)
         except OSError as error:
             raise state_file.explained(error, self.path) from error
+        # A state that has none yet may stand in for one that was mislaid, and whose files are still good.
+        if self.used_up:
+            self.limits.remove_others(self.used_up)
 
     def _migrate(self) -> None:
         """Bring a file of an older format up to date, in one transaction; refuse one of a newer format."""
@@ -199,6 +203,11 @@ class State:
         """Return the first open day of each population that the state knows."""
         return dict(self.rows("SELECT population, day FROM first_open"))
 
+    @property
+    def used_up(self) -> list[UsedUp]:
+        """Return the files of what cases have used up of their limits."""
+        return [UsedUp(*row) for row in self.rows("SELECT population, year, generation, marks, checksum FROM limits")]
+
     def rejected_on(self, day: dt.date) -> frozenset[RejectReason]:
         """Return the reasons for which records were rejected on `day` of the fold's clock: it or the day before."""
         return frozenset(
@@ -289,7 +298,7 @@ class State:
                     connection.execute("INSERT INTO first_open VALUES (?, ?)", [population.name, population.since])
 
     def check_whole(self) -> None:
-        """Raise StateDamaged if any of the file cannot be read: DuckDB looks at a block only when it needs it.
+        """Raise StateDamaged if any of the state cannot be read: DuckDB looks at a block only when it needs it.
 
         Reading a table leaves its index out, so each table that has one is written again as it is.
         """
@@ -301,6 +310,7 @@ class State:
                     connection.execute(f'INSERT OR REPLACE INTO "{name}" FROM "{name}"')
         with self.guarded() as connection:
             connection.execute("CHECKPOINT")
+        self.limits.check_whole(self.used_up)
 
     def follow(self, topic_id: str) -> None:
         """Go on with a new log instead of one that was lost: from its beginning, and with all that is known.
@@ -341,9 +351,10 @@ class State:
             for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS, _PURGED):
                 self[key] = ""
 
-    def rewrite(self, fill: str) -> None:
+    def rewrite(self, fill: str, used_up: Sequence[UsedUp]) -> None:
         """Replace the file by a new one that the SQL script `fill` has filled (its schema is named `next`).
 
+        `used_up` are the files of the limits that hold from then on; the others are removed at the end.
         The old file is closed, and its write-ahead log gone, before the new one takes its name: DuckDB would replay a
         leftover log into the wrong file. A crash before the last step leaves the old file as it was.
         """
@@ -357,6 +368,8 @@ class State:
                 finally:
                     self.connection.execute(f"USE {state_file.main(self.connection)}")
                 self.connection.execute(fill)
+                for each in used_up:
+                    self.connection.execute("INSERT INTO next.limits VALUES (?, ?, ?, ?, ?)", dataclasses.astuple(each))
                 self.connection.execute("DETACH next")
                 self.connection.execute("CHECKPOINT")
         except duckdb.Error as error:
@@ -375,23 +388,4 @@ class State:
                 f"{self.path}: cannot be replaced ({error.strerror})", "Check the folder and the disk"
             ) from error
         self.connection = state_file.connect(self.path)
-
-
-@contextlib.contextmanager
-def registered(connection: duckdb.DuckDBPyConnection, table: Mapping[str, npt.NDArray[np.generic]]) -> Iterator[None]:
-    """Lend contiguous arrays of one length to DuckDB as the table `batch` during a with statement."""
-    connection.register("batch", dict(table))
-    try:
-        yield
-    finally:
-        connection.unregister("batch")
-
-
-def counted_events(populations: Sequence[Population]) -> set[str]:
-    """Return the event types that any of `populations` counts."""
-    return {event for population in populations for event in population.events}
-
-
-def counted_fields(populations: Sequence[Population]) -> list[str]:
-    """Return the columns "Event.field" that any of `populations` refers to, sorted."""
-    return sorted({f"{e}.{f}" for each in populations for e in each.events for f in each.fields_of(e)})
+        self.limits.remove_others(used_up)

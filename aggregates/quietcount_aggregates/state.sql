@@ -3,10 +3,10 @@ CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 -- Where reading resumes; written in the transaction of what was folded, and nowhere else.
 CREATE TABLE offsets ("partition" INTEGER PRIMARY KEY, next_offset BIGINT NOT NULL);
 CREATE TABLE withdrawn (case_mark UHUGEINT NOT NULL);
--- What remains of settled contributions: how much of its limit each case used; and which events of the other cases no
--- longer count, for about a year after the period in which they were settled (its first day; close.sql says until when).
--- With a yearly horizon these have no case mark.
-CREATE TABLE spent (population VARCHAR NOT NULL, year INTEGER NOT NULL, case_mark UHUGEINT NOT NULL, contributions INTEGER NOT NULL);
+-- What remains of settled contributions: how much of its limit each case used, in files of their own (limits.py); and
+-- which events of the other cases no longer count, for about a year after the period in which they were settled (its
+-- first day; close.sql says until when). With a yearly horizon these have no case mark.
+CREATE TABLE limits (population VARCHAR NOT NULL, year INTEGER NOT NULL, generation INTEGER NOT NULL, marks BIGINT NOT NULL, checksum UINTEGER NOT NULL);
 CREATE TABLE closed_events (population VARCHAR NOT NULL, event_mark UHUGEINT NOT NULL, case_mark UHUGEINT, period DATE NOT NULL);
 CREATE TABLE first_open (population VARCHAR PRIMARY KEY, day DATE NOT NULL);
 -- What was settled of a table's period that is not over: counts without any person in them.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import IO
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 
 from quietcount_aggregates.errors import StateDamaged, StateDefect, StateError, StateHeld, StateUnwritable
 from quietcount_schemas.defects import described
@@ -28,6 +30,7 @@ __all__ = [
     "main",
     "private_files",
     "quoted",
+    "registered",
     "schema",
 ]
 
@@ -165,6 +168,16 @@ def locked(path: Path) -> IO[bytes]:
         lock.close()
         raise _held(path) from None
     return lock
+
+
+@contextlib.contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, table: Mapping[str, npt.NDArray[np.generic]]) -> Iterator[None]:
+    """Lend contiguous arrays of one length to DuckDB as the table `batch` during a with statement."""
+    connection.register("batch", dict(table))
+    try:
+        yield
+    finally:
+        connection.unregister("batch")
 
 
 def main(connection: duckdb.DuckDBPyConnection) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.aggregates_world import SECRET, TRIALS, World, case_key, event_id, utc, world_in
+from tests.aggregates_world import SECRET, TRIALS, World, case_key, event_id, marks_held, utc, world_in
 from tests.populations import population_of
 from tests.privacy.settling_world import first_of
 
@@ -61,14 +61,8 @@ def event_mark(key: bytes, identity: bytes) -> int:
 
 
 def holding(world: World, mark: int) -> set[tuple[str, str]]:
-    """Return the columns of the state in which a mark stands, columns that are made later not left out."""
-    columns = world.there.rows("SELECT table_name, column_name FROM duckdb_columns() WHERE data_type = 'UHUGEINT'")
-    assert len(columns) > 4
-    return {
-        (table, column)
-        for table, column in columns
-        if (mark,) in world.there.rows(f'SELECT "{column}"::UHUGEINT FROM "{table}"')
-    }
+    """Return the columns and files of the state in which a mark stands, those that are made later not left out."""
+    return {place for place, marks in marks_held(world.there).items() if mark in marks}
 
 
 def event_numbers(world: World, among: range, case: int = 1) -> set[int]:
@@ -100,7 +94,7 @@ def check_one(folder: Path, late: Late = Late.CARRY) -> None:
         settle(world, 3)
         assert totals(world) == {JANUARY: 1}, "no mark is needed: the limit is used up"
         assert event_numbers(world, range(1, 5)) == set()
-        assert holding(world, case_mark(case_key(1))) == {("spent", "case_mark")}
+        assert {place for place, _ in holding(world, case_mark(case_key(1)))} == {"limits"}
 
 
 @pytest.mark.promise("nothing-twice", "late")
@@ -123,7 +117,7 @@ def check_two(folder: Path) -> None:
         settle(world, 3)
         assert totals(world) == {JANUARY: 2, first_of(3): 1}
         assert event_numbers(world, range(1, 3)) == set(), "a mark is left of a case whose limit is used up"
-        assert holding(world, case_mark(case_key(1))) == {("spent", "case_mark")}
+        assert {place for place, _ in holding(world, case_mark(case_key(1)))} == {"limits"}
         assert event_numbers(world, range(9, 10), case=2) == {9}, "another case's mark stays"
         assert ("closed_events", "case_mark") in holding(world, case_mark(case_key(2)))
 
@@ -145,7 +139,7 @@ def check_two_populations(folder: Path) -> None:
         settle(world, 1)
         assert totals(world) == {JANUARY: 1}  # the week begins on the same day
         assert world.there.rows("SELECT count(*) FROM open_events") == [(0,)], "a settled event is kept as if open"
-        assert holding(world, case_mark(case_key(1))) == {("spent", "case_mark")}
+        assert {place for place, _ in holding(world, case_mark(case_key(1)))} == {"limits"}
 
 
 def test_an_event_is_gone_when_all_populations_have_settled_it(tmp_path: Path) -> None:
@@ -248,8 +242,7 @@ def attacked(folder: Path, k: int) -> tuple[set[str], dict[str, list[tuple[dt.da
         assert len(world.log.poll(CASE_EVENTS, {}, world.log.end_offsets(CASE_EVENTS), 10)) == 1
         names = (*secrets_of, "Clara")
         came = {name for name in names if holding(world, case_mark(PEPPER.case_key(name)))}
-        columns = world.there.rows("SELECT table_name, column_name FROM duckdb_columns() WHERE data_type = 'UHUGEINT'")
-        marks = {mark for table, column in columns for (mark,) in world.there.rows(f'SELECT "{column}" FROM "{table}"')}
+        marks = {mark for held in marks_held(world.there).values() for mark in held}
         right = {
             name: [
                 facts for facts, guess in guesses(name).items() if event_mark(guess.case_key, guess.event_id) in marks
@@ -292,14 +285,8 @@ def _script_with(old: str, new: str, patch: pytest.MonkeyPatch) -> None:
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
-_marks_of_the_used_up = partial(
-    _script_with, "year_from = 0 AND contributions >= max_contributions", "contributions < 0"
-)
-_limit_as_of_before = partial(
-    _script_with,
-    "FROM next.spent JOIN following USING (population)\n    WHERE year_from",
-    "FROM spent JOIN following USING (population)\n    WHERE year_from",
-)
+_marks_of_the_used_up = partial(_script_with, "HAVING sum(contributions) >= max_contributions", "HAVING false")
+_limit_as_of_before = partial(_script_with, "WHERE counted AND period < day AND year = 0", "WHERE false")
 _marks_from_before_kept = partial(
     _script_with,
     "SELECT population, event_mark, case_mark, period FROM closed_events",

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from tests.aggregates_world import SECRET, TRIALS, ForgetfulLog, World, utc, world_in
+from tests.aggregates_world import SECRET, TRIALS, ForgetfulLog, World, marks_held, utc, world_in
 from tests.populations import population_of
 
 from quietcount_aggregates import state_file
@@ -145,10 +145,10 @@ def test_marks_that_nothing_needs_any_more_are_gone_from_the_state(tmp_path: Pat
     assert left == [0]
 
 
-def _in_place(statements: Callable[[str], list[str]]) -> Callable[[State, str], None]:
+def _in_place(statements: Callable[[str], list[str]]) -> Callable[[State, str, object], None]:
     """Return a rewrite that replaces the tables within the file that lives on."""
 
-    def rewrite(self: State, fill: str) -> None:
+    def rewrite(self: State, fill: str, _: object) -> None:
         connection = self.connection
         connection.execute("ATTACH ':memory:' AS next")
         connection.execute("USE next")
@@ -201,13 +201,15 @@ def test_the_state_holds_nothing_of_a_closed_event_but_its_marks(tmp_path: Path)
         world.release(utc(END))
         connection = world.there.connection
         assert connection.execute("SELECT count(*), min(occurred_on) FROM open_events").fetchone() == (len(kept), END)
-        for table in ("closed_events", "spent"):
-            columns = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
-            assert columns <= {"population", "year", "case_mark", "event_mark", "period", "contributions"}
-            # The order of the marks says nothing of the order of arrival.
-            query = f"SELECT * EXCLUDE (population) FROM {table} WHERE population = 'asked'"
-            rows = connection.execute(query).fetchall()
-            assert rows == sorted(rows)
+        columns = {row[0] for row in connection.execute("DESCRIBE closed_events").fetchall()}
+        assert columns == {"population", "event_mark", "case_mark", "period"}
+        # The order of the marks says nothing of the order of arrival.
+        query = "SELECT event_mark, period FROM closed_events WHERE population = 'asked'"
+        rows = connection.execute(query).fetchall()
+        assert rows == sorted(rows)
+        held = [marks for (place, _), marks in marks_held(world.there).items() if place == "limits"]
+        assert [len(marks) for marks in held] == [EVENTS, EVENTS]
+        assert held == [sorted(marks) for marks in held]
 
     lived(tmp_path / "world", check)
 
@@ -216,10 +218,10 @@ def test_the_state_holds_nothing_of_a_closed_event_but_its_marks(tmp_path: Path)
 
 
 def yearly(world: World) -> list[tuple[int, int]]:
-    rows: list[tuple[int, int]] = world.there.connection.execute(
-        "SELECT year, count(*) FROM spent WHERE population = 'daily' GROUP BY ALL ORDER BY ALL"
-    ).fetchall()
-    return rows
+    """Return each year of which cases have used up limits, with how many, from the files themselves."""
+    listed = [each for each in world.there.used_up if each.population == "daily"]
+    assert len(listed) == len(list(world.folder.glob("state.limits.daily.*")))
+    return [(each.year, world.there.limits.path(each).stat().st_size // 16) for each in listed]
 
 
 def readable_again(folder: Path, twin: Callable[[World], None] = lambda _: None) -> list[int]:

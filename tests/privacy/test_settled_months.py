@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.aggregates_world import SECRET, World, utc, world_in
+from tests.aggregates_world import SECRET, World, marks_held, utc, world_in
 from tests.privacy.settling_world import asked, first_of
 from tests.privacy.test_forgetting import EVENTS, events_on, found, marks_of
 
@@ -23,16 +23,12 @@ from quietcount_schemas.log import CASE_EVENTS
 pytestmark = pytest.mark.quick
 
 JANUARY, FEBRUARY = first_of(1), first_of(2)
+LIMITS = "state.limits.asked.lifetime.1"
 
 
 def marked(world: World, marks: set[int]) -> dict[tuple[str, str], int]:
-    """Return how often the marks stand in each column of the state that holds marks, columns without any left out."""
-    columns = world.there.rows("SELECT table_name, column_name FROM duckdb_columns() WHERE data_type = 'UHUGEINT'")
-    assert len(columns) > 4
-    counts = {
-        (table, column): sum(mark in marks for (mark,) in world.there.rows(f'SELECT "{column}" FROM "{table}"'))
-        for table, column in columns
-    }
+    """Return how often the marks stand in each column or file of the state, places without any left out."""
+    counts = {place: sum(mark in marks for mark in held) for place, held in marks_held(world.there).items()}
     return {place: count for place, count in counts.items() if count}
 
 
@@ -75,14 +71,15 @@ def test_of_a_settled_month_whose_quarter_is_open_the_files_hold_sums_and_marks(
             assert columns == ["statistic", "period", "cell", "contributions"]
 
             assert marked(world, numbers_of(events)) == {("closed_events", "event_mark"): EVENTS}
-            places_of_cases = {("spent", "case_mark"): EVENTS, ("closed_events", "case_mark"): EVENTS}
+            places_of_cases = {("limits", "asked"): EVENTS, ("closed_events", "case_mark"): EVENTS}
             assert marked(world, numbers_of(cases)) == places_of_cases
             world.close()
             assert found(folder, names) == {}
-            for marks, places in ((events, 1), (cases, 2)):  # nothing is left of where they stood before
+            for marks in (events, cases):  # nothing is left of where they stood before
                 [(name, count)] = found(folder, marks).items()
                 assert name == "state.duckdb"
-                assert places * EVENTS // 2 < count <= places * EVENTS
+                assert EVENTS // 2 < count <= EVENTS
+            assert found(folder, [number.to_bytes(16) for number in numbers_of(cases)]) == {LIMITS: EVENTS}
 
 
 def contents(world: World) -> dict[str, list[tuple[Any, ...]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tests.privacy.settling_world import (
 from quietcount_aggregates.bounding import Bounding
 from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import StateBehind
+from quietcount_aggregates.limits import UsedUp
 from quietcount_aggregates.populations import Table
 from quietcount_aggregates.release import Step, record_loss
 from quietcount_aggregates.state import State
@@ -275,10 +276,10 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 def _sums_forgotten_at_close(patch: pytest.MonkeyPatch) -> None:
     real = State.rewrite
 
-    def mutant(self: State, fill: str) -> None:
+    def mutant(self: State, fill: str, used_up: Sequence[UsedUp]) -> None:
         kept = [statement for statement in fill.split(";") if "next.sums" not in statement]
         assert len(kept) == fill.count(";")
-        real(self, ";".join(kept))
+        real(self, ";".join(kept), used_up)
 
     patch.setattr(State, "rewrite", mutant)
 

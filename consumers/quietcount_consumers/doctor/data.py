@@ -21,6 +21,7 @@ from typing import Final
 from quietcount_aggregates import state_file
 from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import LedgerError, LedgerNewer, StateError
+from quietcount_aggregates.limits import Limits
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.publication import published_head
 from quietcount_consumers.configuration import Configuration, beginning_after
@@ -172,6 +173,11 @@ def check_state(
             f"{path}: the ledger has releases that it does not know: the state was lost, or is an older copy",
             "Put the right state back. If it is lost permanently, run: quietcount ledger record-loss",
         )
+        return
+    try:
+        Limits(path).check_there(state.used_up)
+    except StateError as error:
+        yield refused("state", error)
 
 
 def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterator[Finding]:

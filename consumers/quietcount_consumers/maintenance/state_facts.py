@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import fcntl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import duckdb
 from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.limits import UsedUp
 from quietcount_consumers.configuration import Configuration
 
 __all__ = ["StateFacts", "is_read", "state_missing", "state_of"]
@@ -26,6 +27,8 @@ class StateFacts:
 
     meta: Mapping[str, str]
     first_open: Mapping[str, dt.date]
+    used_up: Sequence[UsedUp] = ()
+    """The files of the limits that it lists."""
 
     @property
     def head(self) -> Head:
@@ -61,7 +64,9 @@ def state_of(configuration: Configuration) -> StateFacts | None:
             meta = dict(_rows(connection, "SELECT key, value FROM meta"))
             if not is_read(meta.get("format", "")):
                 return StateFacts(meta, {})
-            return StateFacts(meta, dict(_rows(connection, "SELECT population, day FROM first_open")))
+            first_open = dict(_rows(connection, "SELECT population, day FROM first_open"))
+            used_up = _rows(connection, "SELECT population, year, generation, marks, checksum FROM limits")
+            return StateFacts(meta, first_open, [UsedUp(*row) for row in used_up])
         except (duckdb.Error, OSError) as error:
             raise state_file.explained(error, path) from None
 

@@ -46,7 +46,12 @@ def test_what_was_emitted_is_released_once_and_no_log_or_ledger_lies_in_the_data
     project.run_here("2024-03-08")
     assert nonzero(project) == TRUE
     assert project.ledger_values() == project.released()
-    assert sorted(path.name for path in project.private.iterdir()) == ["state.duckdb", "state.duckdb.lock"]
+    assert sorted(path.name for path in project.private.iterdir()) == [
+        "state.duckdb",
+        "state.duckdb.lock",
+        "state.limits.court_cases.lifetime.1",
+        "state.limits.requests.lifetime.1",
+    ]
 
 
 def test_the_commands_of_the_ledger_work_on_a_ledger_on_kafka(project: Project) -> None:

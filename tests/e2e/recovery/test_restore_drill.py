@@ -43,9 +43,11 @@ __all__ = ["backed_up", "drill", "page"]  # fixtures, which tests ask for by nam
 
 def test_the_backups_hold_what_the_page_says_and_no_witness(backed_up: Drill) -> None:
     names = sorted(path.name for path in backed_up.backup.iterdir())
-    assert names == ["log.sqlite", "state.duckdb", "statistics.duckdb"]
+    limits = [f"state.limits.{name}.1" for name in ("court_cases.lifetime", "requests.lifetime")]
+    state = ["state.duckdb", "state.duckdb.lock", *limits]
+    assert names == ["log.sqlite", *state, "statistics.duckdb"]
     assert sorted(path.name for path in backed_up.secrets_backup.iterdir()) == ["service", "service-years"]
-    for name in ("log.sqlite", "state.duckdb"):
+    for name in ("log.sqlite", *state):
         assert (backed_up.backup / name).stat().st_mode & 0o077 == 0
 
 

@@ -245,7 +245,7 @@ def test_a_rewrite_that_the_database_refuses_leaves_the_state_usable_after_a_res
     with State(path) as state:
         state.bind(topic_id="one")
         with pytest.raises(StateError):
-            state.rewrite("SELECT * FROM missing")
+            state.rewrite("SELECT * FROM missing", [])
     with State(path) as state:
         assert state["topic_id"] == "one"
 

@@ -4,3 +4,5 @@ CREATE OR REPLACE TEMP TABLE contributions (
     cells BIGINT[], counted BOOLEAN
 );
 CREATE OR REPLACE TEMP TABLE year_marks (year INTEGER, case_mark UHUGEINT, mark UHUGEINT);
+-- How much of its limit each case of an open event has used up in settled periods, if any.
+CREATE OR REPLACE TEMP TABLE spent (population VARCHAR, year INTEGER, case_mark UHUGEINT, contributions INTEGER);
