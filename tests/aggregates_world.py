@@ -226,6 +226,7 @@ class World:
         now: dt.datetime | None = None,
         observe: Callable[[Step], None] | None = None,
         start: bool = True,
+        today: dt.date | None = None,
     ) -> None:
         self.folder = folder
         self.populations = list(populations)
@@ -235,6 +236,8 @@ class World:
         self.ledger_log: LedgerLog = ledger_log if ledger_log is not None else MemoryLedger()
         self.mechanism: NoiseMechanism = mechanism or ExactMechanism()
         self.observe = observe
+        # The real day, if it is another one than the machine's clock shows.
+        self.today = None if today is None else lambda: today
         self.secret = SECRET
         self.years = YearSecrets(folder / "years")
         self.public = folder / "statistics.duckdb"
@@ -272,6 +275,7 @@ class World:
             public=self.public,
             witness=Witness(self.public.with_name("witness")),
             observe=self.observe,
+            today=self.today,
         )
         self.releaser.recover()
         partitions = len(self.log.partitions(CASE_EVENTS))

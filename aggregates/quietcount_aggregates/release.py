@@ -15,7 +15,7 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
-from quietcount_aggregates.bounding import Bounding, keep_year
+from quietcount_aggregates.bounding import Bounding, drop_ahead, keep_year
 from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Released, StateLost
 from quietcount_aggregates.errors import LedgerError, PopulationError, StateBehind
@@ -110,6 +110,10 @@ def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -
     witness.check(ledger)
 
 
+def _today() -> dt.date:
+    return dt.datetime.now(dt.UTC).date()
+
+
 def _unobserved(_: Step) -> None:
     """Take no notice of a step."""
 
@@ -137,7 +141,7 @@ class Releaser:
     """Releases the populations of one ledger from one state.
 
     `topic` is the log's topic that the state folds; `observe` is called at each step, and
-    `publishing` does in the place of `publish` what it does.
+    `publishing` does in the place of `publish` what it does. `today` is the real day (UTC), which `now` may lie before.
     """
 
     def __init__(
@@ -154,6 +158,7 @@ class Releaser:
         witness: Witness,
         observe: Callable[[Step], None] | None = None,
         publishing: Publish | None = None,
+        today: Callable[[], dt.date] | None = None,
     ) -> None:
         self._state = state
         self._ledger = ledger
@@ -167,6 +172,7 @@ class Releaser:
         self._publishing = publishing
         self._witness = witness
         self._observe = observe or _unobserved
+        self._today = today or _today
 
     @property
     def populations(self) -> list[Population]:
@@ -230,6 +236,7 @@ class Releaser:
         intent = secrets.token_bytes(16)
         with self._state.transaction():
             self._state.begin_release(intent, now.date())
+            drop_ahead(self._state, now.date(), self._today())
         self._observe(Step.INTENT_STATED)
         with self._state.guarded():
             bounding = self._bounding()

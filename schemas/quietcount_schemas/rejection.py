@@ -10,7 +10,12 @@ __all__ = ["RejectReason", "Rejected"]
 
 
 class RejectReason(StrEnum):
-    """Why a message was rejected. The value names the reason in a dead letter's headers and in metrics."""
+    """Why a message was rejected. The value names the reason in a dead letter's headers and in metrics.
+
+    DATED_AHEAD is in metrics only. A settlement drops such an event after it was folded, and it is no dead letter: its
+    bytes are a valid event, and to keep them would keep what a settlement forgets. Nothing else remembers it, so the
+    emitter may emit it again with the right date.
+    """
 
     TOO_LARGE = "too_large"
     EMPTY = "empty"
@@ -27,6 +32,7 @@ class RejectReason(StrEnum):
     DATE_OUT_OF_BOUNDS = "date_out_of_bounds"
     EVENT_ID_NOT_V4 = "event_id_not_v4"
     KEY_MISMATCH = "key_mismatch"
+    DATED_AHEAD = "dated_ahead"
 
     @property
     def explanation(self) -> str:
@@ -50,6 +56,7 @@ _EXPLANATIONS = {
     RejectReason.DATE_OUT_OF_BOUNDS: "a date is outside the bounds of its field",
     RejectReason.EVENT_ID_NOT_V4: "the event id is not a UUID of version 4",
     RejectReason.KEY_MISMATCH: "the record's key is not the case key inside it",
+    RejectReason.DATED_AHEAD: "it is dated more than two days after the settlement that met it",
 }
 
 

@@ -55,7 +55,8 @@ def dead_letters_list_command(config: Path, form: str | None) -> None:
 @dead_letters_command.command("replay", short_help="Append rejected records that are good now to the case events.")
 @click.option(
     "--reason",
-    type=click.Choice([reason.value for reason in RejectReason]),
+    # An event that is dated ahead is dropped at a settlement and never a dead letter.
+    type=click.Choice([reason.value for reason in RejectReason if reason is not RejectReason.DATED_AHEAD]),
     help="Only records that were rejected for this reason.  [default: all but key_mismatch]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be replayed; append nothing.")
