@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 from quietcount_producers.errors import EventRefused
-from quietcount_producers.pseudonyms import Pepper, normal_identifier
+from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.event_types import EventType, Field, FieldKind, listed
 from quietcount_schemas.log import NewRecord
@@ -105,8 +105,9 @@ class Composer:
         """Return the record of an event, or everything that is wrong with it.
 
         Its dates are coarsened in the payload and in the timestamp alike.
-        The id of an event that has none is random. With `occurrence` it is derived from the event's canonical form and
-        from how often that form came before, which `occurrence` returns; so the same facts give the same id again.
+        The id of an event that has none is random. With `occurrence` it is derived from the canonical form of what is
+        sent, and from how often that form came before, which `occurrence` returns. So the same facts give the same id
+        again, and an id says nothing of an event that the event itself does not say.
         """
         problems: list[EventRefused] = []
 
@@ -127,17 +128,17 @@ class Composer:
         values = self._attributes(kind, facts, problems)
         if problems or key is None or day is None or revision is None:
             return problems
-        if identity is None and occurrence is None:
-            identity = uuid.uuid4().bytes
-        elif identity is None and occurrence is not None:
-            canonical = self._canonical(kind, str(facts.case), day, values)
-            identity = self._pepper.derived_event_id(canonical, occurrence(canonical))
         period = self.precision(kind.name)
         coarse = max(period.coarsen(day), _EPOCH)  # the week of 1970-01-01 began in 1969
         for field in self._dates[kind.name]:
             value = values[field.name]
             if isinstance(value, dt.date):
                 values[field.name] = max(period.coarsen(value), _EPOCH + dt.timedelta(days=field.minimum))
+        if identity is None and occurrence is None:
+            identity = uuid.uuid4().bytes
+        elif identity is None and occurrence is not None:
+            canonical = self._canonical(kind, key, coarse, values)
+            identity = self._pepper.derived_event_id(canonical, occurrence(canonical))
         payload = self._codec.encode(CaseEvent(kind.name, key, identity or b"", revision, coarse, values))
         return NewRecord(key, payload, (coarse - _EPOCH).days * _DAY_MS)
 
@@ -205,11 +206,13 @@ class Composer:
                 problems.append(EventRefused(name, f"is missing; {kind.name} has no default for it"))
         return values
 
-    def _canonical(self, kind: EventType, case: str, day: dt.date, attributes: Mapping[str, object]) -> bytes:
-        """Return the bytes that stand for these facts, the same for every file format.
+    def _canonical(self, kind: EventType, key: bytes, coarse: dt.date, attributes: Mapping[str, object]) -> bytes:
+        """Return the bytes that stand for what is sent of an event, the same for every file format.
 
-        The day is the exact one. Attributes at their default are left out, so that a field that is added to the schema
-        later does not change the ids of events that are emitted again.
+        Take the case key, the coarsened day and the coarsened attributes, and nothing else: the service keeps a hash of
+        the id for a year, and whoever has the pepper can test guesses against it. Leave out attributes at their
+        default, so that a field that is added to the schema later does not change the ids of events that are emitted
+        again.
         """
         fields = self._fields[kind.name]
         said = {
@@ -217,7 +220,7 @@ class Composer:
             for name, value in attributes.items()
             if not (fields[name].has_default and value == fields[name].default_value)
         }
-        return _CANONICAL.encode([kind.name, normal_identifier(case), day.isoformat(), said]).encode()
+        return _CANONICAL.encode([kind.name, key.hex(), coarse.isoformat(), said]).encode()
 
 
 def close_match(name: str, known: Iterable[str]) -> str:

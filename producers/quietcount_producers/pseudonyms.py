@@ -86,7 +86,7 @@ class Pepper:
 
         Raises EventRefused if the identifier is empty or not valid text.
         """
-        return hmac.digest(self._secret, normal_identifier(identifier).encode(), hashlib.sha256)[:16]
+        return hmac.digest(self._secret, _normal_identifier(identifier).encode(), hashlib.sha256)[:16]
 
     def derived_event_id(self, canonical: bytes, occurrence: int) -> bytes:
         """Return the event id of the `occurrence`-th (from 0) event whose canonical form is `canonical`.
@@ -100,7 +100,7 @@ class Pepper:
         return bytes(digest)
 
 
-def normal_identifier(identifier: str) -> str:
+def _normal_identifier(identifier: str) -> str:
     """Return the form of `identifier` that is hashed: NFC, without outer spaces. Raises EventRefused."""
     normal = unicodedata.normalize("NFC", identifier).strip()
     if not normal:

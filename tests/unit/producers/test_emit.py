@@ -49,11 +49,13 @@ def test_csv_and_jsonl_of_the_same_facts_have_the_same_ids(place: Place) -> None
     assert [event.event_id for event in place.events()][4:] == first
 
 
-def test_ids_tell_exact_days_apart_that_are_coarsened_to_one(place: Place) -> None:
+def test_two_days_that_are_coarsened_to_one_are_two_events_in_one_file_and_one_in_two_files(place: Place) -> None:
     place.emit(line() + line(occurred_on="2023-10-04"))
     events = place.events()
     assert events[0].occurred_on == events[1].occurred_on
     assert events[0].event_id != events[1].event_id
+    place.emit(line(occurred_on="2023-10-05"), name="later.jsonl")
+    assert place.events()[2] == events[0]
 
 
 def test_an_own_id_and_a_revision_are_kept(place: Place) -> None:
