@@ -22,7 +22,7 @@ from quietcount_schemas.log import NewRecord
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["Composer", "Facts", "Precision", "close_match", "listed", "utc_today"]
+__all__ = ["Composer", "Facts", "Precision", "close_match", "day_of", "listed", "utc_today"]
 
 Precision = Period | Mapping[str, Period]
 
@@ -41,6 +41,11 @@ _T = TypeVar("_T")
 def utc_today() -> dt.date:
     """Return today's date in UTC."""
     return dt.datetime.now(dt.UTC).date()
+
+
+def day_of(timestamp: int) -> dt.date:
+    """Return the day of a record's timestamp."""
+    return _EPOCH + dt.timedelta(milliseconds=timestamp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from quietcount_producers.beginnings import Beginning, beginnings_of
 from quietcount_producers.composition import close_match, listed
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, ProducersError
@@ -41,6 +42,8 @@ class EmitterSettings:
     schemas: tuple[Path, ...]
     pepper_file: Path
     precision: Mapping[str, Period]
+    beginnings: Mapping[str, Beginning]
+    """By event type: when the populations that count it begin."""
     spool: Path | None = None
     """Where events wait while the log does not answer, if anywhere."""
     kafka: KafkaSettings | None = None
@@ -79,6 +82,7 @@ class EmitterSettings:
             data_dir=values["data_dir"],
             schemas=values["schemas"],
             precision=MappingProxyType(_precision(values["population"])),
+            beginnings=MappingProxyType(beginnings_of(values["population"])),
             kafka=KafkaSettings.of(given),
             schema_registry=RegistrySettings.of(given),
             **values["emitter"],

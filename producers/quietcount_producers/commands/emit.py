@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 import click
 
+from quietcount_producers.beginnings import counted_nowhere
 from quietcount_producers.commands.spool import sent_on
-from quietcount_producers.composition import Composer
+from quietcount_producers.composition import Composer, utc_today
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.emission import MOST_SHOWN, Check, CheckedRecords, check, plain_file, send
@@ -23,6 +24,7 @@ from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
 from quietcount_schemas.log import LogWriter
+from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["emit_command"]
 
@@ -71,7 +73,8 @@ def emit_command(
     else:
         file_format = FileFormat.JSONL if stdin else FileFormat.guess(path)
     settings = EmitterSettings.load(config)
-    composer = Composer(settings.registry(), Pepper.load(settings.pepper_file), settings.precision)
+    registry = settings.registry()
+    composer = Composer(registry, Pepper.load(settings.pepper_file), settings.precision)
     with ExitStack() as stack:
         stream = sys.stdin.buffer if stdin else stack.enter_context(_opened(path))
         if dry_run:
@@ -82,6 +85,7 @@ def emit_command(
                 raise ProducersError(
                     f"{name} has lines that cannot be emitted", "Mend them, or leave them out with --skip-bad"
                 )
+            _note(found, settings, registry)
             verdict = "the lines above cannot be emitted, the others can." if found.problems else "every line is good."
             click.echo(f"Checked {name}: {verdict} Nothing was sent.", err=True)
             return
@@ -112,6 +116,7 @@ def emit_command(
                 raise ProducersError(
                     f"{name} has no good line; nothing was sent", f"Mend the lines: {bad.path} has them, with reasons"
                 )
+        _note(found, settings, registry)
         try:
             with _progress("Sending", records.count) as bar:
                 send(log, records, bar)
@@ -150,6 +155,12 @@ def _show(found: Check) -> None:
         click.echo(line, err=True)
     if found.problems > MOST_SHOWN:
         click.echo(f"... and {found.problems - MOST_SHOWN} more problems.", err=True)
+
+
+def _note(found: Check, settings: EmitterSettings, registry: SchemaRegistry) -> None:
+    """Say which events count nowhere, as far as the configuration tells; that is no mistake."""
+    for line in counted_nowhere(found.earliest, settings.beginnings, registry, utc_today()):
+        click.echo(line, err=True)
 
 
 def _size(stream: BinaryIO) -> int | None:

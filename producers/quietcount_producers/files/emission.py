@@ -8,6 +8,7 @@ system frees its room however the process ends.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import io
 import os
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from quietcount_producers.composition import Composer, Facts
+from quietcount_producers.composition import Composer, Facts, day_of
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.event_files import FileFormat, Row, rows
@@ -83,11 +84,16 @@ class CheckedRecords:
 
 @dataclass(slots=True)
 class Check:
-    """What a check found: the first problems as text, and how many rows were good and how many problems there are."""
+    """What a check found.
+
+    The first problems as text, how many rows were good and how many problems there are, and the earliest date that is
+    sent of each event type.
+    """
 
     good: int = 0
     problems: int = 0
     shown: list[str] = field(default_factory=list)
+    earliest: dict[str, dt.date] = field(default_factory=dict)
 
     def add(self, where: str, refused: EventRefused) -> None:
         """Note one problem."""
@@ -112,6 +118,7 @@ def check(
     for a file whose header or encoding is not in order, and for one that changed while it was read.
     """
     found = Check()
+    earliest: dict[str, int] = {}
     occurrences = _Occurrences()
     before = _stamp(stream)
     known = _known_names(composer)
@@ -125,6 +132,9 @@ def check(
                     bad.write(row, "; ".join(_said(refused) for refused in made))
             else:
                 found.good += 1
+                event = str(row.facts["event"])
+                if made.timestamp < earliest.get(event, made.timestamp + 1):
+                    earliest[event] = made.timestamp
                 if records is not None:
                     records.add(made)
             advance()
@@ -135,6 +145,7 @@ def check(
         raise ProducersError(
             f"{name} changed while it was read; nothing was sent", "Wait until it is whole, and run again"
         )
+    found.earliest = {event: day_of(timestamp) for event, timestamp in earliest.items()}
     return found
 
 

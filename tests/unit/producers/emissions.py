@@ -27,7 +27,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = folder / "quietcount.toml"
-        self.config.write_text('[[population]]\nevents = ["HelpRequested"]\nperiod = "month"\n')
+        self.config.write_text('[[population]]\nevents = ["HelpRequested"]\nperiod = "month"\nsince = 2023-01-01\n')
         (folder / "secrets").mkdir()
         Pepper.generate(folder / "secrets" / "pepper")
 
