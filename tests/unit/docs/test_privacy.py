@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quietcount_aggregates.noise import margin
+from quietcount_aggregates.noise import margin, sum_margin
 
 pytestmark = pytest.mark.quick
 
@@ -60,3 +60,21 @@ def test_the_worst_case_is_that_of_the_whole_catalogue(readme: str) -> None:
 @pytest.mark.parametrize("epsilon", [0.25, 0.5, 1.0, 2.5])
 def test_the_table_of_margins_is_that_of_the_noise(epsilon: float, readme: str) -> None:
     assert f"| {epsilon:g} | {100 * posterior(0.5, epsilon):.0f} % | ±{margin(1 / epsilon)} |" in readme
+
+
+def rule(k: int, epsilon: float) -> float:
+    """The README's margin of one cell."""
+    return 3 * k / epsilon
+
+
+def test_the_rule_for_margins_is_that_of_the_noise(readme: str) -> None:
+    said = (
+        "95 % margin of one cell is about ±3 k / epsilon, whether the cell holds 5 cases or 5,000: ±6 at 0.5, and ±12"
+    )
+    assert f"{said} with k = 2. A sum of n cells has about √n times that" in readme
+    assert (margin(1 / 0.5), margin(2 / 0.5)) == (6, 12)
+    for k in (1, 2, 5):
+        for hundredths in range(5, 101):
+            epsilon = hundredths / 100
+            assert abs(margin(k / epsilon) - rule(k, epsilon)) <= 1
+            assert math.isclose(sum_margin(k / epsilon, 12), math.sqrt(12) * rule(k, epsilon), rel_tol=0.15)
