@@ -22,7 +22,7 @@ from quietcount_aggregates.populations import (
     StatisticName,
     Table,
 )
-from quietcount_schemas.event_types import PUBLISHED_COLUMNS, EventType, Field, FieldKind, Role
+from quietcount_schemas.event_types import EARLIEST, LATEST, PUBLISHED_COLUMNS, EventType, Field, FieldKind, Role
 from quietcount_schemas.periods import Period
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ MAX_CELLS = 100_000
 MAX_CONTRIBUTIONS = 1_000_000
 # Noise of this scale hides any count that case work has; the margins of its sums take the more memory, the wider it is.
 MAX_SCALE = 100_000
-# The days that an event may carry.
-EARLIEST, LATEST = dt.date(1970, 1, 1), dt.date(2099, 12, 31)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _NAME_WANTED = "Write lower-case letters, digits and _, a letter first, and 63 at most"

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from quietcount_producers.errors import ProducersError
+from quietcount_schemas.event_types import EARLIEST, LATEST
 
 __all__ = ["Mix", "Tally", "encoded", "simulate"]
 
 Line = dict[str, object]
 _Weights = Sequence[tuple[str, int]]
 
-_FIRST_DAY: Final = dt.date(1970, 1, 1)
-_LAST_DAY: Final = dt.date(2099, 12, 31)
 _MOST_DAYS_LATE: Final = 120
 _MOST_DAYS_TO_CORRECTION: Final = 20
 _LEAST_DAYS_TO_CORRECTION: Final = 1
@@ -155,9 +154,9 @@ def simulate(
     """
     if last < first:
         raise ProducersError("The last day of a simulation must not lie before its first", "Swap them")
-    if first < _FIRST_DAY or last > _LAST_DAY:
+    if first < EARLIEST or last > LATEST:
         raise ProducersError(
-            f"The days of a simulation lie from {_FIRST_DAY} to {_LAST_DAY}", "Give others, as events may have"
+            f"The days of a simulation lie from {EARLIEST} to {LATEST}", "Give others, as events may have"
         )
     return iter(_ordered(events, random.Random(seed), first, last, mix or Mix()))
 

@@ -10,12 +10,14 @@ from typing import Any
 
 __all__ = [
     "BAD_LINE_NOTES",
+    "EARLIEST",
     "EMITTED_KEYS",
     "ENVELOPE",
     "EPOCH_ORDINAL",
     "INT32_MAXIMUM",
     "INT32_MINIMUM",
     "KEY_BYTES",
+    "LATEST",
     "MAX_EVENT_BYTES",
     "PUBLISHED_COLUMNS",
     "EventType",
@@ -32,6 +34,9 @@ INT32_MAXIMUM = 2**31 - 1
 
 EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 """What `date.toordinal` gives for day 0 of an Avro date."""
+
+EARLIEST, LATEST = dt.date(1970, 1, 1), dt.date(2099, 12, 31)
+"""The first and the last day on which an event may occur."""
 
 MAX_EVENT_BYTES = 512
 """The most bytes that one message may have, framing included; checked before a byte of it is parsed."""

@@ -9,6 +9,7 @@ import click
 
 from quietcount_consumers.commands.options import log_option
 from quietcount_consumers.project import create_project
+from quietcount_schemas.commands.days import Day
 from quietcount_schemas.configuration import DEFAULT_LOG
 
 __all__ = ["init_command"]
@@ -18,12 +19,12 @@ __all__ = ["init_command"]
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path(), metavar="[DIR]")
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=Day(),
     metavar="DATE",
     help="For history: each population begins with its first whole period from this day on.",
 )
 @log_option
-def init_command(folder: Path, since: dt.datetime | None, log: str) -> None:
+def init_command(folder: Path, since: dt.date | None, log: str) -> None:
     """Start a project: a commented quietcount.toml, and secrets with the right modes.
 
     Nothing is overwritten. If you have the events of years in a file, name their first day with --since, emit the file,
@@ -33,7 +34,7 @@ def init_command(folder: Path, since: dt.datetime | None, log: str) -> None:
     Example: quietcount init helpline
     With history: quietcount init helpline --since 2023-04-01
     """
-    for path in create_project(folder, since=None if since is None else since.date(), log=log):
+    for path in create_project(folder, since=since, log=log):
         click.echo(str(path))
     if log == DEFAULT_LOG:
         click.echo(

@@ -10,20 +10,18 @@ import datetime as dt
 import click
 
 from quietcount_consumers.errors import ServiceError
+from quietcount_schemas.event_types import EARLIEST, LATEST
 
-__all__ = ["FIRST", "LAST", "Moment", "check_not_far_ahead"]
+__all__ = ["FIRST", "Moment", "check_not_far_ahead"]
 
-FIRST = dt.date(1970, 1, 2)
+FIRST = EARLIEST + dt.timedelta(days=1)
 """The day after the first on which an event may occur."""
-
-LAST = dt.date(2099, 12, 31)
-"""The last day on which an event may occur."""
 
 FAR_AHEAD = dt.timedelta(days=366)
 
 
 class Moment(click.ParamType[dt.datetime]):
-    """A date or a moment from FIRST to LAST, in UTC unless it says otherwise."""
+    """A date or a moment from FIRST to LATEST, in UTC unless it says otherwise."""
 
     name = "time"
 
@@ -38,8 +36,8 @@ class Moment(click.ParamType[dt.datetime]):
             moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
         except OverflowError:  # an offset that leads out of the years 1 to 9999
             moment = dt.datetime.max.replace(tzinfo=dt.UTC)
-        if not FIRST <= moment.date() <= LAST:
-            self.fail(f"write a date or a moment from {FIRST} to {LAST} (UTC)", param, ctx)
+        if not FIRST <= moment.date() <= LATEST:
+            self.fail(f"write a date or a moment from {FIRST} to {LATEST} (UTC)", param, ctx)
         return moment
 
 

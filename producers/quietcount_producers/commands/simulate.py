@@ -15,11 +15,12 @@ import click
 
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
+from quietcount_schemas.commands.days import Day
 
 __all__ = ["simulate_command"]
 
 _STANDARD = "-"
-_DAY = click.DateTime(["%Y-%m-%d"])
+_DAY = Day()
 _SHARE = click.FloatRange(0.0, 1.0)
 
 
@@ -54,8 +55,8 @@ _SHARE = click.FloatRange(0.0, 1.0)
 def simulate_command(
     events: int,
     seed: int,
-    first: dt.datetime,
-    last: dt.datetime,
+    first: dt.date,
+    last: dt.date,
     duplicates: float,
     corrections: float,
     withdrawals: float,
@@ -71,7 +72,7 @@ def simulate_command(
     tally = Tally() if totals is not None else None
     try:
         mix = Mix(duplicates=duplicates, corrections=corrections, withdrawals=withdrawals, late=late)
-        lines = simulate(events, seed, first=first.date(), last=last.date(), mix=mix)
+        lines = simulate(events, seed, first=first, last=last, mix=mix)
     except ProducersError as error:  # shares and days come from the command line alone
         raise click.UsageError(f"{error}.") from None
     with _written(output) as stream:

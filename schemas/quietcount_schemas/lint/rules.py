@@ -20,6 +20,7 @@ from quietcount_schemas.event_types import (
     INT32_MAXIMUM,
     INT32_MINIMUM,
     KEY_BYTES,
+    LATEST,
     MAX_EVENT_BYTES,
     PUBLISHED_COLUMNS,
     Role,
@@ -50,7 +51,7 @@ _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DATE_MINIMUM = dt.date.min.toordinal() - EPOCH_ORDINAL
 _DATE_MAXIMUM = dt.date.max.toordinal() - EPOCH_ORDINAL
-_LAST_DAY = dt.date(2099, 12, 31).toordinal() - EPOCH_ORDINAL
+_LAST_DAY = LATEST.toordinal() - EPOCH_ORDINAL
 
 _ENVELOPE_TYPES: dict[str, dict[str, object]] = {
     "case_key": {"type": "fixed", "name": "CaseKey", "size": 16},
