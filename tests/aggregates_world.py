@@ -21,8 +21,9 @@ from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.release import Releaser, Step
+from quietcount_aggregates.release import Releaser, Step, begin_anew, record_loss
 from quietcount_aggregates.state import State
 from quietcount_aggregates.witness import Witness
 from quietcount_schemas.codec import CaseEvent, Codec
@@ -140,6 +141,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.entries: list[bytes] = []
+        self.places: list[bytes] = []
         self.epoch = 0
 
     def fence(self) -> int:
@@ -149,10 +151,14 @@ class MemoryLedger:
     def read(self, start: int = 0) -> list[bytes]:
         return self.entries[start:]
 
-    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
+    def read_places(self, start: int = 0) -> list[bytes]:
+        return self.places[start:]
+
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
         if epoch != self.epoch or expected != len(self.entries):
             raise LedgerFenced("another releaser has taken over")
         self.entries.extend(entries)
+        self.places.extend(places)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -277,16 +283,26 @@ class World:
             observe=self.observe,
             today=self.today,
         )
+        self.state.bind(topic_id=self.log.topic_id(CASE_EVENTS))
         self.releaser.recover()
-        partitions = len(self.log.partitions(CASE_EVENTS))
-        chain = self.ledger.chain
-        if chain.entries:
-            fresh = [each.name for each in self.populations if each.name not in chain.declarations]
-            self.state.begin_at(fresh, self.log.end_offsets(CASE_EVENTS))
-        self.ledger.declare(self.populations, Decimal(100), now, partitions=partitions)
+        self.ledger.declare(self.populations, Decimal(100), now, end=self.end)
         self.releaser.adopt()
         self.releaser.publish()
         self._renew_fold()
+
+    @property
+    def end(self) -> LogPoint:
+        """Return where the log ends now."""
+        return LogPoint(self.log.topic_id(CASE_EVENTS), self.log.end_offsets(CASE_EVENTS))
+
+    def lose_state(self, now: dt.datetime) -> None:
+        """Lose the state, and record that as `quietcount ledger record-loss` does; `restart` goes on."""
+        self.close()
+        self.state_path.unlink(missing_ok=True)
+        with State(self.state_path) as state:
+            self.ledger.fence()
+            record_loss(self.ledger, now, self.end)
+            begin_anew(state, self.ledger, self.end)
 
     def _renew_fold(self) -> None:
         self.folder_of_events = Fold(self.there, self.releaser.populations, self.registry, self.secret)

@@ -21,6 +21,7 @@ from quietcount_aggregates.entries import (
     Opened,
     Released,
     Retired,
+    Settled,
     StateLost,
     of_newer_schema,
 )
@@ -142,7 +143,7 @@ class Chain:
             )
         self.entries.append(entry)
         match entry.body:
-            case Declared(population, whole_log):
+            case Declared(population, whole_log=whole_log):
                 self.declarations[population.name] = population
                 self.first_open[population.name] = population.first_day
                 if not whole_log:
@@ -159,10 +160,10 @@ class Chain:
                 self.incomplete.discard(name)
             case Completed(name):
                 self.incomplete.discard(name)
-            case StateLost(losses):
+            case StateLost(losses=losses):
                 self.losses = losses
                 self._withhold(entry)
-            case Opened():
+            case Opened() | Settled():
                 pass
         return entry
 
@@ -178,12 +179,15 @@ class Chain:
         """Return why `body` may not be the next entry, or None: the rules of the ledger."""
         if isinstance(body, Opened) != (not self.entries):
             return "a ledger is opened once, by its first entry"
+        before = self.entries[-1].body if self.entries else None
+        if isinstance(before, Settled) and not isinstance(body, Released):
+            return "a settlement is followed by its releases"
         match body:
             case Opened(lifetime_epsilon=epsilon, partitions=partitions):
                 if epsilon <= 0:
                     return "the lifetime epsilon is not a positive number"
                 return None if partitions > 0 else "events lie in at least one partition"
-            case Declared(population, whole_log):
+            case Declared(population, whole_log, place):
                 names = [table.name for table in population.tables]
                 if whole_log and len(self.entries) > 1 + len(self.declarations):
                     return f"the ledger was not opened with population {population.name!r}"
@@ -195,15 +199,21 @@ class Chain:
                     return f"the tables of population {population.name!r} do not fit its period"
                 if population.epsilon > self.budget.left:
                     return f"population {population.name!r} passes the lifetime epsilon"
-            case Released():
-                return self._release_objection(body)
+                if whole_log is not (place is None):
+                    return f"population {population.name!r} has to have a place if, and only if, it is declared later"
+            case Released(intent=intent):
+                objection = self._release_objection(body)
+                if objection is not None:
+                    return objection
+                if not isinstance(before, Settled) and not (isinstance(before, Released) and before.intent == intent):
+                    return "a release follows its settlement, or another release of it"
             case Retired(name):
                 if name not in self.declarations or name in self.retired:
                     return f"no population {name!r} is there to retire"
             case Completed(name):
                 if name not in self.incomplete:
                     return f"no population {name!r} is there that waits for its past"
-            case StateLost(losses):
+            case StateLost(losses=losses):
                 if losses != self.losses + 1:
                     return "losses are counted one by one"
         return None

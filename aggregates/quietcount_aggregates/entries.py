@@ -35,7 +35,9 @@ __all__ = [
     "Opened",
     "Released",
     "Retired",
+    "Settled",
     "StateLost",
+    "commitment_of",
     "of_newer_schema",
 ]
 
@@ -59,11 +61,23 @@ class Opened:
 class Declared:
     """A population, with the whole budget of its tables spent.
 
-    `whole_log` says that the ledger was opened with it: a later one counts what is appended after its declaration.
+    `whole_log` says that the ledger was opened with it: a later one counts what is appended after its declaration, and
+    `place` is the commitment to where that is (see places.py).
     """
 
     population: Population
     whole_log: bool = False
+    place: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Everything that was due at one tick is settled; the releases that follow directly count the log up to one place.
+
+    `place` is the commitment to it.
+    """
+
+    place: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +114,21 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class StateLost:
-    """A loss of the private state; `losses` counts this one too."""
+    """A loss of the private state; `losses` counts this one too.
+
+    `place` is the commitment to where the log ended then.
+    """
 
     losses: int
+    place: bytes = b""
 
 
-Body = Opened | Declared | Released | Retired | Completed | StateLost
+Body = Opened | Declared | Settled | Released | Retired | Completed | StateLost
+
+
+def commitment_of(body: Body) -> bytes | None:
+    """Return the commitment of an entry that has a place in the log; None for the others."""
+    return body.place if isinstance(body, Declared | Settled | StateLost) else None
 
 
 class Head(NamedTuple):
@@ -202,8 +225,11 @@ def _record(body: Body) -> dict[str, Any]:
             return {
                 "population": body.population.canonical,
                 "whole_log": body.whole_log,
+                "place": body.place,
                 "digest": body.population.digest,
             }
+        case Settled():
+            return {"place": body.place}
         case Released():
             return {
                 "population": body.population,
@@ -219,7 +245,7 @@ def _record(body: Body) -> dict[str, Any]:
         case Retired() | Completed():
             return {"population": body.population}
         case StateLost():
-            return {"losses": body.losses}
+            return {"losses": body.losses, "place": body.place}
 
 
 def _body(name: str, fields: dict[str, Any]) -> Body:
@@ -230,7 +256,11 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
             population = Population.from_canonical(fields["population"])
             if population.digest != fields["digest"]:
                 raise ValueError("the digest is not that of the population")
-            return Declared(population, fields["whole_log"])
+            # Of a union with a named type the decoder returns its name, too.
+            place = None if fields["place"] is None else fields["place"][1]
+            return Declared(population, fields["whole_log"], place)
+        case "Settled":
+            return Settled(fields["place"])
         case "Released":
             return Released(
                 population=fields["population"],
@@ -248,7 +278,7 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
         case "Completed":
             return Completed(fields["population"])
         case "StateLost":
-            return StateLost(fields["losses"])
+            return StateLost(fields["losses"], fields["place"])
         case other:
             raise ValueError(other)
 

@@ -33,6 +33,7 @@ from quietcount_schemas.errors import QuietcountError, Unavailable
 
 __all__ = [
     "RESTORE_LEDGER",
+    "RESTORE_PLACES",
     "AggregatesError",
     "BudgetError",
     "LedgerBehind",
@@ -63,6 +64,12 @@ RESTORE_LEDGER: Final = (
     "was published, with: quietcount ledger restore"
 )
 """The remedy for a ledger that is altered or damaged."""
+
+RESTORE_PLACES: Final = (
+    "Put your newest backup of the ledger, with the private log beside it, back. Or do what docs/recovery.md says at "
+    '"The private log of places is damaged"'
+)
+"""The remedy for a private log of places that is altered or damaged."""
 
 
 class AggregatesError(QuietcountError):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
+from typing import Final
 
 from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import (
@@ -18,18 +20,25 @@ from quietcount_aggregates.entries import (
     Entry,
     Head,
     Opened,
+    Settled,
+    StateLost,
+    commitment_of,
 )
 from quietcount_aggregates.errors import (
+    RESTORE_PLACES,
     BudgetError,
     LedgerBehind,
     LedgerBroken,
     LedgerError,
     PopulationError,
 )
+from quietcount_aggregates.places import LogPoint, Place
 from quietcount_aggregates.populations import Population
 from quietcount_schemas.log import LedgerLog
 
 __all__ = ["Ledger"]
+
+_REPORT: Final = "Report this line. Nothing was appended"
 
 
 class Ledger:
@@ -39,11 +48,58 @@ class Ledger:
         self._log = log
         self._epoch: int | None = None
         self.chain = Chain()
+        self._places: list[Place] = []
 
     def fence(self) -> None:
-        """Shut out other releasers and read to the end: what follows is decided on the whole ledger."""
+        """Shut out other releasers and read to the end: what follows is decided on the whole ledger and its places."""
         self._epoch = self._log.fence()
         self.refresh()
+        self.read_places()
+
+    def read_places(self) -> None:
+        """Read the private log of places to its end.
+
+        Raises LedgerBehind or LedgerBroken if it does not belong to the ledger.
+        """
+        entries = self.chain.entries
+        for number, data in enumerate(self._log.read_places(len(self._places)), start=len(self._places)):
+            place = Place.read(data, number)
+            if place.entry >= len(entries):
+                raise LedgerBehind(
+                    "the ledger does not hold an entry of which the private log beside it has the place: an older copy "
+                    "was put in its place",
+                    "Put the newest ledger back, or bring it back from the newest file that was published, with: "
+                    "quietcount ledger restore",
+                )
+            if commitment_of(entries[place.entry].body) != place.commitment:
+                raise LedgerBroken(
+                    f"place {number} of the private log beside the ledger is not what the ledger commits to: one of "
+                    "the two was altered, or belongs to another",
+                    RESTORE_PLACES,
+                )
+            self._places.append(place)
+
+    @property
+    def settled_at(self) -> LogPoint | None:
+        """Return up to where the newest releases count the log; None if there are none, or if that is not known."""
+        newest = next((each for each in reversed(self.chain.entries) if isinstance(each.body, Settled)), None)
+        return None if newest is None else self._place_of(newest)
+
+    @property
+    def lost_at(self) -> LogPoint | None:
+        """Return where the log ended at the newest loss of the state; None if there was none, or it is not known."""
+        newest = next((each for each in reversed(self.chain.entries) if isinstance(each.body, StateLost)), None)
+        return None if newest is None else self._place_of(newest)
+
+    def declared_at(self, population: str) -> LogPoint | None:
+        """Return where the log ended when a population was declared; None if it counts all of it, or if unknown."""
+        for entry in self.chain.entries:
+            if isinstance(entry.body, Declared) and entry.body.population.name == population:
+                return self._place_of(entry)
+        return None
+
+    def _place_of(self, entry: Entry) -> LogPoint | None:
+        return next((place.point for place in self._places if place.entry == entry.index), None)
 
     def refresh(self) -> None:
         """Read to the end of the log and verify what is new; raise LedgerBroken, LedgerBehind or LedgerNewer."""
@@ -78,10 +134,11 @@ class Ledger:
         for now in data[len(known) :]:
             self.chain.extend(now)
 
-    def append(self, bodies: Sequence[Body], now: dt.datetime) -> list[Entry]:
+    def append(self, bodies: Sequence[Body], now: dt.datetime, point: LogPoint | None = None) -> list[Entry]:
         """Append entries, all or none, read them back from the log and return them.
 
-        The rules are tried on a copy first, so that nothing is appended that a reader would not accept.
+        A settlement, a later declaration and a loss get their place here: at `point`, under a new key, in the same
+        append. The rules are tried on a copy first, so that nothing is appended that a reader would not accept.
         """
         if self._epoch is None:
             raise LedgerError("the ledger is open for reading only", "Call fence() before append()")
@@ -97,14 +154,27 @@ class Ledger:
             set(self.chain.incomplete),
             self.chain.losses,
         )
-        made = []
+        made, places = [], []
         for body in bodies:
-            entry = Entry.make(len(trial.entries), trial.head.digest, now, body)
+            placed = body
+            if isinstance(body, Settled | StateLost) or (isinstance(body, Declared) and not body.whole_log):
+                if point is None:
+                    raise LedgerError("an entry that has a place in the log was to be appended without it", _REPORT)
+                places.append(Place.make(len(trial.entries), point))
+                placed = replace(body, place=places[-1].commitment)
+            entry = Entry.make(len(trial.entries), trial.head.digest, now, placed)
             trial.extend(entry.data)
             made.append(entry)
-        self._log.append([entry.data for entry in made], epoch=self._epoch, expected=len(self.chain.entries))
+        self._log.append(
+            [entry.data for entry in made],
+            [place.data for place in places],
+            epoch=self._epoch,
+            expected=len(self.chain.entries),
+        )
         self.refresh()
-        if self.chain.head != trial.head:
+        if places:
+            self.read_places()
+        if self.chain.head != trial.head or self._places[len(self._places) - len(places) :] != places:
             raise LedgerError(
                 "what was appended to the ledger did not come back as written; nothing is published from it",
                 "Look at the disk or the brokers, then start again",
@@ -125,19 +195,20 @@ class Ledger:
             )
 
     def declare(
-        self, wanted: Iterable[Population], lifetime_epsilon: Decimal, now: dt.datetime, *, partitions: int
+        self, wanted: Iterable[Population], lifetime_epsilon: Decimal, now: dt.datetime, *, end: LogPoint
     ) -> list[Population]:
         """Declare the populations that are new, all or none, and return them; open the ledger if it is empty.
 
-        Opening and the first declarations are one append: a first run that is refused has fixed nothing. `partitions`
-        is how many the log has: opening fixes it. Raises PopulationError for a declared population that was changed,
-        left out or retired and for a table whose name is taken, and BudgetError for declarations that pass the lifetime
-        epsilon, or a lifetime epsilon that is not the one the ledger was opened with.
+        Opening and the first declarations are one append: a first run that is refused has fixed nothing. `end` is the
+        log's end: opening fixes how many partitions there are, and a later declaration has its place there. Raises
+        PopulationError for a declared population that was changed, left out or retired and for a table whose name is
+        taken, and BudgetError for declarations that pass the lifetime epsilon, or a lifetime epsilon that is not the
+        one the ledger was opened with.
         """
         wanted = list(wanted)
         bodies: list[Body] = []
         if not self.chain.entries:
-            bodies.append(Opened(secrets.token_bytes(16), lifetime_epsilon, partitions))
+            bodies.append(Opened(secrets.token_bytes(16), lifetime_epsilon, len(end.offsets)))
         elif self.chain.opened.lifetime_epsilon != lifetime_epsilon:
             opened = self.chain.opened.lifetime_epsilon
             raise BudgetError(
@@ -162,7 +233,7 @@ class Ledger:
         self._check_names(new)
         bodies += [Declared(population, whole_log=not self.chain.entries) for population in new]
         if bodies:
-            self.append(bodies, now)
+            self.append(bodies, now, end)
         return new
 
     def _check_names(self, new: Sequence[Population]) -> None:

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from quietcount_aggregates.bounding import Bounding, drop_ahead, keep_year
 from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Released, StateLost
+from quietcount_aggregates.entries import Released, Settled, StateLost
 from quietcount_aggregates.errors import LedgerError, PopulationError, StateBehind
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Horizon, Population, Table
 from quietcount_aggregates.publication import Publish, publish, published_head
 from quietcount_aggregates.state import State
@@ -33,12 +35,20 @@ __all__ = [
     "DuePeriod",
     "Releaser",
     "Step",
+    "begin_anew",
     "bound_after_loss",
     "check_newest",
     "due_periods",
+    "is_out_of_place",
     "record_loss",
     "stored_symbols",
 ]
+
+
+_PUT_BACK: Final = (
+    "Put the right state back, or stop the other service. If the state is lost permanently, run: quietcount ledger "
+    "record-loss"
+)
 
 
 class Step(StrEnum):
@@ -118,14 +128,42 @@ def _unobserved(_: Step) -> None:
     """Take no notice of a step."""
 
 
-def record_loss(ledger: Ledger, now: dt.datetime) -> int:
+def is_out_of_place(ledger: Ledger, state: State) -> bool:
+    """Return whether a state that is to finish the newest settlement has not folded exactly what that counted.
+
+    Nothing is known of a place in another log than the state's, nor of one that the private log does not have.
+    """
+    if not ledger.chain.unknown_to(state.first_open):
+        return False
+    point = ledger.settled_at
+    return point is not None and point.topic_id == state["topic_id"] and point.offsets != state.offsets
+
+
+def record_loss(ledger: Ledger, now: dt.datetime, end: LogPoint) -> int:
     """Record in the fenced ledger that the private state is lost; return how often that has happened.
 
-    A loss that nothing was released after is recorded already: asking again, after a crash, adds none.
+    `end` is the log's. A loss that nothing was released after is recorded already: asking again, after a crash, adds
+    none.
     """
     if not _is_recorded(ledger.chain):
-        ledger.append([StateLost(ledger.chain.losses + 1)], now)
+        ledger.append([StateLost(ledger.chain.losses + 1)], now, end)
     return ledger.chain.losses
+
+
+def begin_anew(state: State, ledger: Ledger, end: LogPoint) -> None:
+    """Let a state begin again after a recorded loss, from the places in the fenced ledger; `end` is the log's.
+
+    A place that is not known, or lies in another log, is taken to be the end.
+    """
+    chain = ledger.chain
+    known = {"": ledger.lost_at} | {name: ledger.declared_at(name) for name in chain.later}
+    places = {
+        # A log that lost its end holds nothing behind it that was appended before.
+        name: {partition: min(point.offsets.get(partition, 0), offset) for partition, offset in end.offsets.items()}
+        for name, point in known.items()
+        if point is not None and point.topic_id == end.topic_id
+    }
+    state.begin_anew(chain.first_open, end.offsets, chain.later, places)
 
 
 def bound_after_loss(chain: Chain) -> Decimal:
@@ -192,6 +230,12 @@ class Releaser:
         if chain.is_ahead_of(first_open, self._state.intent):
             raise self._behind()
         self._state.limits.check_there(self._state.used_up)
+        if is_out_of_place(self._ledger, self._state):
+            raise StateBehind(
+                f"{self._state.path} has not folded exactly what the newest releases of the ledger count: it is an "
+                "older copy, or was altered",
+                _PUT_BACK,
+            )
         if chain.unknown_to(first_open):
             self._finish()
         self._destroy_years()
@@ -208,12 +252,17 @@ class Releaser:
         (self._publishing or publish)(chain, self._public)
 
     def adopt(self) -> None:
-        """Let the state count what is declared now."""
+        """Let the state count what is declared now; later populations from their places in the private log on."""
         known, begins = self._state.first_open, self._state.begins
-        later = self._ledger.chain.later
-        unplaced = [each.name for each in self.populations if each.name in later - known.keys() - begins.keys()]
-        if unplaced:  # the state was made anew before anything was released: where they began is not known any more
-            self._state.begin_at(unplaced, self._log.end_offsets(self._topic))
+        for population in self.populations:
+            name = population.name
+            if name not in self._ledger.chain.later - known.keys():
+                continue
+            point = self._ledger.declared_at(name)
+            if point is not None and point.topic_id == self._log.topic_id(self._topic):
+                self._state.begin_at(name, point.offsets)
+            elif name not in begins:  # where it began is not known, or lies in another log
+                self._state.begin_at(name, self._log.end_offsets(self._topic))
         self._state.adopt(self.populations)
 
     def due(self, now: dt.datetime, grace: dt.timedelta) -> list[DuePeriod]:
@@ -242,7 +291,9 @@ class Releaser:
             bounding = self._bounding()
             bodies = self._draw(bounding, due, intent)
         self._observe(Step.DRAWN)
-        self._ledger.append(bodies, now)
+        # Once for all periods: what was folded is what they count, and a state that finishes this has to have it.
+        place = LogPoint(self._state["topic_id"], self._state.offsets)
+        self._ledger.append([Settled(), *bodies], now, place)
         self._observe(Step.APPENDED)
         self._finish(bounding)
         self._destroy_years()
@@ -253,8 +304,7 @@ class Releaser:
         return StateBehind(
             f"the ledger has releases that {self._state.path} does not know: the state was lost, is an older copy, or "
             "another service releases on this ledger",
-            "Put the right state back, or stop the other service. If the state is lost permanently, run: quietcount "
-            "ledger record-loss",
+            _PUT_BACK,
         )
 
     def _check_schemas(self) -> None:

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -271,16 +272,12 @@ class State:
             found.setdefault(population, {})[partition] = offset
         return found
 
-    def begin_at(self, populations: Collection[str], places: Mapping[int, int]) -> None:
-        """Let populations count what lies at `places` (by partition) or behind: the log's end at their declaration.
-
-        To be called before they are declared: a declaration that is in the ledger must never lack its place.
-        """
+    def begin_at(self, population: str, place: Mapping[int, int]) -> None:
+        """Let a population count what lies at `place` (by partition) or behind: the log's end at its declaration."""
         with self.transaction() as connection:
-            for name in populations:
-                connection.execute("DELETE FROM begins WHERE population = ?", [name])
-                for partition, offset in places.items():
-                    connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])
+            connection.execute("DELETE FROM begins WHERE population = ?", [population])
+            for partition, offset in place.items():
+                connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [population, partition, offset])
 
     def adopt(self, populations: Sequence[Population]) -> None:
         """Make room for what `populations` count, in one transaction.
@@ -332,11 +329,18 @@ class State:
             connection.execute("DROP TABLE places")
             self["topic_id"], self[_MARKS], self[_PURGED] = topic_id, "", ""
 
-    def begin_anew(self, first_open: Mapping[str, dt.date], ends: Mapping[int, int], later: Collection[str]) -> None:
+    def begin_anew(
+        self,
+        first_open: Mapping[str, dt.date],
+        ends: Mapping[int, int],
+        later: Collection[str],
+        places: Mapping[str, Mapping[int, int]] = MappingProxyType({}),
+    ) -> None:
         """Start after a recorded loss: from the log's beginning, with the ledger's first open days.
 
-        `ends` is the log's end now: what lies before it and belongs to a settled period is not carried. The populations
-        `later` were declared after the ledger was opened; where they began is lost too, so they begin again there.
+        `ends` is the log's end now. `places` has, by population, where it begins, and under '' where the log ended at
+        the loss: what lies before that and belongs to a settled period is not carried. If one of these is not known,
+        it is `ends`. The populations `later` were declared after the ledger was opened; the others begin with the log.
         Marks that are left are kept; they only ever lower what a case may still add.
         """
         with self.transaction() as connection:
@@ -346,7 +350,7 @@ class State:
             for population, day in first_open.items():
                 connection.execute("INSERT INTO first_open VALUES (?, ?)", [population, day])
             for name in ("", *later):
-                for partition, offset in ends.items():
+                for partition, offset in places.get(name, ends).items():
                     connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])
             for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS, _PURGED):
                 self[key] = ""

@@ -1,4 +1,4 @@
-"""The ledger on the embedded log: an append-only table in an SQLite file of its own.
+"""The ledger on the embedded log: an append-only table in an SQLite file of its own, and one of places beside it.
 
 It is a file of its own because emitters write to the log's file, and nothing but the releaser may touch the ledger.
 The fence is an epoch in the file: taking it raises the epoch, and an append under an older one is refused.
@@ -83,6 +83,9 @@ class EmbeddedLedger:
 
         Raises LedgerBroken if another file is in this one's place now, LedgerUnwritable if that cannot be seen.
         """
+        return self._read("entry", "entries", start)
+
+    def _read(self, column: str, table: str, start: int) -> list[bytes]:
         if self._inode != _inode(self.path):
             # SQLite would go on with the file that it has open, even if it was renamed or deleted.
             raise LedgerBroken(
@@ -90,16 +93,23 @@ class EmbeddedLedger:
             )
         try:
             rows = self._connection.execute(
-                'SELECT entry FROM entries WHERE "index" >= ? ORDER BY "index"', (start,)
+                f'SELECT {column} FROM {table} WHERE "index" >= ? ORDER BY "index"', (start,)
             ).fetchall()
         except _UNREADABLE as error:
             raise self._explained(error) from error
-        if not all(isinstance(entry, bytes) for (entry,) in rows):
+        if not all(isinstance(value, bytes) for (value,) in rows):
             raise self._damaged()
-        return [entry for (entry,) in rows]
+        return [value for (value,) in rows]
 
-    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
-        """Append `entries`, all or none. Raises LedgerFenced if the epoch or the length is not as expected."""
+    def read_places(self, start: int = 0) -> list[bytes]:
+        """Return every place from the `start`-th on. Raises as `read` does."""
+        return self._read("place", "places", start)
+
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
+        """Append `entries` and `places`, all or none.
+
+        Raises LedgerFenced if the epoch or the length is not as expected.
+        """
         with self._transaction() as cursor:
             length = cursor.execute("SELECT count(*) FROM entries").fetchone()[0]
             if self._epoch(cursor) != epoch or length != expected:
@@ -108,6 +118,8 @@ class EmbeddedLedger:
                     "Run one service on a ledger",
                 )
             cursor.executemany("INSERT INTO entries VALUES (?, ?)", list(enumerate(entries, start=expected)))
+            first = cursor.execute("SELECT count(*) FROM places").fetchone()[0]
+            cursor.executemany("INSERT INTO places VALUES (?, ?)", list(enumerate(places, start=first)))
 
     def close(self) -> None:
         """Close the file."""

@@ -12,6 +12,7 @@ from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step
@@ -20,7 +21,7 @@ from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import POPULATION_DECLARED, POPULATION_INCOMPLETE, Say, unheard
 from quietcount_consumers.monitoring.standing import Standing
-from quietcount_consumers.positions import check_partitions
+from quietcount_consumers.positions import check_known, check_partitions
 from quietcount_consumers.service import BATCH, Service
 from quietcount_consumers.wiring import (
     open_ledger,
@@ -96,11 +97,11 @@ def open_service(
         if ledger.chain.entries and len(partitions) > ledger.chain.opened.partitions:
             # Fewer may come of a broker that lags behind; the first tick looks again.
             check_partitions(partitions, ledger.chain.opened.partitions)
-        if ledger.chain.entries:
-            # Before the declaration, which must never lack its place. What is appended from here on counts.
-            fresh = [each.name for each in dated if each.name not in declared]
-            state.begin_at(fresh, log.end_offsets(CASE_EVENTS))
-        new = ledger.declare(dated, configuration.lifetime_epsilon, now, partitions=len(partitions))
+        # What is appended from here on counts for a population that is declared now.
+        end = LogPoint(log.topic_id(CASE_EVENTS), log.end_offsets(CASE_EVENTS))
+        if any(each.name not in declared for each in dated):
+            check_known(end.offsets, ledger.chain.opened.partitions if ledger.chain.entries else len(partitions))
+        new = ledger.declare(dated, configuration.lifetime_epsilon, now, end=end)
         state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
         _say_declared(new, ledger.chain, now, say)
         releaser.adopt()

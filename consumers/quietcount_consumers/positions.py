@@ -13,7 +13,7 @@ from quietcount_consumers.errors import ASK_AGAIN, ServiceError
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS, LogReader
 
-__all__ = ["check_partitions", "lost_of", "move_to", "resumed"]
+__all__ = ["check_known", "check_partitions", "lost_of", "move_to", "resumed"]
 
 _IF_LOST = "or, if that is lost permanently, run: quietcount ledger new-log"
 
@@ -26,10 +26,7 @@ def resumed(state: State, log: LogReader, ends: Mapping[int, int], partitions: i
     """
     beginnings = log.beginning_offsets(CASE_EVENTS)
     offsets = state.offsets
-    # A topic's partitions only grow in number, and each answer may come from a broker that lags behind.
-    for partition in range(partitions):
-        if partition not in ends or partition not in beginnings:
-            raise LogUnavailable(f"{_place(partition)}: a broker that was asked does not know of it yet", ASK_AGAIN)
+    check_known(ends.keys() & beginnings.keys(), partitions)
     check_partitions({*ends, *beginnings}, partitions)
     lost = lost_of(state, log, beginnings, ends)
     if lost is not None:
@@ -38,6 +35,16 @@ def resumed(state: State, log: LogReader, ends: Mapping[int, int], partitions: i
     purged = state.purged
     first = {partition: max(beginning, purged.get(partition, 0)) for partition, beginning in beginnings.items()}
     return {partition: offsets.get(partition, first[partition]) for partition in ends}
+
+
+def check_known(found: Collection[int], partitions: int) -> None:
+    """Raise LogUnavailable if an answer of the log leaves one of its partitions out.
+
+    A topic's partitions only grow in number, and each answer may come from a broker that lags behind.
+    """
+    for partition in range(partitions):
+        if partition not in found:
+            raise LogUnavailable(f"{_place(partition)}: a broker that was asked does not know of it yet", ASK_AGAIN)
 
 
 def check_partitions(found: Collection[int], partitions: int) -> None:

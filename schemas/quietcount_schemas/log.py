@@ -14,6 +14,7 @@ __all__ = [
     "CASE_EVENTS",
     "DEAD_LETTERS",
     "RELEASES",
+    "SETTLEMENTS",
     "LedgerLog",
     "LogReader",
     "LogWriter",
@@ -26,6 +27,8 @@ __all__ = [
 CASE_EVENTS = "case-events"
 DEAD_LETTERS = "case-events.dead-letter"
 RELEASES = "releases"
+SETTLEMENTS = "settlements"
+"""The private log of places: the service alone may read it."""
 
 
 class NewRecord(NamedTuple):
@@ -135,7 +138,10 @@ class LogReader(Protocol):
 
 
 class LedgerLog(Protocol):
-    """A log of one partition that is only ever appended to, by one holder of the fence at a time."""
+    """A log of one partition that is only ever appended to, by one holder of the fence at a time.
+
+    Beside its entries, which are public, it keeps the places of some of them, which only the service may read.
+    """
 
     def fence(self) -> int:
         """Shut out every earlier holder of the fence and return this holder's epoch."""
@@ -145,11 +151,15 @@ class LedgerLog(Protocol):
         """Return every committed entry from index `start` on, oldest first."""
         ...
 
-    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
-        """Append `entries`, all or none, if `epoch` still holds the fence and the log holds `expected` entries.
+    def read_places(self, start: int = 0) -> list[bytes]:
+        """Return every committed place from the `start`-th on, oldest first; fewer than entries, and perhaps none."""
+        ...
 
-        Raises a QuietcountError otherwise, and then nothing was appended, unless it is an Unavailable: whether the
-        entries are in the log then only reading tells.
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
+        """Append `entries` if `epoch` still holds the fence and the log holds `expected` entries.
+
+        With them go their `places`: all of both, or nothing. Raises a QuietcountError otherwise, and then nothing was
+        appended, unless it is an Unavailable: whether they are in the log then only reading tells.
         """
         ...
 

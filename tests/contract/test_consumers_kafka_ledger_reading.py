@@ -32,6 +32,7 @@ from quietcount_aggregates.entries import Entry, Head, StateLost
 from quietcount_aggregates.entries import Opened as OpenedEntry
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerUnavailable
 from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.places import LogPoint
 from quietcount_consumers.kafka import fence as kafka_fence
 from quietcount_consumers.kafka import ledger as kafka_ledger
 from quietcount_consumers.kafka.fence import TRANSACTIONAL_ID
@@ -228,7 +229,11 @@ def test_a_chain_that_lacks_an_entry_is_broken_even_if_its_keys_fit(
     with closing(KafkaLedger(whole)) as log:
         ledger = Ledger(log)
         ledger.fence()
-        ledger.append([OpenedEntry(bytes(16), Decimal(1), 1), *(StateLost(number) for number in (1, 2, 3))], now)
+        ledger.append(
+            [OpenedEntry(bytes(16), Decimal(1), 1), *(StateLost(number) for number in (1, 2, 3))],
+            now,
+            LogPoint("log", {0: 0}),
+        )
         entries = log.read()
     create_topics(bare)
     written(bare, entries[:missing] + entries[missing + 1 :], KEYS)

@@ -140,12 +140,12 @@ def publish_before_append() -> None:
     """The faulty twin: what was drawn is published before the ledger holds it, and the process dies between."""
     original = Ledger.append
 
-    def append(self: Ledger, bodies: Sequence[Any], now: dt.datetime) -> Any:
+    def append(self: Ledger, bodies: Sequence[Any], now: dt.datetime, point: Any = None) -> Any:
         if not any(type(body).__name__ == "Released" for body in bodies):
-            return original(self, bodies, now)
+            return original(self, bodies, now, point)
         shown = Ledger(_Recorder(self))
         shown.fence()
-        original(shown, bodies, now)
+        original(shown, bodies, now, point)
         publish(shown.chain, PUBLIC[0])
         die()
 
@@ -160,6 +160,7 @@ class _Recorder:
 
     def __init__(self, ledger: Ledger) -> None:
         self.entries = [entry.data for entry in ledger.chain.entries]
+        self.places: list[bytes] = []
 
     def fence(self) -> int:
         return 1
@@ -167,8 +168,12 @@ class _Recorder:
     def read(self, start: int = 0) -> list[bytes]:
         return self.entries[start:]
 
-    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
+    def read_places(self, start: int = 0) -> list[bytes]:
+        return self.places[start:]
+
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
         self.entries.extend(entries)
+        self.places.extend(places)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -20,7 +20,6 @@ import quietcount_aggregates.release
 from quietcount_aggregates import bounding
 from quietcount_aggregates.entries import Completed
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.release import record_loss
 from quietcount_aggregates.state import State
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
@@ -101,12 +100,7 @@ def history_emitted(world: World, keeping: bool) -> dict[str, int]:
 def state_lost(world: World, keeping: bool) -> dict[str, int]:
     """The state is lost once January is released; a case asks in February."""
     begun(world, keeping=keeping)
-    world.close()
-    world.state_path.unlink()
-    with State(world.state_path) as state:
-        world.ledger.fence()
-        record_loss(world.ledger, utc(dt.date(2024, 2, 9)))
-        state.begin_anew(world.ledger.chain.first_open, world.log.end_offsets(CASE_EVENTS), world.ledger.chain.later)
+    world.lose_state(utc(dt.date(2024, 2, 9)))
     world.restart(utc(dt.date(2024, 2, 9)))
     world.emit([asked(101, dt.date(2024, 1, 20)), asked(102, dt.date(2024, 2, 9))])
     world.fold(dt.date(2024, 2, 9))

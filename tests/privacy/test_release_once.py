@@ -23,7 +23,7 @@ from quietcount_aggregates.entries import Entry, Released, Retired
 from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon, Late, Population
-from quietcount_aggregates.release import Step, record_loss
+from quietcount_aggregates.release import Step, begin_anew, record_loss
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
@@ -269,8 +269,8 @@ def test_after_a_recorded_loss_the_service_goes_on_under_a_raised_bound(tmp_path
         with pytest.raises(StateBehind):
             world.restart(utc(DAYS[0]))
         before = world.ledger.chain.budget.bound
-        record_loss(world.ledger, utc(DAYS[0]))
-        world.there.begin_anew(world.ledger.chain.first_open, world.log.end_offsets(CASE_EVENTS), ())
+        record_loss(world.ledger, utc(DAYS[0]), world.end)
+        begin_anew(world.there, world.ledger, world.end)
         world.restart(utc(DAYS[0]))
         assert world.ledger.chain.budget.bound == 2 * before
         live(world, [2, 3])
@@ -283,9 +283,9 @@ def test_an_older_copy_of_the_ledger_is_refused(public: bool, tmp_path: Path) ->
     ledger = MemoryLedger()
     with world_in(tmp_path, populations(), ledger_log=ledger) as world:
         live(world, [1])
-        older = list(ledger.entries)
+        older, places = list(ledger.entries), list(ledger.places)
         live(world, [2])
-        ledger.entries[:] = older
+        ledger.entries[:], ledger.places[:] = older, places
         if not public:
             world.public.unlink()  # then the state still knows
         with pytest.raises(LedgerBehind, match="newest ledger"):
@@ -381,13 +381,13 @@ def test_a_whole_folder_put_back_from_a_backup_is_refused_by_the_witness(tmp_pat
     with world_in(tmp_path / "world", populations()) as world:
         live(world, [1])
         assert isinstance(world.ledger_log, MemoryLedger)
-        entries = list(world.ledger_log.entries)
+        entries, places = list(world.ledger_log.entries), list(world.ledger_log.places)
         world.close()
         state, public = world.state_path.read_bytes(), world.public.read_bytes()
         world.restart(utc(DAYS[0]))
         live(world, [2])
         world.close()
-        world.ledger_log.entries[:] = entries
+        world.ledger_log.entries[:], world.ledger_log.places[:] = entries, places
         world.state_path.write_bytes(state)
         world.public.write_bytes(public)
         with pytest.raises(LedgerBehind, match="witness"):

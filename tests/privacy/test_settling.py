@@ -28,9 +28,8 @@ from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import StateBehind
 from quietcount_aggregates.limits import UsedUp
 from quietcount_aggregates.populations import Table
-from quietcount_aggregates.release import Step, record_loss
+from quietcount_aggregates.release import Step, begin_anew, record_loss
 from quietcount_aggregates.state import State
-from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.quick
 
@@ -204,8 +203,8 @@ def lose(world: World, month: int) -> None:
     world.state_path.unlink()
     with pytest.raises(StateBehind, match="record-loss"):
         world.restart(now)
-    record_loss(world.ledger, now)
-    world.there.begin_anew(world.ledger.chain.first_open, world.log.end_offsets(CASE_EVENTS), world.ledger.chain.later)
+    record_loss(world.ledger, now, world.end)
+    begin_anew(world.there, world.ledger, world.end)
     world.restart(now)
 
 

@@ -41,7 +41,7 @@ def ledger_show_command(config: Path, form: str | None) -> None:
     """Show the ledger, and say on stderr what is spent and what is left to declare.
 
     JSON and CSV have every entry whole. A table has one line for the releases of a table in a row: the days from
-    the first to the last, and how many they are.
+    the first to the last, and how many they are. It leaves settlements out, of which there is one before each release.
 
     \b
     Example: quietcount ledger show --format json

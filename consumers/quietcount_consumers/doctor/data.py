@@ -23,6 +23,7 @@ from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import LedgerError, LedgerNewer, StateError
 from quietcount_aggregates.limits import Limits
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.publication import published_head
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
@@ -102,7 +103,7 @@ def check_populations(configuration: Configuration, chain: Chain, now: dt.dateti
         for population in configuration.populations(configuration.registry())
     ]
     # The service learns the number of partitions from the log, and nothing here follows from it.
-    new = ledger.declare(wanted, configuration.lifetime_epsilon, now, partitions=1)
+    new = ledger.declare(wanted, configuration.lifetime_epsilon, now, end=LogPoint("", {0: 0}))
     if new:
         names = ", ".join(population.name for population in new)
         yield fine("populations", f"the next start declares these, and so spends their budget permanently: {names}")

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Completed, Declared, Entry, Opened, Released, Retired, StateLost
+from quietcount_aggregates.entries import Completed, Declared, Entry, Opened, Released, Retired, Settled, StateLost
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import bound_sentence, plain, publish
 from quietcount_aggregates.release import DuePeriod, due_periods
@@ -44,14 +44,15 @@ def ledger_rows(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
 def ledger_runs(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return the columns and rows of the ledger in short, for 80 columns.
 
-    A row is an entry, or the releases of one table up to the next entry that is no release.
+    A row is an entry, or the releases of one table up to the next entry that is neither a release nor a settlement.
+    Settlements have none: there is one before each release.
     """
     runs: dict[tuple[int, str | None], list[Entry]] = {}
-    newest = 0  # index of the newest entry that is no release
+    newest = 0  # index of the newest entry that has a row of its own
     for entry in chain.entries:
         if isinstance(entry.body, Released):
             runs.setdefault((newest, entry.body.statistic), []).append(entry)
-        else:
+        elif not isinstance(entry.body, Settled):
             newest = entry.index
             runs[newest, None] = [entry]
     rows: list[tuple[object, ...]] = []
@@ -157,9 +158,11 @@ def _summary(entry: Entry) -> tuple[str | None, str | None, dt.date | None, str]
             return population.name, None, None, f"epsilon {plain(population.epsilon)} spent, released as {tables}"
         case Released(population=name, statistic=statistic, period_start=start):
             return name, statistic, start, "noised values, drawn once"
+        case Settled():
+            return None, None, None, "a commitment to where in the log that was"
         case Retired(name):
             return name, None, None, "not released any more"
         case Completed(name):
             return name, None, None, "its past is in the log"
-        case StateLost(losses):
+        case StateLost(losses=losses):
             return None, None, None, f"losses so far: {losses}"

@@ -18,12 +18,14 @@ from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateDamaged
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.publication import bound_sentence, plain
-from quietcount_aggregates.release import bound_after_loss, record_loss
+from quietcount_aggregates.release import begin_anew, bound_after_loss, is_out_of_place, record_loss
 from quietcount_aggregates.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import fence, publish_ledger, reading_ledger, state_path
+from quietcount_consumers.positions import check_known
 from quietcount_consumers.wiring import open_log
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -125,6 +127,9 @@ def _found(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> s
         state.check_whole()
         if ledger.chain.is_ahead_of(state.first_open, state.intent):
             return f"{path} does not know what the ledger released"
+        ledger.read_places()
+        if is_out_of_place(ledger, state):
+            return f"{path} has not folded exactly what the ledger released"
         return "" if lost is None else _lost_secret(configuration, state, lost)
 
 
@@ -157,10 +162,11 @@ def _is_there(what: str) -> ServiceError:
 def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> None:
     with State(state_path(configuration)) as state:
         with contextlib.closing(open_log(configuration)) as log:
-            ends = log.end_offsets(CASE_EVENTS)
+            end = LogPoint(log.topic_id(CASE_EVENTS), log.end_offsets(CASE_EVENTS))
+        check_known(end.offsets, ledger.chain.opened.partitions)
         fence(ledger, state, configuration)
-        record_loss(ledger, now)
-        state.begin_anew(ledger.chain.first_open, ends, ledger.chain.later)
+        record_loss(ledger, now, end)
+        begin_anew(state, ledger, end)
         publish_ledger(ledger, configuration)
 
 

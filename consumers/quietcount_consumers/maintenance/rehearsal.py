@@ -15,6 +15,7 @@ class Rehearsal:
 
     def __init__(self, entries: Sequence[bytes]) -> None:
         self._entries = list(entries)
+        self._places: list[bytes] = []
 
     def fence(self) -> int:
         """Shut out nobody."""
@@ -24,9 +25,21 @@ class Rehearsal:
         """Return the entries from `start` on."""
         return self._entries[start:]
 
-    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:  # noqa: ARG002 (a LedgerLog's)
-        """Keep entries in memory."""
+    def read_places(self, start: int = 0) -> list[bytes]:
+        """Return the places from `start` on, of what was appended here."""
+        return self._places[start:]
+
+    def append(
+        self,
+        entries: Sequence[bytes],
+        places: Sequence[bytes] = (),
+        *,
+        epoch: int,  # noqa: ARG002 (a LedgerLog's)
+        expected: int,  # noqa: ARG002 (a LedgerLog's)
+    ) -> None:
+        """Keep entries and places in memory."""
         self._entries += entries
+        self._places += places
 
     def close(self) -> None:
         """Nothing is open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -12,16 +13,32 @@ from tests.populations import population_of
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Released
+from quietcount_aggregates.entries import Body, Entry, Released, Settled
 from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Population, Table
 from quietcount_schemas.periods import Period
 
-__all__ = ["NOW", "ONE", "QUARTERS", "SINCE", "of", "opened", "read", "release", "release_of", "settlement"]
+__all__ = [
+    "END",
+    "NOW",
+    "ONE",
+    "QUARTERS",
+    "SINCE",
+    "TrialLedger",
+    "of",
+    "opened",
+    "read",
+    "release",
+    "release_of",
+    "settlement",
+]
 
 NOW = dt.datetime(2023, 12, 1, tzinfo=dt.UTC)
 SINCE = dt.date(2024, 1, 1)
 ONE = Decimal(1)
+END = LogPoint("memory", {0: 5})
+"""Where the log ends."""
 QUARTERS = (AskedTable("quarterly", 0.25, by=["urgent"], period=Period.QUARTER),)
 
 
@@ -64,12 +81,21 @@ def settlement(population: Population, month: int) -> list[Released]:
     return [release_of(population, table, table.period.start(start)) for table in due]
 
 
+class TrialLedger(Ledger):
+    """A ledger that puts a settlement before the releases of an append, and has all places where the log ends."""
+
+    def append(self, bodies: Sequence[Body], now: dt.datetime, point: LogPoint | None = END) -> list[Entry]:
+        first = next((at for at, body in enumerate(bodies) if isinstance(body, Released)), len(bodies))
+        given = any(isinstance(body, Settled) for body in bodies) or first == len(bodies)
+        return super().append(bodies if given else [*bodies[:first], Settled(), *bodies[first:]], now, point)
+
+
 def opened(log: MemoryLedger | None = None, epsilon: str = "1") -> Ledger:
     """Return a fenced ledger, opened with a lifetime epsilon if it was empty."""
-    ledger = Ledger(log or MemoryLedger())
+    ledger = TrialLedger(log or MemoryLedger())
     ledger.fence()
     if not ledger.chain.entries:
-        ledger.declare([], Decimal(epsilon), NOW, partitions=1)
+        ledger.declare([], Decimal(epsilon), NOW, end=END)
     return ledger
 
 

@@ -7,12 +7,12 @@ from decimal import Decimal
 
 import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger
-from tests.unit.aggregates.ledgers import NOW, ONE, QUARTERS, SINCE, of, opened, read
+from tests.unit.aggregates.ledgers import END, NOW, ONE, QUARTERS, SINCE, TrialLedger, of, opened, read
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.entries import Declared, Entry, Retired
 from quietcount_aggregates.errors import BudgetError, LedgerBroken, PopulationError
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_schemas.periods import Period
 
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.quick
 
 
 def test_the_number_of_partitions_is_what_the_ledger_was_opened_with() -> None:
-    ledger = Ledger(MemoryLedger())
+    ledger = TrialLedger(MemoryLedger())
     ledger.fence()
-    ledger.declare([of("one")], ONE, NOW, partitions=4)
-    ledger.declare([of("one"), of("two")], ONE, NOW, partitions=5)
+    ledger.declare([of("one")], ONE, NOW, end=LogPoint("memory", dict.fromkeys(range(4), 0)))
+    ledger.declare([of("one"), of("two")], ONE, NOW, end=LogPoint("memory", dict.fromkeys(range(5), 0)))
     assert ledger.chain.opened.partitions == 4
 
 
@@ -32,12 +32,12 @@ def test_a_declaration_over_the_budget_declares_nothing() -> None:
     fresh = MemoryLedger()
     ledger = opened(fresh)
     with pytest.raises(BudgetError) as refused:
-        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW, partitions=1)
+        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW, end=END)
     assert "1.25" in str(refused.value)
     assert "Nothing was declared" in str(refused.value)
     assert ledger.chain.declarations == {}
     assert len(fresh.entries) == 1
-    assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], ONE, NOW, partitions=1)] == [
+    assert [s.name for s in ledger.declare([of("one", 0.75), of("two", 0.25)], ONE, NOW, end=END)] == [
         "one",
         "two",
     ]
@@ -46,14 +46,14 @@ def test_a_declaration_over_the_budget_declares_nothing() -> None:
 
 def test_ten_declarations_of_a_tenth_fit_into_one() -> None:
     ledger = opened()
-    ledger.declare([of(f"s{number}", 0.1) for number in range(10)], ONE, NOW, partitions=1)
+    ledger.declare([of(f"s{number}", 0.1) for number in range(10)], ONE, NOW, end=END)
     assert ledger.chain.budget.left == 0
 
 
 @pytest.mark.promise("declared-for-life")
 def test_a_declared_population_that_changed_is_refused_with_the_key() -> None:
     ledger = opened()
-    ledger.declare([of("one", 0.25)], ONE, NOW, partitions=1)
+    ledger.declare([of("one", 0.25)], ONE, NOW, end=END)
     for changed, key in (
         (of("one", 0.2), "'epsilon of table one'"),
         (of("one", 0.25, max_contributions=2), "'max_contributions'"),
@@ -63,41 +63,41 @@ def test_a_declared_population_that_changed_is_refused_with_the_key() -> None:
         (of("one", 0.25, where={"colour": ["RED"]}), "'where'"),
     ):
         with pytest.raises(PopulationError) as refused:
-            ledger.declare([changed], ONE, NOW, partitions=1)
+            ledger.declare([changed], ONE, NOW, end=END)
         assert key in str(refused.value)
         assert "'one'" in str(refused.value)
 
 
 def test_a_declared_population_cannot_be_left_out_and_a_retired_one_cannot_come_back() -> None:
     ledger = opened()
-    ledger.declare([of("one"), of("two")], ONE, NOW, partitions=1)
+    ledger.declare([of("one"), of("two")], ONE, NOW, end=END)
     with pytest.raises(PopulationError, match="ledger retire two"):
-        ledger.declare([of("one")], ONE, NOW, partitions=1)
+        ledger.declare([of("one")], ONE, NOW, end=END)
     ledger.append([Retired("two")], NOW)
-    assert ledger.declare([of("one")], ONE, NOW, partitions=1) == []
+    assert ledger.declare([of("one")], ONE, NOW, end=END) == []
     with pytest.raises(PopulationError, match="retired"):
-        ledger.declare([of("one"), of("two")], ONE, NOW, partitions=1)
+        ledger.declare([of("one"), of("two")], ONE, NOW, end=END)
     assert ledger.chain.budget.left == 0, "what was spent stays spent"
 
 
 def test_the_lifetime_epsilon_is_stated_once() -> None:
     log = MemoryLedger()
-    opened(log).declare([of("one")], ONE, NOW, partitions=1)
-    ledger = Ledger(log)
+    opened(log).declare([of("one")], ONE, NOW, end=END)
+    ledger = TrialLedger(log)
     ledger.fence()
-    assert ledger.declare([of("one")], Decimal("1.0"), NOW, partitions=1) == []
+    assert ledger.declare([of("one")], Decimal("1.0"), NOW, end=END) == []
     with pytest.raises(BudgetError, match="lifetime_epsilon = 1"):
-        ledger.declare([of("one")], Decimal(2), NOW, partitions=1)
+        ledger.declare([of("one")], Decimal(2), NOW, end=END)
 
 
 def test_a_first_run_that_is_refused_fixes_no_bound() -> None:
     log = MemoryLedger()
-    ledger = Ledger(log)
+    ledger = TrialLedger(log)
     ledger.fence()
     with pytest.raises(BudgetError):
-        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW, partitions=1)
+        ledger.declare([of("one", 0.75), of("two", 0.5)], ONE, NOW, end=END)
     assert log.entries == []
-    ledger.declare([of("one", 0.75), of("two", 0.5)], Decimal("1.25"), NOW, partitions=1)
+    ledger.declare([of("one", 0.75), of("two", 0.5)], Decimal("1.25"), NOW, end=END)
     assert ledger.chain.budget.lifetime_epsilon == Decimal("1.25")
 
 
@@ -107,32 +107,32 @@ def test_a_first_run_that_is_refused_fixes_no_bound() -> None:
 def test_a_population_spends_the_sum_of_the_epsilons_of_its_tables() -> None:
     ledger = opened()
     with pytest.raises(BudgetError, match=r"would spend epsilon 1\.25"):
-        ledger.declare([of("one", 1.0, coarser=QUARTERS)], ONE, NOW, partitions=1)
-    ledger.declare([of("one", 0.5, coarser=QUARTERS)], ONE, NOW, partitions=1)
+        ledger.declare([of("one", 1.0, coarser=QUARTERS)], ONE, NOW, end=END)
+    ledger.declare([of("one", 0.5, coarser=QUARTERS)], ONE, NOW, end=END)
     assert ledger.chain.budget.declared == Decimal("0.75")
     assert ledger.chain.budget.left == Decimal("0.25")
     assert ledger.chain.budget.yearly == 0
     with pytest.raises(BudgetError, match=r"would spend epsilon 0\.5, and 0\.25 "):
-        ledger.declare([of("one", 0.5, coarser=QUARTERS), of("two")], ONE, NOW, partitions=1)
+        ledger.declare([of("one", 0.5, coarser=QUARTERS), of("two")], ONE, NOW, end=END)
 
 
 def test_tables_of_a_tenth_and_two_tenths_spend_three_tenths_and_not_a_little_more() -> None:
     coarser = (AskedTable("quarterly", 0.2, by=["urgent"], period=Period.QUARTER),)
     ledger = opened(epsilon="0.3")
-    ledger.declare([of("one", 0.1, coarser=coarser)], Decimal("0.3"), NOW, partitions=1)
+    ledger.declare([of("one", 0.1, coarser=coarser)], Decimal("0.3"), NOW, end=END)
     assert ledger.chain.budget.left == 0
 
 
 def test_of_a_population_with_a_yearly_horizon_all_tables_are_spent_each_year() -> None:
     ledger = opened()
-    ledger.declare([of("one", 0.25), of("two", 0.5, horizon=Horizon.YEAR, coarser=QUARTERS)], ONE, NOW, partitions=1)
+    ledger.declare([of("one", 0.25), of("two", 0.5, horizon=Horizon.YEAR, coarser=QUARTERS)], ONE, NOW, end=END)
     assert ledger.chain.budget.declared == 1
     assert ledger.chain.budget.yearly == Decimal("0.75")
 
 
 def test_what_a_retired_population_spent_stays_spent_for_all_its_tables() -> None:
     ledger = opened()
-    ledger.declare([of("one", 0.5, coarser=QUARTERS)], ONE, NOW, partitions=1)
+    ledger.declare([of("one", 0.5, coarser=QUARTERS)], ONE, NOW, end=END)
     ledger.append([Retired("one")], NOW)
     assert ledger.chain.budget.left == Decimal("0.25")
 
@@ -160,7 +160,7 @@ def test_a_name_of_a_table_is_there_once_in_all_populations(
     ledger = opened(log)
     new, table, taken = names
     with pytest.raises(PopulationError) as refused:
-        ledger.declare(populations, ONE, NOW, partitions=1)
+        ledger.declare(populations, ONE, NOW, end=END)
     assert f"population {new!r}: the name of table {table!r} is taken by population {taken!r}" in str(refused.value)
     assert "Give it another name" in refused.value.remedy
     assert len(log.entries) == 1, "nothing was declared"
@@ -168,17 +168,17 @@ def test_a_name_of_a_table_is_there_once_in_all_populations(
 
 def test_the_name_of_a_table_stays_taken_when_its_population_is_declared_or_retired() -> None:
     ledger = opened()
-    ledger.declare([of_tables("one", "shown")], ONE, NOW, partitions=1)
+    ledger.declare([of_tables("one", "shown")], ONE, NOW, end=END)
     with pytest.raises(PopulationError, match="'shown' is taken by population 'one'"):
-        ledger.declare([of_tables("one", "shown"), of_tables("two", "shown")], ONE, NOW, partitions=1)
+        ledger.declare([of_tables("one", "shown"), of_tables("two", "shown")], ONE, NOW, end=END)
     ledger.append([Retired("one")], NOW)
     with pytest.raises(PopulationError, match="'shown' is taken by population 'one'"):
-        ledger.declare([of_tables("two", "shown")], ONE, NOW, partitions=1)
+        ledger.declare([of_tables("two", "shown")], ONE, NOW, end=END)
 
 
 def test_a_population_may_have_the_name_of_another_ones_table() -> None:
     ledger = opened()
-    ledger.declare([of_tables("one", "two"), of_tables("two", "one")], ONE, NOW, partitions=1)
+    ledger.declare([of_tables("one", "two"), of_tables("two", "one")], ONE, NOW, end=END)
     assert [(population.name, table.name) for population, table in ledger.chain.tables] == [
         ("two", "one"),
         ("one", "two"),
@@ -204,7 +204,7 @@ def test_a_declaration_that_the_rules_forbid_breaks_the_chain_even_when_it_is_we
 ) -> None:
     log = MemoryLedger()
     ledger = opened(log)
-    ledger.declare([of("one")], ONE, NOW, partitions=1)
+    ledger.declare([of("one")], ONE, NOW, end=END)
     head = ledger.chain.head
     with pytest.raises(LedgerBroken, match=says):
         read([*log.entries, Entry.make(head.length, head.digest, NOW, Declared(population)).data])
@@ -214,7 +214,7 @@ def test_a_declaration_that_the_rules_forbid_breaks_the_chain_even_when_it_is_we
 def test_a_population_whose_tables_changed_is_refused_with_the_table() -> None:
     ledger = opened()
     declared = of("one", 0.25, coarser=QUARTERS)
-    ledger.declare([declared], ONE, NOW, partitions=1)
+    ledger.declare([declared], ONE, NOW, end=END)
     finer = AskedTable("quarterly", 0.25, by=["urgent"], period=Period.YEAR)
     for changed, key in (
         (of("one", 0.25), "'table quarterly'"),
@@ -223,7 +223,7 @@ def test_a_population_whose_tables_changed_is_refused_with_the_table() -> None:
         (replace(declared, title="Requests"), "'title'"),
     ):
         with pytest.raises(PopulationError) as refused:
-            ledger.declare([changed], ONE, NOW, partitions=1)
+            ledger.declare([changed], ONE, NOW, end=END)
         assert key in str(refused.value)
         assert "new names" in refused.value.remedy
-    assert ledger.declare([declared], ONE, NOW, partitions=1) == []
+    assert ledger.declare([declared], ONE, NOW, end=END) == []

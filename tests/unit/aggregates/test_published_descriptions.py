@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger
-from tests.unit.aggregates.ledgers import NOW, of, opened, settlement
+from tests.unit.aggregates.ledgers import END, NOW, of, opened, settlement
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.entries import Retired, StateLost
@@ -52,7 +52,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with five months of one population, amid which the state was lost, and with a retired one."""
     path = tmp_path_factory.mktemp("published") / "statistics.duckdb"
     ledger = opened(MemoryLedger(), "2")
-    ledger.declare(POPULATIONS, ledger.chain.opened.lifetime_epsilon, NOW, partitions=1)
+    ledger.declare(POPULATIONS, ledger.chain.opened.lifetime_epsilon, NOW, end=END)
     for month in (2, 3):
         ledger.append(
             [body for body in settlement(POPULATIONS[0], month) if body.period_start >= SINCE.replace(month=2)], NOW
@@ -115,8 +115,10 @@ def test_a_figure_says_which_population_and_which_table_it_is_of(public: Path) -
         ("declared", "asked", None),
         ("declared", "bare", None),
         ("declared", "gone", None),
+        *[("settled", None, None)] * 3,
         ("retired", "gone", None),
         ("state_lost", None, None),
+        ("settled", None, None),
     ]
     released = rows(public, "SELECT DISTINCT population, statistic FROM ledger WHERE kind = 'released'")
     assert released == [("asked", "by_colour")]

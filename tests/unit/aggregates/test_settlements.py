@@ -9,11 +9,23 @@ from decimal import Decimal
 
 import pytest
 from tests.aggregates_world import MemoryLedger
-from tests.unit.aggregates.ledgers import NOW, ONE, QUARTERS, SINCE, of, opened, read, release, release_of, settlement
+from tests.unit.aggregates.ledgers import (
+    END,
+    NOW,
+    ONE,
+    QUARTERS,
+    SINCE,
+    of,
+    opened,
+    read,
+    release,
+    release_of,
+    settlement,
+)
 
 from quietcount_aggregates.catalogue import AskedTable
 from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Entry, Released, Retired, StateLost
+from quietcount_aggregates.entries import Entry, Released, Retired, Settled, StateLost
 from quietcount_aggregates.errors import LedgerBroken
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.populations import Population
@@ -37,7 +49,7 @@ MONTHLY, BY_COLOUR, QUARTERLY = ASKED.tables
 def declared(months: Sequence[int] = (), log: MemoryLedger | None = None) -> Ledger:
     """Return a ledger in which the population is declared and so many months of 2024 are settled."""
     ledger = opened(log, "2")
-    ledger.declare([ASKED], TWO, NOW, partitions=1)
+    ledger.declare([ASKED], TWO, NOW, end=END)
     for month in months:
         ledger.append(settlement(ASKED, month), NOW)
     return ledger
@@ -106,7 +118,7 @@ def test_several_periods_are_settled_in_one_append() -> None:
 def test_the_release_of_a_table_names_its_own_population() -> None:
     ledger = declared()
     other = of("other", 0.25)
-    ledger.declare([ASKED, other], TWO, NOW, partitions=1)
+    ledger.declare([ASKED, other], TWO, NOW, end=END)
     january = release(other)
     for forged in (
         release(other, statistic="by_colour", values=(0, 0, 0)),
@@ -129,7 +141,7 @@ def test_no_table_of_a_retired_population_is_released() -> None:
 def test_a_coarser_table_begins_with_its_first_whole_period() -> None:
     late = of("asked", 0.25, coarser=QUARTERS, since=FEBRUARY)
     ledger = opened()
-    ledger.declare([late], ONE, NOW, partitions=1)
+    ledger.declare([late], ONE, NOW, end=END)
     assert ledger.chain.following == {"asked": FEBRUARY, "quarterly": APRIL}
     for month in (2, 3):
         ledger.append([release(late, month)], NOW)
@@ -177,7 +189,8 @@ def test_a_ledger_with_a_quarter_is_ahead_of_a_state_that_did_not_begin_its_sett
 def test_a_ledger_is_ahead_even_if_the_quarter_alone_is_of_another_intent() -> None:
     ledger = declared([1, 2])
     month, by_colour, _ = settlement(ASKED, 3)
-    ledger.append([month, by_colour, release_of(ASKED, QUARTERLY, SINCE, intent=b"another intent..")], NOW)
+    other = release_of(ASKED, QUARTERLY, SINCE, intent=b"another intent..")
+    ledger.append([Settled(), month, by_colour, Settled(), other], NOW)
     assert ledger.chain.is_ahead_of({"asked": MARCH}, bytes(16))
 
 
@@ -211,7 +224,7 @@ def test_a_lost_state_withholds_nothing_of_which_no_part_was_settled(months: Seq
 def test_a_table_that_has_not_begun_has_nothing_to_withhold() -> None:
     late = of("asked", 0.25, coarser=QUARTERS, since=FEBRUARY)
     ledger = opened()
-    ledger.declare([late], ONE, NOW, partitions=1)
+    ledger.declare([late], ONE, NOW, end=END)
     ledger.append([release(late, 2)], NOW)
     lost(ledger)
     assert ledger.chain.withheld == {}
