@@ -190,9 +190,9 @@ def test_a_twin_that_does_not_look_at_the_clock_is_found(
 class Unexpecting(KafkaLedger):
     """Appends to whatever is there."""
 
-    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
         del expected
-        super().append(entries, epoch=epoch, expected=len(self.read()))
+        super().append(entries, places, epoch=epoch, expected=len(self.read()))
 
 
 def test_a_twin_that_appends_to_whatever_is_there_is_found(settings: KafkaSettings) -> None:
@@ -205,8 +205,8 @@ def test_a_twin_that_does_not_look_where_its_entries_lie_is_found(
 ) -> None:
     original = Fence.send
 
-    def anywhere(self: Fence, entries: Sequence[bytes], offset: int, first: int) -> None:
-        original(self, entries, offset + 1, first)
+    def anywhere(self: Fence, entries: Sequence[bytes], offset: int, first: int, places: Any = None) -> None:
+        original(self, entries, offset + 1, first, places)
 
     monkeypatch.setattr(Fence, "send", anywhere)
     with pytest.raises(FAILED):

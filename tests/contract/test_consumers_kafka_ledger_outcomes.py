@@ -192,12 +192,12 @@ def test_a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing(
 class Insisting(KafkaLedger):
     """Tries again where it does not know whether the first time was in vain."""
 
-    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
         try:
-            super().append(entries, epoch=epoch, expected=expected)
+            super().append(entries, places, epoch=epoch, expected=expected)
         except LedgerUnavailable:
             self._unknown = False
-            super().append(entries, epoch=self.fence(), expected=len(self.read()))
+            super().append(entries, places, epoch=self.fence(), expected=len(self.read()))
 
 
 def test_a_twin_that_tries_again_after_an_unknown_outcome_is_found(settings: KafkaSettings) -> None:

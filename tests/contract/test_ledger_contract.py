@@ -128,6 +128,33 @@ def test_what_was_appended_is_read_back_whole_and_from_any_index_on(bench: Bench
                 assert each.read(start) == given[start:]
 
 
+def test_places_are_read_back_whole_and_from_any_number_on(bench: Bench, ledger: LedgerLog) -> None:
+    given = [b"a", b"", b"\0\xff" * 50, b"a"]
+    epoch = ledger.fence()
+    assert ledger.read_places() == []
+    ledger.append([b"one", b"two", b"three"], given[:2], epoch=epoch, expected=0)
+    ledger.append([b"four"], epoch=epoch, expected=3)
+    ledger.append([b"five"], given[2:3], epoch=epoch, expected=4)
+    with closing(bench.open(create=False)) as reader:
+        assert reader.read_places() == given[:3]
+        ledger.append([b"six"], given[3:], epoch=epoch, expected=5)
+        for each in (ledger, reader):
+            for start in (0, 4, 2, 3, 1, 0):
+                assert each.read_places(start) == given[start:]
+        assert reader.read(3) == [b"four", b"five", b"six"]
+
+
+def test_an_append_that_is_refused_leaves_no_place(bench: Bench) -> None:
+    with closing(bench.open()) as older, closing(bench.open()) as newer:
+        first = older.fence()
+        second = newer.fence()
+        for epoch, expected in ((first, 0), (second, 1)):
+            with pytest.raises(LedgerFenced):
+                (older if epoch == first else newer).append([b"one"], [b"a"], epoch=epoch, expected=expected)
+        newer.append([b"one"], [b"a"], epoch=newer.fence(), expected=0)
+        assert newer.read_places() == [b"a"]
+
+
 def test_a_ledger_that_nothing_was_appended_to_is_empty(ledger: LedgerLog) -> None:
     assert ledger.read() == []
     epoch = ledger.fence()
@@ -213,7 +240,8 @@ APPENDING = """
 epoch = ledger.fence()
 while True:
     length = len(ledger.read())
-    ledger.append([b"%d" % (length + n) for n in range(5)], epoch=epoch, expected=length)
+    entries = [b"%d" % (length + n) for n in range(5)]
+    ledger.append(entries, entries[:2], epoch=epoch, expected=length)
     print("appended", flush=True)
 """
 
@@ -237,7 +265,11 @@ def test_a_killed_releaser_leaves_the_whole_of_an_append_or_nothing(bench: Bench
         assert entries == [b"%d" % n for n in range(len(entries))]
         assert len(entries) >= length  # nothing that was done is lost
         assert len(entries) % 5 == 0
-        ledger.append([b"%d" % (len(entries) + n) for n in range(5)], epoch=epoch, expected=len(entries))
+        assert ledger.read_places() == [entry for n, entry in enumerate(entries) if n % 5 < 2], (
+            "all of both, or neither"
+        )
+        more = [b"%d" % (len(entries) + n) for n in range(5)]
+        ledger.append(more, more[:2], epoch=epoch, expected=len(entries))
         length = len(entries) + 5
 
 

@@ -1,5 +1,7 @@
 """The fence of the ledger on Kafka: a transactional id that one releaser holds, and the transactions it appends in.
 
+The places of entries go into a topic of their own, in the same transaction as the entries.
+
 The broker keeps the fence: the last releaser to initialise the id holds it, and the broker refuses what an earlier one
 sends. An append also compares: the broker says at which offset the entries lie, and if the first does not follow the
 last one read, the transaction is aborted. So neither a stale read nor a writer that goes round the fence can put two
@@ -12,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
@@ -24,12 +26,13 @@ from quietcount_producers.kafka.connection import client_options
 from quietcount_producers.kafka.internals import check_producer, end_sending
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import Unavailable
-from quietcount_schemas.log import RELEASES
+from quietcount_schemas.log import RELEASES, SETTLEMENTS
 
 __all__ = [
     "CLIENT_ID",
     "TRANSACTIONAL_ID",
     "Fence",
+    "Places",
     "as_ledger_error",
     "client",
     "explained",
@@ -74,6 +77,14 @@ _LAPSED: Final = (
 """The broker forgets an id that was not used for a week, as between monthly releases. Nobody need have taken over."""
 
 
+class Places(NamedTuple):
+    """Places to append with entries: the offset that the first is to have in their topic, and its number there."""
+
+    data: Sequence[bytes]
+    offset: int
+    first: int
+
+
 class Fence:
     """The fence, held from now on until another releaser takes it. `limit` is the topic's max.message.bytes.
 
@@ -83,6 +94,7 @@ class Fence:
     def __init__(self, settings: KafkaSettings, limit: int, broker: str) -> None:
         self._settings = settings
         self._topic = settings.topic(RELEASES)
+        self._places_topic = settings.topic(SETTLEMENTS)
         self._limit = limit
         self._began = _elapsing()
         self._producer: Any = KafkaProducer(
@@ -111,12 +123,13 @@ class Fence:
                     "Raise it, or break the statistic down less; see `quietcount topics check`",
                 )
 
-    def send(self, entries: Sequence[bytes], offset: int, first: int) -> None:
+    def send(self, entries: Sequence[bytes], offset: int, first: int, places: Places | None = None) -> None:
         """Have the broker take `entries` from `offset` on in a transaction that stays open, or abort it and raise.
 
-        `first` is the index of the first. Raises LedgerFenced, or LedgerUnavailable if there was no answer or this
-        process stood still; nothing was appended then.
+        `first` is the index of the first; `places` go with them in the same transaction. Raises LedgerFenced, or
+        LedgerUnavailable if there was no answer or this process stood still; nothing was appended then.
         """
+        wanted = list(range(offset, offset + len(entries)))
         self._began = _elapsing()
         try:
             self._producer.begin_transaction()
@@ -124,6 +137,14 @@ class Fence:
                 self._producer.send(self._topic, key=key_of(index), value=entry, partition=0, timestamp_ms=TIMESTAMP)
                 for index, entry in enumerate(entries, start=first)
             ]
+            if places is not None:
+                wanted += range(places.offset, places.offset + len(places.data))
+                sent += [
+                    self._producer.send(
+                        self._places_topic, key=key_of(number), value=place, partition=0, timestamp_ms=TIMESTAMP
+                    )
+                    for number, place in enumerate(places.data, start=places.first)
+                ]
             deadline = time.monotonic() + DELIVERY_SECONDS
             # Look at every acknowledgement: the client commits a transaction even if a batch of it was never sent.
             stored = [future.get(timeout=max(0.0, deadline - time.monotonic())).offset for future in sent]
@@ -136,7 +157,7 @@ class Fence:
                     told = _stood_still(self._settings, "nothing was appended")
                 raise told from error
             raise
-        if stored != list(range(offset, offset + len(entries))):
+        if stored != wanted:
             self._abort()
             raise fenced(self._settings)
 
@@ -191,9 +212,9 @@ def client(settings: KafkaSettings, broker: str) -> dict[str, Any]:
     }
 
 
-def place(settings: KafkaSettings) -> str:
-    """Return where the ledger is, for a message."""
-    return f"topic {settings.topic(RELEASES)} at {settings.servers}"
+def place(settings: KafkaSettings, topic: str = RELEASES) -> str:
+    """Return where the ledger is, for a message; or another `topic`."""
+    return f"topic {settings.topic(topic)} at {settings.servers}"
 
 
 def key_of(index: int) -> bytes:
@@ -233,9 +254,13 @@ def _stood_still(settings: KafkaSettings, outcome: str) -> LedgerUnavailable:
 
 
 def explained(
-    error: kafka_errors.KafkaError | OSError, settings: KafkaSettings, act: str, outcome: str = ""
+    error: kafka_errors.KafkaError | OSError,
+    settings: KafkaSettings,
+    act: str,
+    outcome: str = "",
+    topic: str = RELEASES,
 ) -> LedgerError:
-    """Return the error to show for the library's `error` while it was to `act` ("read", "append to").
+    """Return the error to show for the library's `error` while it was to `act` ("read", "append to") on `topic`.
 
     `outcome` is what became of the entries, to be added to what is wrong.
     """
@@ -254,7 +279,7 @@ def explained(
             f"{settings.topic(TRANSACTIONAL_ID)}{outcome}",
             "Grant it WRITE and DESCRIBE on that id",
         )
-    return as_ledger_error(connection.explained(error, settings, act, RELEASES), outcome)
+    return as_ledger_error(connection.explained(error, settings, act, topic), outcome)
 
 
 def as_ledger_error(error: LogError, outcome: str = "") -> LedgerError:

@@ -1,5 +1,8 @@
 """The ledger on Kafka: the topic `releases`, one partition, read to its end and appended to in transactions.
 
+Beside it is the topic `settlements` with the private log of places. It is read as the ledger is, by whoever holds the
+fence, and written in the ledger's transactions.
+
 Reading is `read_committed` up to the high watermark: if an open transaction hides the rest, the reader waits for it to
 end, and never takes that place for the ledger's end. `kafka.fence` takes the fence and appends.
 """
@@ -17,16 +20,23 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.structs import TopicPartition
 
-from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBehind, LedgerBroken, LedgerError, LedgerUnavailable
+from quietcount_aggregates.errors import (
+    RESTORE_LEDGER,
+    RESTORE_PLACES,
+    LedgerBehind,
+    LedgerBroken,
+    LedgerError,
+    LedgerUnavailable,
+)
 from quietcount_consumers.kafka import fence as kafka_fence
 from quietcount_consumers.kafka import records as fetched
-from quietcount_consumers.kafka.fence import CLIENT_ID, Fence, as_ledger_error, explained
+from quietcount_consumers.kafka.fence import CLIENT_ID, Fence, Places, as_ledger_error, explained
 from quietcount_consumers.kafka.records import Epochs, Unpacked, Volume
 from quietcount_producers.errors import LogError
 from quietcount_producers.kafka.connection import way_in
 from quietcount_producers.kafka.internals import unpack_by
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_schemas.log import RELEASES, Record
+from quietcount_schemas.log import RELEASES, SETTLEMENTS, Record
 
 __all__ = ["KafkaLedger"]
 
@@ -46,6 +56,10 @@ this long."""
 CLOSE_SECONDS: Final = 1.0
 """For the end of a connection, which has nothing to settle."""
 
+_ONE_PARTITION: Final = (
+    "Partitions cannot be taken away. Keep a copy of the newest published file, and bring the ledger back from it into "
+    'a new topic: docs/recovery.md has the steps, under "The ledger is lost"'
+)
 T = TypeVar("T")
 
 
@@ -63,11 +77,19 @@ class KafkaLedger:
     Nothing here makes the topic: `quietcount topics create` does, with the settings that a ledger needs.
     """
 
-    def __init__(self, settings: KafkaSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Open the ledger; `clock` says how long a reader has waited, in seconds."""
+    def __init__(
+        self, settings: KafkaSettings, *, clock: Callable[[], float] = time.monotonic, topic: str = RELEASES
+    ) -> None:
+        """Open the ledger; `clock` says how long a reader has waited, in seconds.
+
+        With another `topic`, the private log of places, only its reading is of use.
+        """
         self._settings = settings
         self._clock = clock
-        self._topic = settings.topic(RELEASES)
+        self._plain = topic
+        self._topic = settings.topic(topic)
+        self._remedy = RESTORE_LEDGER if topic == RELEASES else RESTORE_PLACES
+        self._places: KafkaLedger | None = None
         self._partition = TopicPartition(self._topic, 0)
         self._stack = contextlib.ExitStack()
         self._fence: Fence | None = None
@@ -79,7 +101,7 @@ class KafkaLedger:
         self._least_in_step = 1
         try:
             # First, because it says what is wrong with the way to the brokers; the clients only retry.
-            self._broker, _ = self._asked(lambda: way_in(settings, CLIENT_ID, [RELEASES]))
+            self._broker, _ = self._asked(lambda: way_in(settings, CLIENT_ID, [topic]))
             self._admin: Any = self._asked(lambda: KafkaAdminClient(**kafka_fence.client(settings, self._broker)))
             self._stack.callback(self._admin.close)
             self._topic_id = self._described()["topic_id"]
@@ -95,7 +117,7 @@ class KafkaLedger:
     @property
     def place(self) -> str:
         """Return where the ledger is, for a message."""
-        return kafka_fence.place(self._settings)
+        return kafka_fence.place(self._settings, self._plain)
 
     def __enter__(self) -> KafkaLedger:
         return self
@@ -111,9 +133,12 @@ class KafkaLedger:
         self._check_outcome()
         self._drop_fence()
         limit = self._check_settings()
+        places = self._opened_places()
+        places._check_settings()
         # Before the fence: while too few copies are in sync, the broker can neither end what the last holder left open
         # nor a transaction of ours, and does not say so.
         self._asked(self._check_in_step, "append to")
+        places._asked(places._check_in_step, "append to")
         self._fence = self._asked(lambda: Fence(self._settings, limit, self._broker), "fence")
         # The broker knows which holder is which. This number only shows which epoch a caller holds.
         self._epoch = secrets.randbits(62)
@@ -143,8 +168,12 @@ class KafkaLedger:
         self._end = max(self._end, position)
         return entries
 
-    def append(self, entries: Sequence[bytes], *, epoch: int, expected: int) -> None:
-        """Append `entries` in one transaction, directly behind the `expected` ones before them.
+    def read_places(self, start: int = 0) -> list[bytes]:
+        """Return every committed place from the `start`-th on, as `read` does."""
+        return self._opened_places().read(start)
+
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
+        """Append `entries` and `places` in one transaction, directly behind those before them.
 
         Raises LedgerFenced if another releaser took over, LedgerError for an entry that is too large, and
         LedgerUnavailable if the broker does not answer. After an unknown outcome this object never appends again.
@@ -159,8 +188,9 @@ class KafkaLedger:
         if not entries:
             return
         self._asked(self._check_in_step, "append to")
+        following = self._placed(places) if places else ()
         try:
-            self._fence.send(entries, self._end, expected)
+            self._fence.send(entries, self._end, expected, *following)
             self._unknown = True
             self._fence.commit()
             self._unknown = False
@@ -169,6 +199,20 @@ class KafkaLedger:
             if isinstance(error, LedgerUnavailable) and not self._unknown:
                 self._say_if_out_of_step(error)
             raise
+
+    def _opened_places(self) -> KafkaLedger:
+        """Return the private log of places: not before it is asked for, because not every reader may read it."""
+        if self._places is None:
+            self._places = KafkaLedger(self._settings, clock=self._clock, topic=SETTLEMENTS)
+            self._stack.callback(self._places.close)
+        return self._places
+
+    def _placed(self, data: Sequence[bytes]) -> list[Places]:
+        """Return places as they are to be sent, behind those that are there."""
+        log = self._opened_places()
+        log.read(len(log._offsets))
+        log._asked(log._check_in_step, "append to")
+        return [Places(data, log._end, len(log._offsets))]
 
     def close(self) -> None:
         """Close the connections. The broker aborts a transaction that is open."""
@@ -186,13 +230,13 @@ class KafkaLedger:
         if record.key is None or len(record.key) != len(key):
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: holds a record that is not an entry of a ledger",
-                f"Only quietcount may write to this topic. {RESTORE_LEDGER}",
+                f"Only quietcount may write to this topic. {self._remedy}",
             )
         if record.key != key:
             raise LedgerBroken(
                 f"{self.place}, offset {record.offset}: does not hold entry {index} of the ledger, which has to stand "
                 "there: entries are missing, or others were put between them",
-                f"{RESTORE_LEDGER}. See also: quietcount topics check",
+                f"{self._remedy}. See also: quietcount topics check",
             )
         if index == len(self._offsets):
             self._offsets.append(record.offset)
@@ -200,7 +244,7 @@ class KafkaLedger:
         elif self._offsets[index] != record.offset:
             raise LedgerBroken(
                 f"{self.place}: the ledger was replaced, or entries were taken out of it, while it was in use",
-                f"{RESTORE_LEDGER}. See also: quietcount topics check",
+                f"{self._remedy}. See also: quietcount topics check",
             )
 
     def _polled(self) -> list[Record]:
@@ -212,13 +256,13 @@ class KafkaLedger:
         if self._described()["topic_id"] != self._topic_id:
             raise LedgerBroken(
                 f"{self.place}: somebody deleted it and created it again while it was in use",
-                "Put the ledger's entries back: quietcount ledger restore",
+                "Put the ledger's entries back: quietcount ledger restore" if self._plain == RELEASES else self._remedy,
             )
         first, end = (self._offset(spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
         if first:
             raise LedgerBroken(
                 f"{self.place}: its first entries were deleted, and a ledger is never purged",
-                f"{RESTORE_LEDGER}. quietcount topics check says which setting deleted them",
+                f"{self._remedy}. quietcount topics check says which setting deleted them",
             )
         if end < self._end:
             raise self._behind()
@@ -262,14 +306,14 @@ class KafkaLedger:
         found = self._asked(lambda: self._admin.describe_topics([self._topic]))
         topic = next((each for each in found if each["name"] == self._topic), None)
         if topic is None:
-            raise explained(kafka_errors.UnknownTopicOrPartitionError(), self._settings, "read")
+            raise explained(kafka_errors.UnknownTopicOrPartitionError(), self._settings, "read", topic=self._plain)
         if topic["error_code"]:
-            raise explained(kafka_errors.for_code(topic["error_code"])(), self._settings, "read")
+            error = kafka_errors.for_code(topic["error_code"])()
+            raise explained(error, self._settings, "read", topic=self._plain)
         if len(topic["partitions"]) > 1:
             raise LedgerBroken(
-                f"{self.place}: has more than one partition. It holds the ledger, which needs exactly one",
-                "Partitions cannot be taken away. Keep a copy of the newest published file, and bring the ledger back "
-                'from it into a new topic: docs/recovery.md has the steps, under "The ledger is lost"',
+                f"{self.place}: has more than one partition. What it holds has one order, which one partition keeps",
+                _ONE_PARTITION if self._plain == RELEASES else self._remedy,
             )
         return dict(topic)
 
@@ -309,9 +353,9 @@ class KafkaLedger:
             except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
                 raise self._behind() from error
             except (kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError) as error:
-                raise as_ledger_error(fetched.explained(error, self._settings, act, RELEASES)) from error
+                raise as_ledger_error(fetched.explained(error, self._settings, act, self._plain)) from error
             except (kafka_errors.KafkaError, OSError) as error:
-                told = explained(error, self._settings, act)
+                told = explained(error, self._settings, act, topic=self._plain)
                 if not isinstance(told, LedgerUnavailable) or time.monotonic() > deadline:
                     raise told from error
                 time.sleep(PAUSE_SECONDS)

@@ -12,7 +12,7 @@ from quietcount_consumers.kafka.topic_descriptions import TRANSACTIONS, ClusterD
 from quietcount_consumers.kafka.topic_settings import MOST_REPLICAS, PARTITIONS, TOPICS, wanted_settings
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.finding import Finding, Severity
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS
 
 __all__ = ["topic_findings"]
 
@@ -60,7 +60,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "ledger partitions": _Rule(
         "partitions",
         _WRONG,
-        "it has {found} partitions, not 1. The entries of a ledger have one order, which only one partition keeps",
+        "it has {found} partitions, not 1. What a ledger holds has one order, which only one partition keeps",
         f"Partitions cannot be taken away: {_DELETE}",
     ),
     "dead letter partitions": _Rule(
@@ -190,7 +190,7 @@ def _of_event_partitions(described: TopicDescription, partitions: int | None) ->
 
 def _of_partitions(topic: str, described: TopicDescription) -> Iterator[Finding]:
     number, name = len(described.partitions), described.name
-    if topic == RELEASES and number != 1:
+    if topic in (RELEASES, SETTLEMENTS) and number != 1:
         yield _found("ledger partitions", name, found=number)
     if topic == DEAD_LETTERS and number != PARTITIONS[topic]:
         yield _found("dead letter partitions", name, found=number, wanted=PARTITIONS[topic])

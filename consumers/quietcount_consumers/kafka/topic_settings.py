@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS
 
 __all__ = ["MOST_REPLICAS", "PARTITIONS", "TOPICS", "Wanted", "wanted_settings"]
 
-TOPICS: Final = (CASE_EVENTS, DEAD_LETTERS, RELEASES)
+TOPICS: Final = (CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS)
 
-PARTITIONS: Final[Mapping[str, int]] = {CASE_EVENTS: 4, DEAD_LETTERS: 1, RELEASES: 1}
+PARTITIONS: Final[Mapping[str, int]] = {CASE_EVENTS: 4, DEAD_LETTERS: 1, RELEASES: 1, SETTLEMENTS: 1}
 """How many partitions a new topic gets. One process folds all of them, so a few are enough for case events. Each one
 more is one more newest segment in which purged events wait until the broker frees their disk space."""
 
@@ -74,6 +74,7 @@ def _replication(replicas: int) -> dict[str, Wanted]:
 
 _PURGES: Final = "the broker would delete events that are not folded yet; only the service purges"
 _SEGMENTS: Final = "Purged records stay on the disk until the segment that holds them is closed"
+_PLACES: Final = "The broker would delete the ledger's places, from which a lost state begins again"
 _LEDGER: Final = "The broker would delete the ledger, which is the truth for all that was published"
 
 _EVERY_TOPIC: Final[Mapping[str, Wanted]] = {
@@ -145,6 +146,14 @@ _ONE_TOPIC: Final[Mapping[str, Mapping[str, Wanted]]] = {
         ),
         "segment.bytes": Wanted(
             str(128 * _MEBIBYTE), "The broker refuses a release that is larger than a segment", least=16 * _MEBIBYTE
+        ),
+    },
+    SETTLEMENTS: {
+        "cleanup.policy": Wanted("delete", "Compaction tears places out of the private log"),
+        "retention.ms": Wanted("-1", _PLACES),
+        "retention.bytes": Wanted("-1", _PLACES),
+        "max.message.bytes": Wanted(
+            str(_A_BATCH), "The broker refuses the place of a log with many partitions", least=_A_BATCH
         ),
     },
 }

@@ -31,6 +31,8 @@ from tests.kafka.cluster import POM, STARTING_SECONDS, free_ports
 
 ROLES = ("administrator", "emitter", "service", "operator")
 CASE_EVENTS, DEAD_LETTERS, RELEASES = "case-events", "case-events.dead-letter", "releases"
+SETTLEMENTS = "settlements"
+TOPICS = (CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS)
 CLUSTER_ID = "cXVpZXRjb3VudC1jb21wbw"
 DENIED = (
     AuthorizationError,
@@ -241,13 +243,13 @@ def take_a_user(deployment: Deployment, role: str, name: str) -> None:
 
 
 DEEDS: dict[tuple[str, str], Callable[[Deployment, str, str], None]] = {
-    **{("read", topic): read for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
-    **{("write", topic): write for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
-    **{("purge", topic): purge for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
-    **{("count", topic): count for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
-    **{("see the settings of", topic): settings for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
-    **{("change the settings of", topic): change_settings for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
-    **{("add partitions to", topic): add_partitions for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)},
+    **{("read", topic): read for topic in TOPICS},
+    **{("write", topic): write for topic in TOPICS},
+    **{("purge", topic): purge for topic in TOPICS},
+    **{("count", topic): count for topic in TOPICS},
+    **{("see the settings of", topic): settings for topic in TOPICS},
+    **{("change the settings of", topic): change_settings for topic in TOPICS},
+    **{("add partitions to", topic): add_partitions for topic in TOPICS},
     ("make", "another-topic"): make,
     ("release as", "quietcount.releases"): release,
     ("release as", "somebody.else"): release,
@@ -259,16 +261,17 @@ DEEDS: dict[tuple[str, str], Callable[[Deployment, str, str], None]] = {
 
 PROMISED = {
     "administrator": {
-        *(("count", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)),
-        *(("see the settings of", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)),
+        *(("count", topic) for topic in TOPICS),
+        *(("see the settings of", topic) for topic in TOPICS),
     },
     "emitter": {("write", CASE_EVENTS), ("count", CASE_EVENTS)},
     "service": {
-        *(("read", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)),
-        *(("write", topic) for topic in (DEAD_LETTERS, RELEASES)),
+        *(("read", topic) for topic in TOPICS),
+        *(("write", topic) for topic in (DEAD_LETTERS, RELEASES, SETTLEMENTS)),
         *(("purge", topic) for topic in (CASE_EVENTS, DEAD_LETTERS)),
-        *(("count", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES)),
+        *(("count", topic) for topic in TOPICS),
         ("see the settings of", RELEASES),
+        ("see the settings of", SETTLEMENTS),
         ("release as", "quietcount.releases"),
         ("commit as", "quietcount"),
     },

@@ -31,6 +31,7 @@ from tests.e2e.deployment.deployed_broker import (
     PROMISED,
     RELEASES,
     ROLES,
+    SETTLEMENTS,
     WAIT_MS,
     Deployment,
     delete,
@@ -55,7 +56,7 @@ def topics(deployment: Deployment, root: Path) -> subprocess.CompletedProcess[st
     assert made.returncode == 0, made.stderr
     # Something to read and to purge.
     producer = KafkaProducer(bootstrap_servers=deployment.admin)
-    for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES):
+    for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS):
         producer.send(topic, b"a record", partition=0).get(timeout=30)
     producer.close()
     return made
@@ -64,7 +65,7 @@ def topics(deployment: Deployment, root: Path) -> subprocess.CompletedProcess[st
 def test_the_administrator_makes_the_topics_and_finds_them_right(
     deployment: Deployment, topics: subprocess.CompletedProcess[str], root: Path
 ) -> None:
-    assert topics.stdout.split() == [CASE_EVENTS, DEAD_LETTERS, RELEASES]
+    assert topics.stdout.split() == [CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS]
     checked = deployment.quietcount("administrator", root / "compose" / "quietcount.toml", "topics", "check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -18,6 +18,7 @@ from quietcount_consumers.commands.init import init_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.demo.demonstration import _prepare
 from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.kafka.topic_settings import TOPICS
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.errors import QuietcountError
 
@@ -59,7 +60,7 @@ def test_the_demo_on_kafka_gives_the_published_figures_on_topics_of_its_own(
     prefix = prefix_of(folder)
     assert prefix.startswith("quietcount-demo-")
     topics = {topic for topic in admin.list_topics() if topic.startswith(prefix)}
-    assert topics == {f"{prefix}{name}" for name in ("case-events", "case-events.dead-letter", "releases")}
+    assert topics == {f"{prefix}{name}" for name in TOPICS}
     assert not list(folder.rglob("*.sqlite"))
     # The next demo in that folder begins with deleting them.
     _prepare(folder)

@@ -94,8 +94,8 @@ def race(settings: KafkaSettings, name: str, rounds: int, seed: int, output: Pat
     os._exit(code)
 
 
-def _anywhere(self: Fence, entries: Sequence[bytes], offset: int, first: int) -> None:
-    del offset
+def _anywhere(self: Fence, entries: Sequence[bytes], offset: int, first: int, places: Any = None) -> None:
+    del offset, places
     self._producer.begin_transaction()
     for index, entry in enumerate(entries, start=first):
         self._producer.send(self._topic, key=kafka_fence.key_of(index), value=entry, partition=0).get(20)
