@@ -57,27 +57,27 @@ class Ledger:
         self.read_places()
 
     def read_places(self) -> None:
-        """Read the private log of places to its end.
-
-        Raises LedgerBehind or LedgerBroken if it does not belong to the ledger.
-        """
+        """Read the private log of places to its end; raise LedgerBroken if one is not what its entry commits to."""
         entries = self.chain.entries
         for number, data in enumerate(self._log.read_places(len(self._places)), start=len(self._places)):
             place = Place.read(data, number)
-            if place.entry >= len(entries):
-                raise LedgerBehind(
-                    "the ledger does not hold an entry of which the private log beside it has the place: an older copy "
-                    "was put in its place",
-                    "Put the newest ledger back, or bring it back from the newest file that was published, with: "
-                    "quietcount ledger restore",
-                )
-            if commitment_of(entries[place.entry].body) != place.commitment:
+            if place.entry < len(entries) and commitment_of(entries[place.entry].body) != place.commitment:
                 raise LedgerBroken(
                     f"place {number} of the private log beside the ledger is not what the ledger commits to: one of "
                     "the two was altered, or belongs to another",
                     RESTORE_PLACES,
                 )
             self._places.append(place)
+
+    def check_holds_places(self) -> None:
+        """Raise LedgerBehind if the private log has the place of an entry that the ledger does not hold."""
+        if any(place.entry >= len(self.chain.entries) for place in self._places):
+            raise LedgerBehind(
+                "the ledger does not hold an entry of which the private log beside it has the place: an older copy, or "
+                "another ledger, was put in its place",
+                "Put the newest ledger back, or bring it back from the newest file that was published, with: "
+                "quietcount ledger restore",
+            )
 
     @property
     def settled_at(self) -> LogPoint | None:

@@ -109,7 +109,9 @@ def stored_symbols(registry: SchemaRegistry) -> dict[str, list[str]]:
 
 
 def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -> None:
-    """Raise LedgerBehind unless the ledger holds what each of its witnesses has seen: public file, state, and witness.
+    """Raise LedgerBehind unless the ledger holds what each of its witnesses has seen.
+
+    These are the public file, the state, the witness, and the private log of places.
 
     To be called on a fenced ledger before anything is appended to it or published from it.
     """
@@ -118,6 +120,7 @@ def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -
         ledger.check_not_behind(head, public.name)
     ledger.check_not_behind(state.head, state.path.name)
     witness.check(ledger)
+    ledger.check_holds_places()
 
 
 def _today() -> dt.date:

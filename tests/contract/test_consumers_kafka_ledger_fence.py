@@ -22,7 +22,7 @@ from quietcount_consumers.kafka.fence import TRANSACTIONAL_ID, Fence
 from quietcount_consumers.kafka.ledger import KafkaLedger
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_schemas.log import RELEASES
+from quietcount_schemas.log import RELEASES, SETTLEMENTS
 
 pytestmark = pytest.mark.check
 
@@ -42,6 +42,30 @@ def check_what_was_not_expected_is_refused(open_ledger: Opened, settings: KafkaS
         ledger.append([b"one"], epoch=ledger.fence(), expected=0)
         with pytest.raises(LedgerFenced):
             ledger.append([b"one"], epoch=ledger.fence(), expected=0)
+
+
+def check_places_are_there_if_and_only_if_their_entries_are(open_ledger: Opened, settings: KafkaSettings) -> None:
+    """The process ends before the commit of the second append."""
+    with closing(open_ledger(settings)) as ledger:
+        epoch = ledger.fence()
+        ledger.append([b"one", b"two"], [b"a"], epoch=epoch, expected=0)
+        assert ledger._fence is not None
+
+        def end() -> None:
+            raise KeyboardInterrupt
+
+        ledger._fence.commit = end  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            ledger.append([b"three"], [b"b", b"c"], epoch=epoch, expected=2)
+    with closing(KafkaLedger(settings)) as anew:
+        epoch = anew.fence()
+        assert (anew.read(), anew.read_places()) == ([b"one", b"two"], [b"a"])
+        anew.append([b"four"], [b"d"], epoch=epoch, expected=2)
+        assert (anew.read(2), anew.read_places(1)) == ([b"four"], [b"d"])
+
+
+def test_places_are_there_if_and_only_if_their_entries_are(settings: KafkaSettings) -> None:
+    check_places_are_there_if_and_only_if_their_entries_are(KafkaLedger, settings)
 
 
 def test_the_checks_pass_without_a_fault(settings: KafkaSettings, kafka: Kafka) -> None:
@@ -185,6 +209,22 @@ def test_a_twin_that_does_not_look_at_the_clock_is_found(
     monkeypatch.setattr(Fence, "_overdue", lambda _: False)
     with pytest.raises(LedgerFenced):
         check_who_stood_still_is_not_told_of_another(KafkaLedger, settings, monkeypatch, admin, act)
+
+
+class Apart(KafkaLedger):
+    """Writes places in no transaction, before those of the entries."""
+
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
+        with closing(producer_of(self._settings)) as writer:
+            for number, place in enumerate(places, start=len(self.read_places())):
+                key = kafka_fence.key_of(number)
+                writer.send(self._settings.topic(SETTLEMENTS), place, key=key, partition=0).get(10)
+        super().append(entries, epoch=epoch, expected=expected)
+
+
+def test_a_twin_that_writes_places_in_no_transaction_is_found(settings: KafkaSettings) -> None:
+    with pytest.raises(FAILED):
+        check_places_are_there_if_and_only_if_their_entries_are(Apart, settings)
 
 
 class Unexpecting(KafkaLedger):

@@ -17,7 +17,7 @@ from quietcount_consumers.kafka.fence import TRANSACTIONAL_ID
 from quietcount_consumers.kafka.ledger import KafkaLedger
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_schemas.log import RELEASES
+from quietcount_schemas.log import RELEASES, SETTLEMENTS
 
 pytestmark = pytest.mark.check
 
@@ -54,6 +54,27 @@ def test_nothing_is_released_into_a_topic_that_would_lose_entries(
             ledger.fence()
 
 
+@pytest.mark.parametrize(
+    "partitions, changed, says",
+    [
+        (2, {}, "more than one partition"),
+        (1, {"cleanup.policy": "compact"}, "its setting cleanup.policy would delete"),
+        (1, {"retention.ms": "604800000"}, "its setting retention.ms would delete"),
+    ],
+)
+def test_a_private_log_that_would_lose_places_stops_the_fence(
+    partitions: int, changed: dict[str, str], says: str, admin: Any, bare: KafkaSettings
+) -> None:
+    name = bare.topic(SETTLEMENTS)
+    configs = {"retention.ms": "-1", **changed}
+    admin.create_topics({name: {"num_partitions": partitions, "replication_factor": 1, "configs": configs}})
+    create_topics(bare)
+    with closing(KafkaLedger(bare)) as ledger:
+        assert ledger.read() == []
+        with pytest.raises(LedgerBroken, match=f"{name}.*{says}"):
+            ledger.fence()
+
+
 def test_a_topic_of_several_partitions_is_no_ledger(admin: Any, bare: KafkaSettings) -> None:
     made(admin, bare, {}, 2)
     with pytest.raises(LedgerBroken, match="more than one partition"):
@@ -77,6 +98,7 @@ def test_an_entry_that_the_topic_does_not_take_is_refused_before_anything_is_sen
     admin: Any, bare: KafkaSettings
 ) -> None:
     made(admin, bare, {"retention.ms": "-1", "max.message.bytes": "10000"})
+    create_topics(bare)  # the private log's
     with closing(KafkaLedger(bare)) as ledger:
         epoch = ledger.fence()
         with pytest.raises(LedgerError, match=r"entry 1 of the ledger is larger than the topic's max\.message\.bytes"):
@@ -107,13 +129,25 @@ def test_a_right_that_is_missing_is_named(kafka_secure: SecuredCluster) -> None:
         with pytest.raises(LedgerError, match="Grant it DESCRIBE_CONFIGS"):
             ledger.fence()
         kafka_secure.allow("service", ResourceType.TOPIC, topic, ACLOperation.WRITE, ACLOperation.DESCRIBE_CONFIGS)
-        until = time.monotonic() + 30
-        while True:  # a broker applies a new right a moment after the controller took it
-            with pytest.raises(LedgerError) as refusal:
-                ledger.fence()
-            if "DESCRIBE_CONFIGS" not in str(refusal.value) or time.monotonic() > until:
-                break
-        assert re.search(rf"transactional id {prefix}quietcount\.releases.*WRITE and DESCRIBE", str(refusal.value))
+
+        def refused_beyond(words: str) -> str:
+            """Return the first refusal that is of something else: a broker applies a new right a moment later."""
+            until = time.monotonic() + 30
+            while True:
+                with pytest.raises(LedgerError) as refusal:
+                    ledger.fence()
+                if words not in str(refusal.value) or time.monotonic() > until:
+                    return str(refusal.value)
+
+        places = settings.topic(SETTLEMENTS)
+        assert re.search(rf"Cannot see topic {places}.* may not", refused_beyond("DESCRIBE_CONFIGS"))
+        kafka_secure.allow(
+            "service",
+            ResourceType.TOPIC,
+            places,
+            *(ACLOperation.READ, ACLOperation.WRITE, ACLOperation.DESCRIBE, ACLOperation.DESCRIBE_CONFIGS),
+        )
+        assert re.search(rf"transactional id {prefix}quietcount\.releases.*WRITE and DESCRIBE", refused_beyond(places))
         kafka_secure.allow(
             "service",
             ResourceType.TRANSACTIONAL_ID,
@@ -121,5 +155,5 @@ def test_a_right_that_is_missing_is_named(kafka_secure: SecuredCluster) -> None:
             ACLOperation.WRITE,
             ACLOperation.DESCRIBE,
         )
-        ledger.append([b"one"], epoch=ledger.fence(), expected=0)
-        assert ledger.read() == [b"one"]
+        ledger.append([b"one"], [b"a"], epoch=ledger.fence(), expected=0)
+        assert (ledger.read(), ledger.read_places()) == ([b"one"], [b"a"])

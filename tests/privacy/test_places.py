@@ -14,7 +14,7 @@ from tests.populations import population_of
 from quietcount_aggregates import release as release_module
 from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Settled
-from quietcount_aggregates.errors import LedgerBroken, StateBehind
+from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateBehind
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.places import Place
 from quietcount_aggregates.populations import Population
@@ -234,6 +234,21 @@ def test_a_log_that_lost_its_end_is_counted_from_there_on(tmp_path: Path) -> Non
 
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
         assert lost_after_a_later_declaration(world, shortened) == {"2024-02-01": 3}
+
+
+@pytest.mark.promise("older-refused")
+def test_an_older_ledger_is_refused_by_its_places_alone(tmp_path: Path) -> None:
+    """As when somebody puts everything back but the private log, which on Kafka is a topic of its own."""
+    ledger = MemoryLedger()
+    with world_in(tmp_path / "world", [population("monthly")], now=utc(SINCE), ledger_log=ledger) as world:
+        entries = list(ledger.entries)
+        world.release(utc(FEBRUARY))
+        ledger.entries[:] = entries
+        for path in (world.public, world.state_path, world.public.with_name("witness")):
+            world.close()
+            path.unlink()
+        with pytest.raises(LedgerBehind, match="the private log beside it"):
+            world.restart(utc(FEBRUARY))
 
 
 def test_damaged_places_stop_the_start(tmp_path: Path) -> None:

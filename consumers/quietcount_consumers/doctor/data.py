@@ -14,13 +14,14 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from quietcount_aggregates import state_file
 from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import LedgerError, LedgerNewer, StateError
+from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.limits import Limits
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.places import LogPoint
@@ -35,7 +36,7 @@ from quietcount_consumers.wiring import open_ledger
 from quietcount_producers import sqlite_file
 from quietcount_producers.errors import LogError
 from quietcount_schemas.finding import Finding
-from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.log import CASE_EVENTS, LedgerLog
 
 __all__ = [
     "check_populations",
@@ -57,16 +58,16 @@ _HEADER_BYTES: Final = 100
 
 
 def ledger_of(configuration: Configuration) -> Chain:
-    """Read and verify the ledger; an empty chain if there is none yet. Raises a QuietcountError."""
+    """Read and verify the ledger, and its places; an empty chain if there is none yet. Raises a QuietcountError."""
     path = configuration.private_dir / "ledger.sqlite"
     if configuration.kafka is not None:
         with contextlib.closing(open_ledger(configuration, create=False)) as log:
-            return _chain(log.read())
+            return _verified(log)
     if not path.exists() or not path.stat().st_size:
         return Chain()
     for look in range(_LOOKS):
         try:
-            return _chain(_copied_entries(path))
+            return _copied(path)
         except LedgerNewer:
             raise
         except LedgerError:
@@ -76,14 +77,14 @@ def ledger_of(configuration: Configuration) -> Chain:
     return Chain()
 
 
-def _chain(entries: Sequence[bytes]) -> Chain:
-    chain = Chain()
-    for entry in entries:
-        chain.extend(entry)
-    return chain
+def _verified(log: LedgerLog) -> Chain:
+    ledger = Ledger(log)
+    ledger.refresh()
+    ledger.read_places()  # those of entries that came meanwhile are left out
+    return ledger.chain
 
 
-def _copied_entries(path: Path) -> list[bytes]:
+def _copied(path: Path) -> Chain:
     with tempfile.TemporaryDirectory(prefix="quietcount-doctor-") as folder:
         copy = Path(folder) / path.name
         # The write-ahead log first: what is moved from it into the file meanwhile is then there twice, not gone.
@@ -91,7 +92,7 @@ def _copied_entries(path: Path) -> list[bytes]:
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
         with EmbeddedLedger(copy, create=False, named=path) as log:
-            return log.read()
+            return _verified(log)
 
 
 def check_populations(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Finding]:

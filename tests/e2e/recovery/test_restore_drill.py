@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ from quietcount_aggregates import state_file
 from quietcount_aggregates.ledger import Ledger
 from quietcount_consumers.maintenance.recovery import restore_ledger
 from quietcount_schemas.errors import QuietcountError
-from quietcount_schemas.log import CASE_EVENTS, RELEASES
+from quietcount_schemas.log import CASE_EVENTS, RELEASES, SETTLEMENTS
 
 pytestmark = pytest.mark.check
 
@@ -204,6 +206,18 @@ def test_a_lost_ledger_and_a_damaged_state_are_mended_as_the_page_says(drill: Dr
     losing(drill)
 
 
+def the_private_log_of_places_is_damaged(drill: Drill) -> None:
+    section = "The private log of places is damaged"
+    before = drill.released
+    with closing(sqlite3.connect(drill.project.private / "ledger.sqlite")) as ledger:
+        ledger.execute("DROP TRIGGER places_are_not_changed")
+        ledger.execute("UPDATE places SET place = x'7b7d'")
+        ledger.commit()
+    drill.start().refused(*drill.page.messages(section))
+    drill.do(section).done()
+    assert held(drill, before) == counted(LINES)
+
+
 def the_whole_data_folder_is_an_older_copy(drill: Drill) -> None:
     section = "The whole data folder is an older copy"
     older = drill.project.folder / "older"
@@ -269,6 +283,7 @@ CASES: dict[str, Callable[[Drill], None]] = {
     "The state is lost or damaged": the_state_is_lost_or_damaged,
     "An older state is put back": an_older_state_is_put_back,
     "The ledger is lost, or an older one was put back": the_ledger_is_lost_or_an_older_one_was_put_back,
+    "The private log of places is damaged": the_private_log_of_places_is_damaged,
     "The whole data folder is an older copy": the_whole_data_folder_is_an_older_copy,
     "The public file is lost": the_public_file_is_lost,
     "The log is lost, or an older one was put back": the_log_is_lost_or_an_older_one_was_put_back,
@@ -348,8 +363,13 @@ def test_lost_topics_are_made_anew_and_the_ledger_comes_back_from_what_was_publi
     drill.quietcount("ledger", "restore", "--yes", "data/statistics.duckdb").done()
     drill.start().done()
     assert drill.released == before
-    with KafkaAdminClient(bootstrap_servers=list(settings.brokers)) as admin:
-        admin.delete_topics([settings.topic(CASE_EVENTS)])
+    for lost in (SETTLEMENTS, CASE_EVENTS):
+        with KafkaAdminClient(bootstrap_servers=list(settings.brokers)) as admin:
+            admin.delete_topics([settings.topic(lost)])
+        if lost == SETTLEMENTS:
+            drill.quietcount("topics", "create")
+            drill.start().done()
+            assert drill.released == before
     drill.quietcount("topics", "create")
     drill.start().refused(*page.messages("The log is lost, or an older one was put back"))
     drill.quietcount("ledger", "new-log", "--yes").done()

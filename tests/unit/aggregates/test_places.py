@@ -151,9 +151,10 @@ def test_a_place_that_is_not_what_its_entry_commits_to_is_refused(number: int, l
 
 @pytest.mark.promise("older-refused")
 def test_a_ledger_that_is_older_than_its_places_is_refused(log: MemoryLedger) -> None:
+    fenced(log).check_holds_places()
     del log.entries[-1:]
     with pytest.raises(LedgerBehind, match="older copy"):
-        fenced(log)
+        fenced(log).check_holds_places()
 
 
 def test_a_restored_ledger_has_no_places_and_knows_of_none(log: MemoryLedger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,40 @@ def test_what_was_appended_is_there_under_a_kind_of_its_own(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def check_places_go_with_their_entries(kind: type[EmbeddedLedger], path: Path) -> None:
+    """The file does not take the second place, as a disk that is full may not."""
+    altered(path, "CREATE TRIGGER full BEFORE INSERT ON places WHEN new.place = 'b' BEGIN SELECT raise(ABORT, ''); END")
+    with kind(path) as ledger:
+        with pytest.raises(LedgerError):
+            ledger.append([b"three"], [b"a", "b"], epoch=ledger.fence(), expected=2)  # type: ignore[list-item]
+        assert (ledger.read(), ledger.read_places()) == ([b"one", b"two"], [])
+
+
+def test_places_go_with_their_entries_or_neither_is_appended(path: Path) -> None:
+    check_places_go_with_their_entries(EmbeddedLedger, path)
+
+
+class Apart(EmbeddedLedger):
+    """Writes places in a transaction of their own."""
+
+    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
+        super().append(entries, epoch=epoch, expected=expected)
+        super().append([], places, epoch=epoch, expected=expected + len(entries))
+
+
+def test_places_that_are_written_apart_from_their_entries_are_caught(path: Path) -> None:
+    with pytest.raises(AssertionError):
+        check_places_go_with_their_entries(Apart, path)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE places SET place = x'00'", "DELETE FROM places"])
+def test_a_place_is_neither_changed_nor_deleted_by_mistake(statement: str, path: Path) -> None:
+    with EmbeddedLedger(path) as ledger:
+        ledger.append([b"three"], [b"a"], epoch=ledger.fence(), expected=2)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        altered(path, statement)
 
 
 def test_a_log_in_the_place_of_the_ledger_is_named_and_left_as_it_is(tmp_path: Path) -> None:
