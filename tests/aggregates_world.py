@@ -19,11 +19,12 @@ from quietcount_aggregates.entries import Released
 from quietcount_aggregates.errors import LedgerFenced
 from quietcount_aggregates.fold import Fold
 from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.losses import begin_anew, record_loss
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.release import Releaser, Step, begin_anew, record_loss
+from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
 from quietcount_aggregates.witness import Witness
 from quietcount_schemas.codec import CaseEvent, Codec

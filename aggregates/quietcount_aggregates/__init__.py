@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from quietcount_aggregates.errors import AggregatesError
     from quietcount_aggregates.fold import Fold
     from quietcount_aggregates.ledger import Ledger
+    from quietcount_aggregates.losses import record_loss
     from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
     from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
     from quietcount_aggregates.populations import Horizon, Late, Population, Table
     from quietcount_aggregates.publication import publish, published_head
-    from quietcount_aggregates.release import DuePeriod, Releaser, Step, due_periods, record_loss
+    from quietcount_aggregates.release import DuePeriod, Releaser, Step, due_periods
     from quietcount_aggregates.state import State
 
 __all__ = [
@@ -56,10 +57,11 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
             "fold": "Fold",
             "chain": "Budget Chain",
             "ledger": "Ledger",
+            "losses": "record_loss",
             "marks": "ConsumerSecret YearSecrets",
             "noise": "DiscreteLaplace NoiseMechanism",
             "publication": "publish published_head",
-            "release": "DuePeriod Releaser Step due_periods record_loss",
+            "release": "DuePeriod Releaser Step due_periods",
             "state": "State",
             "catalogue": "AskedTable resolve",
             "populations": "Horizon Late Population Table",

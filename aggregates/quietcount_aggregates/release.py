@@ -11,16 +11,16 @@ import datetime as dt
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from quietcount_aggregates.bounding import Bounding, drop_ahead, keep_year
 from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Released, Settled, StateLost
+from quietcount_aggregates.entries import Released, Settled
 from quietcount_aggregates.errors import LedgerError, PopulationError, StateBehind
 from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.losses import is_out_of_place
 from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.places import LogPoint
@@ -35,12 +35,8 @@ __all__ = [
     "DuePeriod",
     "Releaser",
     "Step",
-    "begin_anew",
-    "bound_after_loss",
     "check_newest",
     "due_periods",
-    "is_out_of_place",
-    "record_loss",
     "stored_symbols",
 ]
 
@@ -129,53 +125,6 @@ def _today() -> dt.date:
 
 def _unobserved(_: Step) -> None:
     """Take no notice of a step."""
-
-
-def is_out_of_place(ledger: Ledger, state: State) -> bool:
-    """Return whether a state that is to finish the newest settlement has not folded exactly what that counted.
-
-    Nothing is known of a place in another log than the state's, nor of one that the private log does not have.
-    """
-    if not ledger.chain.unknown_to(state.first_open):
-        return False
-    point = ledger.settled_at
-    return point is not None and point.topic_id == state["topic_id"] and point.offsets != state.offsets
-
-
-def record_loss(ledger: Ledger, now: dt.datetime, end: LogPoint) -> int:
-    """Record in the fenced ledger that the private state is lost; return how often that has happened.
-
-    `end` is the log's. A loss that nothing was released after is recorded already: asking again, after a crash, adds
-    none.
-    """
-    if not _is_recorded(ledger.chain):
-        ledger.append([StateLost(ledger.chain.losses + 1)], now, end)
-    return ledger.chain.losses
-
-
-def begin_anew(state: State, ledger: Ledger, end: LogPoint) -> None:
-    """Let a state begin again after a recorded loss, from the places in the fenced ledger; `end` is the log's.
-
-    A place that is not known, or lies in another log, is taken to be the end.
-    """
-    chain = ledger.chain
-    known = {"": ledger.lost_at} | {name: ledger.declared_at(name) for name in chain.later}
-    places = {
-        # A log that lost its end holds nothing behind it that was appended before.
-        name: {partition: min(point.offsets.get(partition, 0), offset) for partition, offset in end.offsets.items()}
-        for name, point in known.items()
-        if point is not None and point.topic_id == end.topic_id
-    }
-    state.begin_anew(chain.first_open, end.offsets, chain.later, places)
-
-
-def bound_after_loss(chain: Chain) -> Decimal:
-    """Return the stated bound once a loss is recorded: higher by the lifetime epsilon, unless one is recorded last."""
-    return chain.budget.bound + (0 if _is_recorded(chain) else chain.budget.lifetime_epsilon)
-
-
-def _is_recorded(chain: Chain) -> bool:
-    return bool(chain.entries) and isinstance(chain.entries[-1].body, StateLost)
 
 
 class Releaser:

@@ -27,6 +27,7 @@ from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.limits import LIFETIME
 from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.noise import DiscreteLaplace
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import State
@@ -82,7 +83,7 @@ def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
     log.records[0] = records()
     with State(folder / "state.duckdb") as state:
         ledger.fence()
-        ledger.declare([asked], asked.epsilon, RELEASED, partitions=1)
+        ledger.declare([asked], asked.epsilon, RELEASED, end=LogPoint("", {0: 0}))
         releaser = Releaser(
             state=state,
             ledger=ledger,

@@ -21,9 +21,10 @@ from quietcount_aggregates import state as state_module
 from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Entry, Released, Retired
 from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
+from quietcount_aggregates.losses import begin_anew, record_loss
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon, Late, Population
-from quietcount_aggregates.release import Step, begin_anew, record_loss
+from quietcount_aggregates.release import Step
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent

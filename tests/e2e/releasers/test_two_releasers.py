@@ -23,8 +23,10 @@ from tests.e2e.releasers import releaser
 from tests.e2e.releasers.forked_releasers import LONGEST, fork
 from tests.kafka.fixtures import Kafka
 
+from quietcount_aggregates.entries import Settled
 from quietcount_aggregates.errors import LedgerUnavailable, StateError
 from quietcount_aggregates.noise import DiscreteLaplace
+from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.release import DuePeriod, Releaser, Step
 from quietcount_aggregates.state import State
 from quietcount_consumers.kafka import fence as kafka_fence
@@ -246,7 +248,8 @@ def test_a_twin_that_draws_again_after_an_unknown_outcome_is_found(
         try:
             original(self, due, now)
         except LedgerUnavailable:
-            self._ledger.append(self._draw(self._bounding(), due, bytes(16)), now)
+            place = LogPoint(self._state["topic_id"], self._state.offsets)
+            self._ledger.append([Settled(), *self._draw(self._bounding(), due, bytes(16))], now, place)
 
     monkeypatch.setattr(Releaser, "release", insisting)
     with pytest.raises((AssertionError, LedgerUnavailable)):

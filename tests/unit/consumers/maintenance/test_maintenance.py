@@ -65,14 +65,15 @@ def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytes
         assert shown.split()[:5] == ["index", "day", "kind", "name", "what"]
         assert len(shown.splitlines()) == 6
         return
-    assert [row["kind"] for row in rows] == ["opened", "declared", "declared", "released", "released"]
-    assert [int(row["index"]) for row in rows] == [0, 1, 2, 3, 4]
+    assert [row["kind"] for row in rows] == ["opened", "declared", "declared", "settled", "released", "released"]
+    assert [int(row["index"]) for row in rows] == [0, 1, 2, 3, 4, 5]
     assert rows[1]["what"] == "epsilon 20 spent, released as requests by month"
     assert {row["recorded_at"] for row in rows} == {"2023-02-08T00:00:00Z"}
-    assert [row["population"] or "" for row in rows] == ["", "requests", "court_cases", "court_cases", "requests"]
-    assert [row["statistic"] or "" for row in rows] == ["", "", "", "court_cases", "requests"]
-    assert rows[3]["period_start"] == "2023-01-01"
-    assert len({row["digest"] for row in rows}) == 5
+    assert [row["population"] or "" for row in rows] == ["", "requests", "court_cases", "", "court_cases", "requests"]
+    assert [row["statistic"] or "" for row in rows] == ["", "", "", "", "court_cases", "requests"]
+    assert rows[3]["what"] == "a commitment to where in the log that was"
+    assert rows[4]["period_start"] == "2023-01-01"
+    assert len({row["digest"] for row in rows}) == 6
 
 
 def test_a_table_has_one_line_for_the_releases_of_a_table_in_a_row(
@@ -84,7 +85,7 @@ def test_a_table_has_one_line_for_the_releases_of_a_table_in_a_row(
     invoked(project, ledger_command, "retire", "court_cases", "--yes")
     shown = invoked(project, ledger_command, "show", "--format", "table").stdout.splitlines()
     entries = json.loads(invoked(project, ledger_command, "show", "--format", "json").stdout)
-    assert len(entries) == 3 + 8 + 1
+    assert len(entries) == 3 + (3 + 8) + 1, "each act of releasing is settled once"
     assert [line.split()[2:] for line in shown[1:]] == [
         ["opened", "lifetime", "epsilon", "100"],
         ["declared", "requests", "epsilon", "20", "by", "month"],
@@ -93,7 +94,7 @@ def test_a_table_has_one_line_for_the_releases_of_a_table_in_a_row(
         ["released", "requests", "2023-01-01..2023-04-30", "(4)"],
         ["retired", "court_cases", "not", "released", "any", "more"],
     ]
-    assert [int(line.split()[0]) for line in shown[1:]] == [0, 1, 2, 3, 4, 11]
+    assert [int(line.split()[0]) for line in shown[1:]] == [0, 1, 2, 4, 5, 14]
     assert max(map(len, shown)) <= 80
 
 
@@ -147,7 +148,7 @@ def test_wide_rows_read_well_at_80_columns(released: Project, monkeypatch: pytes
     monkeypatch.setenv("COLUMNS", "80")
     ledger = invoked(released, ledger_command, "show", "--format", "table").stdout.splitlines()
     assert len(ledger) == 6
-    assert ledger[4].split() == ["3", "2023-02-08", "released", "court_cases", "2023-01-01..2023-01-31", "(1)"]
+    assert ledger[4].split() == ["4", "2023-02-08", "released", "court_cases", "2023-01-01..2023-01-31", "(1)"]
     assert all(len(line) <= 80 for line in ledger)
     rows = invoked(released, query_command, "FROM statistics", "--format", "table").stdout.split("\n\n")
     assert len(rows) == len(released.released())
