@@ -28,8 +28,9 @@ pytestmark = pytest.mark.quick
 
 SINCE = dt.date(2024, 1, 1)
 FEBRUARY, MARCH, APRIL = (dt.date(2024, month, 8) for month in (2, 3, 4))
-FIRST_OFFSET = 987_654_321
-"""Where the log begins in the tests that look for offsets: by chance no file holds this number in any of its ways."""
+FIRST_OFFSET = 987_654_321_987
+"""Where the log begins in the tests that look for offsets. Its shortest way to be written has 6 bytes: that it, or one of
+the 50 offsets after it, is among the 10,000 random bytes of a ledger by chance happens in one of 1e8 runs."""
 
 
 class Crash(BaseException):
@@ -264,12 +265,12 @@ def test_damaged_places_stop_the_start(tmp_path: Path) -> None:
 
 
 def ways_to_write(number: int) -> list[bytes]:
-    """Return the ways in which a number could lie in a file: as text, as a word of 4 or 8 bytes, as Avro has it."""
+    """Return the ways in which a number could lie in a file: as text, as a word of 8 bytes, as Avro has it."""
     rest, varint = number << 1, bytearray()
     while rest > 0x7F:
         varint.append(rest & 0x7F | 0x80)
         rest >>= 7
-    words = [number.to_bytes(size, order) for size in (4, 8) for order in ("little", "big")]
+    words = [number.to_bytes(8, "little"), number.to_bytes(8, "big")]
     return [str(number).encode(), f"{number:,}".encode(), f"{number:x}".encode(), *words, bytes([*varint, rest])]
 
 
@@ -306,6 +307,6 @@ def test_no_offset_is_in_any_published_byte_or_in_what_the_ledger_shows(tmp_path
         assert "settled" not in {row[2] for row in ledger_runs(world.ledger.chain)[1]}
 
 
-@pytest.mark.parametrize("way", range(8))
+@pytest.mark.parametrize("way", range(6))
 def test_an_offset_that_is_written_in_any_of_its_ways_is_found(way: int) -> None:
     assert seen(b"before" + ways_to_write(FIRST_OFFSET + 7)[way] + b"behind", 9) == [FIRST_OFFSET + 7]

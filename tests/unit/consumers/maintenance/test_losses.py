@@ -225,6 +225,54 @@ def test_a_years_secret_that_is_missing_is_recorded_as_lost(tmp_path: Path) -> N
     assert losses(project) == 1
 
 
+def test_a_state_that_folded_to_another_place_than_its_release_counted_is_recorded_as_lost(
+    released: Project, tmp_path: Path
+) -> None:
+    project = released.copy(tmp_path / "project")
+    with pytest.raises(Crash), open_service(project.configuration, MARCH, observe=crash) as service:
+        service.tick(MARCH)
+    with State(project.private / "state.duckdb") as state:
+        state.connection.execute("UPDATE offsets SET next_offset = next_offset - 1")
+    before = project.ledger_values()
+    assert "has not folded exactly" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
+    assert project.ledger_values() == before
+    said = invoked(project, ledger_command, "record-loss", "--yes").stderr
+    assert "has not folded exactly what the ledger released." in said
+    project.run_here("2023-03-08")
+    assert losses(project) == 1
+
+
+def begun(project: Project) -> dict[str, dict[int, int]]:
+    with State(project.private / "state.duckdb") as state:
+        return state.begins
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["its ledger", "a restored ledger"])
+def test_a_later_population_begins_again_where_the_ledgers_private_log_says(
+    released: Project, tmp_path: Path, restored: bool
+) -> None:
+    project = released.copy(tmp_path / "project")
+    with project.config.open("a", encoding="utf-8") as config:
+        config.write(statistic("later", "SentencePassed", since="2023-03-01"))
+    project.run_here("2023-02-09")
+    declared = begun(project)["later"]
+    project.emit(simulated(20, seed=2))
+    project.run_here("2023-02-10")
+    if restored:
+        for path in project.private.glob("ledger.sqlite*"):
+            path.unlink()
+        invoked(project, ledger_command, "restore", str(project.public), "--yes")
+        project.run_here("2023-02-10")
+        assert begun(project) == {"later": declared}, "the state knows it"
+    (project.private / "state.duckdb").unlink()
+    invoked(project, ledger_command, "record-loss", "--yes")
+    ends = begun(project)[""]
+    assert ends != declared
+    assert begun(project)["later"] == (ends if restored else declared)
+    project.run_here("2023-04-08")
+    assert losses(project) == 1
+
+
 def test_a_state_that_does_not_know_what_was_released_is_recorded_as_lost(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
     older = (project.private / "state.duckdb").read_bytes()
