@@ -216,6 +216,8 @@ class Chain:
             case StateLost(losses=losses):
                 if losses != self.losses + 1:
                     return "losses are counted one by one"
+            case Settled():
+                pass
         return None
 
     def _release_objection(self, body: Released) -> str | None:
