@@ -69,15 +69,22 @@ class Ledger:
                 )
             self._places.append(place)
 
-    def check_holds_places(self) -> None:
-        """Raise LedgerBehind if the private log has the place of an entry that the ledger does not hold."""
-        if any(place.entry >= len(self.chain.entries) for place in self._places):
+    def check_places(self) -> None:
+        """Raise LedgerBehind if a place is of an entry that the ledger does not hold, LedgerBroken if a place is gone.
+
+        A restored ledger has no places of its old entries; from its first place on each entry has its own.
+        """
+        placed = [place.entry for place in self._places]
+        if any(entry >= len(self.chain.entries) for entry in placed):
             raise LedgerBehind(
                 "the ledger does not hold an entry of which the private log beside it has the place: an older copy, or "
                 "another ledger, was put in its place",
                 "Put the newest ledger back, or bring it back from the newest file that was published, with: "
                 "quietcount ledger restore",
             )
+        committed = [entry.index for entry in self.chain.entries if commitment_of(entry.body) is not None]
+        if placed != committed[len(committed) - len(placed) :]:
+            raise LedgerBroken("a place of the private log beside the ledger is missing", RESTORE_PLACES)
 
     @property
     def settled_at(self) -> LogPoint | None:

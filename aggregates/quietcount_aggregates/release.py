@@ -116,7 +116,7 @@ def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -
         ledger.check_not_behind(head, public.name)
     ledger.check_not_behind(state.head, state.path.name)
     witness.check(ledger)
-    ledger.check_holds_places()
+    ledger.check_places()
 
 
 def _today() -> dt.date:

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.quick
 SINCE = dt.date(2024, 1, 1)
 FEBRUARY, MARCH, APRIL = (dt.date(2024, month, 8) for month in (2, 3, 4))
 FIRST_OFFSET = 987_654_321_987
-"""Where the log begins in the tests that look for offsets. Its shortest way to be written has 6 bytes. That it or one of
-the 50 offsets after it is among the 10,000 random bytes of a ledger by chance happens in one of 1e8 runs."""
+"""Where the log begins in the tests that look for offsets. Its shortest way to be written has 6 bytes. That it or one
+of the 50 offsets after it is among the 10,000 random bytes of a ledger by chance happens in one of 1e8 runs."""
 
 
 class Crash(BaseException):

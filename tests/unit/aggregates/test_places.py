@@ -151,10 +151,23 @@ def test_a_place_that_is_not_what_its_entry_commits_to_is_refused(number: int, l
 
 @pytest.mark.promise("older-refused")
 def test_a_ledger_that_is_older_than_its_places_is_refused(log: MemoryLedger) -> None:
-    fenced(log).check_holds_places()
+    fenced(log).check_places()
     del log.entries[-1:]
     with pytest.raises(LedgerBehind, match="older copy"):
-        fenced(log).check_holds_places()
+        fenced(log).check_places()
+
+
+@pytest.mark.parametrize("gone", [[1], [2], [3], [1, 2, 3], [0, 2]])
+def test_a_place_that_is_gone_is_missed(gone: list[int], log: MemoryLedger) -> None:
+    log.places[:] = [place for number, place in enumerate(log.places) if number not in gone]
+    with pytest.raises(LedgerBroken, match="is missing"):
+        fenced(log).check_places()
+
+
+@pytest.mark.parametrize("first", range(5))
+def test_places_before_which_a_ledger_was_restored_are_not_missed(first: int, log: MemoryLedger) -> None:
+    del log.places[:first]
+    fenced(log).check_places()
 
 
 def test_a_restored_ledger_has_no_places_and_knows_of_none(log: MemoryLedger) -> None:
