@@ -9,6 +9,7 @@ from quietcount_schemas.lazy_names import names_of
 if TYPE_CHECKING:
     from quietcount_aggregates.catalogue import AskedTable, resolve
     from quietcount_aggregates.chain import Budget, Chain
+    from quietcount_aggregates.due_periods import DuePeriod, due_periods
     from quietcount_aggregates.entries import Head
     from quietcount_aggregates.errors import AggregatesError
     from quietcount_aggregates.fold import Fold
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
     from quietcount_aggregates.populations import Horizon, Late, Population, Table
     from quietcount_aggregates.publication import publish, published_head
-    from quietcount_aggregates.release import DuePeriod, Releaser, Step, due_periods
+    from quietcount_aggregates.release import Releaser, Step
     from quietcount_aggregates.state import State
 
 __all__ = [
@@ -61,7 +62,8 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
             "marks": "ConsumerSecret YearSecrets",
             "noise": "DiscreteLaplace NoiseMechanism",
             "publication": "publish published_head",
-            "release": "DuePeriod Releaser Step due_periods",
+            "due_periods": "DuePeriod due_periods",
+            "release": "Releaser Step",
             "state": "State",
             "catalogue": "AskedTable resolve",
             "populations": "Horizon Late Population Table",

@@ -22,9 +22,8 @@ from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, 
 from quietcount_aggregates.state import State
 from quietcount_aggregates.state_file import registered
 from quietcount_schemas.periods import Period
-from quietcount_schemas.rejection import RejectReason
 
-__all__ = ["Bounding", "drop_ahead", "keep_year"]
+__all__ = ["Bounding", "keep_year"]
 
 _LOST = ""
 """Under this name the state keeps where the log ended when an earlier state was lost."""
@@ -33,12 +32,6 @@ _ENVELOPE = (
     *("event", "case_mark", "event_mark", "revision", "occurred_on"),
     *('"partition"', '"offset"', "first_offset"),
 )
-
-_DAYS_AHEAD = 2
-"""How far ahead an event may be dated: an emitter's clock may be wrong by a day, and its time zone ahead of UTC.
-
-One that is dated further ahead would keep its place in the log until its own period ends, and on Kafka all records that
-came after it."""
 
 Symbols = Mapping[str, Sequence[str]]
 
@@ -208,20 +201,6 @@ class Bounding:
                     f"INSERT INTO year_marks SELECT {year}, (high::UHUGEINT << 64) | low, (year_high::UHUGEINT << 64) "
                     "| year_low FROM batch"
                 )
-
-
-def drop_ahead(state: State, now: dt.date, today: dt.date) -> None:
-    """Drop each record that a settlement at `now` meets and that is dated too far ahead; within its transaction.
-
-    Record by record: an earlier version of such an event stands again. Nothing remains of it but the day's reject.
-    `today` is the day on which the settlement is made: it is later than `now` if somebody looks at the past, as it then
-    was, and then no event is ahead that has come true since.
-    """
-    row = state.connection.execute(
-        f"DELETE FROM open_events WHERE occurred_on > ?::DATE + {_DAYS_AHEAD}", [max(now, today)]
-    ).fetchone()
-    if row is not None and row[0]:
-        state.reject({RejectReason.DATED_AHEAD}, now)
 
 
 def keep_year(state: State, year_secrets: YearSecrets, year: int) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from quietcount_aggregates.bounding import Bounding, drop_ahead, keep_year
+from quietcount_aggregates.bounding import Bounding, keep_year
 from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.due_periods import DuePeriod, due_periods
 from quietcount_aggregates.entries import Released, Settled
 from quietcount_aggregates.errors import LedgerError, PopulationError, StateBehind
 from quietcount_aggregates.ledger import Ledger
@@ -30,13 +30,13 @@ from quietcount_aggregates.state import State
 from quietcount_aggregates.witness import Witness
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
+from quietcount_schemas.rejection import RejectReason
 
 __all__ = [
-    "DuePeriod",
     "Releaser",
     "Step",
     "check_newest",
-    "due_periods",
+    "drop_ahead",
     "stored_symbols",
 ]
 
@@ -45,6 +45,12 @@ _PUT_BACK: Final = (
     "Put the right state back, or stop the other service. If the state is lost permanently, run: quietcount ledger "
     "record-loss"
 )
+
+_DAYS_AHEAD = 2
+"""How far ahead an event may be dated: an emitter's clock may be wrong by a day, and its time zone ahead of UTC.
+
+One that is dated further ahead would keep its place in the log until its own period ends, and on Kafka all records that
+came after it."""
 
 
 class Step(StrEnum):
@@ -56,43 +62,6 @@ class Step(StrEnum):
     PUBLISHED = "published"
     STATE_WRITTEN = "state written"
     PURGED = "purged"
-
-
-@dataclass(frozen=True, slots=True)
-class DuePeriod:
-    """A period of a table whose end and grace have passed."""
-
-    population: str
-    statistic: str
-    start: dt.date
-    end: dt.date
-
-
-def due_periods(
-    populations: Sequence[Population],
-    first_open: Mapping[str, dt.date],
-    now: dt.datetime,
-    grace: dt.timedelta,
-    withheld: Collection[tuple[str, dt.date]] = (),
-) -> list[DuePeriod]:
-    """Return, from the clock alone, every period of a table that ended `grace` or more before `now` and is not settled.
-
-    In the order of the ledger: of a population what ends first, and the finest of what ends on one day.
-    `first_open` has the first open day of each population. `withheld` are the periods, by table and first day, that are
-    never released.
-    """
-    due = []
-    for population in populations:
-        for table in population.tables:
-            start = max(table.period.start(first_open[population.name]), table.first_day(population.first_day))
-            while True:
-                following = table.period.next(start)
-                if dt.datetime.combine(following, dt.time(), dt.UTC) + grace > now:
-                    break
-                if (table.name, start) not in withheld:
-                    due.append(DuePeriod(population.name, table.name, start, table.period.end(start)))
-                start = following
-    return sorted(due, key=lambda each: (each.population, each.end, each.end - each.start, each.statistic))
 
 
 def stored_symbols(registry: SchemaRegistry) -> dict[str, list[str]]:
@@ -117,6 +86,20 @@ def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -
     ledger.check_not_behind(state.head, state.path.name)
     witness.check(ledger)
     ledger.check_places()
+
+
+def drop_ahead(state: State, now: dt.date, today: dt.date) -> None:
+    """Drop each record that a settlement at `now` meets and that is dated too far ahead; within its transaction.
+
+    Record by record: an earlier version of such an event stands again. Nothing remains of it but the day's reject.
+    `today` is the day on which the settlement is made: it is later than `now` if somebody looks at the past, as it then
+    was, and then no event is ahead that has come true since.
+    """
+    row = state.connection.execute(
+        f"DELETE FROM open_events WHERE occurred_on > ?::DATE + {_DAYS_AHEAD}", [max(now, today)]
+    ).fetchone()
+    if row is not None and row[0]:
+        state.reject({RejectReason.DATED_AHEAD}, now)
 
 
 def _today() -> dt.date:

@@ -11,9 +11,9 @@ import pytest
 from tests.aggregates_world import TRIALS, MemoryLog, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import bounding, release
+from quietcount_aggregates import release
 from quietcount_aggregates.populations import Horizon, Population
-from quietcount_aggregates.release import Step
+from quietcount_aggregates.release import Step, drop_ahead
 from quietcount_aggregates.state import State
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
@@ -248,7 +248,7 @@ def test_a_settlement_of_the_past_drops_nothing_that_has_come_true_since(tmp_pat
 def test_a_settlement_that_takes_its_own_time_for_today_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release, "drop_ahead", lambda state, now, _: bounding.drop_ahead(state, now, now))
+    monkeypatch.setattr(release, "drop_ahead", lambda state, now, _: drop_ahead(state, now, now))
     with pytest.raises(AssertionError):
         check_the_past(tmp_path)
 
@@ -264,7 +264,7 @@ def test_a_settlement_that_drops_nothing_is_caught(
 
 @pytest.mark.parametrize("days", [1, 3, 40])
 def test_another_number_of_days_is_caught(days: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounding, "_DAYS_AHEAD", days)
+    monkeypatch.setattr(release, "_DAYS_AHEAD", days)
     with pytest.raises(AssertionError):
         check_two_days(tmp_path)
 

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.due_periods import DuePeriod, due_periods
 from quietcount_aggregates.entries import Completed, Declared, Entry, Opened, Released, Retired, Settled, StateLost
 from quietcount_aggregates.ledger import Ledger
 from quietcount_aggregates.publication import bound_sentence, plain, publish
-from quietcount_aggregates.release import DuePeriod, due_periods
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.queries import QueryError, query

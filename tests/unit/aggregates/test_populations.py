@@ -11,9 +11,9 @@ from tests.populations import population_of
 from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates.catalogue import RESERVED_NAMES, AskedTable, resolve
+from quietcount_aggregates.due_periods import due_periods
 from quietcount_aggregates.errors import PopulationError
 from quietcount_aggregates.populations import Horizon, Late, Population
-from quietcount_aggregates.release import due_periods
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 

@@ -11,7 +11,7 @@ from tests.commanded import invoked
 from tests.e2e.projects import Project
 from tests.monitored_world import families
 
-from quietcount_aggregates.release import due_periods
+from quietcount_aggregates.due_periods import due_periods
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.monitoring.status import Board, StatisticStatus, Status, beginning
 from quietcount_consumers.opening import open_service

@@ -17,8 +17,8 @@ from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
 from tests.populations import population_of
 
+from quietcount_aggregates.due_periods import due_periods
 from quietcount_aggregates.publication import published_figures
-from quietcount_aggregates.release import due_periods
 from quietcount_aggregates.state import State
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import retire_population
