@@ -206,11 +206,12 @@ def test_a_user_who_may_not_read_settings_is_told_which_right_is_missing(kafka_s
     with pytest.raises(LogError, match="may not"):
         create_topics(mine)
     create_topics(everything)
-    assert [found for _, _, found in wrong(mine)] == ["it is hidden"] * 3  # the broker does not say that they are there
+    # The broker does not say that they are there.
+    assert [found for _, _, found in wrong(mine)] == ["it is hidden"] * len(TOPICS)
     kafka_secure.allow("nobody", ResourceType.TOPIC, mine.topic_prefix, ACLOperation.DESCRIBE, prefixed=True)
     until(lambda: wrong(mine) == [])
     told = [finding for finding in topic_findings(describe_topics(mine), mine) if "hidden" in finding.what]
-    assert [finding.code for finding in told] == ["settings"] * 3 + ["auto.create.topics.enable"]
+    assert [finding.code for finding in told] == ["settings"] * len(TOPICS) + ["auto.create.topics.enable"]
     assert all("DESCRIBE_CONFIGS" in finding.what for finding in told)
 
 
