@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.strategies import envelope, registry_of
 
+from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.entries import Released
 from quietcount_aggregates.errors import LedgerFenced
 from quietcount_aggregates.fold import Fold
@@ -24,6 +25,7 @@ from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Population
+from quietcount_aggregates.publication import Publish
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state import State
 from quietcount_aggregates.witness import Witness
@@ -218,8 +220,15 @@ def record_of(codec: Codec, event: CaseEvent) -> NewRecord:
     return NewRecord(event.case_key, codec.encode(event), 0)
 
 
+def _unpublished(_: Chain, __: Path) -> None:
+    """Make no public file."""
+
+
 class World:
-    """One deployment in a folder. `restart` is what a new process does; objects are never shared across it."""
+    """One deployment in a folder. `restart` is what a new process does; objects are never shared across it.
+
+    Publishing takes most of a release's time, so a test that does not look at the public file says `published=False`.
+    """
 
     def __init__(
         self,
@@ -234,6 +243,7 @@ class World:
         observe: Callable[[Step], None] | None = None,
         start: bool = True,
         today: dt.date | None = None,
+        published: bool = True,
     ) -> None:
         self.folder = folder
         self.populations = list(populations)
@@ -245,6 +255,7 @@ class World:
         self.observe = observe
         # The real day, if it is another one than the machine's clock shows.
         self.today = None if today is None else lambda: today
+        self.publishing: Publish | None = None if published else _unpublished
         self.secret = SECRET
         self.years = YearSecrets(folder / "years")
         self.public = folder / "statistics.duckdb"
@@ -283,6 +294,7 @@ class World:
             witness=Witness(self.public.with_name("witness")),
             observe=self.observe,
             today=self.today,
+            publishing=self.publishing,
         )
         self.state.bind(topic_id=self.log.topic_id(CASE_EVENTS))
         self.releaser.recover()
@@ -345,7 +357,7 @@ def marks_held(state: State) -> dict[tuple[str, str], list[int]]:
     columns = state.rows("SELECT table_name, column_name FROM duckdb_columns() WHERE data_type = 'UHUGEINT'")
     assert len(columns) > 3
     held = {
-        (table, column): [int(mark) for (mark,) in state.rows(f'SELECT "{column}" FROM "{table}"') if mark is not None]
+        (table, column): [int(mark) for (mark,) in state.rows(f'SELECT "{column}"::VARCHAR FROM "{table}"') if mark]
         for table, column in columns
     }
     for listed in state.used_up:

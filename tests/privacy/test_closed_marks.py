@@ -84,7 +84,7 @@ def totals(world: World) -> dict[dt.date, int]:
 
 
 def check_one(folder: Path, late: Late = Late.CARRY) -> None:
-    with world_in(folder, [asked(late=late)]) as world:
+    with world_in(folder, [asked(late=late)], published=False) as world:
         first = event(1, 1, JANUARY)
         world.emit([first, event(1, 2, JANUARY), event(1, 3, FEBRUARY)])
         settle(world, 1)
@@ -106,7 +106,7 @@ def test_with_a_limit_of_one_nothing_but_the_limiters_hash_remains_of_a_case_tha
 
 
 def check_two(folder: Path) -> None:
-    with world_in(folder, [asked(k=2)]) as world:
+    with world_in(folder, [asked(k=2)], published=False) as world:
         world.emit([event(1, 1, JANUARY), event(2, 9, JANUARY)])
         settle(world, 1)
         world.emit([event(1, 1, JANUARY), event(1, 1, FEBRUARY, 1)])  # again, and corrected too late
@@ -130,7 +130,7 @@ def test_the_marks_from_before_go_when_a_case_uses_up_its_limit(tmp_path: Path) 
 def check_two_populations(folder: Path) -> None:
     """January's last week is open when January is settled; the case counted in its first week, and in January."""
     by_month, by_week = asked("by_month"), asked("by_week", period=Period.WEEK)
-    with world_in(folder, [by_month, by_week]) as world:
+    with world_in(folder, [by_month, by_week], published=False) as world:
         world.emit([event(1, 1, dt.date(2024, 1, 3))])
         for day in (8, 15, 22, 29):
             world.fold(dt.date(2024, 1, day))
@@ -158,7 +158,7 @@ def expected_from(settled: dt.date) -> dt.date:
 def check_year(folder: Path, population: Population, marks: bool = True) -> None:
     """Send one event again in each of sixteen months; its mark is there for as long as it could count again."""
     day = dt.date(2024, 1, 31)
-    with world_in(folder, [population]) as world:
+    with world_in(folder, [population], published=False) as world:
         for month in range(1, 17):
             world.emit([event(1, 1, day), event(100, month, first_of(month))])
             settle(world, month)
@@ -181,7 +181,7 @@ def test_a_mark_is_kept_for_as_long_as_its_event_could_count_again(
 
 
 def test_a_carried_event_has_its_mark_for_a_year_from_the_period_that_counted_it(tmp_path: Path) -> None:
-    with world_in(tmp_path, [asked(k=3)]) as world:
+    with world_in(tmp_path, [asked(k=3)], published=False) as world:
         settle(world, 1)
         settle(world, 2)
         world.emit([event(1, 1, JANUARY)])
@@ -196,7 +196,7 @@ def test_a_carried_event_has_its_mark_for_a_year_from_the_period_that_counted_it
 
 @pytest.mark.promise("year-forgotten")
 def test_with_a_yearly_horizon_event_marks_stay_without_a_mark_of_the_case(tmp_path: Path) -> None:
-    with world_in(tmp_path, [asked(horizon=Horizon.YEAR)]) as world:
+    with world_in(tmp_path, [asked(horizon=Horizon.YEAR)], published=False) as world:
         world.emit([event(1, 1, JANUARY)])
         settle(world, 1)
         assert event_numbers(world, range(1, 2)) == {1}, "the limit begins again, so the mark is needed"
@@ -232,7 +232,7 @@ def attacked(folder: Path, k: int) -> tuple[set[str], dict[str, list[tuple[dt.da
         "Anna": (dt.date(2024, 1, 17), "GREEN", True),
         "Boris": (dt.date(2024, 1, 2), "RED", None),
     }
-    with world_in(folder, [asked(k=k)]) as world:
+    with world_in(folder, [asked(k=k)], published=False) as world:
         for name, facts in secrets_of.items():
             told = guesses(name)[facts]
             assert (told.occurred_on, told.attributes) == (JANUARY, {"colour": facts[1], "urgent": facts[2]})

@@ -16,7 +16,6 @@ import pytest
 from tests.aggregates_world import TRIALS, MemoryLog, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-import quietcount_aggregates.release
 from quietcount_aggregates import bounding
 from quietcount_aggregates.entries import Completed
 from quietcount_aggregates.populations import Population
@@ -31,12 +30,6 @@ SINCE = dt.date(2024, 1, 1)
 CASES = range(1, 21)
 WAYS = list(itertools.product((True, False), (True, False)))
 """Whether the log forgets each record by itself, and whether one case keeps its records."""
-
-
-@pytest.fixture(autouse=True)
-def _no_publication(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the public file, which these tests do not look at and which takes most of a release's time."""
-    monkeypatch.setattr(quietcount_aggregates.release, "publish", lambda *_: None)
 
 
 def population(name: str, event: str = "Asked", period: Period = Period.MONTH, since: dt.date = SINCE) -> Population:
@@ -136,7 +129,7 @@ def outcomes(folder: Path, trial: Trial) -> list[dict[str, int]]:
     found = []
     for exact, keeping in WAYS:
         place, log = folder / f"{exact} {keeping}", MemoryLog(exact_purge=exact)
-        with world_in(place, opening(), log=log, now=utc(SINCE)) as world:
+        with world_in(place, opening(), log=log, now=utc(SINCE), published=False) as world:
             found.append(trial(world, keeping))
     return found
 
@@ -150,7 +143,7 @@ def test_nothing_that_one_case_does_decides_whether_others_count(
 
 
 def test_a_population_counts_what_comes_after_its_declaration_in_each_partition(tmp_path: Path) -> None:
-    with world_in(tmp_path, opening(), log=MemoryLog(3), now=utc(SINCE)) as world:
+    with world_in(tmp_path, opening(), log=MemoryLog(3), now=utc(SINCE), published=False) as world:
         world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
         world.populations.append(population("later", since=dt.date(2024, 2, 1)))
         world.restart(utc(dt.date(2024, 1, 20)))
@@ -163,7 +156,7 @@ def test_a_population_counts_what_comes_after_its_declaration_in_each_partition(
 
 
 def test_a_population_that_begins_after_its_declaration_waits_for_no_past(tmp_path: Path) -> None:
-    with world_in(tmp_path, opening(), now=utc(SINCE)) as world:
+    with world_in(tmp_path, opening(), now=utc(SINCE), published=False) as world:
         world.populations += [population("next", since=dt.date(2024, 3, 1)), population("past", since=SINCE)]
         world.restart(utc(dt.date(2024, 2, 9)))
         assert world.ledger.chain.later == {"next", "past"}
@@ -174,7 +167,7 @@ def test_a_killed_declaration_keeps_the_place_at_which_it_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the ledger and the state: what was emitted meanwhile counts."""
-    with world_in(tmp_path, opening(), now=utc(SINCE)) as world:
+    with world_in(tmp_path, opening(), now=utc(SINCE), published=False) as world:
         begun(world, keeping=False)
         world.populations.append(population("later", since=dt.date(2024, 3, 1)))
         with monkeypatch.context() as patch:

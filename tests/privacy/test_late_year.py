@@ -36,7 +36,7 @@ def counted(
     folder: Path, population: Population, settled: dt.date, days: list[dt.date], clock: dt.date, release: dt.date
 ) -> dict[dt.date, int]:
     """Settle up to a day, fold an event of a case for each of `days`, release; return the periods that count some."""
-    with world_in(folder, [population], now=utc(SINCE)) as world:
+    with world_in(folder, [population], now=utc(SINCE), published=False) as world:
         world.release(utc(settled))
         world.emit(
             [

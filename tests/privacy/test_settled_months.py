@@ -103,7 +103,7 @@ def settled_twice(folder: Path) -> list[dict[str, list[tuple[Any, ...]]]]:
     random.Random(1).shuffle(second)
     states = []
     for name, events in (("one", first), ("other", second)):
-        with world_in(folder / name, [asked()]) as world:
+        with world_in(folder / name, [asked()], published=False) as world:
             world.emit(events)
             world.fold(FEBRUARY)
             before = contents(world)["open_events"]

@@ -46,7 +46,7 @@ class Crash(BaseException):
 
 
 def lived(folder: Path, months: range = MONTHS) -> Released:
-    with world_in(folder, [asked()]) as world:
+    with world_in(folder, [asked()], published=False) as world:
         live(world, months)
         return dict(world.released)
 
@@ -77,7 +77,7 @@ def test_quarters_are_the_sums_of_their_months_and_the_margins_of_all_tables_agr
 def test_each_contribution_lands_in_one_cell_of_each_table_whose_condition_holds(tmp_path: Path) -> None:
     """One case at a time, with two contributions at most; NONE, GREEN, RED is the order of colours, false the first."""
     may = first_of(5)
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         world.emit(
             [
                 event(1, 1, JANUARY, "GREEN", True),
@@ -118,7 +118,7 @@ def test_each_contribution_lands_in_one_cell_of_each_table_whose_condition_holds
 def test_a_quarter_settled_by_the_month_is_what_it_is_when_it_is_settled_at_once(tmp_path: Path) -> None:
     values = []
     for name, by_month in (("by month", True), ("at once", False)):
-        with world_in(tmp_path / name, [asked()]) as world:
+        with world_in(tmp_path / name, [asked()], published=False) as world:
             for month in range(1, 7):
                 world.emit(on_time(month))
                 if by_month or month == 6:
@@ -130,7 +130,7 @@ def test_a_quarter_settled_by_the_month_is_what_it_is_when_it_is_settled_at_once
 
 @pytest.mark.promise("withdrawal")
 def test_a_withdrawal_takes_a_case_out_of_the_open_month_and_not_out_of_a_settled_one(tmp_path: Path) -> None:
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         world.emit([event(1, 1, JANUARY, "RED", True), event(2, 1, JANUARY, "RED", True)])
         settle(world, 1)
         first = event(1, 2, FEBRUARY, "RED", True)
@@ -155,7 +155,7 @@ def test_a_crash_at_any_step_of_a_settlement_changes_no_value(
             raise Crash
 
     now = utc(first_of(month + 1))
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         live(world, range(1, month))
         world.observe = observe
         world.restart(now)
@@ -173,7 +173,7 @@ def test_a_crash_at_any_step_of_a_settlement_changes_no_value(
 
 @pytest.mark.check
 def test_a_restart_between_all_months_changes_no_value(tmp_path: Path, undisturbed: Released) -> None:
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         for month in QUARTER:
             world.restart(utc(first_of(month)))
             live(world, [month])
@@ -183,7 +183,7 @@ def test_a_restart_between_all_months_changes_no_value(tmp_path: Path, undisturb
 
 @pytest.mark.promise("deterministic-fold")
 def test_a_log_that_is_folded_again_amid_a_quarter_changes_no_value(tmp_path: Path, undisturbed: Released) -> None:
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         for month in QUARTER:
             world.emit(events_of(month))
             world.fold(first_of(month), iter(lambda: 7, 0))
@@ -249,7 +249,7 @@ def test_a_state_that_is_lost_amid_a_quarter_withholds_the_quarter_and_says_so(t
 
 
 def test_no_sums_are_kept_of_a_quarter_that_is_never_released(tmp_path: Path) -> None:
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         live(world, [1])
         assert world.there.rows("FROM sums")
         lose(world, 1)

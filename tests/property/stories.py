@@ -166,7 +166,7 @@ def played(story: Story, folder: Path, oracle: Oracle | None = None, batches: in
     rng = random.Random(story.seed if batches is None else batches)
     sizes = iter(lambda: rng.choice((1, 2, 5, 1000)), 0)
     log = MemoryLog(story.partitions, exact_purge=story.exact_purge)
-    with world_in(folder, story.populations, log=log, now=utc(START)) as world:
+    with world_in(folder, story.populations, log=log, now=utc(START), published=False) as world:
         for step in story.steps:
             if step.restart:
                 world.restart(utc(step.day))

@@ -19,7 +19,6 @@ from tests.aggregates_world import SECRET, MemoryLog, utc, world_in
 from tests.property.counting_oracle import Oracle, Releases, margins, summed
 from tests.property.stories import START, Story, differences, foretold, played, story_of
 
-import quietcount_aggregates.release
 from quietcount_aggregates import bounding
 from quietcount_aggregates.bounding import Bounding
 from quietcount_aggregates.limits import Limits
@@ -34,12 +33,6 @@ PARTS = 4
 """The soak is in so many tests, which may run side by side."""
 
 Play = Callable[[Story, Path], Releases]
-
-
-@pytest.fixture(autouse=True)
-def _no_publication(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the public file, which these tests do not look at and which takes most of a release's time."""
-    monkeypatch.setattr(quietcount_aggregates.release, "publish", lambda *_: None)
 
 
 def by_the_oracle(story: Story, _: Path) -> Releases:
@@ -346,12 +339,12 @@ def test_a_state_rebuilt_from_the_log_is_the_state(tmp_path: Path) -> None:
         story = story_of(seed)
         log = MemoryLog(story.partitions)
         day = story.steps[-2].day
-        with world_in(tmp_path / f"{seed}a", story.populations, log=log, now=utc(START)) as world:
+        with world_in(tmp_path / f"{seed}a", story.populations, log=log, now=utc(START), published=False) as world:
             for step in story.steps:
                 world.emit(step.events)
                 world.fold(day)
             first = contents(world)
-        with world_in(tmp_path / f"{seed}b", story.populations, log=log, now=utc(START)) as world:
+        with world_in(tmp_path / f"{seed}b", story.populations, log=log, now=utc(START), published=False) as world:
             world.fold(day, iter(lambda: 3, 0))
             assert contents(world) == first, f"seed {seed}"
 
