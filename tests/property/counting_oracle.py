@@ -9,13 +9,14 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from quietcount_aggregates.populations import Filter, Horizon, Late, Population, Table
 from quietcount_schemas.codec import CaseEvent
 
-__all__ = ["Oracle", "Releases", "margins", "summed"]
+__all__ = ["Oracle", "Place", "Releases", "cells_of", "margins", "summed"]
 
 EventKey = tuple[bytes, bytes]
 """The case key and the event id. Two cases may have the same event id."""
@@ -24,12 +25,20 @@ Releases = dict[tuple[str, dt.date], tuple[int, ...]]
 """The true values of each release, by the table's name and the first day of its period."""
 
 
+class Place(NamedTuple):
+    """Where a record lies: in which of the logs that followed one another, in which partition, and at which offset."""
+
+    log: int
+    partition: int
+    offset: int
+
+
 @dataclass(frozen=True)
 class Version:
     """One folded record: the event, and its place in the log."""
 
     event: CaseEvent
-    place: int
+    place: Place
 
 
 @dataclass
@@ -44,8 +53,8 @@ class Known:
         return self.key[0]
 
     @property
-    def place(self) -> int:
-        """The place of the first version: its corrections come in its turn."""
+    def place(self) -> Place:
+        """The place of the first version: its corrections come in its turn. A case lies in one partition of a log."""
         return self.versions[0].place
 
     @property
@@ -53,17 +62,31 @@ class Known:
         """The version of the highest revision, the first in the log among equals (`max` keeps the first)."""
         return max(self.versions, key=lambda version: version.event.revision)
 
+    def behind(self, begins: Mapping[int, Place]) -> Known | None:
+        """Return what is known of the event from a place of each partition on, or None for nothing."""
+        later = [each for each in self.versions if each.place >= begins.get(each.place.partition, each.place)]
+        return Known(self.key, later) if later else None
+
 
 class Account:
-    """One population: what is settled of it, and the limits that are used up."""
+    """One population: what is settled of it, and the limits that are used up.
 
-    def __init__(self, population: Population) -> None:
+    One that is declared later counts what lies at `begins` or behind. It waits until its past is complete.
+    """
+
+    def __init__(self, population: Population, begins: Mapping[int, Place], *, waits: bool = False) -> None:
         self.population = population
+        self.begins = begins
+        self.waits = waits
         self.first_open = population.first_day
         self.closed: dict[EventKey, dt.date] = {}
         """Each closed event with the period in which it was settled."""
         self.used: Counter[tuple[int, bytes]] = Counter()
         self.sums: Counter[tuple[str, dt.date, tuple[str, ...]]] = Counter()
+
+    def counted_of(self, remembered: Iterable[Known]) -> Iterable[Known]:
+        """Return of what is remembered that of which this population knows."""
+        return (mine for known in remembered if (mine := known.behind(self.begins)) is not None)
 
     def period_of(self, known: Known) -> dt.date | None:
         """Return the open period that an event lies in, or None."""
@@ -89,7 +112,7 @@ class Account:
         """Count the first open period, close its events, and return the tables that end with it."""
         population, period = self.population, self.first_open
         following = population.period.next(period)
-        for known in sorted(remembered, key=lambda known: known.place):
+        for known in sorted(self.counted_of(remembered), key=lambda known: known.place):
             if self.period_of(known) != period:
                 continue
             self.closed[known.key] = period
@@ -105,18 +128,16 @@ class Account:
                     cell = tuple(symbol(event, each.name, each.default) for each in table.by)
                     self.sums[table.name, table.period.start(period), cell] += 1
         self.first_open = following
-        # For a year, after which an event that comes again is too old anyway.
-        kept = {
-            key: settled
-            for key, settled in self.closed.items()
-            if population.period.next(settled) > a_year_before(following)
-        }
-        self.closed = kept
         return {
             (table.name, start): tuple(self.sums[table.name, start, cell] for cell in cells_of(table))
             for table in population.tables
             if table.period.next(start := table.period.start(period)) == following and start >= population.first_day
         }
+
+    def forget(self) -> None:
+        """Forget which events are closed after a year: one that comes again is too old then."""
+        first, period = a_year_before(self.first_open), self.population.period
+        self.closed = {key: settled for key, settled in self.closed.items() if period.next(settled) > first}
 
 
 def a_year_before(day: dt.date) -> dt.date:
@@ -144,11 +165,26 @@ class Oracle:
     """All populations over one log. They share what is remembered of it, and nothing else."""
 
     def __init__(self, populations: Sequence[Population]) -> None:
-        self.accounts = [Account(population) for population in populations]
+        self.accounts = [Account(population, {}) for population in populations]
         self.remembered: dict[EventKey, Known] = {}
         self.gone: set[bytes] = set()
 
-    def fold(self, event: CaseEvent, place: int) -> None:
+    def declare(self, population: Population, day: dt.date, ends: Iterable[Place]) -> None:
+        """Declare one more population on a day on which the log ends at these places."""
+        begins = {place.partition: place for place in ends}
+        self.accounts.append(Account(population, begins, waits=population.first_day <= day))
+
+    def complete(self, name: str) -> None:
+        """Hear that the past of a population is in the log."""
+        for account in self.accounts:
+            if account.population.name == name:
+                account.waits = False
+
+    def retire(self, name: str) -> None:
+        """Release nothing of a population any more."""
+        self.accounts = [account for account in self.accounts if account.population.name != name]
+
+    def fold(self, event: CaseEvent, place: Place) -> None:
         if event.event == "Left":
             self.gone.add(event.case_key)
             self._forget()
@@ -162,20 +198,28 @@ class Oracle:
     def _forget(self) -> None:
         self.remembered = {key: known for key, known in self.remembered.items() if known.case not in self.gone}
 
+    def _kept(self, known: Known) -> Known:
+        """Return the versions of which a population knows that still waits for the event."""
+        kept: list[Version] = []
+        for account in self.accounts:
+            mine = known.behind(account.begins)
+            if mine is not None and account.period_of(mine) is not None:
+                kept = max(kept, mine.versions, key=len)  # who begins earlier knows all that the others know
+        return Known(known.key, kept)
+
     def release(self, now: dt.datetime, grace: dt.timedelta) -> Releases:
         """Settle each period that ended `grace` or more before `now`, and forget what no population waits for."""
         values: Releases = {}
         settled = False
         for account in self.accounts:
-            while midnight(account.population.period.next(account.first_open)) + grace <= now:
+            while not account.waits and midnight(account.population.period.next(account.first_open)) + grace <= now:
                 values |= account.settle(self.remembered.values())
                 settled = True
         if settled:
-            self.remembered = {
-                key: known
-                for key, known in self.remembered.items()
-                if any(account.period_of(known) is not None for account in self.accounts)
-            }
+            kept = [self._kept(known) for known in self.remembered.values()]
+            self.remembered = {known.key: known for known in kept if known.versions}
+            for account in self.accounts:
+                account.forget()
         return values
 
 

@@ -1,68 +1,177 @@
-"""Stories from a seed that every failure names, and the worlds that play them.
+"""Stories from a seed that every failure names, and what of them is compared.
 
-A story has several populations, each of up to three tables, and days on which events are emitted: duplicates, events
-that come late, corrections that change the date, the type or what a filter asks, redeliveries long after the close,
-withdrawals, event ids that cases share. Its world has batches and partitions of any number, releases at any time,
-restarts, and a log that forgets exactly or only its beginning.
+A world has populations of up to three tables each, some of them declared later or retired, and days on which events
+are emitted, folded in batches of any size, and released after some grace. Its log has up to four partitions, forgets
+exactly or only its beginning, and is lost and made again. Processes restart.
+
+Such a world plays several stories at once: each has cases and events of its own, with duplicates, events that come
+late, corrections that change the date, the type or what a filter asks, redeliveries long after the close, withdrawals,
+and event ids that cases share. And it plays each of them in four parts: whole, in two halves of its cases, and without
+one case. Every table tells the parts apart, so that one world shows what one case changes. A world can also be played
+in four logs, one for each part.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from tests.aggregates_world import TRIALS, MemoryLog, case_key, event_id, utc, world_in
-from tests.property.counting_oracle import Oracle, Releases
+from tests.aggregates_world import event_id
+from tests.property.counting_oracle import Releases, cells_of, margins, summed
+from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
-from quietcount_aggregates.populations import Horizon, Late, Population
+from quietcount_aggregates.populations import Horizon, Late, Population, Table
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
+from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["START", "Step", "Story", "foretold", "played", "story_of"]
+__all__ = [
+    "PARTS",
+    "START",
+    "STORIES",
+    "Step",
+    "World",
+    "check_halves",
+    "check_margins",
+    "check_one_case",
+    "differences",
+    "world_of",
+]
 
 START = dt.date(2023, 11, 6)
+STORIES = 4
+"""How many stories a world plays."""
 CASES = 5
+"""How many cases a story has."""
+PARTS = ("WHOLE", "ONE", "OTHER", "WITHOUT")
+"""A story of all cases, of half of them, of the other half, and of all but one."""
 COLOURS = ("RED", "GREEN", "NONE")
 PERIODS = (Period.WEEK, Period.WEEK, *[Period.MONTH] * 6, *[Period.QUARTER] * 3, Period.YEAR)
 
 
+def _enum(name: str, symbols: Sequence[str]) -> dict[str, Any]:
+    kind = {"type": "enum", "name": name.capitalize(), "symbols": [*symbols], "default": "NONE", "doc": "."}
+    return {"name": name, "type": kind, "default": "NONE", "doc": "Of a trial."}
+
+
+def _registry() -> SchemaRegistry:
+    part = _enum("part", [*(f"{part}_{story}" for story in range(STORIES) for part in PARTS), "NONE"])
+    urgent = {"name": "urgent", "type": ["null", "boolean"], "default": None, "doc": "Whether it was urgent."}
+    bodies: list[tuple[str, str, list[Any]]] = [
+        ("Asked", "event", [part, _enum("colour", COLOURS), urgent]),
+        ("Answered", "event", [part, _enum("colour", COLOURS)]),
+        ("Idle", "event", []),
+        ("Left", "withdrawal", []),
+    ]
+    return registry_of(
+        *(
+            {
+                "type": "record",
+                "name": name,
+                "namespace": "example.story",
+                "doc": "A trial.",
+                "quietcount.role": role,
+                "fields": envelope() + fields,
+            }
+            for name, role, fields in bodies
+        )
+    )
+
+
+REGISTRY = _registry()
+
+
 @dataclass(frozen=True)
 class Step:
-    """One day of a story: what is emitted, and whether the fold is followed by a release, after which grace."""
+    """One day: what happens to the deployment, what is emitted, and after which grace is released, if it is."""
 
     day: dt.date
     events: tuple[CaseEvent, ...]
     release: bool = True
     grace: dt.timedelta = dt.timedelta(0)
     restart: bool = False
+    new_log: bool = False
+    declared: tuple[Population, ...] = ()
+    completed: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Story:
-    """The populations and days of a world."""
+class World:
+    """The populations that a ledger is opened with, the days, and for each story the case that it is told without."""
 
     seed: int
-    populations: tuple[Population, ...]
+    opening: tuple[Population, ...]
     steps: tuple[Step, ...]
     partitions: int
     exact_purge: bool
+    left_out: tuple[int, ...]
 
     @property
-    def cases(self) -> list[bytes]:
-        return sorted({event.case_key for step in self.steps for event in step.events})
+    def populations(self) -> list[Population]:
+        return [*self.opening, *(each for step in self.steps for each in step.declared)]
 
-    def of(self, chosen: Callable[[bytes], bool]) -> Story:
-        """Return the same days with the chosen cases alone."""
-        steps = tuple(replace(s, events=tuple(e for e in s.events if chosen(e.case_key))) for s in self.steps)
+    def of(self, part: str) -> World:
+        """Return the same world with one part of each story alone."""
+        number = PARTS.index(part)
+        steps = tuple(replace(s, events=tuple(e for e in s.events if e.case_key[1] == number)) for s in self.steps)
         return replace(self, steps=steps)
 
 
-def population_of(rng: random.Random, name: str) -> Population:
+def world_of(seed: int, most: int = 3) -> World:
+    """Return the world of a seed, with `most` populations or fewer when its ledger is opened."""
+    rng = random.Random(seed)
+    opening = tuple(_population(rng, f"p{number}") for number in range(rng.randint(1, most)))
+    halves = [set(rng.sample(range(CASES), CASES // 2)) for _ in range(STORIES)]
+    left_out = tuple(rng.randrange(CASES) for _ in range(STORIES))
+    sent: list[list[tuple[int, CaseEvent]]] = [[] for _ in range(STORIES)]
+
+    def emitted(day: dt.date, again: bool = False) -> tuple[CaseEvent, ...]:
+        told = []
+        for story, known in enumerate(sent):
+            if again:
+                fresh = rng.sample(known, len(known) // 2)
+            else:
+                fresh = []
+                for _ in range(rng.choice((2, 4, 9))):
+                    fresh.append(_event(rng, day, [*known, *fresh]))
+                known.extend(fresh)
+            told.append(
+                [copy for case, event in fresh for copy in _copies(story, case, event, halves[story], left_out[story])]
+            )
+        return _shuffled(rng, told)
+
+    day = START
+    steps = []
+    for number in range(rng.randint(3, 5)):
+        day += dt.timedelta(days=rng.choice((1, 12, 25, 40, 60)))
+        step = Step(
+            day,
+            emitted(day),
+            release=rng.random() < 0.5,
+            grace=dt.timedelta(days=rng.choice((0, 0, 7))),
+            restart=rng.random() < 0.08,
+            new_log=rng.random() < 0.04,
+        )
+        if number and rng.random() < 0.08:
+            step = replace(step, declared=(_population(rng, f"p{10 + number}", rng.choice((-90, -20, 10)), day),))
+        steps.append(step)
+    steps = _with_endings(rng, opening, steps)
+    populations = [*opening, *(each for step in steps for each in step.declared)]
+    steps.append(Step(_all_over(populations, day), ()))
+    if rng.random() < 0.4:  # long after, much comes again
+        day = steps[-1].day + dt.timedelta(days=rng.choice((0, 1, 20)))
+        steps.append(Step(day, emitted(day, again=True), release=False, restart=rng.random() < 0.2))
+        steps.append(Step(_all_over(populations, day), ()))
+    return World(seed, opening, tuple(steps), rng.choice((1, 2, 3, 4)), rng.random() < 0.5, left_out)
+
+
+def _population(rng: random.Random, name: str, after: int | None = None, day: dt.date = START) -> Population:
     events = rng.choice((["Asked"], ["Answered"], ["Asked", "Answered"]))
     fields = ["colour", "urgent"] if events == ["Asked"] else ["colour"]
     period = Period.DAY if rng.random() < 0.03 else rng.choice(PERIODS)
@@ -78,7 +187,7 @@ def population_of(rng: random.Random, name: str) -> Population:
         table = AskedTable(
             f"{name}_t{number}",
             1.0,
-            by=[each for each in fields if rng.random() < 0.5],
+            by=["part", *(each for each in fields if rng.random() < 0.5)],
             where=where,
             period=rng.choice(coarser) if number else period,
         )
@@ -87,13 +196,13 @@ def population_of(rng: random.Random, name: str) -> Population:
     return resolve(
         name,
         events=events,
-        registry=TRIALS,
+        registry=REGISTRY,
         where=_where(rng, fields, 0.25),
         period=period,
         max_contributions=rng.choice((1, 1, 2, 3)),
         horizon=horizon,
         late=rng.choice((Late.CARRY, Late.CARRY, Late.DROP)),
-        since=START + dt.timedelta(days=rng.choice((-309, -40, -10, 0, 30))),
+        since=day + dt.timedelta(days=rng.choice((-309, -40, -10, 0, 30)) if after is None else after),
         tables=list(tables.values()),
     )
 
@@ -107,28 +216,17 @@ def _where(rng: random.Random, fields: Sequence[str], chance: float) -> dict[str
     return where
 
 
-def story_of(seed: int, most: int = 3) -> Story:
-    """Return the story of a seed, with `most` populations or fewer."""
-    rng = random.Random(seed)
-    populations = tuple(population_of(rng, f"p{number}") for number in range(rng.randint(1, most)))
-    day = START
-    sent: list[CaseEvent] = []
-    steps = []
-    for _ in range(rng.randint(4, 9)):
-        day += dt.timedelta(days=rng.choice((1, 9, 20, 33, 50)))
-        events = []
-        for _ in range(rng.choice((2, 6, 12))):
-            events.append(_event(rng, day, sent))
-            sent.append(events[-1])
-        grace = dt.timedelta(days=rng.choice((0, 0, 7)))
-        steps.append(Step(day, tuple(events), rng.random() < 0.6, grace, rng.random() < 0.15))
-    steps.append(Step(_all_over(populations, day), ()))
-    if rng.random() < 0.5:  # long after, much comes again
-        day = steps[-1].day + dt.timedelta(days=rng.choice((0, 1, 20)))
-        again = tuple(rng.sample(sent, len(sent) // 2))
-        steps.append(Step(day, again, release=False, restart=rng.random() < 0.3))
-        steps.append(Step(_all_over(populations, day), ()))
-    return Story(seed, populations, tuple(steps), rng.choice((1, 2, 3, 4)), rng.random() < 0.5)
+def _with_endings(rng: random.Random, opening: Sequence[Population], steps: Sequence[Step]) -> list[Step]:
+    """Let the past of what is declared later be complete one day, and retire a population of several, rarely."""
+    found = list(steps)
+    for number, step in enumerate(steps):
+        for population in step.declared:
+            later = rng.randrange(number, len(steps))
+            found[later] = replace(found[later], completed=(*found[later].completed, population.name))
+    if len(opening) > 1 and rng.random() < 0.1:
+        later = rng.randrange(1, len(steps))
+        found[later] = replace(found[later], retired=(rng.choice(opening).name,))
+    return found
 
 
 def _all_over(populations: Sequence[Population], day: dt.date) -> dt.date:
@@ -136,7 +234,8 @@ def _all_over(populations: Sequence[Population], day: dt.date) -> dt.date:
     return max(table.period.next(day) for population in populations for table in population.tables)
 
 
-def _event(rng: random.Random, day: dt.date, sent: Sequence[CaseEvent]) -> CaseEvent:
+def _event(rng: random.Random, day: dt.date, sent: Sequence[tuple[int, CaseEvent]]) -> tuple[int, CaseEvent]:
+    """Return a case's number and an event of it, without a case key and a part."""
     chance = rng.random()
     occurred = max(day - dt.timedelta(days=rng.choice((0, 0, 3, 20, 45, 120))), START - dt.timedelta(days=80))
     if sent and chance < 0.15:
@@ -148,64 +247,109 @@ def _event(rng: random.Random, day: dt.date, sent: Sequence[CaseEvent]) -> CaseE
     if kind == "Asked":
         attributes["urgent"] = rng.choice((True, False, None))
     if sent and chance < 0.45:
-        old = rng.choice(sent)  # a correction: of the date, the type, or what a filter asks
+        case, old = rng.choice(sent)  # a correction: of the date, the type, or what a filter asks
         if old.event != "Left":
             revision = max(0, old.revision + rng.choice((0, 1, 1, 2, -1)))
             if rng.random() < 0.5:
                 occurred = old.occurred_on
-            return CaseEvent(kind, old.case_key, old.event_id, revision, occurred, attributes)
-    case = case_key(rng.randrange(CASES))
+            return case, CaseEvent(kind, b"", old.event_id, revision, occurred, attributes)
+    case = rng.randrange(CASES)
     if chance > 0.97:
-        return CaseEvent("Left", case, event_id(999), 0, occurred, {})
+        return case, CaseEvent("Left", b"", event_id(999), 0, occurred, {})
     # Few event ids, so that cases share them.
-    return CaseEvent(kind, case, event_id(rng.randrange(12)), rng.choice((0, 0, 0, 1)), occurred, attributes)
+    return case, CaseEvent(kind, b"", event_id(rng.randrange(12)), rng.choice((0, 0, 0, 1)), occurred, attributes)
 
 
-def played(story: Story, folder: Path, oracle: Oracle | None = None, batches: int | None = None) -> Releases:
-    """Return the true values of every release of a story; compare each with the oracle if one is given."""
-    rng = random.Random(story.seed if batches is None else batches)
-    sizes = iter(lambda: rng.choice((1, 2, 5, 1000)), 0)
-    log = MemoryLog(story.partitions, exact_purge=story.exact_purge)
-    with world_in(folder, story.populations, log=log, now=utc(START), published=False) as world:
-        for step in story.steps:
-            if step.restart:
-                world.restart(utc(step.day))
-            before = list(log.ends)
-            world.emit(step.events)
-            world.fold(step.day, sizes)
-            if oracle is not None:
-                for records, end in zip(log.records, before, strict=True):
-                    for record in records:
-                        if record.offset >= end:
-                            oracle.fold(world.codec.decode(record.value), record.offset)
-            if not step.release:
-                continue
-            earlier = world.released.keys()
-            world.release(utc(step.day), step.grace)
-            if oracle is not None:
-                actual = {key: values for key, values in world.released.items() if key not in earlier}
-                expected = oracle.release(utc(step.day), step.grace)
-                assert actual == expected, f"seed {story.seed}, {step.day}: {differences(actual, expected)}"
-        return world.released
+def _copies(story: int, case: int, event: CaseEvent, half: Collection[int], left_out: int) -> list[CaseEvent]:
+    """Return an event as each part has it that has its case. The key's first byte is the case, its second the part."""
+    parts = ["WHOLE", "ONE" if case in half else "OTHER", *(["WITHOUT"] if case != left_out else [])]
+    copies = []
+    for part in parts:
+        key = bytes([case + CASES * story, PARTS.index(part)]) + b"key of a trial"
+        told = {"part": f"{part}_{story}", **event.attributes} if event.attributes else {}
+        copies.append(replace(event, case_key=key, attributes=told))
+    return copies
 
 
-def foretold(story: Story) -> Releases:
-    """Return what the oracle alone says of a story: the true values of every release."""
-    oracle = Oracle(story.populations)
-    places = [0] * story.partitions
-    values: Releases = {}
-    for step in story.steps:
-        for event in step.events:
-            partition = event.case_key[0] % story.partitions
-            oracle.fold(event, places[partition])
-            places[partition] += 1
-        if step.release:
-            values |= oracle.release(utc(step.day), step.grace)
-    return values
+def _shuffled(rng: random.Random, told: Sequence[Sequence[CaseEvent]]) -> tuple[CaseEvent, ...]:
+    """Return the events of stories among one another, each story's in its order."""
+    turns = [story for story, events in enumerate(told) for _ in events]
+    rng.shuffle(turns)
+    rest = [iter(events) for events in told]
+    return tuple(next(rest[story]) for story in turns)
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+def _of_part(populations: Sequence[Population], released: Releases, part: str) -> Releases:
+    """Return what of each release belongs to one part of one story."""
+    tables: dict[str, Table] = {table.name: table for population in populations for table in population.tables}
+    found = {}
+    for (name, start), values in released.items():
+        place = [each.name for each in tables[name].by].index("part")
+        cells = zip(cells_of(tables[name]), values, strict=True)
+        found[name, start] = tuple(value for cell, value in cells if cell[place] == part)
+    return found
+
+
+def check_halves(world: World, released: Releases) -> None:
+    """Hold that each whole story is, cell by cell, the sum of its two halves."""
+    for story in range(STORIES):
+        whole, one, other = (_of_part(world.populations, released, f"{part}_{story}") for part in PARTS[:3])
+        both = {key: tuple(a + b for a, b in zip(values, other[key], strict=True)) for key, values in one.items()}
+        found = differences(whole, both)
+        assert whole == both, f"seed {world.seed}, story {story}, not the sum of its halves: {found}"
+
+
+def check_one_case(world: World, released: Releases) -> int:
+    """Hold that one case moves no table by more than k; return how far the farthest moved in units of k, in percent."""
+    farthest = 0
+    for story, case in enumerate(world.left_out):
+        key = bytes([case + CASES * story, 0])
+        came = {0, *(e.occurred_on.year for step in world.steps for e in step.events if e.case_key.startswith(key))}
+        whole, rest = (_of_part(world.populations, released, f"{part}_{story}") for part in ("WHOLE", "WITHOUT"))
+        for population, table in ((each, table) for each in world.populations for table in each.tables):
+            k, where = population.max_contributions, f"seed {world.seed}, story {story}: one case moves {table.name}"
+            for year, moved in _distances(population, table, whole, rest).items():
+                assert moved <= k, f"{where} by more than k in {year or 'its life'}"
+                assert not moved or year in came, f"{where} in a year it did not come"
+                farthest = max(farthest, 100 * moved // k)
+    return farthest
+
+
+def _distances(population: Population, table: Table, one: Releases, other: Releases) -> dict[int, int]:
+    """Return the L1 distance of all releases of a table, by year if the horizon is a year."""
+    moved: dict[int, int] = defaultdict(int)
+    for (name, start), values in one.items():
+        if name == table.name:
+            year = start.year if population.horizon is Horizon.YEAR else 0
+            moved[year] += sum(abs(a - b) for a, b in zip(values, other[name, start], strict=True))
+    return moved
+
+
+def check_margins(world: World, released: Releases) -> int:
+    """Compare each table with the sums of another whose margin it is; return how many sums were above 0."""
+    above = 0
+    for population in world.populations:
+        for coarse, fine in margins(population):
+            for key, values in summed(coarse, fine, released).items():
+                assert released.get(key) == values, f"seed {world.seed}: {key} is not the sum of {fine.name}"
+                above += sum(value > 0 for value in values)
+    return above
 
 
 def differences(actual: Releases, expected: Releases) -> str:
-    """Return each release in which two differ."""
-    keys = sorted(actual.keys() | expected.keys())
-    found = [(key, actual.get(key), expected.get(key)) for key in keys if actual.get(key) != expected.get(key)]
-    return "; ".join(f"{name} from {start}: {one}, expected {other}" for (name, start), one, other in found)
+    """Return the first releases in which two differ, and the places of the cells that do."""
+    keys = sorted(key for key in actual.keys() | expected.keys() if actual.get(key) != expected.get(key))
+    told = []
+    for name, start in keys[:5]:
+        one, other = actual.get((name, start)), expected.get((name, start))
+        if one is None or other is None or len(one) != len(other):
+            told.append(f"{name} from {start} is in one of them alone")
+        else:
+            cells = [
+                f"{a} for {b} in cell {place}" for place, (a, b) in enumerate(zip(one, other, strict=True)) if a != b
+            ]
+            told.append(f"{name} from {start}: {', '.join(cells)}")
+    return "; ".join(told)
