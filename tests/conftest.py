@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+    # Without kept bytecode each process compiles all that it imports, and each run rewrites all assertions again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     for variable in list(os.environ):
         key = variable.upper().removeprefix("QUIETCOUNT_")
         if key != variable.upper() and (key in _CONFIGURATION or key.split("__")[0] in _SECTIONS):

@@ -24,7 +24,7 @@ import duckdb
 import pytest
 from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project, ended, simulated, true_cells
-from tests.e2e.service.test_http_clients import dribbling
+from tests.e2e.service.http_clients import dribbling
 from tests.kafka.certificates import Authority
 
 from quietcount_consumers.monitoring.pages import LATE
