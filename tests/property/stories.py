@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,7 +91,7 @@ class Step:
     """One day: what happens to the deployment, what is emitted, and after which grace is released, if it is."""
 
     day: dt.date
-    events: tuple[CaseEvent, ...]
+    events: tuple[CaseEvent, ...] = ()
     release: bool = True
     grace: dt.timedelta = dt.timedelta(0)
     restart: bool = False
@@ -123,52 +123,68 @@ class World:
         return replace(self, steps=steps)
 
 
+Told = list[tuple[int, CaseEvent]]
+"""What is emitted of one story on one day: a case's number and an event of it, without a case key and a part."""
+
+
 def world_of(seed: int, most: int = 3) -> World:
     """Return the world of a seed, with `most` populations or fewer when its ledger is opened."""
     rng = random.Random(seed)
     opening = tuple(_population(rng, f"p{number}") for number in range(rng.randint(1, most)))
-    halves = [set(rng.sample(range(CASES), CASES // 2)) for _ in range(STORIES)]
-    left_out = tuple(rng.randrange(CASES) for _ in range(STORIES))
-    sent: list[list[tuple[int, CaseEvent]]] = [[] for _ in range(STORIES)]
+    sent: list[Told] = [[] for _ in range(STORIES)]
+    days: list[list[Told]] = []
+    steps: list[Step] = []
 
-    def emitted(day: dt.date, again: bool = False) -> tuple[CaseEvent, ...]:
-        told = []
-        for story, known in enumerate(sent):
-            if again:
-                fresh = rng.sample(known, len(known) // 2)
-            else:
-                fresh = []
-                for _ in range(rng.choice((2, 4, 9))):
-                    fresh.append(_event(rng, day, [*known, *fresh]))
-                known.extend(fresh)
-            told.append(
-                [copy for case, event in fresh for copy in _copies(story, case, event, halves[story], left_out[story])]
-            )
-        return _shuffled(rng, told)
+    def add(step: Step, told: list[Told]) -> None:
+        steps.append(step)
+        days.append(told)
 
     day = START
-    steps = []
     for number in range(rng.randint(3, 5)):
         day += dt.timedelta(days=rng.choice((1, 12, 25, 40, 60)))
         step = Step(
             day,
-            emitted(day),
             release=rng.random() < 0.5,
             grace=dt.timedelta(days=rng.choice((0, 0, 7))),
             restart=rng.random() < 0.08,
-            new_log=rng.random() < 0.04,
+            new_log=number > 0 and rng.random() < 0.08,
         )
-        if number and rng.random() < 0.08:
+        if number and rng.random() < 0.1:
             step = replace(step, declared=(_population(rng, f"p{10 + number}", rng.choice((-90, -20, 10)), day),))
-        steps.append(step)
-    steps = _with_endings(rng, opening, steps)
+        add(step, [_day_of(rng, day, known) for known in sent])
+    steps[:] = _with_endings(rng, opening, steps)
     populations = [*opening, *(each for step in steps for each in step.declared)]
-    steps.append(Step(_all_over(populations, day), ()))
+    add(Step(_all_over(populations, day)), [])
     if rng.random() < 0.4:  # long after, much comes again
         day = steps[-1].day + dt.timedelta(days=rng.choice((0, 1, 20)))
-        steps.append(Step(day, emitted(day, again=True), release=False, restart=rng.random() < 0.2))
-        steps.append(Step(_all_over(populations, day), ()))
+        again = [rng.sample(known, len(known) // 2) for known in sent]
+        add(Step(day, release=False, restart=rng.random() < 0.2), again)
+        add(Step(_all_over(populations, day)), [])
+
+    halves = [set(rng.sample(range(CASES), CASES // 2)) for _ in range(STORIES)]
+    left_out = tuple(_one_case(rng, known) for known in sent)
+    for number, told in enumerate(days):
+        copies = [
+            [copy for case, event in events for copy in _copies(story, case, event, halves[story], left_out[story])]
+            for story, events in enumerate(told)
+        ]
+        steps[number] = replace(steps[number], events=_shuffled(rng, copies))
     return World(seed, opening, tuple(steps), rng.choice((1, 2, 3, 4)), rng.random() < 0.5, left_out)
+
+
+def _day_of(rng: random.Random, day: dt.date, known: Told) -> Told:
+    """Return what is emitted on a day, and add it to what is known of the story."""
+    fresh: Told = []
+    for _ in range(rng.choice((2, 4, 9))):
+        fresh.append(_event(rng, day, [*known, *fresh]))
+    known.extend(fresh)
+    return fresh
+
+
+def _one_case(rng: random.Random, told: Told) -> int:
+    """Return the case that a story is told without: mostly the one that comes most often, which could move most."""
+    came = Counter(case for case, _ in told)
+    return came.most_common(1)[0][0] if rng.random() < 0.7 else rng.randrange(CASES)
 
 
 def _population(rng: random.Random, name: str, after: int | None = None, day: dt.date = START) -> Population:
@@ -234,8 +250,8 @@ def _all_over(populations: Sequence[Population], day: dt.date) -> dt.date:
     return max(table.period.next(day) for population in populations for table in population.tables)
 
 
-def _event(rng: random.Random, day: dt.date, sent: Sequence[tuple[int, CaseEvent]]) -> tuple[int, CaseEvent]:
-    """Return a case's number and an event of it, without a case key and a part."""
+def _event(rng: random.Random, day: dt.date, sent: Told) -> tuple[int, CaseEvent]:
+    """Return one more event of a story in which some were sent."""
     chance = rng.random()
     occurred = max(day - dt.timedelta(days=rng.choice((0, 0, 3, 20, 45, 120))), START - dt.timedelta(days=80))
     if sent and chance < 0.15:

@@ -207,7 +207,10 @@ def caught(check: Check, first: int, folder: Path) -> int | None:
 
 
 # Each search begins where a world that shows the fault is known to be near: that saves time and nothing else.
-@pytest.mark.parametrize("mutant, first", [(name, 100) for name in MUTANTS])
+NEAR = {"without_spent": 110, "carried_over_the_year": 104, "sums_of_what_is_open": 110, "a_new_log_comes_first": 109}
+
+
+@pytest.mark.parametrize("mutant, first", [pytest.param(name, NEAR.get(name, 100), id=name) for name in MUTANTS])
 def test_the_oracle_catches_a_fold_that_breaks_a_rule(
     mutant: str, first: int, in_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,14 +224,14 @@ def test_the_oracle_catches_a_fold_that_breaks_a_rule(
 @pytest.mark.parametrize(
     "check, mutant, first",
     [
-        pytest.param(by_one_case, "without_spent", 100, id="bound-without_spent"),
+        pytest.param(by_one_case, "without_spent", 130, id="bound-without_spent"),
         pytest.param(by_one_case, "turns_across_cases", 100, id="bound-turns_across_cases"),
         pytest.param(by_one_case, "event_mark_without_case", 100, id="bound-event_mark_without_case"),
-        pytest.param(by_one_case, "sums_of_what_is_open", 100, id="bound-sums_of_what_is_open"),
+        pytest.param(by_one_case, "sums_of_what_is_open", 110, id="bound-sums_of_what_is_open"),
         pytest.param(by_halves, "event_mark_without_case", 100, id="halves-event_mark_without_case"),
         pytest.param(by_halves, "turns_across_cases", 100, id="halves-turns_across_cases"),
         pytest.param(by_margins, "sums_forgotten", 100, id="margins-sums_forgotten"),
-        pytest.param(by_margins, "sums_of_what_is_open", 100, id="margins-sums_of_what_is_open"),
+        pytest.param(by_margins, "sums_of_what_is_open", 110, id="margins-sums_of_what_is_open"),
     ],
 )
 def test_each_trial_without_the_oracle_catches_a_fold_that_breaks_its_rule(

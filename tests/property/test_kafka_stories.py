@@ -17,8 +17,8 @@ from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = [pytest.mark.check, pytest.mark.promise("kafka", "bound-per-case", "deterministic-fold")]
 
-SEEDS = range(500, 506)
-"""Worlds of four stories each."""
+SEEDS = (501, 502, 505, 506, 518, 522)
+"""Worlds of four stories each: one to four partitions, populations that come later, a log that is lost."""
 
 
 class Broker:
@@ -66,5 +66,5 @@ def test_a_fold_that_asks_what_the_broker_still_holds_is_caught(
 ) -> None:
     """In this world a population is declared later, while open events keep settled ones in the log."""
     MUTANTS["by_what_the_log_still_holds"](monkeypatch)
-    with pytest.raises(AssertionError, match="seed 501"):
-        played(world_of(501), in_memory, judged=True, logs=broker)
+    with pytest.raises(AssertionError, match="seed 522"):
+        played(world_of(522), in_memory, judged=True, logs=broker)
