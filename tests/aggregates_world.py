@@ -362,7 +362,7 @@ def marks_held(state: State) -> dict[tuple[str, str], list[int]]:
     }
     for listed in state.used_up:
         path = state.limits.path(listed)
-        marks = struct.iter_unpack("16s", path.read_bytes())
+        marks = struct.iter_unpack("16s", path.read_bytes()[: 16 * listed.marks])
         held.setdefault(("limits", listed.population), []).extend(int.from_bytes(mark) for (mark,) in marks)
     return held
 

@@ -7,11 +7,13 @@ work of a release that follows its history. It takes a steady amount of memory, 
 One file for each settled month would spare even that, and would say of each case in which month it came.
 
 A file is never changed. The state lists the files that hold; a settlement writes new ones, then the state that lists
-them, and removes the others. What a crash leaves between two of these steps is not listed, and is removed later.
+them, and removes the others. What a crash leaves between two of these steps is not listed, and the next start removes
+it. Files end in zeros up to a whole number of blocks: a backup store sees sizes, and a size would be an exact count.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -37,6 +39,9 @@ _PIECE: Final = 1 << 16
 
 _MARK: Final = np.dtype(f"S{MARK_BYTES}")
 """Big-endian bytes, which numpy orders as it orders the numbers. It leaves out zeros at the end of both sides alike."""
+
+_BLOCK: Final = 1 << 18
+"""As many bytes as in a block of the state's own file."""
 
 Words = npt.NDArray[np.uint64]
 
@@ -66,18 +71,6 @@ class Limits:
     @property
     def _prefix(self) -> str:
         return f"{self._state.stem}.limits."
-
-    def check_there(self, listed: Sequence[UsedUp]) -> None:
-        """Raise StateDamaged if a file is missing or has another size than its marks."""
-        for each in listed:
-            try:
-                size = self.path(each).stat().st_size
-            except FileNotFoundError:
-                size = -1
-            except OSError as error:
-                raise self._unreadable(each, error) from None
-            if size != each.marks * MARK_BYTES:
-                raise self._damaged(each)
 
     def check_whole(self, listed: Sequence[UsedUp]) -> None:
         """Read every file to its end; raise StateDamaged if one is not what was written."""
@@ -116,11 +109,16 @@ class Limits:
                     part, at = added[at:upto], upto
                     checksum = _written(file, np.insert(piece, np.searchsorted(piece, part), part), checksum)
                 checksum = _written(file, added[at:], checksum)
+                file.truncate(-(-file.tell() // _BLOCK) * _BLOCK)
                 os.fsync(file.fileno())
             sync_folder(path.parent)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()  # a full disk needs the room
             raise StateUnwritable(
-                f"{path}: cannot be written ({error.strerror}). Nothing was changed", "Check the folder and the disk"
+                f"{path}: cannot be written ({error.strerror}). The state is as it was; what was released is in the "
+                "ledger, and the service finishes it",
+                "Check the folder and the disk",
             ) from None
         return UsedUp(population, year, following.generation, marks, checksum)
 
@@ -143,10 +141,8 @@ class Limits:
         checksum, left = 0, listed.marks * MARK_BYTES
         try:
             with self.path(listed).open("rb") as file:
-                while data := file.read(_PIECE * MARK_BYTES):
+                while data := file.read(min(left, _PIECE * MARK_BYTES)):
                     checksum, left = zlib.crc32(data, checksum), left - len(data)
-                    if left < 0:
-                        break
                     yield np.frombuffer(data, _MARK, count=len(data) // MARK_BYTES)
         except FileNotFoundError:
             raise self._damaged(listed) from None

@@ -106,6 +106,10 @@ def _today() -> dt.date:
     return dt.datetime.now(dt.UTC).date()
 
 
+def _named(populations: Collection[str]) -> str:
+    return " ".join(sorted(populations))
+
+
 def _unobserved(_: Step) -> None:
     """Take no notice of a step."""
 
@@ -164,14 +168,16 @@ class Releaser:
         chain, first_open = self._ledger.chain, self._state.first_open
         if chain.is_ahead_of(first_open, self._state.intent):
             raise self._behind()
-        self._state.limits.check_there(self._state.used_up)
         if is_out_of_place(self._ledger, self._state):
             raise StateBehind(
                 f"{self._state.path} has not folded exactly what the newest releases of the ledger count: it is an "
                 "older copy, or was altered",
                 _PUT_BACK,
             )
-        if chain.unknown_to(first_open):
+        self._state.limits.check_whole(self._state.used_up)
+        # Not before: until here the state may be an older copy, and the files may belong to the right one.
+        self._state.limits.remove_others(self._state.used_up)
+        if chain.unknown_to(first_open) or _named(chain.retired) != self._state["forgotten"]:
             self._finish()
         self._destroy_years()
         self.purge()
@@ -310,6 +316,7 @@ class Releaser:
         self._observe(Step.PUBLISHED)
         with self._state.transaction():
             self._state.see(chain.head)
+            self._state["forgotten"] = _named(chain.retired)  # once this is in place, the next lines forget them
         known = self._state.first_open
         following = {name: chain.first_open.get(name, day) for name, day in known.items()}
         with self._state.guarded():

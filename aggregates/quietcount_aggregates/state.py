@@ -1,8 +1,8 @@
 """state.duckdb: the private state of the fold.
 
 It holds the offsets in the same transaction as what was folded up to them, the events of open periods (as marks and
-small codes), and the two kinds of marks that remain of closed ones. It forgets by being written again without
-what is to be forgotten: DuckDB leaves the bytes of dropped tables in free blocks of a file that lives on.
+small codes), and the marks of closed events; those of limits are beside it (limits.py). It forgets by being written
+again without what is to be forgotten: DuckDB leaves the bytes of dropped tables in free blocks of a file that lives on.
 """
 
 from __future__ import annotations
@@ -90,9 +90,6 @@ class State:
                 leftover.unlink(missing_ok=True)
         except OSError as error:
             raise state_file.explained(error, self.path) from error
-        # A state that has none yet may stand in for one that was mislaid, and whose files are still good.
-        if self.used_up:
-            self.limits.remove_others(self.used_up)
 
     def _migrate(self) -> None:
         """Bring a file of an older format up to date, in one transaction; refuse one of a newer format."""

@@ -78,7 +78,8 @@ def counted_nowhere(
     for first, names in sorted(before.items()):
         yield (
             f"Note: {listed(names)}: events dated before {first} count nowhere, because no population of them begins "
-            "earlier. If they should count, write an earlier `since` before the ledger is opened: docs/configuration.md"
+            "earlier. If they should count, write an earlier `since` before the ledger is opened, or declare a "
+            "population under a new name after that: docs/configuration.md"
         )
     if unknown:
         yield (

@@ -223,7 +223,8 @@ def yearly(world: World) -> list[tuple[int, int]]:
     """Return each year of which cases have used up limits, with how many, from the files themselves."""
     listed = [each for each in world.there.used_up if each.population == "daily"]
     assert len(listed) == len(list(world.folder.glob("state.limits.daily.*")))
-    return [(each.year, world.there.limits.path(each).stat().st_size // 16) for each in listed]
+    world.there.limits.check_whole(listed)
+    return [(each.year, each.marks) for each in listed]
 
 
 def readable_again(folder: Path, twin: Callable[[World], None] = lambda _: None) -> list[int]:

@@ -177,7 +177,7 @@ def check_state(
         )
         return
     try:
-        Limits(path).check_there(state.used_up)
+        Limits(path).check_whole(state.used_up)
     except StateError as error:
         yield refused("state", error)
 

@@ -99,8 +99,8 @@ def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -
         return Loss(f"{path} is missing", bound, after, damaged=False)
     try:
         found = _found(configuration, ledger, lost)
-    except StateDamaged:
-        return Loss(f"{path} is damaged", bound, after, damaged=True)
+    except StateDamaged as error:
+        return Loss(error.what, bound, after, damaged=True)
     if not found:
         price = (
             f"A loss is recorded already, and the stated bound is epsilon {plain(bound)}"
@@ -167,6 +167,7 @@ def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> N
         fence(ledger, state, configuration)
         record_loss(ledger, now, end)
         begin_anew(state, ledger, end)
+        state.limits.remove_others(state.used_up)
         publish_ledger(ledger, configuration)
 
 
