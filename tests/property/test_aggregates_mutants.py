@@ -24,8 +24,8 @@ from quietcount_aggregates.state import State
 
 pytestmark = pytest.mark.check
 
-WORLDS = 50
-"""As many as the test of every release plays, and no mutant may need more."""
+WORLDS = range(100, 150)
+"""Those that the test of every release plays: they are enough to catch each mutant."""
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 Check = Callable[[int, Path], object]
@@ -204,8 +204,9 @@ def by_margins(seed: int, folder: Path) -> None:
 
 
 def caught(check: Check, first: int, folder: Path) -> int | None:
-    """Return the first seed from `first` on whose world shows the fault."""
-    for seed in range(first, first + WORLDS):
+    """Return the first seed from `first` on, and then from the beginning on, whose world shows the fault."""
+    seeds: list[int] = [*range(first, WORLDS.stop), *range(WORLDS.start, first)]
+    for seed in seeds:
         try:
             check(seed, folder / str(seed))
         except AssertionError:
@@ -214,7 +215,15 @@ def caught(check: Check, first: int, folder: Path) -> int | None:
 
 
 # Each search begins where a world that shows the fault is known to be near: that saves time and nothing else.
-NEAR = {"without_spent": 110, "carried_over_the_year": 104, "sums_of_what_is_open": 110, "a_new_log_comes_first": 109}
+NEAR = {
+    "without_spent": 110,
+    "closed_events_forgotten": 106,
+    "carried_over_the_year": 104,
+    "sums_forgotten": 110,
+    "sums_of_what_is_open": 110,
+    "withdrawal_forgotten": 105,
+    "a_new_log_comes_first": 109,
+}
 
 
 @pytest.mark.parametrize("mutant, first", [pytest.param(name, NEAR.get(name, 100), id=name) for name in MUTANTS])
@@ -232,12 +241,12 @@ def test_the_oracle_catches_a_fold_that_breaks_a_rule(
     "check, mutant, first",
     [
         pytest.param(by_one_case, "without_spent", 130, id="bound-without_spent"),
-        pytest.param(by_one_case, "turns_across_cases", 100, id="bound-turns_across_cases"),
+        pytest.param(by_one_case, "turns_across_cases", 107, id="bound-turns_across_cases"),
         pytest.param(by_one_case, "event_mark_without_case", 100, id="bound-event_mark_without_case"),
         pytest.param(by_one_case, "sums_of_what_is_open", 110, id="bound-sums_of_what_is_open"),
         pytest.param(by_halves, "event_mark_without_case", 100, id="halves-event_mark_without_case"),
         pytest.param(by_halves, "turns_across_cases", 100, id="halves-turns_across_cases"),
-        pytest.param(by_margins, "sums_forgotten", 100, id="margins-sums_forgotten"),
+        pytest.param(by_margins, "sums_forgotten", 110, id="margins-sums_forgotten"),
         pytest.param(by_margins, "sums_of_what_is_open", 110, id="margins-sums_of_what_is_open"),
     ],
 )
