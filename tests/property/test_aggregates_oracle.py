@@ -95,11 +95,11 @@ def test_the_rules_themselves_keep_the_bound_and_add_up() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_many_stories_agree_with_the_oracle_keep_the_bound_and_add_up(shard: int, in_memory: Path) -> None:
-    """In each tenth world, the parts of the stories have logs of their own, too."""
+    """In one of 25 worlds, the parts of the stories have logs of their own, too."""
     first = int(os.environ.get("QUIETCOUNT_SEED") or 10_000)
     seeds = range(first + shard, first + 50 * RUNS // STORIES, SHARDS)
     check_worlds(seeds, in_memory)
-    for seed in seeds[::10]:
+    for seed in seeds[::25]:
         check_apart(seed, in_memory / f"{seed}")
         shutil.rmtree(in_memory / f"{seed}")
 
