@@ -281,11 +281,13 @@ def _placed(
             conditions.append(f"year(occurred_on) = {first_open.year}")
         late = f"CASE WHEN {' AND '.join(conditions)} THEN {_date(first_open)} END"
     cells = ", ".join(by_event(partial(_cell, table, symbols=symbols)) for table in population.tables)
+    member = by_event(partial(_holds, population.where, symbols=symbols))
+    # What is late and does not belong here has nothing to wait for: if it is corrected, the correction is what is late.
     return f"""
         SELECT case_mark, event_mark, first_offset,
             CASE WHEN {own} >= {_date(first_open)} THEN {own}
-                WHEN {own} >= {_date(population.first_day)} THEN {late} END AS period,
-            {by_event(partial(_holds, population.where, symbols=symbols))} AS member,
+                WHEN {own} >= {_date(population.first_day)} AND ({member}) THEN {late} END AS period,
+            {member} AS member,
             [{cells}]::BIGINT[] AS cells
         FROM {versions}
         WHERE event IN ({", ".join(map(_text, population.events))}) OR revision > 0
@@ -320,7 +322,7 @@ def _contributions(population: Population, placed: str) -> str:
         ), marked AS (
             SELECT *, {mark} AS case_year_mark FROM turned {marks}
         )
-        SELECT {name}, year, case_mark, case_year_mark, event_mark, period, cells,
+        SELECT {name}, year, case_mark, case_year_mark, event_mark, period, cells, coalesce(member, false),
             coalesce(member, false) AND turn + coalesce(used.contributions, 0) <= {population.max_contributions}
         FROM marked
         LEFT JOIN (SELECT year, case_mark AS case_year_mark, contributions FROM spent WHERE population = {name}) used

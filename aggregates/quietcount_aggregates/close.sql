@@ -22,7 +22,8 @@ WHERE day >= (SELECT try_cast(value AS DATE) FROM meta WHERE key = 'released_on'
 INSERT INTO next.first_open SELECT population, day FROM opened;
 -- Retired populations are not in `following`: they release nothing any more, so nothing of them is remembered.
 
--- The marks keep an event that comes again, or a late correction of it, from counting. A case whose limit is used up
+-- The marks keep an event that comes again, or a late correction of it, from counting. An event that does not belong to
+-- the population never counted: nothing is kept of it, and a correction by which it belongs there is a late event. A case whose limit is used up
 -- counts no more anyway, and an event of a period before marks_from is dropped as too old, so neither needs a mark.
 -- A yearly limit begins again each January: there no case is ever used up, and a case mark would outlive its year.
 -- The order of the marks says nothing of the order of arrival.
@@ -33,7 +34,7 @@ FROM (
     ANTI JOIN withdrawn USING (case_mark)
     UNION ALL
     SELECT population, event_mark, case_mark, period FROM contributions JOIN following USING (population)
-    WHERE period < day
+    WHERE period < day AND member
 )
 JOIN following USING (population)
 ANTI JOIN (

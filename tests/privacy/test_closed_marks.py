@@ -146,6 +146,29 @@ def test_an_event_is_gone_when_all_populations_have_settled_it(tmp_path: Path) -
     check_two_populations(tmp_path)
 
 
+# ---------------------------------------------------------------- who does not belong
+
+
+def check_others(folder: Path, k: int) -> None:
+    """Case 1 asked for green alone; by its correction, which is late, the event belongs to the red ones."""
+    with world_in(folder, [asked(k=k, where={"colour": ["RED"]}), asked("slow", period=Period.QUARTER)]) as world:
+        world.emit([event(1, 1, JANUARY, colour="GREEN"), event(2, 2, JANUARY)])
+        settle(world, 1)
+        assert world.there.rows("SELECT count(*) FROM open_events") == [(2,)], "the quarter needs both"
+        places = holding(world, case_mark(case_key(1))) | holding(world, event_mark(case_key(1), event_id(1)))
+        assert {table for table, _ in places} == {"open_events"}, "something is kept of who does not belong"
+        settle(world, 2)
+        world.emit([event(1, 1, JANUARY, 1)])
+        settle(world, 3)
+        found = {start: sum(cells) for (name, start), cells in world.released.items() if name == "asked"}
+        assert found == {JANUARY: 1, FEBRUARY: 0, first_of(3): 1}
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_nothing_is_kept_of_an_event_that_does_not_belong_to_the_population(k: int, tmp_path: Path) -> None:
+    check_others(tmp_path, k)
+
+
 # ---------------------------------------------------------------- a year
 
 
@@ -298,6 +321,13 @@ _marks_from_before_kept = partial(
     "SELECT population, event_mark, case_mark, period FROM closed_events",
     "SELECT population, event_mark, NULL AS case_mark, period FROM closed_events",
 )
+
+
+def _checked_others(folder: Path) -> None:
+    check_others(folder, 2)
+
+
+_marks_of_others = partial(_script_with, "period < day AND member", "period < day")
 _no_marks = partial(_script_with, "WHERE period >= marks_from", "WHERE false")
 _for_ever = partial(_script_with, "WHERE period >= marks_from", "")
 _a_month_longer = partial(_script_with, "WHERE period >= marks_from", "WHERE period >= marks_from - INTERVAL 1 MONTH")
@@ -332,6 +362,7 @@ def _checked_year(folder: Path) -> None:
         pytest.param(_marks_of_the_used_up, _checked_attacker, "a guess of attributes", id="a guess to test"),
         pytest.param(_limit_as_of_before, check_one, "a mark is left", id="the limit as of before"),
         pytest.param(_marks_from_before_kept, check_two, "a mark is left", id="marks from before"),
+        pytest.param(_marks_of_others, _checked_others, "who does not belong", id="marks of others"),
         pytest.param(_no_marks, check_two, "counted twice", id="no marks"),
         pytest.param(_for_ever, _checked_year, "wrong marks", id="for ever"),
         pytest.param(_a_month_longer, _checked_year, "wrong marks", id="a month longer"),

@@ -100,13 +100,17 @@ class Account:
             return None
         if own >= self.first_open:
             return own
-        if population.late is Late.DROP:
+        if population.late is Late.DROP or not self.belongs(event):
             return None
         if event.occurred_on < a_year_before(self.first_open):
             return None
         if population.horizon is Horizon.YEAR and self.first_open.year != event.occurred_on.year:
             return None
         return self.first_open
+
+    def belongs(self, event: CaseEvent) -> bool:
+        """Return whether the population counts such an event. Of another one nothing remains once it is settled."""
+        return event.event in self.population.events and holds(self.population.where, event)
 
     def settle(self, remembered: Iterable[Known]) -> Releases:
         """Count the first open period, close its events, and return the tables that end with it."""
@@ -115,10 +119,10 @@ class Account:
         for known in sorted(self.counted_of(remembered), key=lambda known: known.place):
             if self.period_of(known) != period:
                 continue
-            self.closed[known.key] = period
             event = known.standing.event
-            if event.event not in population.events or not holds(population.where, event):
+            if not self.belongs(event):
                 continue
+            self.closed[known.key] = period
             limit = event.occurred_on.year if population.horizon is Horizon.YEAR else 0, known.case
             if self.used[limit] == population.max_contributions:
                 continue
