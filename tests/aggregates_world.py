@@ -15,20 +15,20 @@ from typing import Any
 
 from tests.strategies import envelope, registry_of
 
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Released
+from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.errors import LedgerFenced
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Released
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.losses import begin_anew, record_loss
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
-from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import Publish
 from quietcount_aggregates.release import Releaser, Step
-from quietcount_aggregates.state import State
-from quietcount_aggregates.witness import Witness
+from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, Mark, NewRecord, Position, Record
 from quietcount_schemas.registry import SchemaRegistry

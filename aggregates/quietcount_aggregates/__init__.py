@@ -8,19 +8,19 @@ from quietcount_schemas.lazy_names import names_of
 
 if TYPE_CHECKING:
     from quietcount_aggregates.catalogue import AskedTable, resolve
-    from quietcount_aggregates.chain import Budget, Chain
+    from quietcount_aggregates.counting.fold import Fold
     from quietcount_aggregates.due_periods import DuePeriod, due_periods
-    from quietcount_aggregates.entries import Head
     from quietcount_aggregates.errors import AggregatesError
-    from quietcount_aggregates.fold import Fold
-    from quietcount_aggregates.ledger import Ledger
+    from quietcount_aggregates.ledger.chain import Budget, Chain
+    from quietcount_aggregates.ledger.entries import Head
+    from quietcount_aggregates.ledger.ledger import Ledger
     from quietcount_aggregates.losses import record_loss
-    from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
     from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
     from quietcount_aggregates.populations import Horizon, Late, Population, Table
     from quietcount_aggregates.publication import publish, published_head
     from quietcount_aggregates.release import Releaser, Step
-    from quietcount_aggregates.state import State
+    from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
+    from quietcount_aggregates.state.state import State
 
 __all__ = [
     "AggregatesError",
@@ -53,18 +53,18 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
     __getattr__ = names_of(
         __name__,
         {
-            "entries": "Head",
+            "ledger.entries": "Head",
             "errors": "AggregatesError",
-            "fold": "Fold",
-            "chain": "Budget Chain",
-            "ledger": "Ledger",
+            "counting.fold": "Fold",
+            "ledger.chain": "Budget Chain",
+            "ledger.ledger": "Ledger",
             "losses": "record_loss",
-            "marks": "ConsumerSecret YearSecrets",
+            "state.marks": "ConsumerSecret YearSecrets",
             "noise": "DiscreteLaplace NoiseMechanism",
             "publication": "publish published_head",
             "due_periods": "DuePeriod due_periods",
             "release": "Releaser Step",
-            "state": "State",
+            "state.state": "State",
             "catalogue": "AskedTable resolve",
             "populations": "Horizon Late Population Table",
         },

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from decimal import Decimal
 
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import StateLost
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.places import LogPoint
-from quietcount_aggregates.state import State
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import StateLost
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.state.state import State
 
 __all__ = ["begin_anew", "bound_after_loss", "is_out_of_place", "record_loss"]
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import duckdb
 
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Completed, Declared, Entry, Head, Released, Retired
 from quietcount_aggregates.errors import (
     PublicationDefect,
     PublicationError,
     PublicationHeld,
     PublicationUnwritable,
 )
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Head, Released, Retired
 from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
 from quietcount_aggregates.populations import Population, Table
 from quietcount_schemas.defects import described

@@ -14,20 +14,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from quietcount_aggregates.bounding import Bounding, keep_year
-from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.counting.bounding import Bounding, keep_year
 from quietcount_aggregates.due_periods import DuePeriod, due_periods
-from quietcount_aggregates.entries import Released, Settled
 from quietcount_aggregates.errors import LedgerError, PopulationError, StateBehind
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Released, Settled
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.losses import is_out_of_place
-from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.noise import NoiseMechanism
-from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Horizon, Population, Table
 from quietcount_aggregates.publication import Publish, publish, published_head
-from quietcount_aggregates.state import State
-from quietcount_aggregates.witness import Witness
+from quietcount_aggregates.state.marks import YearSecrets
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import RejectReason

@@ -17,8 +17,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from quietcount_aggregates.fold import REJECTED_BYTES
-from quietcount_aggregates.state import State
+from quietcount_aggregates.counting.fold import REJECTED_BYTES
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import Codec, Rejected, RejectReason
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader, LogWriter, NewRecord, Record
 

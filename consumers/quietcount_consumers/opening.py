@@ -7,16 +7,16 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.marks import YearSecrets
+from quietcount_aggregates.counting.fold import Fold
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
-from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.marks import YearSecrets
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import POPULATION_DECLARED, POPULATION_INCOMPLETE, Say, unheard

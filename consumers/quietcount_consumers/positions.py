@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.errors import ASK_AGAIN, ServiceError
 from quietcount_producers.errors import LogUnavailable
 from quietcount_schemas.log import CASE_EVENTS, LogReader

@@ -10,7 +10,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.errors import ServiceError
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.configuration import DEFAULT_LOG

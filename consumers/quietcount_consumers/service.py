@@ -12,12 +12,12 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.due_periods import DuePeriod
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.publication import HeldPublication
 from quietcount_aggregates.release import Releaser
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters, positions
 from quietcount_consumers.monitoring.log_events import RELEASED, Say, unheard
 from quietcount_consumers.monitoring.standing import Standing

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quietcount_aggregates.marks import ConsumerSecret
-from quietcount_aggregates.witness import Witness
+from quietcount_aggregates.ledger.witness import Witness
+from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.errors import FolderUnwritable, ServiceError

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 from tests.populations import population_of
 
-from quietcount_aggregates.bounding import Bounding
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.counting.bounding import Bounding
+from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import stored_symbols
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.state.state import State
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, NewRecord

@@ -19,9 +19,9 @@ from kafka import KafkaConsumer, TopicPartition
 from tests.benchmarks.test_bench_fold import BATCH, REGISTRY, SINCE, events, populations
 from tests.kafka.fixtures import Kafka
 
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.marks import ConsumerSecret
-from quietcount_aggregates.state import State
+from quietcount_aggregates.counting.fold import Fold
+from quietcount_aggregates.state.marks import ConsumerSecret
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers.kafka.settings import KafkaSettings

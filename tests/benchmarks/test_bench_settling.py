@@ -22,16 +22,16 @@ import pytest
 from tests.aggregates_world import MemoryLedger, MemoryLog
 from tests.populations import population_of
 
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.limits import LIFETIME
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.counting.fold import Fold
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.noise import DiscreteLaplace
-from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Releaser
-from quietcount_aggregates.state import State
-from quietcount_aggregates.witness import Witness
+from quietcount_aggregates.state.limits import LIFETIME
+from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, Record
 from quietcount_schemas.periods import Period

@@ -28,11 +28,11 @@ from tests.contract.kafka_ledgers import (
 )
 from tests.kafka.fixtures import Clusters, Kafka
 
-from quietcount_aggregates.entries import Entry, Head, StateLost
-from quietcount_aggregates.entries import Opened as OpenedEntry
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerUnavailable
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.places import LogPoint
+from quietcount_aggregates.ledger.entries import Entry, Head, StateLost
+from quietcount_aggregates.ledger.entries import Opened as OpenedEntry
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_consumers.kafka import fence as kafka_fence
 from quietcount_consumers.kafka import ledger as kafka_ledger
 from quietcount_consumers.kafka.fence import TRANSACTIONAL_ID

@@ -19,11 +19,11 @@ from typing import Any
 from unittest import mock
 
 from quietcount_aggregates import publication
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.marks import YearSecrets
+from quietcount_aggregates.counting.fold import Fold
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.release import Releaser
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.marks import YearSecrets
+from quietcount_aggregates.state.state import State
 from quietcount_consumers import service
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.monitoring import disks, log_output, metrics

@@ -20,12 +20,12 @@ from click.testing import CliRunner
 from tests import forking
 from tests.catalogues import catalogue, statistic
 
-from quietcount_aggregates.bounding import Bounding
-from quietcount_aggregates.entries import Released
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.counting.bounding import Bounding
+from quietcount_aggregates.ledger.entries import Released
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.release import stored_symbols
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running.ticks import StopSignal, run_until_idle

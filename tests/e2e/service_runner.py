@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-from quietcount_aggregates import fold as fold_module
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.counting import fold as fold_module
+from quietcount_aggregates.counting.fold import Fold
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.publication import publish
 from quietcount_aggregates.release import Releaser, Step
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.monitoring.log_output import LogOutput

@@ -12,7 +12,7 @@ import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import bounding
+from quietcount_aggregates.counting import bounding
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period

@@ -15,7 +15,7 @@ from tests.aggregates_world import SECRET, TRIALS, World, case_key, event_id, ma
 from tests.populations import population_of
 from tests.privacy.settling_world import first_of
 
-from quietcount_aggregates import bounding
+from quietcount_aggregates.counting import bounding
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_producers.composition import Composer, Facts
 from quietcount_producers.pseudonyms import Pepper

@@ -14,7 +14,7 @@ from tests.populations import population_of
 from quietcount_aggregates import release
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Step, drop_ahead
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason

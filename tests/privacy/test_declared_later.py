@@ -16,10 +16,10 @@ import pytest
 from tests.aggregates_world import TRIALS, MemoryLog, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import bounding
-from quietcount_aggregates.entries import Completed
+from quietcount_aggregates.counting import bounding
+from quietcount_aggregates.ledger.entries import Completed
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.periods import Period

@@ -14,13 +14,13 @@ import pytest
 from tests.aggregates_world import SECRET, TRIALS, ForgetfulLog, World, marks_held, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Releaser
-from quietcount_aggregates.state import State
-from quietcount_aggregates.state_file import OPEN_EVENT_COLUMNS
+from quietcount_aggregates.state import state_file
+from quietcount_aggregates.state.state import State
+from quietcount_aggregates.state.state_file import OPEN_EVENT_COLUMNS
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent

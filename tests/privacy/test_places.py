@@ -12,11 +12,11 @@ from tests.aggregates_world import TRIALS, MemoryLedger, MemoryLog, World, case_
 from tests.populations import population_of
 
 from quietcount_aggregates import release as release_module
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Settled
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateBehind
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.places import Place
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Settled
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import Place
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.release import Step
 from quietcount_consumers.maintenance.inspection import ledger_rows, ledger_runs

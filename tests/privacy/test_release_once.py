@@ -17,14 +17,14 @@ import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import state as state_module
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Entry, Released, Retired
 from quietcount_aggregates.errors import AggregatesError, LedgerBehind, LedgerFenced, StateBehind, StateError
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Entry, Released, Retired
 from quietcount_aggregates.losses import begin_anew, record_loss
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.release import Step
+from quietcount_aggregates.state import state as state_module
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
@@ -347,7 +347,7 @@ def test_a_crash_while_the_state_is_written_anew_leaves_the_old_one(
         with monkeypatch.context() as patch:
             patch.setattr("quietcount_aggregates.release.publish", lambda *_: None)
             if failing == "fsync":
-                patch.setattr("quietcount_aggregates.state.os.fsync", refuse)
+                patch.setattr("quietcount_aggregates.state.state.os.fsync", refuse)
             else:
                 patch.setattr(Path, "replace", refuse)
             # The witness syncs and replaces a file of its own, before.

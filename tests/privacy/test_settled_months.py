@@ -14,7 +14,7 @@ from tests.aggregates_world import SECRET, World, marks_held, utc, world_in
 from tests.privacy.settling_world import asked, first_of
 from tests.privacy.test_forgetting import EVENTS, events_on, found, marks_of
 
-from quietcount_aggregates import bounding
+from quietcount_aggregates.counting import bounding
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent

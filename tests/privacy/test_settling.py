@@ -23,14 +23,14 @@ from tests.privacy.settling_world import (
     settle,
 )
 
-from quietcount_aggregates.bounding import Bounding
-from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.errors import StateBehind
-from quietcount_aggregates.limits import UsedUp
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.losses import begin_anew, record_loss
 from quietcount_aggregates.populations import Table
 from quietcount_aggregates.release import Step
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.limits import UsedUp
+from quietcount_aggregates.state.state import State
 
 pytestmark = pytest.mark.quick
 

@@ -11,7 +11,7 @@ from tests.aggregates_world import MemoryLog, record_of, utc, world_in
 from tests.property.counting_oracle import Oracle, Place, Releases
 from tests.property.stories import PARTS, REGISTRY, START, Step, World, differences
 
-from quietcount_aggregates.entries import Completed, Retired
+from quietcount_aggregates.ledger.entries import Completed, Retired
 from quietcount_schemas.log import CASE_EVENTS, LogReader, LogWriter
 
 __all__ = ["foretold", "played", "played_apart"]

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.strategies import case_events, envelope, event_type_of, histories, mutate
 
-from quietcount_aggregates import columns
-from quietcount_aggregates.columns import NULL_CODE, ColumnDecoder, EventColumns
+from quietcount_aggregates.counting import columns
+from quietcount_aggregates.counting.columns import NULL_CODE, ColumnDecoder, EventColumns
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.event_types import Field, FieldKind
 from quietcount_schemas.registry import SchemaRegistry

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies import case_events, mutate, rng_seeds
 
-from quietcount_aggregates import columns
-from quietcount_aggregates.columns import ColumnDecoder
+from quietcount_aggregates.counting import columns
+from quietcount_aggregates.counting.columns import ColumnDecoder
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.framing import CONFLUENT_BYTES, SINGLE_OBJECT_BYTES
 from quietcount_schemas.registry import SchemaRegistry

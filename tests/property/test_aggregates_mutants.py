@@ -15,12 +15,12 @@ import pytest
 from tests.property.playing import played
 from tests.property.stories import check_halves, check_margins, check_one_case, world_of
 
-from quietcount_aggregates import bounding
-from quietcount_aggregates.bounding import Bounding
-from quietcount_aggregates.limits import Limits
-from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.counting import bounding
+from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.populations import Horizon, Late, Population
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.limits import Limits
+from quietcount_aggregates.state.marks import ConsumerSecret
+from quietcount_aggregates.state.state import State
 
 pytestmark = pytest.mark.check
 

@@ -26,7 +26,7 @@ from tests.property.stories import (
     world_of,
 )
 
-from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.quick

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.registry.apicurio import Apicurio
 from tests.strategies import case_events, envelope
 
-from quietcount_aggregates.columns import ColumnDecoder
+from quietcount_aggregates.counting.columns import ColumnDecoder
 from quietcount_schemas import CaseEvent, Codec, SchemaRegistry, SchemasError
 from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.event_types import SchemaVersion

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Declared, Opened, Released
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Declared, Opened, Released
 from quietcount_consumers.commands.options import as_of_option, chosen_format, clock_of, format_option, naming
 from quietcount_consumers.commands.presentation import show_rows
 from quietcount_consumers.configuration import Configuration

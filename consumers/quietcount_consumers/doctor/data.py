@@ -18,14 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from quietcount_aggregates import state_file
-from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import LedgerError, LedgerNewer, StateError
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.limits import Limits
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
-from quietcount_aggregates.places import LogPoint
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.publication import published_head
+from quietcount_aggregates.state import state_file
+from quietcount_aggregates.state.limits import Limits
+from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
 from quietcount_consumers.embedded_ledger import EmbeddedLedger

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor.verdicts import refused, warning, wrong
 from quietcount_consumers.wiring import witness_of

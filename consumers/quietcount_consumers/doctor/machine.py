@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from quietcount_aggregates.chain import Chain
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor.verdicts import fine, warning, wrong
 from quietcount_consumers.monitoring import disks

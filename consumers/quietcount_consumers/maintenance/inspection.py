@@ -7,10 +7,19 @@ import datetime as dt
 import tempfile
 from pathlib import Path
 
-from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.due_periods import DuePeriod, due_periods
-from quietcount_aggregates.entries import Completed, Declared, Entry, Opened, Released, Retired, Settled, StateLost
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import (
+    Completed,
+    Declared,
+    Entry,
+    Opened,
+    Released,
+    Retired,
+    Settled,
+    StateLost,
+)
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.publication import bound_sentence, plain, publish
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.errors import ServiceError

@@ -14,14 +14,14 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
-from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateDamaged
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.losses import begin_anew, bound_after_loss, is_out_of_place, record_loss
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
-from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.publication import bound_sentence, plain
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state import state_file
+from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import fence, publish_ledger, reading_ledger, state_path

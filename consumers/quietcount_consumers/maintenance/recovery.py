@@ -10,9 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from quietcount_aggregates import state_file
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Body, Completed, Retired
 from quietcount_aggregates.errors import (
     LedgerError,
     LedgerMissing,
@@ -23,11 +20,14 @@ from quietcount_aggregates.errors import (
     StateDamaged,
     StateError,
 )
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Body, Completed, Retired
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import bound_sentence, publish, published_head
 from quietcount_aggregates.release import check_newest
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state import state_file
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
 
 __all__ = ["Rehearsal", "rehearsed"]
 

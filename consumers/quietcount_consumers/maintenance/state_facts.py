@@ -12,10 +12,10 @@ from typing import Any
 
 import duckdb
 
-from quietcount_aggregates import migrations, state_file
-from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.limits import UsedUp
+from quietcount_aggregates.ledger.entries import Head
+from quietcount_aggregates.state import migrations, state_file
+from quietcount_aggregates.state.limits import UsedUp
 from quietcount_consumers.configuration import Configuration
 
 __all__ = ["StateFacts", "is_read", "state_missing", "state_of"]

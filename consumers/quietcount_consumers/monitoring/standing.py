@@ -8,12 +8,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Released
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.noise import margin
 from quietcount_aggregates.populations import Table, exact_epsilon
 from quietcount_aggregates.publication import published_figures
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.monitoring.status import NEVER, BudgetStatus, CellStatus, StatisticStatus, Status, shown_cells
 
 __all__ = ["PATIENCE", "Standing"]

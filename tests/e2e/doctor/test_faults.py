@@ -35,8 +35,8 @@ from tests.e2e.projects import Project
 from tests.e2e.service.test_upgrades import of_a_newer_version
 from tests.kafka.certificates import Authority
 
-from quietcount_aggregates import state_file
-from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.state import state_file
+from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.doctor import examination as doctor
 from quietcount_consumers.doctor import files as doctor_files
 from quietcount_consumers.doctor import machine as doctor_machine

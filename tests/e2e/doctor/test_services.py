@@ -14,7 +14,7 @@ from tests.e2e.doctor.doctor_projects import WARNING, WRONG, Healthy, found, hea
 from tests.e2e.projects import Project, ended
 from tests.kafka.certificates import Authority
 
-from quietcount_aggregates import state_file
+from quietcount_aggregates.state import state_file
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, beginning

@@ -23,8 +23,8 @@ from kafka.structs import OffsetAndMetadata
 from tests.e2e.service_runner import kill_at
 from tests.running_world import lasting
 
-from quietcount_aggregates.fold import Fold
-from quietcount_aggregates.state import State
+from quietcount_aggregates.counting.fold import Fold
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import GROUP
 from quietcount_consumers.monitoring.log_output import LogOutput

@@ -27,7 +27,7 @@ from tests.e2e.projects import Cell, Project, ended, simulated
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import Cluster
 
-from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.kafka.log import GROUP, KafkaLog
 from quietcount_producers import Pepper
 from quietcount_producers.simulation import Mix, encoded

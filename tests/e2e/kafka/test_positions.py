@@ -27,7 +27,7 @@ from tests.e2e.projects import Project, simulated
 from tests.kafka.fixtures import Clusters
 
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers import positions
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka.log import KafkaLog

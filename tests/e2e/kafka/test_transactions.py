@@ -12,7 +12,7 @@ from tests.e2e.kafka.kafka_services import LATER, LINES, TRUE, nonzero, project,
 from tests.e2e.projects import Project
 from tests.kafka.fixtures import Kafka
 
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.kafka import log as kafka_log
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.opening import open_service

@@ -20,7 +20,7 @@ from unittest import mock
 
 from tests.aggregates_world import ExactMechanism
 
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers import opening
 from quietcount_consumers.commands import service as commands
 from quietcount_consumers.running import runner, ticks, timekeeping

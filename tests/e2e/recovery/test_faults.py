@@ -31,7 +31,7 @@ from tests.kafka.broker import Broker
 from tests.kafka.cluster import Cluster, free_ports
 from tests.kafka.fixtures import Clusters, Kafka, Require
 
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_consumers.wiring import open_ledger
 
 pytestmark = pytest.mark.check

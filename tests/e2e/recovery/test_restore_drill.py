@@ -30,8 +30,8 @@ from tests.e2e.recovery.restore_drills import (
 from tests.e2e.service.test_upgrades import CONFIGURATION, Line, asked, counted
 from tests.kafka.fixtures import Kafka
 
-from quietcount_aggregates import state_file
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.state import state_file
 from quietcount_consumers.maintenance.recovery import restore_ledger
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, RELEASES, SETTLEMENTS

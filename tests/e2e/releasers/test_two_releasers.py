@@ -24,12 +24,12 @@ from tests.e2e.releasers.forked_releasers import LONGEST, fork
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.due_periods import DuePeriod
-from quietcount_aggregates.entries import Settled
 from quietcount_aggregates.errors import LedgerUnavailable, StateError
+from quietcount_aggregates.ledger.entries import Settled
+from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.noise import DiscreteLaplace
-from quietcount_aggregates.places import LogPoint
 from quietcount_aggregates.release import Releaser, Step
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.kafka import fence as kafka_fence
 from quietcount_consumers.kafka.fence import Fence
 from quietcount_consumers.kafka.topics import create_topics

@@ -16,7 +16,7 @@ from tests.e2e.mounts import small_disk
 from tests.e2e.projects import Project, simulated, true_cells
 from tests.running_world import Hands, MovedClocks
 
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, beginning

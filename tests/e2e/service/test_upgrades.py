@@ -17,11 +17,11 @@ import pytest
 from tests.catalogues import statistic
 from tests.e2e.projects import EXACT, Cell, Project, simulated
 
-from quietcount_aggregates import migrations, state_file
-from quietcount_aggregates.entries import Entry, Retired
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.state import State
+from quietcount_aggregates.ledger.entries import Entry, Retired
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.state import migrations, state_file
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.wiring import open_ledger
 from quietcount_producers.simulation import Tally
 
@@ -108,8 +108,9 @@ _DYING = """
 import contextlib, os, signal, sys
 from pathlib import Path
 from unittest import mock
-from quietcount_aggregates import migrations, state_file
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state import migrations
+from quietcount_aggregates.state import state_file
+from quietcount_aggregates.state.state import State
 
 # The version after this one, whose state has a table more.
 migrations.STEPS = {**migrations.STEPS, state_file.FORMAT: "CREATE TABLE added (day DATE NOT NULL, PRIMARY KEY (day))"}

@@ -21,8 +21,8 @@ from tests.populations import population_of
 from tests.published_world import SINCE, published_in
 
 from quietcount_aggregates import publication
-from quietcount_aggregates.entries import Entry, Head
 from quietcount_aggregates.errors import PublicationDefect, PublicationError
+from quietcount_aggregates.ledger.entries import Entry, Head
 from quietcount_aggregates.noise import margin
 from quietcount_aggregates.populations import Horizon
 from quietcount_aggregates.publication import publish, published_head

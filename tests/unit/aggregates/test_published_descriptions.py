@@ -10,10 +10,10 @@ from typing import Any
 import duckdb
 import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger
-from tests.unit.aggregates.ledgers import END, NOW, of, opened, settlement
+from tests.unit.aggregates.ledger.ledgers import END, NOW, of, opened, settlement
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
-from quietcount_aggregates.entries import Retired, StateLost
+from quietcount_aggregates.ledger.entries import Retired, StateLost
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.publication import publish
 from quietcount_schemas.periods import Period

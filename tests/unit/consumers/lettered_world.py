@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
 from quietcount_consumers.dead_letters import letters
 from quietcount_producers.embedded_log import EmbeddedLog

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.projects import Project, simulated
 
 from quietcount_aggregates.errors import LedgerBroken
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.service import Service
 

@@ -20,7 +20,7 @@ from tests.unit.consumers.lettered_world import (
     state,
 )
 
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
 from quietcount_consumers.dead_letters import letters, relay, replay
 from quietcount_producers.embedded_log import EmbeddedLog

@@ -22,7 +22,7 @@ from tests.unit.consumers.lettered_world import (
     state,
 )
 
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
 from quietcount_consumers.dead_letters import LARGEST, NO_DATE, RETENTION, letters, purge, purge_again, relay
 from quietcount_producers.embedded_log import EmbeddedLog

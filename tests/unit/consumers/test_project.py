@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from quietcount_aggregates.marks import ConsumerSecret
 from quietcount_aggregates.noise import margin
+from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.commands.init import init_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError

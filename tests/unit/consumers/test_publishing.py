@@ -17,9 +17,9 @@ from tests.e2e.projects import Project
 from tests.running_world import MINUTE, NOON, Trial, World
 
 from quietcount_aggregates import publication
-from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import LedgerUnavailable, PublicationUnwritable
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.publication import HeldPublication, publish, published_head
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running.ticks import StopSignal, run_until_idle

@@ -98,7 +98,7 @@ def test_it_may_lead_a_session_of_its_own(popen: type[subprocess.Popen[str]]) ->
 
 
 def test_what_was_forked_has_the_imports_and_what_a_fork_cannot_honour_was_started() -> None:
-    source = "import sys; print('quietcount_aggregates.fold' in sys.modules)"
+    source = "import sys; print('quietcount_aggregates.counting.fold' in sys.modules)"
     cases: list[tuple[dict[str, Any], bool]] = [
         ({}, True),
         ({"env": environment(PYTHONOPTIMIZE="2")}, False),

@@ -137,7 +137,7 @@ def test_a_module_that_help_does_not_need_is_seen(published: Path, first: str, s
 @pytest.mark.parametrize(
     "first, seen",
     [
-        ("from quietcount_aggregates import State", "quietcount_aggregates.state"),
+        ("from quietcount_aggregates import State", "quietcount_aggregates.state.state"),
         ("from quietcount_schemas import Codec", "fastavro"),
         ("import rich.table", "rich.table"),
     ],

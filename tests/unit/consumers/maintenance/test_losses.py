@@ -12,11 +12,11 @@ from tests.catalogues import statistic
 from tests.commanded import digest, emitted, invoked, losses, refused, released_month
 from tests.e2e.projects import EXACT, Project, simulated
 
-from quietcount_aggregates.chain import Chain
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.release import Step
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.marks import ConsumerSecret
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from tests.commanded import contents, emitted, invoked, refused, released_month
 from tests.e2e.projects import Project, simulated, true_cells
 
-from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state import migrations, state_file
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command

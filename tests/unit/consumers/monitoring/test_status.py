@@ -19,7 +19,7 @@ from tests.populations import population_of
 
 from quietcount_aggregates.due_periods import due_periods
 from quietcount_aggregates.publication import published_figures
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import retire_population
 from quietcount_consumers.monitoring.metrics import pages

@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from quietcount_aggregates import state_file
 from quietcount_aggregates.errors import StateDamaged, StateDefect, StateError, StateUnwritable
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state import state_file
+from quietcount_aggregates.state.state import State
 
 pytestmark = pytest.mark.quick
 

@@ -68,7 +68,7 @@ _SIGNS: tuple[tuple[type[duckdb.Error], tuple[str, ...], type[StateError]], ...]
 
 def schema() -> str:
     """Return the SQL that makes the tables of an empty state, except for the open events."""
-    return resources.files("quietcount_aggregates").joinpath("state.sql").read_text(encoding="utf-8")
+    return resources.files("quietcount_aggregates.state").joinpath("state.sql").read_text(encoding="utf-8")
 
 
 def create(path: Path) -> None:

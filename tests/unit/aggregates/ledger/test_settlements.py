@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 from tests.aggregates_world import MemoryLedger
-from tests.unit.aggregates.ledgers import (
+from tests.unit.aggregates.ledger.ledgers import (
     END,
     NOW,
     ONE,
@@ -24,10 +24,10 @@ from tests.unit.aggregates.ledgers import (
 )
 
 from quietcount_aggregates.catalogue import AskedTable
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Entry, Released, Retired, Settled, StateLost
 from quietcount_aggregates.errors import LedgerBroken
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Entry, Released, Retired, Settled, StateLost
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
 
 pytestmark = pytest.mark.quick

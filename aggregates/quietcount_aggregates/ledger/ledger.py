@@ -13,8 +13,16 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import (
+from quietcount_aggregates.errors import (
+    RESTORE_PLACES,
+    BudgetError,
+    LedgerBehind,
+    LedgerBroken,
+    LedgerError,
+    PopulationError,
+)
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import (
     Body,
     Declared,
     Entry,
@@ -24,15 +32,7 @@ from quietcount_aggregates.entries import (
     StateLost,
     commitment_of,
 )
-from quietcount_aggregates.errors import (
-    RESTORE_PLACES,
-    BudgetError,
-    LedgerBehind,
-    LedgerBroken,
-    LedgerError,
-    PopulationError,
-)
-from quietcount_aggregates.places import LogPoint, Place
+from quietcount_aggregates.ledger.places import LogPoint, Place
 from quietcount_aggregates.populations import Population
 from quietcount_schemas.log import LedgerLog
 

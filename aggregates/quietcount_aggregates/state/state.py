@@ -19,11 +19,11 @@ from typing import Any
 
 import duckdb
 
-from quietcount_aggregates import migrations, state_file
-from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import StateError, StateUnwritable
-from quietcount_aggregates.limits import Limits, UsedUp
+from quietcount_aggregates.ledger.entries import Head
 from quietcount_aggregates.populations import Population, counted_fields
+from quietcount_aggregates.state import migrations, state_file
+from quietcount_aggregates.state.limits import Limits, UsedUp
 from quietcount_schemas.log import Mark
 from quietcount_schemas.private_files import sync_folder
 from quietcount_schemas.rejection import RejectReason

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from tests.aggregates_world import MemoryLedger
-from tests.unit.aggregates.ledgers import END, NOW, ONE, of, opened, release
+from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, of, opened, release
 
-from quietcount_aggregates.entries import Declared, Settled, StateLost, commitment_of
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.places import LONGEST, LogPoint, Place
+from quietcount_aggregates.ledger.entries import Declared, Settled, StateLost, commitment_of
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LONGEST, LogPoint, Place
 
 pytestmark = pytest.mark.quick
 

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.cmac import CMAC
 
-from quietcount_aggregates import marks
 from quietcount_aggregates.errors import StateError, StateUnwritable
-from quietcount_aggregates.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.state import marks
+from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 
 pytestmark = pytest.mark.quick
 

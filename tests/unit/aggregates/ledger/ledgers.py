@@ -12,10 +12,10 @@ from tests.aggregates_world import TRIALS, MemoryLedger
 from tests.populations import population_of
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
-from quietcount_aggregates.chain import Chain
-from quietcount_aggregates.entries import Body, Entry, Released, Settled
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.places import LogPoint
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Body, Entry, Released, Settled
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.populations import Population, Table
 from quietcount_schemas.periods import Period
 

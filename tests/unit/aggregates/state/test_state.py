@@ -15,11 +15,11 @@ import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, record_of, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import state_file
+from quietcount_aggregates.counting.fold import REJECTED_BYTES
 from quietcount_aggregates.errors import StateError, StateUnwritable
-from quietcount_aggregates.fold import REJECTED_BYTES
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state import state_file
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord
 from quietcount_schemas.periods import Period
@@ -114,7 +114,7 @@ def test_a_twin_that_leaves_the_places_of_the_old_log_as_they_were_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = 'CREATE TEMP TABLE places AS SELECT "offset" AS place, "offset" AS before FROM open_events'
-    monkeypatch.setattr("quietcount_aggregates.state._PLACES_BEFORE", kept)
+    monkeypatch.setattr("quietcount_aggregates.state.state._PLACES_BEFORE", kept)
     assert first_of(tmp_path, 2) == (1, 1, 0)
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_state_and_what_cannot_be_written_is_refused_in_words(tmp_pat
 def test_a_second_service_on_the_same_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.duckdb"
     code = (
-        "import sys; from pathlib import Path; from quietcount_aggregates.state import State\n"
+        "import sys; from pathlib import Path; from quietcount_aggregates.state.state import State\n"
         "from quietcount_aggregates.errors import StateError\n"
         "try: State(Path(sys.argv[1]))\n"
         "except StateError as error: print(error)"

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from quietcount_aggregates.entries import (
+from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBroken, LedgerError, LedgerNewer
+from quietcount_aggregates.ledger.entries import (
     GENESIS,
     Body,
     Completed,
@@ -25,7 +26,6 @@ from quietcount_aggregates.entries import (
     StateLost,
     of_newer_schema,
 )
-from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBroken, LedgerError, LedgerNewer
 from quietcount_aggregates.populations import Horizon, Population, Table
 
 __all__ = ["Budget", "Chain"]

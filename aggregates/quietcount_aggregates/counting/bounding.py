@@ -16,11 +16,11 @@ from importlib import resources
 import numpy as np
 
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.limits import LIFETIME, UsedUp, Words
-from quietcount_aggregates.marks import YearSecrets
 from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Table, counted_fields
-from quietcount_aggregates.state import State
-from quietcount_aggregates.state_file import registered
+from quietcount_aggregates.state.limits import LIFETIME, UsedUp, Words
+from quietcount_aggregates.state.marks import YearSecrets
+from quietcount_aggregates.state.state import State
+from quietcount_aggregates.state.state_file import registered
 from quietcount_schemas.periods import Period
 
 __all__ = ["Bounding", "keep_year"]
@@ -385,4 +385,4 @@ def _date(day: dt.date) -> str:
 
 
 def _sql(name: str) -> str:
-    return resources.files("quietcount_aggregates").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("quietcount_aggregates.counting").joinpath(name).read_text(encoding="utf-8")

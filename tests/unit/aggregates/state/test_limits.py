@@ -19,12 +19,12 @@ from tests.aggregates_world import utc, world_in
 from tests.privacy.settling_world import asked, first_of
 from tests.privacy.settling_world import event as event_of
 
-from quietcount_aggregates import limits as limits_module
 from quietcount_aggregates import release
-from quietcount_aggregates.entries import Retired
 from quietcount_aggregates.errors import StateBehind, StateDamaged, StateError, StateUnwritable
-from quietcount_aggregates.limits import LIFETIME, Limits, UsedUp, Words
-from quietcount_aggregates.state import State
+from quietcount_aggregates.ledger.entries import Retired
+from quietcount_aggregates.state import limits as limits_module
+from quietcount_aggregates.state.limits import LIFETIME, Limits, UsedUp, Words
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
 
 pytestmark = pytest.mark.quick

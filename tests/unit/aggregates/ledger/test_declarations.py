@@ -7,12 +7,12 @@ from decimal import Decimal
 
 import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger
-from tests.unit.aggregates.ledgers import END, NOW, ONE, QUARTERS, SINCE, TrialLedger, of, opened, read
+from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, QUARTERS, SINCE, TrialLedger, of, opened, read
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
-from quietcount_aggregates.entries import Declared, Entry, Retired
 from quietcount_aggregates.errors import BudgetError, LedgerBroken, PopulationError
-from quietcount_aggregates.places import LogPoint
+from quietcount_aggregates.ledger.entries import Declared, Entry, Retired
+from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_schemas.periods import Period
 

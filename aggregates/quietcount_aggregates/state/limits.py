@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quietcount_aggregates.errors import StateDamaged, StateUnwritable
-from quietcount_aggregates.marks import MARK_BYTES
+from quietcount_aggregates.state.marks import MARK_BYTES
 from quietcount_schemas.private_files import sync_folder
 
 __all__ = ["LIFETIME", "Limits", "UsedUp"]

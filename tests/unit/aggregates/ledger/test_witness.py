@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import LedgerBehind, LedgerError, LedgerUnwritable
-from quietcount_aggregates.ledger import Ledger
-from quietcount_aggregates.witness import Witness
+from quietcount_aggregates.ledger.entries import Head
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.witness import Witness
 
 pytestmark = pytest.mark.quick
 

@@ -17,11 +17,11 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from quietcount_aggregates.columns import ColumnDecoder, EventColumns, Rejection
-from quietcount_aggregates.marks import ConsumerSecret
+from quietcount_aggregates.counting.columns import ColumnDecoder, EventColumns, Rejection
 from quietcount_aggregates.populations import Population, counted_events
-from quietcount_aggregates.state import State
-from quietcount_aggregates.state_file import registered
+from quietcount_aggregates.state.marks import ConsumerSecret
+from quietcount_aggregates.state.state import State
+from quietcount_aggregates.state.state_file import registered
 from quietcount_schemas.event_types import Role
 from quietcount_schemas.log import Mark, Record
 from quietcount_schemas.registry import SchemaRegistry

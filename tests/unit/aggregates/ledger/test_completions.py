@@ -6,10 +6,10 @@ import datetime as dt
 
 import pytest
 from tests.aggregates_world import MemoryLedger
-from tests.unit.aggregates.ledgers import END, NOW, ONE, SINCE, TrialLedger, of, opened, read, release
+from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, SINCE, TrialLedger, of, opened, read, release
 
-from quietcount_aggregates.entries import Completed, Declared, Entry, Opened, Retired
 from quietcount_aggregates.errors import LedgerBroken
+from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Opened, Retired
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("ledger-chain")]
 

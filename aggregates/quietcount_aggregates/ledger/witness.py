@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from quietcount_aggregates.entries import Head
 from quietcount_aggregates.errors import LedgerError, LedgerUnwritable
-from quietcount_aggregates.ledger import Ledger
+from quietcount_aggregates.ledger.entries import Head
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_schemas.private_files import write_secret
 
 __all__ = ["Witness"]

@@ -10,10 +10,10 @@ import pytest
 from tests.aggregates_world import TRIALS, World, case_key, event_id, record_of, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import migrations, state_file
 from quietcount_aggregates.errors import StateDefect, StateError
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.state import State
+from quietcount_aggregates.state import migrations, state_file
+from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord, Record
 from quietcount_schemas.periods import Period
