@@ -84,6 +84,10 @@ class Account:
         self.used: Counter[tuple[int, bytes]] = Counter()
         self.sums: Counter[tuple[str, dt.date, tuple[str, ...]]] = Counter()
 
+    def is_due(self, moment: dt.datetime) -> bool:
+        """Return whether the first open period was over at a moment, and nothing keeps it from being settled."""
+        return not self.waits and midnight(self.population.period.next(self.first_open)) <= moment
+
     def counted_of(self, remembered: Iterable[Known]) -> Iterable[Known]:
         """Return of what is remembered that of which this population knows."""
         return (mine for known in remembered if (mine := known.behind(self.begins)) is not None)
@@ -202,6 +206,12 @@ class Oracle:
     def _forget(self) -> None:
         self.remembered = {key: known for key, known in self.remembered.items() if known.case not in self.gone}
 
+    def _drop_after(self, last: dt.date) -> None:
+        """Forget every version that is dated after a day: the settlement that first meets it drops it."""
+        for known in self.remembered.values():
+            known.versions = [each for each in known.versions if each.event.occurred_on <= last]
+        self.remembered = {key: known for key, known in self.remembered.items() if known.versions}
+
     def _kept(self, known: Known) -> Known:
         """Return the versions of which a population knows that still waits for the event."""
         kept: list[Version] = []
@@ -214,12 +224,12 @@ class Oracle:
     def release(self, now: dt.datetime, grace: dt.timedelta) -> Releases:
         """Settle each period that ended `grace` or more before `now`, and forget what no population waits for."""
         values: Releases = {}
-        settled = False
-        for account in self.accounts:
-            while not account.waits and midnight(account.population.period.next(account.first_open)) + grace <= now:
-                values |= account.settle(self.remembered.values())
-                settled = True
-        if settled:
+        due = [account for account in self.accounts if account.is_due(now - grace)]
+        if due:
+            self._drop_after(now.date() + dt.timedelta(days=2))
+            for account in due:
+                while account.is_due(now - grace):
+                    values |= account.settle(self.remembered.values())
             kept = [self._kept(known) for known in self.remembered.values()]
             self.remembered = {known.key: known for known in kept if known.versions}
             for account in self.accounts:

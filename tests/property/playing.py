@@ -42,7 +42,9 @@ def played(
     oracle = Oracle(world.opening) if judged else None
     sizes = _sizes(random.Random(world.seed if batches is None else batches))
     log, number = logs(world), 0
-    with world_in(folder, world.opening, registry=REGISTRY, log=log, now=utc(START), published=False) as deployment:
+    with world_in(
+        folder, world.opening, registry=REGISTRY, log=log, now=utc(START), today=START, published=False
+    ) as deployment:
         for step in world.steps:
             if step.new_log:  # the service's command for it, and a start
                 log, number = logs(world), number + 1

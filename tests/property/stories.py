@@ -5,10 +5,10 @@ are emitted, folded in batches of any size, and released after some grace. Its l
 exactly or only its beginning, and is lost and made again. Processes restart.
 
 Such a world plays several stories at once: each has cases and events of its own, with duplicates, events that come
-late, corrections that change the date, the type or what a filter asks, redeliveries long after the close, withdrawals,
-and event ids that cases share. And it plays each of them in four parts: whole, in two halves of its cases, and without
-one case. Every table tells the parts apart, so that one world shows what one case changes. A world can also be played
-in four logs, one for each part.
+late or are dated far ahead, corrections that change the date, the type or what a filter asks, redeliveries long after
+the close, withdrawals, and event ids that cases share. And it plays each of them in four parts: whole, in two halves of
+its cases, and without one case. Every table tells the parts apart, so that one world shows what one case changes. A
+world can also be played in four logs, one for each part.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ Told = list[tuple[int, CaseEvent]]
 
 def world_of(seed: int, most: int = 3) -> World:
     """Return the world of a seed, with `most` populations or fewer when its ledger is opened."""
-    rng = random.Random(seed)
+    rng, ahead = random.Random(seed), random.Random(f"{seed} ahead")
     opening = tuple(_population(rng, f"p{number}") for number in range(rng.randint(1, most)))
     sent: list[Told] = [[] for _ in range(STORIES)]
     days: list[list[Told]] = []
@@ -161,6 +161,8 @@ def world_of(seed: int, most: int = 3) -> World:
         add(Step(day, release=False, restart=rng.random() < 0.2), again)
         add(Step(_all_over(populations, day)), [])
 
+    for told in days:
+        _date_ahead(ahead, told)
     halves = [set(rng.sample(range(CASES), CASES // 2)) for _ in range(STORIES)]
     left_out = tuple(_one_case(rng, known) for known in sent)
     for number, told in enumerate(days):
@@ -179,6 +181,16 @@ def _day_of(rng: random.Random, day: dt.date, known: Told) -> Told:
         fresh.append(_event(rng, day, [*known, *fresh]))
     known.extend(fresh)
     return fresh
+
+
+def _date_ahead(rng: random.Random, stories: Sequence[Told]) -> None:
+    """Send some events of a day also as versions that are dated ahead, by days or by years."""
+    for told in stories:
+        for place, (case, event) in reversed(list(enumerate(told))):
+            if rng.random() < 0.08 and event.event != "Left":
+                day = event.occurred_on + dt.timedelta(days=rng.choice((2, 5, 30, 100, 400, 26_000)))
+                wrong = replace(event, occurred_on=day, revision=max(0, event.revision + rng.choice((-1, 0, 1))))
+                told.insert(place + rng.choice((0, 1)), (case, wrong))
 
 
 def _one_case(rng: random.Random, told: Told) -> int:

@@ -15,6 +15,7 @@ import pytest
 from tests.property.playing import played
 from tests.property.stories import check_halves, check_margins, check_one_case, world_of
 
+from quietcount_aggregates import release
 from quietcount_aggregates.counting import bounding
 from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.populations import Horizon, Late, Population
@@ -165,7 +166,20 @@ def _a_new_log_comes_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(State, "follow", mutant)
 
 
+def _dated_ahead_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(release, "drop_ahead", lambda *_: None)
+
+
+def _others_remembered(patch: pytest.MonkeyPatch) -> None:
+    """Keep the mark of an event that does not belong to the population, so that a late correction by which it does
+    comes to nothing.
+    """
+    _script_with("close.sql", "period < day AND member", "period < day", patch)
+
+
 MUTANTS: dict[str, Patch] = {
+    "dated_ahead_kept": _dated_ahead_kept,
+    "others_remembered": _others_remembered,
     "without_spent": _without_spent,
     "spent_forgotten": _spent_forgotten,
     "turns_across_cases": _turns_across_cases,
