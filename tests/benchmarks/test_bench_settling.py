@@ -41,7 +41,7 @@ pytestmark = pytest.mark.bench
 
 SETTLED = (0, 1_000_000, 5_000_000)
 CONTRIBUTIONS = 100_000
-ROUNDS = 3
+ROUNDS = 5
 SINCE = dt.date(2024, 1, 1)
 RELEASED = dt.datetime(2024, 2, 1, tzinfo=dt.UTC)
 REGISTRY = SchemaRegistry.load()

@@ -194,8 +194,8 @@ class Bounding:
                 """
             )
             marks = year_secrets.marks(year, cases)
-            words = [*cases.T, *marks.T]
-            batch = dict(zip(("high", "low", "year_high", "year_low"), (each.copy() for each in words), strict=True))
+            (high, low), (year_high, year_low) = cases.T.copy(), marks.T.copy()
+            batch = {"high": high, "low": low, "year_high": year_high, "year_low": year_low}
             with registered(self._connection, batch):
                 self._connection.execute(
                     f"INSERT INTO year_marks SELECT {year}, (high::UHUGEINT << 64) | low, (year_high::UHUGEINT << 64) "

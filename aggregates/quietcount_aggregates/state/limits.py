@@ -89,14 +89,17 @@ class Limits:
         for piece in self._pieces(listed):
             following = int(np.searchsorted(asked, piece[-1:], side="right")[0])
             part = asked[at:following]
-            counts[at:following] += np.searchsorted(piece, part, side="right") - np.searchsorted(piece, part)
+            first = np.searchsorted(piece, part)
+            found = np.flatnonzero(piece[np.minimum(first, len(piece) - 1)] == part)
+            counts[at + found] += np.searchsorted(piece, part[found], side="right") - first[found]
             at = int(np.searchsorted(asked, piece[-1:])[0])  # the next piece may begin with the mark that ends this one
         return counts
 
     def extended(self, population: str, year: int, listed: UsedUp | None, cases: Words) -> UsedUp:
         """Write the file that follows `listed`, which stays; it holds the marks of `cases`, too, and is durable.
 
-        `cases` are as those of `used`, a mark for each new contribution. Raises StateDamaged and StateUnwritable.
+        `cases` are as those of `used`, a mark for each new contribution. `used` finds what is wrong with marks of
+        `listed`, and this does not look again. Raises StateDamaged and StateUnwritable.
         """
         added, at, checksum, marks = _bytes_of(cases), 0, 0, len(cases) + (listed.marks if listed else 0)
         following = UsedUp(population, year, listed.generation + 1 if listed else 1, marks, 0)
@@ -104,7 +107,7 @@ class Limits:
         try:
             path.unlink(missing_ok=True)  # of a settlement that was cut short
             with open(path, "xb", buffering=0, opener=_private) as file:
-                for piece in self._pieces(listed) if listed else ():
+                for piece in self._pieces(listed, checked=False) if listed else ():
                     upto = int(np.searchsorted(added, piece[-1:], side="right")[0])
                     part, at = added[at:upto], upto
                     checksum = _written(file, np.insert(piece, np.searchsorted(piece, part), part), checksum)
@@ -123,32 +126,33 @@ class Limits:
         return UsedUp(population, year, following.generation, marks, checksum)
 
     def remove_others(self, listed: Sequence[UsedUp]) -> None:
-        """Remove every file that is not listed. Raises StateUnwritable."""
+        """Remove every file that is not listed. Raises StateUnwritable.
+
+        A power cut may bring one back: the next start removes it.
+        """
         kept = {self.path(each) for each in listed}
         try:
-            others = [path for path in self._state.parent.glob(f"{self._prefix}*") if path not in kept]
-            for path in others:
-                path.unlink(missing_ok=True)
-            if others:
-                sync_folder(self._state.parent)
+            for path in self._state.parent.glob(f"{self._prefix}*"):
+                if path not in kept:
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise StateUnwritable(
                 f"{self._state.parent}: files in it cannot be removed ({error.strerror})", "Check its rights"
             ) from None
 
-    def _pieces(self, listed: UsedUp) -> Iterator[npt.NDArray[np.bytes_]]:
+    def _pieces(self, listed: UsedUp, *, checked: bool = True) -> Iterator[npt.NDArray[np.bytes_]]:
         """Yield the marks of a file in pieces; raise StateDamaged at its end if they are not what was written."""
         checksum, left = 0, listed.marks * MARK_BYTES
         try:
             with self.path(listed).open("rb") as file:
                 while data := file.read(min(left, _PIECE * MARK_BYTES)):
-                    checksum, left = zlib.crc32(data, checksum), left - len(data)
+                    checksum, left = zlib.crc32(data, checksum) if checked else 0, left - len(data)
                     yield np.frombuffer(data, _MARK, count=len(data) // MARK_BYTES)
         except FileNotFoundError:
             raise self._damaged(listed) from None
         except OSError as error:
             raise self._unreadable(listed, error) from None
-        if left or checksum != listed.checksum:
+        if left or (checked and checksum != listed.checksum):
             raise self._damaged(listed)
 
     def _unreadable(self, listed: UsedUp, error: OSError) -> StateUnwritable:
