@@ -131,7 +131,7 @@ def _sums_of_what_is_open(patch: pytest.MonkeyPatch) -> None:
 
 def _by_what_the_log_still_holds(patch: pytest.MonkeyPatch) -> None:
     """Fold the log again for each declaration, and let a new population count whatever is found."""
-    patch.setattr(bounding, "_behind", lambda _: "true")
+    patch.setattr(bounding, "_behind", lambda *_: "true")
     real = State.adopt
 
     def mutant(state: State, populations: Sequence[Population]) -> None:

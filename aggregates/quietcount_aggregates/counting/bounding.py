@@ -53,15 +53,22 @@ class Bounding:
         first_open, begins = state.first_open, state.begins
         lost = begins.pop(_LOST, {})
         self._used_up = {(each.population, each.year): each for each in state.used_up}
+        lost_open = state.lost_open
         self._versions: dict[str, list[str]] = {}
-        tables: dict[tuple[tuple[int, int], ...], str] = {}
+        tables: dict[str, str] = {}
         for population in populations:
-            places = tuple(sorted(begins.get(population.name, {}).items()))
-            if places not in tables:
-                tables[places] = f"versions_{len(tables)}"
-                self._connection.execute(_versions(tables[places], dict(places)))
-            self._versions.setdefault(tables[places], []).append(population.name)
-            placed = f"({_placed(population, symbols, first_open[population.name], tables[places], lost)})"
+            counted = [_behind(begins.get(population.name, {}))]
+            if population.name in lost_open:
+                # What was there when a state was lost and belongs to a period that was settled is as if it were gone: a
+                # log may still hold it, or have forgotten it.
+                since_then, day = _behind(lost, '"offset"'), _date(lost_open[population.name])
+                counted.append(f"({since_then} OR occurred_on >= {day})")
+            condition = " AND ".join(counted)
+            if condition not in tables:
+                tables[condition] = f"versions_{len(tables)}"
+                self._connection.execute(_versions(tables[condition], condition))
+            self._versions.setdefault(tables[condition], []).append(population.name)
+            placed = f"({_placed(population, symbols, first_open[population.name], tables[condition])})"
             if population.horizon is Horizon.YEAR:
                 self._mark_years(placed, year_secrets)
             self._look_up(population.name)
@@ -222,8 +229,8 @@ def keep_year(state: State, year_secrets: YearSecrets, year: int) -> None:
         )
 
 
-def _versions(table: str, begins: Mapping[int, int]) -> str:
-    """Return SQL that makes a table of the standing versions, of the records from `begins` (by partition) on."""
+def _versions(table: str, counted: str) -> str:
+    """Return SQL that makes a table of the standing versions, of the records for which `counted` holds."""
     return f"""
         CREATE OR REPLACE TEMP TABLE {table} AS
         SELECT * EXCLUDE (first_place) REPLACE (first_place AS first_offset)
@@ -231,18 +238,21 @@ def _versions(table: str, begins: Mapping[int, int]) -> str:
             SELECT *, min(first_offset) OVER (PARTITION BY event_mark) AS first_place
             FROM open_events
             ANTI JOIN withdrawn USING (case_mark)
-            WHERE {_behind(begins)}
+            WHERE {counted}
             QUALIFY row_number() OVER (PARTITION BY event_mark ORDER BY revision DESC, "offset", "partition") = 1
         )
     """
 
 
-def _behind(places: Mapping[int, int]) -> str:
-    """Return SQL for whether an event first came at its partition's place or behind it; true where there is none."""
+def _behind(places: Mapping[int, int], offset: str = "first_offset") -> str:
+    """Return SQL for whether an event first came at its partition's place or behind it; true where there is none.
+
+    With `offset` "offset" it is for whether the record did.
+    """
     if not places:
         return "true"
     begins = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in sorted(places.items()))
-    return f'coalesce(first_offset >= CASE "partition" {begins} END, true)'
+    return f'coalesce({offset} >= CASE "partition" {begins} END, true)'
 
 
 def _remaining(versions: Mapping[str, Sequence[str]], columns: Sequence[str]) -> str:
@@ -261,9 +271,7 @@ def _remaining(versions: Mapping[str, Sequence[str]], columns: Sequence[str]) ->
     return f"CREATE OR REPLACE TEMP TABLE remaining AS {' UNION '.join(parts)}"
 
 
-def _placed(
-    population: Population, symbols: Symbols, first_open: dt.date, versions: str, lost: Mapping[int, int]
-) -> str:
+def _placed(population: Population, symbols: Symbols, first_open: dt.date, versions: str) -> str:
     """Return SQL for the standing versions with the population's period, membership and cells of each (null: none)."""
 
     def by_event(of: Callable[[str], str]) -> str:
@@ -274,8 +282,7 @@ def _placed(
     if population.late is Late.CARRY:
         # What is late goes into the earliest open period: the next settlement counts all that came before it. What is
         # older than a year may have no mark any more (see close.sql), and old history is not published as news.
-        # What was there when a state was lost may have been counted in its own period already.
-        conditions = [f"occurred_on >= {_year_before(first_open)}", _behind(lost)]
+        conditions = [f"occurred_on >= {_year_before(first_open)}"]
         if population.horizon is Horizon.YEAR:
             # What a year may tell of a case is told of the years in which its events lie, and of no other.
             conditions.append(f"year(occurred_on) = {first_open.year}")

@@ -44,8 +44,11 @@ _FOREIGN = {
     ),
 }
 
+# What a lost state knew; who has withdrawn stays withdrawn, if the state still knows that.
+_LOST = ("open_events", "closed_events", "limits", "sums", "offsets", "first_open", "begins", "dead_letters")
 # The key of the log's marks. It is not there in a state that never folded from a log that has any.
 _MARKS = "log_marks"
+_LOST_OPEN = "lost_open"
 # The key of where the log was made to begin. It is not there in a state that never purged.
 _PURGED = "log_purged"
 
@@ -269,6 +272,11 @@ class State:
             found.setdefault(population, {})[partition] = offset
         return found
 
+    @property
+    def lost_open(self) -> dict[str, dt.date]:
+        """Return the first open day of each population at the newest loss of a state."""
+        return {name: dt.date.fromisoformat(day) for name, day in json.loads(self[_LOST_OPEN] or "{}").items()}
+
     def begin_at(self, population: str, place: Mapping[int, int]) -> None:
         """Let a population count what lies at `place` (by partition) or behind: the log's end at its declaration."""
         with self.transaction() as connection:
@@ -336,16 +344,16 @@ class State:
         """Start after a recorded loss: from the log's beginning, with the ledger's first open days.
 
         `ends` is the log's end now. `places` has, by population, where it begins, and under '' where the log ended at
-        the loss: what lies before that and belongs to a settled period is not carried. If one of these is not known,
-        it is `ends`. The populations `later` were declared after the ledger was opened; the others begin with the log.
-        Marks that are left are kept; they only ever lower what a case may still add.
+        the loss: what lies before that and belongs to a settled period is as if it were gone. If one is not known, it
+        is `ends`. The populations `later` were declared after the ledger was opened; the others begin with the log.
         """
         with self.transaction() as connection:
-            for table in ("open_events", "offsets", "first_open", "begins", "sums", "dead_letters"):
+            for table in _LOST:
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("DELETE FROM meta WHERE key LIKE 'year %'")
             for population, day in first_open.items():
                 connection.execute("INSERT INTO first_open VALUES (?, ?)", [population, day])
+            self[_LOST_OPEN] = json.dumps({name: day.isoformat() for name, day in sorted(first_open.items())})
             for name in ("", *later):
                 for partition, offset in places.get(name, ends).items():
                     connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])

@@ -167,7 +167,6 @@ def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> N
         fence(ledger, state, configuration)
         record_loss(ledger, now, end)
         begin_anew(state, ledger, end)
-        state.limits.remove_others(state.used_up)
         publish_ledger(ledger, configuration)
 
 
