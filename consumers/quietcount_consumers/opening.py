@@ -136,5 +136,5 @@ def open_service(
 def _say_declared(new: Iterable[Population], chain: Chain, now: dt.datetime, say: Say) -> None:
     for population in new:
         say(POPULATION_DECLARED.at(now, population=population.name, since=population.first_day))
-        if population.name in chain.incomplete:
-            say(POPULATION_INCOMPLETE.at(now, population=population.name, meaning=_INCOMPLETE))
+    for name in sorted(chain.incomplete):  # at each start: nothing else says why nothing is released of it
+        say(POPULATION_INCOMPLETE.at(now, population=name, meaning=_INCOMPLETE))

@@ -78,12 +78,12 @@ def counted_nowhere(
     for first, names in sorted(before.items()):
         yield (
             f"Note: {listed(names)}: events dated before {first} count nowhere, because no population of them begins "
-            "earlier. If they should count, write an earlier `since` before the ledger is opened, or declare a "
+            "earlier. If they should count, write an earlier `since` before the first `quietcount run`, or declare a "
             "population under a new name after that: docs/configuration.md"
         )
     if unknown:
         yield (
             f"Note: {listed(unknown)}: old events may count nowhere. A population of them has no `since`, so it begins "
             "after its declaration, and an emitter does not see when that was. If they should count, write "
-            "`since` before the ledger is opened: docs/configuration.md"
+            "`since` before the first `quietcount run`: docs/configuration.md"
         )

@@ -162,7 +162,7 @@ class Limits:
 
     def _damaged(self, listed: UsedUp) -> StateDamaged:
         return StateDamaged(
-            f"{self.path(listed)}: is missing, damaged, or not of the same time as {self._state.name}",
+            f"{self.path(listed)}: is missing, damaged, or belongs to another moment than {self._state.name}",
             "Put back the copy that belongs to the state. If it is lost permanently, run: quietcount ledger "
             "record-loss",
         )

@@ -108,6 +108,12 @@ def check_populations(configuration: Configuration, chain: Chain, now: dt.dateti
     if new:
         names = ", ".join(population.name for population in new)
         yield fine("populations", f"the next start declares these, and so spends their budget permanently: {names}")
+    for name in sorted(chain.incomplete):
+        yield warning(
+            "populations",
+            f"{name} waits for its past: nothing of it is released",
+            f"Emit its history, then run: quietcount declare --complete {name}",
+        )
 
 
 def check_published(configuration: Configuration, chain: Chain, *, running: bool) -> Iterator[Finding]:

@@ -219,7 +219,12 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("witnesses", WRONG, "is not a witness", garbage("secrets", "service-head")),
     ("state", WRONG, "only it knows the limits behind", gone(*STORE, "state.duckdb")),
     ("state", WRONG, "is damaged", garbage(*STORE, "state.duckdb")),
-    ("state", WRONG, "is missing, damaged, or not of the same time", gone(*STORE, "state.limits.requests.lifetime.1")),
+    (
+        "state",
+        WRONG,
+        "is missing, damaged, or belongs to another moment",
+        gone(*STORE, "state.limits.requests.lifetime.1"),
+    ),
     ("state", WRONG, "in format 99", meta("format", "99")),
     ("state", WRONG, "is another secret", other_secret),
     ("state", WRONG, "another one than this state was made with", meta("topic_id", "0" * 32)),

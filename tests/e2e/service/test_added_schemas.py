@@ -103,10 +103,12 @@ def test_a_population_that_begins_before_its_declaration_waits_until_its_past_is
     assert "population incomplete" in said
     assert "daily" in said
     assert "Nothing is due" in project.quietcount("release", "--dry-run", "--as-of", "2024-02-11").done().err
-    project.quietcount("run", "--until-idle", "--as-of", "2024-02-12").done()
+    assert "population incomplete" in project.quietcount("run", "--until-idle", "--as-of", "2024-02-12").done().err
     assert not [cell for cell in project.released() if cell[0] == "daily"]
     asked = {"event": "HelpRequested", "help_kind": "OTHER", "service_category": "UNKNOWN"}
     project.emit([{**asked, "case": f"case-{case}", "occurred_on": "2024-01-05"} for case in range(9)])
+    told = project.quietcount("doctor").out
+    assert "daily waits for its past: nothing of it is released" in told
     assert "does not wait" in project.quietcount("declare", "--complete", "visits", "--yes").refusal()
     assert "no population 'none'" in project.quietcount("declare", "--complete", "none", "--yes").refusal()
     project.quietcount("declare", "--complete", "daily", "--yes", "--as-of", "2024-02-12").done()
