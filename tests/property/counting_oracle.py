@@ -82,6 +82,8 @@ class Account:
         self.closed: dict[EventKey, dt.date] = {}
         """Each closed event with the period in which it was settled."""
         self.used: Counter[tuple[int, bytes]] = Counter()
+        self.used_before = self.used.copy()
+        """What was used up when the newest act of settling began."""
         self.sums: Counter[tuple[str, dt.date, tuple[str, ...]]] = Counter()
 
     def is_due(self, moment: dt.datetime) -> bool:
@@ -115,6 +117,12 @@ class Account:
     def belongs(self, event: CaseEvent) -> bool:
         """Return whether the population counts such an event. Of another one nothing remains once it is settled."""
         return event.event in self.population.events and holds(self.population.where, event)
+
+    def waits_for(self, known: Known) -> bool:
+        """Return whether an event is to be remembered: not if its case had used up its limit before this settlement."""
+        population = self.population
+        used_up = self.used_before[0, known.case] == population.max_contributions
+        return self.period_of(known) is not None and not (population.horizon is Horizon.LIFETIME and used_up)
 
     def settle(self, remembered: Iterable[Known]) -> Releases:
         """Count the first open period, close its events, and return the tables that end with it."""
@@ -217,7 +225,7 @@ class Oracle:
         kept: list[Version] = []
         for account in self.accounts:
             mine = known.behind(account.begins)
-            if mine is not None and account.period_of(mine) is not None:
+            if mine is not None and account.waits_for(mine):
                 kept = max(kept, mine.versions, key=len)  # who begins earlier knows all that the others know
         return Known(known.key, kept)
 
@@ -226,6 +234,8 @@ class Oracle:
         values: Releases = {}
         due = [account for account in self.accounts if account.is_due(now - grace)]
         if due:
+            for account in self.accounts:
+                account.used_before = account.used.copy()
             self._drop_after(now.date() + dt.timedelta(days=2))
             for account in due:
                 while account.is_due(now - grace):
