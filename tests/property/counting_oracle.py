@@ -197,8 +197,11 @@ class Oracle:
                 account.waits = False
 
     def retire(self, name: str) -> None:
-        """Release nothing of a population any more."""
+        """Release nothing of a population any more, and forget at the next start what nobody waits for."""
         self.accounts = [account for account in self.accounts if account.population.name != name]
+        for account in self.accounts:
+            account.used_before = account.used.copy()
+        self._forget_others()
 
     def fold(self, event: CaseEvent, place: Place) -> None:
         if event.event == "Left":
@@ -220,6 +223,10 @@ class Oracle:
             known.versions = [each for each in known.versions if each.event.occurred_on <= last]
         self.remembered = {key: known for key, known in self.remembered.items() if known.versions}
 
+    def _forget_others(self) -> None:
+        kept = [self._kept(known) for known in self.remembered.values()]
+        self.remembered = {known.key: known for known in kept if known.versions}
+
     def _kept(self, known: Known) -> Known:
         """Return the versions of which a population knows that still waits for the event."""
         kept: list[Version] = []
@@ -240,8 +247,7 @@ class Oracle:
             for account in due:
                 while account.is_due(now - grace):
                     values |= account.settle(self.remembered.values())
-            kept = [self._kept(known) for known in self.remembered.values()]
-            self.remembered = {known.key: known for known in kept if known.versions}
+            self._forget_others()
             for account in self.accounts:
                 account.forget()
         return values
