@@ -22,10 +22,11 @@ WHERE day >= (SELECT try_cast(value AS DATE) FROM meta WHERE key = 'released_on'
 INSERT INTO next.first_open SELECT population, day FROM opened;
 -- Retired populations are not in `following`: they release nothing any more, so nothing of them is remembered.
 
--- The marks keep an event that comes again, or a late correction of it, from counting. An event that does not belong to
--- the population never counted: nothing is kept of it, and a correction by which it belongs there is a late event. A case whose limit is used up
--- counts no more anyway, and an event of a period before marks_from is dropped as too old, so neither needs a mark.
--- A yearly limit begins again each January: there no case is ever used up, and a case mark would outlive its year.
+-- The marks keep an event that comes again, or a late correction of it, from counting. Three kinds of event need none:
+-- * one that does not belong to the population: it never counted, and a correction by which it belongs is a late event;
+-- * one of a case whose limit is used up: it counts no more anyway. (A yearly limit begins again each January: there no
+--   case is ever used up, and a case mark would outlive its year.);
+-- * one of a period before marks_from: it is dropped as too old.
 -- The order of the marks says nothing of the order of arrival.
 INSERT INTO next.closed_events
 SELECT population, event_mark, CASE WHEN year_from = 0 THEN case_mark END, period
