@@ -177,7 +177,9 @@ class Releaser:
         self._state.limits.check_whole(self._state.used_up)
         # Not before: until here the state may be an older copy, and the files may belong to the right one.
         self._state.limits.remove_others(self._state.used_up)
-        if chain.unknown_to(first_open) or _named(chain.retired) != self._state["forgotten"]:
+        # Retired populations are forgotten at the next settlement. If none is left, there is no such settlement.
+        last_retired = not self.populations and _named(chain.retired) != self._state["forgotten"]
+        if chain.unknown_to(first_open) or last_retired:
             self._finish()
         self._destroy_years()
         self.purge()

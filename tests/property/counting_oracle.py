@@ -197,11 +197,8 @@ class Oracle:
                 account.waits = False
 
     def retire(self, name: str) -> None:
-        """Release nothing of a population any more, and forget at the next start what nobody waits for."""
+        """Release nothing of a population any more."""
         self.accounts = [account for account in self.accounts if account.population.name != name]
-        for account in self.accounts:
-            account.used_before = account.used.copy()
-        self._forget_others()
 
     def fold(self, event: CaseEvent, place: Place) -> None:
         if event.event == "Left":

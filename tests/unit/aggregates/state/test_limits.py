@@ -262,7 +262,7 @@ def check_retired(folder: Path) -> None:
 
 
 @pytest.mark.promise("forgetting")
-def test_of_a_retired_population_nothing_is_left_after_the_next_start(tmp_path: Path) -> None:
+def test_if_the_last_population_is_retired_nothing_of_it_is_left_after_the_next_start(tmp_path: Path) -> None:
     check_retired(tmp_path)
 
 
