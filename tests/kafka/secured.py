@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
     ACLResourcePatternType,
     KafkaAdminClient,
     ResourcePattern,
+    ResourcePatternFilter,
     ResourceType,
 )
 from tests.kafka.certificates import Authority
@@ -26,6 +29,8 @@ LISTENERS = {
     "SCRAM_TLS": "SASL_SSL",
 }
 USERS = {"service": "service-password", "emitter": "emitter-password", "nobody": "nobody-password"}
+APPLIED_SECONDS = 30
+"""How long a broker may take until it goes by a new access rule."""
 _MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
@@ -75,8 +80,14 @@ class SecuredCluster(Cluster):
         ]
         with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
             done = admin.create_acls(rules)
-        if done["failed"]:
-            raise RuntimeError(f"the broker refused access rules: {done['failed']}")
+            if done["failed"]:
+                raise RuntimeError(f"the broker refused access rules: {done['failed']}")
+            # The controller has them now. What the broker goes by, and tells, follows a moment later.
+            until = time.monotonic() + APPLIED_SECONDS
+            while not all(_told(admin, rule) for rule in rules):
+                if time.monotonic() > until:
+                    raise RuntimeError(f"the broker does not apply access rules of {name}")
+                time.sleep(0.02)
 
     def settings(self, listener: str, user: str | None = None, **changed: Any) -> dict[str, Any]:
         """The right keys of the `[kafka]` section for a listener, with a fresh topic prefix.
@@ -92,3 +103,11 @@ class SecuredCluster(Cluster):
         elif user is not None:
             keys |= {"username": user, "password_file": str(self.password_files[user])}
         return {key: value for key, value in (keys | changed).items() if value is not None}
+
+
+def _told(admin: KafkaAdminClient, rule: ACL) -> bool:
+    """Return whether the broker names an access rule among those that it goes by."""
+    pattern = rule.resource_pattern
+    wanted = ResourcePatternFilter(pattern.resource_type, pattern.resource_name, pattern.pattern_type)
+    found, _ = admin.describe_acls(ACLFilter(rule.principal, rule.host, rule.operation, rule.permission_type, wanted))
+    return bool(found)
