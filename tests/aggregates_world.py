@@ -5,9 +5,10 @@ whole way of an event from the log to the ledger, with the restart of a process 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import struct
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -63,16 +64,19 @@ class ExactMechanism:
         return list(counts)
 
 
-class MemoryLog:
-    """A log in memory. `exact_purge` forgets each record by itself; otherwise only the beginning is cut off."""
+_NUMBERS = itertools.count()
 
-    def __init__(self, partitions: int = 1, *, exact_purge: bool = True) -> None:
+
+class MemoryLog:
+    """A log in memory."""
+
+    def __init__(self, partitions: int = 1) -> None:
         self.records: list[list[Record]] = [[] for _ in range(partitions)]
         self.ends = [0] * partitions
-        self.exact_purge = exact_purge
+        self.identity = f"memory {next(_NUMBERS)}"
 
     def topic_id(self, topic: str) -> str:
-        return "memory"
+        return self.identity
 
     def partitions(self, topic: str) -> list[int]:
         return list(range(len(self.records)))
@@ -104,12 +108,9 @@ class MemoryLog:
             stored.append(Position(topic, partition, offset))
         return stored
 
-    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
+    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
         for partition, records in enumerate(self.records):
-            end, kept = before.get(partition, 0), keep.get(partition, ())
-            if not self.exact_purge:
-                end, kept = min([end, *kept]), ()
-            self.records[partition] = [r for r in records if r.offset >= end or r.offset in kept]
+            self.records[partition] = [each for each in records if each.offset >= before.get(partition, 0)]
         return True
 
     def marks(self, topic: str) -> dict[int, Mark]:
@@ -132,11 +133,21 @@ class ForgetfulLog(MemoryLog):
     """A log that can go back to where it began before a purge, as brokers do that are killed."""
 
     def forget(self) -> None:
-        self.records = [list(records) for records in self.before]
+        self.records = [
+            [*old, *(each for each in now if not old or each.offset > old[-1].offset)]
+            for old, now in zip(self.before, self.records, strict=True)
+        ]
 
-    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
+    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
         self.before = [list(records) for records in self.records]
-        return super().purge(topic, before, keep)
+        return super().purge(topic, before)
+
+
+class UnpurgedLog(MemoryLog):
+    """A log that never gets to purge anything."""
+
+    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
+        return False
 
 
 class MemoryLedger:
@@ -314,8 +325,8 @@ class World:
         self.state_path.unlink(missing_ok=True)
         with State(self.state_path) as state:
             self.ledger.fence()
-            record_loss(self.ledger, now, self.end)
-            begin_anew(state, self.ledger, self.end)
+            record_loss(self.ledger, now)
+            begin_anew(state, self.ledger, self.log.beginning_offsets(CASE_EVENTS), self.end)
 
     def _renew_fold(self) -> None:
         self.folder_of_events = Fold(self.there, self.releaser.populations, self.registry, self.secret)

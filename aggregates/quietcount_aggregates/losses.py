@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from decimal import Decimal
 
 from quietcount_aggregates.ledger.chain import Chain
@@ -25,31 +26,37 @@ def is_out_of_place(ledger: Ledger, state: State) -> bool:
     return point is not None and point.topic_id == state["topic_id"] and point.offsets != state.offsets
 
 
-def record_loss(ledger: Ledger, now: dt.datetime, end: LogPoint) -> int:
+def record_loss(ledger: Ledger, now: dt.datetime) -> int:
     """Record in the fenced ledger that the private state is lost; return how often that has happened.
 
-    `end` is the log's. A loss that nothing was released after is recorded already: asking again, after a crash, adds
-    none.
+    A loss that nothing was released after is recorded already: asking again, after a crash, adds none.
     """
     if not _is_recorded(ledger.chain):
-        ledger.append([StateLost(ledger.chain.losses + 1)], now, end)
+        ledger.append([StateLost(ledger.chain.losses + 1)], now)
     return ledger.chain.losses
 
 
-def begin_anew(state: State, ledger: Ledger, end: LogPoint) -> None:
-    """Let a state begin again after a recorded loss, from the places in the fenced ledger; `end` is the log's.
+def begin_anew(state: State, ledger: Ledger, beginnings: Mapping[int, int], end: LogPoint) -> None:
+    """Let a state begin again after a recorded loss, from the places in the fenced ledger.
 
-    A place that is not known, or lies in another log, is taken to be the end.
+    The log begins at `beginnings` and ends at `end`. It is folded from the newest settlement on, even if more of it is
+    left: what a log can or cannot forget must change nothing. If the place of that is not known, or lies in another
+    log, it is folded from its beginning. A declaration of which that holds is taken to be at the end.
     """
-    chain = ledger.chain
-    known = {"": ledger.lost_at} | {name: ledger.declared_at(name) for name in chain.later}
-    places = {
+
+    def place_of(point: LogPoint | None) -> dict[int, int] | None:
+        if point is None or point.topic_id != end.topic_id:
+            return None
         # A log that lost its end holds nothing behind it that was appended before.
-        name: {partition: min(point.offsets.get(partition, 0), offset) for partition, offset in end.offsets.items()}
-        for name, point in known.items()
-        if point is not None and point.topic_id == end.topic_id
-    }
-    state.begin_anew(chain.first_open, end.offsets, chain.later, places)
+        return {partition: min(point.offsets.get(partition, 0), offset) for partition, offset in end.offsets.items()}
+
+    chain, settled = ledger.chain, place_of(ledger.settled_at) or {}
+    ends = dict(end.offsets)
+    state.begin_anew(
+        chain.first_open,
+        {partition: max(settled.get(partition, 0), offset) for partition, offset in beginnings.items()},
+        {name: place_of(ledger.declared_at(name)) or ends for name in chain.later},
+    )
 
 
 def bound_after_loss(chain: Chain) -> Decimal:

@@ -49,8 +49,7 @@ _PUT_BACK: Final = (
 _DAYS_AHEAD = 2
 """How far ahead an event may be dated: an emitter's clock may be wrong by a day, and its time zone ahead of UTC.
 
-One that is dated further ahead would keep its place in the log until its own period ends, and on Kafka all records that
-came after it."""
+One that is dated further ahead would be kept in the state until its own period ends."""
 
 
 class Step(StrEnum):
@@ -319,6 +318,7 @@ class Releaser:
         with self._state.transaction():
             self._state.see(chain.head)
             self._state["forgotten"] = _named(chain.retired)  # once this is in place, the next lines forget them
+            self._state.purged = self._state.offsets
         known = self._state.first_open
         following = {name: chain.first_open.get(name, day) for name, day in known.items()}
         with self._state.guarded():
@@ -326,8 +326,9 @@ class Releaser:
         self._observe(Step.STATE_WRITTEN)
 
     def purge(self) -> None:
-        """Purge the log up to what open periods still need, if a release left that to do; else do nothing.
+        """Cut the log off at the place of the newest settlement, if that is left to do; else do nothing.
 
+        There, and not at the oldest event that is still open: then what the log holds would hang on what somebody did.
         A log may forget that it was purged: a broker that is killed begins where it last wrote down that it does, up to
         a minute before. So the state remembers where the log was to begin, and each call looks.
         """
@@ -344,21 +345,8 @@ class Releaser:
             return
         if self._log.diverged(self._topic, self._state.marks):
             return
-        kept: dict[int, set[int]] = {}
-        # The first version of a corrected event stays: its place decides the turn when the log is folded again.
-        rows = self._state.rows(
-            'SELECT "partition", "offset" FROM open_events UNION SELECT "partition", first_offset FROM open_events'
-        )
-        for partition, offset in rows:
-            if offset >= purged.get(partition, 0):  # else of a log that is no more (see State.follow), or purged since
-                kept.setdefault(partition, set()).add(offset)
-        done = self._log.purge(self._topic, self._state.offsets, kept)
-        with self._state.transaction():
-            for partition, offset in self._state.offsets.items():
-                begins = min({offset, *kept.get(partition, ())})
-                purged[partition] = max(begins, purged.get(partition, 0))
-            self._state.purged = purged
-            if done:
+        if self._log.purge(self._topic, purged) and due:
+            with self._state.transaction():
                 self._state["purge_due"] = ""
 
     def _keep_years(self, now: dt.datetime) -> None:

@@ -101,7 +101,7 @@ def purge(state: State, reader: LogReader, today: dt.date) -> None:
     # An end beyond this topic's own is of a topic that this one replaced, and these letters are younger.
     before = {partition: end for partition, end in state.rows(old, [last_day]) if end <= ends.get(partition, -1)}
     topic_id = reader.topic_id(DEAD_LETTERS)
-    if before and not reader.purge(DEAD_LETTERS, before, {}):
+    if before and not reader.purge(DEAD_LETTERS, before):
         return
     with state.transaction() as connection:
         if before:
@@ -120,7 +120,7 @@ def purge_again(state: State, reader: LogReader) -> None:
             partition: offset for partition, offset in purged.items() if beginnings.get(partition, offset) < offset
         }
         if before:
-            reader.purge(DEAD_LETTERS, before, {})
+            reader.purge(DEAD_LETTERS, before)
 
 
 def _purged(state: State, topic_id: str) -> dict[int, int]:

@@ -16,7 +16,7 @@ import sqlite3
 import struct
 import threading
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,10 +36,7 @@ CREATE TABLE records_kept (
     key BLOB, value BLOB NOT NULL, headers BLOB, PRIMARY KEY (topic, partition, "offset")
 ) WITHOUT ROWID
 """
-_GONE: Final = """
-r.topic = :topic AND c.before IS NOT NULL AND r."offset" < c.before
-AND NOT EXISTS (SELECT 1 FROM temp.kept k WHERE k.partition = r.partition AND k."offset" = r."offset")
-"""
+_GONE: Final = 'c.before IS NOT NULL AND r."offset" < c.before'
 _FROM: Final = "FROM records r LEFT JOIN temp.cut c ON r.topic = :topic AND c.partition = r.partition"
 
 
@@ -222,24 +219,16 @@ class EmbeddedLog:
 
     # Forgetting
 
-    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
-        """Forget, per partition, the records before offset `before[partition]` except those at `keep[partition]`.
+    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
+        """Forget, per partition, the records before offset `before[partition]`.
 
         Returns whether every byte of them has left the files. If not, another process was reading all the time: the
         records are gone from the log, and `scrub` finishes the work later.
         """
         with self._transaction("purge") as cursor:
             number, _ = self._topic(cursor, topic)
-            for statement in (
-                "CREATE TEMP TABLE cut (partition INTEGER PRIMARY KEY, before INTEGER NOT NULL)",
-                'CREATE TEMP TABLE kept (partition INTEGER, "offset" INTEGER, '
-                'PRIMARY KEY (partition, "offset")) WITHOUT ROWID',
-            ):
-                cursor.execute(statement)
+            cursor.execute("CREATE TEMP TABLE cut (partition INTEGER PRIMARY KEY, before INTEGER NOT NULL)")
             cursor.executemany("INSERT INTO temp.cut VALUES (?, ?)", before.items())
-            cursor.executemany(
-                "INSERT OR IGNORE INTO temp.kept VALUES (?, ?)", ((p, offset) for p in keep for offset in keep[p])
-            )
             here = {"topic": number}
             if cursor.execute(f"SELECT EXISTS (SELECT 1 {_FROM} WHERE {_GONE})", here).fetchone()[0]:
                 cursor.execute(_RECORDS_AGAIN)
@@ -251,12 +240,11 @@ class EmbeddedLog:
                 cursor.execute("DROP TABLE records")
                 cursor.execute("ALTER TABLE records_kept RENAME TO records")
             cursor.execute("DROP TABLE temp.cut")
-            cursor.execute("DROP TABLE temp.kept")
         return self.scrub()
 
     def delete_topic(self, name: str) -> bool:
         """Delete topic `name` with all its records; returns as `purge` does."""
-        self.purge(name, self.end_offsets(name), {})
+        self.purge(name, self.end_offsets(name))
         with self._transaction("delete a topic from") as cursor:
             number, _ = self._topic(cursor, name)
             cursor.execute("DELETE FROM records WHERE topic = ?", (number,))  # what came since the purge

@@ -7,7 +7,7 @@ one key keep their order because one key always lands in one partition. A log kn
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 __all__ = [
@@ -116,13 +116,10 @@ class LogReader(Protocol):
         """
         ...
 
-    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
-        """Forget, per partition, the records before offset `before[partition]` except those at `keep[partition]`.
+    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
+        """Forget, per partition, the records before offset `before[partition]`.
 
         Return whether the log did all it can towards that; when false, ask again later.
-
-        A log that can only cut off its beginning (Kafka) forgets up to the lowest offset kept. Nothing at or after
-        `before` is touched.
         """
         ...
 

@@ -46,7 +46,7 @@ def test_embedded_log(tmp_path: Path, partitions: int) -> None:
         rate(f"poll, {partitions} partition(s), by 20,000", read, started)
         assert read == RECORDS
         started = time.perf_counter()
-        log.purge("t", {p: end // 2 for p, end in ends.items()}, {})
+        log.purge("t", {p: end // 2 for p, end in ends.items()})
         rate("purge of one half, records held before", RECORDS, started)
 
 

@@ -42,15 +42,15 @@ def test_what_is_in_hand_does_not_grow_with_the_backlog(log: LogWithTopics) -> N
     assert max(held) <= 3 * (MAX_PARTITION_FETCH + 50 * 116)
 
 
-def test_purging_goes_no_further_than_what_is_kept_or_the_end(log: LogWithTopics) -> None:
+def test_purging_goes_neither_back_nor_beyond_the_end(log: LogWithTopics) -> None:
     log.create_topic("t", 2)
     log.append("t", [NewRecord(n.to_bytes(4, "big"), b"v", 0) for n in range(100)])
     ends = log.end_offsets("t")
-    assert log.purge("t", {0: 20, 1: 10}, {0: [7, 15], 1: [-5, 30]})  # below 0: of a log that is no more
+    assert log.purge("t", {0: 7, 1: 10})
     assert log.beginning_offsets("t") == {0: 7, 1: 10}
-    assert log.purge("t", {0: 5, 7: 9}, {})  # backwards, and a partition that is not there
+    assert log.purge("t", {0: 5, 7: 9})  # backwards, and a partition that is not there
     assert log.beginning_offsets("t") == {0: 7, 1: 10}
-    assert log.purge("t", {0: ends[0] + 1000}, {0: [2]})
+    assert log.purge("t", {0: ends[0] + 1000})
     assert log.beginning_offsets("t") == {0: ends[0], 1: 10}
     assert log.end_offsets("t") == ends
 
@@ -58,7 +58,7 @@ def test_purging_goes_no_further_than_what_is_kept_or_the_end(log: LogWithTopics
 def test_a_position_that_is_gone_is_refused_and_not_passed_over(log: LogWithTopics) -> None:
     log.create_topic("t")
     log.append("t", [NewRecord(b"k", b"v", 0)] * 20)
-    log.purge("t", {0: 10}, {})
+    log.purge("t", {0: 10})
     with pytest.raises(LogError, match="took records out of it") as caught:
         log.poll("t", {0: 5}, {0: 20}, 9)
     assert not isinstance(caught.value, LogUnavailable)
@@ -194,7 +194,7 @@ def test_marks_are_of_what_was_handed_out_and_hold_after_a_purge(log: LogWithTop
     last = {record.partition: record.offset + 1 for record in first}
     assert {p: mark.offset for p, mark in log.marks("t").items()} == last
     assert log.diverged("t", log.marks("t")) == []
-    log.purge("t", last, {})
+    log.purge("t", last)
     assert log.diverged("t", log.marks("t")) == []
     epoch = log.marks("t")[0].epoch
     assert log.diverged("t", {0: Mark(ends[0] + 1, epoch)}) == [0]  # it ends before
@@ -214,7 +214,7 @@ def test_no_topic_comes_into_being_by_being_asked_for(kafka_cluster: Clusters) -
             lambda: log.end_offsets("absent"),
             lambda: log.poll("absent", {0: 0}, {0: 1}, 1),
             lambda: log.append("absent", [NewRecord(b"k", b"v", 0)]),
-            lambda: log.purge("absent", {0: 1}, {}),
+            lambda: log.purge("absent", {0: 1}),
         ):
             with pytest.raises(LogError, match="quietcount topics create"):
                 ask()

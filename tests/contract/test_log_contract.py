@@ -32,9 +32,6 @@ class Log(LogReader, LogWriter, Protocol):
 class Bench(Protocol):
     """How the suite gets at one kind of log."""
 
-    exact_purge: bool
-    """Whether single records can be kept before the others' end; a log that only cuts its beginning keeps more."""
-
     def open(self) -> Log:
         """Open the log once more, as another process would."""
         ...
@@ -49,8 +46,6 @@ class Bench(Protocol):
 
 
 class EmbeddedBench:
-    exact_purge = True
-
     def __init__(self, request: pytest.FixtureRequest) -> None:
         folder: Path = request.getfixturevalue("tmp_path")
         self.path = folder / "log.sqlite"
@@ -191,24 +186,17 @@ def test_a_long_partition_does_not_starve_another(log: Log) -> None:
     assert first == {0, 1}
 
 
-def test_purge_forgets_what_is_before_and_touches_nothing_after(bench: Bench, log: Log) -> None:
+def test_purge_forgets_what_is_before_and_touches_nothing_after(log: Log) -> None:
     log.create_topic("t", 2)
     log.create_topic("other")
     log.append("other", [record(value=b"other")] * 5)
     log.append("t", [record(str(n).encode(), str(n).encode()) for n in range(200)])
     before = {p: end // 2 for p, end in log.end_offsets("t").items()}
-    keep = {0: [before[0] - 3, before[0] - 1, before[0] + 5], 1: [10**9]}
     everything = sorted(read_all(log, "t"))
     ends = log.end_offsets("t")
-    log.purge("t", before, keep)
-    left = sorted(read_all(log, "t"))
-    assert [r for r in left if r.offset >= before[r.partition]] == [
-        r for r in everything if r.offset >= before[r.partition]
-    ]
-    kept = {(r.partition, r.offset) for r in left if r.offset < before[r.partition]}
-    wanted = {(0, before[0] - 3), (0, before[0] - 1)}
-    assert kept == wanted if bench.exact_purge else wanted <= kept
-    assert log.beginning_offsets("t") == {0: before[0] - 3, 1: before[1]}
+    log.purge("t", before)
+    assert sorted(read_all(log, "t")) == [r for r in everything if r.offset >= before[r.partition]]
+    assert log.beginning_offsets("t") == before
     assert log.end_offsets("t") == ends
     assert len(read_all(log, "other")) == 5
 
@@ -216,7 +204,7 @@ def test_purge_forgets_what_is_before_and_touches_nothing_after(bench: Bench, lo
 def test_an_offset_is_never_given_twice(bench: Bench, log: Log) -> None:
     log.create_topic("t")
     log.append("t", [record()] * 20)
-    log.purge("t", log.end_offsets("t"), {})
+    log.purge("t", log.end_offsets("t"))
     assert log.beginning_offsets("t") == log.end_offsets("t")
     assert read_all(log, "t") == []
     again = bench.open()
@@ -246,7 +234,7 @@ def test_a_topic_that_was_made_again_has_another_id(log: Log) -> None:
         lambda log: log.end_offsets("absent"),
         lambda log: log.poll("absent", {0: 0}, {0: 1}, 1),
         lambda log: log.append("absent", [record()]),
-        lambda log: log.purge("absent", {0: 1}, {}),
+        lambda log: log.purge("absent", {0: 1}),
     ],
 )
 def test_an_unknown_topic_is_named(log: Log, call: Callable[[Log], object]) -> None:

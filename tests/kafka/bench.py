@@ -67,8 +67,6 @@ def opened(servers: str, prefix: str) -> LogWithTopics:
 class KafkaBench:
     """The bench of the contract suite for Kafka: topics of one test, on the broker that all share."""
 
-    exact_purge = False
-
     def __init__(self, request: pytest.FixtureRequest) -> None:
         kafka: Kafka = request.getfixturevalue("kafka")
         self.servers = kafka.bootstrap

@@ -1,4 +1,4 @@
-"""Events that are dated far ahead: a settlement drops them, says so, and nothing of them holds the log up."""
+"""Events that are dated far ahead: a settlement drops them and says so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.aggregates_world import TRIALS, MemoryLog, World, case_key, event_id, utc, world_in
+from tests.aggregates_world import TRIALS, MemoryLog, UnpurgedLog, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
 from quietcount_aggregates import release
@@ -69,16 +69,17 @@ def fold_again(world: World) -> None:
     world.fold(FEBRUARY)
 
 
-def lived(folder: Path, exact: bool, before: Trouble = lambda _: None, after: Trouble = lambda _: None) -> Values:
-    """Emit one event that is dated 2099 first of all; check what the log holds after each settlement."""
-    log = MemoryLog(exact_purge=exact)
+def lived(folder: Path, before: Trouble = lambda _: None, after: Trouble = lambda _: None) -> Values:
+    """Emit one event that is dated 2099 first of all; check what is left of it after each settlement."""
+    log = MemoryLog()
     with past_world(folder, [asked()], log=log) as world:
         world.emit([event(1, 1, FAR)])
         world.emit([event(case, case, JANUARY) for case in range(2, 12)])
         world.fold(JANUARY)
         before(world)
         settle(world, FEBRUARY)
-        assert log.records == [[]], "one event that is dated far ahead keeps others in the log"
+        assert log.records == [[]]
+        assert not world.there.rows("FROM open_events"), "an event that is dated far ahead is kept until then"
         world.emit([event(case, 100 + case, FEBRUARY, colour="GREEN") for case in range(12, 17)])
         world.emit([event(1, 1, FEBRUARY, colour="GREEN")])  # again, with the right date
         world.fold(FEBRUARY)
@@ -92,41 +93,34 @@ EXPECTED: Values = {JANUARY: (0, 0, 10), FEBRUARY: (6, 0, 0)}
 """GREEN, NONE, RED is the order of the colours."""
 
 
-@pytest.mark.parametrize("exact", [True, False], ids=["each record", "a beginning"])
-def test_an_event_that_is_dated_2099_keeps_no_record_in_the_log_and_counts_once_it_has_the_right_date(
-    exact: bool, tmp_path: Path
+def test_nothing_is_kept_of_an_event_that_is_dated_2099_and_it_counts_once_it_has_the_right_date(
+    tmp_path: Path,
 ) -> None:
-    assert lived(tmp_path, exact) == EXPECTED
+    assert lived(tmp_path) == EXPECTED
 
 
 @pytest.mark.promise("deterministic-fold")
-@pytest.mark.parametrize("exact", [True, False], ids=["each record", "a beginning"])
-def test_folding_the_log_again_before_or_after_the_settlement_gives_the_same_values(
-    exact: bool, tmp_path: Path
-) -> None:
-    assert lived(tmp_path / "before", exact, before=fold_again) == EXPECTED
-    assert lived(tmp_path / "after", exact, after=fold_again) == EXPECTED
+def test_folding_the_log_again_before_or_after_the_settlement_gives_the_same_values(tmp_path: Path) -> None:
+    assert lived(tmp_path / "before", before=fold_again) == EXPECTED
+    assert lived(tmp_path / "after", after=fold_again) == EXPECTED
 
 
-def behind_an_open_event(folder: Path, again: bool) -> Values:
-    """Let an open event of another case keep the dated one in a log that cuts only a beginning off."""
-    log = MemoryLog(exact_purge=False)
+def dropped_and_lost(folder: Path, log: MemoryLog) -> Values:
+    """Lose the state once a settlement has dropped an event whose date comes soon after."""
     with past_world(folder, [asked()], log=log) as world:
-        world.emit([event(2, 2, FEBRUARY), event(1, 1, FAR), event(3, 3, JANUARY)])
+        world.emit([event(1, 1, FEBRUARY + dt.timedelta(days=20)), event(2, 2, JANUARY)])
         settle(world, FEBRUARY)
-        assert len(log.records[0]) == 3, "what lies behind an open event stays"
-        if again:
-            fold_again(world)
+        world.emit([event(3, 3, FEBRUARY)])
+        world.lose_state(utc(FEBRUARY))
+        world.restart(utc(FEBRUARY))
         settle(world, MARCH)
-        assert log.records == [[]]
-        assert world.there.rejected_on(MARCH) == ({RejectReason.DATED_AHEAD} if again else frozenset())
         return values(world)
 
 
 @pytest.mark.promise("deterministic-fold")
-def test_one_that_the_log_still_holds_is_dropped_again_when_the_log_is_folded_again(tmp_path: Path) -> None:
-    once, again = (behind_an_open_event(tmp_path / str(again), again) for again in (False, True))
-    assert once == again == {JANUARY: (0, 0, 1), FEBRUARY: (0, 0, 1)}
+def test_what_a_settlement_dropped_stays_dropped_after_a_loss_even_if_the_log_still_holds_it(tmp_path: Path) -> None:
+    for log in (MemoryLog(), UnpurgedLog()):
+        assert dropped_and_lost(tmp_path / type(log).__name__, log) == {JANUARY: (0, 0, 1), FEBRUARY: (0, 0, 1)}
 
 
 def check_two_days(folder: Path) -> None:
@@ -217,7 +211,7 @@ def test_a_crash_at_any_step_drops_it_all_the_same(step: Step, tmp_path: Path) -
         if reached is step:
             raise Crash
 
-    log = MemoryLog(exact_purge=False)
+    log = MemoryLog()
     with past_world(tmp_path, [asked()], log=log, observe=observe) as world:
         world.emit([event(1, 1, FAR), event(2, 2, JANUARY)])
         with pytest.raises(Crash):
@@ -253,13 +247,10 @@ def test_a_settlement_that_takes_its_own_time_for_today_is_caught(
         check_the_past(tmp_path)
 
 
-@pytest.mark.parametrize("exact", [True, False], ids=["each record", "a beginning"])
-def test_a_settlement_that_drops_nothing_is_caught(
-    exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_settlement_that_drops_nothing_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "drop_ahead", lambda *_: None)
-    with pytest.raises(AssertionError, match="keeps others in the log"):
-        lived(tmp_path, exact)
+    with pytest.raises(AssertionError, match="is kept until then"):
+        lived(tmp_path)
 
 
 @pytest.mark.parametrize("days", [1, 3, 40])

@@ -276,8 +276,8 @@ def test_after_a_recorded_loss_the_service_goes_on_under_a_raised_bound(tmp_path
         with pytest.raises(StateBehind):
             world.restart(utc(DAYS[0]))
         before = world.ledger.chain.budget.bound
-        record_loss(world.ledger, utc(DAYS[0]), world.end)
-        begin_anew(world.there, world.ledger, world.end)
+        record_loss(world.ledger, utc(DAYS[0]))
+        begin_anew(world.there, world.ledger, world.log.beginning_offsets(CASE_EVENTS), world.end)
         world.restart(utc(DAYS[0]))
         assert world.ledger.chain.budget.bound == 2 * before
         live(world, [2, 3])

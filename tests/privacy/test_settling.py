@@ -31,6 +31,7 @@ from quietcount_aggregates.populations import Table
 from quietcount_aggregates.release import Step
 from quietcount_aggregates.state.limits import UsedUp
 from quietcount_aggregates.state.state import State
+from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.quick
 
@@ -215,8 +216,8 @@ def lose(world: World, month: int) -> None:
     world.state_path.unlink()
     with pytest.raises(StateBehind, match="record-loss"):
         world.restart(now)
-    record_loss(world.ledger, now, world.end)
-    begin_anew(world.there, world.ledger, world.end)
+    record_loss(world.ledger, now)
+    begin_anew(world.there, world.ledger, world.log.beginning_offsets(CASE_EVENTS), world.end)
     world.restart(now)
 
 

@@ -26,7 +26,7 @@ Logs = Callable[[World], Log]
 
 
 def in_memory(world: World) -> Log:
-    return MemoryLog(world.partitions, exact_purge=world.exact_purge)
+    return MemoryLog(world.partitions)
 
 
 def _sizes(rng: random.Random) -> Iterator[int]:

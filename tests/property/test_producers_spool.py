@@ -191,7 +191,7 @@ def goes_on_behind_what_failed(spool: EventSpool, log: LogWriter, limit: int) ->
 
 class PurgesWhatWaits(EventSpool):
     def tidy(self) -> None:
-        self._log.purge(CASE_EVENTS, self._log.end_offsets(CASE_EVENTS), {})
+        self._log.purge(CASE_EVENTS, self._log.end_offsets(CASE_EVENTS))
         super().tidy()
 
 

@@ -25,9 +25,6 @@ from quietcount_schemas.periods import Period
 
 __all__ = ["Bounding", "keep_year"]
 
-_LOST = ""
-"""Under this name the state keeps where the log ended when an earlier state was lost."""
-
 _ENVELOPE = (
     *("event", "case_mark", "event_mark", "revision", "occurred_on"),
     *('"partition"', '"offset"', "first_offset"),
@@ -51,7 +48,6 @@ class Bounding:
         self._populations: dict[str, Population] = {population.name: population for population in populations}
         self._connection.execute(_sql("contributions.sql"))
         first_open, begins = state.first_open, state.begins
-        lost = begins.pop(_LOST, {})
         self._used_up = {(each.population, each.year): each for each in state.used_up}
         lost_open = state.lost_open
         self._versions: dict[str, list[str]] = {}
@@ -59,10 +55,9 @@ class Bounding:
         for population in populations:
             counted = [_behind(begins.get(population.name, {}))]
             if population.name in lost_open:
-                # What was there when a state was lost and belongs to a period that was settled is as if it were gone: a
-                # log may still hold it, or have forgotten it.
-                since_then, day = _behind(lost, '"offset"'), _date(lost_open[population.name])
-                counted.append(f"({since_then} OR occurred_on >= {day})")
+                # What belongs to a period that was settled when a state was lost may have counted, and the mark that
+                # would tell is lost. It is as if it were gone: then all that is left can be emitted again.
+                counted.append(f"occurred_on >= {_date(lost_open[population.name])}")
             condition = " AND ".join(counted)
             if condition not in tables:
                 tables[condition] = f"versions_{len(tables)}"
@@ -244,15 +239,12 @@ def _versions(table: str, counted: str) -> str:
     """
 
 
-def _behind(places: Mapping[int, int], offset: str = "first_offset") -> str:
-    """Return SQL for whether an event first came at its partition's place or behind it; true where there is none.
-
-    With `offset` "offset" it is for whether the record did.
-    """
+def _behind(places: Mapping[int, int]) -> str:
+    """Return SQL for whether an event first came at its partition's place or behind it; true where there is none."""
     if not places:
         return "true"
     begins = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in sorted(places.items()))
-    return f'coalesce({offset} >= CASE "partition" {begins} END, true)'
+    return f'coalesce(first_offset >= CASE "partition" {begins} END, true)'
 
 
 def _remaining(versions: Mapping[str, Sequence[str]], columns: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ INSERT INTO next.meta VALUES ('intent', ''), ('purge_due', 'yes');
 INSERT INTO next.offsets SELECT * FROM offsets;
 INSERT INTO next.withdrawn SELECT DISTINCT case_mark FROM withdrawn ORDER BY case_mark;
 INSERT INTO next.dead_letters SELECT * FROM dead_letters;
-INSERT INTO next.begins SELECT * FROM begins WHERE population = '' OR population IN (SELECT population FROM opened);
+INSERT INTO next.begins SELECT * FROM begins WHERE population IN (SELECT population FROM opened);
 INSERT INTO next.dead_letter_ends SELECT DISTINCT * FROM dead_letter_ends;
 -- What nobody asks for any more is not kept: flags are shown of the day before the tick's.
 INSERT INTO next.rejected_on SELECT day, reason FROM rejected_on

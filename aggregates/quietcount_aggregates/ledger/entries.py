@@ -114,13 +114,9 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class StateLost:
-    """A loss of the private state; `losses` counts this one too.
-
-    `place` is the commitment to where the log ended then.
-    """
+    """A loss of the private state; `losses` counts this one too."""
 
     losses: int
-    place: bytes = b""
 
 
 Body = Opened | Declared | Settled | Released | Retired | Completed | StateLost
@@ -128,7 +124,7 @@ Body = Opened | Declared | Settled | Released | Retired | Completed | StateLost
 
 def commitment_of(body: Body) -> bytes | None:
     """Return the commitment of an entry that has a place in the log; None for the others."""
-    return body.place if isinstance(body, Declared | Settled | StateLost) else None
+    return body.place if isinstance(body, Declared | Settled) else None
 
 
 class Head(NamedTuple):
@@ -245,7 +241,7 @@ def _record(body: Body) -> dict[str, Any]:
         case Retired() | Completed():
             return {"population": body.population}
         case StateLost():
-            return {"losses": body.losses, "place": body.place}
+            return {"losses": body.losses}
 
 
 def _body(name: str, fields: dict[str, Any]) -> Body:
@@ -278,7 +274,7 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
         case "Completed":
             return Completed(fields["population"])
         case "StateLost":
-            return StateLost(fields["losses"], fields["place"])
+            return StateLost(fields["losses"])
         case other:
             raise ValueError(other)
 

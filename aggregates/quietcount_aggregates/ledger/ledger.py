@@ -29,7 +29,6 @@ from quietcount_aggregates.ledger.entries import (
     Head,
     Opened,
     Settled,
-    StateLost,
     commitment_of,
 )
 from quietcount_aggregates.ledger.places import LogPoint, Place
@@ -92,12 +91,6 @@ class Ledger:
         newest = next((each for each in reversed(self.chain.entries) if isinstance(each.body, Settled)), None)
         return None if newest is None else self._place_of(newest)
 
-    @property
-    def lost_at(self) -> LogPoint | None:
-        """Return where the log ended at the newest loss of the state; None if there was none, or it is not known."""
-        newest = next((each for each in reversed(self.chain.entries) if isinstance(each.body, StateLost)), None)
-        return None if newest is None else self._place_of(newest)
-
     def declared_at(self, population: str) -> LogPoint | None:
         """Return where the log ended when a population was declared; None if it counts all of it, or if unknown."""
         for entry in self.chain.entries:
@@ -144,7 +137,7 @@ class Ledger:
     def append(self, bodies: Sequence[Body], now: dt.datetime, point: LogPoint | None = None) -> list[Entry]:
         """Append entries, all or none, read them back from the log and return them.
 
-        A settlement, a later declaration and a loss get their place here: at `point`, under a new key, in the same
+        A settlement and a later declaration get their place here: at `point`, under a new key, in the same
         append. The rules are tried on a copy first, so that nothing is appended that a reader would not accept.
         """
         if self._epoch is None:
@@ -164,7 +157,7 @@ class Ledger:
         made, places = [], []
         for body in bodies:
             placed = body
-            if isinstance(body, Settled | StateLost) or (isinstance(body, Declared) and not body.whole_log):
+            if isinstance(body, Settled) or (isinstance(body, Declared) and not body.whole_log):
                 if point is None:
                     raise LedgerError("an entry that has a place in the log was to be appended without it", _REPORT)
                 places.append(Place.make(len(trial.entries), point))

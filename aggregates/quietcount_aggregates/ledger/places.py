@@ -1,6 +1,6 @@
 """The private log of places: where in the log of events a ledger entry was made.
 
-An offset is an exact count, and every entry of the ledger is published. So a declaration, a settlement and a loss have
+An offset is an exact count, and every entry of the ledger is published. So a later declaration and a settlement have
 their place in a private log beside the ledger, and the entry holds a keyed commitment: whoever has the ledger alone
 learns nothing of the place, and whoever has both sees whether they belong together.
 

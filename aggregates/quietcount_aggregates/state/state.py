@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -337,15 +336,13 @@ class State:
     def begin_anew(
         self,
         first_open: Mapping[str, dt.date],
-        ends: Mapping[int, int],
-        later: Collection[str],
-        places: Mapping[str, Mapping[int, int]] = MappingProxyType({}),
+        start: Mapping[int, int],
+        begins: Mapping[str, Mapping[int, int]],
     ) -> None:
-        """Start after a recorded loss: from the log's beginning, with the ledger's first open days.
+        """Start after a recorded loss: at the place `start` of the log, with the ledger's first open days.
 
-        `ends` is the log's end now. `places` has, by population, where it begins, and under '' where the log ended at
-        the loss: what lies before that and belongs to a settled period is as if it were gone. If one is not known, it
-        is `ends`. The populations `later` were declared after the ledger was opened; the others begin with the log.
+        An event of a period that is settled by then counts nowhere: it may have counted. `begins` has the places at
+        which populations begin that were declared after the ledger was opened.
         """
         with self.transaction() as connection:
             for table in _LOST:
@@ -354,11 +351,14 @@ class State:
             for population, day in first_open.items():
                 connection.execute("INSERT INTO first_open VALUES (?, ?)", [population, day])
             self[_LOST_OPEN] = json.dumps({name: day.isoformat() for name, day in sorted(first_open.items())})
-            for name in ("", *later):
-                for partition, offset in places.get(name, ends).items():
+            for name, place in begins.items():
+                for partition, offset in place.items():
                     connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])
-            for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS, _PURGED):
+            for partition, offset in start.items():
+                connection.execute("INSERT INTO offsets VALUES (?, ?)", [partition, offset])
+            for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS):
                 self[key] = ""
+            self.purged = start
 
     def rewrite(self, fill: str, used_up: Sequence[UsedUp]) -> None:
         """Replace the file by a new one that the SQL script `fill` has filled (its schema is named `next`).

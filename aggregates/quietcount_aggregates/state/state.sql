@@ -11,8 +11,7 @@ CREATE TABLE closed_events (population VARCHAR NOT NULL, event_mark UHUGEINT NOT
 CREATE TABLE first_open (population VARCHAR PRIMARY KEY, day DATE NOT NULL);
 -- What was settled of a table's period that is not over: counts without any person in them.
 CREATE TABLE sums (statistic VARCHAR NOT NULL, period DATE NOT NULL, cell BIGINT NOT NULL, contributions BIGINT NOT NULL);
--- Where in the log that begins which a population counts, if that is not the log's beginning. Under the name '' the end
--- of the log when an earlier state was lost.
+-- Where in the log that begins which a population counts, if that is not the log's beginning.
 CREATE TABLE begins (population VARCHAR NOT NULL, "partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, PRIMARY KEY (population, "partition"));
 -- How far the dead-letter topic went at earlier releases: what is old enough is purged from it.
 CREATE TABLE dead_letter_ends ("partition" INTEGER NOT NULL, next_offset BIGINT NOT NULL, seen_on DATE NOT NULL);

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import kafka.errors as kafka_errors
@@ -217,11 +217,8 @@ class KafkaLog:
 
     # Forgetting
 
-    def purge(self, topic: str, before: Mapping[int, int], keep: Mapping[int, Collection[int]]) -> bool:
-        """Let each partition begin at `before`, or at the lowest offset of `keep` if that comes first; return True.
-
-        Kafka can only cut off a beginning: what lies behind a kept record stays until that record may go.
-        """
+    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
+        """Let each partition begin at `before`, or at its end if that comes first; return True."""
         beginnings, ends = self.beginning_offsets(topic), self.end_offsets(topic)
         name = self.settings.topic(topic)
         cut = {}
@@ -229,9 +226,7 @@ class KafkaLog:
             beginning = beginnings.get(partition)
             if beginning is None:
                 continue
-            # An offset to keep before the beginning is of a log that is gone (see State.follow).
-            lowest = min((each for each in keep.get(partition, ()) if each >= beginning), default=wanted)
-            following = min(wanted, lowest, ends[partition])
+            following = min(wanted, ends[partition])
             if beginning < following:
                 cut[TopicPartition(name, partition)] = following
         if cut:

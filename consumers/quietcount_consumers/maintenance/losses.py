@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from quietcount_aggregates.errors import StateDamaged
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.losses import begin_anew, bound_after_loss, is_out_of_place, record_loss
@@ -88,7 +89,18 @@ def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost
         if lost is Lost.SECRET and not secret.exists():
             ConsumerSecret.generate(secret)
             said.append(f"A new secret is in {secret}. Make a backup of it.")
-        return [*said, bound_sentence(ledger.chain)]
+        return [*said, *_to_emit_again(ledger.chain), bound_sentence(ledger.chain)]
+
+
+def _to_emit_again(chain: Chain) -> list[str]:
+    """Return which events the log lacks that the state knew alone: those of open periods from before a release."""
+    days = [day for name, day in chain.first_open.items() if name not in chain.retired]
+    if not chain.releases or not days:
+        return []
+    return [
+        f"Emit again all that is dated {min(days)} or later, withdrawals too: what came before the newest release is not "
+        "in the log any more. What comes twice counts once, and what belongs to a settled period counts nowhere."
+    ]
 
 
 def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> Loss:
@@ -163,10 +175,11 @@ def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> N
     with State(state_path(configuration)) as state:
         with contextlib.closing(open_log(configuration)) as log:
             end = LogPoint(log.topic_id(CASE_EVENTS), log.end_offsets(CASE_EVENTS))
-        check_known(end.offsets, ledger.chain.opened.partitions)
+            beginnings = log.beginning_offsets(CASE_EVENTS)
+        check_known(end.offsets.keys() & beginnings.keys(), ledger.chain.opened.partitions)
         fence(ledger, state, configuration)
-        record_loss(ledger, now, end)
-        begin_anew(state, ledger, end)
+        record_loss(ledger, now)
+        begin_anew(state, ledger, beginnings, end)
         publish_ledger(ledger, configuration)
 
 

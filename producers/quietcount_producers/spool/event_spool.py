@@ -181,10 +181,10 @@ class EventSpool:
             sent = self._position - self._log.beginning_offsets(CASE_EVENTS)[0]
             waits = self.end() - self._position
             if sent > 0 and (not waits or (sent >= max(waits, _PURGE_LEAST) and waits <= _PURGE_MOST)):
-                self._unscrubbed = not self._log.purge(CASE_EVENTS, {0: self._position}, {})
+                self._unscrubbed = not self._log.purge(CASE_EVENTS, {0: self._position})
                 last = self._log.end_offsets(_RELAYED)[0] - 1
                 if not waits and self._log.beginning_offsets(_RELAYED)[0] < last:
-                    self._unscrubbed = not self._log.purge(_RELAYED, {0: last}, {})
+                    self._unscrubbed = not self._log.purge(_RELAYED, {0: last})
             elif self._unscrubbed:
                 self._unscrubbed = not self._log.scrub()
         except LogError as error:

@@ -243,7 +243,7 @@ def test_purged_events_leave_the_disk_with_the_first_event_of_a_later_date(
 
         append("2023-10-01", b"OF OCTOBER")
         append("2023-10-01", b"OF OCTOBER, TOO")
-        assert log.purge(CASE_EVENTS, {0: 2}, {})
+        assert log.purge(CASE_EVENTS, {0: 2})
         time.sleep(3)  # the broker looks each second, and deletes half a second later
         assert b"OF OCTOBER" in segments(name)  # the limit that the page of the service states
         append("2023-10-02", b"OF THE NEXT DAY")
@@ -262,7 +262,7 @@ def test_purged_dead_letters_leave_the_disk_because_they_have_no_date(
     admin.alter_configs([ConfigResource("TOPIC", name, {"segment.ms": "1000"})])  # in the place of an hour
     with KafkaLog(settings) as log:
         log.append(DEAD_LETTERS, [NewRecord(None, b"THE OLD ONE", date)])
-        assert log.purge(DEAD_LETTERS, {0: 1}, {})
+        assert log.purge(DEAD_LETTERS, {0: 1})
         time.sleep(1.5)
         log.append(DEAD_LETTERS, [NewRecord(None, b"THE NEXT ONE", date)])
         if goes:

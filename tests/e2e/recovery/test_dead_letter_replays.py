@@ -95,7 +95,7 @@ def test_what_the_service_no_longer_finds_in_the_log_is_counted_by_a_replay(behi
     desk, _ = behind
     project = desk.project
     with closing(open_log(project.configuration)) as log:
-        assert log.purge(CASE_EVENTS, log.end_offsets(CASE_EVENTS), {})
+        assert log.purge(CASE_EVENTS, log.end_offsets(CASE_EVENTS))
     project.run_here("2023-03-01")
     desk.command("replay")
     project.run_here(AS_OF)

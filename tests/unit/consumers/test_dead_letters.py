@@ -211,7 +211,7 @@ def test_a_relay_that_is_repeated_on_a_topic_made_anew_brings_all_that_the_old_o
 def test_a_purge_of_letters_that_the_log_has_forgotten_is_repeated(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = ForgetfulLog(exact_purge=False)
+    log = ForgetfulLog()
     log.append(DEAD_LETTERS, [NewRecord(None, b"old", 0)] * 5)
     purge(state, log, TODAY)
     log.append(DEAD_LETTERS, [NewRecord(None, b"young", 0)] * 2)

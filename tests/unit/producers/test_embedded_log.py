@@ -76,52 +76,55 @@ def test_a_log_that_others_can_read_is_made_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def purged_residue(path: Path) -> int:
-    """Purge two thirds of a log with several topics and partitions; return how many purged records left bytes."""
-    chance = random.Random(3)
-    gone: list[NewRecord] = []
-    with EmbeddedLog(path) as log:
-        log.create_topic("a", 3)
-        log.create_topic("b")
+def purged_residue(folder: Path, logs: int) -> int:
+    """Purge logs of many partitions again and again as they grow; return how many purged records left bytes."""
+    left = 0
+    for seed in range(logs):
+        chance, path = random.Random(seed), folder / f"{seed}.sqlite"
         stored: dict[tuple[int, int], NewRecord] = {}
-        for _ in range(150):
-            batch = records(chance, 60)
-            for record, position in zip(batch, log.append("a", batch), strict=True):
-                stored[position.partition, position.offset] = record
-            log.append("b", records(chance, 20))
-        before = {p: end - 100 for p, end in log.end_offsets("a").items()}
-        keep = {p: {offset for offset in range(before[p]) if chance.random() < 0.3} for p in before}
-        gone = [r for (p, offset), r in stored.items() if offset < before[p] and offset not in keep[p]]
-        assert len(gone) > 4000
-        assert log.purge("a", before, keep)
-        data = logs_bytes(path)
-    left = [r for r in gone if (r.key or b"") in data or r.value in data]
-    kept = [r for r in stored.values() if r.value in data]
-    assert len(kept) >= len(stored) - len(gone)
-    return len(left)
+        before: dict[int, int] = {}
+        with EmbeddedLog(path) as log:
+            log.create_topic("a", 16)
+            log.create_topic("b")
+            for _ in range(4):
+                for _ in range(25):
+                    batch = records(chance, chance.choice((1, 7, 60)))
+                    for record, position in zip(batch, log.append("a", batch), strict=True):
+                        stored[position.partition, position.offset] = record
+                    log.append("b", records(chance, 3))
+                before = {p: max(0, end - chance.randrange(30)) for p, end in log.end_offsets("a").items()}
+                assert log.purge("a", before)
+            data = logs_bytes(path)
+        gone = [record for (partition, offset), record in stored.items() if offset < before[partition]]
+        kept = [record for (partition, offset), record in stored.items() if offset >= before[partition]]
+        assert len(gone) > 1000
+        assert any(record.value in data for record in kept)
+        left += sum((record.key or b"") in data or record.value in data for record in gone if record.key)
+    return left
 
 
 def test_no_byte_of_a_purged_record_stays_in_the_files(tmp_path: Path) -> None:
-    assert purged_residue(tmp_path / "log.sqlite") == 0
+    assert purged_residue(tmp_path, 3) == 0
 
 
 @pytest.mark.check
 def test_the_search_for_residue_finds_what_a_plain_delete_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mutant: rows deleted one by one, with secure_delete on, as one would do without knowing better."""
+    """The mutant: a DELETE with secure_delete on, as one would write without knowing better."""
 
-    def careless(self: EmbeddedLog, topic: str, before: dict[int, int], keep: dict[int, set[int]]) -> bool:
+    def careless(self: EmbeddedLog, topic: str, before: dict[int, int]) -> bool:
         with self._transaction("purge") as cursor:
             number, _ = self._topic(cursor, topic)
-            cursor.executemany(
-                'DELETE FROM records WHERE topic = ? AND partition = ? AND "offset" = ?',
-                [(number, p, n) for p in before for n in range(before[p]) if n not in keep[p]],
-            )
+            statement = 'DELETE FROM records WHERE topic = ? AND partition = ? AND "offset" < ?'
+            cursor.executemany(statement, [(number, *cut) for cut in before.items()])
         return self.scrub()
 
-    monkeypatch.setattr(EmbeddedLog, "purge", careless)
-    assert purged_residue(tmp_path / "log.sqlite") > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddedLog, "purge", careless)
+        (tmp_path / "careless").mkdir()
+        assert purged_residue(tmp_path / "careless", 40) > 0
+    assert purged_residue(tmp_path, 40) == 0
 
 
 def test_purging_gives_the_room_back(tmp_path: Path) -> None:
@@ -132,7 +135,7 @@ def test_purging_gives_the_room_back(tmp_path: Path) -> None:
         log.append("t", records(random.Random(1), 20_000))
         log.scrub()
         full = path.stat().st_size
-        assert log.purge("t", log.end_offsets("t"), {})
+        assert log.purge("t", log.end_offsets("t"))
         assert full > 20 * empty
         assert path.stat().st_size <= 2 * empty
 
@@ -146,7 +149,7 @@ def test_a_purge_under_another_reader_says_that_bytes_are_left_and_scrub_ends_it
         try:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM records").fetchone()
-            assert not log.purge("t", {0: 1}, {})
+            assert not log.purge("t", {0: 1})
             assert b"to be forgotten" in logs_bytes(path)
         finally:
             reader.close()

@@ -153,7 +153,7 @@ def test_an_entry_of_a_newer_version_is_told_as_such_and_not_as_damage(log: Memo
             read(entries)
 
 
-@pytest.mark.parametrize("body", [Retired("one"), StateLost(2, bytes(32)), Settled(bytes(32))])
+@pytest.mark.parametrize("body", [Retired("one"), StateLost(2), Settled(bytes(32))])
 def test_a_settlement_is_followed_by_its_releases_and_nothing_else(body: Any, log: MemoryLedger) -> None:
     settled = forged(log, Settled(bytes(32)))
     head = read(settled).head
@@ -191,8 +191,8 @@ def forged(log: MemoryLedger, body: Any) -> list[bytes]:
         (release(of("one"), 3, period_end=dt.date(2024, 3, 30)), "does not cover"),
         (Retired("two"), "to retire"),
         (Retired("unheard"), "to retire"),
-        (StateLost(1, bytes(32)), "one by one"),
-        (StateLost(3, bytes(32)), "one by one"),
+        (StateLost(1), "one by one"),
+        (StateLost(3), "one by one"),
         (release(of("one"), 3), "follows its settlement"),
     ],
 )

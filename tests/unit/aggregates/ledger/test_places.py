@@ -11,7 +11,7 @@ from tests.aggregates_world import MemoryLedger
 from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, of, opened, release
 
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError
-from quietcount_aggregates.ledger.entries import Declared, Settled, StateLost, commitment_of
+from quietcount_aggregates.ledger.entries import Declared, Settled, commitment_of
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LONGEST, LogPoint, Place
 
@@ -22,13 +22,13 @@ POINT = LogPoint("a log", {1: 1234, 0: 0, 10: 2**62})
 
 @pytest.fixture
 def log() -> MemoryLedger:
-    """A ledger with a later declaration, two settlements and a loss, and the place of each."""
+    """A ledger with a later declaration and three settlements, and the place of each."""
     log = MemoryLedger()
     ledger = opened(log)
     ledger.declare([of("one")], ONE, NOW, end=LogPoint("memory", {0: 3}))
     ledger.append([Settled(), release(of("one"))], NOW, LogPoint("memory", {0: 5}))
     ledger.append([Settled(), release(of("one"), 2)], NOW, LogPoint("memory", {0: 8}))
-    ledger.append([StateLost(1)], NOW, LogPoint("memory", {0: 13}))
+    ledger.append([Settled(), release(of("one"), 3)], NOW, LogPoint("memory", {0: 13}))
     return log
 
 
@@ -100,14 +100,13 @@ def test_every_entry_that_has_a_place_has_it_from_the_same_append(log: MemoryLed
     placed = [entry.index for entry in ledger.chain.entries if commitment_of(entry.body) is not None]
     assert [Place.read(data, number).entry for number, data in enumerate(log.places)] == placed == [1, 2, 4, 6]
     assert ledger.declared_at("one") == LogPoint("memory", {0: 3})
-    assert ledger.settled_at == LogPoint("memory", {0: 8})
-    assert ledger.lost_at == LogPoint("memory", {0: 13})
+    assert ledger.settled_at == LogPoint("memory", {0: 13})
 
 
 def test_what_the_ledger_is_opened_with_has_no_place() -> None:
     log = MemoryLedger()
     ledger = fenced(log)
-    assert (ledger.settled_at, ledger.lost_at) == (None, None)
+    assert ledger.settled_at is None
     ledger.declare([of("one")], ONE, NOW, end=END)
     assert ledger.declared_at("one") is None
     assert ledger.declared_at("unheard") is None
@@ -118,11 +117,11 @@ def test_what_the_ledger_is_opened_with_has_no_place() -> None:
         ledger.append([Declared(of("two"), whole_log=True, place=bytes(32))], NOW)
 
 
-@pytest.mark.parametrize("body", [Settled(), StateLost(2), Declared(of("two", 0.1))])
+@pytest.mark.parametrize("body", [Settled(), Declared(of("two", 0.1))])
 def test_no_entry_is_appended_without_its_place(body: Any, log: MemoryLedger) -> None:
     with pytest.raises(LedgerError, match="without it"):
         fenced(log).append([body], NOW)
-    assert len(log.entries) == 7
+    assert len(log.entries) == 8
 
 
 def test_places_that_do_not_come_back_are_not_trusted(log: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +130,7 @@ def test_places_that_do_not_come_back_are_not_trusted(log: MemoryLedger, monkeyp
     ledger = fenced(log)
     monkeypatch.setattr(log, "append", lambda entries, _, **more: real(entries, **more))
     with pytest.raises(LedgerError, match="did not come back"):
-        ledger.append([StateLost(2)], NOW, END)
+        ledger.append([Settled(), release(of("one"), 4)], NOW, END)
 
 
 @pytest.mark.promise("ledger-chain")
@@ -152,7 +151,7 @@ def test_a_place_that_is_not_what_its_entry_commits_to_is_refused(number: int, l
 @pytest.mark.promise("older-refused")
 def test_a_ledger_that_is_older_than_its_places_is_refused(log: MemoryLedger) -> None:
     fenced(log).check_places()
-    del log.entries[-1:]
+    del log.entries[-2:]
     with pytest.raises(LedgerBehind, match="older copy"):
         fenced(log).check_places()
 
@@ -173,11 +172,10 @@ def test_places_before_which_a_ledger_was_restored_are_not_missed(first: int, lo
 def test_a_restored_ledger_has_no_places_and_knows_of_none(log: MemoryLedger) -> None:
     log.places.clear()
     ledger = fenced(log)
-    assert (ledger.settled_at, ledger.lost_at, ledger.declared_at("one")) == (None, None, None)
-    ledger.append([StateLost(2)], NOW, END)
-    ledger.append([Settled(), release(of("one"), 3)], NOW, LogPoint("memory", {0: 21}))
+    assert (ledger.settled_at, ledger.declared_at("one")) == (None, None)
+    ledger.append([Settled(), release(of("one"), 4)], NOW, LogPoint("memory", {0: 21}))
     again = fenced(log)
-    assert (again.lost_at, again.declared_at("one")) == (END, None)
+    assert again.declared_at("one") is None
     assert again.settled_at == LogPoint("memory", {0: 21})
 
 

@@ -151,7 +151,7 @@ def test_records_that_are_folded_again_have_their_reasons_again(tmp_path: Path) 
     with world_in(tmp_path, [monthly()]) as world:
         send_rejected(world)
         world.fold(DAY)
-        world.there.begin_anew({"asked": dt.date(2024, 1, 1)}, {}, ())
+        world.there.begin_anew({"asked": dt.date(2024, 1, 1)}, {}, {})
         assert world.there.rejected_on(DAY) == {RejectReason.EMPTY}
         world.restart(utc(NEXT))
         world.fold(NEXT)
@@ -164,7 +164,7 @@ def test_a_release_keeps_yesterdays_reasons_and_forgets_older_ones(tmp_path: Pat
         world.emit([CaseEvent("Asked", case_key(1), event_id(1), 0, DAY, {"colour": "RED", "urgent": None})])
         send_rejected(world)
         world.fold(end - dt.timedelta(days=1))
-        world.there.follow("memory")
+        world.there.follow(world.log.topic_id(CASE_EVENTS))
         assert world.release(utc(end)) == 1
         assert world.there.rejected_on(end - dt.timedelta(days=1)) == {RejectReason.EMPTY}
         assert world.release(utc(dt.date(2024, 3, 1))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -26,6 +27,8 @@ from quietcount_consumers.maintenance import losses as recording
 from quietcount_consumers.maintenance.losses import Lost
 from quietcount_consumers.maintenance.state_facts import state_of
 from quietcount_consumers.opening import open_service
+from quietcount_consumers.wiring import open_log
+from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.quick
 
@@ -67,12 +70,19 @@ def test_a_recorded_loss_raises_the_bound_in_public_and_lets_releases_go_on(proj
     assert "record-loss" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     said = invoked(project, ledger_command, "record-loss", "--yes").stderr
     assert "stays under epsilon 200;" in said
+    assert "Emit again all that is dated 2023-02-01 or later, withdrawals too" in said
     assert said.splitlines()[-1] in invoked(project, query_command, sql + " -- \n").stdout
     assert "stays under epsilon 200;" in invoked(project, ledger_command, "verify").stdout
     invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     assert before.items() < project.released().items()
     kinds = invoked(project, query_command, "SELECT kind FROM ledger WHERE kind = 'state_lost'").stdout
     assert kinds == "kind\nstate_lost\n"
+
+
+def test_before_a_release_the_log_holds_all_and_nothing_has_to_be_emitted_again(project: Project) -> None:
+    invoked(project, run_command, "--until-idle", "--as-of", "2023-01-20")
+    (project.private / "state.duckdb").unlink()
+    assert "mit again" not in invoked(project, ledger_command, "record-loss", "--yes").stderr
 
 
 def bound(project: Project) -> str:
@@ -266,7 +276,8 @@ def test_a_later_population_begins_again_where_the_ledgers_private_log_says(
         assert begun(project) == {"later": declared}, "the state knows it"
     (project.private / "state.duckdb").unlink()
     invoked(project, ledger_command, "record-loss", "--yes")
-    ends = begun(project)[""]
+    with closing(open_log(project.configuration)) as log:
+        ends = log.end_offsets(CASE_EVENTS)
     assert ends != declared
     assert begun(project)["later"] == (ends if restored else declared)
     project.run_here("2023-04-08")

@@ -381,7 +381,7 @@ def test_what_is_gone_from_the_log_is_told_without_saying_how_much_there_was(pro
     list(statuses(project, [utc("2023-01-01")]))
     project.emit(requests(7, "2023-01-05"))
     with closing(project.log()) as log:
-        log.purge(CASE_EVENTS, {0: 7}, {})
+        log.purge(CASE_EVENTS, {0: 7})
     with open_service(project.configuration, utc("2023-01-06")) as service, pytest.raises(ServiceError) as lost:
         service.tick(utc("2023-01-06"))
     assert "never folded" in str(lost.value)
