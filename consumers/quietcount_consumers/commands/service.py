@@ -38,7 +38,7 @@ from quietcount_consumers.service import Service
 from quietcount_consumers.wiring import check_files
 from quietcount_schemas.cli import config_option
 
-__all__ = ["admission", "release_command", "run_command"]
+__all__ = ["release_command", "run_command"]
 
 
 @click.command("run")
