@@ -180,8 +180,13 @@ class Composer:
         if value is None:
             raise EventRefused("occurred_on", "is missing")
         day = cast("dt.date", _checked(self._envelopes[kind.name]["occurred_on"], value))
-        if day > self._today() + dt.timedelta(days=1):
-            raise EventRefused("occurred_on", "lies in the future; an event is emitted after it occurred")
+        latest = self._today() + dt.timedelta(days=1)
+        if day > latest:
+            raise EventRefused(
+                "occurred_on",
+                f"lies in the future; the latest date that is taken is {latest}, tomorrow in UTC. Correct the date, or "
+                "emit the event after it occurred",
+            )
         return day
 
     def _revision(self, kind: EventType, facts: Facts) -> int:
@@ -194,10 +199,12 @@ class Composer:
         """Return every attribute of `kind`, with defaults for those not given; put what is wrong into `problems`."""
         fields = self._fields[kind.name]
         values: dict[str, object] = {}
+        its = f"; its fields: {listed(fields)}"
         for name in facts.attributes:
             if name not in fields:
-                hint = f"{close_match(name, fields)}; its fields: {listed(fields)}"
-                problems.append(EventRefused(facts.label(name), f"is not a field of {kind.name}{hint}"))
+                reason = f"is not a field of {kind.name}{close_match(name, fields)}{its}"
+                problems.append(EventRefused(facts.label(name), reason))
+                its = ""  # said once for an event: the list is long
         for name, field in fields.items():
             if name in facts.attributes:
                 given = facts.attributes[name]

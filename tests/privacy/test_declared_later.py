@@ -46,12 +46,29 @@ def asked(case: int, day: dt.date, *, number: int | None = None, revision: int =
 OPEN = CaseEvent("Answered", case_key(250), event_id(1), 0, dt.date(2024, 1, 2), {"colour": "RED"})
 
 
-def begun(world: World, *, keeping: bool) -> None:
-    """Twenty cases ask in January, which is released. `keeping`: one case has an event open for the year."""
+def january() -> list[CaseEvent]:
+    """The file of January: twenty cases ask."""
+    return [asked(case, dt.date(2024, 1, 10)) for case in CASES]
+
+
+def begun(world: World, *, keeping: bool, first: Sequence[CaseEvent] = ()) -> None:
+    """`first` and January are emitted, and January is released. `keeping`: one case has an event open for the year."""
     world.emit([OPEN] if keeping else [])
-    world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+    world.emit([*first, *january()])
     world.fold(dt.date(2024, 2, 1))
     world.release(utc(dt.date(2024, 2, 8)))
+
+
+def lose_state(world: World) -> None:
+    """The state is lost on 9 February, and the service is started again."""
+    world.lose_state(utc(dt.date(2024, 2, 9)))
+    world.restart(utc(dt.date(2024, 2, 9)))
+
+
+def february(world: World, day: dt.date = dt.date(2024, 2, 9)) -> None:
+    """What was emitted is folded on a day of February, and the month is released."""
+    world.fold(day)
+    world.release(utc(dt.date(2024, 3, 8)))
 
 
 def opening() -> list[Population]:
@@ -88,7 +105,7 @@ def history_emitted(world: World, keeping: bool) -> dict[str, int]:
     begun(world, keeping=keeping)
     world.populations.append(population("again"))
     world.restart(utc(dt.date(2024, 2, 9)))
-    world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+    world.emit(january())
     world.fold(dt.date(2024, 2, 10))
     world.ledger.append([Completed(world.populations[-1].name)], utc(dt.date(2024, 2, 10)))
     world.release(utc(dt.date(2024, 3, 8)))
@@ -98,33 +115,23 @@ def history_emitted(world: World, keeping: bool) -> dict[str, int]:
 
 def state_lost(world: World, keeping: bool) -> dict[str, int]:
     """Of events of February, one came before January was released, one after it, and one after the state was lost."""
-    world.emit([OPEN] if keeping else [])
-    world.emit([asked(100, dt.date(2024, 2, 1)), *(asked(case, dt.date(2024, 1, 10)) for case in CASES)])
-    world.fold(dt.date(2024, 2, 1))
-    world.release(utc(dt.date(2024, 2, 8)))
+    begun(world, keeping=keeping, first=[asked(100, dt.date(2024, 2, 1))])
     world.emit([asked(101, dt.date(2024, 1, 20)), asked(102, dt.date(2024, 2, 9))])
-    world.lose_state(utc(dt.date(2024, 2, 9)))
-    world.restart(utc(dt.date(2024, 2, 9)))
+    lose_state(world)
     world.emit([asked(103, dt.date(2024, 1, 20)), asked(104, dt.date(2024, 2, 9))])
-    world.fold(dt.date(2024, 2, 9))
-    world.release(utc(dt.date(2024, 3, 8)))
+    february(world)
     return counted(world, "monthly")
 
 
 def lost_and_emitted_again(world: World, keeping: bool) -> dict[str, int]:
     """The same, and then everything is emitted again."""
-    world.emit([OPEN] if keeping else [])
-    everything = [asked(100, dt.date(2024, 2, 1)), *(asked(case, dt.date(2024, 1, 10)) for case in CASES)]
-    world.emit(everything)
-    world.fold(dt.date(2024, 2, 1))
-    world.release(utc(dt.date(2024, 2, 8)))
+    first = [asked(100, dt.date(2024, 2, 1))]
+    begun(world, keeping=keeping, first=first)
     after = [asked(101, dt.date(2024, 1, 20)), asked(102, dt.date(2024, 2, 9))]
     world.emit(after)
-    world.lose_state(utc(dt.date(2024, 2, 9)))
-    world.restart(utc(dt.date(2024, 2, 9)))
-    world.emit([*everything, *after])
-    world.fold(dt.date(2024, 2, 9))
-    world.release(utc(dt.date(2024, 3, 8)))
+    lose_state(world)
+    world.emit([*first, *january(), *after])
+    february(world)
     return counted(world, "monthly")
 
 
@@ -141,37 +148,32 @@ def lost_with_corrections(world: World, keeping: bool) -> dict[str, int]:
     world.emit([CaseEvent("Left", case_key(2), event_id(999), 0, dt.date(2024, 2, 2), {})])
     world.fold(dt.date(2024, 2, 3))
     world.release(utc(dt.date(2024, 2, 8)))
-    world.lose_state(utc(dt.date(2024, 2, 9)))
-    world.restart(utc(dt.date(2024, 2, 9)))
-    world.fold(dt.date(2024, 2, 9))
-    world.release(utc(dt.date(2024, 3, 8)))
+    lose_state(world)
+    february(world)
     return counted(world, "monthly")
 
 
 def lost_and_corrected(world: World, keeping: bool) -> dict[str, int]:
     """The state is lost once January is released; an event of January is corrected to February, behind another one."""
     begun(world, keeping=keeping)
-    world.lose_state(utc(dt.date(2024, 2, 9)))
-    world.restart(utc(dt.date(2024, 2, 9)))
+    lose_state(world)
     world.emit([asked(1, dt.date(2024, 2, 10), number=500, colour="GREEN")])
     world.emit([asked(1, dt.date(2024, 2, 10), number=1, revision=1)])
-    world.fold(dt.date(2024, 2, 20))
-    world.release(utc(dt.date(2024, 3, 8)))
+    february(world, dt.date(2024, 2, 20))
     return counted(world, "green")
 
 
 def emitted_again(world: World, keeping: bool) -> dict[str, int]:
     """A file, its correction to a day before `since`, and the file once more; then another population comes."""
-    world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+    world.emit(january())
     world.emit([asked(case, dt.date(2023, 12, 28), revision=1) for case in CASES])
     world.emit([OPEN] if keeping else [])
-    world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+    world.emit(january())
     world.fold(dt.date(2024, 1, 20))
     world.release(utc(dt.date(2024, 2, 8)))
     world.populations.append(population("idle", "Idle", since=dt.date(2024, 3, 1)))
     world.restart(utc(dt.date(2024, 2, 9)))
-    world.fold(dt.date(2024, 2, 9))
-    world.release(utc(dt.date(2024, 3, 8)))
+    february(world)
     return counted(world, "monthly")
 
 
@@ -207,13 +209,12 @@ def test_nothing_that_one_case_does_decides_whether_others_count(
 
 def test_a_population_counts_what_comes_after_its_declaration_in_each_partition(tmp_path: Path) -> None:
     with world_in(tmp_path, opening(), log=MemoryLog(3), now=utc(SINCE), published=False) as world:
-        world.emit([asked(case, dt.date(2024, 1, 10)) for case in CASES])
+        world.emit(january())
         world.populations.append(population("later", since=dt.date(2024, 2, 1)))
         world.restart(utc(dt.date(2024, 1, 20)))
         assert world.there.begins["later"] == world.log.end_offsets(CASE_EVENTS)
         world.emit([asked(case, dt.date(2024, 2, 10), number=case + 1000) for case in CASES])
-        world.fold(dt.date(2024, 2, 20))
-        world.release(utc(dt.date(2024, 3, 8)))
+        february(world, dt.date(2024, 2, 20))
         assert counted(world, "monthly") == {"2024-01-01": 20}
         assert counted(world, "later") == {"2024-02-01": 20}
 

@@ -251,7 +251,10 @@ class Ledger:
     def _check_unchanged(self, population: Population, declared: Population) -> None:
         if population.name in self.chain.retired:
             raise PopulationError(
-                f"population {population.name!r} was retired, which is permanent", "Remove it or give it another name"
+                f"population {population.name!r} was retired: it ended permanently, and no name of it or of its tables "
+                "can be used again",
+                "Take its [[population]], with its tables, out of the configuration. To count such cases again, write "
+                "a population under new names: it spends its own epsilon",
             )
         changed = population.differences(declared)
         if changed:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
 
 from quietcount_aggregates.populations import Population
 from quietcount_consumers.commands.options import agreed, as_of_option, clock_of, naming
-from quietcount_consumers.commands.service import check_not_behind
+from quietcount_consumers.commands.service import admission
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.defects import telling_defects
 from quietcount_consumers.maintenance.recovery import complete_population
@@ -39,7 +38,8 @@ def declare_command(config: Path, name: str | None, yes: bool, as_of: dt.datetim
     Its history is emitted: quietcount declare --complete outcomes
     """
     configuration = Configuration.load(config)
-    now = clock_of(configuration, as_of)()
+    clock = clock_of(configuration, as_of)
+    now = clock()
     if name is not None:
         _complete(configuration, name, now, yes=yes)
         return
@@ -47,7 +47,7 @@ def declare_command(config: Path, name: str | None, yes: bool, as_of: dt.datetim
         telling_defects(),
         LogOutput(sys.stderr, configuration.log_format) as log,
         naming(config),
-        open_service(configuration, now, say=log.say, admit=partial(check_not_behind, as_of)),
+        open_service(configuration, now, say=log.say, admit=admission(as_of, clock, log.say)),
     ):
         pass
 

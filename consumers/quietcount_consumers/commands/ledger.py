@@ -136,6 +136,12 @@ def ledger_record_loss_command(config: Path, lost: str | None, yes: bool) -> Non
     loss = examine_loss(configuration, secret)
     click.echo(f"{loss.found}.\n{loss.price}.", err=True)
     if not yes:
+        if secret is None:
+            click.echo(
+                "If you have a copy of the state from after the last release, answer no and put it back: nothing is "
+                "lost then.",
+                err=True,
+            )
         agreed("Is it lost permanently, and is that to be recorded?")
     for line in record_state_loss(configuration, wall_clock(), secret):
         click.echo(line, err=True)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Declared, Opened, Released
-from quietcount_consumers.commands.options import as_of_option, chosen_format, clock_of, format_option, naming
+from quietcount_consumers.commands.options import (
+    as_of_option,
+    chosen_format,
+    clock_of,
+    format_option,
+    naming,
+    wall_clock,
+)
 from quietcount_consumers.commands.presentation import show_rows
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.core_dumps import forbid_core_dumps
 from quietcount_consumers.defects import hearing_threads, telling_defects
-from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.errors import ClockBehind, ServiceError
 from quietcount_consumers.maintenance.inspection import due_now
-from quietcount_consumers.monitoring.log_events import Level
+from quietcount_consumers.monitoring.log_events import CLOCK_JUMPED, Level, Say
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, beginning
@@ -26,7 +33,7 @@ from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running.runner import Admit, Runner
 from quietcount_consumers.running.ticks import Signals, StopSignal, run_until_idle
-from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid, SystemClocks
+from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid, SystemClocks, check_not_before
 from quietcount_consumers.service import Service
 from quietcount_consumers.wiring import check_files
 from quietcount_schemas.cli import config_option
@@ -59,7 +66,7 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
         hearing_threads(log.say, clock),
     ):
         if until_idle:
-            admit = partial(check_not_behind, as_of)
+            admit = admission(as_of, clock, log.say)
             with (
                 StopSignal() as stop,
                 naming(config),
@@ -111,6 +118,26 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, as_of: dt.d
         ).run()
 
 
+def admission(as_of: dt.datetime | None, clock: Clock, say: Say) -> Callable[[Chain], None]:
+    """Return what looks at the ledger before anything is written, for a command that does not stay up.
+
+    It raises ServiceError for an `as_of` that lies before what the ledger holds, and ClockBehind if it is the machine's
+    clock that does.
+    """
+
+    def admit(chain: Chain) -> None:
+        check_not_behind(as_of, chain)
+        if as_of is not None:
+            return
+        try:
+            check_not_before(chain.entries[-1].recorded_at, wall_clock())
+        except ClockBehind as error:
+            say(CLOCK_JUMPED.at(clock(), meaning=str(error)))  # for those who watch the log, as the service does
+            raise
+
+    return admit
+
+
 def check_not_behind(as_of: dt.datetime | None, chain: Chain) -> None:
     """Raise ServiceError if the ledger holds something that the service declared or released after `as_of`.
 
@@ -145,14 +172,15 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
         if not released:
             click.echo("Nothing is due.", err=True)
     else:
-        now = clock_of(configuration, as_of)()
+        clock = clock_of(configuration, as_of)
+        now = clock()
         with (
             telling_defects(),
             LogOutput(sys.stderr, configuration.log_format, least=Level.WARNING) as log,
             hearing_threads(log.say, lambda: now),
             StopSignal() as stop,
             naming(config),
-            open_service(configuration, now, say=log.say, admit=partial(check_not_behind, as_of)) as service,
+            open_service(configuration, now, say=log.say, admit=admission(as_of, clock, log.say)) as service,
         ):
             released = service.tick(now, stop).released
     rows = [(period.population, period.statistic, period.start, period.end) for period in released]

@@ -108,6 +108,15 @@ def check_populations(configuration: Configuration, chain: Chain, now: dt.dateti
     if new:
         names = ", ".join(population.name for population in new)
         yield fine("populations", f"the next start declares these, and so spends their budget permanently: {names}")
+    for name in sorted(ledger.chain.incomplete - chain.incomplete):
+        begins = ledger.chain.declarations[name].first_day
+        yield warning(
+            "populations",
+            f"{name} begins on {begins}, and the ledger is open already: it will count what is emitted after its "
+            "declaration, and nothing of it is released before its past is in the log",
+            f"Run quietcount declare, emit its history, then run: quietcount declare --complete {name}. If you want no "
+            "past of it, leave `since` out before the next start: after that it is fixed",
+        )
     for name in sorted(chain.incomplete):
         yield warning(
             "populations",

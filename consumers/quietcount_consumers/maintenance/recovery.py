@@ -61,7 +61,10 @@ def retire_population(
 
     def check(chain: Chain) -> None:
         if name in chain.retired:
-            raise PopulationError(f"population {name!r} is retired already", "Nothing is left to do")
+            raise PopulationError(
+                f"population {name!r} is retired already. Nothing was changed",
+                "If the configuration still has it, take it out there: the service does not start otherwise",
+            )
 
     _append(configuration, name, Retired(name), now, check, agree)
 
@@ -75,6 +78,11 @@ def complete_population(
     """
 
     def check(chain: Chain) -> None:
+        if name in chain.retired:
+            raise PopulationError(
+                f"population {name!r} was retired: nothing more is released of it, so it waits for no past",
+                "If such cases should count again, declare a population under new names",
+            )
         if name not in chain.incomplete:
             raise PopulationError(f"population {name!r} does not wait for its past", "Nothing is left to do")
 

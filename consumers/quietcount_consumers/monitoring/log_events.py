@@ -159,7 +159,8 @@ CLOCK_JUMPED: Final = EventKind(
     _ERROR,
     ("meaning",),
     "The service does not trust the clock; `meaning` says why. Nothing is folded or released.",
-    "set the clock; the service goes on by itself when it is right, or when the new time has stood for an hour",
+    "set the clock; the service goes on by itself when it is right, or when the new time has stood for an hour. "
+    "A command that does not stay up (`run --until-idle`, `release`, `declare`) has ended with 1: run it again",
 )
 CLOCK_TRUSTED: Final = EventKind(
     "clock trusted again", _INFO, (), "The clock is right again, or the new time has stood for an hour.", "nothing"

@@ -14,7 +14,17 @@ from typing import Final, NamedTuple, Protocol
 
 from quietcount_consumers.errors import ClockBehind
 
-__all__ = ["STANDING", "TOLERANCE", "Clock", "ClockGuard", "Clocks", "Grid", "SystemClocks", "fixed_clock"]
+__all__ = [
+    "STANDING",
+    "TOLERANCE",
+    "Clock",
+    "ClockGuard",
+    "Clocks",
+    "Grid",
+    "SystemClocks",
+    "check_not_before",
+    "fixed_clock",
+]
 
 TOLERANCE: Final = dt.timedelta(minutes=5)
 """How far the clock may be corrected at once: further than a time service corrects a clock that it keeps."""
@@ -81,6 +91,19 @@ class Grid:
 def fixed_clock(moment: dt.datetime) -> Clock:
     """Return a clock that stands still at `moment`: for trials, and for history that is emitted later."""
     return lambda: moment
+
+
+def check_not_before(newest: dt.datetime, wall: dt.datetime) -> None:
+    """Raise ClockBehind if the clock's `wall` is before the ledger's `newest` entry: for what does not wait.
+
+    Nothing would be due by such a clock. A command that ended as if all were well would go unnoticed in a crontab.
+    """
+    if wall + TOLERANCE < newest:
+        raise ClockBehind(
+            f"{_BEHIND}, which is of {newest:%Y-%m-%dT%H:%M:%SZ}. Nothing was declared, folded or released",
+            "Set the clock (`timedatectl`), then run this again. If the clock is right, --as-of or a wrong clock made "
+            "that entry: wait until its time is past, or let `quietcount run` stay up, which goes on after an hour",
+        )
 
 
 class _Reading(NamedTuple):

@@ -17,7 +17,7 @@ from quietcount_producers.commands.spool import sent_on
 from quietcount_producers.composition import Composer, utc_today
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.bad_lines import BadLines
-from quietcount_producers.files.emission import MOST_SHOWN, Check, CheckedRecords, check, plain_file, send
+from quietcount_producers.files.emission import Check, CheckedRecords, check, plain_file, send
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
@@ -81,11 +81,11 @@ def emit_command(
             with _stoppable(), _progress("Checking", _size(stream)) as bar:
                 found = check(stream, name, file_format, composer, advance=_Steps(bar, stream))
             _show(found)
+            _note(found, settings, registry)  # first: a dry run is to find all that is to be mended
             if found.problems and not skip_bad:
                 raise ProducersError(
                     f"{name} has lines that cannot be emitted", "Mend them, or leave them out with --skip-bad"
                 )
-            _note(found, settings, registry)
             verdict = "the lines above cannot be emitted, the others can." if found.problems else "every line is good."
             click.echo(f"Checked {name}: {verdict} Nothing was sent.", err=True)
             return
@@ -151,10 +151,8 @@ def _stoppable() -> Iterator[None]:
 
 
 def _show(found: Check) -> None:
-    for line in found.shown:
+    for line in found.shown():
         click.echo(line, err=True)
-    if found.problems > MOST_SHOWN:
-        click.echo(f"... and {found.problems - MOST_SHOWN} more problems.", err=True)
 
 
 def _note(found: Check, settings: EmitterSettings, registry: SchemaRegistry) -> None:

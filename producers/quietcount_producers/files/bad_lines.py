@@ -9,8 +9,10 @@ import contextlib
 import csv
 import filecmp
 import io
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +20,14 @@ from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.event_files import FileFormat, Row
 from quietcount_schemas.event_types import BAD_LINE_NOTES
 
-__all__ = ["BadLines"]
+__all__ = ["BadLines", "is_not_mended"]
+
+_LINE, _REASON, _ORIGINAL = BAD_LINE_NOTES
+
+
+def is_not_mended(row: Row) -> bool:
+    """Return whether `row` has nothing but what `BadLines` notes of a line that could not be read."""
+    return _ORIGINAL in row.facts and row.facts.keys() <= {*BAD_LINE_NOTES}
 
 
 class BadLines:
@@ -34,7 +43,9 @@ class BadLines:
         self._file: IO[str] | None = None
 
     def write(self, row: Row, reason: str) -> None:
-        """Add one row."""
+        """Add one row. If it is a bad line that was not mended, it keeps the reason that it was given then."""
+        if is_not_mended(row):
+            reason = str(row.facts.get(_REASON, reason))
         try:
             if self._file is None:
                 descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -49,16 +60,15 @@ class BadLines:
     def finish(self) -> bool:
         """Put the file in its place; return whether there was a bad row.
 
-        A file that is there already and differs is never replaced: somebody may be mending it.
+        A file that is there already and differs is never replaced: somebody may be mending it. The reasons alone may
+        differ: that of a date that lies in the future changes from day to day.
         """
         if self._file is None:
             return False
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
-            if self.path.exists() and not (
-                self.path.is_file() and filecmp.cmp(self._partial, self.path, shallow=False)
-            ):
+            if self.path.exists() and not (self.path.is_file() and self._holds_the_same()):
                 raise ProducersError(
                     f"{self.path} is there already and holds something else; nothing was sent",
                     "Move it away, or name another file with --bad-file",
@@ -84,16 +94,45 @@ class BadLines:
         if self._format is FileFormat.CSV:
             kept = dict(zip(row.columns, row.cells, strict=False))
             cells = [kept.get(name, "") for name in _columns(row)]
-            return _csv_line([*cells, str(row.line), reason, "" if row.cells else row.original])
-        facts = row.facts or {"original": row.original}
+            original = str(row.facts.get(_ORIGINAL, "")) if row.cells else row.original
+            return _csv_line([*cells, str(row.line), reason, original])
+        facts = row.facts or {_ORIGINAL: row.original}
         # ASCII escapes: half of a surrogate pair, which JSON can hold, is not UTF-8.
-        return json.dumps({**facts, "line": row.line, "reason": reason}, ensure_ascii=True) + "\n"
+        return json.dumps({**facts, _LINE: row.line, _REASON: reason}, ensure_ascii=True) + "\n"
+
+    def _holds_the_same(self) -> bool:
+        """Return whether the file that is there differs from the new one in its reasons at most."""
+        if filecmp.cmp(self._partial, self.path, shallow=False):
+            return True
+        with (
+            self._partial.open(encoding="utf-8", newline="") as new,
+            self.path.open(encoding="utf-8", newline="") as old,
+        ):
+            without = _csv_without_reasons if self._format is FileFormat.CSV else _jsonl_without_reasons
+            try:
+                return all(one == other for one, other in itertools.zip_longest(without(new), without(old)))
+            except (ValueError, TypeError, csv.Error):  # somebody is mending it
+                return False
 
     def _refused(self, error: OSError) -> ProducersError:
         return ProducersError(
             f"Cannot write the bad lines to {self.path}: {os.strerror(error.errno or 0).lower()}; nothing was sent",
             "Name another file with --bad-file",
         )
+
+
+def _jsonl_without_reasons(file: IO[str]) -> Iterator[list[tuple[str, object]]]:
+    for line in file:
+        # Pairs, and no dict: of a key that somebody has written twice, none is lost.
+        yield [(key, value) for key, value in json.loads(line, object_pairs_hook=list) if key != _REASON]
+
+
+def _csv_without_reasons(file: IO[str]) -> Iterator[list[str]]:
+    reader = csv.reader(file, strict=True)
+    header = next(reader, [])
+    place = header.index(_REASON)
+    for row in itertools.chain([header], reader):
+        yield row[:place] + row[place + 1 :]
 
 
 def _columns(row: Row) -> list[str]:

@@ -22,16 +22,16 @@ from typing import IO, BinaryIO, Final
 
 from quietcount_producers.composition import Composer, Facts, day_of
 from quietcount_producers.errors import EventRefused, ProducersError
-from quietcount_producers.files.bad_lines import BadLines
+from quietcount_producers.files.bad_lines import BadLines, is_not_mended
 from quietcount_producers.files.event_files import FileFormat, Row, rows
 from quietcount_producers.sqlite_file import explained
 from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
-__all__ = ["MOST_SHOWN", "Check", "CheckedRecords", "check", "plain_file", "send"]
+__all__ = ["Check", "CheckedRecords", "check", "plain_file", "send"]
 
-MOST_SHOWN: Final = 20
-"""How many problems are shown one by one."""
+_MOST_SHOWN: Final = 20
+"""How many reasons are shown, and of each how many lines: a person mends no more at once."""
 
 _BATCH: Final = 1000
 """How many records are appended at once."""
@@ -84,22 +84,53 @@ class CheckedRecords:
 
 @dataclass(slots=True)
 class Check:
-    """What a check found.
+    """What a check found in the file that messages call `name`.
 
-    The first problems as text, how many rows were good and how many problems there are, and the earliest date that is
-    sent of each event type.
+    How many rows were good and how many problems there are, the first of these by their reasons, and the earliest date
+    that is sent of each event type.
     """
 
+    name: str
     good: int = 0
     problems: int = 0
-    shown: list[str] = field(default_factory=list)
+    reasons: dict[str, _Lines] = field(default_factory=dict)
     earliest: dict[str, dt.date] = field(default_factory=dict)
 
-    def add(self, where: str, refused: EventRefused) -> None:
+    def add(self, line: int, refused: EventRefused) -> None:
         """Note one problem."""
         self.problems += 1
-        if len(self.shown) < MOST_SHOWN:
-            self.shown.append(f"{where}: {_said(refused)}")
+        reason = _said(refused)
+        if len(self.reasons) < _MOST_SHOWN or reason in self.reasons:
+            self.reasons.setdefault(reason, _Lines()).add(line)
+
+    def shown(self) -> Iterator[str]:
+        """Yield a line of text for each reason, with the lines of the file that it holds for.
+
+        A column that is wrong throughout is one mistake. Said again for each of its lines, it would hide the others.
+        """
+        for reason, lines in self.reasons.items():
+            yield f"{self.name} {lines}: {reason}"
+        left = self.problems - sum(lines.count for lines in self.reasons.values())
+        if left:
+            yield f"... and {left} more problem{'s' if left > 1 else ''}, for other reasons."
+
+
+@dataclass(slots=True)
+class _Lines:
+    """The lines of one reason: the first of them, and how many there are."""
+
+    first: list[int] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, line: int) -> None:
+        self.count += 1
+        if len(self.first) < _MOST_SHOWN:
+            self.first.append(line)
+
+    def __str__(self) -> str:
+        more = self.count - len(self.first)
+        numbers = ", ".join(map(str, self.first))
+        return f"line{'s' if self.count > 1 else ''} {numbers}{f' and {more} more' if more else ''}"
 
 
 def check(
@@ -117,7 +148,7 @@ def check(
     `name` is what messages call the file; `advance` is called after each row. Raises ProducersError
     for a file whose header or encoding is not in order, and for one that changed while it was read.
     """
-    found = Check()
+    found = Check(name)
     earliest: dict[str, int] = {}
     occurrences = _Occurrences()
     before = _stamp(stream)
@@ -127,9 +158,9 @@ def check(
             made = _composed(row, file_format, composer, occurrences)
             if isinstance(made, list):
                 for refused in made:
-                    found.add(f"{name} line {row.line}", refused)
+                    found.add(row.line, refused)
                 if bad is not None:
-                    bad.write(row, "; ".join(_said(refused) for refused in made))
+                    bad.write(row, _reason(made))
             else:
                 found.good += 1
                 event = str(row.facts["event"])
@@ -181,6 +212,7 @@ class _Occurrences:
 
 _ENVELOPE: Final = frozenset({*EMITTED_KEYS, *BAD_LINE_NOTES})
 """The keys of a row that are not attributes."""
+_NOT_MENDED: Final = "is a bad line that nobody has mended yet; put the event that `original` stands for in its place"
 
 
 def _composed(
@@ -190,6 +222,8 @@ def _composed(
     if row.problem is not None:
         return [row.problem]
     given, keys = row.facts, list(row.facts)
+    if is_not_mended(row):
+        return [EventRefused("", _NOT_MENDED)]
     facts = Facts(
         *(given.get("event"), given.get("case"), given.get("occurred_on")),
         attributes={name: value for name, value in given.items() if name not in _ENVELOPE},
@@ -200,6 +234,12 @@ def _composed(
         label=str if file_format is FileFormat.CSV else lambda name: f"key {keys.index(name) + 1}",
     )
     return composer.composed(facts, occurrences.next)
+
+
+def _reason(problems: list[EventRefused]) -> str:
+    """Return what is wrong with one row; numbered if it is more than one thing, for a reason may be a long sentence."""
+    said = [_said(refused) for refused in problems]
+    return said[0] if len(said) == 1 else " ".join(f"({number}) {each}" for number, each in enumerate(said, start=1))
 
 
 def _said(refused: EventRefused) -> str:

@@ -54,6 +54,7 @@ class Page:
     def __init__(self, text: str) -> None:
         parts = re.split(r"^(#{2,3}) (.+)$", text, flags=re.MULTILINE)
         self.sections = dict(zip(parts[2::3], parts[3::3], strict=True))
+        self.preparation = blocks_of(parts[0], "sh")
         self.cases = re.findall(r"^### (.+)$", text, re.MULTILINE)
 
     def blocks(self, section: str) -> list[str]:
@@ -113,10 +114,18 @@ class Drill:
         return word.replace("$BACKUP", str(self.backup)).replace("$SECRETS_BACKUP", str(self.secrets_backup))
 
     def _shell(self, script: str) -> None:
-        environment = {"BACKUP": str(self.backup), "SECRETS_BACKUP": str(self.secrets_backup), "PATH": "/usr/bin:/bin"}
-        environment["SECRET"] = str(self.project.configuration.service.secret_file.relative_to(self.project.folder))
-        script = f"systemctl() {{ :; }}\nset -eu\n{script}"
+        script = f"systemctl() {{ :; }}\nset -eu\n{self._prepared()}{script}"
+        environment = {"PATH": "/usr/bin:/bin"}  # what a block needs besides, the page sets
         subprocess.run(["sh", "-c", script], cwd=self.project.folder, env=environment, check=True)
+
+    def _prepared(self) -> str:
+        """The block with which the page begins, with the folders of this drill in the place of its examples."""
+        secret = self.project.configuration.service.secret_file.relative_to(self.project.folder)
+        own = {"BACKUP": self.backup, "SECRETS_BACKUP": self.secrets_backup, "SECRET": secret}
+        (block,) = self.page.preparation
+        return re.sub(
+            r"^(\w+)=.*$", lambda set_: f"{set_[1]}={shlex.quote(str(own[set_[1]]))}", block, flags=re.MULTILINE
+        )
 
     @property
     def released(self) -> dict[Cell, int]:

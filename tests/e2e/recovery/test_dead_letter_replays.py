@@ -37,7 +37,7 @@ HELP = 'schemas = ["own"]\n' + catalogue(statistic("requests", "HelpRequested"))
 
 
 @pytest.fixture
-def behind(make: Callable[..., Desk]) -> tuple[Desk, Codec]:
+def behind(make: Callable[..., Desk]) -> Desk:
     """A service that was older than its emitters: events of a type that it did not know are dead letters."""
     desk = make(HELP)
     project = desk.project
@@ -62,7 +62,7 @@ def behind(make: Callable[..., Desk]) -> tuple[Desk, Codec]:
     project.config.write_text(text, encoding="utf-8")
     project.run_here("2023-03-01")
     project.quietcount("declare", "--complete", "check_ins", "--yes", "--as-of", "2023-03-01").done()
-    return desk, codec
+    return desk
 
 
 EIGHT = {
@@ -71,54 +71,50 @@ EIGHT = {
 }
 
 
-def test_a_replay_counts_once_however_often(behind: tuple[Desk, Codec]) -> None:
-    desk, _ = behind
-    project = desk.project
-    before = desk.case_events()
-    assert desk.command("replay") == [*["replayed"] * 7, "unknown_framing", "replayed"]
+def test_a_replay_counts_once_however_often(behind: Desk) -> None:
+    project = behind.project
+    before = behind.case_events()
+    assert behind.command("replay") == [*["replayed"] * 7, "unknown_framing", "replayed"]
     project.run_here("2023-03-01")
     for _ in range(2):
-        assert desk.command("replay", "--reason", "unknown_fingerprint") == ["replayed"] * 8
+        assert behind.command("replay", "--reason", "unknown_fingerprint") == ["replayed"] * 8
         project.run_here("2023-03-02")
-    assert desk.case_events() == before + 8 + 2 * 8
+    assert behind.case_events() == before + 8 + 2 * 8
     project.run_here(AS_OF)
     # The eighth is the record of a wrong key: it was unknown when it came. Replayed, it counts under its own case.
     assert counted(project) == EIGHT
     # After the release, too.
-    desk.command("replay")
+    behind.command("replay")
     project.run_here("2024-03-08")
     assert counted(project) == EIGHT
 
 
-def test_what_the_service_no_longer_finds_in_the_log_is_counted_by_a_replay(behind: tuple[Desk, Codec]) -> None:
+def test_what_the_service_no_longer_finds_in_the_log_is_counted_by_a_replay(behind: Desk) -> None:
     """As when the schema comes so late that the log was purged meanwhile."""
-    desk, _ = behind
-    project = desk.project
+    project = behind.project
     with closing(open_log(project.configuration)) as log:
         assert log.purge(CASE_EVENTS, log.end_offsets(CASE_EVENTS))
     project.run_here("2023-03-01")
-    desk.command("replay")
+    behind.command("replay")
     project.run_here(AS_OF)
     assert counted(project) == EIGHT
 
 
-def test_a_replay_that_is_killed_is_completed_by_another(behind: tuple[Desk, Codec]) -> None:
-    desk, _ = behind
-    project = desk.project
+def test_a_replay_that_is_killed_is_completed_by_another(behind: Desk) -> None:
+    project = behind.project
     process = project.start("dead-letters", "replay")
     time.sleep(random.uniform(0.5, 1.5))
     process.kill()
     ended(process)
-    desk.command("replay")
+    behind.command("replay")
     project.run_here(AS_OF)
     assert counted(project) == EIGHT
 
 
-def test_a_dry_run_appends_nothing(behind: tuple[Desk, Codec]) -> None:
-    desk, _ = behind
-    before = desk.case_events()
-    assert desk.command("replay", "--dry-run").count("would be replayed") == 8
-    assert desk.case_events() == before
+def test_a_dry_run_appends_nothing(behind: Desk) -> None:
+    before = behind.case_events()
+    assert behind.command("replay", "--dry-run").count("would be replayed") == 8
+    assert behind.case_events() == before
 
 
 def test_a_project_that_has_no_log_yet_is_told_so_and_gets_none(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -51,6 +53,27 @@ def test_the_backups_hold_what_the_page_says_and_no_witness(backed_up: Drill) ->
     assert sorted(path.name for path in backed_up.secrets_backup.iterdir()) == ["service", "service-years"]
     for name in ("log.sqlite", *state):
         assert (backed_up.backup / name).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name, block", [("BACKUP", 0), ("SECRETS_BACKUP", 2), ("SECRET", 2)])
+def test_a_page_that_leaves_a_name_of_its_blocks_unset_fails_its_drill(
+    drill: Drill, name: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drill.do("Backing up", block).done()
+    (whole,) = drill.page.preparation
+    less = re.sub(rf"^{name}=.*\n", "", whole, flags=re.MULTILINE)
+    assert less != whole
+    monkeypatch.setattr(drill.page, "preparation", [less])
+    with pytest.raises(subprocess.CalledProcessError):
+        drill.do("Backing up", block)
+
+
+@pytest.mark.parametrize("folder", ["backup", "secrets_backup"])
+def test_a_folder_that_is_not_there_is_noticed_before_anything_is_copied(drill: Drill, folder: str) -> None:
+    drill.run("true").done()
+    shutil.rmtree(getattr(drill, folder))
+    with pytest.raises(subprocess.CalledProcessError):
+        drill.run("true")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
-from quietcount_consumers.dead_letters import letters
+from quietcount_consumers.dead_letters import letters, relay
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import RejectReason
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord, Position
@@ -25,6 +25,7 @@ __all__ = [
     "log",
     "many",
     "reject",
+    "relayed",
     "state",
 ]
 
@@ -80,6 +81,12 @@ def reject(state: State, *rejected: tuple[int, int, RejectReason, bytes]) -> Non
     with state.transaction() as connection:
         for partition, offset, reason, value in rejected:
             connection.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?)", [partition, offset, reason.value, value])
+
+
+def relayed(state: State, log: EmbeddedLog, *rejected: tuple[int, int, RejectReason, bytes]) -> None:
+    """Reject these and relay them, as a tick does."""
+    reject(state, *rejected)
+    relay(state, log, CASE_EVENTS)
 
 
 def held(log: EmbeddedLog) -> list[tuple[int | None, int | None, bytes]]:

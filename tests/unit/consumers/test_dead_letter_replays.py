@@ -16,13 +16,13 @@ from tests.unit.consumers.lettered_world import (
     batches_of_ten,
     held,
     log,
-    reject,
+    relayed,
     state,
 )
 
 from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
-from quietcount_consumers.dead_letters import letters, relay, replay
+from quietcount_consumers.dead_letters import letters, replay
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent, Codec, RejectReason
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
@@ -85,14 +85,14 @@ def case_events(log: EmbeddedLog) -> list[tuple[bytes | None, bytes, int]]:
 @pytest.fixture
 def lettered(state: State, log: EmbeddedLog) -> EmbeddedLog:
     """A log with two events of a type that was unknown, one of a wrong key, and one that is no event at all."""
-    reject(
+    relayed(
         state,
+        log,
         (0, 1, RejectReason.UNKNOWN_FINGERPRINT, event(1)),
         (0, 2, RejectReason.KEY_MISMATCH, event(2)),
         (0, 3, RejectReason.TRUNCATED, event(3)[:-1]),
         (0, 4, RejectReason.UNKNOWN_FINGERPRINT, event(4)),
     )
-    relay(state, log, CASE_EVENTS)
     return log
 
 
@@ -124,8 +124,7 @@ def test_what_was_rejected_for_its_key_is_replayed_only_when_somebody_says_so(le
 def check_a_wrong_key_is_left_alone(state: State, log: EmbeddedLog, reasons: Sequence[RejectReason]) -> None:
     """Reject one record for each of `reasons`, as folding it again does under other schemas."""
     for reason in reasons:
-        reject(state, (0, 1, reason, event(1)))
-        relay(state, log, CASE_EVENTS)
+        relayed(state, log, (0, 1, reason, event(1)))
     assert [letter.reason for letter in letters(log)] == [MISMATCH]
     assert outcomes(log, BOTH) == [(1, MISMATCH)]
     assert outcomes(log, BOTH, only=UNKNOWN) == []
@@ -154,8 +153,7 @@ def test_a_reason_leaves_out_the_others(lettered: EmbeddedLog) -> None:
 
 
 def test_a_replay_of_many_is_appended_in_batches_that_a_topic_takes(state: State, log: EmbeddedLog) -> None:
-    reject(state, *((0, number, UNKNOWN, event(number % 28)) for number in range(25)))
-    relay(state, log, CASE_EVENTS)
+    relayed(state, log, *((0, number, UNKNOWN, event(number % 28)) for number in range(25)))
     sizes: list[int] = []
 
     class Watched(FrailWriter):
@@ -171,8 +169,7 @@ def test_a_replay_of_many_is_appended_in_batches_that_a_topic_takes(state: State
 
 def test_a_letter_that_was_appended_twice_is_replayed_once(state: State, log: EmbeddedLog) -> None:
     for _ in range(2):
-        reject(state, (0, 1, UNKNOWN, event(1)), (0, 2, UNKNOWN, event(2)))
-        relay(state, log, CASE_EVENTS)
+        relayed(state, log, (0, 1, UNKNOWN, event(1)), (0, 2, UNKNOWN, event(2)))
     assert appended(log) == 4
     assert outcomes(log, BOTH) == [(1, None), (2, None)]
     assert [value for _, value, _ in case_events(log)] == [event(1), event(2)]
@@ -181,8 +178,7 @@ def test_a_letter_that_was_appended_twice_is_replayed_once(state: State, log: Em
 @pytest.mark.parametrize("stores", [False, True])
 def test_a_replay_that_is_interrupted_may_be_repeated(state: State, log: EmbeddedLog, stores: bool) -> None:
     """Nothing marks what was replayed: what is appended twice counts once, which tests/e2e shows."""
-    reject(state, *((0, number, UNKNOWN, event(number % 28)) for number in range(25)))
-    relay(state, log, CASE_EVENTS)
+    relayed(state, log, *((0, number, UNKNOWN, event(number % 28)) for number in range(25)))
     with pytest.raises(Interrupted):
         list(replay(log, FrailWriter(log, 1, stores=stores), Codec(BOTH), midnight))
     list(replay(log, log, Codec(BOTH), midnight))

@@ -19,6 +19,7 @@ from tests.unit.consumers.lettered_world import (
     log,
     many,
     reject,
+    relayed,
     state,
 )
 
@@ -40,8 +41,7 @@ def places(rejected: Sequence[tuple[int, int, RejectReason, bytes]]) -> list[tup
 
 @pytest.mark.promise("dead-letters")
 def test_a_rejection_is_relayed_with_its_reason_and_place_and_nothing_more(state: State, log: EmbeddedLog) -> None:
-    reject(state, (2, 7, RejectReason.TRAILING_BYTES, b"bytes"))
-    relay(state, log, CASE_EVENTS)
+    relayed(state, log, (2, 7, RejectReason.TRAILING_BYTES, b"bytes"))
     (record,) = log.poll(DEAD_LETTERS, {0: 0}, log.end_offsets(DEAD_LETTERS), 10)
     assert (record.key, record.value, record.timestamp) == (None, b"bytes", NO_DATE)
     assert record.headers == (
@@ -119,28 +119,29 @@ def test_a_relay_that_cannot_forget_appends_again_and_loses_nothing(state: State
 
 
 def test_a_record_that_was_folded_again_before_it_was_relayed_is_one_letter(state: State, log: EmbeddedLog) -> None:
-    reject(state, (0, 1, RejectReason.UNKNOWN_FINGERPRINT, b"x"), (0, 1, RejectReason.TRUNCATED, b"x"))
-    relay(state, log, CASE_EVENTS)
-    reject(state, (0, 1, RejectReason.TRUNCATED, b"x"))
-    relay(state, log, CASE_EVENTS)
+    relayed(state, log, (0, 1, RejectReason.UNKNOWN_FINGERPRINT, b"x"), (0, 1, RejectReason.TRUNCATED, b"x"))
+    relayed(state, log, (0, 1, RejectReason.TRUNCATED, b"x"))
     assert held(log) == [(0, 1, b"x")]
+
+
+def check_two_topics(state: State, log: EmbeddedLog) -> None:
+    relayed(state, log, (0, 1, RejectReason.TRUNCATED, b"of the old topic"))
+    relayed(state, log, (0, 1, RejectReason.TRUNCATED, b"of the new topic"))
+    assert held(log) == [(0, 1, b"of the old topic"), (0, 1, b"of the new topic")]
 
 
 def test_another_record_at_the_same_place_of_a_topic_made_anew_is_another_letter(
     state: State, log: EmbeddedLog
 ) -> None:
-    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the old topic"))
-    relay(state, log, CASE_EVENTS)
-    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the new topic"))
-    relay(state, log, CASE_EVENTS)
-    assert held(log) == [(0, 1, b"of the old topic"), (0, 1, b"of the new topic")]
+    check_two_topics(state, log)
 
 
 def test_records_of_an_old_and_a_new_topic_at_one_place_that_wait_together_are_two_letters(
     state: State, log: EmbeddedLog
 ) -> None:
-    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the old topic"), (0, 1, RejectReason.TRUNCATED, b"of the new"))
-    relay(state, log, CASE_EVENTS)
+    relayed(
+        state, log, (0, 1, RejectReason.TRUNCATED, b"of the old topic"), (0, 1, RejectReason.TRUNCATED, b"of the new")
+    )
     assert sorted(held(log)) == [(0, 1, b"of the new"), (0, 1, b"of the old topic")]
 
 
@@ -148,10 +149,8 @@ def test_a_twin_that_knows_letters_by_their_place_alone_hides_one_of_them(
     state: State, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "_identity", lambda letter: b"%d %d" % (letter.partition, letter.offset))
-    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the old topic"))
-    relay(state, log, CASE_EVENTS)
-    reject(state, (0, 1, RejectReason.TRUNCATED, b"of the new topic"))
-    relay(state, log, CASE_EVENTS)
+    with pytest.raises(AssertionError):
+        check_two_topics(state, log)
     assert len(held(log)) == 1
 
 
@@ -179,14 +178,11 @@ def test_what_was_relayed_before_the_log_was_folded_again_is_listed_once(
     rejected = many(30)
     log.append(CASE_EVENTS, [NewRecord(b"k", b"v", 0)] * 40)
     with State(tmp_path / "first.duckdb") as state:
-        reject(state, *rejected)
-        relay(state, log, CASE_EVENTS)
-        reject(state, (0, 50, RejectReason.TRUNCATED, b"later"))
-        relay(state, log, CASE_EVENTS)
+        relayed(state, log, *rejected)
+        relayed(state, log, (0, 50, RejectReason.TRUNCATED, b"later"))
     with State(tmp_path / ("first.duckdb" if restart == "folded again" else "other.duckdb")) as state:
         for part in (rejected[:7], rejected[7:]):  # not all of it in one tick
-            reject(state, *part)
-            relay(state, log, CASE_EVENTS)
+            relayed(state, log, *part)
     assert sorted(held(log)) == sorted([*places(rejected), (0, 50, b"later")])
 
 
@@ -233,8 +229,7 @@ def test_a_purge_of_letters_that_the_log_has_forgotten_is_repeated(
 def test_letters_of_a_topic_made_anew_are_not_purged_by_where_the_old_one_ended(
     state: State, log: EmbeddedLog, tmp_path: Path
 ) -> None:
-    reject(state, *many(20))
-    relay(state, log, CASE_EVENTS)
+    relayed(state, log, *many(20))
     purge(state, log, TODAY)
     other = EmbeddedLog(tmp_path / "other.sqlite")
     other.create_topic(DEAD_LETTERS)
@@ -255,8 +250,7 @@ def test_headers_that_the_service_did_not_write_are_not_repeated(log: EmbeddedLo
 
 def test_a_purge_takes_every_copy_of_a_letter(state: State, log: EmbeddedLog) -> None:
     for _ in range(2):
-        reject(state, *many(3))
-        relay(state, log, CASE_EVENTS)
+        relayed(state, log, *many(3))
     purge(state, log, TODAY)
     purge(state, log, TODAY + RETENTION)
     assert log.poll(DEAD_LETTERS, {0: 0}, log.end_offsets(DEAD_LETTERS), 10) == []

@@ -18,6 +18,8 @@ from quietcount_consumers import Configuration
 from quietcount_consumers.configuration import beginning_after
 from quietcount_producers import EmitterSettings, beginnings
 from quietcount_producers.beginnings import Beginning
+from quietcount_producers.commands import emit
+from quietcount_producers.files.emission import Check
 from quietcount_schemas.configuration import read_configuration
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -176,6 +178,33 @@ def test_a_line_that_is_not_sent_brings_no_note(place: Place) -> None:
     assert result.exit_code == 0, said(result)
     assert "Note" not in result.stderr
     assert "Note" not in emitted(place, bad, OLD).stderr, "nothing is sent, so only the mistake is shown"
+
+
+def check_dry_run(place: Place) -> None:
+    result = emitted(place, OLD | {"region": "MOON"}, OLD, options=("--dry-run",))
+    assert result.exit_code == 1, said(result)
+    mistake, note, *rest = result.stderr.splitlines()
+    assert "line 1: region: must be one of" in mistake
+    assert note.startswith("Note: HelpRequested: events dated before 2023-01-01 count nowhere"), "it is not said"
+    assert rest == []
+    bad_only = emitted(place, OLD | {"region": "MOON"}, options=("--dry-run",))
+    assert "Note" not in bad_only.stderr, "only what could be sent is looked at"
+
+
+def test_a_dry_run_says_it_beside_the_mistakes_so_that_a_file_is_mended_once(place: Place) -> None:
+    check_dry_run(place)
+
+
+def test_a_dry_run_that_shows_the_mistakes_alone_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = emit._note
+
+    def late(found: Check, *others: Any) -> None:
+        if not found.problems:
+            real(found, *others)
+
+    monkeypatch.setattr(emit, "_note", late)
+    with pytest.raises(ValueError, match="not enough values"):
+        check_dry_run(place)
 
 
 # ---------------------------------------------------------------- mutants

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from importlib import resources
@@ -16,6 +17,7 @@ from tests.unit.producers.emissions import GOOD, HEADER, NAME, Place, line, plac
 
 from quietcount_producers import EmbeddedLog
 from quietcount_producers.errors import LogError
+from quietcount_producers.files import bad_lines
 from quietcount_producers.files import emission as emission_module
 from quietcount_schemas.cli import main
 from quietcount_schemas.codec import Codec
@@ -106,6 +108,82 @@ def test_skip_bad_of_jsonl_keeps_keys_and_what_could_not_be_read(place: Place) -
     bad = [json.loads(each) for each in (place.folder / "cases.jsonl.bad.jsonl").read_text().splitlines()]
     assert bad[0] == {**GOOD, "region": "MOON", "line": 2, "reason": bad[0]["reason"]}
     assert (bad[1]["line"], bad[1]["original"]) == (3, "{nonsense")
+
+
+def check_unmended(place: Place) -> None:
+    """A bad line that could not be read is emitted again as it is: it keeps its original and the reason of then."""
+    for name, content in (
+        ("cases.jsonl", line() + "{nonsense\n"),
+        ("cases.csv", HEADER + f"HelpRequested,{NAME},2023-10-03,\nHelpRequested,4\n"),
+    ):
+        assert place.emit(content, "--skip-bad", name=name).exit_code == 0
+        bad = place.folder / f"{name}.bad{Path(name).suffix}"
+        again = said(place.run(str(bad), "--skip-bad"))
+        assert "is a bad line that nobody has mended yet; put the event that `original` stands for" in again
+        assert "is missing" not in again
+        twice = bad.with_name(f"{bad.name}.bad{bad.suffix}").read_text()
+        number = "3" if bad.suffix == ".csv" else "2"
+        first = "2" if bad.suffix == ".csv" else "1"
+        assert twice.replace(first, number, 1) == bad.read_text(), "the original is lost"
+
+
+def test_a_bad_line_that_nobody_has_mended_keeps_its_original_and_its_reason(place: Place) -> None:
+    check_unmended(place)
+
+
+def test_a_twin_that_takes_it_for_an_event_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (emission_module, bad_lines):
+        monkeypatch.setattr(module, "is_not_mended", lambda _: False)
+    with pytest.raises(AssertionError):
+        check_unmended(place)
+
+
+def test_more_than_one_reason_for_a_line_is_numbered(place: Place) -> None:
+    place.emit(line(case="", region="MOON") + line(), "--skip-bad")
+    reason = json.loads((place.folder / "cases.jsonl.bad.jsonl").read_text())["reason"]
+    assert re.fullmatch(r"\(1\) case: .* \(2\) region: must be one of .*", reason)
+
+
+def check_another_day(place: Place) -> None:
+    """The same file is emitted the day after: the reason names another latest date, and that stops nothing."""
+    for name, content in (
+        ("cases.jsonl", line() + line(occurred_on="2098-01-01")),
+        ("cases.csv", HEADER + f"HelpRequested,{NAME},2023-10-03,\nHelpRequested,{NAME},2098-01-01,\n"),
+    ):
+        assert place.emit(content, "--skip-bad", name=name).exit_code == 0
+        bad = place.folder / f"{name}.bad{Path(name).suffix}"
+        today = bad.read_text()
+        bad.write_text(re.sub(r"taken is \S+,", "taken is 2026-01-01,", today))
+        assert bad.read_text() != today
+        assert place.emit(content, "--skip-bad", name=name).exit_code == 0, "it is refused"
+        assert bad.read_text() == today
+        for mended in (
+            today.replace("2098", "2008"),
+            today + today,
+            today.replace("reason", "region", 1),
+            today.replace("2098-01-01", "[", 1),
+            "[1]\n",
+            "",
+        ):
+            bad.write_text(mended)
+            assert "is there already" in said(place.emit(content, "--skip-bad", name=name)), "what was mended is lost"
+            assert bad.read_text() == mended
+        bad.unlink()
+
+
+def test_a_bad_file_that_differs_in_its_reasons_alone_is_replaced(place: Place) -> None:
+    check_another_day(place)
+
+
+@pytest.mark.parametrize(
+    "equal, found", [(lambda *_: False, "it is refused"), (lambda *_: True, "what was mended is lost")]
+)
+def test_a_twin_that_compares_otherwise_is_found(
+    place: Place, equal: Callable[..., bool], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bad_lines.BadLines, "_holds_the_same", equal)
+    with pytest.raises(AssertionError, match=found):
+        check_another_day(place)
 
 
 def test_skip_bad_without_one_good_line_is_refused(place: Place) -> None:
@@ -306,5 +384,5 @@ def test_an_event_type_of_ones_own_is_emitted_without_code(place: Place) -> None
         place.emit(header + "MealServed,a,2023-10-03,perhaps,21\nMealServed,a,2023-10-03,,4.5\n", name="m.csv")
     )
     assert shown.count("vegetarian: must be true or false") == 1
-    assert shown.count("people: must be a whole number from 1 to 20") == 2
+    assert "m.csv lines 2, 3: people: must be a whole number from 1 to 20" in shown
     assert "must be a whole number" in said(place.emit(json.dumps({**meal, "people": True})))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 import pytest
 from tests.unit.producers.emissions import HEADER, NAME, Place, line, place, said
+
+from quietcount_producers.composition import utc_today
+from quietcount_producers.files.emission import Check
 
 pytestmark = pytest.mark.quick
 
@@ -139,7 +143,52 @@ def test_every_mistake_of_a_line_is_said(place: Place) -> None:
     assert [each.split(": ")[1] for each in shown.splitlines()[:4]] == ["case", "occurred_on", "revision", "region"]
 
 
-def test_twenty_problems_are_shown_and_the_others_are_counted(place: Place) -> None:
-    shown = said(place.emit(line(region="MOON") * 33))
-    assert shown.count("region: must be one of") == 20
-    assert "and 13 more problems" in shown
+def check_that_a_reason_is_said_once(place: Place) -> None:
+    """One key is wrong in every line, and another one in the last: the first may not hide the second."""
+    shown = said(place.emit(line(region="MOON") * 33 + line(region="MOON", case="")))
+    twenty = ", ".join(map(str, range(1, 21)))
+    assert shown.count("region: must be one of") == 1, "a reason is said again"
+    assert f"cases.jsonl lines {twenty} and 14 more: region: must be one of" in shown
+    assert re.search(r"cases\.jsonl line 34: case: ", shown)
+    assert "more problem" not in shown
+
+
+def test_a_reason_is_said_once_with_the_first_twenty_of_its_lines(place: Place) -> None:
+    check_that_a_reason_is_said_once(place)
+
+
+def test_a_twin_that_says_a_reason_for_each_line_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Check.shown
+
+    def shown(found: Check) -> list[str]:
+        return [each for each in real(found) for _ in range(2)]
+
+    monkeypatch.setattr(Check, "shown", shown)
+    with pytest.raises(AssertionError, match="said again"):
+        check_that_a_reason_is_said_once(place)
+
+
+def test_twenty_reasons_are_shown_and_the_problems_with_others_are_counted(place: Place) -> None:
+    """Each line breaks at another column, so that each has a reason of its own."""
+    shown = said(place.emit("".join(f'{{"{"e" * number}" 1}}\n' for number in range(33))))
+    assert shown.count("is not JSON (column ") == 20
+    assert "... and 13 more problems, for other reasons." in shown
+    shown = said(place.emit("".join(f'{{"{"e" * number}" 1}}\n' for number in range(21))))
+    assert "... and 1 more problem, for other reasons." in shown
+
+
+def test_the_fields_of_an_event_are_listed_once_however_many_keys_it_has_not(place: Place) -> None:
+    shown = said(place.emit(line(kind=1, regoin=2, other=3)))
+    assert shown.count("is not a field of HelpRequested") == 3
+    assert shown.count("its fields: ") == 1
+    assert 'key 6: is not a field of HelpRequested; did you mean "region"?\n' in shown
+
+
+def test_a_date_that_lies_ahead_is_told_the_latest_that_is_taken_and_what_to_do(place: Place) -> None:
+    before = utc_today()
+    shown = said(place.emit(line(occurred_on="2098-01-01")))
+    latest = re.search(r"occurred_on: lies in the future; the latest date that is taken is (\S+), tomorrow", shown)
+    assert latest
+    assert before <= dt.date.fromisoformat(latest[1]) - dt.timedelta(days=1) <= utc_today()
+    assert "Correct the date, or emit the event after it occurred" in shown
+    assert place.emit(line(occurred_on=latest[1])).exit_code == 0

@@ -15,13 +15,19 @@ from tests.catalogues import COARSER, catalogue, statistic
 from tests.commanded import invoked, refused
 from tests.e2e.projects import Project
 
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.populations import Population
+from quietcount_consumers.commands.declare import declare_command
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
+from quietcount_consumers.doctor import data
 from quietcount_consumers.doctor.data import check_populations, ledger_of
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.doctor.verdicts import CHECKS
-from quietcount_schemas.finding import Severity
+from quietcount_consumers.maintenance.rehearsal import rehearsed
+from quietcount_schemas.finding import Finding, Severity
 
 pytestmark = pytest.mark.quick
 
@@ -123,7 +129,11 @@ def test_retire_takes_a_population_and_ends_all_its_tables(project: Project) -> 
     assert shown(project, "json")[-1] | {"kind": "retired", "population": "asked"} == shown(project, "json")[-1]
     spent = invoked(project, ledger_command, "show").stderr.splitlines()[0]
     assert "by_month 20 (retired), by_quarter 10 (retired), court_cases 5." in spent
-    assert "population 'asked' was retired" in refused(project, run_command, "--until-idle")
+    said = refused(project, run_command, "--until-idle")
+    assert "population 'asked' was retired: it ended permanently" in said
+    assert "Take its [[population]], with its tables, out of the configuration. To count such cases again" in said
+    assert "take it out there" in refused(project, ledger_command, "retire", "asked", "--yes")
+    assert "it waits for no past" in refused(project, declare_command, "--complete", "asked", "--yes")
     project.config.write_text(catalogue(OTHER), encoding="utf-8")
     rows = json.loads(invoked(project, release_command, "--as-of", "2023-07-08", "--format", "json").stdout)
     assert {row["statistic"] for row in rows} == {"court_cases"}
@@ -152,5 +162,49 @@ def test_the_doctor_says_whether_the_next_start_takes_the_populations(project: P
     assert "population 'asked': 'epsilon of table by_quarter' differs from its declaration" in wrong.what
     assert wrong.severity is not Severity.OK
     project.config.write_text(catalogue(COARSER, OTHER, statistic("new", "OutcomeRecorded")), encoding="utf-8")
-    (new,) = check_populations(project.configuration, ledger_of(project.configuration), MOMENT)
+    new, waits = check_populations(project.configuration, ledger_of(project.configuration), MOMENT)
     assert new.what == "the next start declares these, and so spends their budget permanently: new"
+    assert waits.what.startswith("new begins on 2023-01-01")
+
+
+def check_that_a_past_is_told(project: Project) -> None:
+    """A population with a `since` in the past comes later: it waits for its past, and the doctor says so before."""
+    past = statistic("past", "OutcomeRecorded", since="2023-04-01")
+    next_month = statistic("next_month", "OutcomeRecorded", since=None)
+    project.config.write_text(catalogue(COARSER, OTHER, past, next_month), encoding="utf-8")
+
+    def told() -> list[Finding]:
+        return list(check_populations(project.configuration, ledger_of(project.configuration), MOMENT))
+
+    declares, *waits = told()
+    assert declares.what.endswith("permanently: past, next_month")
+    assert [each.severity for each in waits] == [Severity.WARNING], "it is not told"
+    assert waits[0].what.startswith("past begins on 2023-04-01, and the ledger is open already")
+    assert "quietcount declare --complete past" in waits[0].remedy
+    # It is what comes about.
+    project.run_here(str(MOMENT.date()))
+    assert [each.what for each in told()] == ["past waits for its past: nothing of it is released"]
+
+
+def test_the_doctor_says_that_a_population_will_wait_for_its_past(project: Project) -> None:
+    check_that_a_past_is_told(project)
+
+
+def test_a_doctor_that_looks_at_what_is_declared_alone_is_found(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(chain: Chain) -> Ledger:
+        ledger = rehearsed(chain)
+        declare = ledger.declare
+
+        def declared(*arguments: Any, **options: Any) -> list[Population]:
+            new = declare(*arguments, **options)
+            ledger.chain.incomplete &= chain.incomplete
+            return new
+
+        monkeypatch.setattr(ledger, "declare", declared)
+        return ledger
+
+    monkeypatch.setattr(data, "rehearsed", blind)
+    with pytest.raises(AssertionError, match="it is not told"):
+        check_that_a_past_is_told(project)
