@@ -43,12 +43,14 @@ class Lost(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What was found lost, the stated bound before and after that is recorded, and whether the state is damaged."""
+    """What was found lost, the stated bound before and after that is recorded, and what is there of the state."""
 
     found: str
     bound: Decimal
     after: Decimal
-    damaged: bool
+    damaged: bool = False
+    kept: bool = False
+    """Whether the state goes on as it is: it is sound, and only the emitters lost something."""
 
     @property
     def price(self) -> str:
@@ -71,7 +73,7 @@ def examine_loss(configuration: Configuration, lost: Lost | None) -> Loss:
 
 
 def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost | None = None) -> list[str]:
-    """Record the loss in the ledger, begin the state again, and return what there is to say, a line each.
+    """Record the loss in the ledger, begin the state again if it is lost, and return what there is to say, a line each.
 
     Looks first, as `examine_loss` does. A damaged state is moved aside, never overwritten. The ledger must hold all
     that was published: an older copy of it is refused. If the service's secret is gone, it makes a new one.
@@ -84,12 +86,14 @@ def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost
                 f"The damaged state is now {aside}. Delete it as soon as you have rescued from it what you can: it may "
                 "hold what quietcount promised to forget."
             )
-        _record(ledger, configuration, now)
+        _record(ledger, configuration, now, begin=not loss.kept)
         secret = configuration.service.secret_file
         if lost is Lost.SECRET and not secret.exists():
             ConsumerSecret.generate(secret)
             said.append(f"A new secret is in {secret}. Make a backup of it.")
-        return [*said, *_to_emit_again(ledger.chain), bound_sentence(ledger.chain)]
+        if not loss.kept:
+            said += _to_emit_again(ledger.chain)
+        return [*said, bound_sentence(ledger.chain)]
 
 
 def _to_emit_again(chain: Chain) -> list[str]:
@@ -108,9 +112,9 @@ def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -
     path = state_path(configuration)
     bound, after = ledger.chain.budget.bound, bound_after_loss(ledger.chain)
     if not path.exists() and not _wal(path).exists():
-        return Loss(f"{path} is missing", bound, after, damaged=False)
+        return Loss(f"{path} is missing", bound, after)
     try:
-        found = _found(configuration, ledger, lost)
+        found, kept = _found(configuration, ledger, lost)
     except StateDamaged as error:
         return Loss(error.what, bound, after, damaged=True)
     if not found:
@@ -125,11 +129,11 @@ def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -
             "If a secret is lost permanently, say which one: --lost pepper, --lost secret or --lost year. If a command "
             "still calls the state damaged, move the state away, then run this again",
         )
-    return Loss(found, bound, after, damaged=False)
+    return Loss(found, bound, after, kept=kept)
 
 
-def _found(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> str:
-    """Return what is lost, in a sentence without its full stop, or nothing if the state that is there is sound.
+def _found(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> tuple[str, bool]:
+    """Return what is lost, in a sentence without its full stop, or nothing; and whether the state can go on as it is.
 
     Raises StateDamaged.
     """
@@ -138,11 +142,11 @@ def _found(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> s
         ledger.check_not_behind(state.head, path.name)
         state.check_whole()
         if ledger.chain.is_ahead_of(state.first_open, state.intent):
-            return f"{path} does not know what the ledger released"
+            return f"{path} does not know what the ledger released", False
         ledger.read_places()
         if is_out_of_place(ledger, state):
-            return f"{path} has not folded exactly what the ledger released"
-        return "" if lost is None else _lost_secret(configuration, state, lost)
+            return f"{path} has not folded exactly what the ledger released", False
+        return "" if lost is None else _lost_secret(configuration, state, lost), lost is Lost.PEPPER
 
 
 def _lost_secret(configuration: Configuration, state: State, lost: Lost) -> str:
@@ -171,7 +175,7 @@ def _is_there(what: str) -> ServiceError:
     return ServiceError(f"{what}. Nothing was recorded", "Run quietcount doctor: it says what is wrong")
 
 
-def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> None:
+def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime, *, begin: bool) -> None:
     with State(state_path(configuration)) as state:
         with contextlib.closing(open_log(configuration)) as log:
             end = LogPoint(log.topic_id(CASE_EVENTS), log.end_offsets(CASE_EVENTS))
@@ -179,7 +183,8 @@ def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime) -> N
         check_known(end.offsets.keys() & beginnings.keys(), ledger.chain.opened.partitions)
         fence(ledger, state, configuration)
         record_loss(ledger, now)
-        begin_anew(state, ledger, beginnings, end)
+        if begin:
+            begin_anew(state, ledger, beginnings, end)
         publish_ledger(ledger, configuration)
 
 

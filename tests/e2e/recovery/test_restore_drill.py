@@ -159,6 +159,7 @@ def the_state_is_lost_or_damaged(drill: Drill) -> None:
     drill.start().refused("is damaged")
     drill.do("The state is lost or damaged").done()
     assert (drill.project.private / "state.duckdb.damaged").exists()
+    drill.project.emit(LINES)  # more than what the command names
     check_counts_with_limits_anew(held(drill, before), before)
     losing(drill)
 
@@ -294,6 +295,7 @@ def the_services_secret_is_lost(drill: Drill) -> None:
     drill.run("quietcount init other\nmv other/secrets/service secrets/service")
     drill.start().refused("the service's secret is another one than this state was made with")
     drill.do(section).done()
+    drill.project.emit(LINES)
     check_counts_with_limits_anew(held(drill, before), before)
     losing(drill)
 

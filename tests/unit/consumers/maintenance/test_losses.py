@@ -145,6 +145,27 @@ def test_the_price_of_a_loss_is_that_of_the_ledger(released: Project, tmp_path: 
         project.run_here(f"2023-0{2 + before // 100}-08")
 
 
+def test_a_lost_pepper_leaves_the_state_as_it_is(released: Project, tmp_path: Path) -> None:
+    """Its marks are of no use to anybody who comes back, and what is open would be lost: it cannot be emitted again."""
+
+    project = released.copy(tmp_path / "project")
+
+    def held() -> list[list[tuple[object, ...]]]:
+        with State(project.private / "state.duckdb") as state:
+            return [state.rows(f"FROM {table} ORDER BY ALL") for table in ("open_events", "limits", "offsets")]
+
+    before = held()
+    assert all(before)
+    said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
+    assert "mit again" not in said
+    assert held() == before
+    project.run_here("2023-03-08")
+    assert losses(project) == 1
+    (project.private / "state.duckdb").unlink()
+    said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
+    assert "Emit again all that is dated" in said, "the state is lost as well"
+
+
 def check_the_price_that_a_sound_state_names(project: Project) -> None:
     """Lose the state, record that, put the state back: a second loss would cost nothing, and none is recorded."""
     state = project.private / "state.duckdb"
@@ -179,7 +200,8 @@ def test_after_a_recorded_loss_the_secret_that_is_there_is_not_called_another_on
     """The state begins again and knows no secret: which one is there makes no difference."""
     project = released.copy(tmp_path / "project")
     secret = project.configuration.service.secret_file
-    invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes")
+    (project.private / "state.duckdb").unlink()
+    invoked(project, ledger_command, "record-loss", "--yes")
     said = refused(project, ledger_command, "record-loss", "--lost", "secret", "--yes")
     assert f"{secret}: is there, and the state takes it as its secret when it is next opened" in said
     secret.unlink()
