@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.property.playing import played
-from tests.property.stories import check_halves, check_margins, check_one_case, world_of
+from tests.property.stories import world_of
+from tests.property.story_checks import check_halves, check_margins, check_one_case
 
 from quietcount_aggregates import release
 from quietcount_aggregates.counting import bounding

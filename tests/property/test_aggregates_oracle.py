@@ -13,18 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.aggregates_world import SECRET, MemoryLog, record_of, utc, world_in
+from tests.aggregates_world import SECRET, MemoryLog, utc, world_in
 from tests.property.playing import foretold, played, played_apart
-from tests.property.stories import (
-    REGISTRY,
-    START,
-    STORIES,
-    check_halves,
-    check_margins,
-    check_one_case,
-    differences,
-    world_of,
-)
+from tests.property.stories import START, world_of
+from tests.property.story_checks import check_halves, check_margins, check_one_case, differences
+from tests.property.story_schemas import LATER, STORIES, emitted
 
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_schemas.log import CASE_EVENTS
@@ -129,10 +122,10 @@ def test_a_state_rebuilt_from_the_log_is_the_state(in_memory: Path) -> None:
         story = world_of(seed)
         log = MemoryLog(story.partitions)
         day = story.steps[-1].day
-        options: dict[str, Any] = {"registry": REGISTRY, "log": log, "now": utc(START), "published": False}
+        options: dict[str, Any] = {"registry": LATER, "log": log, "now": utc(START), "published": False}
         with world_in(in_memory / f"{seed}a", story.opening, **options) as world:
             for step in story.steps:
-                log.append(CASE_EVENTS, [record_of(world.codec, event) for event in step.events])
+                log.append(CASE_EVENTS, [emitted(event) for event in step.events])
                 world.fold(day)
             first = contents(world)
         with world_in(in_memory / f"{seed}b", story.opening, **options) as world:

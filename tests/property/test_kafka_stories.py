@@ -10,7 +10,8 @@ import pytest
 from tests.kafka.bench import LogWithTopics, opened
 from tests.kafka.fixtures import Kafka
 from tests.property.playing import Log, foretold, played
-from tests.property.stories import World, check_halves, check_margins, check_one_case, world_of
+from tests.property.stories import World, world_of
+from tests.property.story_checks import check_halves, check_margins, check_one_case
 from tests.property.test_aggregates_mutants import MUTANTS
 
 from quietcount_schemas.log import CASE_EVENTS
