@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.aggregates_world import World as Deployment
 from tests.property.playing import played
 from tests.property.stories import world_of
 from tests.property.story_checks import check_halves, check_margins, check_one_case
@@ -19,7 +21,8 @@ from tests.property.story_checks import check_halves, check_margins, check_one_c
 from quietcount_aggregates import release
 from quietcount_aggregates.counting import bounding
 from quietcount_aggregates.counting.bounding import Bounding
-from quietcount_aggregates.populations import Horizon, Late, Population
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.populations import Dimension, Horizon, Late, Population
 from quietcount_aggregates.state.limits import Limits
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_aggregates.state.state import State
@@ -171,6 +174,43 @@ def _dated_ahead_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(release, "drop_ahead", lambda *_: None)
 
 
+def _rows_before_a_loss_counted(patch: pytest.MonkeyPatch) -> None:
+    """Count after a loss also what was folded before it and is dated in a settled period: it is carried once more."""
+    patch.setattr(State, "lost_open", {})
+
+
+def _withheld_released(patch: pytest.MonkeyPatch) -> None:
+    """Release a period also if the sums of a part of it were lost."""
+    patch.setattr(Chain, "_withhold", lambda *_: None)
+
+
+def _limits_kept_after_a_loss(patch: pytest.MonkeyPatch) -> None:
+    real = Deployment.lose_state
+
+    def mutant(self: Deployment, now: dt.datetime) -> None:
+        used = self.there.used_up
+        files = {self.there.limits.path(each): self.there.limits.path(each).read_bytes() for each in used}
+        real(self, now)
+        with State(self.state_path) as state, state.transaction() as connection:
+            for path, each in zip(files, used, strict=True):
+                path.write_bytes(files[path])
+                connection.execute("INSERT INTO limits VALUES (?, ?, ?, ?, ?)", astuple(each))
+
+    patch.setattr(Deployment, "lose_state", mutant)
+
+
+def _new_symbols_count_as_the_first(patch: pytest.MonkeyPatch) -> None:
+    """Take a symbol that a schema gained after the declaration for another one than the default."""
+    real = bounding._index
+
+    def mutant(dimension: Dimension, event: str, symbols: Mapping[str, Sequence[str]]) -> str:
+        column = f"{event}.{dimension.name}"
+        taken = [each if each in dimension.symbols else dimension.symbols[0] for each in symbols[column]]
+        return real(dimension, event, {column: taken})
+
+    patch.setattr(bounding, "_index", mutant)
+
+
 def _others_remembered(patch: pytest.MonkeyPatch) -> None:
     """Keep the mark of an event that does not belong to the population, so that a late correction by which it does
     comes to nothing.
@@ -199,6 +239,10 @@ MUTANTS: dict[str, Patch] = {
     "by_what_the_log_still_holds": _by_what_the_log_still_holds,
     "later_ones_count_the_whole_log": _later_ones_count_the_whole_log,
     "a_new_log_comes_first": _a_new_log_comes_first,
+    "rows_before_a_loss_counted": _rows_before_a_loss_counted,
+    "withheld_released": _withheld_released,
+    "limits_kept_after_a_loss": _limits_kept_after_a_loss,
+    "new_symbols_count_as_the_first": _new_symbols_count_as_the_first,
 }
 
 
@@ -238,6 +282,10 @@ NEAR = {
     "sums_of_what_is_open": 110,
     "withdrawal_forgotten": 105,
     "a_new_log_comes_first": 109,
+    "rows_before_a_loss_counted": 123,
+    "withheld_released": 110,
+    "limits_kept_after_a_loss": 110,
+    "new_symbols_count_as_the_first": 106,
 }
 
 
@@ -263,6 +311,7 @@ def test_the_oracle_catches_a_fold_that_breaks_a_rule(
         pytest.param(by_halves, "turns_across_cases", 100, id="halves-turns_across_cases"),
         pytest.param(by_margins, "sums_forgotten", 110, id="margins-sums_forgotten"),
         pytest.param(by_margins, "sums_of_what_is_open", 110, id="margins-sums_of_what_is_open"),
+        pytest.param(by_margins, "withheld_released", 110, id="margins-withheld_released"),
     ],
 )
 def test_each_trial_without_the_oracle_catches_a_fold_that_breaks_its_rule(

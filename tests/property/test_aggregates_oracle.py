@@ -74,15 +74,19 @@ def test_a_log_of_all_cases_is_the_sum_of_logs_of_its_halves(seed: int, in_memor
 
 def test_the_rules_themselves_keep_the_bound_and_add_up() -> None:
     """The oracle alone, which is quick: the rules are sound, whoever follows them."""
-    farthest, above = 0, 0
+    farthest, above, lost, newer = 0, 0, 0, 0
     for seed in range(2000, 2050):
         world = world_of(seed)
         told = foretold(world)
+        lost += world.losses > 0
+        newer += any(step.newer_schemas for step in world.steps)
         check_halves(world, told)
         farthest = max(farthest, check_one_case(world, told))
         above += check_margins(world, told)
     assert farthest == 100, "no case came near its limit: the trial shows nothing"
     assert above > 100, "hardly a table is a margin of another: the trial shows nothing"
+    assert lost > 5, "hardly a state is lost: the trial shows nothing"
+    assert newer > 5, "hardly an emitter has newer schemas: the trial shows nothing"
 
 
 @pytest.mark.soak
