@@ -18,8 +18,9 @@ from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = [pytest.mark.check, pytest.mark.promise("kafka", "bound-per-case", "deterministic-fold")]
 
-SEEDS = (501, 502, 505, 506, 518, 522)
-"""Worlds of four stories each: one to four partitions, populations that come later, a log that is lost."""
+SEEDS = (501, 502, 505, 506, 518, 522, 548, 597)
+"""Worlds of four stories each: one to four partitions, what comes later (populations, schemas), what is lost (logs, the
+state)."""
 
 
 class Broker:
