@@ -35,10 +35,16 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Version:
-    """One folded record: the event, and its place in the log."""
+    """One folded record: the event, and its place in the log.
+
+    Once a settlement has forgotten the other versions of the event, it stands for them: `first` is where the first one
+    lay, and `oldest` is the oldest of their days.
+    """
 
     event: CaseEvent
     place: Place
+    first: Place
+    oldest: dt.date
 
 
 @dataclass
@@ -55,30 +61,31 @@ class Known:
     @property
     def place(self) -> Place:
         """The place of the first version: its corrections come in its turn. A case lies in one partition of a log."""
-        return self.versions[0].place
+        return min(version.first for version in self.versions)
 
     @property
     def standing(self) -> Version:
         """The version of the highest revision, the first in the log among equals (`max` keeps the first)."""
-        return max(self.versions, key=lambda version: version.event.revision)
+        in_order = sorted(self.versions, key=lambda version: version.place)
+        return max(in_order, key=lambda version: version.event.revision)
 
-
-def is_before(place: Place, ends: Mapping[int, Place]) -> bool:
-    """Return whether a place lies before that of its partition; no place does if there is none."""
-    return place < ends.get(place.partition, place)
+    @property
+    def alone(self) -> Version:
+        """The standing version, for all of them."""
+        standing = self.standing
+        return Version(standing.event, standing.place, self.place, min(version.oldest for version in self.versions))
 
 
 class Account:
     """One population: what is settled of it, and the limits that are used up.
 
-    One that is declared later counts what lies at `begins` or behind. It waits until its past is complete. Of what lies
-    before `lost_at`, where the log ended when the state was lost, it counts nothing that is dated before `lost_open`,
-    its first open day then.
+    One that is declared later counts what lies at `begins` or behind. It waits until its past is complete. Once the
+    state was lost, nothing exists for it that is dated before `lost_open`, its first open day then.
     """
 
     def __init__(self, population: Population, begins: Mapping[int, Place], *, waits: bool = False) -> None:
         self.population = population
-        self.begins = begins
+        self.declared_at = self.begins = begins
         self.waits = waits
         self.first_open = population.first_day
         self.closed: dict[EventKey, dt.date] = {}
@@ -88,8 +95,7 @@ class Account:
         """What was used up when the newest act of settling began."""
         self.sums: Counter[tuple[str, dt.date, tuple[str, ...]]] = Counter()
         self.withheld: set[tuple[str, dt.date]] = set()
-        self.lost_at: Mapping[int, Place] = {}
-        self.lost_open = self.first_open
+        self.lost_open = dt.date.min
 
     def is_due(self, moment: dt.datetime) -> bool:
         """Return whether the first open period was over at a moment, and nothing keeps it from being settled."""
@@ -105,21 +111,20 @@ class Account:
         return Known(known.key, versions) if versions else None
 
     def knows(self, version: Version) -> bool:
-        """Return whether a version exists for this population, record by record."""
-        if is_before(version.place, self.begins):
-            return False
-        return not (is_before(version.place, self.lost_at) and version.event.occurred_on < self.lost_open)
+        """Return whether a version, and all that it stands for, exists for this population."""
+        begins = self.begins.get(version.place.partition, version.first)
+        return version.first >= begins and version.oldest >= self.lost_open
 
-    def lose(self, ends: Mapping[int, Place], lost_at: Mapping[int, Place]) -> None:
+    def lose(self, ends: Mapping[int, Place]) -> None:
         """Know nothing any more but the first open day; what is amid a coarser period is never released."""
         for table in self.population.tables:
             start = table.period.start(self.first_open)
             if self.population.first_day <= start < self.first_open:
                 self.withheld.add((table.name, start))
         self.closed, self.used, self.used_before, self.sums = {}, Counter(), Counter(), Counter()
-        if any(place.log != ends[partition].log for partition, place in self.begins.items()):
+        if any(place.log != ends[partition].log for partition, place in self.declared_at.items()):
             self.begins = ends  # it was declared in a log that is gone
-        self.lost_at, self.lost_open = lost_at, self.first_open
+        self.lost_open = self.first_open
 
     def period_of(self, known: Known) -> dt.date | None:
         """Return the open period that an event lies in, or None."""
@@ -224,15 +229,11 @@ class Oracle:
         """What of the log is to be folded again after a loss."""
         self.letters: list[CaseEvent] = []
         self.is_unreadable = is_newer
-        self.newest_is_loss = False
-        """Whether nothing was settled or declared since a loss: to lose the state again is no other loss."""
-        self.lost_at: Mapping[int, Place] = {}
 
     def declare(self, population: Population, day: dt.date, ends: Iterable[Place]) -> None:
         """Declare one more population on a day on which the log ends at these places."""
         begins = {place.partition: place for place in ends}
         self.accounts.append(Account(population, begins, waits=population.first_day <= day))
-        self.newest_is_loss = False
 
     def lose(self, ends: Iterable[Place]) -> None:
         """Lose the private state at a time at which the log ends at these places.
@@ -241,13 +242,10 @@ class Oracle:
         """
         now = {place.partition: place for place in ends}
         current = {place.log for place in now.values()}
-        if not self.newest_is_loss or not current.issuperset(place.log for place in self.lost_at.values()):
-            self.lost_at = now
-        self.newest_is_loss = True
         self.remembered, self.gone = {}, set()
         self.log = self.unread = [version for version in self.log if version.place.log in current]
         for account in self.accounts:
-            account.lose(now, self.lost_at)
+            account.lose(now)
 
     def upgrade(self) -> list[CaseEvent]:
         """Get the newer schemas; return the events of the dead letters, which are emitted again."""
@@ -257,27 +255,28 @@ class Oracle:
     def complete(self, name: str) -> None:
         """Hear that the past of a population is in the log."""
         for account in self.accounts:
-            if account.population.name == name and account.waits:
-                account.waits = self.newest_is_loss = False
+            if account.population.name == name:
+                account.waits = False
 
     def retire(self, name: str) -> None:
         """Release nothing of a population any more."""
-        self.newest_is_loss = False
         self.accounts = [account for account in self.accounts if account.population.name != name]
 
     def fold(self, event: CaseEvent, place: Place) -> None:
         """Fold a record that was appended to the log."""
         self._fold_again()
-        self.log.append(Version(event, place))
-        self._read(event, place)
+        version = Version(event, place, place, event.occurred_on)
+        self.log.append(version)
+        self._read(version)
 
     def _fold_again(self) -> None:
         """Fold what a lost state had folded. The service does so when it has started: with what is declared by then."""
         unread, self.unread = self.unread, []
         for version in unread:
-            self._read(version.event, version.place)
+            self._read(version)
 
-    def _read(self, event: CaseEvent, place: Place) -> None:
+    def _read(self, version: Version) -> None:
+        event = version.event
         if self.is_unreadable(event):
             if event not in self.letters:  # else it is there already
                 self.letters.append(event)
@@ -290,7 +289,7 @@ class Oracle:
         # What no population counts is not remembered, unless it may correct what one does.
         if event.case_key not in self.gone and (counted or event.revision > 0):
             key = event.case_key, event.event_id
-            self.remembered.setdefault(key, Known(key)).versions.append(Version(event, place))
+            self.remembered.setdefault(key, Known(key)).versions.append(version)
 
     def _forget(self) -> None:
         self.remembered = {key: known for key, known in self.remembered.items() if known.case not in self.gone}
@@ -306,13 +305,13 @@ class Oracle:
         self.remembered = {known.key: known for known in kept if known.versions}
 
     def _kept(self, known: Known) -> Known:
-        """Return the versions of which a population knows that still waits for the event."""
-        knowing: list[Account] = []
+        """Return the version that stands for each population that still waits for the event; superseded ones go."""
+        kept: list[Version] = []
         for account in self.accounts:
             mine = account.known_of(known)
-            if mine is not None and account.waits_for(mine):
-                knowing.append(account)
-        return Known(known.key, [each for each in known.versions if any(account.knows(each) for account in knowing)])
+            if mine is not None and account.waits_for(mine) and mine.alone not in kept:
+                kept.append(mine.alone)
+        return Known(known.key, kept)
 
     def release(self, now: dt.datetime, grace: dt.timedelta) -> Releases:
         """Settle each period that ended `grace` or more before `now`, and forget what no population waits for."""
@@ -330,7 +329,6 @@ class Oracle:
             for account in self.accounts:
                 account.forget()
             self.log = []
-            self.newest_is_loss = False
         return values
 
 

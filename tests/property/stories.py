@@ -132,7 +132,7 @@ def world_of(seed: int, most: int = 3) -> World:
         add(Step(day, release=False, restart=rng.random() < 0.2), again)
         add(Step(_all_over(populations, day)), [])
 
-    steps[:] = _with_losses(random.Random(f"{seed} lost"), steps)
+    steps[:] = _with_losses(random.Random(f"{seed} lost"), steps, days)
     for told in days:
         _date_ahead(ahead, told)
         if has_newer < first_days:
@@ -173,11 +173,17 @@ def _make_newer(rng: random.Random, stories: Sequence[Told]) -> None:
         told[:] = [(case, made_newer(rng, event) if rng.random() < 0.2 else event) for case, event in told]
 
 
-def _with_losses(rng: random.Random, steps: Sequence[Step]) -> list[Step]:
-    """Lose the private state once or twice in a few worlds, sometimes together with the log."""
+def _with_losses(rng: random.Random, steps: Sequence[Step], days: Sequence[list[Told]]) -> list[Step]:
+    """Lose the private state once or twice in a few worlds, sometimes together with the log.
+
+    In half of them all that was sent before is emitted again, as those are told to do who lose it.
+    """
     found, chance = list(steps), rng.random()
-    for number in rng.sample(range(1, len(steps)), 2 if chance < 0.05 else 1 if chance < 0.18 else 0):
+    for number in sorted(rng.sample(range(1, len(steps)), 2 if chance < 0.05 else 1 if chance < 0.18 else 0)):
         found[number] = replace(found[number], lost=True, new_log=found[number].new_log or rng.random() < 0.1)
+        if rng.random() < 0.5:
+            for story, told in enumerate(days[number]):
+                told[:0] = [each for day in days[:number] for each in day[story]]
     return found
 
 
