@@ -125,12 +125,12 @@ def world_of(seed: int, most: int = 3) -> World:
         add(step, [_day_of(rng, day, known) for known in sent])
     steps[:] = _with_endings(rng, opening, steps)
     populations = [*opening, *(each for step in steps for each in step.declared)]
-    add(Step(_all_over(populations, day)), [])
+    add(Step(_all_over(populations, day)), [[] for _ in sent])
     if rng.random() < 0.4:  # long after, much comes again
         day = steps[-1].day + dt.timedelta(days=rng.choice((0, 1, 20)))
         again = [rng.sample(known, len(known) // 2) for known in sent]
         add(Step(day, release=False, restart=rng.random() < 0.2), again)
-        add(Step(_all_over(populations, day)), [])
+        add(Step(_all_over(populations, day)), [[] for _ in sent])
 
     steps[:] = _with_losses(random.Random(f"{seed} lost"), steps, days)
     for told in days:
