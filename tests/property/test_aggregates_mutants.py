@@ -22,6 +22,7 @@ from quietcount_aggregates import release
 from quietcount_aggregates.counting import bounding
 from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Dimension, Horizon, Late, Population
 from quietcount_aggregates.state.limits import Limits
 from quietcount_aggregates.state.marks import ConsumerSecret
@@ -174,8 +175,13 @@ def _dated_ahead_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(release, "drop_ahead", lambda *_: None)
 
 
-def _rows_before_a_loss_counted(patch: pytest.MonkeyPatch) -> None:
-    """Count after a loss also what was folded before it and is dated in a settled period: it is carried once more."""
+def _begins_with_the_log(patch: pytest.MonkeyPatch) -> None:
+    """Begin after a loss with all that the log still holds, and not at the newest settlement."""
+    patch.setattr(Ledger, "settled_at", None)
+
+
+def _carried_after_a_loss(patch: pytest.MonkeyPatch) -> None:
+    """Carry after a loss also what belongs to a period that was settled before it, and may have counted."""
     patch.setattr(State, "lost_open", {})
 
 
@@ -239,7 +245,8 @@ MUTANTS: dict[str, Patch] = {
     "by_what_the_log_still_holds": _by_what_the_log_still_holds,
     "later_ones_count_the_whole_log": _later_ones_count_the_whole_log,
     "a_new_log_comes_first": _a_new_log_comes_first,
-    "rows_before_a_loss_counted": _rows_before_a_loss_counted,
+    "begins_with_the_log": _begins_with_the_log,
+    "carried_after_a_loss": _carried_after_a_loss,
     "withheld_released": _withheld_released,
     "limits_kept_after_a_loss": _limits_kept_after_a_loss,
     "new_symbols_count_as_the_first": _new_symbols_count_as_the_first,
@@ -282,9 +289,9 @@ NEAR = {
     "sums_of_what_is_open": 110,
     "withdrawal_forgotten": 105,
     "a_new_log_comes_first": 109,
-    "rows_before_a_loss_counted": 123,
+    "begins_with_the_log": 117,
     "withheld_released": 110,
-    "limits_kept_after_a_loss": 110,
+    "limits_kept_after_a_loss": 123,
     "new_symbols_count_as_the_first": 106,
 }
 
