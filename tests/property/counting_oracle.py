@@ -9,11 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from quietcount_aggregates.populations import Filter, Horizon, Late, Population, Table
+from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Table
 from quietcount_schemas.codec import CaseEvent
 
 __all__ = ["Oracle", "Place", "Releases", "cells_of", "margins", "summed"]
@@ -35,10 +35,16 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Version:
-    """One folded record: the event, and its place in the log."""
+    """One folded record: the event, and its place in the log.
+
+    Once a settlement has forgotten the other versions of the event, it stands for them: `first` is where the first one
+    lay, and `oldest` is the oldest of their days.
+    """
 
     event: CaseEvent
     place: Place
+    first: Place
+    oldest: dt.date
 
 
 @dataclass
@@ -55,28 +61,31 @@ class Known:
     @property
     def place(self) -> Place:
         """The place of the first version: its corrections come in its turn. A case lies in one partition of a log."""
-        return self.versions[0].place
+        return min(version.first for version in self.versions)
 
     @property
     def standing(self) -> Version:
         """The version of the highest revision, the first in the log among equals (`max` keeps the first)."""
-        return max(self.versions, key=lambda version: version.event.revision)
+        in_order = sorted(self.versions, key=lambda version: version.place)
+        return max(in_order, key=lambda version: version.event.revision)
 
-    def behind(self, begins: Mapping[int, Place]) -> Known | None:
-        """Return what is known of the event from a place of each partition on, or None for nothing."""
-        later = [each for each in self.versions if each.place >= begins.get(each.place.partition, each.place)]
-        return Known(self.key, later) if later else None
+    @property
+    def alone(self) -> Version:
+        """The standing version, for all of them."""
+        standing = self.standing
+        return Version(standing.event, standing.place, self.place, min(version.oldest for version in self.versions))
 
 
 class Account:
     """One population: what is settled of it, and the limits that are used up.
 
-    One that is declared later counts what lies at `begins` or behind. It waits until its past is complete.
+    One that is declared later counts what lies at `begins` or behind. It waits until its past is complete. Once the
+    state was lost, nothing exists for it that is dated before `lost_open`, its first open day then.
     """
 
     def __init__(self, population: Population, begins: Mapping[int, Place], *, waits: bool = False) -> None:
         self.population = population
-        self.begins = begins
+        self.declared_at = self.begins = begins
         self.waits = waits
         self.first_open = population.first_day
         self.closed: dict[EventKey, dt.date] = {}
@@ -85,6 +94,8 @@ class Account:
         self.used_before = self.used.copy()
         """What was used up when the newest act of settling began."""
         self.sums: Counter[tuple[str, dt.date, tuple[str, ...]]] = Counter()
+        self.withheld: set[tuple[str, dt.date]] = set()
+        self.lost_open = dt.date.min
 
     def is_due(self, moment: dt.datetime) -> bool:
         """Return whether the first open period was over at a moment, and nothing keeps it from being settled."""
@@ -92,7 +103,28 @@ class Account:
 
     def counted_of(self, remembered: Iterable[Known]) -> Iterable[Known]:
         """Return of what is remembered that of which this population knows."""
-        return (mine for known in remembered if (mine := known.behind(self.begins)) is not None)
+        return (mine for known in remembered if (mine := self.known_of(known)) is not None)
+
+    def known_of(self, known: Known) -> Known | None:
+        """Return what this population knows of an event, or None for nothing."""
+        versions = [version for version in known.versions if self.knows(version)]
+        return Known(known.key, versions) if versions else None
+
+    def knows(self, version: Version) -> bool:
+        """Return whether a version, and all that it stands for, exists for this population."""
+        begins = self.begins.get(version.place.partition, version.first)
+        return version.first >= begins and version.oldest >= self.lost_open
+
+    def lose(self, ends: Mapping[int, Place]) -> None:
+        """Know nothing any more but the first open day; what is amid a coarser period is never released."""
+        for table in self.population.tables:
+            start = table.period.start(self.first_open)
+            if self.population.first_day <= start < self.first_open:
+                self.withheld.add((table.name, start))
+        self.closed, self.used, self.used_before, self.sums = {}, Counter(), Counter(), Counter()
+        if any(place.log != ends[partition].log for partition, place in self.declared_at.items()):
+            self.begins = ends  # it was declared in a log that is gone
+        self.lost_open = self.first_open
 
     def period_of(self, known: Known) -> dt.date | None:
         """Return the open period that an event lies in, or None."""
@@ -141,13 +173,14 @@ class Account:
             self.used[limit] += 1
             for table in population.tables:
                 if holds(table.where, event):
-                    cell = tuple(symbol(event, each.name, each.default) for each in table.by)
+                    cell = tuple(symbol(event, each) for each in table.by)
                     self.sums[table.name, table.period.start(period), cell] += 1
         self.first_open = following
         return {
             (table.name, start): tuple(self.sums[table.name, start, cell] for cell in cells_of(table))
             for table in population.tables
             if table.period.next(start := table.period.start(period)) == following and start >= population.first_day
+            if (table.name, start) not in self.withheld
         }
 
     def forget(self) -> None:
@@ -164,13 +197,15 @@ def a_year_before(day: dt.date) -> dt.date:
         return day.replace(year=day.year - 1, day=28)
 
 
-def symbol(event: CaseEvent, name: str, default: str) -> str:
-    value = event.attributes[name]
-    return default if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def symbol(event: CaseEvent, field: Dimension) -> str:
+    """Return an event's symbol of a field: its default for null, and for one that came after the declaration."""
+    value = event.attributes[field.name]
+    found = str(value).lower() if isinstance(value, bool) else str(value)
+    return found if found in field.symbols else field.default
 
 
 def holds(where: Sequence[Filter], event: CaseEvent) -> bool:
-    return all(symbol(event, each.field.name, each.field.default) in each.accepted for each in where)
+    return all(symbol(event, each.field) in each.accepted for each in where)
 
 
 def cells_of(table: Table) -> list[tuple[str, ...]]:
@@ -178,17 +213,44 @@ def cells_of(table: Table) -> list[tuple[str, ...]]:
 
 
 class Oracle:
-    """All populations over one log. They share what is remembered of it, and nothing else."""
+    """All populations over one log. They share what is remembered of it, and nothing else.
 
-    def __init__(self, populations: Sequence[Population]) -> None:
+    Of some events the service does not have the schema at first, as `is_newer` tells. They are dead letters until it
+    has.
+    """
+
+    def __init__(self, populations: Sequence[Population], is_newer: Callable[[CaseEvent], bool]) -> None:
         self.accounts = [Account(population, {}) for population in populations]
         self.remembered: dict[EventKey, Known] = {}
         self.gone: set[bytes] = set()
+        self.log: list[Version] = []
+        """What the log holds behind the newest act of settling. What lies before it is gone."""
+        self.unread: list[Version] = []
+        """What of the log is to be folded again after a loss."""
+        self.letters: list[CaseEvent] = []
+        self.is_unreadable = is_newer
 
     def declare(self, population: Population, day: dt.date, ends: Iterable[Place]) -> None:
         """Declare one more population on a day on which the log ends at these places."""
         begins = {place.partition: place for place in ends}
         self.accounts.append(Account(population, begins, waits=population.first_day <= day))
+
+    def lose(self, ends: Iterable[Place]) -> None:
+        """Lose the private state at a time at which the log ends at these places.
+
+        Another state begins at the newest act of settling, or with the log if it was made again since.
+        """
+        now = {place.partition: place for place in ends}
+        current = {place.log for place in now.values()}
+        self.remembered, self.gone = {}, set()
+        self.log = self.unread = [version for version in self.log if version.place.log in current]
+        for account in self.accounts:
+            account.lose(now)
+
+    def upgrade(self) -> list[CaseEvent]:
+        """Get the newer schemas; return the events of the dead letters, which are emitted again."""
+        self.is_unreadable = lambda _: False
+        return self.letters
 
     def complete(self, name: str) -> None:
         """Hear that the past of a population is in the log."""
@@ -201,6 +263,24 @@ class Oracle:
         self.accounts = [account for account in self.accounts if account.population.name != name]
 
     def fold(self, event: CaseEvent, place: Place) -> None:
+        """Fold a record that was appended to the log."""
+        self._fold_again()
+        version = Version(event, place, place, event.occurred_on)
+        self.log.append(version)
+        self._read(version)
+
+    def _fold_again(self) -> None:
+        """Fold what a lost state had folded. The service does so when it has started: with what is declared by then."""
+        unread, self.unread = self.unread, []
+        for version in unread:
+            self._read(version)
+
+    def _read(self, version: Version) -> None:
+        event = version.event
+        if self.is_unreadable(event):
+            if event not in self.letters:  # else it is there already
+                self.letters.append(event)
+            return
         if event.event == "Left":
             self.gone.add(event.case_key)
             self._forget()
@@ -209,7 +289,7 @@ class Oracle:
         # What no population counts is not remembered, unless it may correct what one does.
         if event.case_key not in self.gone and (counted or event.revision > 0):
             key = event.case_key, event.event_id
-            self.remembered.setdefault(key, Known(key)).versions.append(Version(event, place))
+            self.remembered.setdefault(key, Known(key)).versions.append(version)
 
     def _forget(self) -> None:
         self.remembered = {key: known for key, known in self.remembered.items() if known.case not in self.gone}
@@ -225,16 +305,17 @@ class Oracle:
         self.remembered = {known.key: known for known in kept if known.versions}
 
     def _kept(self, known: Known) -> Known:
-        """Return the versions of which a population knows that still waits for the event."""
+        """Return the version that stands for each population that still waits for the event; superseded ones go."""
         kept: list[Version] = []
         for account in self.accounts:
-            mine = known.behind(account.begins)
-            if mine is not None and account.waits_for(mine):
-                kept = max(kept, mine.versions, key=len)  # who begins earlier knows all that the others know
+            mine = account.known_of(known)
+            if mine is not None and account.waits_for(mine) and mine.alone not in kept:
+                kept.append(mine.alone)
         return Known(known.key, kept)
 
     def release(self, now: dt.datetime, grace: dt.timedelta) -> Releases:
         """Settle each period that ended `grace` or more before `now`, and forget what no population waits for."""
+        self._fold_again()
         values: Releases = {}
         due = [account for account in self.accounts if account.is_due(now - grace)]
         if due:
@@ -247,6 +328,7 @@ class Oracle:
             self._forget_others()
             for account in self.accounts:
                 account.forget()
+            self.log = []
         return values
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from tests.aggregates_world import MemoryLog, record_of, utc, world_in
+from tests.aggregates_world import MemoryLog, UnpurgedLog, utc, world_in
+from tests.aggregates_world import World as Deployment
 from tests.property.counting_oracle import Oracle, Place, Releases
-from tests.property.stories import PARTS, REGISTRY, START, Step, World, differences
+from tests.property.stories import START, Step, World
+from tests.property.story_checks import differences
+from tests.property.story_schemas import LATER, PARTS, REGISTRY, emitted, is_newer
 
 from quietcount_aggregates.ledger.entries import Completed, Retired
-from quietcount_schemas.log import CASE_EVENTS, LogReader, LogWriter
+from quietcount_consumers import dead_letters
+from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.log import CASE_EVENTS, LogReader, LogWriter, NewRecord, Position
 
 __all__ = ["foretold", "played", "played_apart"]
+
+_LATER = Codec(LATER)
 
 
 class Log(LogReader, LogWriter, Protocol):
@@ -26,7 +33,7 @@ Logs = Callable[[World], Log]
 
 
 def in_memory(world: World) -> Log:
-    return MemoryLog(world.partitions)
+    return (MemoryLog if world.forgetful else UnpurgedLog)(world.partitions)
 
 
 def _sizes(rng: random.Random) -> Iterator[int]:
@@ -39,57 +46,123 @@ def played(
     world: World, folder: Path, *, judged: bool = False, batches: int | None = None, logs: Logs = in_memory
 ) -> Releases:
     """Return the true values of every release of a world; compare each with the oracle if it is to be judged."""
-    oracle = Oracle(world.opening) if judged else None
-    sizes = _sizes(random.Random(world.seed if batches is None else batches))
-    log, number = logs(world), 0
+    log = logs(world)
     with world_in(
         folder, world.opening, registry=REGISTRY, log=log, now=utc(START), today=START, published=False
     ) as deployment:
+        playing = _Playing(world, deployment, logs, judged=judged)
+        sizes = _sizes(random.Random(world.seed if batches is None else batches))
         for step in world.steps:
-            if step.new_log:  # the service's command for it, and a start
-                log, number = logs(world), number + 1
-                deployment.log = log
-                deployment.there.follow(log.topic_id(CASE_EVENTS))
-            for population in step.declared:
-                deployment.populations.append(population)
-                if oracle is not None:
-                    ends = [Place(number, *end) for end in log.end_offsets(CASE_EVENTS).items()]
-                    oracle.declare(population, step.day, ends)
-            if step.restart or step.new_log or step.declared:
-                deployment.restart(utc(step.day))
-            places = log.append(CASE_EVENTS, [record_of(deployment.codec, event) for event in step.events])
-            deployment.fold(step.day, sizes)
-            if oracle is not None:
-                for event, place in zip(step.events, places, strict=True):
-                    oracle.fold(event, Place(number, place.partition, place.offset))
+            playing.begin(step)
+            playing.append(step.events)
+            playing.fold(step, sizes)
             if step.release:
-                _release(deployment, world, step, oracle)
-            _end(deployment, step, oracle)
+                playing.release(step)
+            playing.end(step)
         return deployment.released
 
 
-def _release(deployment: Any, world: World, step: Step, oracle: Oracle | None) -> None:
-    earlier = deployment.released.keys()
-    deployment.release(utc(step.day), step.grace)
-    if oracle is not None:
-        actual = {key: values for key, values in deployment.released.items() if key not in earlier}
-        expected = oracle.release(utc(step.day), step.grace)
-        assert actual == expected, f"seed {world.seed}, {step.day}: {differences(actual, expected)}"
+class _Playing:
+    """A world that is being played, with the oracle if it judges."""
+
+    def __init__(self, world: World, deployment: Deployment, logs: Logs, *, judged: bool) -> None:
+        self.world, self.deployment, self.logs = world, deployment, logs
+        self.oracle = Oracle(world.opening, is_newer) if judged else None
+        self.number = 0
+        """How many logs were lost."""
+        self.letters = MemoryLog()
+        """The dead letters, which no loss of the other log or of the state concerns."""
+
+    @property
+    def ends(self) -> list[Place]:
+        return [Place(self.number, *end) for end in self.deployment.log.end_offsets(CASE_EVENTS).items()]
+
+    def begin(self, step: Step) -> None:
+        """Do what happens to the deployment, and start it again if any of it needs that."""
+        deployment, oracle = self.deployment, self.oracle
+        if step.new_log:  # the service's command for it, and a start
+            deployment.log, self.number = self.logs(self.world), self.number + 1
+            if not step.lost:
+                deployment.there.follow(deployment.log.topic_id(CASE_EVENTS))
+        if step.lost:
+            deployment.lose_state(utc(step.day))
+            if oracle is not None:
+                oracle.lose(self.ends)
+        if step.newer_schemas:
+            deployment.registry = LATER
+        for population in step.declared:
+            deployment.populations.append(population)
+            if oracle is not None:
+                oracle.declare(population, step.day, self.ends)
+        if step.restart or step.new_log or step.lost or step.newer_schemas or step.declared:
+            deployment.restart(utc(step.day))
+        if step.newer_schemas:
+            self._replay()
+
+    def append(self, events: Sequence[CaseEvent]) -> None:
+        self._note(events, self.deployment.log.append(CASE_EVENTS, [emitted(event) for event in events]))
+
+    def _note(self, events: Sequence[CaseEvent], positions: Sequence[Position]) -> None:
+        """Tell the oracle what was appended."""
+        if self.oracle is not None:
+            for event, position in zip(events, positions, strict=True):
+                self.oracle.fold(event, Place(self.number, position.partition, position.offset))
+
+    def _replay(self) -> None:
+        """Emit again what was rejected for want of a schema, as `quietcount dead-letters replay` does."""
+        writer = _Noting(self.deployment.log)
+        outcomes = list(dead_letters.replay(self.letters, writer, _LATER, lambda *_: 0))
+        assert all(outcome.rejected is None for outcome in outcomes), f"seed {self.world.seed}: a letter is no event"
+        replayed = [_LATER.decode(record.value) for record in writer.records]
+        if self.oracle is not None:
+            expected = {_LATER.encode(event) for event in self.oracle.upgrade()}
+            assert {record.value for record in writer.records} == expected, f"seed {self.world.seed}: other letters"
+        self._note(replayed, writer.positions)
+
+    def fold(self, step: Step, sizes: Iterator[int]) -> None:
+        self.deployment.fold(step.day, sizes)
+        dead_letters.relay(self.deployment.there, self.letters, CASE_EVENTS)
+
+    def release(self, step: Step) -> None:
+        earlier = self.deployment.released.keys()
+        self.deployment.release(utc(step.day), step.grace)
+        if self.oracle is not None:
+            actual = {key: values for key, values in self.deployment.released.items() if key not in earlier}
+            expected = self.oracle.release(utc(step.day), step.grace)
+            assert actual == expected, f"seed {self.world.seed}, {step.day}: {differences(actual, expected)}"
+
+    def end(self, step: Step) -> None:
+        """Complete the past of populations, and retire others."""
+        deployment, oracle = self.deployment, self.oracle
+        for name in step.completed:
+            if name in deployment.ledger.chain.incomplete:
+                deployment.ledger.append([Completed(name)], utc(step.day))
+            if oracle is not None:
+                oracle.complete(name)
+        for name in step.retired:
+            deployment.ledger.append([Retired(name)], utc(step.day))
+            deployment.populations = [each for each in deployment.populations if each.name != name]
+            deployment.restart(utc(step.day))
+            if oracle is not None:
+                oracle.retire(name)
 
 
-def _end(deployment: Any, step: Step, oracle: Oracle | None) -> None:
-    """Complete the past of populations, and retire others."""
-    for name in step.completed:
-        if name in deployment.ledger.chain.incomplete:
-            deployment.ledger.append([Completed(name)], utc(step.day))
-        if oracle is not None:
-            oracle.complete(name)
-    for name in step.retired:
-        deployment.ledger.append([Retired(name)], utc(step.day))
-        deployment.populations = [each for each in deployment.populations if each.name != name]
-        deployment.restart(utc(step.day))
-        if oracle is not None:
-            oracle.retire(name)
+class _Noting:
+    """Appends to a log, and keeps what was appended with where it is."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.records: list[NewRecord] = []
+        self.positions: list[Position] = []
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        positions = self._log.append(topic, records)
+        self.records += records
+        self.positions += positions
+        return positions
+
+    def close(self) -> None:
+        """The log stays open."""
 
 
 def played_apart(world: World, folder: Path, logs: Logs = in_memory) -> Releases:
@@ -107,15 +180,22 @@ def played_apart(world: World, folder: Path, logs: Logs = in_memory) -> Releases
 
 def foretold(world: World) -> Releases:
     """Return what the oracle alone says of a world: the true values of every release."""
-    oracle = Oracle(world.opening)
+    oracle = Oracle(world.opening, is_newer)
     number, ends = 0, [0] * world.partitions
     values: Releases = {}
+
+    def places() -> list[Place]:
+        return [Place(number, *end) for end in enumerate(ends)]
+
     for step in world.steps:
         if step.new_log:
             number, ends = number + 1, [0] * world.partitions
+        if step.lost:
+            oracle.lose(places())
         for population in step.declared:
-            oracle.declare(population, step.day, [Place(number, *end) for end in enumerate(ends)])
-        for event in step.events:
+            oracle.declare(population, step.day, places())
+        again = oracle.upgrade() if step.newer_schemas else []
+        for event in [*again, *step.events]:
             partition = event.case_key[0] % world.partitions
             oracle.fold(event, Place(number, partition, ends[partition]))
             ends[partition] += 1

@@ -2,7 +2,8 @@
 
 A world has populations of up to three tables each, some of them declared later or retired, and days on which events
 are emitted, folded in batches of any size, and released after some grace. Its log has up to four partitions, forgets
-exactly or only its beginning, and is lost and made again. Processes restart.
+its beginning or nothing, and is lost and made again. The private state is lost. Some emitters have newer schemas than
+the service, and their events are dead letters until it has them, too. Processes restart.
 
 Such a world plays several stories at once: each has cases and events of its own, with duplicates, events that come
 late or are dated far ahead, corrections that change the date, the type or what a filter asks, redeliveries long after
@@ -15,80 +16,35 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.aggregates_world import event_id
-from tests.property.counting_oracle import Releases, cells_of, margins, summed
-from tests.strategies import envelope, registry_of
+from tests.property.story_schemas import COLOURS, LATER, LATER_COLOURS, PARTS, REGISTRY, STORIES, made_newer
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
-from quietcount_aggregates.populations import Horizon, Late, Population, Table
+from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = [
-    "PARTS",
-    "START",
-    "STORIES",
-    "Step",
-    "World",
-    "check_halves",
-    "check_margins",
-    "check_one_case",
-    "differences",
-    "world_of",
-]
+__all__ = ["CASES", "START", "Step", "World", "world_of"]
 
 START = dt.date(2023, 11, 6)
-STORIES = 4
-"""How many stories a world plays."""
 CASES = 5
 """How many cases a story has."""
-PARTS = ("WHOLE", "ONE", "OTHER", "WITHOUT")
-"""A story of all cases, of half of them, of the other half, and of all but one."""
-COLOURS = ("RED", "GREEN", "NONE")
 PERIODS = (Period.WEEK, Period.WEEK, *[Period.MONTH] * 6, *[Period.QUARTER] * 3, Period.YEAR)
-
-
-def _enum(name: str, symbols: Sequence[str]) -> dict[str, Any]:
-    kind = {"type": "enum", "name": name.capitalize(), "symbols": [*symbols], "default": "NONE", "doc": "."}
-    return {"name": name, "type": kind, "default": "NONE", "doc": "Of a trial."}
-
-
-def _registry() -> SchemaRegistry:
-    part = _enum("part", [*(f"{part}_{story}" for story in range(STORIES) for part in PARTS), "NONE"])
-    urgent = {"name": "urgent", "type": ["null", "boolean"], "default": None, "doc": "Whether it was urgent."}
-    bodies: list[tuple[str, str, list[Any]]] = [
-        ("Asked", "event", [part, _enum("colour", COLOURS), urgent]),
-        ("Answered", "event", [part, _enum("colour", COLOURS)]),
-        ("Idle", "event", []),
-        ("Left", "withdrawal", []),
-    ]
-    return registry_of(
-        *(
-            {
-                "type": "record",
-                "name": name,
-                "namespace": "example.story",
-                "doc": "A trial.",
-                "quietcount.role": role,
-                "fields": envelope() + fields,
-            }
-            for name, role, fields in bodies
-        )
-    )
-
-
-REGISTRY = _registry()
 
 
 @dataclass(frozen=True)
 class Step:
-    """One day: what happens to the deployment, what is emitted, and after which grace is released, if it is."""
+    """One day: what happens to the deployment, what is emitted, and after which grace is released, if it is.
+
+    It happens in this order: the log is made again, the private state is lost, the service gets the newer schemas and
+    the populations that are declared, and what was a dead letter is emitted again.
+    """
 
     day: dt.date
     events: tuple[CaseEvent, ...] = ()
@@ -96,6 +52,8 @@ class Step:
     grace: dt.timedelta = dt.timedelta(0)
     restart: bool = False
     new_log: bool = False
+    lost: bool = False
+    newer_schemas: bool = False
     declared: tuple[Population, ...] = ()
     completed: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
@@ -109,12 +67,17 @@ class World:
     opening: tuple[Population, ...]
     steps: tuple[Step, ...]
     partitions: int
-    exact_purge: bool
+    forgetful: bool
+    """Whether the log forgets what it may; another one keeps everything."""
     left_out: tuple[int, ...]
 
     @property
     def populations(self) -> list[Population]:
         return [*self.opening, *(each for step in self.steps for each in step.declared)]
+
+    @property
+    def losses(self) -> int:
+        return sum(step.lost for step in self.steps)
 
     def of(self, part: str) -> World:
         """Return the same world with one part of each story alone."""
@@ -129,7 +92,7 @@ Told = list[tuple[int, CaseEvent]]
 
 def world_of(seed: int, most: int = 3) -> World:
     """Return the world of a seed, with `most` populations or fewer when its ledger is opened."""
-    rng, ahead = random.Random(seed), random.Random(f"{seed} ahead")
+    rng, ahead, newer = random.Random(seed), random.Random(f"{seed} ahead"), random.Random(f"{seed} newer")
     opening = tuple(_population(rng, f"p{number}") for number in range(rng.randint(1, most)))
     sent: list[Told] = [[] for _ in range(STORIES)]
     days: list[list[Told]] = []
@@ -139,8 +102,10 @@ def world_of(seed: int, most: int = 3) -> World:
         steps.append(step)
         days.append(told)
 
-    day = START
-    for number in range(rng.randint(3, 5)):
+    day, first_days = START, rng.randint(3, 5)
+    # From that day on the service has the newer schemas. In most worlds there are none.
+    has_newer = newer.randrange(1, first_days) if newer.random() < 0.2 else first_days
+    for number in range(first_days):
         day += dt.timedelta(days=rng.choice((1, 12, 25, 40, 60)))
         step = Step(
             day,
@@ -149,20 +114,29 @@ def world_of(seed: int, most: int = 3) -> World:
             restart=rng.random() < 0.08,
             new_log=number > 0 and rng.random() < 0.08,
         )
+        later = LATER if number >= has_newer else REGISTRY
         if number and rng.random() < 0.1:
-            step = replace(step, declared=(_population(rng, f"p{10 + number}", rng.choice((-90, -20, 10)), day),))
+            asked = _population(rng, f"p{10 + number}", rng.choice((-90, -20, 10)), day, later)
+            step = replace(step, declared=(asked,))
+        if number == has_newer:
+            asked = _population(newer, f"p{20 + number}", newer.choice((-90, -20, 10)), day, LATER)
+            declared = (*step.declared, asked) if newer.random() < 0.6 else step.declared
+            step = replace(step, newer_schemas=True, declared=declared)
         add(step, [_day_of(rng, day, known) for known in sent])
     steps[:] = _with_endings(rng, opening, steps)
     populations = [*opening, *(each for step in steps for each in step.declared)]
-    add(Step(_all_over(populations, day)), [])
+    add(Step(_all_over(populations, day)), [[] for _ in sent])
     if rng.random() < 0.4:  # long after, much comes again
         day = steps[-1].day + dt.timedelta(days=rng.choice((0, 1, 20)))
         again = [rng.sample(known, len(known) // 2) for known in sent]
         add(Step(day, release=False, restart=rng.random() < 0.2), again)
-        add(Step(_all_over(populations, day)), [])
+        add(Step(_all_over(populations, day)), [[] for _ in sent])
 
+    steps[:] = _with_losses(random.Random(f"{seed} lost"), steps, days)
     for told in days:
         _date_ahead(ahead, told)
+        if has_newer < first_days:
+            _make_newer(newer, told)
     halves = [set(rng.sample(range(CASES), CASES // 2)) for _ in range(STORIES)]
     left_out = tuple(_one_case(rng, known) for known in sent)
     for number, told in enumerate(days):
@@ -193,14 +167,40 @@ def _date_ahead(rng: random.Random, stories: Sequence[Told]) -> None:
                 told.insert(place + rng.choice((0, 1)), (case, wrong))
 
 
+def _make_newer(rng: random.Random, stories: Sequence[Told]) -> None:
+    """Let some events of a day come from emitters that have the newer schemas."""
+    for told in stories:
+        told[:] = [(case, made_newer(rng, event) if rng.random() < 0.2 else event) for case, event in told]
+
+
+def _with_losses(rng: random.Random, steps: Sequence[Step], days: Sequence[list[Told]]) -> list[Step]:
+    """Lose the private state once or twice in a few worlds, sometimes together with the log.
+
+    In half of them all that was sent before is emitted again, as those are told to do who lose it.
+    """
+    found, chance = list(steps), rng.random()
+    for number in sorted(rng.sample(range(1, len(steps)), 2 if chance < 0.05 else 1 if chance < 0.18 else 0)):
+        found[number] = replace(found[number], lost=True, new_log=found[number].new_log or rng.random() < 0.1)
+        if rng.random() < 0.5:
+            for story, told in enumerate(days[number]):
+                told[:0] = [each for day in days[:number] for each in day[story]]
+    return found
+
+
 def _one_case(rng: random.Random, told: Told) -> int:
     """Return the case that a story is told without: mostly the one that comes most often, which could move most."""
     came = Counter(case for case, _ in told)
     return came.most_common(1)[0][0] if rng.random() < 0.7 else rng.randrange(CASES)
 
 
-def _population(rng: random.Random, name: str, after: int | None = None, day: dt.date = START) -> Population:
-    events = rng.choice((["Asked"], ["Answered"], ["Asked", "Answered"]))
+def _population(
+    rng: random.Random, name: str, after: int | None = None, day: dt.date = START, registry: SchemaRegistry = REGISTRY
+) -> Population:
+    colours: Sequence[str] = COLOURS
+    kinds = [["Asked"], ["Answered"], ["Asked", "Answered"]]
+    if registry is LATER:
+        colours, kinds = LATER_COLOURS, [*kinds, ["Helped"], ["Asked", "Helped"], ["Answered", "Asked", "Helped"]]
+    events = rng.choice(kinds)
     fields = ["colour", "urgent"] if events == ["Asked"] else ["colour"]
     period = Period.DAY if rng.random() < 0.03 else rng.choice(PERIODS)
     horizon = Horizon.LIFETIME if period is Period.WEEK else rng.choice((Horizon.LIFETIME, Horizon.YEAR))
@@ -211,7 +211,7 @@ def _population(rng: random.Random, name: str, after: int | None = None, day: dt
     where: dict[str, list[str | bool]] = {}
     for number in range(rng.choice((1, 2, 2, 3, 3))):
         if rng.random() < 0.5:  # otherwise it has the filter of the table before, and may be a margin of it
-            where = _where(rng, fields, 0.4)
+            where = _where(rng, fields, colours, 0.4)
         table = AskedTable(
             f"{name}_t{number}",
             1.0,
@@ -224,8 +224,8 @@ def _population(rng: random.Random, name: str, after: int | None = None, day: dt
     return resolve(
         name,
         events=events,
-        registry=REGISTRY,
-        where=_where(rng, fields, 0.25),
+        registry=registry,
+        where=_where(rng, fields, colours, 0.25),
         period=period,
         max_contributions=rng.choice((1, 1, 2, 3)),
         horizon=horizon,
@@ -235,10 +235,12 @@ def _population(rng: random.Random, name: str, after: int | None = None, day: dt
     )
 
 
-def _where(rng: random.Random, fields: Sequence[str], chance: float) -> dict[str, list[str | bool]]:
+def _where(
+    rng: random.Random, fields: Sequence[str], colours: Sequence[str], chance: float
+) -> dict[str, list[str | bool]]:
     where: dict[str, list[str | bool]] = {}
     if rng.random() < chance:
-        where["colour"] = sorted(rng.sample(COLOURS, rng.choice((1, 2))))
+        where["colour"] = sorted(rng.sample(colours, rng.choice((1, 2))))
     if "urgent" in fields and rng.random() < chance:
         where["urgent"] = [rng.choice((True, False))]
     return where
@@ -305,79 +307,3 @@ def _shuffled(rng: random.Random, told: Sequence[Sequence[CaseEvent]]) -> tuple[
     rng.shuffle(turns)
     rest = [iter(events) for events in told]
     return tuple(next(rest[story]) for story in turns)
-
-
-# ---------------------------------------------------------------- what is compared
-
-
-def _of_part(populations: Sequence[Population], released: Releases, part: str) -> Releases:
-    """Return what of each release belongs to one part of one story."""
-    tables: dict[str, Table] = {table.name: table for population in populations for table in population.tables}
-    found = {}
-    for (name, start), values in released.items():
-        place = [each.name for each in tables[name].by].index("part")
-        cells = zip(cells_of(tables[name]), values, strict=True)
-        found[name, start] = tuple(value for cell, value in cells if cell[place] == part)
-    return found
-
-
-def check_halves(world: World, released: Releases) -> None:
-    """Hold that each whole story is, cell by cell, the sum of its two halves."""
-    for story in range(STORIES):
-        whole, one, other = (_of_part(world.populations, released, f"{part}_{story}") for part in PARTS[:3])
-        both = {key: tuple(a + b for a, b in zip(values, other[key], strict=True)) for key, values in one.items()}
-        found = differences(whole, both)
-        assert whole == both, f"seed {world.seed}, story {story}, not the sum of its halves: {found}"
-
-
-def check_one_case(world: World, released: Releases) -> int:
-    """Hold that one case moves no table by more than k; return how far the farthest moved in units of k, in percent."""
-    farthest = 0
-    for story, case in enumerate(world.left_out):
-        key = bytes([case + CASES * story, 0])
-        came = {0, *(e.occurred_on.year for step in world.steps for e in step.events if e.case_key.startswith(key))}
-        whole, rest = (_of_part(world.populations, released, f"{part}_{story}") for part in ("WHOLE", "WITHOUT"))
-        for population, table in ((each, table) for each in world.populations for table in each.tables):
-            k, where = population.max_contributions, f"seed {world.seed}, story {story}: one case moves {table.name}"
-            for year, moved in _distances(population, table, whole, rest).items():
-                assert moved <= k, f"{where} by more than k in {year or 'its life'}"
-                assert not moved or year in came, f"{where} in a year it did not come"
-                farthest = max(farthest, 100 * moved // k)
-    return farthest
-
-
-def _distances(population: Population, table: Table, one: Releases, other: Releases) -> dict[int, int]:
-    """Return the L1 distance of all releases of a table, by year if the horizon is a year."""
-    moved: dict[int, int] = defaultdict(int)
-    for (name, start), values in one.items():
-        if name == table.name:
-            year = start.year if population.horizon is Horizon.YEAR else 0
-            moved[year] += sum(abs(a - b) for a, b in zip(values, other[name, start], strict=True))
-    return moved
-
-
-def check_margins(world: World, released: Releases) -> int:
-    """Compare each table with the sums of another whose margin it is; return how many sums were above 0."""
-    above = 0
-    for population in world.populations:
-        for coarse, fine in margins(population):
-            for key, values in summed(coarse, fine, released).items():
-                assert released.get(key) == values, f"seed {world.seed}: {key} is not the sum of {fine.name}"
-                above += sum(value > 0 for value in values)
-    return above
-
-
-def differences(actual: Releases, expected: Releases) -> str:
-    """Return the first releases in which two differ, and the places of the cells that do."""
-    keys = sorted(key for key in actual.keys() | expected.keys() if actual.get(key) != expected.get(key))
-    told = []
-    for name, start in keys[:5]:
-        one, other = actual.get((name, start)), expected.get((name, start))
-        if one is None or other is None or len(one) != len(other):
-            told.append(f"{name} from {start} is in one of them alone")
-        else:
-            cells = [
-                f"{a} for {b} in cell {place}" for place, (a, b) in enumerate(zip(one, other, strict=True)) if a != b
-            ]
-            told.append(f"{name} from {start}: {', '.join(cells)}")
-    return "; ".join(told)

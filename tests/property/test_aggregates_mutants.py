@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.aggregates_world import World as Deployment
 from tests.property.playing import played
-from tests.property.stories import check_halves, check_margins, check_one_case, world_of
+from tests.property.stories import world_of
+from tests.property.story_checks import check_halves, check_margins, check_one_case
 
 from quietcount_aggregates import release
 from quietcount_aggregates.counting import bounding
 from quietcount_aggregates.counting.bounding import Bounding
-from quietcount_aggregates.populations import Horizon, Late, Population
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.populations import Dimension, Horizon, Late, Population
 from quietcount_aggregates.state.limits import Limits
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_aggregates.state.state import State
@@ -71,7 +76,7 @@ def _spent_forgotten(patch: pytest.MonkeyPatch) -> None:
 def _withdrawal_ignored(patch: pytest.MonkeyPatch) -> None:
     real = bounding._versions
     joined = "ANTI JOIN withdrawn USING (case_mark)"
-    patch.setattr(bounding, "_versions", lambda *asked: _replaced(joined, "", real(*asked)))
+    patch.setattr(bounding, "_versions", lambda *asked, dated: _replaced(joined, "", real(*asked, dated=dated)))
 
 
 def _without_closed_events(patch: pytest.MonkeyPatch) -> None:
@@ -170,6 +175,48 @@ def _dated_ahead_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(release, "drop_ahead", lambda *_: None)
 
 
+def _begins_with_the_log(patch: pytest.MonkeyPatch) -> None:
+    """Begin after a loss with all that the log still holds, and not at the newest settlement."""
+    patch.setattr(Ledger, "settled_at", None)
+
+
+def _carried_after_a_loss(patch: pytest.MonkeyPatch) -> None:
+    """Carry after a loss also what belongs to a period that was settled before it, and may have counted."""
+    patch.setattr(State, "lost_open", {})
+
+
+def _withheld_released(patch: pytest.MonkeyPatch) -> None:
+    """Release a period also if the sums of a part of it were lost."""
+    patch.setattr(Chain, "_withhold", lambda *_: None)
+
+
+def _limits_kept_after_a_loss(patch: pytest.MonkeyPatch) -> None:
+    real = Deployment.lose_state
+
+    def mutant(self: Deployment, now: dt.datetime) -> None:
+        used = self.there.used_up
+        files = {self.there.limits.path(each): self.there.limits.path(each).read_bytes() for each in used}
+        real(self, now)
+        with State(self.state_path) as state, state.transaction() as connection:
+            for path, each in zip(files, used, strict=True):
+                path.write_bytes(files[path])
+                connection.execute("INSERT INTO limits VALUES (?, ?, ?, ?, ?)", astuple(each))
+
+    patch.setattr(Deployment, "lose_state", mutant)
+
+
+def _new_symbols_count_as_the_first(patch: pytest.MonkeyPatch) -> None:
+    """Take a symbol that a schema gained after the declaration for another one than the default."""
+    real = bounding._index
+
+    def mutant(dimension: Dimension, event: str, symbols: Mapping[str, Sequence[str]]) -> str:
+        column = f"{event}.{dimension.name}"
+        taken = [each if each in dimension.symbols else dimension.symbols[0] for each in symbols[column]]
+        return real(dimension, event, {column: taken})
+
+    patch.setattr(bounding, "_index", mutant)
+
+
 def _others_remembered(patch: pytest.MonkeyPatch) -> None:
     """Keep the mark of an event that does not belong to the population, so that a late correction by which it does
     comes to nothing.
@@ -198,6 +245,11 @@ MUTANTS: dict[str, Patch] = {
     "by_what_the_log_still_holds": _by_what_the_log_still_holds,
     "later_ones_count_the_whole_log": _later_ones_count_the_whole_log,
     "a_new_log_comes_first": _a_new_log_comes_first,
+    "begins_with_the_log": _begins_with_the_log,
+    "carried_after_a_loss": _carried_after_a_loss,
+    "withheld_released": _withheld_released,
+    "limits_kept_after_a_loss": _limits_kept_after_a_loss,
+    "new_symbols_count_as_the_first": _new_symbols_count_as_the_first,
 }
 
 
@@ -237,6 +289,10 @@ NEAR = {
     "sums_of_what_is_open": 110,
     "withdrawal_forgotten": 105,
     "a_new_log_comes_first": 109,
+    "begins_with_the_log": 117,
+    "withheld_released": 110,
+    "limits_kept_after_a_loss": 123,
+    "new_symbols_count_as_the_first": 106,
 }
 
 
@@ -262,6 +318,7 @@ def test_the_oracle_catches_a_fold_that_breaks_a_rule(
         pytest.param(by_halves, "turns_across_cases", 100, id="halves-turns_across_cases"),
         pytest.param(by_margins, "sums_forgotten", 110, id="margins-sums_forgotten"),
         pytest.param(by_margins, "sums_of_what_is_open", 110, id="margins-sums_of_what_is_open"),
+        pytest.param(by_margins, "withheld_released", 110, id="margins-withheld_released"),
     ],
 )
 def test_each_trial_without_the_oracle_catches_a_fold_that_breaks_its_rule(

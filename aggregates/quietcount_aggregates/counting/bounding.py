@@ -27,7 +27,7 @@ __all__ = ["Bounding", "keep_year"]
 
 _ENVELOPE = (
     *("event", "case_mark", "event_mark", "revision", "occurred_on"),
-    *('"partition"', '"offset"', "first_offset"),
+    *('"partition"', '"offset"', "first_offset", "oldest_on"),
 )
 
 Symbols = Mapping[str, Sequence[str]]
@@ -57,11 +57,11 @@ class Bounding:
             if population.name in lost_open:
                 # What belongs to a period that was settled when a state was lost may have counted, and the mark that
                 # would tell is lost. It is as if it were gone: then all that is left can be emitted again.
-                counted.append(f"occurred_on >= {_date(lost_open[population.name])}")
+                counted.append(f"oldest_on >= {_date(lost_open[population.name])}")
             condition = " AND ".join(counted)
             if condition not in tables:
                 tables[condition] = f"versions_{len(tables)}"
-                self._connection.execute(_versions(tables[condition], condition))
+                self._connection.execute(_versions(tables[condition], condition, dated=bool(lost_open)))
             self._versions.setdefault(tables[condition], []).append(population.name)
             placed = f"({_placed(population, symbols, first_open[population.name], tables[condition])})"
             if population.horizon is Horizon.YEAR:
@@ -224,13 +224,17 @@ def keep_year(state: State, year_secrets: YearSecrets, year: int) -> None:
         )
 
 
-def _versions(table: str, counted: str) -> str:
-    """Return SQL that makes a table of the standing versions, of the records for which `counted` holds."""
+def _versions(table: str, counted: str, *, dated: bool) -> str:
+    """Return SQL that makes a table of the standing versions, of the records for which `counted` holds.
+
+    `dated` is whether the oldest day of an event's records is asked for later; otherwise it goes with the others.
+    """
+    oldest = "min(oldest_on) OVER (PARTITION BY event_mark)" if dated else "occurred_on"
     return f"""
         CREATE OR REPLACE TEMP TABLE {table} AS
-        SELECT * EXCLUDE (first_place) REPLACE (first_place AS first_offset)
+        SELECT * EXCLUDE (first_place, oldest) REPLACE (first_place AS first_offset, oldest AS oldest_on)
         FROM (
-            SELECT *, min(first_offset) OVER (PARTITION BY event_mark) AS first_place
+            SELECT *, min(first_offset) OVER (PARTITION BY event_mark) AS first_place, {oldest} AS oldest
             FROM open_events
             ANTI JOIN withdrawn USING (case_mark)
             WHERE {counted}
