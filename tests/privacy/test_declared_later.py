@@ -207,22 +207,6 @@ def test_nothing_that_one_case_does_decides_whether_others_count(
     assert outcomes(tmp_path, trial, [way for way in WAYS if way[0] is purged]) == [right] * 2
 
 
-def test_an_event_takes_its_turn_from_the_versions_that_a_population_knows(tmp_path: Path) -> None:
-    """The yearly one knows a version of January, the monthly ones do not. A weekly one settles in between."""
-    populations = [*opening(), population("weekly", "Idle", Period.WEEK)]
-    with world_in(tmp_path, populations, now=utc(SINCE), published=False) as world:
-        begun(world, keeping=False)
-        world.lose_state(utc(dt.date(2024, 2, 9)))
-        world.restart(utc(dt.date(2024, 2, 9)))
-        world.emit([asked(1, dt.date(2024, 1, 10)), asked(1, dt.date(2024, 2, 10), number=500, colour="GREEN")])
-        world.emit([asked(1, dt.date(2024, 2, 10), revision=1)])
-        world.fold(dt.date(2024, 2, 20))
-        world.release(utc(dt.date(2024, 2, 21)))
-        world.release(utc(dt.date(2024, 3, 8)))
-        assert counted(world, "monthly") == {"2024-01-01": 20, "2024-02-01": 1}
-        assert counted(world, "green") == {"2024-02-01": 1}
-
-
 def test_a_population_counts_what_comes_after_its_declaration_in_each_partition(tmp_path: Path) -> None:
     with world_in(tmp_path, opening(), log=MemoryLog(3), now=utc(SINCE), published=False) as world:
         world.emit(january())

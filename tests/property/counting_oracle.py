@@ -38,13 +38,12 @@ class Version:
     """One folded record: the event, and its place in the log.
 
     Once a settlement has forgotten the other versions of the event, it stands for them: `first` is where the first one
-    lay, and `oldest` is the oldest of their days.
+    lay.
     """
 
     event: CaseEvent
     place: Place
     first: Place
-    oldest: dt.date
 
 
 @dataclass
@@ -73,14 +72,14 @@ class Known:
     def alone(self) -> Version:
         """The standing version, for all of them."""
         standing = self.standing
-        return Version(standing.event, standing.place, self.place, min(version.oldest for version in self.versions))
+        return Version(standing.event, standing.place, self.place)
 
 
 class Account:
     """One population: what is settled of it, and the limits that are used up.
 
     One that is declared later counts what lies at `begins` or behind. It waits until its past is complete. Once the
-    state was lost, nothing exists for it that is dated before `lost_open`, its first open day then.
+    state was lost, nothing is late that is dated before `lost_open`, its first open day then: it counts nowhere.
     """
 
     def __init__(self, population: Population, begins: Mapping[int, Place], *, waits: bool = False) -> None:
@@ -112,8 +111,7 @@ class Account:
 
     def knows(self, version: Version) -> bool:
         """Return whether a version, and all that it stands for, exists for this population."""
-        begins = self.begins.get(version.place.partition, version.first)
-        return version.first >= begins and version.oldest >= self.lost_open
+        return version.first >= self.begins.get(version.place.partition, version.first)
 
     def lose(self, ends: Mapping[int, Place]) -> None:
         """Know nothing any more but the first open day; what is amid a coarser period is never released."""
@@ -140,7 +138,7 @@ class Account:
             return own
         if population.late is Late.DROP or not self.belongs(event):
             return None
-        if event.occurred_on < a_year_before(self.first_open):
+        if event.occurred_on < max(a_year_before(self.first_open), self.lost_open):
             return None
         if population.horizon is Horizon.YEAR and self.first_open.year != event.occurred_on.year:
             return None
@@ -265,7 +263,7 @@ class Oracle:
     def fold(self, event: CaseEvent, place: Place) -> None:
         """Fold a record that was appended to the log."""
         self._fold_again()
-        version = Version(event, place, place, event.occurred_on)
+        version = Version(event, place, place)
         self.log.append(version)
         self._read(version)
 

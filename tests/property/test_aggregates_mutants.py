@@ -76,7 +76,7 @@ def _spent_forgotten(patch: pytest.MonkeyPatch) -> None:
 def _withdrawal_ignored(patch: pytest.MonkeyPatch) -> None:
     real = bounding._versions
     joined = "ANTI JOIN withdrawn USING (case_mark)"
-    patch.setattr(bounding, "_versions", lambda *asked, dated: _replaced(joined, "", real(*asked, dated=dated)))
+    patch.setattr(bounding, "_versions", lambda *asked: _replaced(joined, "", real(*asked)))
 
 
 def _without_closed_events(patch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ __all__ = ["Bounding", "keep_year"]
 
 _ENVELOPE = (
     *("event", "case_mark", "event_mark", "revision", "occurred_on"),
-    *('"partition"', '"offset"', "first_offset", "oldest_on"),
+    *('"partition"', '"offset"', "first_offset"),
 )
 
 Symbols = Mapping[str, Sequence[str]]
@@ -53,17 +53,13 @@ class Bounding:
         self._versions: dict[str, list[str]] = {}
         tables: dict[str, str] = {}
         for population in populations:
-            counted = [_behind(begins.get(population.name, {}))]
-            if population.name in lost_open:
-                # What belongs to a period that was settled when a state was lost may have counted, and the mark that
-                # would tell is lost. It is as if it were gone: then all that is left can be emitted again.
-                counted.append(f"oldest_on >= {_date(lost_open[population.name])}")
-            condition = " AND ".join(counted)
+            name = population.name
+            condition = _behind(begins.get(name, {}))
             if condition not in tables:
                 tables[condition] = f"versions_{len(tables)}"
-                self._connection.execute(_versions(tables[condition], condition, dated=bool(lost_open)))
-            self._versions.setdefault(tables[condition], []).append(population.name)
-            placed = f"({_placed(population, symbols, first_open[population.name], tables[condition])})"
+                self._connection.execute(_versions(tables[condition], condition))
+            self._versions.setdefault(tables[condition], []).append(name)
+            placed = f"({_placed(population, symbols, first_open[name], lost_open.get(name), tables[condition])})"
             if population.horizon is Horizon.YEAR:
                 self._mark_years(placed, year_secrets)
             self._look_up(population.name)
@@ -224,17 +220,13 @@ def keep_year(state: State, year_secrets: YearSecrets, year: int) -> None:
         )
 
 
-def _versions(table: str, counted: str, *, dated: bool) -> str:
-    """Return SQL that makes a table of the standing versions, of the records for which `counted` holds.
-
-    `dated` is whether the oldest day of an event's records is asked for later; otherwise it goes with the others.
-    """
-    oldest = "min(oldest_on) OVER (PARTITION BY event_mark)" if dated else "occurred_on"
+def _versions(table: str, counted: str) -> str:
+    """Return SQL that makes a table of the standing versions, of the records for which `counted` holds."""
     return f"""
         CREATE OR REPLACE TEMP TABLE {table} AS
-        SELECT * EXCLUDE (first_place, oldest) REPLACE (first_place AS first_offset, oldest AS oldest_on)
+        SELECT * EXCLUDE (first_place) REPLACE (first_place AS first_offset)
         FROM (
-            SELECT *, min(first_offset) OVER (PARTITION BY event_mark) AS first_place, {oldest} AS oldest
+            SELECT *, min(first_offset) OVER (PARTITION BY event_mark) AS first_place
             FROM open_events
             ANTI JOIN withdrawn USING (case_mark)
             WHERE {counted}
@@ -267,8 +259,13 @@ def _remaining(versions: Mapping[str, Sequence[str]], columns: Sequence[str]) ->
     return f"CREATE OR REPLACE TEMP TABLE remaining AS {' UNION '.join(parts)}"
 
 
-def _placed(population: Population, symbols: Symbols, first_open: dt.date, versions: str) -> str:
-    """Return SQL for the standing versions with the population's period, membership and cells of each (null: none)."""
+def _placed(
+    population: Population, symbols: Symbols, first_open: dt.date, lost_open: dt.date | None, versions: str
+) -> str:
+    """Return SQL for the standing versions with the population's period, membership and cells of each (null: none).
+
+    `lost_open` is the population's first open day at the newest loss of a state, if there was one.
+    """
 
     def by_event(of: Callable[[str], str]) -> str:
         return "CASE event " + " ".join(f"WHEN {_text(each)} THEN {of(each)}" for each in population.events) + " END"
@@ -279,6 +276,9 @@ def _placed(population: Population, symbols: Symbols, first_open: dt.date, versi
         # What is late goes into the earliest open period: the next settlement counts all that came before it. What is
         # older than a year may have no mark any more (see close.sql), and old history is not published as news.
         conditions = [f"occurred_on >= {_year_before(first_open)}"]
+        if lost_open is not None:
+            # What was settled before may have counted, and the mark that would tell is lost.
+            conditions.append(f"occurred_on >= {_date(lost_open)}")
         if population.horizon is Horizon.YEAR:
             # What a year may tell of a case is told of the years in which its events lie, and of no other.
             conditions.append(f"year(occurred_on) = {first_open.year}")

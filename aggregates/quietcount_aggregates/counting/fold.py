@@ -131,8 +131,7 @@ class Fold:
                 SELECT ? AS event, (case_high::UHUGEINT << 64) | case_low AS case_mark,
                     (event_high::UHUGEINT << 64) | event_low AS event_mark, revision,
                     DATE '1970-01-01' + occurred AS occurred_on,
-                    "partition", "offset", "offset" AS first_offset,
-                    DATE '1970-01-01' + occurred AS oldest_on{codes}
+                    "partition", "offset", "offset" AS first_offset{codes}
                 FROM batch
                 """,
                 [columns.event],

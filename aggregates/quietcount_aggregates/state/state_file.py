@@ -40,10 +40,8 @@ FORMAT = 1
 OPEN_EVENT_COLUMNS = (
     "event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL, "
     "occurred_on DATE NOT NULL, "
-    # The place in the log: of this version, and of the event's first version, which decides its turn. The last is the
-    # oldest day of its versions if a state was lost: a population that knows one of them alone must not take its turn
-    # from another.
-    '"partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, first_offset BIGINT NOT NULL, oldest_on DATE NOT NULL'
+    # The place in the log: of this version, and of the event's first version, which decides its turn.
+    '"partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, first_offset BIGINT NOT NULL'
 )
 
 _META = {"format": str(FORMAT), "intent": "", "purge_due": "", "head_length": "0", "head_digest": ""}

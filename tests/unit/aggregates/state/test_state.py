@@ -67,9 +67,7 @@ def test_a_state_goes_on_with_a_new_log_and_what_came_first_keeps_its_turn(tmp_p
         state.connection.execute("INSERT INTO offsets VALUES (0, 7)")
         state.begin_at("later", {0: 6})
         state.begin_at("newest", {0: 7})
-        state.connection.execute(
-            "INSERT INTO open_events VALUES ('Asked', 1, 2, 0, DATE '2024-01-01', 0, 6, 5, DATE '2024-01-01')"
-        )
+        state.connection.execute("INSERT INTO open_events VALUES ('Asked', 1, 2, 0, DATE '2024-01-01', 0, 6, 5)")
         state.follow("other")
         state.bind(topic_id="other")
         assert state.offsets == {}

@@ -57,8 +57,7 @@ def path(tmp_path: Path) -> Path:
         connection.execute("INSERT INTO meta SELECT 'key ' || i, repeat('v', 50) FROM range(2000) t(i)")
         connection.execute("INSERT INTO offsets SELECT i, i FROM range(3) t(i)")
         connection.execute(
-            "INSERT INTO open_events SELECT 'Asked', i, i * 7, 0, DATE '2024-01-01', 0, i, i, DATE '2024-01-01' "
-            "FROM range(20000) t(i)"
+            "INSERT INTO open_events SELECT 'Asked', i, i * 7, 0, DATE '2024-01-01', 0, i, i FROM range(20000) t(i)"
         )
     return path
 
