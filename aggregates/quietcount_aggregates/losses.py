@@ -26,13 +26,15 @@ def is_out_of_place(ledger: Ledger, state: State) -> bool:
     return point is not None and point.topic_id == state["topic_id"] and point.offsets != state.offsets
 
 
-def record_loss(ledger: Ledger, now: dt.datetime) -> int:
+def record_loss(ledger: Ledger, now: dt.datetime, *, kept: bool = False) -> int:
     """Record in the fenced ledger that the private state is lost; return how often that has happened.
 
-    A loss that nothing was released after is recorded already: asking again, after a crash, adds none.
+    A loss that nothing was released after is recorded already: asking again, after a crash, adds none. That does not
+    hold if the state is `kept` and the emitters' pepper alone is lost: what is open under that pepper still counts, so
+    each loss of a pepper lets a person count once more.
     """
-    if not _is_recorded(ledger.chain):
-        ledger.append([StateLost(ledger.chain.losses + 1)], now)
+    if kept or not _is_recorded(ledger.chain):
+        ledger.append([StateLost(ledger.chain.losses + 1, kept)], now)
     return ledger.chain.losses
 
 
@@ -59,10 +61,11 @@ def begin_anew(state: State, ledger: Ledger, beginnings: Mapping[int, int], end:
     )
 
 
-def bound_after_loss(chain: Chain) -> Decimal:
-    """Return the stated bound once a loss is recorded: higher by the lifetime epsilon, unless one is recorded last."""
-    return chain.budget.bound + (0 if _is_recorded(chain) else chain.budget.lifetime_epsilon)
+def bound_after_loss(chain: Chain, *, kept: bool = False) -> Decimal:
+    """Return the stated bound once a loss is recorded: higher by the lifetime epsilon, unless `record_loss` adds none."""
+    return chain.budget.bound + (0 if not kept and _is_recorded(chain) else chain.budget.lifetime_epsilon)
 
 
 def _is_recorded(chain: Chain) -> bool:
-    return bool(chain.entries) and isinstance(chain.entries[-1].body, StateLost)
+    newest = chain.entries[-1].body if chain.entries else None
+    return isinstance(newest, StateLost) and not newest.kept
