@@ -56,6 +56,7 @@ def begin_anew(state: State, ledger: Ledger, beginnings: Mapping[int, int], end:
     ends = dict(end.offsets)
     state.begin_anew(
         chain.first_open,
+        end.topic_id,
         {partition: max(settled.get(partition, 0), offset) for partition, offset in beginnings.items()},
         {name: place_of(ledger.declared_at(name)) or ends for name in chain.later},
     )

@@ -336,10 +336,11 @@ class State:
     def begin_anew(
         self,
         first_open: Mapping[str, dt.date],
+        topic_id: str,
         start: Mapping[int, int],
         begins: Mapping[str, Mapping[int, int]],
     ) -> None:
-        """Start after a recorded loss: at the place `start` of the log, with the ledger's first open days.
+        """Start after a recorded loss: at the place `start` of the log `topic_id`, with the ledger's first open days.
 
         An event of a period that is settled by then counts nowhere: it may have counted. `begins` has the places at
         which populations begin that were declared after the ledger was opened.
@@ -356,9 +357,10 @@ class State:
                     connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])
             for partition, offset in start.items():
                 connection.execute("INSERT INTO offsets VALUES (?, ?)", [partition, offset])
-            for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS):
+            for key in ("intent", "ledger_id", "secret_check", _MARKS):
                 self[key] = ""
-            self.purged = start
+            # In another log that takes its place before the next start, `start` would skip what was never folded.
+            self["topic_id"], self.purged = topic_id, start
 
     def rewrite(self, fill: str, used_up: Sequence[UsedUp]) -> None:
         """Replace the file by a new one that the SQL script `fill` has filled (its schema is named `next`).
