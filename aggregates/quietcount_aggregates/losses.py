@@ -63,7 +63,7 @@ def begin_anew(state: State, ledger: Ledger, beginnings: Mapping[int, int], end:
 
 
 def bound_after_loss(chain: Chain, *, kept: bool = False) -> Decimal:
-    """Return the stated bound once a loss is recorded: higher by the lifetime epsilon, unless `record_loss` adds none."""
+    """Return the stated bound once a loss is recorded: higher by the lifetime epsilon, if `record_loss` adds one."""
     return chain.budget.bound + (0 if not kept and _is_recorded(chain) else chain.budget.lifetime_epsilon)
 
 

@@ -29,7 +29,9 @@ def population() -> Population:
 def come(world: World, key: int, month: int) -> None:
     """Let the one person of these stories come in a month, as the case that the emitters' pepper makes of them."""
     day = dt.date(2024, month, 2)
-    world.emit([CaseEvent("Asked", case_key(key), event_id(10 * key + month), 0, day, {"colour": "RED", "urgent": None})])
+    world.emit(
+        [CaseEvent("Asked", case_key(key), event_id(10 * key + month), 0, day, {"colour": "RED", "urgent": None})]
+    )
     world.fold(day)
 
 
