@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +223,46 @@ def test_a_loss_is_recorded_once_and_what_it_settled_before_counts_nowhere_any_m
         world.fold(FEBRUARY)
         world.release(utc(MARCH))
         assert counted(world, "monthly") == {"2024-01-01": 20, "2024-02-01": 3}
+
+
+class Busy(MemoryLog):
+    """A log that cannot forget at once, because somebody reads it."""
+
+    reader = True
+
+    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
+        return super().purge(topic, before) and not self.reader
+
+
+def check_that_a_purge_is_finished_after_a_loss(folder: Path) -> None:
+    with world_in(folder, [population("monthly")], now=utc(SINCE), log=Busy()) as world:
+        emitted(world, range(1, 6), dt.date(2024, 1, 10))
+        world.release(utc(FEBRUARY))
+        lose(world)
+        world.restart(utc(FEBRUARY))
+        assert world.there.purge_due, "the log is not asked again"
+        world.log.reader = False
+        world.releaser.purge()
+        assert not world.there.purge_due
+
+
+def test_a_purge_that_the_lost_state_had_not_finished_is_finished_by_the_next_one(tmp_path: Path) -> None:
+    check_that_a_purge_is_finished_after_a_loss(tmp_path)
+
+
+def test_a_state_that_begins_again_with_nothing_to_purge_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = State.begin_anew
+
+    def done(state: State, *arguments: Any) -> None:
+        right(state, *arguments)
+        with state.transaction():
+            state["purge_due"] = ""
+
+    monkeypatch.setattr(State, "begin_anew", done)
+    with pytest.raises(AssertionError, match="not asked again"):
+        check_that_a_purge_is_finished_after_a_loss(tmp_path)
 
 
 def check_a_log_that_is_replaced_after_a_loss(folder: Path) -> None:

@@ -356,7 +356,7 @@ class State:
             for key in ("intent", "ledger_id", "secret_check", _MARKS):
                 self[key] = ""
             # In another log that came before the next start, `start` would skip what was never folded.
-            self["topic_id"], self.purged = topic_id, start
+            self["topic_id"], self.purged, self["purge_due"] = topic_id, start, "yes"
 
     def rewrite(self, fill: str, used_up: Sequence[UsedUp]) -> None:
         """Replace the file by a new one that the SQL script `fill` has filled (its schema is named `next`).
