@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from quietcount_aggregates.ledger.chain import Chain
-from quietcount_aggregates.ledger.entries import StateLost
+from quietcount_aggregates.ledger.entries import Declared, Settled, StateLost
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.state.state import State
@@ -43,7 +43,8 @@ def begin_anew(state: State, ledger: Ledger, beginnings: Mapping[int, int], end:
 
     The log begins at `beginnings` and ends at `end`. It is folded from the newest settlement on, even if more of it is
     left: what a log can or cannot forget must change nothing. If the place of that is not known, or lies in another
-    log, it is folded from its beginning. A declaration of which that holds is taken to be at the end.
+    log, it is folded from its beginning. A declaration of which that holds is taken to be at that settlement if it is
+    older, and else at the end.
     """
 
     def place_of(point: LogPoint | None) -> dict[int, int] | None:
@@ -52,19 +53,28 @@ def begin_anew(state: State, ledger: Ledger, beginnings: Mapping[int, int], end:
         # A log that lost its end holds nothing behind it that was appended before.
         return {partition: min(point.offsets.get(partition, 0), offset) for partition, offset in end.offsets.items()}
 
-    chain, settled = ledger.chain, place_of(ledger.settled_at) or {}
-    ends = dict(end.offsets)
+    chain, settled, ends = ledger.chain, place_of(ledger.settled_at), dict(end.offsets)
+    older = _declared_before_settlement(chain) if settled else set()
     state.begin_anew(
         chain.first_open,
         end.topic_id,
-        {partition: max(settled.get(partition, 0), offset) for partition, offset in beginnings.items()},
-        {name: place_of(ledger.declared_at(name)) or ends for name in chain.later},
+        {partition: max((settled or {}).get(partition, 0), offset) for partition, offset in beginnings.items()},
+        {
+            name: place_of(ledger.declared_at(name)) or (settled if settled and name in older else ends)
+            for name in chain.later
+        },
     )
 
 
 def bound_after_loss(chain: Chain, *, kept: bool = False) -> Decimal:
     """Return the stated bound once a loss is recorded: higher by the lifetime epsilon, if `record_loss` adds one."""
     return chain.budget.bound + (0 if not kept and _is_recorded(chain) else chain.budget.lifetime_epsilon)
+
+
+def _declared_before_settlement(chain: Chain) -> set[str]:
+    """Return the populations that were declared before the newest settlement."""
+    newest = max((entry.index for entry in chain.entries if isinstance(entry.body, Settled)), default=0)
+    return {entry.body.population.name for entry in chain.entries[:newest] if isinstance(entry.body, Declared)}
 
 
 def _is_recorded(chain: Chain) -> bool:

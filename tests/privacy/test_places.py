@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger, MemoryLog, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
+from quietcount_aggregates import losses
 from quietcount_aggregates import release as release_module
-from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateBehind, StateError
+from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateBehind
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Settled
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import Place
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.release import Step
-from quietcount_aggregates.state.state import State
 from quietcount_consumers.maintenance.inspection import ledger_rows, ledger_runs
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
@@ -166,6 +165,7 @@ def test_after_a_loss_a_later_population_begins_where_it_was_declared(tmp_path: 
 def test_a_loss_that_forgets_the_places_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old rule: a later population begins again at the log's end."""
     monkeypatch.setattr(Ledger, "declared_at", lambda *_: None)
+    monkeypatch.setattr(losses, "_declared_before_settlement", lambda _: set[str]())
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
         assert lost_after_a_later_declaration(world, lose) == {"2024-02-01": 3}
 
@@ -223,82 +223,6 @@ def test_a_loss_is_recorded_once_and_what_it_settled_before_counts_nowhere_any_m
         world.fold(FEBRUARY)
         world.release(utc(MARCH))
         assert counted(world, "monthly") == {"2024-01-01": 20, "2024-02-01": 3}
-
-
-class Busy(MemoryLog):
-    """A log that cannot forget at once, because somebody reads it."""
-
-    reader = True
-
-    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
-        return super().purge(topic, before) and not self.reader
-
-
-def check_that_a_purge_is_finished_after_a_loss(folder: Path) -> None:
-    with world_in(folder, [population("monthly")], now=utc(SINCE), log=Busy()) as world:
-        emitted(world, range(1, 6), dt.date(2024, 1, 10))
-        world.release(utc(FEBRUARY))
-        lose(world)
-        world.restart(utc(FEBRUARY))
-        assert world.there.purge_due, "the log is not asked again"
-        world.log.reader = False
-        world.releaser.purge()
-        assert not world.there.purge_due
-
-
-def test_a_purge_that_the_lost_state_had_not_finished_is_finished_by_the_next_one(tmp_path: Path) -> None:
-    check_that_a_purge_is_finished_after_a_loss(tmp_path)
-
-
-def test_a_state_that_begins_again_with_nothing_to_purge_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = State.begin_anew
-
-    def done(state: State, *arguments: Any) -> None:
-        right(state, *arguments)
-        with state.transaction():
-            state["purge_due"] = ""
-
-    monkeypatch.setattr(State, "begin_anew", done)
-    with pytest.raises(AssertionError, match="not asked again"):
-        check_that_a_purge_is_finished_after_a_loss(tmp_path)
-
-
-def check_a_log_that_is_replaced_after_a_loss(folder: Path) -> None:
-    """The state begins at a place of the log that was there: in the next one that place means nothing."""
-    with world_in(folder, [population("monthly")], now=utc(SINCE)) as world:
-        emitted(world, range(1, 6), dt.date(2024, 1, 10))
-        world.release(utc(FEBRUARY))
-        lose(world)
-        world.log = Renamed()
-        world.emit([asked(case, dt.date(2024, 2, 1)) for case in range(101, 109)])
-        with pytest.raises(StateError, match="the log is another one"):
-            world.restart(utc(FEBRUARY))
-        world.there.follow("renamed")
-        world.restart(utc(FEBRUARY))
-        world.fold(FEBRUARY)
-        world.release(utc(MARCH))
-        assert counted(world, "monthly")["2024-02-01"] == 8
-
-
-def test_a_log_that_is_replaced_between_a_loss_and_the_next_start_is_noticed(tmp_path: Path) -> None:
-    check_a_log_that_is_replaced_after_a_loss(tmp_path)
-
-
-def test_a_state_that_begins_again_in_whatever_log_is_there_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = State.begin_anew
-
-    def anywhere(state: State, *arguments: Any) -> None:
-        right(state, *arguments)
-        with state.transaction():
-            state["topic_id"] = ""
-
-    monkeypatch.setattr(State, "begin_anew", anywhere)
-    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        check_a_log_that_is_replaced_after_a_loss(tmp_path)
 
 
 def test_a_log_that_lost_its_end_is_counted_from_there_on(tmp_path: Path) -> None:
