@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -105,10 +105,6 @@ def _today() -> dt.date:
     return dt.datetime.now(dt.UTC).date()
 
 
-def _named(populations: Collection[str]) -> str:
-    return " ".join(sorted(populations))
-
-
 def _unobserved(_: Step) -> None:
     """Take no notice of a step."""
 
@@ -176,9 +172,9 @@ class Releaser:
         self._state.limits.check_whole(self._state.used_up)
         # Not before: until here the state may be an older copy, and the files may belong to the right one.
         self._state.limits.remove_others(self._state.used_up)
-        # Retired populations are forgotten at the next settlement. If none is left, there is no such settlement.
-        last_retired = not self.populations and _named(chain.retired) != self._state["forgotten"]
-        if chain.unknown_to(first_open) or last_retired:
+        # What is over is forgotten, and the log purged, at the next settlement. If no population is left, there is
+        # none, so each start does that: nobody needs what still comes in.
+        if chain.unknown_to(first_open) or (chain.retired and not self.populations):
             self._finish()
         self._destroy_years()
         self.purge()
@@ -317,7 +313,6 @@ class Releaser:
         self._observe(Step.PUBLISHED)
         with self._state.transaction():
             self._state.see(chain.head)
-            self._state["forgotten"] = _named(chain.retired)  # once this is in place, the next lines forget them
             self._state.purged = self._state.offsets
         known = self._state.first_open
         following = {name: chain.first_open.get(name, day) for name, day in known.items()}

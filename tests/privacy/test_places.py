@@ -11,6 +11,7 @@ import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger, MemoryLog, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
+from quietcount_aggregates import losses
 from quietcount_aggregates import release as release_module
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateBehind
 from quietcount_aggregates.ledger.chain import Chain
@@ -164,6 +165,7 @@ def test_after_a_loss_a_later_population_begins_where_it_was_declared(tmp_path: 
 def test_a_loss_that_forgets_the_places_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old rule: a later population begins again at the log's end."""
     monkeypatch.setattr(Ledger, "declared_at", lambda *_: None)
+    monkeypatch.setattr(losses, "_declared_before_settlement", lambda _: set[str]())
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
         assert lost_after_a_later_declaration(world, lose) == {"2024-02-01": 3}
 

@@ -160,9 +160,10 @@ class Chain:
                 self.incomplete.discard(name)
             case Completed(name):
                 self.incomplete.discard(name)
-            case StateLost(losses=losses):
+            case StateLost(losses=losses, kept=kept):
                 self.losses = losses
-                self._withhold(entry)
+                if not kept:
+                    self._withhold(entry)
             case Opened() | Settled():
                 pass
         return entry

@@ -114,9 +114,13 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class StateLost:
-    """A loss of the private state; `losses` counts this one too."""
+    """A loss of the private state; `losses` counts this one too.
+
+    The state is `kept` if the emitters' pepper alone was lost: what it holds goes on to count.
+    """
 
     losses: int
+    kept: bool = False
 
 
 Body = Opened | Declared | Settled | Released | Retired | Completed | StateLost
@@ -241,7 +245,7 @@ def _record(body: Body) -> dict[str, Any]:
         case Retired() | Completed():
             return {"population": body.population}
         case StateLost():
-            return {"losses": body.losses}
+            return {"losses": body.losses, "kept": body.kept}
 
 
 def _body(name: str, fields: dict[str, Any]) -> Body:
@@ -274,7 +278,7 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
         case "Completed":
             return Completed(fields["population"])
         case "StateLost":
-            return StateLost(fields["losses"])
+            return StateLost(fields["losses"], fields["kept"])
         case other:
             raise ValueError(other)
 

@@ -119,10 +119,6 @@ class State:
         self.connection.close()
         self._lock.close()
 
-    @property
-    def _next_path(self) -> Path:
-        return self.path.with_name(self.path.name + ".next")
-
     def __getitem__(self, key: str) -> str:
         rows = self.rows("SELECT value FROM meta WHERE key = ?", [key])
         return str(rows[0][0]) if rows else ""
@@ -336,10 +332,11 @@ class State:
     def begin_anew(
         self,
         first_open: Mapping[str, dt.date],
+        topic_id: str,
         start: Mapping[int, int],
         begins: Mapping[str, Mapping[int, int]],
     ) -> None:
-        """Start after a recorded loss: at the place `start` of the log, with the ledger's first open days.
+        """Start after a recorded loss: at the place `start` of log `topic_id`, with the ledger's first open days.
 
         An event of a period that is settled by then counts nowhere: it may have counted. `begins` has the places at
         which populations begin that were declared after the ledger was opened.
@@ -356,9 +353,10 @@ class State:
                     connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])
             for partition, offset in start.items():
                 connection.execute("INSERT INTO offsets VALUES (?, ?)", [partition, offset])
-            for key in ("intent", "topic_id", "ledger_id", "secret_check", _MARKS):
+            for key in ("intent", "ledger_id", "secret_check", _MARKS):
                 self[key] = ""
-            self.purged = start
+            # In another log that came before the next start, `start` would skip what was never folded.
+            self["topic_id"], self.purged, self["purge_due"] = topic_id, start, "yes"
 
     def rewrite(self, fill: str, used_up: Sequence[UsedUp]) -> None:
         """Replace the file by a new one that the SQL script `fill` has filled (its schema is named `next`).
@@ -367,7 +365,7 @@ class State:
         The old file is closed, and its write-ahead log gone, before the new one takes its name: DuckDB would replay a
         leftover log into the wrong file. A crash before the last step leaves the old file as it was.
         """
-        following = self._next_path
+        following = self.path.with_name(self.path.name + ".next")
         try:
             with state_file.private_files():
                 self.connection.execute(f"ATTACH '{state_file.quoted(following)}' AS next")

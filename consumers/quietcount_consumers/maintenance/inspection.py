@@ -173,5 +173,5 @@ def _summary(entry: Entry) -> tuple[str | None, str | None, dt.date | None, str]
             return name, None, None, "not released any more"
         case Completed(name):
             return name, None, None, "its past is in the log"
-        case StateLost(losses=losses):
-            return None, None, None, f"losses so far: {losses}"
+        case StateLost(losses=losses, kept=kept):
+            return None, None, None, f"losses so far: {losses}{', this one of the pepper alone' if kept else ''}"

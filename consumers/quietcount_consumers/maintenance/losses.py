@@ -16,6 +16,7 @@ from pathlib import Path
 
 from quietcount_aggregates.errors import StateDamaged
 from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import StateLost
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.losses import begin_anew, bound_after_loss, is_out_of_place, record_loss
@@ -129,6 +130,10 @@ def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -
             "If a secret is lost permanently, say which one: --lost pepper, --lost secret or --lost year. If a command "
             "still calls the state damaged, move the state away, then run this again",
         )
+    if kept:
+        after = bound_after_loss(ledger.chain, kept=True)
+        if ledger.chain.entries[-1].body == StateLost(ledger.chain.losses, kept=True):
+            found += ". The newest entry of the ledger records such a loss: go on only if another pepper is lost since"
     return Loss(found, bound, after, kept=kept)
 
 
@@ -182,7 +187,7 @@ def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime, *, b
             beginnings = log.beginning_offsets(CASE_EVENTS)
         check_known(end.offsets.keys() & beginnings.keys(), ledger.chain.opened.partitions)
         fence(ledger, state, configuration)
-        record_loss(ledger, now)
+        record_loss(ledger, now, kept=not begin)
         if begin:
             begin_anew(state, ledger, beginnings, end)
         publish_ledger(ledger, configuration)

@@ -20,9 +20,9 @@ from tests.aggregates_world import utc, world_in
 from tests.privacy.settling_world import asked, first_of
 from tests.privacy.settling_world import event as event_of
 
-from quietcount_aggregates import release
 from quietcount_aggregates.errors import StateBehind, StateDamaged, StateError, StateUnwritable
 from quietcount_aggregates.ledger.entries import Retired
+from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state import limits as limits_module
 from quietcount_aggregates.state.limits import LIFETIME, Limits, UsedUp, Words
 from quietcount_aggregates.state.state import State
@@ -259,6 +259,11 @@ def check_retired(folder: Path) -> None:
         assert files_of(folder) == [], "limits of a retired population"
         assert world.there.rows("SELECT count(*) FROM open_events") == [(0,)]
         assert world.log.records == [[]]
+        # Emitters may not know of it.
+        world.emit([event(3, first_of(2))])
+        world.fold(first_of(2))
+        world.restart(utc(first_of(2)))
+        assert world.log.records == [[]], "events that nobody needs"
 
 
 @pytest.mark.promise("forgetting")
@@ -269,8 +274,26 @@ def test_if_the_last_population_is_retired_nothing_of_it_is_left_after_the_next_
 def test_a_start_that_waits_with_that_for_a_settlement_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release, "_named", lambda _: "")
+    real = Releaser._finish
+
+    def mutant(self: Releaser, *arguments: Any) -> None:
+        if self._ledger.chain.unknown_to(self._state.first_open):
+            real(self, *arguments)
+
+    monkeypatch.setattr(Releaser, "_finish", mutant)
     with pytest.raises(AssertionError, match="limits of a retired population"):
+        check_retired(tmp_path)
+
+
+def test_a_start_that_does_that_once_alone_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Releaser._finish
+
+    def mutant(self: Releaser, *arguments: Any) -> None:
+        if self._ledger.chain.unknown_to(self._state.first_open) or self._state.used_up:
+            real(self, *arguments)
+
+    monkeypatch.setattr(Releaser, "_finish", mutant)
+    with pytest.raises(AssertionError, match="events that nobody needs"):
         check_retired(tmp_path)
 
 

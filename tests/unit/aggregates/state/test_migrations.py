@@ -151,7 +151,7 @@ def test_records_that_are_folded_again_have_their_reasons_again(tmp_path: Path) 
     with world_in(tmp_path, [monthly()]) as world:
         send_rejected(world)
         world.fold(DAY)
-        world.there.begin_anew({"asked": dt.date(2024, 1, 1)}, {}, {})
+        world.there.begin_anew({"asked": dt.date(2024, 1, 1)}, world.log.topic_id(CASE_EVENTS), {}, {})
         assert world.there.rejected_on(DAY) == {RejectReason.EMPTY}
         world.restart(utc(NEXT))
         world.fold(NEXT)

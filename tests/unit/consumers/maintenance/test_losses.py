@@ -127,22 +127,38 @@ def test_no_loss_is_recorded_of_a_release_that_the_state_began_and_a_crash_cut_s
 
 def test_a_twin_that_does_not_look_is_found(released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = released.copy(tmp_path / "project")
-    monkeypatch.setattr(recording, "_found", lambda *_: "whatever is there")
+    monkeypatch.setattr(recording, "_found", lambda *_: ("whatever is there", False))
     with pytest.raises(AssertionError):
         check_a_sound_state_is_left_alone(project)
+    assert losses(project) == 1
 
 
 def test_the_price_of_a_loss_is_that_of_the_ledger(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
     for before, after in ((100, 200), (200, 300)):
-        said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
+        (project.private / "state.duckdb").unlink()
+        said = invoked(project, ledger_command, "record-loss", "--yes").stderr
         assert f"The stated bound rises from epsilon {before} to {after}, permanently." in said
         assert f"stays under epsilon {after};" in bound(project)
         # Once more without a release in between, as after a crash.
-        said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
+        (project.private / "state.duckdb").unlink()
+        said = invoked(project, ledger_command, "record-loss", "--yes").stderr
         assert f"The loss is recorded already. The stated bound stays at epsilon {after}." in said
         assert f"stays under epsilon {after};" in bound(project)
         project.run_here(f"2023-0{2 + before // 100}-08")
+
+
+def test_each_loss_of_a_pepper_has_its_price_and_the_command_says_if_one_is_recorded_last(
+    released: Project, tmp_path: Path
+) -> None:
+    """What is open under the pepper that was lost still counts: a person may count once more under each."""
+    project = released.copy(tmp_path / "project")
+    for before, after in ((100, 200), (200, 300)):
+        said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
+        assert ("The newest entry of the ledger records such a loss: go on only if" in said) is (before == 200)
+        assert f"The stated bound rises from epsilon {before} to {after}, permanently." in said
+        assert f"stays under epsilon {after};" in bound(project)
+    assert losses(project) == 2
 
 
 def test_a_lost_pepper_leaves_the_state_as_it_is(released: Project, tmp_path: Path) -> None:
