@@ -201,7 +201,9 @@ def bound_sentence(chain: Chain) -> str:
     sentence += f"; the declared populations spend {plain(budget.declared)} of {plain(budget.lifetime_epsilon)}"
     if budget.losses:
         how_often = "once" if budget.losses == 1 else f"{budget.losses} times"
-        sentence += f". The bound was raised: the record of past contributions was lost {how_often}"
+        sentence += (
+            f". The bound was raised: the record of past contributions, or the emitters' pepper, was lost {how_often}"
+        )
     return sentence + "."
 
 

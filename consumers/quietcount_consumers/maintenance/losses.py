@@ -182,11 +182,12 @@ def _is_there(what: str) -> ServiceError:
 
 def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime, *, begin: bool) -> None:
     with State(state_path(configuration)) as state:
+        # The fence comes first: a release elsewhere could purge the log between that and what is read of it.
+        fence(ledger, state, configuration)
         with contextlib.closing(open_log(configuration)) as log:
             end = LogPoint(log.topic_id(CASE_EVENTS), log.end_offsets(CASE_EVENTS))
             beginnings = log.beginning_offsets(CASE_EVENTS)
         check_known(end.offsets.keys() & beginnings.keys(), ledger.chain.opened.partitions)
-        fence(ledger, state, configuration)
         record_loss(ledger, now, kept=not begin)
         if begin:
             begin_anew(state, ledger, beginnings, end)

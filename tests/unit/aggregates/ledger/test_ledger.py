@@ -50,11 +50,15 @@ def test_a_chain_reads_back_what_was_appended(log: MemoryLedger) -> None:
 
 
 def test_the_bound_says_how_often_it_was_raised(log: MemoryLedger) -> None:
-    assert bound_sentence(read(log.entries)).endswith("the record of past contributions was lost once.")
+    assert bound_sentence(read(log.entries)).endswith(
+        "the record of past contributions, or the emitters' pepper, was lost once."
+    )
     ledger = TrialLedger(log)
     ledger.fence()
     ledger.append([StateLost(2)], NOW)
-    assert bound_sentence(ledger.chain).endswith("the record of past contributions was lost 2 times.")
+    assert bound_sentence(ledger.chain).endswith(
+        "the record of past contributions, or the emitters' pepper, was lost 2 times."
+    )
 
 
 def test_a_chain_says_which_releases_a_state_does_not_know(log: MemoryLedger) -> None:
