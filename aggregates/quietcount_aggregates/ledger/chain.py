@@ -88,6 +88,11 @@ class Chain:
         return body
 
     @property
+    def latest(self) -> dt.datetime:
+        """Return the latest time of an entry. It may not be the last one's: a clock can be put back between the two."""
+        return max(entry.recorded_at for entry in self.entries)
+
+    @property
     def budget(self) -> Budget:
         populations = self.declarations.values()
         return Budget(

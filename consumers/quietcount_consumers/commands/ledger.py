@@ -165,7 +165,10 @@ def ledger_new_log_command(config: Path, yes: bool) -> None:
             agreed("What was not folded yet is gone unless it is emitted again. Is the old log lost permanently?")
 
     follow_new_log(Configuration.load(config), agree)
-    click.echo("The state follows the new log. Emit again what may not have been folded.", err=True)
+    click.echo(
+        "The state follows the new log. Before you start the service, emit again what may not have been folded.",
+        err=True,
+    )
 
 
 def _read_ledger(configuration: Configuration) -> Ledger:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -83,7 +84,7 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, as_of: dt.d
     def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
         def admitted(chain: Chain) -> None:
             check_not_behind(as_of, chain)
-            admit(chain.entries[-1].recorded_at)
+            admit(chain.latest)
 
         with naming(config):
             return open_service(configuration, now, say=log.say, admit=admitted, held=True)
@@ -126,16 +127,20 @@ def admission(as_of: dt.datetime | None, clock: Clock, say: Say) -> Callable[[Ch
     """
 
     def admit(chain: Chain) -> None:
-        check_not_behind(as_of, chain)
-        if as_of is not None:
-            return
         try:
-            check_not_before(chain.entries[-1].recorded_at, wall_clock())
+            check_moment(as_of, chain)
         except ClockBehind as error:
             say(CLOCK_JUMPED.at(clock(), meaning=str(error)))  # for those who watch the log, as the service does
             raise
 
     return admit
+
+
+def check_moment(as_of: dt.datetime | None, chain: Chain) -> None:
+    """Raise ServiceError if `as_of` lies before what the ledger holds, ClockBehind if it is the machine's clock."""
+    check_not_behind(as_of, chain)
+    if as_of is None:
+        check_not_before(chain.latest, wall_clock())
 
 
 def check_not_behind(as_of: dt.datetime | None, chain: Chain) -> None:
@@ -168,7 +173,7 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
     if dry_run:
         with naming(config):
             # What closes nothing may look further ahead than a release.
-            released = due_now(configuration, as_of or Grid(configuration.tick)())
+            released = due_now(configuration, as_of or Grid(configuration.tick)(), partial(check_moment, as_of))
         if not released:
             click.echo("Nothing is due.", err=True)
     else:

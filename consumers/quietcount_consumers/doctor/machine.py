@@ -99,7 +99,7 @@ def check_clock(machine: Machine, chain: Chain | None) -> Iterator[Finding]:
     now = machine.now()
     if now < _MADE:
         yield wrong("clock", f"it shows {now:%Y-%m-%d}, before this version was made", _SET_CLOCK)
-    elif chain is not None and chain.entries and now < chain.entries[-1].recorded_at:
+    elif chain is not None and chain.entries and now < chain.latest:
         yield wrong(
             "clock",
             f"it shows {now:%Y-%m-%d %H:%M} UTC, before the newest entry of the ledger: the clock is wrong, or was "

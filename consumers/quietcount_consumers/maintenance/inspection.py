@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from quietcount_aggregates.due_periods import DuePeriod, due_periods
@@ -137,14 +138,18 @@ def _difference(public: Path, again: Path) -> str | None:
     return None
 
 
-def due_now(configuration: Configuration, now: dt.datetime) -> list[DuePeriod]:
-    """Return what a release at `now` would release, without touching anything."""
+def due_now(
+    configuration: Configuration, now: dt.datetime, admit: Callable[[Chain], None] = lambda _: None
+) -> list[DuePeriod]:
+    """Return what a release at `now` would release, without touching anything; `admit` may refuse the ledger."""
     chain = Chain()
     if configuration.kafka is not None or (configuration.private_dir / "ledger.sqlite").exists():
         with contextlib.closing(open_ledger(configuration, create=False)) as log:
             ledger = Ledger(log)
             ledger.refresh()
             chain = ledger.chain
+    if chain.entries:
+        admit(chain)
     populations = []
     first_open, waiting = dict(chain.first_open), set(chain.incomplete)
     for wanted in configuration.populations(configuration.registry()):

@@ -103,8 +103,9 @@ def _to_emit_again(chain: Chain) -> list[str]:
     if not chain.releases or not days:
         return []
     return [
-        f"Emit again all that is dated {min(days)} or later, withdrawals too: what came before the newest release is "
-        "not in the log any more. What comes twice counts once, and what belongs to a settled period counts nowhere."
+        f"Before you start the service, emit again all that is dated {min(days)} or later, and every withdrawal: what "
+        "came before the newest release is not in the log any more. More does no harm. What comes twice counts once, "
+        "and what belongs to a settled period counts nowhere."
     ]
 
 

@@ -71,7 +71,7 @@ def test_a_recorded_loss_raises_the_bound_in_public_and_lets_releases_go_on(proj
     assert "record-loss" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     said = invoked(project, ledger_command, "record-loss", "--yes").stderr
     assert "stays under epsilon 200;" in said
-    assert "Emit again all that is dated 2023-02-01 or later, withdrawals too" in said
+    assert "emit again all that is dated 2023-02-01 or later, and every withdrawal" in said
     assert said.splitlines()[-1] in invoked(project, query_command, sql + " -- \n").stdout
     assert "stays under epsilon 200;" in invoked(project, ledger_command, "verify").stdout
     invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08")
@@ -179,7 +179,7 @@ def test_a_lost_pepper_leaves_the_state_as_it_is(released: Project, tmp_path: Pa
     assert losses(project) == 1
     (project.private / "state.duckdb").unlink()
     said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
-    assert "Emit again all that is dated" in said, "the state is lost as well"
+    assert "emit again all that is dated" in said, "the state is lost as well"
 
 
 def check_the_price_that_a_sound_state_names(project: Project) -> None:

@@ -14,8 +14,10 @@ import pytest
 from tests.commanded import contents, released_month
 from tests.e2e.projects import Project
 
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_consumers.commands import service
 from quietcount_consumers.errors import ClockBehind
+from quietcount_consumers.maintenance.losses import record_state_loss
 from quietcount_consumers.running.timekeeping import TOLERANCE, check_not_before
 from quietcount_schemas.cli import main
 
@@ -61,6 +63,44 @@ def test_a_command_that_does_not_stay_up_says_that_the_clock_is_behind_and_ends_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     check_refused(project, command, monkeypatch, capsys)
+
+
+def check_a_dry_run(project: Project) -> None:
+    for moment in ([], ["--as-of", "2023-02-01"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["release", "--dry-run", *moment, "--config", str(project.config)])
+        assert ended.value.code == 1, "it says that nothing is due"
+
+
+def test_a_dry_run_says_so_too(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "wall_clock", lambda: RELEASED - TOLERANCE - SECOND)
+    check_a_dry_run(project)
+    monkeypatch.setattr(service, "check_moment", lambda *_: None)  # the mutant
+    with pytest.raises(AssertionError, match="nothing is due"):
+        check_a_dry_run(project)
+
+
+def check_what_a_loss_hides(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Record a loss by a clock that is behind: its entry is the last one, and not the latest."""
+    (project.private / "state.duckdb").unlink()
+    record_state_loss(project.configuration, RELEASED - dt.timedelta(days=10))
+    check_refused(project, COMMANDS[0], monkeypatch, capsys)
+
+
+def test_a_loss_that_is_recorded_by_a_clock_that_is_behind_hides_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_what_a_loss_hides(project, monkeypatch, capsys)
+
+
+def test_a_twin_that_goes_by_the_last_entry_is_found(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Chain, "latest", property(lambda self: self.entries[-1].recorded_at))
+    with pytest.raises(AssertionError, match="as if all were well"):
+        check_what_a_loss_hides(project, monkeypatch, capsys)
 
 
 def test_a_twin_that_takes_any_clock_is_found(
