@@ -227,7 +227,7 @@ def test_a_lost_state_is_refused_until_the_loss_is_recorded(project: Project, he
     assert released.items() <= project.released().items()
     answer = here(project, "query", "SELECT value FROM about WHERE key IN ('state_losses', 'bound') ORDER BY key").out
     assert "stays under epsilon 200" in answer
-    assert "past contributions was lost once." in answer
+    assert "lost once." in answer
     assert "\n1\n" in answer
 
 
