@@ -21,7 +21,7 @@ Settings = dict[str, str | bool | int | float | list[str]]
 """DuckDB's settings for a connection."""
 
 _LOCKED: Final = "Could not set lock"
-_BY = re.compile(r"Conflicting lock is held in (?P<program>.+?)(?: \(PID (?P<process>\d+)\))?(?:\.|$| by user)")
+_BY = re.compile(r"Conflicting lock is held in (?:(?P<program>.+?) \()?PID (?P<process>\d+)")
 
 _ATTEMPTS: Final = 5
 """How often a file that changes meanwhile is copied: a program that closes it writes to it for a moment."""
@@ -36,9 +36,8 @@ class Holder(NamedTuple):
     process: int | None
 
     def __str__(self) -> str:
-        if self.program is None:
-            return "another program"
-        return f"another program ({self.program}{'' if self.process is None else f', process {self.process}'})"
+        known = [part for part in (self.program, self.process and f"process {self.process}") if part]
+        return f"another program ({', '.join(known)})" if known else "another program"
 
 
 def opened(path: Path, settings: Settings | None = None) -> duckdb.DuckDBPyConnection:
@@ -64,8 +63,9 @@ def holder_of(path: Path) -> Holder | None:
         text = str(error)
         if _LOCKED in text:
             by = _BY.search(text)
-            process = None if by is None or by["process"] is None else int(by["process"])
-            return Holder(None if by is None else Path(by["program"]).name, process)
+            if by is None:
+                return Holder(None, None)
+            return Holder(by["program"] and Path(by["program"]).name, int(by["process"]))
     return None
 
 

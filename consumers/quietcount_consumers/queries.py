@@ -177,10 +177,7 @@ def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection = opened(path, _settings())
         if connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'about'").fetchone():
-            # Not with the settings above: DuckDB has no time zones before it is open.
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("SET lock_configuration = true")
-            return connection
+            return _settled(connection)
         connection.close()
     except PublicationHeld as error:
         raise QueryHeld(error.what, error.remedy) from None
@@ -192,12 +189,18 @@ def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     )
 
 
+def _settled(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Make the settings that DuckDB takes only when it is open, and let none be changed from here on."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # it would be written to where the answer goes
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
 def _settings() -> Settings:
     return {
         "enable_external_access": "false",
         "autoinstall_known_extensions": "false",
         # A table that is not there would be looked for among the variables of this program.
         "python_enable_replacements": "false",
-        # DuckDB would write it to where the answer goes.
-        "enable_progress_bar": "false",
     }
