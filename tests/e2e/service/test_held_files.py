@@ -9,12 +9,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 from tests.e2e.projects import Project, simulated
 from tests.holders import holding
 
 from quietcount_aggregates import publication, published_file
-from quietcount_aggregates.errors import LedgerBehind
+from quietcount_aggregates.errors import LedgerBehind, PublicationHeld
 from quietcount_aggregates.publication import published_head
 
 pytestmark = pytest.mark.quick
@@ -157,7 +158,7 @@ def test_a_holder_is_named_as_far_as_duckdb_knows_it(
     def refuse(*_: object, **__: object) -> None:
         raise duckdb.IOException(f'Could not set lock on file "x": Conflicting lock {said}')
 
-    monkeypatch.setattr(published_file.duckdb, "connect", refuse)
+    monkeypatch.setattr(duckdb, "connect", refuse)
     assert str(published_file.holder_of(project.public)) == holder
 
 
@@ -187,7 +188,7 @@ def test_a_file_that_never_stands_still_is_held(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(published_file, "_same", lambda *_: False)
-    with pytest.raises(published_file.PublicationHeld, match="without pause"):
+    with pytest.raises(PublicationHeld, match="without pause"):
         published_file._copy(project.public, tmp_path / "copy.duckdb")
 
 
