@@ -123,27 +123,3 @@ WHERE CASE WHEN coalesce(json_type(CASE WHEN json_valid(cells) THEN cells ELSE '
         || 'first day of one and end on the last day of one. See them with: SELECT DISTINCT period_start, period_end FROM '
         || the_statistic || ' ORDER BY ALL') END;
 COMMENT ON MACRO TABLE compare IS 'compare(statistic, from_start, from_end, to_start, to_end, cells := ''{}''): the difference and the percent change between two spans of whole released periods (days inclusive), with 95 % intervals: exact for the difference, by Fieller''s theorem for the percent change.';
-
--- DuckDB keeps no comment on a column of a macro.
-INSERT INTO data_dictionary VALUES
-    ('series', 'period_start', 'The first day of the period (UTC).'),
-    ('series', 'period_end', 'The last day of the period (UTC), inclusive.'),
-    ('series', 'estimate', 'The published figure of the sum: noisy, or 0 where noisy is negative.'),
-    ('series', 'lower', 'The lower end of the 95 % interval for the true sum.'),
-    ('series', 'upper', 'The upper end of the 95 % interval for the true sum.'),
-    ('series', 'noisy', 'The sum of the counts as drawn, with its sign.'),
-    ('total', 'estimate', 'The published figure of the sum: noisy, or 0 where noisy is negative.'),
-    ('total', 'lower', 'The lower end of the 95 % interval for the true sum.'),
-    ('total', 'upper', 'The upper end of the 95 % interval for the true sum.'),
-    ('total', 'noisy', 'The sum of the counts as drawn, with its sign.'),
-    ('total', 'margin', 'The 95 % margin of the sum, from the exact distribution of its noise.'),
-    ('total', 'terms', 'How many cells were added.'),
-    ('compare', 'from_estimate', 'The published figure of the earlier span: its sum, or 0 where that is negative.'),
-    ('compare', 'to_estimate', 'The published figure of the later span: its sum, or 0 where that is negative.'),
-    ('compare', 'difference', 'The sum of the later span less that of the earlier one, both as drawn.'),
-    ('compare', 'difference_lower', 'The lower end of the 95 % interval for the true difference.'),
-    ('compare', 'difference_upper', 'The upper end of the 95 % interval for the true difference.'),
-    ('compare', 'percent_change', 'The change in percent of the earlier span; null where the note says why.'),
-    ('compare', 'percent_lower', 'The lower end of the 95 % interval for the true percent change.'),
-    ('compare', 'percent_upper', 'The upper end of the 95 % interval for the true percent change.'),
-    ('compare', 'note', 'How the interval of the percent change was made, or why there is none.');

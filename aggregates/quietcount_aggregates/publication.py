@@ -234,18 +234,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> No
     }
     connection.execute("INSERT INTO about SELECT unnest(?), unnest(?)", [list(about), list(about.values())])
     connection.execute(_sql("macros.sql"))
-    connection.execute(
-        """
-        INSERT INTO data_dictionary
-        SELECT table_name, NULL, comment FROM duckdb_tables() WHERE database_name = 'public'
-        UNION ALL SELECT view_name, NULL, comment FROM duckdb_views() WHERE database_name = 'public' AND NOT internal
-        UNION ALL SELECT DISTINCT function_name, NULL, comment FROM duckdb_functions()
-            WHERE database_name = 'public' AND NOT internal
-        UNION ALL SELECT table_name, column_name, comment FROM duckdb_columns()
-            WHERE database_name = 'public' AND NOT internal
-        ORDER BY ALL
-        """
-    )
+    connection.execute(_sql("dictionary.sql"))
     connection.execute("COMMIT")
     connection.execute("USE memory")
     connection.execute("DETACH public")

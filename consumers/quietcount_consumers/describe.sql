@@ -8,5 +8,4 @@ FROM (
 JOIN (SELECT *, rowid AS place FROM data_dictionary) AS entry ON entry.table_name = object.name
 LEFT JOIN duckdb_columns() AS of_column
     ON of_column.table_name = object.name AND of_column.column_name = entry.column_name AND NOT of_column.internal
-ORDER BY list_position(['view', 'macro', 'table'], object.kind), object.name, entry.column_name IS NOT NULL,
-    coalesce(of_column.column_index, entry.place)
+ORDER BY list_position(['view', 'macro', 'table'], object.kind), object.name, entry.place
