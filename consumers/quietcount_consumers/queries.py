@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -115,7 +116,7 @@ def _unended(statement: str) -> str:
 def _interruptible(
     connection: duckdb.DuckDBPyConnection, asking: Callable[[duckdb.DuckDBPyConnection], _Rows]
 ) -> _Rows:
-    """Ask in another thread, and close the connection there: Python tells a person's ^C only to a thread of Python.
+    """Ask in another thread, and close the connection there: Python hears ^C only if its main thread is not in DuckDB.
 
     A query that does not hear the interruption within a moment goes on in that thread, which keeps no process alive.
     """
@@ -138,7 +139,8 @@ def _interruptible(
     except KeyboardInterrupt:
         patience = time.monotonic() + _PATIENCE_SECONDS
         while not done.is_set() and time.monotonic() < patience:
-            connection.interrupt()  # again and again: it may come before the query began, or between two
+            with contextlib.suppress(duckdb.ConnectionException):  # it was closed just now
+                connection.interrupt()  # again and again: it may come before the query began
             done.wait(_PAUSE_SECONDS)
         raise
     for error in errors:
