@@ -153,7 +153,7 @@ class PublicationDefect(PublicationError, Defect):
 
 
 class PublicationHeld(PublicationError, Unavailable):
-    """statistics.duckdb cannot be read now: another program writes to it, or its rights do not allow it."""
+    """statistics.duckdb cannot be read now: its rights do not allow it, or another program writes without pause."""
 
 
 class PublicationUnwritable(PublicationError, Unavailable):

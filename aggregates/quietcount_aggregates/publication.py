@@ -28,6 +28,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Head, Released, Retired
 from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
 from quietcount_aggregates.populations import Population, Table
+from quietcount_aggregates.published_file import changes_beside, opened
 from quietcount_schemas.defects import described
 
 __all__ = [
@@ -64,12 +65,15 @@ Publish = Callable[[Chain, Path], None]
 def publish(chain: Chain, path: Path) -> None:
     """Build the public file from a verified chain and put it in the place of `path`.
 
-    Raises PublicationError; the file that was there is then still whole.
+    A program that has the old file open keeps it. Raises PublicationError; the file that was there is then still whole.
     """
     with _explained(path):
         _clear(path.parent, f"{path.name}.next*")
         with _draft(path.with_name(f"{path.name}.next")) as draft:
             _build(chain, draft)
+            # DuckDB would put on top of the new file what another program had written beside the old one.
+            if (beside := changes_beside(path)) is not None:
+                beside.unlink(missing_ok=True)
             draft.replace(path)
 
 
@@ -124,10 +128,6 @@ def _build(chain: Chain, draft: Path) -> None:
         os.fsync(file.fileno())
 
 
-# What DuckDB says of a file that it cannot reach now, though nothing is wrong with it.
-_HELD = ("Conflicting lock", "Could not set lock", "Permission denied")
-
-
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what DuckDB or the system raises in the body into a PublicationError about `path`."""
@@ -155,20 +155,20 @@ def _explained(path: Path) -> Iterator[None]:
 def published_head(path: Path) -> Head | None:
     """Return the head of the ledger that the public file was built from; None if there is no file.
 
-    Raises PublicationError for a file that is there and cannot be read: what it was built from must not be guessed.
-    PublicationHeld means that nothing is wrong with the file.
+    Another program may hold the file open to write. Raises PublicationError for a file that is there and cannot be
+    read: what it was built from must not be guessed. PublicationHeld means that nothing is wrong with the file.
     """
     if not path.exists():
         return None
     try:
-        with duckdb.connect(str(path), read_only=True) as connection:
+        with opened(path) as connection:
             rows = dict(connection.execute("SELECT key, value FROM about").fetchall())
         return Head(int(rows["ledger_length"]), bytes.fromhex(rows["ledger_head"]))
     except (duckdb.Error, KeyError, ValueError) as error:
-        if isinstance(error, duckdb.IOException) and any(sign in str(error) for sign in _HELD):
+        # DuckDB says so of a file that it may not read, though nothing is wrong with it.
+        if isinstance(error, duckdb.IOException) and "Permission denied" in str(error):
             raise PublicationHeld(
-                f"{path}: cannot be read now: another program has it open to write, or its rights do not allow it",
-                "End that program or mend the rights, then run again",
+                f"{path}: cannot be read: its rights do not allow it", "Mend its rights, then run again"
             ) from None
         raise PublicationError(
             f"{path}: is not a file that quietcount published, or is damaged",
@@ -236,18 +236,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> No
     }
     connection.execute("INSERT INTO about SELECT unnest(?), unnest(?)", [list(about), list(about.values())])
     connection.execute(_sql("macros.sql"))
-    connection.execute(
-        """
-        INSERT INTO data_dictionary
-        SELECT table_name, NULL, comment FROM duckdb_tables() WHERE database_name = 'public'
-        UNION ALL SELECT view_name, NULL, comment FROM duckdb_views() WHERE database_name = 'public' AND NOT internal
-        UNION ALL SELECT DISTINCT function_name, NULL, comment FROM duckdb_functions()
-            WHERE database_name = 'public' AND NOT internal
-        UNION ALL SELECT table_name, column_name, comment FROM duckdb_columns()
-            WHERE database_name = 'public' AND NOT internal
-        ORDER BY ALL
-        """
-    )
+    connection.execute(_sql("dictionary.sql"))
     connection.execute("COMMIT")
     connection.execute("USE memory")
     connection.execute("DETACH public")

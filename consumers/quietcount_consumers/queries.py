@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 
+from quietcount_aggregates.errors import PublicationHeld
+from quietcount_aggregates.published_file import Settings, opened
 from quietcount_consumers.errors import ConsumersError
 from quietcount_schemas.errors import Unavailable
 
-__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "query"]
+__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "describe", "query"]
 
 _MACRO = re.compile(r"\b(series|total|compare)\(\): ")  # what our macros say has its own remedy
+_ZONED: Final = "TIMESTAMP WITH TIME ZONE"
+_QUOTE: Final = '"'
+
+_FETCHED: Final = 10_000
+"""Rows that are fetched between two looks for an interruption: some hundredths of a second."""
+
+_PATIENCE_SECONDS: Final = 1.0
+"""How long an interrupted query may take to end. DuckDB does not look up amid one call of a function."""
+
+_PAUSE_SECONDS: Final = 0.02
+
+_Rows = tuple[list[str], list[tuple[Any, ...]]]
+
 _MEANT = re.compile(r'\nDid you mean "(.+)"\?')
 
 
@@ -37,26 +56,96 @@ class QueryHeld(QueryError, Unavailable):
 def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run one SQL statement on the published database and return its columns and rows.
 
-    The connection reads that file and no other: the private state next to it is out of its reach. Raises QueryError,
-    also for no statement and for more than one: of several, DuckDB answers only the last.
+    The connection reads that file and no other: the private state next to it is out of its reach. The time zone is UTC,
+    and a moment with a time zone is text. Raises QueryError, also for no statement and for more than one: of several,
+    DuckDB answers only the last. KeyboardInterrupt stops the query.
     """
     try:
         sql.encode()
     except UnicodeEncodeError:
         raise QueryError("the query is not text: it holds bytes that are not UTF-8", "Write it in UTF-8") from None
-    with _opened(path) as connection:
+    return _interruptible(_opened(path), lambda connection: _answer(connection, sql))
+
+
+def describe(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return what is in the published database: views, macros and tables, each followed by its columns."""
+    return query(path, resources.files("quietcount_consumers").joinpath("describe.sql").read_text(encoding="utf-8"))
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> _Rows:
+    try:
+        statements = connection.extract_statements(sql)
+        if not statements:
+            raise QueryError("the query is empty", "Write one statement: FROM statistics")
+        if len(statements) > 1:
+            raise QueryError("the query is more than one statement", "Ask them one by one")
+        connection.execute(_without_zones(connection, statements[0]))
+        columns = [column[0] for column in connection.description or []]
+        rows: list[tuple[Any, ...]] = []
+        # Not all at once: DuckDB would not hear an interruption before it has made an object of every value.
+        while columns and (more := connection.fetchmany(_FETCHED)):
+            rows += more
+        return columns, rows
+    except duckdb.Error as error:
+        raise _unanswered(error, connection) from None
+
+
+def _without_zones(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> duckdb.Statement | str:
+    """Return the statement, with each moment that has a time zone as text: for objects DuckDB needs pytz."""
+    if statement.type != duckdb.StatementType.SELECT:
+        return statement
+    relation = connection.sql(statement)
+    types = [str(each) for each in relation.types]
+    if not any(_ZONED in each for each in types):
+        return statement
+    columns = (
+        f'CAST(#{place} AS {each.replace(_ZONED, "VARCHAR")}) AS "{name.replace(_QUOTE, 2 * _QUOTE)}"'
+        for place, (name, each) in enumerate(zip(relation.columns, types, strict=True), 1)
+    )
+    # On lines of its own, because the query may end in a comment.
+    return f"SELECT {', '.join(columns)} FROM (\n{_unended(statement.query)}\n)"
+
+
+def _unended(statement: str) -> str:
+    """Return the text of a statement without its semicolon and what follows that, so that it can stand in brackets."""
+    text = statement.encode()
+    ends = (place for place, _ in duckdb.tokenize(statement) if text[place : place + 1] == b";")
+    return text[: next(ends, len(text))].decode()
+
+
+def _interruptible(
+    connection: duckdb.DuckDBPyConnection, asking: Callable[[duckdb.DuckDBPyConnection], _Rows]
+) -> _Rows:
+    """Ask in another thread, and close the connection there: Python hears ^C only if its main thread is not in DuckDB.
+
+    A query that does not hear the interruption within a moment goes on in that thread, which keeps no process alive.
+    """
+    done = threading.Event()
+    answers: list[_Rows] = []
+    errors: list[BaseException] = []
+
+    def ask() -> None:
         try:
-            statements = connection.extract_statements(sql)
-            if not statements:
-                raise QueryError("the query is empty", "Write one statement: FROM statistics")
-            if len(statements) > 1:
-                raise QueryError("the query is more than one statement", "Ask them one by one")
-            result = connection.execute(statements[0])
-            columns = [column[0] for column in result.description or []]
-            rows: Sequence[tuple[Any, ...]] = result.fetchall() if columns else []
-            return columns, list(rows)
-        except duckdb.Error as error:
-            raise _unanswered(error, connection) from None
+            with connection:
+                answers.append(asking(connection))
+        except BaseException as error:  # to be raised where it was asked
+            errors.append(error)
+        finally:
+            done.set()
+
+    try:
+        threading.Thread(target=ask, name="quietcount-query", daemon=True).start()
+        done.wait()  # not the thread's `join`, which takes a thread that was waited for amid ^C for ended
+    except KeyboardInterrupt:
+        patience = time.monotonic() + _PATIENCE_SECONDS
+        while not done.is_set() and time.monotonic() < patience:
+            with contextlib.suppress(duckdb.ConnectionException):  # it was closed just now
+                connection.interrupt()  # again and again: it may come before the query began
+            done.wait(_PAUSE_SECONDS)
+        raise
+    for error in errors:
+        raise error
+    return answers[0]
 
 
 def _unanswered(error: duckdb.Error, connection: duckdb.DuckDBPyConnection) -> QueryUnanswered:
@@ -88,15 +177,12 @@ def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     if not os.access(path, os.R_OK):
         raise QueryHeld(f"{path}: cannot be read", "Mend its rights")
     try:
-        connection = duckdb.connect(str(path), read_only=True, config=_config())
+        connection = opened(path, _settings())
         if connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'about'").fetchone():
-            return connection
+            return _settled(connection)
         connection.close()
-    except duckdb.IOException as error:
-        if "lock" in str(error):
-            raise QueryHeld(
-                f"{path}: another program has it open to write", "End that program, then ask again"
-            ) from None
+    except PublicationHeld as error:
+        raise QueryHeld(error.what, error.remedy) from None
     except duckdb.Error:
         pass
     raise QueryError(
@@ -105,5 +191,18 @@ def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     )
 
 
-def _config() -> dict[str, str | bool | int | float | list[str]]:
-    return {"enable_external_access": "false", "autoinstall_known_extensions": "false"}
+def _settled(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Make the settings that DuckDB takes only when it is open, and let none be changed from here on."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # it would be written to where the answer goes
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _settings() -> Settings:
+    return {
+        "enable_external_access": "false",
+        "autoinstall_known_extensions": "false",
+        # A table that is not there would be looked for among the variables of this program.
+        "python_enable_replacements": "false",
+    }

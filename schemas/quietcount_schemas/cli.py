@@ -6,6 +6,7 @@ the tables alone. A command is imported when it is asked for; one that cannot be
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -211,6 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(command: click.Command, arguments: Sequence[str] | None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A symbol that the terminal's encoding lacks becomes a question mark, and no error.
+        sys.stdout.reconfigure(errors="replace")
     try:
         outcome: object = command.main(
             args=None if arguments is None else list(arguments), prog_name="quietcount", standalone_mode=False

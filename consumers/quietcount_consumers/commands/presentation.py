@@ -15,11 +15,9 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any
 
-import click
-
 from quietcount_consumers.errors import ConsumersError
 
-__all__ = ["Format", "default_format", "show_rows"]
+__all__ = ["Format", "default_format", "show_rows", "write"]
 
 
 _NO_LIMIT = 1_000_000  # characters: wider than any row
@@ -52,7 +50,8 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Forma
             import json
 
             objects = [dict(zip(columns, (_finite(_plain(value)) for value in row), strict=True)) for row in rows]
-            json.dump(objects, out, ensure_ascii=False, indent=2, allow_nan=False)
+            # JSON has a way to write what the encoding of the output lacks.
+            json.dump(objects, out, ensure_ascii=not _writes_all(), indent=2, allow_nan=False)
             out.write("\n")
         case Format.CSV:
             import csv
@@ -62,7 +61,18 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Forma
             writer.writerows([_plain(value) for value in row] for row in rows)
         case Format.TABLE:
             _show_table(columns, rows)
-    click.echo(out.getvalue(), nl=False)
+    write(out.getvalue())
+
+
+def write(text: str) -> None:
+    """Write text to stdout in its own encoding: click would write UTF-8 where that is ASCII."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _writes_all() -> bool:
+    """Return whether stdout can write every symbol."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
 
 
 def _show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -29,7 +29,7 @@ from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
-from quietcount_consumers.maintenance.inspection import agreement, verify_ledger
+from quietcount_consumers.maintenance.inspection import agreement, held_open, verify_ledger
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import StateFacts, is_read
 from quietcount_consumers.wiring import open_ledger
@@ -144,7 +144,8 @@ def check_published(configuration: Configuration, chain: Chain, *, running: bool
         )
     else:
         verify_ledger(chain, public)
-        yield fine("published file", agreement(public))
+        held = [warning("published file", what, remedy) for what, remedy in held_open(public)]
+        yield from held or [fine("published file", agreement(public))]
 
 
 # The state

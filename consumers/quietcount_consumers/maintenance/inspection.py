@@ -22,12 +22,13 @@ from quietcount_aggregates.ledger.entries import (
 )
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.publication import bound_sentence, plain, publish
+from quietcount_aggregates.published_file import changes_beside, holder_of
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.queries import QueryError, query
 from quietcount_consumers.wiring import open_ledger
 
-__all__ = ["agreement", "budget_lines", "due_now", "ledger_rows", "ledger_runs", "verify_ledger"]
+__all__ = ["agreement", "budget_lines", "due_now", "held_open", "ledger_rows", "ledger_runs", "verify_ledger"]
 
 # What the public file says without being a row of a table: a view or a macro can lie as well as a number.
 _CATALOG = {
@@ -96,11 +97,17 @@ def budget_lines(chain: Chain) -> list[str]:
 def verify_ledger(chain: Chain, public: Path) -> list[str]:
     """Return what was verified, a line each, of a chain that was read and of the public file beside it.
 
-    Raises ServiceError when the public file does not hold exactly what the ledger says.
+    Raises ServiceError when the public file does not hold exactly what the ledger says, and nothing beside it more.
     """
     lines = [f"The ledger's chain holds; its head is {chain.head.digest.hex()}.", bound_sentence(chain)]
     if not public.exists():
         return [*lines, f"{public} is not there; `quietcount run` brings it back with the same values."]
+    if (beside := changes_beside(public)) is not None:
+        raise ServiceError(
+            f"{beside}: another program wrote to the published file, and whoever opens that file reads this on top of "
+            "it",
+            "End that program and delete this file, then run again: nothing of ours is in it",
+        )
     # Not beside the public file, whose folder may be read-only: what is built here is as public as that one.
     with tempfile.TemporaryDirectory(prefix="quietcount-verify-") as folder:
         again = Path(folder) / "statistics.duckdb"
@@ -112,7 +119,22 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
             "its next tick), or was altered",
             "Delete it: `quietcount run` brings it back from the ledger",
         )
-    return [*lines, f"{agreement(public)}."]
+    return [*lines, f"{agreement(public)}.", *(f"{what}. {remedy}." for what, remedy in held_open(public))]
+
+
+def held_open(public: Path) -> list[tuple[str, str]]:
+    """Return what there is to say, and what to do, if another program holds the public file open to write."""
+    holder = holder_of(public)
+    if holder is None:
+        return []
+    return [
+        (
+            f"{public} is held open to write by {holder}, so DuckDB opens it for nobody else. The service publishes "
+            "all the same, and that program keeps the old file",
+            "Ask its user to open the file for reading only, as in duckdb.connect(..., read_only=True) or duckdb "
+            "-readonly",
+        )
+    ]
 
 
 def agreement(public: Path) -> str:

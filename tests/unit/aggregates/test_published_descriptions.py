@@ -184,3 +184,25 @@ def test_the_column_population_is_described(table: str, public: Path) -> None:
     where = f"table_name = '{table}' AND column_name = 'population'"
     [(description,)] = rows(public, f"SELECT description FROM data_dictionary WHERE {where}")
     assert description.startswith("The population")
+
+
+ASKED = {
+    "series": "FROM series('by_colour')",
+    "total": "FROM total('by_colour', '2024-02-01', '2024-02-29')",
+    "compare": "FROM compare('by_colour', '2024-02-01', '2024-02-29', '2024-03-01', '2024-03-31')",
+}
+
+
+@pytest.mark.promise("public-file")
+@pytest.mark.parametrize("macro", ASKED)
+def test_each_column_that_a_macro_returns_is_described_in_its_order(macro: str, public: Path) -> None:
+    returned = [column for column, *_ in rows(public, f"DESCRIBE {ASKED[macro]}")]
+    described = rows(
+        public, f"SELECT column_name FROM data_dictionary WHERE table_name = '{macro}' AND column_name IS NOT NULL"
+    )
+    assert [column for (column,) in described] == returned
+
+
+def test_each_macro_of_the_file_is_asked_here(public: Path) -> None:
+    found = rows(public, "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal")
+    assert {name for (name,) in found} == set(ASKED)

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
+import errno
 import os
-import subprocess
-import sys
+import re
+import threading
+import time
+import types
 from pathlib import Path
 
 import duckdb
 import pytest
+from tests.holders import holding
 
+from quietcount_aggregates import published_file
 from quietcount_aggregates.errors import PublicationHeld
+from quietcount_aggregates.ledger.entries import Head
 from quietcount_aggregates.publication import published_head
+from quietcount_consumers import queries
 from quietcount_consumers.queries import QueryError, QueryHeld, query
 
 pytestmark = pytest.mark.quick
+
+
+HEAD = Head(3, bytes(range(32)))
 
 
 @pytest.fixture
 def public(tmp_path: Path) -> Path:
     path = tmp_path / "statistics.duckdb"
     with duckdb.connect(str(path)) as connection:
-        connection.execute("CREATE TABLE about (key VARCHAR)")
+        connection.execute("CREATE TABLE about AS FROM (VALUES ('ledger_length', '3')) t(key, value)")
+        connection.execute("INSERT INTO about VALUES ('ledger_head', ?)", [HEAD.digest.hex()])
         connection.execute("CREATE TABLE t AS SELECT 'a' AS kind, 1 AS n UNION ALL SELECT 'b', 2")
     return path
 
@@ -111,19 +124,139 @@ def test_a_damaged_file_in_the_place_of_the_public_one_may_be_deleted(public: Pa
         query(public, "FROM t")
 
 
-def test_a_file_that_another_program_writes_to_is_not_called_damaged(public: Path) -> None:
+def test_a_file_that_another_program_holds_open_to_write_is_answered_and_not_called_damaged(public: Path) -> None:
     """Somebody who moves it away takes the witness of how new the ledger must be."""
-    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(public)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
-    ) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+    with holding(public):
+        assert query(public, "FROM t ORDER BY ALL") == (["kind", "n"], [("a", 1), ("b", 2)])
+        assert published_head(public) == HEAD
+        with pytest.raises(QueryError, match="for reading only"):
+            query(public, "DELETE FROM t")
+
+
+def test_what_another_program_wrote_beside_the_file_is_no_part_of_the_answer(public: Path) -> None:
+    with holding(public, "DELETE FROM t; UPDATE about SET value = '0' WHERE key = 'ledger_length'"):
+        assert public.with_name("statistics.duckdb.wal").exists()
+        assert len(query(public, "FROM t")[1]) == 2
+        assert published_head(public) == HEAD
+
+
+def test_a_held_file_of_which_no_copy_can_be_made_is_held_and_not_damaged(
+    public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: Path, _copy: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with holding(public), monkeypatch.context() as patch:
+        patch.setattr(published_file, "_copy", full)
         with pytest.raises(QueryHeld) as asked:
             query(public, "FROM t")
         with pytest.raises(PublicationHeld) as read:
             published_head(public)
-        holder.communicate()
     for error in (asked.value, read.value):
         assert "another program has it open to write" in error.what
+        assert "No space left" in error.what
         assert "Move it away" not in str(error)
+
+
+# Moments, settings, interruption
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT now() AS a",
+        "SELECT now() AS a -- ; that is all",
+        "SELECT now() AS a /* ; */ ; -- é;",
+        "WITH w AS (SELECT now() AS a) FROM w ORDER BY 1;",
+        "VALUES (now())",
+    ],
+)
+def test_now_is_answered_in_utc(public: Path, sql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    [(moment,)] = query(public, sql)[1]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00", moment)
+    assert abs(dt.datetime.fromisoformat(moment) - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=5)
+
+
+def test_moments_within_other_values_keep_the_names_and_the_order(public: Path) -> None:
+    moment = "'2024-01-01 10:00:00+02'::TIMESTAMPTZ"
+    columns, rows = query(
+        public, f"""SELECT n, [{moment}] AS "a""b", {{'x': {moment}}} AS s, kind AS n FROM t ORDER BY n DESC"""
+    )
+    text = "2024-01-01 08:00:00+00"
+    assert columns == ["n", 'a"b', "s", "n"]
+    assert rows == [(2, [text], {"x": text}, "b"), (1, [text], {"x": text}, "a")]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET threads = 1",
+        "SET TimeZone = 'Asia/Tokyo'",
+        "RESET threads",
+        "PRAGMA threads = 1",
+        "SET temp_directory = '/tmp'",
+    ],
+)
+def test_no_setting_can_be_changed(public: Path, sql: str) -> None:
+    assert "configuration has been locked" in refusal(public, sql)[0]
+
+
+def test_a_query_sees_no_variable_of_this_program(public: Path) -> None:
+    rows = [(1,)]
+    assert "does not exist" in refusal(public, "FROM rows")[0]
+    assert rows
+
+
+class Interrupted(threading.Event):
+    """An event that a person interrupts as soon as somebody waits for it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is None:
+            super().wait(0.3)
+            raise KeyboardInterrupt
+        return super().wait(timeout)
+
+
+def check_interruption(public: Path, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+    """A long query that is interrupted leaves no thread at work."""
+    monkeypatch.setattr(queries, "threading", types.SimpleNamespace(Event=Interrupted, Thread=threading.Thread))
+    with pytest.raises(KeyboardInterrupt):
+        query(public, sql)
+    deadline = time.monotonic() + 2
+    while busy() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not busy()
+
+
+def busy() -> bool:
+    return any(thread.name == "quietcount-query" for thread in threading.enumerate())
+
+
+LONG = [
+    "SELECT count(*) FROM range(10000000) a, range(100000) b",
+    "FROM range(30000000)",  # which is long to make objects of
+    "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 10000000) SELECT max(n) FROM r",
+]
+
+
+@pytest.mark.parametrize("sql", LONG)
+def test_a_long_query_that_is_interrupted_ends(public: Path, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+    check_interruption(public, monkeypatch, sql)
+
+
+def test_a_twin_that_does_not_interrupt_the_query_is_found(public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections: list[duckdb.DuckDBPyConnection] = []
+
+    def opened(path: Path, settings: published_file.Settings) -> duckdb.DuckDBPyConnection:
+        connections.append(published_file.opened(path, settings))
+        return connections[0]
+
+    monkeypatch.setattr(queries, "opened", opened)
+    monkeypatch.setattr(queries, "_PATIENCE_SECONDS", 0.0)
+    with pytest.raises(AssertionError):
+        check_interruption(public, monkeypatch, LONG[0])
+    while busy():
+        with contextlib.suppress(duckdb.ConnectionException):  # it was closed just now
+            connections[0].interrupt()
+        time.sleep(0.02)

@@ -46,6 +46,7 @@ QUERY = START | {
     "quietcount_aggregates.catalogue",
     "quietcount_aggregates.errors",
     "quietcount_aggregates.populations",
+    "quietcount_aggregates.published_file",
     "quietcount_consumers.commands.moments",
     "quietcount_consumers.commands.options",
     "quietcount_consumers.commands.presentation",
