@@ -29,7 +29,7 @@ CHECKS: Final = {
     "witnesses": "the ledger holds all that the published file, the state and the witness have seen of it",
     "state": "it is there, of this version's format, and belongs to this log, ledger and secret",
     "populations": "the next start will take the populations of the configuration as they are declared",
-    "published file": "it is there and holds exactly what the ledger says",
+    "published file": "it is there, holds exactly what the ledger says, and no program holds it open to write",
     "metrics": "certificate and password can be read, and the address is the service's",
 }
 """By name, what is true if a check finds nothing. `log` is for the embedded log; `brokers`, `rights` and `topics` are

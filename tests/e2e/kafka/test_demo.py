@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient
 from tests.e2e.projects import Project
 from tests.e2e.service.test_demo import APART, PUBLISHED
 from tests.kafka.fixtures import Kafka
+from tests.serving_world import until
 
 from quietcount_consumers.commands.demo import demo_command
 from quietcount_consumers.commands.init import init_command
@@ -73,6 +74,7 @@ def test_the_next_demo_leaves_the_topics_of_a_project_alone(
     """Somebody may have gone on with the demo's folder, under a prefix of his own."""
     prefix = kafka.prefix()
     admin.create_topics({f"{prefix}case-events": {"num_partitions": 1, "replication_factor": 1}})
+    until(lambda: f"{prefix}case-events" in admin.list_topics())  # the broker hears of it a moment later
     (tmp_path / ".quietcount-demo").write_text("")
     (tmp_path / "quietcount.toml").write_text(
         f'log = "kafka://{kafka.bootstrap}"\nlifetime_epsilon = 1\nkafka = {{ topic_prefix = "{prefix}" }}\n'

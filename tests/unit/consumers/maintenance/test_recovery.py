@@ -196,7 +196,7 @@ def test_after_a_lost_log_the_service_goes_on_with_a_new_one(project: Project) -
     assert "Nothing was changed." in asked.output
     with State(project.private / "state.duckdb"):
         assert "another quietcount service holds it" in refused(project, ledger_command, "new-log", "--yes")
-    assert "Emit again" in invoked(project, ledger_command, "new-log", "--yes").stderr
+    assert "emit again" in invoked(project, ledger_command, "new-log", "--yes").stderr
     # Emitted again, as the command says: what was folded from the old log counts once.
     project.emit(simulated(100))
     invoked(project, run_command, "--until-idle", "--as-of", "2024-01-08")
