@@ -9,14 +9,27 @@ from typing import Any
 
 import pytest
 from tests.aggregates_world import MemoryLog, utc, world_in
-from tests.privacy.test_places import APRIL, FEBRUARY, MARCH, SINCE, Renamed, asked, counted, emitted, lose, population
+from tests.privacy.test_places import APRIL, FEBRUARY, MARCH, SINCE, asked, counted, emitted, lose, population
 
 from quietcount_aggregates import losses
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.state.state import State
+from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("losses")]
+
+
+def begin_without(key: str, patch: pytest.MonkeyPatch) -> None:
+    """The mutant: a state that begins again and does not remember `key`."""
+    right = State.begin_anew
+
+    def forgetful(state: State, *arguments: Any) -> None:
+        right(state, *arguments)
+        with state.transaction():
+            state[key] = ""
+
+    patch.setattr(State, "begin_anew", forgetful)
 
 
 def check_a_declaration_after_the_settlement(folder: Path) -> None:
@@ -54,8 +67,8 @@ def check_a_place_that_is_unknown_and_older_than_a_settlement(folder: Path) -> N
     with world_in(folder, [population("monthly")], now=utc(SINCE)) as world:
         world.populations.append(population("later", dt.date(2024, 2, 1)))
         world.restart(utc(dt.date(2024, 1, 20)))
-        world.log = Renamed()
-        world.there.follow("renamed")
+        world.log = MemoryLog()
+        world.there.follow(world.log.topic_id(CASE_EVENTS))
         world.restart(utc(dt.date(2024, 1, 21)))
         world.release(utc(FEBRUARY))
         emitted(world, range(101, 106), dt.date(2024, 2, 1))
@@ -106,14 +119,7 @@ def test_a_purge_that_the_lost_state_had_not_finished_is_finished_by_the_next_on
 def test_a_state_that_begins_again_with_nothing_to_purge_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = State.begin_anew
-
-    def done(state: State, *arguments: Any) -> None:
-        right(state, *arguments)
-        with state.transaction():
-            state["purge_due"] = ""
-
-    monkeypatch.setattr(State, "begin_anew", done)
+    begin_without("purge_due", monkeypatch)
     with pytest.raises(AssertionError, match="not asked again"):
         check_that_a_purge_is_finished_after_a_loss(tmp_path)
 
@@ -124,11 +130,11 @@ def check_a_log_that_is_replaced_after_a_loss(folder: Path) -> None:
         emitted(world, range(1, 6), dt.date(2024, 1, 10))
         world.release(utc(FEBRUARY))
         lose(world)
-        world.log = Renamed()
+        world.log = MemoryLog()
         world.emit([asked(case, dt.date(2024, 2, 1)) for case in range(101, 109)])
         with pytest.raises(StateError, match="the log is another one"):
             world.restart(utc(FEBRUARY))
-        world.there.follow("renamed")
+        world.there.follow(world.log.topic_id(CASE_EVENTS))
         world.restart(utc(FEBRUARY))
         world.fold(FEBRUARY)
         world.release(utc(MARCH))
@@ -142,13 +148,6 @@ def test_a_log_that_is_replaced_between_a_loss_and_the_next_start_is_noticed(tmp
 def test_a_state_that_begins_again_in_whatever_log_is_there_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = State.begin_anew
-
-    def anywhere(state: State, *arguments: Any) -> None:
-        right(state, *arguments)
-        with state.transaction():
-            state["topic_id"] = ""
-
-    monkeypatch.setattr(State, "begin_anew", anywhere)
+    begin_without("topic_id", monkeypatch)
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         check_a_log_that_is_replaced_after_a_loss(tmp_path)

@@ -119,19 +119,12 @@ def test_a_settlement_in_another_log_says_nothing_of_this_one(tmp_path: Path) ->
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
         emitted(world, range(1, 21), dt.date(2024, 1, 10))
         crashed(world, Step.APPENDED)
-        world.log = Renamed()
-        world.there.follow("renamed")
+        world.log = MemoryLog()
+        world.there.follow(world.log.topic_id(CASE_EVENTS))
         world.restart(utc(FEBRUARY))
         emitted(world, range(101, 106), dt.date(2024, 2, 10))
         world.release(utc(MARCH))
         assert counted(world, "monthly") == {"2024-01-01": 20, "2024-02-01": 5}
-
-
-class Renamed(MemoryLog):
-    """Another log."""
-
-    def topic_id(self, topic: str) -> str:
-        return "renamed"
 
 
 # ---------------------------------------------------------------- later populations, and losses
@@ -200,7 +193,7 @@ def with_entries_of(world: World) -> MemoryLedger:
 def test_a_loss_in_another_log_than_the_declarations_begins_at_its_end(tmp_path: Path) -> None:
     def elsewhere(world: World) -> None:
         world.close()
-        world.log = Renamed()
+        world.log = MemoryLog()
         emitted_elsewhere = [asked(case, dt.date(2024, 2, 2)) for case in range(150, 154)]
         world.emit(emitted_elsewhere)
         lose(world)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tests.e2e.projects import Project, simulated
+from tests.commanded import released_month
+from tests.e2e.projects import Project
 from tests.holders import holding
 
 from quietcount_aggregates import publication, published_file
@@ -26,10 +27,7 @@ CELLS = "SELECT count(*), max(period_start) FROM statistics"
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that released a month; tests copy it."""
-    project = Project(tmp_path_factory.mktemp("released") / "project")
-    project.emit(simulated(30))
-    project.run_here("2023-02-08")
-    return project
+    return released_month(tmp_path_factory.mktemp("released") / "project")
 
 
 @pytest.fixture
