@@ -58,10 +58,11 @@ class Loss:
         """Say what recording the loss costs, in a sentence without its full stop."""
         if self.after == self.bound:
             return f"The loss is recorded already. The stated bound stays at epsilon {plain(self.bound)}"
-        return (
-            "Every case gets its limits again, and nobody is known to have withdrawn. The stated bound rises from "
-            f"epsilon {plain(self.bound)} to {plain(self.after)}, permanently"
-        )
+        said = ["Every case gets its limits again, and nobody is known to have withdrawn"]
+        if not self.kept:
+            said.append("What a table had counted of a longer period is lost, and that period is never released")
+        said.append(f"The stated bound rises from epsilon {plain(self.bound)} to {plain(self.after)}, permanently")
+        return ". ".join(said)
 
 
 def examine_loss(configuration: Configuration, lost: Lost | None) -> Loss:

@@ -65,6 +65,7 @@ def test_a_recorded_loss_raises_the_bound_in_public_and_lets_releases_go_on(proj
     assert asked.exit_code == 1
     assert "state.duckdb is missing." in asked.output
     assert "Every case gets its limits again" in asked.output
+    assert "that period is never released" in asked.output
     assert "a copy of the state from after the last release, answer no and put it back" in asked.output
     assert "The stated bound rises from epsilon 100 to 200, permanently." in asked.output
     assert "stays under epsilon 100;" in invoked(project, query_command, sql).stdout
@@ -174,6 +175,7 @@ def test_a_lost_pepper_leaves_the_state_as_it_is(released: Project, tmp_path: Pa
     assert all(before)
     said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
     assert "mit again" not in said
+    assert "never released" not in said
     assert held() == before
     project.run_here("2023-03-08")
     assert losses(project) == 1
