@@ -78,11 +78,13 @@ def test_the_readme_says_where_an_emitter_gets_its_files_from(readme: str) -> No
         assert word in section
 
 
-def test_the_readmes_csv_can_be_emitted(readme: str, place: Path) -> None:
-    (table,) = re.findall(r"```csv\n(.*?)```", readme, re.DOTALL)
-    (place / "cases.csv").write_text(table)
+@pytest.mark.parametrize("number, lines", [(0, 2), (1, 3)], ids=["two requests", "a correction and a withdrawal"])
+def test_the_readmes_csv_can_be_emitted(number: int, lines: int, readme: str, place: Path) -> None:
+    tables = re.findall(r"```csv\n(.*?)```", readme, re.DOTALL)
+    assert len(tables) == 2
+    (place / "cases.csv").write_text(tables[number])
     assert CliRunner().invoke(emit_command, ["cases.csv"]).exit_code == 0
-    assert stored(place) == 2
+    assert stored(place) == lines
 
 
 def test_the_readmes_line_of_jsonl_can_be_emitted(readme: str, place: Path) -> None:
