@@ -7,6 +7,7 @@ the scale k/epsilon serves every release of the statistic, however many there ar
 
 from __future__ import annotations
 
+import decimal
 import functools
 import math
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import numpy as np
 
 from quietcount_aggregates.errors import NoiseError
 
-__all__ = ["CONFIDENCE", "DiscreteLaplace", "NoiseMechanism", "margin", "standard_deviation", "sum_margin"]
+__all__ = ["CONFIDENCE", "DiscreteLaplace", "NoiseMechanism", "margin", "standard_deviation", "sum_margin", "variance"]
 
 CONFIDENCE = 0.95
 """The confidence of every published interval."""
@@ -106,6 +107,16 @@ def margin(scale: float, confidence: float = CONFIDENCE) -> int:
     while 2 * a ** (m + 1) / (1 + a) > 1 - confidence:
         m += 1
     return m
+
+
+def variance(scale: float) -> float:
+    """Return the variance of one discrete Laplace draw, 2a / (1 - a)^2 with a = exp(-1/scale); alike on every machine.
+
+    A system's own exp may differ in the last digit from another one's.
+    """
+    with decimal.localcontext(prec=50):
+        a = (-1 / decimal.Decimal(scale)).exp()
+        return float(2 * a / (1 - a) ** 2)
 
 
 def standard_deviation(scale: float) -> float:

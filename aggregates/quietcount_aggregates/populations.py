@@ -102,10 +102,10 @@ class Table:
 
     @property
     def domain(self) -> list[str]:
-        """Return the key of each cell as JSON text, in the order of a release's values."""
+        """Return the key of each cell as text, as "help_kind=DESERTION, urgent=false", in the order of a release."""
         names = [dimension.name for dimension in self.by]
         return [
-            json.dumps(dict(zip(names, symbols, strict=True)), sort_keys=True, separators=(",", ":"))
+            ", ".join(f"{name}={symbol}" for name, symbol in zip(names, symbols, strict=True))
             for symbols in itertools.product(*(dimension.symbols for dimension in self.by))
         ]
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from quietcount_aggregates.bound import bound_sentence, plain
 from quietcount_aggregates.due_periods import DuePeriod, due_periods
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import (
@@ -21,7 +22,7 @@ from quietcount_aggregates.ledger.entries import (
     StateLost,
 )
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.publication import bound_sentence, plain, publish
+from quietcount_aggregates.publication import publish
 from quietcount_aggregates.published_file import changes_beside, holder_of
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.errors import ServiceError

@@ -113,7 +113,7 @@ def counts(lines: Iterator[Line]) -> dict[Cell, int]:
             (
                 "requests",
                 f"{line['occurred_on'][:7]}-01",
-                json.dumps({"help_kind": line["help_kind"]}, separators=(",", ":")),
+                f"help_kind={line['help_kind']}",
             )
             for line in lines
         )
