@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from quietcount_aggregates.errors import NoiseError
+from quietcount_aggregates.populations import Table
 
-__all__ = ["CONFIDENCE", "DiscreteLaplace", "NoiseMechanism", "margin", "standard_deviation", "sum_margin", "variance"]
+__all__ = ["CONFIDENCE", "DiscreteLaplace", "cases_to_be_seen", "NoiseMechanism", "margin", "standard_deviation", "sum_margin", "variance"]
 
 CONFIDENCE = 0.95
 """The confidence of every published interval."""
@@ -123,6 +124,11 @@ def standard_deviation(scale: float) -> float:
     """Return the standard deviation of one discrete Laplace draw: sqrt(2a) / (1 - a) with a = exp(-1/scale)."""
     a = math.exp(-1 / scale)
     return math.sqrt(2 * a) / (1 - a)
+
+
+def cases_to_be_seen(table: Table, max_contributions: int) -> int:
+    """Return how many contributions a period fill a table so that its average cell is as large as its margin."""
+    return table.cells * margin(max_contributions / table.epsilon)
 
 
 @functools.lru_cache(maxsize=65536)
