@@ -28,6 +28,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Head, Released, Retired
 from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
 from quietcount_aggregates.populations import Population, Table
+from quietcount_aggregates.published_bytes import REPEATABLE, clear_remnants
 from quietcount_aggregates.published_file import changes_beside, opened
 from quietcount_schemas.defects import described
 
@@ -118,7 +119,9 @@ def _build(chain: Chain, draft: Path) -> None:
     """Build the public file at `draft`."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET temp_directory = ''")
+        connection.execute(REPEATABLE)
         _fill(connection, chain, draft)
+    clear_remnants(draft)
     # The public file may be read by everyone; what must not be read lies in the folder `private`.
     draft.chmod(0o644)
     # Not the moment of writing, which would tell how long the release took.
