@@ -74,7 +74,8 @@ CREATE TABLE ledger (
     kind VARCHAR NOT NULL,
     population VARCHAR,
     statistic VARCHAR,
-    period_start DATE,
+    -- The same bytes each time: see published_bytes.py.
+    period_start DATE USING COMPRESSION uncompressed,
     recorded_at TIMESTAMP NOT NULL,
     digest VARCHAR NOT NULL,
     previous VARCHAR NOT NULL,
