@@ -63,7 +63,7 @@ FROM (SELECT *, [exp(-list_sum([g.n * ln(1 + g.k * pow(sin(0.5 * g.w * t), 2)) f
 FROM (SELECT *, [2 * pi() / q_length1 * j for j in range(1, ceil(13 * q_length1 / (2 * pi() * q_h1))::BIGINT)]
     AS q_at1
 FROM (SELECT *, q_wrapping + q_most + 2 * q_h1 AS q_length1,
-    coalesce((q_far + q_most) / q_lattice.step <= 4096, false) AS q_short
+    coalesce((q_far + q_most) / q_lattice.step <= 8192, false) AS q_short
 -- The lattice on which the sum lies, or NULL.
 FROM (SELECT *, q_most / 32 AS q_h1, [l for l in [{'step': step, 'moved': list_sum([
         abs(g.w - step * round(g.w / step)) * g.s * (0.58 * g.n + 2 * (24 + ln(len(q_groups)))) for g in q_groups])}
