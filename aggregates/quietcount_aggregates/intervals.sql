@@ -88,8 +88,9 @@ FROM (SELECT q_confidence, [{
 FROM (SELECT *, CASE
     WHEN len(q_weights) <> len(q_scales) OR len(q_weights) <> len(q_counts)
     THEN error('noise_quantile(): the three lists must have the same length')
-    WHEN list_min(q_scales) <= 0 OR list_min(q_counts) < 0
-    THEN error('noise_quantile(): scales must be above 0, and counts 0 or more')
+    WHEN len([i for i in range(1, len(q_weights) + 1) if isfinite(q_weights[i]) AND isfinite(q_scales[i])
+        AND q_scales[i] > 0 AND q_counts[i] >= 0]) < len(q_weights)
+    THEN error('noise_quantile(): weights must be finite, scales above 0, and counts 0 or more')
     WHEN q_asked NOT BETWEEN 0.01 AND 0.9999
     THEN error('noise_quantile(): the confidence must be between 0.01 and 0.9999, as 0.95 is')
     ELSE q_asked END AS q_confidence

@@ -353,8 +353,15 @@ def nudged(exact: Callable[[Floats], Floats], random: np.random.Generator) -> Ca
 
 @pytest.mark.parametrize(
     "row",
-    [([1.0], [2.0], [1, 1], 0.9), ([1.0], [0.0], [1], 0.9), ([1.0], [2.0], [-1], 0.9), ([1.0], [2.0], [1], 95.0)],
-    ids=["unequal lists", "no scale", "negative count", "a confidence in percent"],
+    [
+        ([1.0], [2.0], [1, 1], 0.9),
+        ([1.0], [0.0], [1], 0.9),
+        ([1.0], [math.inf], [1], 0.9),
+        ([1.0], [2.0], [-1], 0.9),
+        ([math.nan], [2.0], [1], 0.9),
+        ([1.0], [2.0], [1], 95.0),
+    ],
+    ids=["unequal lists", "no scale", "no finite scale", "negative count", "no number", "a confidence in percent"],
 )
 def test_what_cannot_be_answered_is_refused(row: tuple[list[float], list[float], list[int], float]) -> None:
     with pytest.raises(NoiseError):
@@ -375,7 +382,7 @@ def test_the_macro_works_attached_under_any_name_beside_columns_of_any_name(tmp_
                 SELECT anything.noise_quantile(list(g.w), list(g.n), [g.s, 1], t.m)
                 FROM (SELECT unnest([t.w, 2]) AS w, 3.0 AS n, 2 AS s, 7 AS k) AS g GROUP BY g.s
             )
-            FROM (VALUES (1, 0.9), (4, 0.95), (NULL, NULL)) AS t(w, m)
+            FROM (VALUES (1, 0.9), (4, 0.95), (4, NULL)) AS t(w, m)
         """).fetchall()
     assert [m and math.floor(m) for (m,) in found] == [
         math.floor(quantile([1, 2], [3, 3], [2, 1], 0.9)),
