@@ -25,6 +25,9 @@ FILES = (
     "ratios.sql",
     "total.sql",
     "compare.sql",
+    "series.sql",
+    "share.sql",
+    "ranking.sql",
 )
 """The files, in the order in which they are read: a fragment stands before its first use."""
 
