@@ -82,7 +82,6 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
             _describe_view(connection, population, table)
         _fill(connection, chain, population)
     _insert(connection, "about", _about_rows(chain))
-    connection.execute(_sql("intervals.sql"))
     connection.execute(macros())
     connection.execute(_sql("dictionary.sql"))
     connection.execute("COMMIT")

