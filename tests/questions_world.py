@@ -130,7 +130,9 @@ def cells_and_total(name: str, detailed: Table, total: Table) -> Population:
 _TABLES = """
 CREATE TABLE statistics (population VARCHAR, statistic VARCHAR, period_start DATE, period_end DATE, cell VARCHAR,
     estimate DECIMAL(18, 6), status VARCHAR);
-CREATE TABLE budget (population VARCHAR, statistic VARCHAR);
+CREATE TABLE budget (population VARCHAR, statistic VARCHAR, period VARCHAR);
+CREATE TABLE margins (population VARCHAR, statistic VARCHAR, dimension VARCHAR, symbol VARCHAR, period VARCHAR,
+    period_start DATE, period_end DATE);
 CREATE TABLE withheld (statistic VARCHAR, period_start DATE, period_end DATE, reason VARCHAR);
 CREATE TABLE noise_symbols (population VARCHAR, statistic VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR,
     part INTEGER, counted BOOLEAN);
@@ -175,7 +177,8 @@ def _write(connection: duckdb.DuckDBPyConnection, population: Population) -> Non
 
     dimensions = {d: symbols for table in population.tables for d, symbols in table.by.items()}
     for table in population.tables:
-        insert("budget", [(table.name,)])
+        insert("budget", [(table.name, "its own")])
+        insert("margins", [(table.name, "", "", "its own", start, end) for start, end in table.periods])
         insert("noise_scales", [(table.name, table.scale, variance(table.scale))])
         places = {d: place for place, d in enumerate(table.by, 1)}
         insert(
@@ -198,7 +201,7 @@ def _write(connection: duckdb.DuckDBPyConnection, population: Population) -> Non
             [
                 (table.name, start, end, cell, value, "final")
                 for (start, end), values in zip(table.periods, table.estimates, strict=True)
-                for cell, value in zip(table.cells, values, strict=True)
+                for cell, value in zip(table.cells, values, strict=False)
             ],
         )
     insert("noise_periods", population.leaves)

@@ -36,7 +36,7 @@ FROM (
     SELECT list(t.statistic) AS names, arg_max(t.statistic, @likeness(t.statistic, the_statistic::VARCHAR)) AS closest
     FROM @table(budget) t
 )
-WHERE the_statistic IS NOT NULL AND NOT EXISTS (FROM @table(statistics) t WHERE t.statistic = the_statistic))
+WHERE the_statistic IS NOT NULL AND NOT EXISTS (FROM @periods()))
 
 -- The dimensions that the statistic is broken down by, and their symbols.
 -- fragment dimensions()

@@ -27,6 +27,11 @@ FROM (
     )
 ))
 
+-- The released periods of the statistic.
+-- fragment periods()
+(SELECT t.period_start, t.period_end FROM @table(margins) t JOIN @table(budget) b ON b.statistic = t.statistic
+WHERE t.statistic = the_statistic AND t.dimension = '' AND t.period = b.period)
+
 -- Each symbol that the statistic counts, and whether the selections A and B hold it: one row a symbol and dimension.
 -- `s` numbers the selections where a macro asks for many at once.
 -- fragment symbols(cells_a, cells_b)
@@ -38,12 +43,13 @@ FROM @table(noise_symbols) t
     LEFT JOIN @conditions($cells_b) b ON b.dimension = t.dimension
 WHERE t.statistic = the_statistic)
 
--- Each cell of the statistic, and whether the selections hold it.
+-- Each cell of the statistic, and whether the selections hold it. All periods have the same cells.
 -- fragment chosen_cells(symbols)
 (SELECT u.cell, bool_and(coalesce(y.in_a, true)) AS in_a, bool_and(coalesce(y.in_b, true)) AS in_b
 FROM (
-    SELECT cell, unnest(string_split(cell, ', ')) AS named
-    FROM (SELECT DISTINCT t.cell FROM @table(statistics) t WHERE t.statistic = the_statistic)
+    SELECT t.cell, unnest(string_split(t.cell, ', ')) AS named
+    FROM @table(statistics) t
+    WHERE t.statistic = the_statistic AND t.period_start = (SELECT max(p.period_start) FROM @periods() p)
 ) u LEFT JOIN $symbols y ON u.named = y.dimension || '=' || y.symbol AND y.own_place > 0
 GROUP BY u.cell)
 
@@ -54,7 +60,3 @@ GROUP BY u.cell)
 FROM @table(statistics) t JOIN @chosen_cells($symbols) k ON k.cell = t.cell
 WHERE t.statistic = the_statistic
 GROUP BY t.period_start, t.period_end)
-
--- The released periods of the statistic.
--- fragment periods()
-(SELECT DISTINCT t.period_start, t.period_end FROM @table(statistics) t WHERE t.statistic = the_statistic)
