@@ -10,6 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from quietcount_aggregates.axes import Axes
 from quietcount_aggregates.errors import PopulationError
 from quietcount_aggregates.populations import (
     Dimension,
@@ -33,6 +34,8 @@ __all__ = ["AskedTable", "resolve"]
 # A vector of 100,000 cells takes OpenDP 0.65 s to draw; past that a catalogue is a mistake rather than a wish.
 MAX_CELLS = 100_000
 MAX_CONTRIBUTIONS = 1_000_000
+# Of the table that all tables of a population are sums of: reconciling a year of months then takes some 100 MB.
+MAX_FINEST_CELLS = 1_000_000
 # Noise of this scale hides any count that case work has; the margins of its sums take the more memory, the wider it is.
 MAX_SCALE = 100_000
 
@@ -40,7 +43,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _NAME_WANTED = "Write lower-case letters, digits and _, a letter first, and 63 at most"
 
 RESERVED_NAMES = frozenset(
-    {"statistics", "ledger", "data_dictionary", "about", "budget", "margins", "withheld", "compare", "total", "series"}
+    {
+        *("statistics", "margins", "ledger", "data_dictionary", "about", "budget", "withheld"),
+        *("noise_symbols", "noise_periods", "noise_scales", "noise_responses", "noise_signals", "noise_weights"),
+    }
 )
 
 
@@ -125,7 +131,8 @@ def resolve(
     if not population.finest:
         finest = min((table.period for table in population.tables), key=list(Period).index)
         raise refuse("period", "no table is released by it", f'Write period = "{finest}", the finest of its tables')
-    _check_margins(population)
+    _check_twice(population)
+    _check_reconciliation(population)
     return population
 
 
@@ -198,24 +205,38 @@ def _conditions(
     return tuple(conditions)
 
 
-def _check_margins(population: Population) -> None:
-    """Raise PopulationError for a table that sums of another one give at least as precisely.
+def _check_twice(population: Population) -> None:
+    """Raise PopulationError for the same table under two names.
 
-    The variance of noise grows with the square of its scale, and scales are k / epsilon with one k: a sum of n cells is
-    as precise as one cell drawn with epsilon / sqrt(n).
+    Two draws of it together have half the variance of one. One draw with the epsilon of both has a quarter.
     """
+    seen: dict[object, str] = {}
     for table in population.tables:
-        for other in population.tables:
-            finer = set(table.by) <= set(other.by) and table.period.is_made_of(other.period)
-            if table is other or table.where != other.where or not finer:
-                continue
-            terms = other.cells // table.cells * table.period.most(other.period)
-            if table.epsilon <= other.epsilon / math.sqrt(terms):
-                raise PopulationError(
-                    f"population {population.name!r}, table {table.name!r}: it is a margin of table {other.name!r}, "
-                    "whose sums are as precise: its epsilon buys nothing",
-                    f"Leave it out, and ask for sums: FROM total('{other.name}', ...)",
-                )
+        other = seen.setdefault((table.where, table.by, table.period), table.name)
+        if other != table.name:
+            raise PopulationError(
+                f"population {population.name!r}, table {table.name!r}: it is table {other!r} once more",
+                f"Leave it out, and give {other!r} the epsilon of both: that is more precise",
+            )
+
+
+def _check_reconciliation(population: Population) -> None:
+    """Raise PopulationError for tables that cannot be reconciled with each other."""
+    periods = {table.period: table.name for table in population.tables}
+    for coarse in set(periods) - {Period.WEEK}:
+        if Period.WEEK in periods and coarse is not Period.DAY:
+            raise PopulationError(
+                f"population {population.name!r}, table {periods[Period.WEEK]!r}, key 'period': a week may lie in two "
+                f"of the {coarse}s of table {periods[coarse]!r}, so that the two cannot be made to agree",
+                "Release by day and week, or by day, month, quarter and year; or declare the weeks as a population of "
+                "their own",
+            )
+    if Axes.of(population).cells > MAX_FINEST_CELLS:
+        raise PopulationError(
+            f"population {population.name!r}: all fields that its tables break down by, taken together, have more than "
+            f"{MAX_FINEST_CELLS:,} cells: the tables cannot be made to agree",
+            "Break down by fewer fields, or declare some of the tables as a population of their own",
+        )
 
 
 def _event_type(registry: SchemaRegistry, event: str, refuse: Callable[[str, str], PopulationError]) -> EventType:

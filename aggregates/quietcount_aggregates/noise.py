@@ -7,6 +7,7 @@ the scale k/epsilon serves every release of the statistic, however many there ar
 
 from __future__ import annotations
 
+import decimal
 import functools
 import math
 from collections.abc import Sequence
@@ -16,8 +17,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from quietcount_aggregates.errors import NoiseError
+from quietcount_aggregates.populations import Table
 
-__all__ = ["CONFIDENCE", "DiscreteLaplace", "NoiseMechanism", "margin", "standard_deviation", "sum_margin"]
+__all__ = [
+    "CONFIDENCE",
+    "DiscreteLaplace",
+    "NoiseMechanism",
+    "cases_to_be_seen",
+    "margin",
+    "standard_deviation",
+    "sum_margin",
+    "variance",
+]
 
 CONFIDENCE = 0.95
 """The confidence of every published interval."""
@@ -108,10 +119,25 @@ def margin(scale: float, confidence: float = CONFIDENCE) -> int:
     return m
 
 
+def variance(scale: float) -> float:
+    """Return the variance of one discrete Laplace draw, 2a / (1 - a)^2 with a = exp(-1/scale); alike on every machine.
+
+    A system's own exp may differ in the last digit from another one's.
+    """
+    with decimal.localcontext(prec=50):
+        a = (-1 / decimal.Decimal(scale)).exp()
+        return float(2 * a / (1 - a) ** 2)
+
+
 def standard_deviation(scale: float) -> float:
     """Return the standard deviation of one discrete Laplace draw: sqrt(2a) / (1 - a) with a = exp(-1/scale)."""
     a = math.exp(-1 / scale)
     return math.sqrt(2 * a) / (1 - a)
+
+
+def cases_to_be_seen(table: Table, max_contributions: int) -> int:
+    """Return how many contributions a period fill a table so that its average cell is as large as its margin."""
+    return table.cells * margin(max_contributions / table.epsilon)
 
 
 @functools.lru_cache(maxsize=65536)

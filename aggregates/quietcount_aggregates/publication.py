@@ -7,13 +7,9 @@ half of either. Nothing but the ledger goes into it: deleted, it comes back with
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import math
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from decimal import Decimal
-from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -25,38 +21,18 @@ from quietcount_aggregates.errors import (
     PublicationUnwritable,
 )
 from quietcount_aggregates.ledger.chain import Chain
-from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Head, Released, Retired
-from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
-from quietcount_aggregates.populations import Population, Table
+from quietcount_aggregates.ledger.entries import Head
+from quietcount_aggregates.projection import project
+from quietcount_aggregates.published_bytes import REPEATABLE, clear_remnants
 from quietcount_aggregates.published_file import changes_beside, opened
 from quietcount_schemas.defects import described
 
 __all__ = [
-    "STORAGE_VERSION",
     "HeldPublication",
     "Publish",
-    "bound_sentence",
-    "plain",
     "publish",
-    "published_figures",
     "published_head",
 ]
-
-STORAGE_VERSION = "v1.2.0"
-"""The storage version that DuckDB 1.2 and every later one reads."""
-
-FORMAT = 1
-
-_VIEW_COLUMNS = {
-    "period_start": "The first day of the period (UTC).",
-    "period_end": "The last day of the period (UTC), inclusive.",
-    "estimate": "The published figure: noisy, or 0 where noisy is negative.",
-    "lower": "The lower end of the 95 % interval for the true count.",
-    "upper": "The upper end of the 95 % interval for the true count; at least a margin above the estimate.",
-    "noisy": "The count as drawn, with its sign: add these up, not the estimates.",
-    "reliability": "The margin relative to the estimate: good, fair or poor.",
-}
-
 
 Publish = Callable[[Chain, Path], None]
 """Publishes what a verified chain holds as the file at a path: `publish`, or a HeldPublication."""
@@ -118,7 +94,9 @@ def _build(chain: Chain, draft: Path) -> None:
     """Build the public file at `draft`."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET temp_directory = ''")
-        _fill(connection, chain, draft)
+        connection.execute(REPEATABLE)
+        project(connection, chain, draft)
+    clear_remnants(draft)
     # The public file may be read by everyone; what must not be read lies in the folder `private`.
     draft.chmod(0o644)
     # Not the moment of writing, which would tell how long the release took.
@@ -174,213 +152,3 @@ def published_head(path: Path) -> Head | None:
             f"{path}: is not a file that quietcount published, or is damaged",
             "Move it away: it comes back from the ledger",
         ) from None
-
-
-def published_figures(noisy: int, margin: int) -> tuple[int, int, int]:
-    """Return estimate, lower and upper end of a cell, as the public file has them (see _PUBLISHED_FIGURES)."""
-    return max(noisy, 0), max(noisy - margin, 0), max(noisy, 0) + margin
-
-
-# Beside each other so that they stay one: a test compares what they say of the same releases.
-_PUBLISHED_FIGURES = "greatest(noisy, 0), greatest(noisy - margin, 0), greatest(noisy, 0) + margin"
-
-
-def bound_sentence(chain: Chain) -> str:
-    """Return what the numbers can tell anyone about one person, in one sentence."""
-    budget = chain.budget
-    times = 1 + budget.losses
-    sentence = (
-        "However many numbers are published, what they tell about whether one person came stays under epsilon "
-        f"{plain(budget.bound)}"
-    )
-    if budget.yearly:
-        sentence += (
-            f" for a person who came in one calendar year, and rises by {plain(budget.yearly * times)} for each "
-            "further year in which the person came"
-        )
-    sentence += f"; the declared populations spend {plain(budget.declared)} of {plain(budget.lifetime_epsilon)}"
-    if budget.losses:
-        how_often = "once" if budget.losses == 1 else f"{budget.losses} times"
-        sentence += (
-            f". The bound was raised: the record of past contributions, or the emitters' pepper, was lost {how_often}"
-        )
-    return sentence + "."
-
-
-def plain(number: Decimal) -> str:
-    """Return an epsilon as a person writes it: no exponent, and no zeros at its end."""
-    return f"{number.normalize():f}"
-
-
-def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:
-    quoted = str(path).replace("'", "''")
-    connection.execute(f"ATTACH '{quoted}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
-    # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
-    connection.execute("USE public")
-    connection.execute("BEGIN")
-    connection.execute(_sql("publication.sql"))
-    _fill_ledger(connection, chain)
-    for population in chain.declarations.values():
-        for table in population.tables:
-            _fill_table(connection, chain, population, table)
-    about = {
-        "format": str(FORMAT),
-        "bound": bound_sentence(chain),
-        "lifetime_epsilon": f"{chain.budget.lifetime_epsilon:f}",
-        "epsilon_declared": f"{chain.budget.declared:f}",
-        "state_losses": str(chain.losses),
-        "mechanisms": ", ".join(sorted({e.body.mechanism for e in chain.entries if isinstance(e.body, Released)})),
-        "ledger_id": chain.opened.ledger_id.hex(),
-        "ledger_length": str(chain.head.length),
-        "ledger_head": chain.head.digest.hex(),
-    }
-    connection.execute("INSERT INTO about SELECT unnest(?), unnest(?)", [list(about), list(about.values())])
-    connection.execute(_sql("macros.sql"))
-    connection.execute(_sql("dictionary.sql"))
-    connection.execute("COMMIT")
-    connection.execute("USE memory")
-    connection.execute("DETACH public")
-
-
-def _fill_ledger(connection: duckdb.DuckDBPyConnection, chain: Chain) -> None:
-    entries = chain.entries
-    connection.execute(
-        "INSERT INTO ledger SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), "
-        "unnest(?::VARCHAR[]), unnest(?::DATE[]), "
-        "unnest(?::TIMESTAMP[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::BLOB[])",
-        [
-            [entry.index for entry in entries],
-            [entry.kind for entry in entries],
-            [_population(entry) for entry in entries],
-            [entry.body.statistic if isinstance(entry.body, Released) else None for entry in entries],
-            [entry.body.period_start if isinstance(entry.body, Released) else None for entry in entries],
-            [_naive(entry.recorded_at) for entry in entries],
-            [entry.digest.hex() for entry in entries],
-            [entry.previous.hex() for entry in entries],
-            [entry.data for entry in entries],
-        ],
-    )
-
-
-def _fill_table(connection: duckdb.DuckDBPyConnection, chain: Chain, population: Population, table: Table) -> None:
-    connection.execute(
-        "INSERT INTO budget VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            population.name,
-            table.name,
-            table.epsilon,
-            population.max_contributions,
-            population.horizon.value,
-            table.period.value,
-            table.first_day(population.first_day),
-            population.name in chain.retired,
-            population.counting,
-            population.canonical,
-        ],
-    )
-    for (name, start), loss in chain.withheld.items():
-        if name == table.name:
-            reason = f"a part of it was counted in a state that was lost (ledger entry {loss.index})"
-            span = [start, table.period.end(start)]
-            connection.execute("INSERT INTO withheld VALUES (?, ?, ?, ?)", [name, *span, reason])
-    releases = [
-        (entry, entry.body)
-        for entry in chain.entries
-        if isinstance(entry.body, Released) and entry.body.statistic == table.name
-    ]
-    _describe_view(connection, population, table)
-    if not releases:
-        return
-    scale = releases[0][1].noise_scale
-    connection.execute(
-        f"""
-        INSERT INTO statistics
-        WITH released AS (
-            SELECT unnest(?::DATE[]) AS period_start, unnest(?::DATE[]) AS period_end,
-                unnest(?::DOUBLE[]) AS noise_scale, unnest(?::VARCHAR[]) AS release_id,
-                unnest(?::TIMESTAMP[]) AS released_at, unnest(?::BIGINT[][]) AS drawn,
-                unnest(?::BIGINT[]) AS margin
-        ), cells AS (
-            SELECT * EXCLUDE (drawn), unnest(?::VARCHAR[]) AS cell, unnest(drawn) AS noisy FROM released
-        )
-        SELECT ?, ?, period_start, period_end, cell, {_PUBLISHED_FIGURES}, noisy, noise_scale, ?, ?,
-            CASE WHEN margin <= 0.1 * noisy THEN 'good' WHEN margin <= 0.3 * noisy THEN 'fair' ELSE 'poor' END,
-            release_id, released_at
-        FROM cells
-        ORDER BY period_start, cell
-        """,
-        [
-            [body.period_start for _, body in releases],
-            [body.period_end for _, body in releases],
-            [body.noise_scale for _, body in releases],
-            [entry.digest.hex() for entry, _ in releases],
-            [_naive(entry.recorded_at) for entry, _ in releases],
-            [list(body.values) for _, body in releases],
-            [margin(body.noise_scale) for _, body in releases],
-            table.domain,
-            population.name,
-            table.name,
-            table.epsilon,
-            population.max_contributions,
-        ],
-    )
-    terms = list(_terms(len(releases) * table.cells))
-    connection.execute(
-        "INSERT INTO margins SELECT ?, unnest(?::BIGINT[]), unnest(?::BIGINT[]), ?",
-        [table.name, terms, [sum_margin(scale, n) for n in terms], standard_deviation(scale)],
-    )
-
-
-def _describe_view(connection: duckdb.DuckDBPyConnection, population: Population, table: Table) -> None:
-    dimensions = "".join(f", json_extract_string(cell, '$.{d.name}') AS \"{d.name}\"" for d in table.by)
-    columns = ", ".join(list(_VIEW_COLUMNS)[2:])
-    connection.execute(
-        f'CREATE VIEW "{table.name}" AS SELECT period_start, period_end{dimensions}, {columns} '
-        f"FROM statistics WHERE statistic = '{table.name}'"
-    )
-    text = f"{', '.join(population.events)} by {table.period.value}"
-    conditions = [f"{f.field.name} is {' or '.join(f.accepted)}" for f in (*population.where, *table.where)]
-    if conditions:
-        text += ", where " + " and ".join(conditions)
-    if population.title:
-        text = f"{population.title}: {text}"
-    text += f". {population.counting}. Noised counts with 95 % intervals."
-    if population.description:
-        text += f" {population.description}"
-    connection.execute(f'COMMENT ON VIEW "{table.name}" IS {_quoted(text)}')
-    for column, comment in _VIEW_COLUMNS.items():
-        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{column}" IS {_quoted(comment)}')
-    for dimension in table.by:
-        symbols = ", ".join(dimension.symbols)
-        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{dimension.name}" IS {_quoted(f"One of {symbols}.")}')
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _terms(total: int) -> Iterator[int]:
-    """Yield each number of terms up to 64, then steps of two in a hundred, up to one not below `total`."""
-    terms = 1
-    while terms < total:
-        yield terms
-        terms += 1 if terms < 64 else math.ceil(terms * 0.02)
-    yield terms
-
-
-def _population(entry: Entry) -> str | None:
-    match entry.body:
-        case Declared(population):
-            return population.name
-        case Released(population=name) | Retired(name) | Completed(name):
-            return name
-        case _:
-            return None
-
-
-def _naive(moment: dt.datetime) -> dt.datetime:
-    return moment.astimezone(dt.UTC).replace(tzinfo=None)
-
-
-def _sql(name: str) -> str:
-    return resources.files("quietcount_aggregates").joinpath(name).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
-from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
+from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism, cases_to_be_seen
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step
@@ -19,7 +19,13 @@ from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.monitoring import disks
-from quietcount_consumers.monitoring.log_events import POPULATION_DECLARED, POPULATION_INCOMPLETE, Say, unheard
+from quietcount_consumers.monitoring.log_events import (
+    POPULATION_DECLARED,
+    POPULATION_INCOMPLETE,
+    TABLE_OF_NOISE,
+    Say,
+    unheard,
+)
 from quietcount_consumers.monitoring.standing import Standing
 from quietcount_consumers.positions import check_known, check_partitions
 from quietcount_consumers.service import BATCH, Service
@@ -32,8 +38,18 @@ from quietcount_consumers.wiring import (
     witness_of,
 )
 from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.periods import Period
 
 __all__ = ["open_service"]
+
+_MANY_CASES: Final = {
+    Period.DAY: 100,
+    Period.WEEK: 600,
+    Period.MONTH: 2_500,
+    Period.QUARTER: 7_500,
+    Period.YEAR: 30_000,
+}
+"""More than come to most desks; the largest of those whose figures we know had 22,000 in a year."""
 
 _INCOMPLETE: Final = (
     "it begins before its declaration, and nothing of it is released until its past is in the log. Emit that, then run "
@@ -136,5 +152,13 @@ def open_service(
 def _say_declared(new: Iterable[Population], chain: Chain, now: dt.datetime, say: Say) -> None:
     for population in new:
         say(POPULATION_DECLARED.at(now, population=population.name, since=population.first_day))
+        for table in population.tables:
+            needed = cases_to_be_seen(table, population.max_contributions)
+            if needed > _MANY_CASES[table.period]:
+                meaning = (
+                    f"it has {table.cells:,} cells a {table.period}: unless some {needed:,} cases come in one, most "
+                    "cells cannot be told from 0"
+                )
+                say(TABLE_OF_NOISE.at(now, table=table.name, meaning=meaning))
     for name in sorted(chain.incomplete):  # at each start: nothing else says why nothing is released of it
         say(POPULATION_INCOMPLETE.at(now, population=name, meaning=_INCOMPLETE))

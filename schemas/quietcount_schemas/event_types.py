@@ -55,9 +55,9 @@ BAD_LINE_NOTES = ("line", "reason", "original")
 
 PUBLISHED_COLUMNS = frozenset(
     {
-        *("statistic", "period", "period_start", "period_end", "cell"),
-        *("estimate", "lower", "upper", "noisy", "noise_scale", "epsilon", "max_contributions", "reliability"),
-        *("release_id", "released_at"),
+        *("population", "statistic", "period", "period_start", "period_end", "cell", "dimension", "symbol"),
+        *("estimate", "shown", "lower", "upper", "noisy", "noise_scale", "epsilon", "max_contributions"),
+        *("reliability", "status", "first_estimate", "release_id", "released_at", "all"),
     }
 )
 """The columns of published statistics. A field has none of these names, because a dimension becomes a column beside

@@ -62,12 +62,3 @@ class Period(StrEnum):
         if Period.WEEK in (self, finer):
             return finer in (self, Period.DAY)
         return list(Period).index(finer) <= list(Period).index(self)
-
-    def most(self, finer: Period) -> int:
-        """Return how many periods of `finer` one of these has at most; it must be made of them."""
-        start = dt.date(2024, 10, 1)  # of a leap year: its longest month, quarter and year lie in one
-        start, count = self.start(start), 0
-        following = self.next(start)
-        while start < following:
-            start, count = finer.next(start), count + 1
-        return count

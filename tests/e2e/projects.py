@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 import os
 import re
 import shutil
@@ -63,7 +62,7 @@ EXACT = catalogue(
 MIXED = Mix(duplicates=0.15, corrections=0.15, withdrawals=0.05, late=0.1)
 
 Cell = tuple[str, str, str]
-"""The statistic, the first day of the period, the cell as JSON text."""
+"""The statistic, the first day of the period, the cell as text."""
 
 _COMMAND = "from quietcount_schemas.cli import main; main()"
 _RUNNER = Path(__file__).with_name("service_runner.py")
@@ -245,7 +244,7 @@ def true_cells(lines: Iterable[Mapping[str, object]], statistics: Iterable[str] 
         tally.add(line)
     firsts: Any = tally.totals()["first_per_case"]
     return {
-        (name, f"{month}-01", json.dumps({_COUNTED[name][1]: symbol}, separators=(",", ":"))): count
+        (name, f"{month}-01", f"{_COUNTED[name][1]}={symbol}"): count
         for name in statistics
         for month, of_month in firsts.get(_COUNTED[name][0], {}).items()
         for symbol, count in of_month[_COUNTED[name][1]].items()

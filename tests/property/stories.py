@@ -207,6 +207,8 @@ def _population(
     coarser = [each for each in Period if each.is_made_of(period)]
     if horizon is Horizon.YEAR and Period.WEEK in coarser:
         coarser.remove(Period.WEEK)
+    if Period.WEEK in coarser:  # a week may lie in two months
+        coarser = [each for each in coarser if each in (Period.DAY, Period.WEEK)]
     tables: dict[str, AskedTable] = {}
     where: dict[str, list[str | bool]] = {}
     for number in range(rng.choice((1, 2, 2, 3, 3))):
@@ -219,7 +221,7 @@ def _population(
             where=where,
             period=rng.choice(coarser) if number else period,
         )
-        # A table that another one is already would be refused: its epsilon buys nothing.
+        # A table that another one is already would be refused.
         tables.setdefault(repr((table.by, sorted(table.where.items()), table.period)), table)
     return resolve(
         name,

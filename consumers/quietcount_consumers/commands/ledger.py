@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from quietcount_aggregates.bound import plain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.publication import plain
 from quietcount_consumers.commands.options import agreed, chosen_format, format_option, wall_clock
 from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.configuration import Configuration

@@ -24,7 +24,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from quietcount_aggregates.noise import CONFIDENCE
+from quietcount_aggregates.noise import CONFIDENCE, margin
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.demo.chart import Bar, bar_chart
 from quietcount_consumers.demo.synthetic import ASSUMPTIONS, synthetic_events
@@ -52,8 +52,8 @@ AS_OF = dt.datetime(2023, 12, 8, tzinfo=dt.UTC)
 _MARKER = ".quietcount-demo"
 _TOPIC_PREFIX = re.compile(r"quietcount-demo-[0-9a-f]{8}\.")
 
-_DESERTION = '{"help_kind":"DESERTION"}'
-_SURRENDER = '{"help_kind":"SURRENDER"}'
+_DESERTION = "help_kind=DESERTION"
+_SURRENDER = "help_kind=SURRENDER"
 
 # How each published figure is asked for: the macro, the table, and the cells it is about.
 _QUESTIONS = {
@@ -63,10 +63,10 @@ _QUESTIONS = {
     "change from June-August to September-November in percent": ("compare", "requests_by_kind", _DESERTION),
     "requests for help to desert since April": ("total", "requests_by_kind", _DESERTION),
     "applications in the first year of mobilisation": ("total", "requests_by_kind", _SURRENDER),
-    "unauthorised-abandonment cases sent to military courts since mobilisation": ("total", "court_cases", "{}"),
-    "of these sentenced": ("total", "sentences", "{}"),
-    "prisoners of war captured in August": ("total", "captivity", "{}"),
-    "of these surrendered voluntarily": ("total", "captivity", '{"manner":"SURRENDERED_VOLUNTARILY"}'),
+    "unauthorised-abandonment cases sent to military courts since mobilisation": ("total", "court_cases", ""),
+    "of these sentenced": ("total", "sentences", ""),
+    "prisoners of war captured in August": ("total", "captivity", ""),
+    "of these surrendered voluntarily": ("total", "captivity", "manner=SURRENDERED_VOLUNTARILY"),
 }
 
 
@@ -196,7 +196,7 @@ def _answer(public: Path, row: dict[str, str]) -> Figure:
         columns = "percent_change, percent_lower, percent_upper"
         sql = f"SELECT {columns} FROM compare('{statistic}', {before}, '{first}', '{last}', cells := '{cells}')"
     else:
-        sql = f"SELECT estimate, lower, upper FROM total('{statistic}', '{first}', '{last}', cells := '{cells}')"
+        sql = f"SELECT shown, lower, upper FROM total('{statistic}', '{first}', '{last}', cells := '{cells}')"
     _, rows = query(public, sql)
     estimate, lower, upper = (round(float(value), 1) if macro == "compare" else int(value) for value in rows[0])
     return Figure(
@@ -233,7 +233,7 @@ def _show(console: Console, configuration: Configuration, figures: Sequence[Figu
     console.print(f"An interval misses the true value about once in {1 / (1 - CONFIDENCE):.0f}\n")
     console.print(_figure_table(figures))
     console.print("\nRequests for help to desert, a month (bar: estimate; ├─┤: 95 % interval)\n")
-    sql = f"SELECT period_start, estimate, lower, upper FROM series('requests_by_kind', cells := '{_DESERTION}')"
+    sql = f"SELECT period_start, shown, lower, upper FROM series('requests_by_kind', cells := '{_DESERTION}')"
     _, months = query(public, f"{sql} WHERE period_start >= '2023-04-01'")
     for line in bar_chart([Bar(f"{start:%b %Y}", *rest) for start, *rest in months], console.width):
         console.print(line)
@@ -305,12 +305,12 @@ def _budget_table(public: Path) -> Table:
     _, rows = query(
         public,
         "SELECT statistic, population, period, epsilon, "
-        "(SELECT m.margin FROM margins m WHERE m.statistic = b.statistic AND terms "
-        "= 1) "
-        "FROM budget b ORDER BY population, epsilon DESC",
+        "(SELECT scale FROM noise_scales s WHERE s.statistic = b.statistic) FROM budget b "
+        "ORDER BY population, epsilon DESC",
     )
-    for statistic, population, period, epsilon, margin in rows:
-        table.add_row(statistic, population, period, f"{epsilon:g}", "" if margin is None else f"±{margin}")
+    for statistic, population, period, epsilon, scale in rows:
+        around = "" if scale is None else f"±{margin(scale)}"
+        table.add_row(statistic, population, period, f"{epsilon:g}", around)
     _, rows = query(public, "SELECT key, value FROM about WHERE key IN ('lifetime_epsilon', 'epsilon_declared')")
     about = dict(rows)
     table.add_row("spent", "", "", f"{float(about['epsilon_declared']):g}", "", style="bold")

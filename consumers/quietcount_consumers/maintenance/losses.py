@@ -14,13 +14,13 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
+from quietcount_aggregates.bound import bound_sentence, plain
 from quietcount_aggregates.errors import StateDamaged
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import StateLost
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.losses import begin_anew, bound_after_loss, is_out_of_place, record_loss
-from quietcount_aggregates.publication import bound_sentence, plain
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State

@@ -29,6 +29,7 @@ __all__ = [
     "SERVING",
     "STARTED",
     "STOPPED",
+    "TABLE_OF_NOISE",
     "WAITING",
     "EventKind",
     "Level",
@@ -131,6 +132,14 @@ POPULATION_INCOMPLETE: Final = EventKind(
     "A new population begins before its declaration. Nothing of it is released before its past is in the log.",
     "emit its history, then run `quietcount declare --complete POPULATION`",
 )
+TABLE_OF_NOISE: Final = EventKind(
+    "table of noise",
+    _WARNING,
+    ("table", "meaning"),
+    "A new table has so many cells that most of them will be noise, unless more cases come than in most casework. "
+    "`meaning` says how many it takes.",
+    "nothing, if so many come; else use the margins of the table, and break the next one down by less",
+)
 RELEASED: Final = EventKind(
     "released",
     _INFO,
@@ -207,6 +216,7 @@ CATALOGUE: Final = (
     NOT_SERVING,
     POPULATION_DECLARED,
     POPULATION_INCOMPLETE,
+    TABLE_OF_NOISE,
     RELEASED,
     WAITING,
     HALTED,

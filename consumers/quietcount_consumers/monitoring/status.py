@@ -41,7 +41,7 @@ CELLS_SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class CellStatus:
-    """A released cell as analysts see it: `cell` is the dimensions as JSON text, the rest are persons or events."""
+    """A released cell as analysts see it: `cell` is its symbols as text, the rest are persons or events."""
 
     cell: str
     estimate: int
@@ -53,7 +53,7 @@ class CellStatus:
 class StatisticStatus:
     """What the ledger says of one table of a population; before it was read, what the configuration says.
 
-    `cells` are the keys of the cells as JSON text, none if there are more than CELLS_SHOWN; `released` holds those
+    `cells` are the keys of the cells as text, none if there are more than CELLS_SHOWN; `released` holds those
     of the newest released period in the same order, and nothing before the first release.
     """
 

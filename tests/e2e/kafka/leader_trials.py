@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import random
@@ -113,7 +112,7 @@ def counts(lines: Iterator[Line]) -> dict[Cell, int]:
             (
                 "requests",
                 f"{line['occurred_on'][:7]}-01",
-                json.dumps({"help_kind": line["help_kind"]}, separators=(",", ":")),
+                f"help_kind={line['help_kind']}",
             )
             for line in lines
         )

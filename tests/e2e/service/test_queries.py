@@ -101,11 +101,11 @@ def test_a_query_reaches_the_public_file_and_no_other(published: Project, sql: s
 def test_rows_are_a_table_at_a_terminal_and_csv_in_a_pipe(published: Project) -> None:
     sql = "SELECT statistic, period_start, cell FROM statistics ORDER BY ALL LIMIT 1"
     piped = published.quietcount("query", sql).done()
-    cell = '"{""charge"":""DESERTION""}"'
+    cell = "charge=DESERTION"
     assert piped.out == f"statistic,period_start,cell\ncourt_cases,2023-01-01,{cell}\n"
     as_json = published.quietcount("query", sql, "--format", "json").done()
     assert json.loads(as_json.out) == [
-        {"statistic": "court_cases", "period_start": "2023-01-01", "cell": '{"charge":"DESERTION"}'}
+        {"statistic": "court_cases", "period_start": "2023-01-01", "cell": "charge=DESERTION"}
     ]
     terminal, end = pty.openpty()
     process = published.start("query", sql, stdout=end, stderr=subprocess.PIPE)

@@ -10,6 +10,7 @@ import pytest
 from tests.populations import population_of
 from tests.strategies import envelope, registry_of
 
+from quietcount_aggregates import catalogue
 from quietcount_aggregates.catalogue import RESERVED_NAMES, AskedTable, resolve
 from quietcount_aggregates.due_periods import due_periods
 from quietcount_aggregates.errors import PopulationError
@@ -303,65 +304,52 @@ def test_coarser_tables_fall_due_after_the_finer_ones_of_their_last_day() -> Non
     assert [each.start for each in first if each.statistic == "yearly"] == [dt.date(2024, 1, 1)]
 
 
-# ---------------------------------------------------------------- margins
+# ---------------------------------------------------------------- tables of one population
 
-KIND = AskedTable("by_kind", 0.6, by=["help_kind"])  # 6 cells
-
-
-@pytest.mark.parametrize(
-    "finer, margin, terms",
-    [
-        (KIND, AskedTable("a", 0), 6),
-        (KIND, AskedTable("a", 0, by=["help_kind"], period=QUARTER), 3),
-        (KIND, AskedTable("a", 0, period=QUARTER), 18),
-        (KIND, AskedTable("a", 0, period=YEAR), 72),
-        (AskedTable("both", 0.6, by=["help_kind", "region"]), AskedTable("a", 0, by=["region"]), 6),
-        (
-            AskedTable("some", 0.6, by=["help_kind"], where={"region": ["URAL"]}),
-            AskedTable("a", 0, where={"region": ["URAL"]}, period=QUARTER),
-            18,
-        ),
-    ],
-)
-def test_a_table_is_refused_if_sums_of_another_are_as_precise(
-    finer: AskedTable, margin: AskedTable, terms: int
-) -> None:
-    enough = finer.epsilon / math.sqrt(terms)
-    error = refused(finer, margin._replace(epsilon=enough))
-    assert f"population 'requests', table 'a': it is a margin of table {finer.name!r}" in error.what
-    assert "its epsilon buys nothing" in error.what
-    assert f"FROM total('{finer.name}', ...)" in error.remedy
-    assert len(of(finer, margin._replace(epsilon=1.01 * enough)).tables) == 2, "a little more is worth its epsilon"
+KIND = AskedTable("by_kind", 0.6, by=["help_kind"])
 
 
-def test_the_same_table_under_another_name_is_refused() -> None:
-    assert "table 'a': it is a margin of table 'by_kind'" in refused(KIND, KIND._replace(name="a", epsilon=0.5)).what
-    assert "its epsilon buys nothing" in refused(KIND, KIND._replace(name="a")).what
+@pytest.mark.parametrize("epsilon", [0.1, 0.6, 2])
+def test_the_same_table_under_another_name_is_refused(epsilon: float) -> None:
+    error = refused(KIND, KIND._replace(name="a", epsilon=epsilon))
+    assert error.what == "population 'requests', table 'a': it is table 'by_kind' once more"
+    assert "give 'by_kind' the epsilon of both" in error.remedy
 
 
 @pytest.mark.parametrize(
     "other",
     [
+        AskedTable("a", 0.001),
+        AskedTable("a", 0.001, by=["help_kind"], period=QUARTER),
         AskedTable("a", 0.001, by=["region"]),
-        AskedTable("a", 0.001, by=["region"], period=QUARTER),
-        AskedTable("a", 0.001, where={"help_kind": ["DESERTION"]}),
+        AskedTable("a", 0.001, by=["help_kind"], where={"help_kind": ["DESERTION"]}),
         AskedTable("a", 0.001, by=["help_kind", "region"]),
     ],
-    ids=["another field", "another field by quarter", "another condition", "finer"],
+    ids=["margin", "margin in time", "another field", "another condition", "finer"],
 )
-def test_a_table_that_no_sums_of_another_give_may_have_any_epsilon(other: AskedTable) -> None:
+def test_any_other_table_makes_the_figures_of_all_more_precise(other: AskedTable) -> None:
     assert len(of(KIND, other).tables) == 2
 
 
-def test_a_finer_period_is_no_margin_of_a_coarser_one() -> None:
-    quarterly = AskedTable("quarterly", 1.0, by=["help_kind"], period=QUARTER)
-    assert len(of(KIND._replace(epsilon=0.5), quarterly).tables) == 2
+@pytest.mark.parametrize("coarse", [Period.MONTH, Period.QUARTER, Period.YEAR])
+def test_weeks_beside_what_a_week_can_lie_across_are_refused(coarse: Period) -> None:
+    weekly, other = AskedTable("weekly", 0.1, period=Period.WEEK), AskedTable("coarse", 0.1, period=coarse)
+    daily = AskedTable("daily", 0.1)
+    error = refused(daily, weekly, other, period=Period.DAY)
+    assert f"table 'weekly', key 'period': a week may lie in two of the {coarse}s of table 'coarse'" in error.what
+    assert "a population of their own" in error.remedy
+    assert len(of(daily, weekly, period=Period.DAY).tables) == 2
 
 
-def test_a_margin_is_found_in_whatever_order_the_tables_are_written() -> None:
-    total = AskedTable("a", 0.1)
-    for tables in ((KIND, total), (total, KIND)):
-        assert "table 'a': it is a margin of table 'by_kind'" in refused(*tables).what
+def test_fields_that_have_too_many_cells_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = AskedTable("a", 0.1, by=["help_kind"]), AskedTable("b", 0.1, by=["region"])
+    cells = math.prod(len(each.symbols) for table in of(*tables).tables for each in table.by)
+    monkeypatch.setattr(catalogue, "MAX_FINEST_CELLS", cells)
+    assert len(of(*tables).tables) == 2
+    monkeypatch.setattr(catalogue, "MAX_FINEST_CELLS", cells - 1)
+    error = refused(*tables)
+    assert "all fields that its tables break down by, taken together, have more than" in error.what
+    assert "a population of their own" in error.remedy
 
 
 # ---------------------------------------------------------------- in words

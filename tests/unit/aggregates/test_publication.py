@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from tests import forking
-from tests.aggregates_world import TRIALS, World, utc, world_in
+from tests.aggregates_world import TRIALS, World, world_in
 from tests.populations import population_of
 from tests.published_world import SINCE, published_in
 
@@ -30,7 +28,8 @@ from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 
-TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", "statistics", "withheld"]
+NOISE = ["noise_periods", "noise_responses", "noise_scales", "noise_signals", "noise_symbols", "noise_weights"]
+TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", *NOISE, "statistics", "withheld"]
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +69,12 @@ def test_everything_in_it_is_described(world: World) -> None:
 
 
 @pytest.mark.promise("no-exact-count")
-def test_a_row_holds_the_noised_value_and_its_interval_and_nothing_else(world: World) -> None:
+def test_a_row_holds_the_noised_value_and_what_is_computed_from_it_and_nothing_else(world: World) -> None:
+    """Each of these populations has one table: its estimates are the draws, but for cells that can hold nothing."""
     found = rows(
         world.public,
-        "SELECT statistic, period_start, cell, estimate, lower, upper, noisy, noise_scale FROM statistics",
+        "SELECT statistic, period_start, cell, estimate, shown, lower, upper, noisy, noise_scale, first_estimate "
+        "FROM statistics",
     )
     domains: dict[str, list[str]] = {table.name: table.domain for _, table in world.ledger.chain.tables}
     drawn = {
@@ -82,10 +83,23 @@ def test_a_row_holds_the_noised_value_and_its_interval_and_nothing_else(world: W
         for cell, value in zip(domains[name], values, strict=True)
     }
     assert len(found) == len(drawn) == 6 + 6 * 6
-    for statistic, start, cell, estimate, lower, upper, noisy, scale in found:
+    for statistic, start, cell, estimate, shown, lower, upper, noisy, scale, first in found:
         m = margin(scale)
         assert noisy == drawn[statistic, start, cell]
-        assert (estimate, lower, upper) == (max(noisy, 0), max(noisy - m, 0), max(noisy, 0) + m)
+        assert estimate == first
+        if "colour=NONE" in cell:  # the population does not count it
+            assert (estimate, shown, lower, upper) == (0, 0, 0, 0)
+        else:
+            assert (estimate, shown, lower, upper) == (noisy, max(noisy, 0), max(noisy - m, 0), max(noisy, 0) + m)
+
+
+def test_a_figure_says_how_reliable_it_is_and_a_sure_zero_is(world: World) -> None:
+    found = rows(world.public, "SELECT estimate, upper - greatest(estimate, 0), reliability, cell FROM statistics")
+    assert {reliability for *_, reliability, _ in found} == {"good", "fair", "poor"}
+    for estimate, around, reliability, cell in found:
+        known = "good" if 10 * around <= estimate else "fair" if 10 * around <= 3 * estimate else "poor"
+        assert reliability == known
+        assert ("colour=NONE" in cell) <= (reliability == "good")
 
 
 def test_the_view_of_a_table_has_its_dimensions_as_columns(world: World) -> None:
@@ -107,6 +121,14 @@ def test_the_head_in_it_is_the_chains_and_anyone_can_check_the_entries(world: Wo
         previous = digest
 
 
+def test_the_dictionary_says_how_a_digest_is_computed_and_that_works(world: World) -> None:
+    [(text,)] = rows(
+        world.public, "SELECT description FROM data_dictionary WHERE table_name = 'ledger' AND column_name = 'digest'"
+    )
+    computed = text.partition("in hexadecimal: ")[2].removesuffix(".")
+    assert rows(world.public, f"SELECT bool_and({computed} = digest), count(*) > 10 FROM ledger") == [(True, True)]
+
+
 def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     return {table: rows(path, f"SELECT * FROM {table} ORDER BY ALL") for table in TABLES}
 
@@ -120,123 +142,6 @@ def test_deleted_and_published_again_it_holds_the_same(world: World, tmp_path: P
     again.unlink()
     publish(world.ledger.chain, again)
     assert contents(again) == before
-
-
-def test_totals_and_series_add_up_the_signed_values(world: World) -> None:
-    noisy = [row[0] for row in rows(world.public, "SELECT noisy FROM plain ORDER BY period_start")]
-    total = rows(world.public, "SELECT noisy, terms, upper - lower FROM total('plain', '2024-01-01', '2024-03-31')")
-    assert total[0][:2] == (sum(noisy[:3]), 3)
-    assert [row[-1] for row in rows(world.public, "FROM series('plain')")] == noisy
-    red = rows(world.public, "SELECT sum(noisy) FROM detailed WHERE colour = 'RED'")
-    found = rows(world.public, "SELECT sum(noisy) FROM series('detailed', cells := '{\"colour\": \"RED\"}')")
-    assert found == red
-    compared = rows(world.public, "FROM compare('plain', '2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30')")
-    assert compared[0][:3] == (sum(noisy[:3]), sum(noisy[3:]), sum(noisy[3:]) - sum(noisy[:3]))
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "FROM total('plain', '2024-01-02', '2024-03-31')",
-        "FROM total('plain', '2024-01-01', '2024-03-30')",
-        "FROM total('plain', '2023-12-01', '2024-03-31')",
-        "FROM total('plain', '2024-06-01', '2024-07-31')",
-        "FROM total('unheard', '2024-01-01', '2024-03-31')",
-        "FROM compare('plain', '2024-01-01', '2024-03-31', '2024-03-01', '2024-06-30')",
-        "FROM compare('plain', '2024-01-01', '2024-03-31', '2024-04-01', '2024-07-31')",
-    ],
-)
-def test_a_span_that_is_not_made_of_released_periods_is_refused_and_not_guessed(query: str, world: World) -> None:
-    with pytest.raises(duckdb.Error, match="whole released periods"):
-        rows(world.public, query)
-
-
-@pytest.mark.parametrize(
-    "call, columns",
-    [
-        ("total('plain', '2024-01-15', '2024-04-10')", "estimate lower upper noisy margin terms"),
-        ("total('nosuch', '2024-01-01', '2024-01-31')", "estimate lower upper noisy margin terms"),
-        ("total('plain', '2030-01-01', '2030-01-31')", "noisy upper"),
-        ("series('nosuch')", "period_start estimate noisy"),
-        ("series('detailed', cells := '{\"colour\":\"BLUE\"}')", "noisy"),
-        ("series('detailed', cells := '\"RED\"')", "noisy"),
-        ("series('detailed', cells := 'RED')", "noisy"),
-        (
-            "compare('plain', '2024-01-01', '2024-03-31', '2024-03-01', '2024-06-30')",
-            "from_estimate to_estimate difference difference_lower difference_upper percent_change percent_lower "
-            "percent_upper note",
-        ),
-    ],
-)
-def test_whichever_column_is_asked_for_a_wrong_question_is_refused(call: str, columns: str, world: World) -> None:
-    for column in columns.split():
-        with pytest.raises(duckdb.Error, match=r"(total|series|compare)\(\):"):
-            rows(world.public, f"SELECT {column} FROM {call}")
-
-
-@pytest.mark.parametrize(
-    "call, cause",
-    [
-        ("{}('nosuch'{})", "of a statistic of this name"),
-        ("{}('detailed'{}, cells := '\"RED\"')", "write cells as a JSON object"),
-        ("{}('detailed'{}, cells := 'RED')", "write cells as a JSON object"),
-        ("{}('detailed'{}, cells := '{{\"colour\":\"BLUE\"}}')", "this statistic has no such cells"),
-    ],
-)
-def test_each_cause_of_a_wrong_question_has_its_own_text(call: str, cause: str, world: World) -> None:
-    for macro, span in (
-        ("series", ""),
-        ("total", ", '2024-01-01', '2024-03-31'"),
-        ("compare", ", '2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30'"),
-    ):
-        with pytest.raises(duckdb.Error, match=cause) as caught:
-            rows(world.public, f"FROM {call.format(macro, span)}")
-        assert f"{macro}():" in str(caught.value)
-    for other in ("of a statistic of this name", "write cells", "no such cells"):
-        with pytest.raises(duckdb.Error, match="the span is not made of whole released periods") as caught:
-            rows(world.public, "FROM total('plain', '2024-01-02', '2024-03-31')")
-        assert other not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        "total('plain', '2024-01-02', '2024-03-31')",
-        "compare('plain', '2024-01-01', '2024-03-31', '2024-04-02', '2024-06-30')",
-    ],
-)
-def test_a_span_that_is_refused_comes_with_the_query_that_lists_the_days(call: str, world: World) -> None:
-    with pytest.raises(duckdb.Error) as caught:
-        rows(world.public, f"FROM {call}")
-    days = rows(world.public, str(caught.value).partition("See them with: ")[2])
-    assert len(days) == 6
-    assert days[0] == (dt.date(2024, 1, 1), dt.date(2024, 1, 31))
-
-
-def test_percentages_have_one_decimal_and_their_interval_is_rounded_outwards(world: World) -> None:
-    spans = "'2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30'"
-    ((change, lower, upper),) = rows(
-        world.public, f"SELECT percent_change, percent_lower, percent_upper FROM compare('plain', {spans})"
-    )
-    macros = resources.files("quietcount_aggregates").joinpath("macros.sql").read_text(encoding="utf-8")
-    exact = macros.replace("round(", "first_of(").replace("floor(", "(").replace("ceil(", "(")
-    with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{world.public}' AS p (READ_ONLY)")
-        for table in ("statistics", "margins"):
-            connection.execute(f"CREATE TABLE {table} AS FROM p.{table}")
-        connection.execute("CREATE MACRO first_of(a, b) AS a")
-        connection.execute(exact)
-        (wanted,) = connection.execute(
-            f"SELECT percent_change, percent_lower, percent_upper FROM compare('plain', {spans})"
-        ).fetchall()
-    assert change == round(wanted[0], 1)
-    assert wanted[1] - 0.1 < lower <= wanted[1]
-    assert wanted[2] <= upper < wanted[2] + 0.1
-    assert [round(each, 1) for each in (lower, upper)] == [lower, upper]
-
-
-def test_the_files_time_is_that_of_the_tick_and_says_nothing_of_how_long_a_release_took(world: World) -> None:
-    assert world.public.stat().st_mtime == utc(dt.date(2024, 7, 1)).timestamp()
 
 
 def test_the_stated_bound_of_a_yearly_horizon_grows_with_the_years(tmp_path: Path) -> None:
@@ -309,7 +214,7 @@ def test_a_statement_that_duckdb_refuses_is_a_defect_that_changes_nothing_and_qu
 ) -> None:
     path = tmp_path / "statistics.duckdb"
     path.write_bytes(world.public.read_bytes())
-    monkeypatch.setattr(publication, "_fill_ledger", lambda connection, _chain: connection.execute(sql))
+    monkeypatch.setattr(publication, "project", lambda connection, *_: connection.execute(sql))
     with pytest.raises(PublicationDefect) as caught:
         publish(world.ledger.chain, path)
     assert caught.value.what.startswith("a defect of quietcount: ")

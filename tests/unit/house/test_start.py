@@ -43,6 +43,7 @@ START = {*TABLE_MODULES, "quietcount_schemas.cli", "quietcount_schemas.errors", 
 
 QUERY = START | {
     "quietcount_aggregates",
+    "quietcount_aggregates.axes",
     "quietcount_aggregates.catalogue",
     "quietcount_aggregates.errors",
     "quietcount_aggregates.populations",

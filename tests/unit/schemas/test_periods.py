@@ -48,20 +48,3 @@ def test_which_periods_are_made_of_which() -> None:
         quarter: [day, month, quarter],
         year: [day, month, quarter, year],
     }
-
-
-@pytest.mark.parametrize(
-    "coarser, finer", [(one, other) for one in Period for other in Period if one.is_made_of(other)]
-)
-def test_the_most_periods_in_one_are_those_of_the_longest_in_thirty_years(coarser: Period, finer: Period) -> None:
-    counts = {
-        start: len({finer.start(start + dt.timedelta(days=number)) for number in range((following - start).days)})
-        for start, following in spans(coarser)
-    }
-    assert coarser.most(finer) == max(counts.values())
-
-
-def test_the_most_periods_in_one_are_known() -> None:
-    assert [period.most(Period.DAY) for period in Period] == [1, 7, 31, 92, 366]
-    assert [period.most(Period.MONTH) for period in (Period.MONTH, Period.QUARTER, Period.YEAR)] == [1, 3, 12]
-    assert Period.YEAR.most(Period.QUARTER) == 4

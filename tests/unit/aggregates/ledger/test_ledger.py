@@ -13,10 +13,10 @@ import pytest
 from tests.aggregates_world import MemoryLedger
 from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, SINCE, TrialLedger, of, opened, read, release
 
+from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError, LedgerFenced, LedgerNewer
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import GENESIS, Declared, Entry, Head, Opened, Retired, Settled, StateLost
-from quietcount_aggregates.publication import bound_sentence
 
 pytestmark = pytest.mark.quick
 

@@ -172,7 +172,7 @@ def test_a_public_file_that_was_altered_is_found(project: Project) -> None:
 @pytest.mark.parametrize(
     "sql, what",
     [
-        ("UPDATE margins SET margin = margin + 1", "table margins"),
+        ("UPDATE margins SET upper = upper + 1", "table margins"),
         ("UPDATE data_dictionary SET description = 'exact'", "table data_dictionary"),
         ("UPDATE about SET value = 'none' WHERE key = 'bound'", "table about"),
         ("DELETE FROM budget", "table budget"),

@@ -1,0 +1,281 @@
+"""The projection: what the ledger says, written into a database file by SQL over whole sets."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+
+from quietcount_aggregates.bound import bound_sentence
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Released, Retired, Settled
+from quietcount_aggregates.populations import ALL, Population, Table
+from quietcount_aggregates.questions import macros
+from quietcount_aggregates.reconciliation.estimates import MILLION
+from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
+from quietcount_aggregates.reconciliation.kernel import kernel_rows
+from quietcount_aggregates.reconciliation.least_squares import Integers
+
+__all__ = ["STORAGE_VERSION", "project", "published_figures", "reconciled"]
+
+STORAGE_VERSION: Final = "v1.2.0"
+"""The storage version that DuckDB 1.2 and every later one reads."""
+
+_FORMAT: Final = 2
+
+_VIEW_COLUMNS: Final = {
+    "period_start": "The first day of the period (UTC).",
+    "period_end": "The last day of the period (UTC), inclusive.",
+    "estimate": "The best figure that all tables of the population give together, with its sign: add these up.",
+    "shown": "The estimate for people: whole, and 0 where it is negative.",
+    "lower": "The lower end of the 95 % interval for the true count.",
+    "upper": "The upper end of the 95 % interval for the true count.",
+    "reliability": "The margin of error relative to the estimate: good, fair or poor.",
+    "status": "final, or provisional: a later release will revise the estimate.",
+}
+
+
+def published_figures(estimate: int, around: int) -> tuple[int, int, int]:
+    """Return what is shown of a figure, its lower and its upper end, as the public file has them (see figures.sql).
+
+    `estimate` and its margin `around` are in millionths.
+    """
+    above = max(estimate, 0)
+    return (
+        (2 * above + MILLION) // (2 * MILLION),
+        max(-((around - estimate) // MILLION), 0),
+        (above + around) // MILLION,
+    )
+
+
+def reconciled(chain: Chain, population: Population) -> tuple[Reconciliation, list[Entry]]:
+    """Return the reconciliation of all releases of a population, and their entries in the same order."""
+    entries, settlements, newest = [], [], -1
+    for entry in chain.entries:
+        if isinstance(entry.body, Settled):
+            newest = entry.index
+        elif isinstance(entry.body, Released) and entry.body.population == population.name:
+            entries.append(entry)
+            settlements.append(newest)
+    return Reconciliation(population, _bodies(entries), settlements), entries
+
+
+def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:
+    """Write the public file at `path`, which is not there yet, from a verified chain."""
+    quoted = str(path).replace("'", "''")
+    connection.execute(f"ATTACH '{quoted}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
+    connection.execute(_sql("figures.sql"))
+    # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
+    connection.execute("USE public")
+    connection.execute("BEGIN")
+    connection.execute(_sql("projection.sql"))
+    _insert(connection, "ledger", _ledger_rows(chain))
+    _insert(connection, "budget", _budget_rows(chain))
+    _insert(connection, "withheld", _withheld_rows(chain))
+    for population in chain.declarations.values():
+        for table in population.tables:
+            _describe_view(connection, population, table)
+        _fill(connection, chain, population)
+    _insert(connection, "about", _about_rows(chain))
+    connection.execute(macros())
+    connection.execute(_sql("dictionary.sql"))
+    connection.execute("COMMIT")
+    connection.execute("USE memory")
+    connection.execute("DETACH public")
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, population: Population) -> None:
+    """Insert the figures of a population, and what their noise is made of."""
+    reconciliation, entries = reconciled(chain, population)
+    for name, rows in kernel_rows(reconciliation).items():
+        _insert(connection, name, [(population.name, *row) for row in rows])
+    for cells in reconciliation.cells():
+        _insert_cells(connection, chain, population, cells, [entries[place] for place in cells.places])
+        for margins in reconciliation.margins(cells):
+            _insert_margins(connection, chain, population, margins)
+
+
+def _insert_cells(
+    connection: duckdb.DuckDBPyConnection,
+    chain: Chain,
+    population: Population,
+    cells: CellFigures,
+    entries: Sequence[Entry],
+) -> None:
+    bodies = _bodies(entries)
+    lists = {
+        "population": population.name,
+        "statistic": cells.table.name,
+        "scale": bodies[0].noise_scale,
+        "epsilon": cells.table.epsilon,
+        "most": population.max_contributions,
+        "starts": [body.period_start for body in bodies],
+        "ends": [body.period_end for body in bodies],
+        "statuses": [_status(chain, population, body.period_end) for body in bodies],
+        "digests": [entry.digest.hex() for entry in entries],
+        "moments": [_naive(entry.recorded_at) for entry in entries],
+        "domain": cells.table.domain,
+    }
+    arrays = {"noisy": cells.noisy, "estimate": cells.estimates, "first": cells.first, "around": cells.around}
+    _load(connection, "cells.sql", arrays, lists)
+
+
+def _insert_margins(
+    connection: duckdb.DuckDBPyConnection, chain: Chain, population: Population, margins: MarginFigures
+) -> None:
+    ends = [margins.period.end(start) for start in margins.starts]
+    lists = {
+        "population": population.name,
+        "statistic": margins.table.name,
+        "dimension": margins.dimension.name if margins.dimension else ALL,
+        "period": margins.period.value,
+        "starts": list(margins.starts),
+        "ends": ends,
+        "statuses": [_status(chain, population, end) for end in ends],
+        "domain": list(margins.dimension.symbols) if margins.dimension else [ALL],
+    }
+    _load(connection, "margins.sql", {"estimate": margins.estimates, "around": margins.around}, lists)
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, name: str, arrays: Mapping[str, Integers], lists: Mapping[str, object]
+) -> None:
+    """Run an SQL file on arrays of one shape (releases x cells): without making a Python object of each element."""
+    rows, columns = next(iter(arrays.values())).shape
+    loaded: dict[str, Any] = {
+        "release": np.repeat(np.arange(1, rows + 1, dtype=np.int32), columns),
+        "number": np.tile(np.arange(1, columns + 1, dtype=np.int32), rows),
+    }
+    connection.register("loaded", loaded | {key: array.reshape(-1) for key, array in arrays.items()})
+    connection.execute(_sql(name), dict(lists))
+    connection.unregister("loaded")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Insert all rows of a table at once, in their order."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    if columns:
+        types = connection.execute(
+            "SELECT data_type FROM duckdb_columns() WHERE database_name = 'public' AND table_name = ? "
+            "ORDER BY column_index",
+            [table],
+        ).fetchall()
+        values = ", ".join(f"unnest(?::{kind}[])" for (kind,) in types)
+        connection.execute(f"INSERT INTO {table} SELECT {values}", columns)
+
+
+def _ledger_rows(chain: Chain) -> Iterable[tuple[object, ...]]:
+    for entry in chain.entries:
+        released = entry.body if isinstance(entry.body, Released) else None
+        yield (
+            entry.index,
+            entry.kind,
+            _population(entry),
+            released and released.statistic,
+            released and released.period_start,
+            _naive(entry.recorded_at),
+            entry.digest.hex(),
+            entry.previous.hex(),
+            entry.data,
+        )
+
+
+def _budget_rows(chain: Chain) -> Iterable[tuple[object, ...]]:
+    for population in chain.declarations.values():
+        for table in population.tables:
+            yield (
+                population.name,
+                table.name,
+                table.epsilon,
+                population.max_contributions,
+                population.horizon.value,
+                table.period.value,
+                table.first_day(population.first_day),
+                population.name in chain.retired,
+                population.counting,
+                population.canonical,
+            )
+
+
+def _withheld_rows(chain: Chain) -> Iterable[tuple[object, ...]]:
+    periods = {table.name: table.period for _, table in chain.tables}
+    for (name, start), loss in chain.withheld.items():
+        reason = f"a part of it was counted in a state that was lost (ledger entry {loss.index})"
+        yield name, start, periods[name].end(start), reason  # type: ignore[index]
+
+
+def _about_rows(chain: Chain) -> Iterable[tuple[str, str]]:
+    yield "format", str(_FORMAT)
+    yield "bound", bound_sentence(chain)
+    yield "lifetime_epsilon", f"{chain.budget.lifetime_epsilon:f}"
+    yield "epsilon_declared", f"{chain.budget.declared:f}"
+    yield "state_losses", str(chain.losses)
+    yield "mechanisms", ", ".join(sorted({body.mechanism for body in _bodies(chain.entries)}))
+    yield "ledger_id", chain.opened.ledger_id.hex()
+    yield "ledger_length", str(chain.head.length)
+    yield "ledger_head", chain.head.digest.hex()
+
+
+def _status(chain: Chain, population: Population, end: dt.date) -> str:
+    """Return whether the figures of a period that ends on `end` are final: no release will revise them any more."""
+    following = chain.following
+    waiting = any(table.period.start(end) >= following[table.name] for table in population.tables)
+    return "provisional" if waiting and population.name not in chain.retired else "final"
+
+
+def _describe_view(connection: duckdb.DuckDBPyConnection, population: Population, table: Table) -> None:
+    dimensions = "".join(
+        f", split_part(split_part(cell, ', ', {place}), '=', 2) AS \"{dimension.name}\""
+        for place, dimension in enumerate(table.by, 1)
+    )
+    columns = ", ".join(list(_VIEW_COLUMNS)[2:])
+    connection.execute(
+        f'CREATE VIEW "{table.name}" AS SELECT period_start, period_end{dimensions}, {columns} '
+        f"FROM statistics WHERE statistic = '{table.name}'"
+    )
+    text = f"{', '.join(population.events)} by {table.period.value}"
+    conditions = [f"{f.field.name} is {' or '.join(f.accepted)}" for f in (*population.where, *table.where)]
+    if conditions:
+        text += ", where " + " and ".join(conditions)
+    if population.title:
+        text = f"{population.title}: {text}"
+    text += f". {population.counting}. Noised counts with 95 % intervals."
+    if population.description:
+        text += f" {population.description}"
+    connection.execute(f'COMMENT ON VIEW "{table.name}" IS {_quoted(text)}')
+    for column, comment in _VIEW_COLUMNS.items():
+        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{column}" IS {_quoted(comment)}')
+    for dimension in table.by:
+        symbols = ", ".join(dimension.symbols)
+        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{dimension.name}" IS {_quoted(f"One of {symbols}.")}')
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _bodies(entries: Sequence[Entry]) -> list[Released]:
+    return [entry.body for entry in entries if isinstance(entry.body, Released)]
+
+
+def _population(entry: Entry) -> str | None:
+    match entry.body:
+        case Declared(population):
+            return population.name
+        case Released(population=name) | Retired(name) | Completed(name):
+            return name
+        case _:
+            return None
+
+
+def _naive(moment: dt.datetime) -> dt.datetime:
+    return moment.astimezone(dt.UTC).replace(tzinfo=None)
+
+
+def _sql(name: str) -> str:
+    return resources.files("quietcount_aggregates").joinpath(name).read_text(encoding="utf-8")
