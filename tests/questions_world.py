@@ -53,7 +53,7 @@ class Table:
     def cells(self) -> list[str]:
         """The cells as the file writes them."""
         return [
-            ", ".join(f"{name}={symbol}" for name, symbol in zip(self.by, symbols, strict=True))
+            ", ".join(f"{name}={symbol}" for name, symbol in zip(self.by, symbols, strict=True)) or "all"
             for symbols in itertools.product(*self.by.values())
         ]
 
@@ -178,7 +178,7 @@ def _write(connection: duckdb.DuckDBPyConnection, population: Population) -> Non
     dimensions = {d: symbols for table in population.tables for d, symbols in table.by.items()}
     for table in population.tables:
         insert("budget", [(table.name, "its own")])
-        insert("margins", [(table.name, "", "", "its own", start, end) for start, end in table.periods])
+        insert("margins", [(table.name, "all", "all", "its own", start, end) for start, end in table.periods])
         insert("noise_scales", [(table.name, table.scale, variance(table.scale))])
         places = {d: place for place, d in enumerate(table.by, 1)}
         insert(

@@ -22,7 +22,7 @@ CASE WHEN try_cast(level AS DOUBLE) IN (90, 95, 99) THEN try_cast(level AS DOUBL
 FROM (
     SELECT written, contains(written, '!=') AS negated
     FROM (
-        SELECT unnest(CASE WHEN bare = '' THEN []::VARCHAR[] ELSE string_split(bare, ',') END) AS written
+        SELECT unnest(CASE WHEN bare IN ('', 'all') THEN []::VARCHAR[] ELSE string_split(bare, ',') END) AS written
         FROM (SELECT regexp_replace($cells::VARCHAR, '\s', '', 'g') AS bare)
     )
 ))
@@ -30,7 +30,7 @@ FROM (
 -- The released periods of the statistic.
 -- fragment periods()
 (SELECT t.period_start, t.period_end FROM @table(margins) t JOIN @table(budget) b ON b.statistic = t.statistic
-WHERE t.statistic = the_statistic AND t.dimension = '' AND t.period = b.period)
+WHERE t.statistic = the_statistic AND t.dimension = 'all' AND t.period = b.period)
 
 -- Each symbol that the statistic counts, and whether the selections A and B hold it: one row a symbol and dimension.
 -- `s` numbers the selections where a macro asks for many at once.
