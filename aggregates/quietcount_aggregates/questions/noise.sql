@@ -99,26 +99,30 @@ GROUP BY q, weight_a, weight_b, scale, variance)
 -- $symbols: (s, dimension, part, in_a, in_b), one row a symbol: the selections of cells.
 -- $spans: (q, s, start_a, end_a, start_b, end_b): the questions, each with its selection of cells and its two spans.
 -- $directions: (direction, alpha, beta, confidence): the noise of alpha A + beta B is asked for.
--- Answers (q, direction, variance, margin), the margin being the smallest m with P(|noise| <= m) >= confidence.
-(SELECT question.q AS q, question.direction AS direction, variance, margin
+-- Answers (q, direction, variance, margin), the margin being the smallest m with P(|noise| <= m) >= confidence. From
+-- 99.99 % on it is stretched: the tail falls at least as fast as the exponential through there.
+(SELECT unnest(questions).q AS q, unnest(questions).direction AS direction, variance, margin * stretch AS margin
 FROM (
-    SELECT unnest(questions) AS question, list_sum([weights[i] ** 2 * variances[i] * counts[i]
-        FOR i IN range(1, len(weights) + 1)]) AS variance, @noise_quantile() AS margin
+    SELECT questions, list_sum([weights[i] ** 2 * variances[i] * counts[i]
+        FOR i IN range(1, len(weights) + 1)]) AS variance, @noise_quantile() AS margin, stretch
     FROM (
         -- Questions whose noise is alike are computed once.
-        SELECT weights, scales, variances, counts, confidence, list({'q': q, 'direction': direction}) AS questions
+        SELECT weights, scales, variances, counts, confidence, stretch,
+            list({'q': q, 'direction': direction}) AS questions
         FROM (
-            SELECT q, direction, confidence, list(weight ORDER BY scale, weight) AS weights,
-                list(scale ORDER BY scale, weight) AS scales, list(variance ORDER BY scale, weight) AS variances,
-                list(draws ORDER BY scale, weight) AS counts
+            SELECT q, direction, confidence, stretch, list(weight ORDER BY scale, weight, draws) AS weights,
+                list(scale ORDER BY scale, weight, draws) AS scales,
+                list(variance ORDER BY scale, weight, draws) AS variances,
+                list(draws ORDER BY scale, weight, draws) AS counts
             FROM (
-                SELECT d.q, g.direction, g.confidence, abs(g.alpha * d.weight_a + g.beta * d.weight_b) AS weight,
-                    d.scale, d.variance, d.draws
+                SELECT d.q, g.direction, g.alpha, g.beta, least(g.confidence, 0.9999) AS confidence,
+                    greatest(ln(1 - g.confidence) / ln(0.0001), 1) AS stretch,
+                    abs(g.alpha * d.weight_a + g.beta * d.weight_b) AS weight, d.scale, d.variance, d.draws
                 FROM @draws($symbols, $spans) d CROSS JOIN $directions g
             )
             WHERE weight > 0
-            GROUP BY q, direction, confidence
+            GROUP BY q, direction, alpha, beta, confidence, stretch
         )
-        GROUP BY weights, scales, variances, counts, confidence
+        GROUP BY weights, scales, variances, counts, confidence, stretch
     )
 ))
