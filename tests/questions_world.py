@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from quietcount_aggregates.publication import STORAGE_VERSION
+from quietcount_aggregates.projection import STORAGE_VERSION
 from quietcount_aggregates.questions import macros
 
 Symbols = tuple[str, ...]
@@ -163,13 +163,13 @@ def written(path: Path, *populations: Population, withheld: Sequence[tuple[str, 
     """Write a public file that holds the populations, and return its path."""
     with building(path) as connection:
         for population in populations:
-            _write(connection, population)
+            fill(connection, population)
         for row in withheld:
             connection.execute("INSERT INTO withheld VALUES (?, ?, ?, ?)", list(row))
     return path
 
 
-def _write(connection: duckdb.DuckDBPyConnection, population: Population) -> None:
+def fill(connection: duckdb.DuckDBPyConnection, population: Population) -> None:
     def insert(table: str, rows: Sequence[Sequence[object]]) -> None:
         if rows:
             marks = ", ".join("?" for _ in range(len(rows[0]) + 1))

@@ -1,10 +1,6 @@
 -- Ranks of symbols or periods. Two of them are told apart by the noise of their difference, which depends only on the kinds
 -- of the two: the part of a symbol; the place of a period in its block of time, and whether both are in the same block.
 
--- What is ranked: a dimension, or the periods.
--- fragment ranked()
-coalesce("by", (SELECT CASE WHEN count(*) = 1 THEN min(d.dimension) ELSE 'period' END FROM @dimensions() d))
-
 -- What is ranked, each with its kind, and its home: the items of one home share noise.
 -- fragment items()
 (SELECT p.period_start::VARCHAR AS item, f.shape || ':' || f.place || '-' || l.place AS kind, f.block AS home,
@@ -12,10 +8,10 @@ coalesce("by", (SELECT CASE WHEN count(*) = 1 THEN min(d.dimension) ELSE 'period
 FROM @periods() p
     JOIN @table(noise_periods) f ON f.period_start = p.period_start AND f.population = @population()
     JOIN @table(noise_periods) l ON l.period_end = p.period_end AND l.population = @population()
-WHERE p.period_start >= @day(the_start) AND p.period_end <= @day(the_end) AND @ranked() = 'period'
+WHERE p.period_start >= @day(the_start) AND p.period_end <= @day(the_end) AND "by" = 'period'
 UNION ALL
 SELECT y.symbol, y.part::VARCHAR, 0, @day(the_start), @day(the_end)
-FROM @symbols(cells, cells) y WHERE y.dimension = @ranked() AND y.own_place > 0 AND y.in_a)
+FROM @symbols(cells, cells) y WHERE y.dimension = "by" AND y.own_place > 0 AND y.in_a)
 
 -- Two items of a kind, which are enough to tell the noise of all.
 -- fragment examples()
@@ -29,13 +25,13 @@ FROM @examples() i JOIN (FROM @examples() UNION ALL SELECT NULL, NULL, NULL, NUL
 ORDER BY i.item, j.item)
 
 -- fragment pair_symbols()
-(SELECT DISTINCT CASE WHEN @ranked() = 'period' THEN '' ELSE p.q::VARCHAR END AS s, y.dimension, y.own_place, y.part, y.symbol,
-    y.in_a AND (y.dimension <> @ranked() OR y.symbol = p.pair.a.item) AS in_a,
-    y.in_b AND (y.dimension <> @ranked() OR y.symbol IS NOT DISTINCT FROM p.pair.b.item) AS in_b
+(SELECT DISTINCT CASE WHEN "by" = 'period' THEN '' ELSE p.q::VARCHAR END AS s, y.dimension, y.own_place, y.part, y.symbol,
+    y.in_a AND (y.dimension <> "by" OR y.symbol = p.pair.a.item) AS in_a,
+    y.in_b AND (y.dimension <> "by" OR y.symbol IS NOT DISTINCT FROM p.pair.b.item) AS in_b
 FROM @symbols(cells, cells) y CROSS JOIN @pairs() p)
 
 -- fragment pair_spans()
-(SELECT p.q, CASE WHEN @ranked() = 'period' THEN '' ELSE p.q::VARCHAR END AS s, p.pair.a.first_day AS start_a,
+(SELECT p.q, CASE WHEN "by" = 'period' THEN '' ELSE p.q::VARCHAR END AS s, p.pair.a.first_day AS start_a,
     p.pair.a.last_day AS end_a, p.pair.b.first_day AS start_b, p.pair.b.last_day AS end_b
 FROM @pairs() p)
 
@@ -51,12 +47,12 @@ UNION ALL SELECT 'a', 1, 0, @confidence())
 (SELECT i.item, i.kind, i.home, i.first_day, i.last_day, coalesce(m.estimate, 0) AS estimate, m.status,
     coalesce(m.estimate, 0) = max(coalesce(m.estimate, 0)) OVER () AS first
 FROM @items() i LEFT JOIN (
-    SELECT CASE WHEN k.ranked = 'period' THEN t.period_start::VARCHAR ELSE k.symbol END AS item,
+    SELECT CASE WHEN "by" = 'period' THEN t.period_start::VARCHAR ELSE k.symbol END AS item,
         sum(t.estimate)::DECIMAL(18, 6) AS estimate, max(t.status) AS status
     FROM @table(statistics) t JOIN (
-        SELECT c.cell, r.ranked, substr([n FOR n IN string_split(c.cell, ', ') IF starts_with(n, r.ranked || '=')][1],
-            len(r.ranked) + 2) AS symbol
-        FROM @chosen_cells(@symbols(cells, cells)) c CROSS JOIN (SELECT @ranked() AS ranked) r
+        SELECT c.cell, substr([n FOR n IN string_split(c.cell, ', ') IF starts_with(n, "by" || '=')][1], len("by") + 2)
+            AS symbol
+        FROM @chosen_cells(@symbols(cells, cells)) c
         WHERE c.in_a
     ) k ON k.cell = t.cell
     WHERE t.statistic = the_statistic AND t.period_start >= @day(the_start) AND t.period_end <= @day(the_end)
@@ -67,17 +63,14 @@ FROM @items() i LEFT JOIN (
 bool_and(abs(i.estimate - j.estimate) > n.margin) FILTER (n.direction = '$level' AND j.item IS NOT NULL)
 
 -- fragment wrong_by()
-(SELECT 4, 'by is needed, because the statistic has several dimensions: '
-    || array_to_string(list(d.dimension ORDER BY d.place), ', ') || '. Name one of them, or period'
-FROM @dimensions() d WHERE "by" IS NULL HAVING count(*) > 1
-UNION ALL
+(FROM @missing(by, "by") UNION ALL
 SELECT 4, 'by: the statistic has no dimension "' || "by"::VARCHAR || '". Did you mean "'
     || arg_max(d.dimension, @likeness(d.dimension, "by"::VARCHAR)) || '"? It has '
     || array_to_string(list(d.dimension ORDER BY d.place), ', ')
 FROM (SELECT dimension, place FROM @dimensions() UNION ALL SELECT 'period', 1000) d
 WHERE "by" IS NOT NULL HAVING NOT bool_or(d.dimension = "by"::VARCHAR))
 
-CREATE MACRO ranking(the_statistic, the_start, the_end, "by" := NULL, cells := '', level := 95, db := NULL) AS TABLE
+CREATE MACRO ranking(the_statistic, the_start, the_end, "by" := 'period', cells := '', level := 95, db := NULL) AS TABLE
 SELECT rank, item, first_day AS period_start, last_day AS period_end, estimate, @shown(estimate) AS shown,
     @lower(estimate, own) AS lower, @upper(estimate, own) AS upper, rank_lower, rank_upper,
     CASE WHEN m90 IS NULL THEN 'nothing to compare with' WHEN m999 THEN '99.9 %' WHEN m99 THEN '99 %' WHEN m95 THEN '95 %'
@@ -100,4 +93,4 @@ FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @wro
     GROUP BY i.item, i.first_day, i.last_day, i.estimate, i.status
 ) ON true
 ORDER BY rank, item;
-COMMENT ON MACRO TABLE ranking IS 'ranking(statistic, start, end, by := NULL, cells := '''', level := 95, db := NULL): the symbols of a dimension, or the periods (by := ''period''), from the highest to the lowest, with intervals of the counts and of the ranks, and the level at which the first leads.';
+COMMENT ON MACRO TABLE ranking IS 'ranking(statistic, start, end, by := ''period'', cells := '''', level := 95, db := NULL): the periods, or the symbols of the dimension that by names, from the highest to the lowest, with intervals of the counts and of the ranks, and the level at which the first leads.';

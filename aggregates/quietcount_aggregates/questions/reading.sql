@@ -1,11 +1,15 @@
 -- How the macros read the file, and what they read from `cells`.
 
--- The table in the file that is asked: the one in use, or the one that `db` names. Only constants work here.
+-- The table in the file that is asked: the one in use, or the one that `db` names.
 -- fragment table(name)
-query_table('"' || replace(coalesce(db, CASE WHEN current_database() IN ('memory', 'temp', 'system')
+query_table('"' || coalesce(db, current_database()) || '".main.$name')
+
+-- The same, for the table that is looked for first: only here can it be said that none is there.
+-- fragment first_table(name)
+query_table('"' || coalesce(db, CASE WHEN current_database() IN ('memory', 'temp', 'system')
     THEN error('$macro(): the database in use is "' || current_database() || '", which is no file of quietcount. '
         || 'Pass db := the name under which you attached the file, or write USE and that name')
-    ELSE current_database() END), '"', '""') || '".main.$name')
+    ELSE current_database() END) || '".main.$name')
 
 -- The population of the statistic.
 -- fragment population()
