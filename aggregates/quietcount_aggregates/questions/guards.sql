@@ -11,14 +11,15 @@ try_cast($given::VARCHAR AS DATE)
 (SELECT 2 AS place, '$name is NULL, which is no answer. Give it a value, or leave it out if it has a default' AS problem
 WHERE $given IS NULL)
 
--- The macros of one file read the tables of another: DuckDB looks for them where the macro is called.
+-- The macros of one file read the tables of another: DuckDB looks for them where the macro is called. A table that is
+-- missing there is taken from a variable of the caller's Python, so the first one has a name that no notebook has.
 -- fragment editions()
 (SELECT 1 AS place, 'several published files are attached (' || array_to_string(names, ', ')
     || '), and a macro cannot know which is meant. Pass db := ''' || names[1] || ''', or another of them' AS problem
 FROM (
     SELECT list(DISTINCT t.database_name ORDER BY t.database_name) AS names
     FROM duckdb_tables() t WHERE t.table_name = 'noise_scales' AND t.schema_name = 'main'
-)
+) CROSS JOIN (SELECT count(*) FROM @first_table(noise_scales))
 WHERE db IS NULL AND len(names) > 1)
 
 -- fragment wrong_level()
@@ -36,7 +37,7 @@ FROM (
     SELECT list(t.statistic) AS names, arg_max(t.statistic, @likeness(t.statistic, the_statistic::VARCHAR)) AS closest
     FROM @table(budget) t
 )
-WHERE the_statistic IS NOT NULL AND NOT EXISTS (FROM @table(statistics) t WHERE t.statistic = the_statistic))
+WHERE the_statistic IS NOT NULL AND NOT EXISTS (FROM @periods()))
 
 -- The dimensions that the statistic is broken down by, and their symbols.
 -- fragment dimensions()
