@@ -63,7 +63,7 @@ def test_a_macro_says_which_file_is_missing_instead_of_reading_another(
     editions: tuple[Path, Path], connection: duckdb.DuckDBPyConnection, call: str
 ) -> None:
     connection.execute(f"ATTACH '{editions[0]}' AS a (READ_ONLY)")
-    with pytest.raises(duckdb.InvalidInputException, match='the database in use is "memory".* Pass db := '):
+    with pytest.raises(duckdb.InvalidInputException, match=r'the database in use is "memory".* Pass db := '):
         connection.execute(f"FROM a.{call.format('')}")
     connection.execute(f"ATTACH '{editions[1]}' AS b (READ_ONLY)")
     connection.execute("USE a")
