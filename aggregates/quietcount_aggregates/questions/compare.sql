@@ -45,7 +45,7 @@ CREATE MACRO compare(the_statistic, from_start, from_end, to_start, to_end, cell
 SELECT @compared_columns(), 'intervals of ' || level::VARCHAR || ' %' || @compared_note() AS note
 FROM @guard(FROM @wrong_span(from_start, from_start, from_end, from_end)
     UNION ALL FROM @wrong_span(to_start, to_start, to_end, to_end) UNION ALL FROM @missing(cells, cells)
-    UNION ALL FROM @wrong_cells(cells) UNION ALL FROM @wrong_cells(against) UNION ALL FROM @wrong_comparison()) LEFT JOIN (
+    UNION ALL FROM @wrong_cells(cells, cells) UNION ALL FROM @wrong_cells(against, against) UNION ALL FROM @wrong_comparison()) LEFT JOIN (
     FROM @compared(@answered(@symbols(coalesce(against, cells), cells),
         (SELECT 1 AS q, 1 AS s, @day(from_start) AS start_a, @day(from_end) AS end_a, @day(to_start) AS start_b,
             @day(to_end) AS end_b), @change_directions()))
@@ -68,7 +68,7 @@ FROM @periods() p WHERE NOT EXISTS (FROM @year_apart()) HAVING count(*) > 0)
 
 CREATE MACRO year_on_year(the_statistic, cells := '', level := 95, db := NULL) AS TABLE
 SELECT start_b AS period_start, end_b AS period_end, @compared_columns(), @many() || @compared_note() AS note
-FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells) UNION ALL FROM @no_year_before()) LEFT JOIN (
+FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells) UNION ALL FROM @no_year_before()) LEFT JOIN (
     FROM @compared(@answered(@symbols(cells, cells), @year_apart(), @change_directions()))
 ) ON true
 ORDER BY start_b;

@@ -8,10 +8,10 @@
 FROM @periods() p
     JOIN @table(noise_periods) f ON f.period_start = p.period_start AND f.population = @population()
     JOIN @table(noise_periods) l ON l.period_end = p.period_end AND l.population = @population()
-WHERE p.period_start >= @day(the_start) AND p.period_end <= @day(the_end) AND "by" = 'period'
+WHERE p.period_start >= @day(the_start) AND p.period_end <= @day(the_end) AND "by"::VARCHAR = 'period'
 UNION ALL
 SELECT y.symbol, y.part::VARCHAR, 0, @day(the_start), @day(the_end)
-FROM @symbols(cells, cells) y WHERE y.dimension = "by" AND y.own_place > 0 AND y.in_a)
+FROM @symbols(cells, cells) y WHERE y.dimension = "by"::VARCHAR AND y.own_place > 0 AND y.in_a)
 
 -- Two items of a kind, which are enough to tell the noise of all.
 -- fragment examples()
@@ -25,13 +25,13 @@ FROM @examples() i JOIN (FROM @examples() UNION ALL SELECT NULL, NULL, NULL, NUL
 ORDER BY i.item, j.item)
 
 -- fragment pair_symbols()
-(SELECT DISTINCT CASE WHEN "by" = 'period' THEN '' ELSE p.q::VARCHAR END AS s, y.dimension, y.own_place, y.part, y.symbol,
-    y.in_a AND (y.dimension <> "by" OR y.symbol = p.pair.a.item) AS in_a,
-    y.in_b AND (y.dimension <> "by" OR y.symbol IS NOT DISTINCT FROM p.pair.b.item) AS in_b
+(SELECT DISTINCT CASE WHEN "by"::VARCHAR = 'period' THEN '' ELSE p.q::VARCHAR END AS s, y.dimension, y.own_place, y.part, y.symbol,
+    y.in_a AND (y.dimension <> "by"::VARCHAR OR y.symbol = p.pair.a.item) AS in_a,
+    y.in_b AND (y.dimension <> "by"::VARCHAR OR y.symbol IS NOT DISTINCT FROM p.pair.b.item) AS in_b
 FROM @symbols(cells, cells) y CROSS JOIN @pairs() p)
 
 -- fragment pair_spans()
-(SELECT p.q, CASE WHEN "by" = 'period' THEN '' ELSE p.q::VARCHAR END AS s, p.pair.a.first_day AS start_a,
+(SELECT p.q, CASE WHEN "by"::VARCHAR = 'period' THEN '' ELSE p.q::VARCHAR END AS s, p.pair.a.first_day AS start_a,
     p.pair.a.last_day AS end_a, p.pair.b.first_day AS start_b, p.pair.b.last_day AS end_b
 FROM @pairs() p)
 
@@ -47,15 +47,15 @@ UNION ALL SELECT 'a', 1, 0, @confidence())
 (SELECT i.item, i.kind, i.home, i.first_day, i.last_day, coalesce(m.estimate, 0) AS estimate, m.status,
     coalesce(m.estimate, 0) = max(coalesce(m.estimate, 0)) OVER () AS first
 FROM @items() i LEFT JOIN (
-    SELECT CASE WHEN "by" = 'period' THEN t.period_start::VARCHAR ELSE k.symbol END AS item,
+    SELECT CASE WHEN "by"::VARCHAR = 'period' THEN t.period_start::VARCHAR ELSE k.symbol END AS item,
         sum(t.estimate)::DECIMAL(18, 6) AS estimate, max(t.status) AS status
     FROM @table(statistics) t JOIN (
-        SELECT c.cell, substr([n FOR n IN string_split(c.cell, ', ') IF starts_with(n, "by" || '=')][1], len("by") + 2)
+        SELECT c.cell, substr([n FOR n IN string_split(c.cell, ', ') IF starts_with(n, "by"::VARCHAR || '=')][1], len("by"::VARCHAR) + 2)
             AS symbol
         FROM @chosen_cells(@symbols(cells, cells)) c
         WHERE c.in_a
     ) k ON k.cell = t.cell
-    WHERE t.statistic = the_statistic AND t.period_start >= @day(the_start) AND t.period_end <= @day(the_end)
+    WHERE t.statistic = the_statistic::VARCHAR AND t.period_start >= @day(the_start) AND t.period_end <= @day(the_end)
     GROUP BY 1
 ) m ON m.item = i.item)
 
@@ -77,7 +77,7 @@ SELECT rank, item, first_day AS period_start, last_day AS period_end, estimate, 
         WHEN m90 THEN '90 %' ELSE 'cannot tell' END AS lead_confidence,
     @many() || CASE WHEN status = 'provisional' THEN '; provisional' ELSE '' END AS note
 FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @wrong_by()
-    UNION ALL FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells)) LEFT JOIN (
+    UNION ALL FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells)) LEFT JOIN (
     SELECT i.item, i.first_day, i.last_day, i.estimate, i.status, max(n.margin) FILTER (n.direction = 'a') AS own,
         1 + count(*) FILTER (n.direction = 'rank' AND j.estimate > i.estimate) AS rank,
         1 + count(*) FILTER (n.direction = 'rank' AND j.estimate - i.estimate > n.margin) AS rank_lower,

@@ -13,7 +13,7 @@ query_table('"' || coalesce(db, CASE WHEN current_database() IN ('memory', 'temp
 
 -- The population of the statistic.
 -- fragment population()
-(SELECT min(t.population) FROM @table(noise_scales) t WHERE t.statistic = the_statistic)
+(SELECT min(t.population) FROM @table(noise_scales) t WHERE t.statistic = the_statistic::VARCHAR)
 
 -- The level of the intervals, as a probability. What it must not be is refused by the guard, and nothing is computed for it.
 -- fragment confidence()
@@ -34,7 +34,7 @@ FROM (
 -- The released periods of the statistic.
 -- fragment periods()
 (SELECT t.period_start, t.period_end FROM @table(margins) t JOIN @table(budget) b ON b.statistic = t.statistic
-WHERE t.statistic = the_statistic AND t.dimension = 'all' AND t.period = b.period)
+WHERE t.statistic = the_statistic::VARCHAR AND t.dimension = 'all' AND t.period = b.period)
 
 -- Each symbol that the statistic counts, and whether the selections A and B hold it: one row a symbol and dimension.
 -- `s` numbers the selections where a macro asks for many at once.
@@ -45,7 +45,7 @@ WHERE t.statistic = the_statistic AND t.dimension = 'all' AND t.period = b.perio
 FROM @table(noise_symbols) t
     LEFT JOIN @conditions($cells_a) a ON a.dimension = t.dimension
     LEFT JOIN @conditions($cells_b) b ON b.dimension = t.dimension
-WHERE t.statistic = the_statistic)
+WHERE t.statistic = the_statistic::VARCHAR)
 
 -- Each cell of the statistic, and whether the selections hold it. All periods have the same cells.
 -- fragment chosen_cells(symbols)
@@ -53,7 +53,7 @@ WHERE t.statistic = the_statistic)
 FROM (
     SELECT t.cell, unnest(string_split(t.cell, ', ')) AS named
     FROM @table(statistics) t
-    WHERE t.statistic = the_statistic AND t.period_start = (SELECT max(p.period_start) FROM @periods() p)
+    WHERE t.statistic = the_statistic::VARCHAR AND t.period_start = (SELECT max(p.period_start) FROM @periods() p)
 ) u LEFT JOIN $symbols y ON u.named = y.dimension || '=' || y.symbol AND y.own_place > 0
 GROUP BY u.cell)
 
@@ -62,5 +62,5 @@ GROUP BY u.cell)
 (SELECT t.period_start, t.period_end, coalesce(sum(t.estimate) FILTER (k.in_a), 0) AS a,
     coalesce(sum(t.estimate) FILTER (k.in_b), 0) AS b, max(t.status) AS status
 FROM @table(statistics) t JOIN @chosen_cells($symbols) k ON k.cell = t.cell
-WHERE t.statistic = the_statistic
+WHERE t.statistic = the_statistic::VARCHAR
 GROUP BY t.period_start, t.period_end)

@@ -31,7 +31,7 @@ SELECT @shared_columns(),
         ELSE '; cannot tell the share: the whole is too close to 0 to divide by' END
         || CASE WHEN status = 'provisional' THEN '; provisional' ELSE '' END AS note
 FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @missing(part, part)
-    UNION ALL FROM @wrong_cells(part) UNION ALL FROM @missing(of, "of") UNION ALL FROM @wrong_cells("of")
+    UNION ALL FROM @wrong_cells(part, part) UNION ALL FROM @missing(of, "of") UNION ALL FROM @wrong_cells(of, "of")
     UNION ALL FROM @wrong_part()) LEFT JOIN (
     FROM @shared(@answered(@part_and_whole(),
         (SELECT 1 AS q, 1 AS s, @day(the_start) AS start_a, @day(the_end) AS end_a, @day(the_start) AS start_b,
