@@ -115,14 +115,15 @@ GROUP BY p.q)
 -- $spans: (q, s, start_a, end_a, start_b, end_b): the questions, each with its selection of cells and its two spans.
 -- $directions: (direction, alpha, beta, confidence): the noise of alpha A + beta B is asked for.
 -- Answers (q, direction, variance, margin), the margin being the smallest m with P(|noise| <= m) >= confidence. From
--- 99.99 % on it is stretched: the tail falls at least as fast as the exponential through there.
+-- 99.99 % on it is stretched: the tail falls at least as fast as the exponential through there, or one step later.
 (SELECT u.question.q AS q, u.question.direction AS direction, u.variance,
     u.margin + abs(u.question.alpha) * r.a + abs(u.question.beta) * r.b AS margin
 FROM (
-    SELECT unnest(questions) AS question, variance, margin * stretch AS margin
+    SELECT unnest(questions) AS question, variance,
+        CASE WHEN stretch > 1 THEN (margin + list_max(weights)) * stretch ELSE margin END AS margin
     FROM (
         SELECT questions, list_sum([weights[i] ** 2 * variances[i] * counts[i]
-            FOR i IN range(1, len(weights) + 1)]) AS variance, @noise_quantile() AS margin, stretch
+            FOR i IN range(1, len(weights) + 1)]) AS variance, @noise_quantile() AS margin, stretch, weights
         FROM (
             -- Questions whose noise is alike are computed once.
             SELECT weights, scales, variances, counts, confidence, stretch,
