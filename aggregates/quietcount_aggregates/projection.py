@@ -14,6 +14,7 @@ from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Released, Retired, Settled
 from quietcount_aggregates.populations import ALL, Population, Table
+from quietcount_aggregates.questions import expanded
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
 from quietcount_aggregates.reconciliation.kernel import kernel_rows
@@ -78,7 +79,7 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
             _describe_view(connection, population, table)
         _fill(connection, chain, population)
     _insert(connection, "about", _about_rows(chain))
-    connection.execute(sql_of("dictionary.sql"))
+    connection.execute(expanded(sql_of("dictionary.sql")))
     connection.execute("COMMIT")
     connection.execute("USE memory")
     connection.execute("DETACH public")
