@@ -19,7 +19,16 @@ import numpy as np
 from quietcount_aggregates.errors import NoiseError
 from quietcount_aggregates.populations import Table
 
-__all__ = ["CONFIDENCE", "DiscreteLaplace", "cases_to_be_seen", "NoiseMechanism", "margin", "standard_deviation", "sum_margin", "variance"]
+__all__ = [
+    "CONFIDENCE",
+    "DiscreteLaplace",
+    "NoiseMechanism",
+    "cases_to_be_seen",
+    "margin",
+    "standard_deviation",
+    "sum_margin",
+    "variance",
+]
 
 CONFIDENCE = 0.95
 """The confidence of every published interval."""

@@ -31,7 +31,7 @@ def observed(population: Population, periods: int, spans: Spans) -> Floats:
     ]
     rows = []
     for table, own in zip(population.tables, spans, strict=True):
-        conditions = {}
+        conditions: dict[str, set[str]] = {}
         for each in (*population.where, *table.where):
             conditions[each.field.name] = conditions.get(each.field.name, set(each.accepted)) & set(each.accepted)
         for first, behind in own:

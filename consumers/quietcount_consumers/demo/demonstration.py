@@ -304,8 +304,9 @@ def _budget_table(public: Path) -> Table:
     table.add_column("margin of one cell", justify="right")
     _, rows = query(
         public,
-        "SELECT statistic, population, period, epsilon, (SELECT scale FROM noise_scales s WHERE s.statistic = b.statistic) "
-        "FROM budget b ORDER BY population, epsilon DESC",
+        "SELECT statistic, population, period, epsilon, "
+        "(SELECT scale FROM noise_scales s WHERE s.statistic = b.statistic) FROM budget b "
+        "ORDER BY population, epsilon DESC",
     )
     for statistic, population, period, epsilon, scale in rows:
         around = "" if scale is None else f"±{margin(scale)}"

@@ -6,7 +6,6 @@ Confluent's client is librdkafka beneath Python; kcat is librdkafka with no Avro
 from __future__ import annotations
 
 import io
-import json
 import re
 import secrets
 import shlex

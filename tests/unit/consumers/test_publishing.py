@@ -214,7 +214,7 @@ def test_what_fails_amid_building_is_not_shown_and_leaves_nothing_and_is_still_h
     path.write_bytes(b"what was published before")
     held = HeldPublication()
     held(chain, path)
-    fill = publication._fill
+    fill = publication.project
 
     def torn(connection: duckdb.DuckDBPyConnection, chain: Chain, draft: Path) -> None:
         fill(connection, chain, draft)
@@ -222,7 +222,7 @@ def test_what_fails_amid_building_is_not_shown_and_leaves_nothing_and_is_still_h
         raise duckdb.IOException("Could not write file")
 
     with monkeypatch.context() as patch:
-        patch.setattr(publication, "_fill", torn)
+        patch.setattr(publication, "project", torn)
         for _ in range(2):
             with pytest.raises(PublicationUnwritable):
                 held.show()
