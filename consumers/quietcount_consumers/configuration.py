@@ -28,7 +28,14 @@ from quietcount_schemas.schema_registry.settings import RegistrySettings
 if TYPE_CHECKING:
     from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["Configuration", "EmitterSection", "PopulationSection", "PublicationSection", "ServiceSection", "beginning_after"]
+__all__ = [
+    "Configuration",
+    "EmitterSection",
+    "PopulationSection",
+    "PublicationSection",
+    "ServiceSection",
+    "beginning_after",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from quietcount_schemas.configuration import readers, rules
 from quietcount_schemas.configuration.places import (
@@ -26,6 +26,7 @@ from quietcount_schemas.configuration.rules import Rule
 from quietcount_schemas.periods import Period
 
 __all__ = ["CONFIGURATION", "FORMER", "KEYS", "Key", "Section", "each_key", "markdown"]
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

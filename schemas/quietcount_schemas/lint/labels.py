@@ -1,4 +1,4 @@
-"""Labels: what people read for a field and for its symbols, by language; a schema carries them, and an event does not."""
+"""Labels: what people read for a field and its symbols, by language. A schema carries them, and an event does not."""
 
 from __future__ import annotations
 
