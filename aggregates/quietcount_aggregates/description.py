@@ -103,9 +103,11 @@ def labels_of(populations: Iterable[Population], registry: SchemaRegistry) -> tu
             for language, title in field.titles.items():
                 labels.append(Label(population.name, dimension.name, language, "", title))
             for language, texts in field.labels.items():
-                for symbol in dimension.symbols:
-                    if symbol in texts:
-                        labels.append(Label(population.name, dimension.name, language, symbol, texts[symbol]))
+                labels.extend(
+                    Label(population.name, dimension.name, language, symbol, texts[symbol])
+                    for symbol in dimension.symbols
+                    if symbol in texts
+                )
     return tuple(sorted(labels))
 
 

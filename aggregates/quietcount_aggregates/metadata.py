@@ -1,6 +1,6 @@
 """The metadata: what a careful reader needs beside the figures, as rows of the public file, from the ledger alone.
 
-Nothing of it depends on what events hold: all of it follows from declarations, the description, and the clock of entries.
+Nothing of it depends on what events hold. It follows from declarations, the description and the clock of entries.
 """
 
 from __future__ import annotations
