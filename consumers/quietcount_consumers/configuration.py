@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
-from quietcount_aggregates.description import Description, labels_of
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_consumers.monitoring_settings import LogFormat, MonitoringSettings
@@ -26,6 +25,7 @@ from quietcount_schemas.periods import Period
 from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 if TYPE_CHECKING:
+    from quietcount_aggregates.description import Description
     from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = [
@@ -226,6 +226,8 @@ class Configuration:
 
     def description(self, registry: SchemaRegistry, declared: Iterable[Population]) -> Description:
         """Return what is to be said beside the figures of the `declared` populations."""
+        from quietcount_aggregates.description import Description, labels_of
+
         said = self.publication
         return Description(
             grace=self.grace,

@@ -90,29 +90,28 @@ def titled(titles: object, index: int = KIND) -> Edit:
     return lambda schema: schema["fields"][index].update({"quietcount.title": titles})
 
 
+_WRONG_LABELS: list[object] = [
+    [],
+    "A",
+    {"english": {"A": "a", "B": "b"}},
+    {"EN": {"A": "a", "B": "b"}},
+    {"en_GB": {"A": "a", "B": "b"}},
+    {"en\n": {"A": "a", "B": "b"}},
+    {"en": ["a", "b"]},
+    {"en": {"A": "a"}},
+    {"en": {"A": "a", "B": "b", "C": "c"}},
+    {"en": {"A": "a", "B": "b"}, "de": {"A": "a"}},
+    {"en": {"A": "a", "B": ""}},
+    {"en": {"A": "a", "B": " "}},
+    {"en": {"A": "a", "B": 1}},
+    {"en": {"A": "a", "B": "x" * 101}},
+    {"en": {"A": "a", "B": "two\nlines"}},
+    {"en": {"A": "a", "B": "two\u2028lines"}},
+    {"en": {"A": "a", "B": "half a pair \ud800"}},
+]
+
 REFUSED: list[tuple[LintReason, str, Edit]] = [
-    *[
-        (LintReason.LABELS_INVALID, "kind", labelled(labels))
-        for labels in (
-            [],
-            "A",
-            {"english": {"A": "a", "B": "b"}},
-            {"EN": {"A": "a", "B": "b"}},
-            {"en_GB": {"A": "a", "B": "b"}},
-            {"en\n": {"A": "a", "B": "b"}},
-            {"en": ["a", "b"]},
-            {"en": {"A": "a"}},
-            {"en": {"A": "a", "B": "b", "C": "c"}},
-            {"en": {"A": "a", "B": "b"}, "de": {"A": "a"}},
-            {"en": {"A": "a", "B": ""}},
-            {"en": {"A": "a", "B": " "}},
-            {"en": {"A": "a", "B": 1}},
-            {"en": {"A": "a", "B": "x" * 101}},
-            {"en": {"A": "a", "B": "two\nlines"}},
-            {"en": {"A": "a", "B": "two\u2028lines"}},
-            {"en": {"A": "a", "B": "half a pair \ud800"}},
-        )
-    ],
+    *[(LintReason.LABELS_INVALID, "kind", labelled(labels)) for labels in _WRONG_LABELS],
     (LintReason.LABELS_INVALID, "kind", titled("Kind")),
     (LintReason.LABELS_INVALID, "kind", titled({"en": {"A": "a"}})),
     (LintReason.LABELS_INVALID, "kind", titled({"e": "Kind"})),
