@@ -59,7 +59,7 @@ PROMISES = {
     "intervals": "An interval misses no more often than it says",
     "reconciled": "The tables of a population agree to the last digit, and a figure says when it is final",
     "public-file": "The published file stands alone, is described throughout and opens with DuckDB",
-    "published-again": "A deleted published file comes back from the ledger with the same values",
+    "published-again": "A deleted published file comes back from the ledger with the same bytes",
     "queries": "A question is answered from the published file alone, in the form that was asked for",
     # The house
     "demo": "The demo does the whole job",

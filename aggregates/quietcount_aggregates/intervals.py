@@ -71,7 +71,7 @@ def quantile(weights: Sequence[float], scales: Sequence[float], counts: Sequence
     exp(-|x| / scale), and their number. m is in the unit of weight * draw, never below the true quantile and at
     most 1 % above the smallest m that covers. If the weights are multiples of one step and some thousand steps matter,
     it is the smallest multiple that covers, and a millionth more. Without noise it is 0. It is rounded up to 2^-20 of
-    itself, so that all machines return the same bits. Raises NoiseError for lists of unequal length or values out of range.
+    itself, so that all machines return the same bits. Raises NoiseError for unequal lengths or values out of range.
 
     Source: Gil-Pelaez, 1951; Abate and Whitt, "The Fourier-series method for inverting transforms", 1992; Kaiser, 1966.
     """

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NewType
+from typing import TYPE_CHECKING, Any, Final, NewType
 
 from quietcount_schemas.periods import Period
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     pass
 
 __all__ = [
+    "ALL",
     "Dimension",
     "Epsilon",
     "Filter",
@@ -37,6 +38,9 @@ __all__ = [
     "counted_fields",
     "exact_epsilon",
 ]
+
+ALL: Final = "all"
+"""The cell of a table without dimensions, and what stands for the dimension and symbol of a total."""
 
 PopulationName = NewType("PopulationName", str)
 StatisticName = NewType("StatisticName", str)
@@ -102,7 +106,9 @@ class Table:
 
     @property
     def domain(self) -> list[str]:
-        """Return the key of each cell as text, as "help_kind=DESERTION, urgent=false", in the order of a release."""
+        """Return the key of each cell, as "help_kind=DESERTION, urgent=false" or "all", in the order of a release."""
+        if not self.by:
+            return [ALL]
         names = [dimension.name for dimension in self.by]
         return [
             ", ".join(f"{name}={symbol}" for name, symbol in zip(names, symbols, strict=True))

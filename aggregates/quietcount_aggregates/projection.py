@@ -22,7 +22,8 @@ from quietcount_aggregates.metadata import (
     note_rows,
     withheld_rows,
 )
-from quietcount_aggregates.populations import Population, Table
+from quietcount_aggregates.populations import ALL, Population, Table
+from quietcount_aggregates.questions import macros
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
 from quietcount_aggregates.reconciliation.kernel import kernel_rows
@@ -95,7 +96,7 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
     columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
     connection.execute(_sql("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
     _insert(connection, "about", [*_about_rows(chain), *about_rows(chain)])
-    connection.execute(_sql("macros.sql"))
+    connection.execute(macros())
     connection.execute(_sql("dictionary.sql"))
     connection.execute("COMMIT")
     connection.execute("USE memory")
@@ -145,12 +146,12 @@ def _insert_margins(
     lists = {
         "population": population.name,
         "statistic": margins.table.name,
-        "dimension": margins.dimension.name if margins.dimension else "",
+        "dimension": margins.dimension.name if margins.dimension else ALL,
         "period": margins.period.value,
         "starts": list(margins.starts),
         "ends": ends,
         "statuses": [_status(chain, population, end) for end in ends],
-        "domain": list(margins.dimension.symbols) if margins.dimension else [""],
+        "domain": list(margins.dimension.symbols) if margins.dimension else [ALL],
     }
     _load(connection, "margins.sql", {"estimate": margins.estimates, "around": margins.around}, lists)
 
@@ -161,8 +162,8 @@ def _load(
     """Run an SQL file on arrays of one shape (releases x cells): without making a Python object of each element."""
     rows, columns = next(iter(arrays.values())).shape
     loaded: dict[str, Any] = {
-        "release": np.repeat(np.arange(rows, dtype=np.int32), columns),
-        "number": np.tile(np.arange(columns, dtype=np.int32), rows),
+        "release": np.repeat(np.arange(1, rows + 1, dtype=np.int32), columns),
+        "number": np.tile(np.arange(1, columns + 1, dtype=np.int32), rows),
     }
     connection.register("loaded", loaded | {key: array.reshape(-1) for key, array in arrays.items()})
     connection.execute(_sql(name), dict(lists))

@@ -24,7 +24,7 @@ COMMENT ON COLUMN statistics.population IS 'The population that is counted: budg
 COMMENT ON COLUMN statistics.statistic IS 'The name of the table of the population.';
 COMMENT ON COLUMN statistics.period_start IS 'The first day of the period (UTC).';
 COMMENT ON COLUMN statistics.period_end IS 'The last day of the period (UTC), inclusive.';
-COMMENT ON COLUMN statistics.cell IS 'The symbol of each dimension, as in help_kind=DESERTION, urgent=false; empty where there is no dimension.';
+COMMENT ON COLUMN statistics.cell IS 'The symbol of each dimension, as in help_kind=DESERTION, urgent=false; all where there is no dimension.';
 COMMENT ON COLUMN statistics.estimate IS 'The best figure that all tables of the population give together (least squares), with its sign: add these up. Quarters are sums of months, and margins sums of cells, to the last digit.';
 COMMENT ON COLUMN statistics.shown IS 'The estimate for people: whole, and 0 where it is negative. Sums of these are too high.';
 COMMENT ON COLUMN statistics.lower IS 'The lower end of the 95 % interval for the true count, from the exact distribution of the noise.';
@@ -57,8 +57,8 @@ CREATE TABLE margins (
 COMMENT ON TABLE margins IS 'Sums of the cells of each statistic: of all of them, and of each symbol of each dimension, by its own and each longer period whose parts are all released. The cells themselves are in statistics.';
 COMMENT ON COLUMN margins.population IS 'The population that is counted.';
 COMMENT ON COLUMN margins.statistic IS 'The name of the table of the population.';
-COMMENT ON COLUMN margins.dimension IS 'The dimension whose symbol is counted; empty for the total.';
-COMMENT ON COLUMN margins.symbol IS 'The symbol that is counted, over all other dimensions; empty for the total.';
+COMMENT ON COLUMN margins.dimension IS 'The dimension whose symbol is counted; all for the total.';
+COMMENT ON COLUMN margins.symbol IS 'The symbol that is counted, over all other dimensions; all for the total.';
 COMMENT ON COLUMN margins.period IS 'What the sum is over: day, week, month, quarter or year.';
 COMMENT ON COLUMN margins.period_start IS 'The first day of the period (UTC).';
 COMMENT ON COLUMN margins.period_end IS 'The last day of the period (UTC), inclusive.';

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -195,7 +196,7 @@ class Reconciliation:
                 yield _Span(block.shape, inside[0], inside[-1] + 1)
 
     def _margin(self, spans: Sequence[_Span], selection: Selection) -> int:
-        """Return the margin of the noise in the sum over a selection, in millionths."""
+        """Return the margin of a sum over a selection, in millionths: of its noise, and of what was rounded."""
         groups: Groups = Counter()
         for span in spans:
             if (selection, span) not in self._noise:
@@ -208,7 +209,10 @@ class Reconciliation:
             weights, scales = ([each[0][place] for each in ordered] for place in (0, 1))
             found = quantile(weights, scales, [count for _, count in ordered], CONFIDENCE)
             self._quantiles[key] = -int(-found * MILLION // 1)
-        return self._quantiles[key]
+        # Each finest cell is off by half a millionth at most.
+        cells = math.prod(sum(chosen) for chosen in selection.chosen)
+        periods = sum(span.behind - span.first for span in spans)
+        return self._quantiles[key] + (cells * periods + 1) // 2
 
 
 def _spans_of(block: Block) -> dict[int, _Span]:

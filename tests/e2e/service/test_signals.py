@@ -174,7 +174,7 @@ def test_sighup_takes_a_new_configuration_or_says_why_not_and_the_service_goes_o
         process.communicate()
     assert not (project.folder / "elsewhere").exists()
     assert project.run("2024-01-08").code == 0
-    assert ("more", "2023-03-01", "{}") in project.released()
+    assert ("more", "2023-03-01", "all") in project.released()
 
 
 def test_files_that_are_wrong_at_a_reload_refuse_it_and_the_service_goes_on(project: Project) -> None:

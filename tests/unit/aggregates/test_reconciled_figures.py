@@ -116,7 +116,7 @@ def test_every_margin_is_the_same_whichever_table_it_is_summed_from(public: Path
 def test_the_published_margins_are_the_sums_of_the_cells(public: Path) -> None:
     found = rows(public, "FROM margins")
     for row in found:
-        condition = f"{row['dimension']} = '{row['symbol']}'" if row["dimension"] else "true"
+        condition = f"{row['dimension']} = '{row['symbol']}'" if row["dimension"] != "all" else "true"
         [summed] = rows(
             public,
             f"SELECT sum(estimate) AS estimate FROM {row['statistic']} WHERE {condition} "
@@ -124,11 +124,11 @@ def test_the_published_margins_are_the_sums_of_the_cells(public: Path) -> None:
         )
         assert summed["estimate"] == row["estimate"], row
     assert {(row["statistic"], row["dimension"], row["period"]) for row in found} == {
-        *(("monthly", each, period) for each in ("", "colour", "urgent") for period in ("month", "quarter", "year")),
-        *(("red", "", period) for period in ("quarter", "year")),
+        *(("monthly", each, period) for each in ("all", "colour", "urgent") for period in ("month", "quarter", "year")),
+        *(("red", "all", period) for period in ("quarter", "year")),
         ("red", "urgent", "year"),
-        *(("quarterly", "", period) for period in ("quarter", "year")),
-        ("yearly", "", "year"),
+        *(("quarterly", "all", period) for period in ("quarter", "year")),
+        ("yearly", "all", "year"),
     }  # fmt: skip
     years = [row for row in found if row["period"] == "year"]
     assert {row["period_start"] for row in years} == {dt.date(2024, 1, 1)}, "2023 and 2025 are not whole"

@@ -149,7 +149,7 @@ def test_the_domain_is_the_cross_product_of_the_sorted_symbols_and_holds_zeros()
     assert table.domain == expected
     assert all(list(dimension.symbols) == sorted(dimension.symbols) for dimension in table.by)
     [total] = of(AskedTable("a", 1.0)).tables
-    assert (total.domain, total.cells) == ([""], 1)
+    assert (total.domain, total.cells) == (["all"], 1)
 
 
 @pytest.mark.promise("public-domain")

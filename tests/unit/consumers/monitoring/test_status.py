@@ -182,7 +182,7 @@ def test_before_the_first_tick_the_status_says_what_the_configuration_says(proje
     status = beginning(project.configuration)
     assert (status.interval, status.grace, status.tick) == (SECOND, GRACE, NEVER)
     assert [s.name for s in status.statistics] == ["daily", "requests", "wide"]
-    assert of(status, "daily").cells == ("{}",)
+    assert of(status, "daily").cells == ("all",)
     assert of(status, "wide").cells == ()
     assert [s.due(utc("2099-01-01"), GRACE) for s in status.statistics] == [0, 0, 0]
     [after] = statuses(project, [utc("2023-01-01")])

@@ -1,2 +1,0 @@
-CREATE MACRO series(the_statistic) AS TABLE SELECT 1 AS one;
-COMMENT ON MACRO TABLE series IS 'x';
