@@ -21,7 +21,9 @@ from quietcount_schemas.errors import Unavailable
 
 __all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "describe", "query"]
 
-_MACRO = re.compile(r"\b(total|series|cumulative|compare|year_on_year|share|ranking)\(\): ")  # what our macros say has its own remedy
+_MACRO = re.compile(
+    r"\b(total|series|cumulative|compare|year_on_year|share|ranking)\(\): "
+)  # what our macros say has its own remedy
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _QUOTE: Final = '"'
 
