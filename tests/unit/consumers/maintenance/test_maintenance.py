@@ -70,7 +70,15 @@ def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytes
     assert [int(row["index"]) for row in rows] == list(range(7))
     assert rows[1]["what"] == "epsilon 20 spent, released as requests by month"
     assert {row["recorded_at"] for row in rows} == {"2023-02-08T00:00:00Z"}
-    assert [row["population"] or "" for row in rows] == ["", "requests", "court_cases", "", "", "court_cases", "requests"]
+    assert [row["population"] or "" for row in rows] == [
+        "",
+        "requests",
+        "court_cases",
+        "",
+        "",
+        "court_cases",
+        "requests",
+    ]
     assert [row["statistic"] or "" for row in rows] == ["", "", "", "", "", "court_cases", "requests"]
     assert rows[3]["what"] == "what is said of the figures"
     assert rows[4]["what"] == "a commitment to where in the log that was"
