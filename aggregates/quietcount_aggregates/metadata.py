@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from quietcount_aggregates.ledger.chain import Chain
-from quietcount_aggregates.ledger.entries import Declared, Entry, Released, StateLost
+from quietcount_aggregates.ledger.entries import Declared, Released, StateLost
 from quietcount_aggregates.populations import Filter, Horizon, Population, Table
 
 __all__ = ["about_rows", "condition_of", "description_rows", "label_rows", "note_rows", "withheld_rows"]
@@ -94,22 +94,20 @@ def condition_of(conditions: Iterable[Filter]) -> str:
 
 
 def _breaks(chain: Chain) -> Iterator[tuple[str, dt.date, dt.date, str, str]]:
-    """Yield a note for the first period of each statistic that was released after a loss of what had been counted."""
+    """Yield a note for the first period of each statistic that was released after a loss: the limits began again."""
     counted: set[str] = set()  # populations with a release
-    losses: dict[str, list[Entry]] = {}  # by statistic, since its newest release
+    losses: dict[str, list[tuple[int, str]]] = {}  # by statistic, since its newest release
     for entry in chain.entries:
         match entry.body:
-            case StateLost():
+            case StateLost(kept=kept):
+                lost = "the emitters' pepper was lost" if kept else "the record of past contributions was lost"
                 for population, table in chain.tables:
                     if population.name in counted:
-                        losses.setdefault(table.name, []).append(entry)
+                        losses.setdefault(table.name, []).append((entry.index, lost))
             case Released(population=name, statistic=statistic, period_start=start, period_end=end):
                 counted.add(name)
-                for loss in losses.pop(statistic, ()):
-                    note = (
-                        "From here on a case that had counted before may count again: what tells it was lost (ledger "
-                        f"entry {loss.index})."
-                    )
+                for place, lost in losses.pop(statistic, ()):
+                    note = f"From here on a case that counted earlier may count again: {lost} (ledger entry {place})."
                     yield statistic, start, end, "break", note
             case _:
                 pass
@@ -131,12 +129,12 @@ def _contribution(population: Population, losses: int) -> str:
     sentence = f"One case adds at most {most} to the true counts of all cells and periods together, {span}"
     if losses:
         each = "the loss" if losses == 1 else f"each of the {losses} losses"
-        sentence += f"; after {each} of what tells who was counted it may add as much again"
+        sentence += f"; after {each} of the record of past contributions, or of the emitters' pepper, as much again"
     return f"{sentence}."
 
 
 def _losses(chain: Chain) -> dict[str, int]:
-    """Return how often what tells who was counted was lost, by population, since its declaration."""
+    """Return how often that record, or the pepper, was lost since the declaration, by population."""
     losses: dict[str, int] = {}
     for entry in chain.entries:
         if isinstance(entry.body, Declared):

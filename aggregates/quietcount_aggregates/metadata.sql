@@ -32,7 +32,7 @@ COMMENT ON COLUMN descriptions.first_period IS 'The first day of its first perio
 COMMENT ON COLUMN descriptions.counting IS 'In words, how often a case counts.';
 COMMENT ON COLUMN descriptions.contribution IS 'In words, what one case can add at most.';
 COMMENT ON COLUMN descriptions.data_until IS 'The last day that is released (UTC), as text; none before the first release.';
-COMMENT ON COLUMN descriptions.next_release IS 'The day (UTC) on which the next period is due by the clock, as text; or why there is no such day.';
+COMMENT ON COLUMN descriptions.next_release IS 'The day (UTC) on which the next period is due by the clock, as text, or why there is no such day. A service that runs releases it then.';
 COMMENT ON COLUMN descriptions.publisher IS 'Who publishes the figures.';
 COMMENT ON COLUMN descriptions.licence IS 'Under what licence they are published.';
 COMMENT ON COLUMN descriptions.citation IS 'How to cite the statistic.';

@@ -137,7 +137,9 @@ def test_what_one_case_can_add_follows_the_limit_the_horizon_and_the_losses_sinc
     public: Path,
 ) -> None:
     found = column(public, "contribution")
-    twice = "; after each of the 2 losses of what tells who was counted it may add as much again."
+    twice = (
+        "; after each of the 2 losses of the record of past contributions, or of the emitters' pepper, as much again."
+    )
     every = "to the true counts of all cells and periods together"
     assert found["asked"] == found["quarterly"] == f"One case adds at most 1 {every}, over its lifetime{twice}"
     assert found["helped"] == f"One case adds at most 1 {every}, for each calendar year{twice}"
@@ -251,8 +253,11 @@ def test_a_period_has_the_notes_that_follow_from_the_ledger(public: Path) -> Non
     assert by_kind["first period"] == "Counting begins: what is dated before 2024-01-01 counts in no period."
     [(lost, pepper)] = rows(public, 'SELECT min("index"), max("index") FROM ledger WHERE kind = \'state_lost\'')
     breaks = rows(public, "SELECT note FROM notes WHERE statistic = 'asked' AND kind = 'break' ORDER BY period_start")
-    sentence = "From here on a case that had counted before may count again: what tells it was lost (ledger entry {})."
-    assert breaks == [(sentence.format(lost),), (sentence.format(pepper),)]
+    again = "From here on a case that counted earlier may count again"
+    assert breaks == [
+        (f"{again}: the record of past contributions was lost (ledger entry {lost}).",),
+        (f"{again}: the emitters' pepper was lost (ledger entry {pepper}).",),
+    ]
     [(reason,)] = rows(public, "SELECT reason FROM withheld")
     assert by_kind["withheld"] == f"Never released: {reason}."
     order = rows(public, "SELECT statistic, period_start, kind, note FROM notes")

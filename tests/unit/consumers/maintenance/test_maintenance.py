@@ -158,8 +158,8 @@ def test_a_twin_that_takes_any_moment_is_found(
 def test_wide_rows_read_well_at_80_columns(released: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     ledger = invoked(released, ledger_command, "show", "--format", "table").stdout.splitlines()
-    assert len(ledger) == 6
-    assert ledger[4].split() == ["4", "2023-02-08", "released", "court_cases", "2023-01-01..2023-01-31", "(1)"]
+    assert len(ledger) == 7
+    assert ledger[5].split() == ["5", "2023-02-08", "released", "court_cases", "2023-01-01..2023-01-31", "(1)"]
     assert all(len(line) <= 80 for line in ledger)
     rows = invoked(released, query_command, "FROM statistics", "--format", "table").stdout.split("\n\n")
     assert len(rows) == len(released.released())
