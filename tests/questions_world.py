@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from quietcount_aggregates.publication import STORAGE_VERSION
+from quietcount_aggregates.projection import STORAGE_VERSION
 from quietcount_aggregates.questions import macros
 
 Symbols = tuple[str, ...]
@@ -53,7 +53,7 @@ class Table:
     def cells(self) -> list[str]:
         """The cells as the file writes them."""
         return [
-            ", ".join(f"{name}={symbol}" for name, symbol in zip(self.by, symbols, strict=True))
+            ", ".join(f"{name}={symbol}" for name, symbol in zip(self.by, symbols, strict=True)) or "all"
             for symbols in itertools.product(*self.by.values())
         ]
 
@@ -130,7 +130,9 @@ def cells_and_total(name: str, detailed: Table, total: Table) -> Population:
 _TABLES = """
 CREATE TABLE statistics (population VARCHAR, statistic VARCHAR, period_start DATE, period_end DATE, cell VARCHAR,
     estimate DECIMAL(18, 6), status VARCHAR);
-CREATE TABLE budget (population VARCHAR, statistic VARCHAR);
+CREATE TABLE budget (population VARCHAR, statistic VARCHAR, period VARCHAR);
+CREATE TABLE margins (population VARCHAR, statistic VARCHAR, dimension VARCHAR, symbol VARCHAR, period VARCHAR,
+    period_start DATE, period_end DATE);
 CREATE TABLE withheld (statistic VARCHAR, period_start DATE, period_end DATE, reason VARCHAR);
 CREATE TABLE noise_symbols (population VARCHAR, statistic VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR,
     part INTEGER, counted BOOLEAN);
@@ -161,13 +163,13 @@ def written(path: Path, *populations: Population, withheld: Sequence[tuple[str, 
     """Write a public file that holds the populations, and return its path."""
     with building(path) as connection:
         for population in populations:
-            _write(connection, population)
+            fill(connection, population)
         for row in withheld:
             connection.execute("INSERT INTO withheld VALUES (?, ?, ?, ?)", list(row))
     return path
 
 
-def _write(connection: duckdb.DuckDBPyConnection, population: Population) -> None:
+def fill(connection: duckdb.DuckDBPyConnection, population: Population) -> None:
     def insert(table: str, rows: Sequence[Sequence[object]]) -> None:
         if rows:
             marks = ", ".join("?" for _ in range(len(rows[0]) + 1))
@@ -175,7 +177,8 @@ def _write(connection: duckdb.DuckDBPyConnection, population: Population) -> Non
 
     dimensions = {d: symbols for table in population.tables for d, symbols in table.by.items()}
     for table in population.tables:
-        insert("budget", [(table.name,)])
+        insert("budget", [(table.name, "its own")])
+        insert("margins", [(table.name, "all", "all", "its own", start, end) for start, end in table.periods])
         insert("noise_scales", [(table.name, table.scale, variance(table.scale))])
         places = {d: place for place, d in enumerate(table.by, 1)}
         insert(
@@ -198,7 +201,7 @@ def _write(connection: duckdb.DuckDBPyConnection, population: Population) -> Non
             [
                 (table.name, start, end, cell, value, "final")
                 for (start, end), values in zip(table.periods, table.estimates, strict=True)
-                for cell, value in zip(table.cells, values, strict=True)
+                for cell, value in zip(table.cells, values, strict=False)
             ],
         )
     insert("noise_periods", population.leaves)

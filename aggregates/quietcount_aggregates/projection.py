@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,16 +22,13 @@ from quietcount_aggregates.metadata import (
     withheld_rows,
 )
 from quietcount_aggregates.populations import ALL, Population, Table
-from quietcount_aggregates.questions import macros
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
 from quietcount_aggregates.reconciliation.kernel import kernel_rows
 from quietcount_aggregates.reconciliation.least_squares import Integers
+from quietcount_aggregates.template import sql_of, template
 
-__all__ = ["STORAGE_VERSION", "project", "published_figures", "reconciled"]
-
-STORAGE_VERSION: Final = "v1.2.0"
-"""The storage version that DuckDB 1.2 and every later one reads."""
+__all__ = ["project", "published_figures", "reconciled"]
 
 _FORMAT: Final = 2
 
@@ -75,14 +71,13 @@ def reconciled(chain: Chain, population: Population) -> tuple[Reconciliation, li
 
 def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:
     """Write the public file at `path`, which is not there yet, from a verified chain."""
+    path.write_bytes(template())
     quoted = str(path).replace("'", "''")
-    connection.execute(f"ATTACH '{quoted}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
-    connection.execute(_sql("figures.sql"))
+    connection.execute(f"ATTACH '{quoted}' AS public")
+    connection.execute(sql_of("figures.sql"))
     # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
     connection.execute("USE public")
     connection.execute("BEGIN")
-    connection.execute(_sql("projection.sql"))
-    connection.execute(_sql("metadata.sql"))
     _insert(connection, "ledger", _ledger_rows(chain))
     _insert(connection, "budget", _budget_rows(chain))
     _insert(connection, "withheld", withheld_rows(chain))
@@ -94,10 +89,9 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
         _fill(connection, chain, population)
     notes = list(note_rows(chain))
     columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
-    connection.execute(_sql("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
+    connection.execute(sql_of("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
     _insert(connection, "about", [*_about_rows(chain), *about_rows(chain)])
-    connection.execute(macros())
-    connection.execute(_sql("dictionary.sql"))
+    connection.execute(sql_of("dictionary.sql"))
     connection.execute("COMMIT")
     connection.execute("USE memory")
     connection.execute("DETACH public")
@@ -166,7 +160,7 @@ def _load(
         "number": np.tile(np.arange(1, columns + 1, dtype=np.int32), rows),
     }
     connection.register("loaded", loaded | {key: array.reshape(-1) for key, array in arrays.items()})
-    connection.execute(_sql(name), dict(lists))
+    connection.execute(sql_of(name), dict(lists))
     connection.unregister("loaded")
 
 
@@ -282,7 +276,3 @@ def _population(entry: Entry) -> str | None:
 
 def _naive(moment: dt.datetime) -> dt.datetime:
     return moment.astimezone(dt.UTC).replace(tzinfo=None)
-
-
-def _sql(name: str) -> str:
-    return resources.files("quietcount_aggregates").joinpath(name).read_text(encoding="utf-8")

@@ -48,13 +48,13 @@ QUESTIONS = {
     "one cell of it": "SELECT sum(estimate) FROM fine WHERE a = 'A007' AND b = 'B042'",
     "margins": "SELECT count(*) FROM margins WHERE period = 'year'",
     "total": "FROM total('fine', '2015-01-01', '2022-12-31')",
-    "total of cells": "FROM total('fine', '2015-02-01', '2022-10-31', 'a=A001|A002, b!=B003')",
-    "compare": "FROM compare('fine', '2020-01-01', '2020-06-30', '2020-07-01', '2020-12-31', 'a=A001')",
+    "total of cells": "FROM total('fine', '2015-02-01', '2022-10-31', cells := 'a=A001|A002, b!=B003')",
+    "compare": "FROM compare('fine', '2020-01-01', '2020-06-30', '2020-07-01', '2020-12-31', cells := 'a=A001')",
     "share": "FROM share('fine', '2020-01-01', '2020-12-31', 'a=A001')",
-    "series": "FROM series('fine', 'a=A001')",
+    "series": "FROM series('fine', cells := 'a=A001')",
     "ranking": "FROM ranking('fine', '2020-01-01', '2020-12-31', by := 'a')",
-    "year_on_year": "FROM year_on_year('fine', 'a=A001')",
-    "cumulative": "FROM cumulative('fine', 'a=A001')",
+    "year_on_year": "FROM year_on_year('fine', cells := 'a=A001')",
+    "cumulative": "FROM cumulative('fine', cells := 'a=A001')",
 }
 
 

@@ -11,6 +11,7 @@ are put in their places when the file is built:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from importlib import resources
@@ -41,6 +42,7 @@ _CALL = re.compile(r"@(\w+)\(")
 _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 
+@functools.cache
 def macros() -> str:
     """Return the statements that create the macros, and their comments, with every fragment in its place."""
     return "\n".join(_statements({}))

@@ -7,11 +7,13 @@ a AS from_estimate, @lower(a, m_a) AS from_lower, @upper(a, m_a) AS from_upper,
     -- The ends go outwards to one decimal: the interval then misses no more often.
     floor(1000 * (ratio_lower - 1)) / 10 AS percent_lower, ceil(1000 * (ratio_upper - 1)) / 10 AS percent_upper
 
--- The answer about A and B, their difference and the percent change.
--- fragment compared(symbols, spans)
+-- The answer about A and B, their difference and the percent change. $answered: rows with a, b and noises.
+-- fragment compared(answered)
 (SELECT *, @margin(a) AS m_a, @margin(b) AS m_b, @margin(difference) AS m_difference
-FROM @ratio((SELECT *, b - a AS difference FROM @answered($symbols, $spans,
-    @ratio_directions([0.1, 0.14286, 0.25, 0.5, 0.66667, 1.5, 1.75, 2, 4, 7, 10])))))
+FROM @ratio((SELECT *, b - a AS difference FROM $answered)))
+
+-- fragment change_directions()
+@ratio_directions([0.1, 0.14286, 0.25, 0.5, 0.66667, 1.5, 1.75, 2, 4, 7, 10])
 
 -- fragment compared_note()
 CASE WHEN told THEN '; that of the percent change is by Fieller''s theorem'
@@ -43,10 +45,10 @@ CREATE MACRO compare(the_statistic, from_start, from_end, to_start, to_end, cell
 SELECT @compared_columns(), 'intervals of ' || level::VARCHAR || ' %' || @compared_note() AS note
 FROM @guard(FROM @wrong_span(from_start, from_start, from_end, from_end)
     UNION ALL FROM @wrong_span(to_start, to_start, to_end, to_end) UNION ALL FROM @missing(cells, cells)
-    UNION ALL FROM @wrong_cells(cells) UNION ALL FROM @wrong_cells(against) UNION ALL FROM @wrong_comparison()) LEFT JOIN (
-    FROM @compared(@symbols(coalesce(against, cells), cells),
+    UNION ALL FROM @wrong_cells(cells, cells) UNION ALL FROM @wrong_cells(against, against) UNION ALL FROM @wrong_comparison()) LEFT JOIN (
+    FROM @compared(@answered(@symbols(coalesce(against, cells), cells),
         (SELECT 1 AS q, 1 AS s, @day(from_start) AS start_a, @day(from_end) AS end_a, @day(to_start) AS start_b,
-            @day(to_end) AS end_b))
+            @day(to_end) AS end_b), @change_directions()))
 ) ON true;
 COMMENT ON MACRO TABLE compare IS 'compare(statistic, from_start, from_end, to_start, to_end, cells := '''', against := NULL, level := 95, db := NULL): two sums over spans of as many whole released periods (days inclusive), their difference and the percent change, with intervals. With against, the first sum is of other cells, in the same span or another.';
 
@@ -66,8 +68,8 @@ FROM @periods() p WHERE NOT EXISTS (FROM @year_apart()) HAVING count(*) > 0)
 
 CREATE MACRO year_on_year(the_statistic, cells := '', level := 95, db := NULL) AS TABLE
 SELECT start_b AS period_start, end_b AS period_end, @compared_columns(), @many() || @compared_note() AS note
-FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells) UNION ALL FROM @no_year_before()) LEFT JOIN (
-    FROM @compared(@symbols(cells, cells), @year_apart())
+FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells) UNION ALL FROM @no_year_before()) LEFT JOIN (
+    FROM @compared(@answered(@symbols(cells, cells), @year_apart(), @change_directions()))
 ) ON true
 ORDER BY start_b;
 COMMENT ON MACRO TABLE year_on_year IS 'year_on_year(statistic, cells := '''', level := 95, db := NULL): one row for each period that has one a year before it: both sums, their difference and the percent change, with intervals.';

@@ -11,14 +11,15 @@ try_cast($given::VARCHAR AS DATE)
 (SELECT 2 AS place, '$name is NULL, which is no answer. Give it a value, or leave it out if it has a default' AS problem
 WHERE $given IS NULL)
 
--- The macros of one file read the tables of another: DuckDB looks for them where the macro is called.
+-- The macros of one file read the tables of another: DuckDB looks for them where the macro is called. A table that is
+-- missing there is taken from a variable of the caller's Python, so the first one has a name that no notebook has.
 -- fragment editions()
 (SELECT 1 AS place, 'several published files are attached (' || array_to_string(names, ', ')
     || '), and a macro cannot know which is meant. Pass db := ''' || names[1] || ''', or another of them' AS problem
 FROM (
     SELECT list(DISTINCT t.database_name ORDER BY t.database_name) AS names
     FROM duckdb_tables() t WHERE t.table_name = 'noise_scales' AND t.schema_name = 'main'
-)
+) CROSS JOIN (SELECT count(*) FROM @first_table(noise_scales))
 WHERE db IS NULL AND len(names) > 1)
 
 -- fragment wrong_level()
@@ -36,46 +37,46 @@ FROM (
     SELECT list(t.statistic) AS names, arg_max(t.statistic, @likeness(t.statistic, the_statistic::VARCHAR)) AS closest
     FROM @table(budget) t
 )
-WHERE the_statistic IS NOT NULL AND NOT EXISTS (FROM @table(statistics) t WHERE t.statistic = the_statistic))
+WHERE the_statistic IS NOT NULL AND NOT EXISTS (FROM @periods()))
 
 -- The dimensions that the statistic is broken down by, and their symbols.
 -- fragment dimensions()
 (SELECT t.dimension, t.place, list(t.symbol ORDER BY t.symbol) AS known
-FROM @table(noise_symbols) t WHERE t.statistic = the_statistic AND t.place > 0
+FROM @table(noise_symbols) t WHERE t.statistic = the_statistic::VARCHAR AND t.place > 0
 GROUP BY t.dimension, t.place)
 
--- $name: an argument that holds conditions.
--- fragment wrong_cells(name)
+-- $given: an argument that holds conditions, and $name, what it is called.
+-- fragment wrong_cells(name, given)
 (
 SELECT 4, '$name: "' || c.written || '" is no condition. ' || CASE WHEN count(t.symbol) = 0
     THEN 'The statistic has no dimensions: leave $name out'
     ELSE 'Did you mean "' || arg_max(t.dimension || '=' || t.symbol,
         greatest(@likeness(t.symbol, c.written), @likeness(t.dimension || '=' || t.symbol, c.written)))
         || '"? Write dimension=SYMBOL, =A|B for either, != for all others, and a comma between conditions' END
-FROM @conditions($name) c LEFT JOIN @table(noise_symbols) t ON t.statistic = the_statistic AND t.place > 0
+FROM @conditions($given) c LEFT JOIN @table(noise_symbols) t ON t.statistic = the_statistic::VARCHAR AND t.place > 0
 WHERE NOT regexp_full_match(c.written, '\w+!?=\w+(\|\w+)*')
 GROUP BY c.written
 UNION ALL
 SELECT 5, '$name: the statistic has no dimension "' || c.dimension || '". ' || CASE WHEN count(d.dimension) = 0
     THEN 'It has none: leave $name out' ELSE 'Did you mean "' || arg_max(d.dimension, @likeness(d.dimension, c.dimension))
         || '"? It has ' || array_to_string(list(d.dimension ORDER BY d.place), ', ') END
-FROM @conditions($name) c LEFT JOIN @dimensions() d ON true
+FROM @conditions($given) c LEFT JOIN @dimensions() d ON true
 GROUP BY c.dimension
 HAVING NOT coalesce(bool_or(d.dimension = c.dimension), false)
 UNION ALL
 SELECT 6, '$name: the dimension "' || c.dimension || '" stands there twice. Write its symbols in one condition, with | between'
-FROM @conditions($name) c GROUP BY c.dimension HAVING count(*) > 1
+FROM @conditions($given) c GROUP BY c.dimension HAVING count(*) > 1
 UNION ALL
 SELECT 7, '$name: the dimension "' || w.dimension || '" has no symbol "' || w.symbol || '". Did you mean "'
     || arg_max(t.symbol, @likeness(t.symbol, w.symbol)) || '"? It has '
     || array_to_string((list(t.symbol ORDER BY t.symbol))[:20], ', ') || CASE WHEN count(*) > 20 THEN ' and more' ELSE '' END
-FROM (SELECT c.dimension, unnest(c.symbols) AS symbol FROM @conditions($name) c) w
-    JOIN @table(noise_symbols) t ON t.statistic = the_statistic AND t.place > 0 AND t.dimension = w.dimension
+FROM (SELECT c.dimension, unnest(c.symbols) AS symbol FROM @conditions($given) c) w
+    JOIN @table(noise_symbols) t ON t.statistic = the_statistic::VARCHAR AND t.place > 0 AND t.dimension = w.dimension
 GROUP BY w.dimension, w.symbol
 HAVING NOT bool_or(t.symbol = w.symbol)
 UNION ALL
 SELECT 8, '$name: no cell is left: the statistic counts none of these symbols of "' || y.dimension || '". Name others'
-FROM @symbols($name, '') y WHERE y.own_place > 0 GROUP BY y.dimension HAVING NOT bool_or(y.in_a))
+FROM @symbols($given, '') y WHERE y.own_place > 0 GROUP BY y.dimension HAVING NOT bool_or(y.in_a))
 
 -- $start, $end: the arguments that hold the first and the last day; their names are told without the_.
 -- fragment wrong_span(start_name, start, end_name, end)
@@ -98,12 +99,12 @@ SELECT 10, CASE
     ELSE 'the span ' || first_day || ' to ' || last_day || ' is not made of whole periods of ' || the_statistic
         || '. The nearest whole span' || CASE WHEN begins_within <= ends_within
             THEN ' within it is ' || begins_within || ' to ' || ends_within || ', the nearest' ELSE '' END
-        || ' around it ' || begins_before || ' to ' || ends_after END
+        || ' around it is ' || begins_before || ' to ' || ends_after END
 FROM (
     SELECT first_day, last_day, (
             SELECT arg_min(t.period_start || ' to ' || t.period_end || ': ' || t.reason, t.period_start)
             FROM @table(withheld) t
-            WHERE t.statistic = the_statistic AND t.period_start <= @day($end) AND t.period_end >= @day($start)
+            WHERE t.statistic = the_statistic::VARCHAR AND t.period_start <= @day($end) AND t.period_end >= @day($start)
         ) AS why,
         min(p.period_start) AS released_from, max(p.period_end) AS released_to,
         bool_or(p.period_start = first_day) AND bool_or(p.period_end = last_day) AS whole,

@@ -21,14 +21,13 @@ FROM (
     SELECT s, statistic, dimension, kinds, (product(kinds) OVER before / kinds)::BIGINT AS places,
         unnest(range((product(kinds) OVER whole)::BIGINT)) AS class
     FROM (
-        SELECT p.s, n.statistic, d.dimension, d.place, coalesce(any_value(k.kinds), 1) AS kinds
+        SELECT p.s, n.statistic, d.dimension, d.place, coalesce(k.kinds, 1) AS kinds
         FROM (SELECT DISTINCT s FROM $spans) p CROSS JOIN @table(noise_scales) n
             LEFT JOIN (
                 SELECT DISTINCT t.statistic, t.dimension, t.place FROM @table(noise_symbols) t WHERE t.place > 0
             ) d ON d.statistic = n.statistic
-            LEFT JOIN @kinds($symbols) k ON k.s = p.s AND k.dimension = d.dimension
+            LEFT JOIN @kinds($symbols) k ON k.s = p.s AND k.dimension = d.dimension AND k.kind = 0
         WHERE n.population = @population()
-        GROUP BY p.s, n.statistic, d.dimension, d.place
     )
     WINDOW whole AS (PARTITION BY s, statistic), before AS (PARTITION BY s, statistic ORDER BY place ROWS UNBOUNDED PRECEDING)
 ))
@@ -48,21 +47,17 @@ FROM @classes($symbols, $spans) c
         ON f.signal = e.signal AND f.dimension = c.dimension AND f.population = @population()
 GROUP BY c.s, c.statistic, c.class, e.signal)
 
--- The ways in which questions touch blocks of time, each once, with the questions and how many blocks they touch so.
+-- The ways in which questions touch blocks of time, each once, with the question of each block that is touched so.
 -- fragment touches(spans)
-(SELECT s, shape, places_a, places_b, list({'q': q, 'blocks': blocks}) AS questions, row_number() OVER () AS touch
+(SELECT s, shape, places_a, places_b, list(q) AS questions, row_number() OVER () AS touch
 FROM (
-    SELECT q, s, shape, places_a, places_b, count(*) AS blocks
-    FROM (
-        SELECT p.q, p.s, t.block, t.shape,
-            list(t.place ORDER BY t.place) FILTER (t.period_start >= p.start_a AND t.period_end <= p.end_a) AS places_a,
-            list(t.place ORDER BY t.place) FILTER (t.period_start >= p.start_b AND t.period_end <= p.end_b) AS places_b
-        FROM @table(noise_periods) t JOIN $spans p
-            ON t.period_start BETWEEN p.start_a AND p.end_a OR t.period_start BETWEEN p.start_b AND p.end_b
-        WHERE t.population = @population()
-        GROUP BY p.q, p.s, t.block, t.shape
-    )
-    GROUP BY q, s, shape, places_a, places_b
+    SELECT p.q, p.s, t.shape,
+        list(t.place ORDER BY t.place) FILTER (t.period_start >= p.start_a AND t.period_end <= p.end_a) AS places_a,
+        list(t.place ORDER BY t.place) FILTER (t.period_start >= p.start_b AND t.period_end <= p.end_b) AS places_b
+    FROM @table(noise_periods) t JOIN $spans p
+        ON t.period_start BETWEEN p.start_a AND p.end_a OR t.period_start BETWEEN p.start_b AND p.end_b
+    WHERE t.population = @population()
+    GROUP BY p.q, p.s, t.block, t.shape
 )
 GROUP BY s, shape, places_a, places_b)
 
@@ -86,9 +81,9 @@ GROUP BY l.touch, l.s, w.statistic, w.node, w.signal)
 
 -- The draws of each question: so many draws of a scale that have these weights in A and in B.
 -- fragment draws(symbols, spans)
-(SELECT question.q AS q, weight_a, weight_b, scale, variance, sum(draws * question.blocks) AS draws
+(SELECT q, weight_a, weight_b, scale, variance, sum(draws) AS draws
 FROM (
-    SELECT unnest(questions) AS question, weight_a, weight_b, scale, variance, draws
+    SELECT unnest(questions) AS q, round(weight_a, 10) AS weight_a, round(weight_b, 10) AS weight_b, scale, variance, draws
     FROM (
         SELECT h.touch, h.node, h.statistic, c.class, any_value(h.questions) AS questions, any_value(c.draws) AS draws,
             sum(h.a * c.a) AS weight_a, sum(h.b * c.b) AS weight_b
@@ -98,33 +93,36 @@ FROM (
         GROUP BY h.touch, h.node, h.statistic, c.class
     ) w JOIN @table(noise_scales) n ON n.statistic = w.statistic
 )
-GROUP BY question.q, weight_a, weight_b, scale, variance)
+GROUP BY q, weight_a, weight_b, scale, variance)
 
 -- fragment noise(symbols, spans, directions)
 -- $symbols: (s, dimension, part, in_a, in_b), one row a symbol: the selections of cells.
 -- $spans: (q, s, start_a, end_a, start_b, end_b): the questions, each with its selection of cells and its two spans.
 -- $directions: (direction, alpha, beta, confidence): the noise of alpha A + beta B is asked for.
--- Answers (q, direction, variance, margin), the margin being the smallest m with P(|noise| <= m) >= confidence.
-(SELECT question.q AS q, question.direction AS direction, variance, margin
+-- Answers (q, direction, variance, margin), the margin being the smallest m with P(|noise| <= m) >= confidence. From
+-- 99.99 % on it is stretched: the tail falls at least as fast as the exponential through there.
+(SELECT unnest(questions).q AS q, unnest(questions).direction AS direction, variance, margin * stretch AS margin
 FROM (
-    SELECT unnest(questions) AS question, list_sum([weights[i] ** 2 * variances[i] * counts[i] FOR i IN range(1, len(weights) + 1)])
-        AS variance, @noise_quantile() AS margin
+    SELECT questions, list_sum([weights[i] ** 2 * variances[i] * counts[i]
+        FOR i IN range(1, len(weights) + 1)]) AS variance, @noise_quantile() AS margin, stretch
     FROM (
         -- Questions whose noise is alike are computed once.
-        SELECT weights, scales, variances, counts, confidence, list({'q': q, 'direction': direction}) AS questions
+        SELECT weights, scales, variances, counts, confidence, stretch,
+            list({'q': q, 'direction': direction}) AS questions
         FROM (
-            SELECT q, direction, confidence, list(weight ORDER BY scale, weight) AS weights,
-                list(scale ORDER BY scale, weight) AS scales, list(variance ORDER BY scale, weight) AS variances,
-                list(draws ORDER BY scale, weight) AS counts
+            SELECT q, direction, confidence, stretch, list(weight ORDER BY scale, weight, draws) AS weights,
+                list(scale ORDER BY scale, weight, draws) AS scales,
+                list(variance ORDER BY scale, weight, draws) AS variances,
+                list(draws ORDER BY scale, weight, draws) AS counts
             FROM (
-                SELECT d.q, g.direction, g.confidence, d.scale, d.variance, sum(d.draws)::DOUBLE AS draws,
-                    round(abs(g.alpha * d.weight_a + g.beta * d.weight_b), 10) AS weight
+                SELECT d.q, g.direction, g.alpha, g.beta, least(g.confidence, 0.9999) AS confidence,
+                    greatest(ln(1 - g.confidence) / ln(0.0001), 1) AS stretch,
+                    abs(g.alpha * d.weight_a + g.beta * d.weight_b) AS weight, d.scale, d.variance, d.draws
                 FROM @draws($symbols, $spans) d CROSS JOIN $directions g
-                GROUP BY ALL
             )
             WHERE weight > 0
-            GROUP BY q, direction, confidence
+            GROUP BY q, direction, alpha, beta, confidence, stretch
         )
-        GROUP BY ALL
+        GROUP BY weights, scales, variances, counts, confidence, stretch
     )
 ))

@@ -10,23 +10,31 @@ UNION ALL
 SELECT 21, 'part: no cell is left of "' || y.dimension || '" within of. Name others'
 FROM @part_and_whole() y WHERE y.own_place > 0 GROUP BY y.dimension HAVING NOT bool_or(y.in_b))
 
-CREATE MACRO share(the_statistic, the_start, the_end, part, "of" := '', level := 95, db := NULL) AS TABLE
-SELECT b AS part_estimate, @lower(b, m_b) AS part_lower, @upper(b, m_b) AS part_upper,
+-- The directions of compare(), for the part against the rest of the whole.
+-- fragment share_directions()
+@ratio_directions([0.09091, 0.125, 0.2, 0.33333, 0.4, 0.5, 0.6, 0.63636, 0.66667, 0.8, 0.875, 0.90909])
+
+-- fragment shared_columns()
+b AS part_estimate, @lower(b, m_b) AS part_lower, @upper(b, m_b) AS part_upper,
     a AS whole_estimate, @lower(a, m_a) AS whole_lower, @upper(a, m_a) AS whole_upper,
     CASE WHEN told THEN least(round(100 * ratio, 1), 100) END AS share_percent,
     CASE WHEN told THEN least(floor(1000 * ratio_lower) / 10, 100) ELSE 0 END AS share_lower,
-    CASE WHEN told THEN least(ceil(1000 * ratio_upper) / 10, 100) ELSE 100 END AS share_upper,
+    CASE WHEN told THEN least(ceil(1000 * ratio_upper) / 10, 100) ELSE 100 END AS share_upper
+
+-- $answered: rows with a, the whole, b, the part, and noises.
+-- fragment shared(answered)
+(SELECT *, @margin(a) AS m_a, @margin(b) AS m_b FROM @ratio($answered))
+
+CREATE MACRO share(the_statistic, the_start, the_end, part, "of" := '', level := 95, db := NULL) AS TABLE
+SELECT @shared_columns(),
     'intervals of ' || level::VARCHAR || ' %' || CASE WHEN told THEN '; that of the share is by Fieller''s theorem'
         ELSE '; cannot tell the share: the whole is too close to 0 to divide by' END
         || CASE WHEN status = 'provisional' THEN '; provisional' ELSE '' END AS note
 FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @missing(part, part)
-    UNION ALL FROM @wrong_cells(part) UNION ALL FROM @missing(of, "of") UNION ALL FROM @wrong_cells("of")
+    UNION ALL FROM @wrong_cells(part, part) UNION ALL FROM @missing(of, "of") UNION ALL FROM @wrong_cells(of, "of")
     UNION ALL FROM @wrong_part()) LEFT JOIN (
-    SELECT *, @margin(a) AS m_a, @margin(b) AS m_b
-    -- These are the directions of compare(), for the part against the rest of the whole.
-    FROM @ratio(@answered(@part_and_whole(),
+    FROM @shared(@answered(@part_and_whole(),
         (SELECT 1 AS q, 1 AS s, @day(the_start) AS start_a, @day(the_end) AS end_a, @day(the_start) AS start_b,
-            @day(the_end) AS end_b),
-        @ratio_directions([0.09091, 0.125, 0.2, 0.33333, 0.4, 0.5, 0.6, 0.63636, 0.66667, 0.8, 0.875, 0.90909])))
+            @day(the_end) AS end_b), @share_directions()))
 ) ON true;
 COMMENT ON MACRO TABLE share IS 'share(statistic, start, end, part, of := '''', level := 95, db := NULL): which percentage of the cells that "of" names (all by default) the part is, over a span of whole released periods (both days inclusive), with its interval.';

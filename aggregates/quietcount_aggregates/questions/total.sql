@@ -4,7 +4,7 @@ SELECT t.estimate, @shown(t.estimate) AS shown, @lower(t.estimate, t.margin) AS 
     'interval of ' || level::VARCHAR || ' %'
         || CASE WHEN @lower(t.estimate, t.margin) = 0 THEN '; cannot be told from 0' ELSE '' END
         || CASE WHEN t.status = 'provisional' THEN '; provisional' ELSE '' END AS note
-FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells)
+FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells)
     UNION ALL FROM @wrong_span(start, the_start, end, the_end)) LEFT JOIN (
     SELECT a AS estimate, @margin(a) AS margin, status
     FROM @answered(@symbols(cells, cells),
