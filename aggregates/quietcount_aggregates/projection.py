@@ -22,6 +22,7 @@ from quietcount_aggregates.metadata import (
     withheld_rows,
 )
 from quietcount_aggregates.populations import ALL, Population, Table
+from quietcount_aggregates.questions import expanded
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
 from quietcount_aggregates.reconciliation.kernel import kernel_rows
@@ -91,7 +92,7 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
     columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
     connection.execute(sql_of("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
     _insert(connection, "about", [*_about_rows(chain), *about_rows(chain)])
-    connection.execute(sql_of("dictionary.sql"))
+    connection.execute(expanded(sql_of("dictionary.sql")))
     connection.execute("COMMIT")
     connection.execute("USE memory")
     connection.execute("DETACH public")

@@ -29,6 +29,7 @@ FILES = (
     "series.sql",
     "share.sql",
     "ranking.sql",
+    "columns.sql",
 )
 """The files, in the order in which they are read: a fragment stands before its first use."""
 
@@ -49,7 +50,7 @@ def macros() -> str:
 
 
 def expanded(sql: str) -> str:
-    """Return `sql` with the fragments that it calls in their places: so a test asks for a part of a macro."""
+    """Return `sql` with the fragments that it calls in their places."""
     fragments: Fragments = {}
     for _ in _statements(fragments):
         pass

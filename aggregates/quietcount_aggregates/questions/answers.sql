@@ -20,12 +20,12 @@ FROM (
 -- fragment margin(direction)
 [n.margin FOR n IN noises IF n.direction = '$direction'][1]
 
--- The ends of an interval of a count. Rounding of the estimates to millionths must not move them inwards.
+-- The ends of an interval of a count.
 -- fragment lower(estimate, margin)
-CASE WHEN $estimate IS NOT NULL THEN greatest(0, ceil($estimate - $margin - 1e-6))::BIGINT END
+CASE WHEN $estimate IS NOT NULL THEN greatest(0, ceil($estimate - $margin))::BIGINT END
 
 -- fragment upper(estimate, margin)
-CASE WHEN $estimate IS NOT NULL THEN floor(greatest($estimate, 0) + $margin + 1e-6)::BIGINT END
+CASE WHEN $estimate IS NOT NULL THEN floor(greatest($estimate, 0) + $margin)::BIGINT END
 
 -- fragment shown(estimate)
 CASE WHEN $estimate IS NOT NULL THEN greatest(0, round($estimate))::BIGINT END

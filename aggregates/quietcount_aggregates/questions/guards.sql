@@ -32,7 +32,10 @@ WHERE coalesce(try_cast(level AS DOUBLE), 0) NOT IN (90, 95, 99) AND level IS NO
 SELECT 3, CASE WHEN NOT coalesce(list_contains(names, the_statistic::VARCHAR), false)
     THEN 'there is no statistic "' || the_statistic::VARCHAR || '". '
         || coalesce('Did you mean "' || closest || '"? ', '') || 'The table budget lists them all'
-    ELSE 'no period of "' || the_statistic || '" is released yet. The table budget says since when it counts' END
+    ELSE 'no period of "' || the_statistic || '" is released yet. ' || coalesce((
+        SELECT arg_min(t.period_start || ' to ' || t.period_end || ' never will be: ' || t.reason, t.period_start)
+        FROM @table(withheld) t WHERE t.statistic = the_statistic
+    ), 'The table budget says since when it counts') END
 FROM (
     SELECT list(t.statistic) AS names, arg_max(t.statistic, @likeness(t.statistic, the_statistic::VARCHAR)) AS closest
     FROM @table(budget) t

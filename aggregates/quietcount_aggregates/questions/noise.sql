@@ -95,34 +95,54 @@ FROM (
 )
 GROUP BY q, weight_a, weight_b, scale, variance)
 
+-- By how much the rounding of the estimates can move A and B: half a millionth for each finest cell and period.
+-- fragment rounding(symbols, spans)
+(SELECT p.q, 5e-7 * sum(CASE WHEN t.period_start BETWEEN p.start_a AND p.end_a THEN coalesce(c.a, 1) ELSE 0 END) AS a,
+    5e-7 * sum(CASE WHEN t.period_start BETWEEN p.start_b AND p.end_b THEN coalesce(c.b, 1) ELSE 0 END) AS b
+FROM $spans p JOIN @table(noise_periods) t ON t.population = @population()
+    LEFT JOIN (
+        SELECT s, product(a) AS a, product(b) AS b
+        FROM (
+            SELECT y.s, y.dimension, count(*) FILTER (y.in_a) AS a, count(*) FILTER (y.in_b) AS b
+            FROM $symbols y GROUP BY y.s, y.dimension
+        )
+        GROUP BY s
+    ) c ON c.s = p.s
+GROUP BY p.q)
+
 -- fragment noise(symbols, spans, directions)
 -- $symbols: (s, dimension, part, in_a, in_b), one row a symbol: the selections of cells.
 -- $spans: (q, s, start_a, end_a, start_b, end_b): the questions, each with its selection of cells and its two spans.
 -- $directions: (direction, alpha, beta, confidence): the noise of alpha A + beta B is asked for.
 -- Answers (q, direction, variance, margin), the margin being the smallest m with P(|noise| <= m) >= confidence. From
--- 99.99 % on it is stretched: the tail falls at least as fast as the exponential through there.
-(SELECT unnest(questions).q AS q, unnest(questions).direction AS direction, variance, margin * stretch AS margin
+-- 99.99 % on it is stretched: the tail falls at least as fast as the exponential through there, or one step later.
+(SELECT u.question.q AS q, u.question.direction AS direction, u.variance,
+    u.margin + abs(u.question.alpha) * r.a + abs(u.question.beta) * r.b AS margin
 FROM (
-    SELECT questions, list_sum([weights[i] ** 2 * variances[i] * counts[i]
-        FOR i IN range(1, len(weights) + 1)]) AS variance, @noise_quantile() AS margin, stretch
+    SELECT unnest(questions) AS question, variance,
+        CASE WHEN stretch > 1 THEN (margin + list_max(weights)) * stretch ELSE margin END AS margin
     FROM (
-        -- Questions whose noise is alike are computed once.
-        SELECT weights, scales, variances, counts, confidence, stretch,
-            list({'q': q, 'direction': direction}) AS questions
+        SELECT questions, list_sum([weights[i] ** 2 * variances[i] * counts[i]
+            FOR i IN range(1, len(weights) + 1)]) AS variance, @noise_quantile() AS margin, stretch, weights
         FROM (
-            SELECT q, direction, confidence, stretch, list(weight ORDER BY scale, weight, draws) AS weights,
-                list(scale ORDER BY scale, weight, draws) AS scales,
-                list(variance ORDER BY scale, weight, draws) AS variances,
-                list(draws ORDER BY scale, weight, draws) AS counts
+            -- Questions whose noise is alike are computed once.
+            SELECT weights, scales, variances, counts, confidence, stretch,
+                list({'q': q, 'direction': direction, 'alpha': alpha, 'beta': beta}) AS questions
             FROM (
-                SELECT d.q, g.direction, g.alpha, g.beta, least(g.confidence, 0.9999) AS confidence,
-                    greatest(ln(1 - g.confidence) / ln(0.0001), 1) AS stretch,
-                    abs(g.alpha * d.weight_a + g.beta * d.weight_b) AS weight, d.scale, d.variance, d.draws
-                FROM @draws($symbols, $spans) d CROSS JOIN $directions g
+                SELECT q, direction, alpha, beta, confidence, stretch, list(weight ORDER BY scale, weight, draws) AS weights,
+                    list(scale ORDER BY scale, weight, draws) AS scales,
+                    list(variance ORDER BY scale, weight, draws) AS variances,
+                    list(draws ORDER BY scale, weight, draws) AS counts
+                FROM (
+                    SELECT d.q, g.direction, g.alpha, g.beta, least(g.confidence, 0.9999) AS confidence,
+                        greatest(ln(1 - g.confidence) / ln(0.0001), 1) AS stretch,
+                        abs(g.alpha * d.weight_a + g.beta * d.weight_b) AS weight, d.scale, d.variance, d.draws
+                    FROM @draws($symbols, $spans) d CROSS JOIN $directions g
+                )
+                WHERE weight > 0
+                GROUP BY q, direction, alpha, beta, confidence, stretch
             )
-            WHERE weight > 0
-            GROUP BY q, direction, alpha, beta, confidence, stretch
+            GROUP BY weights, scales, variances, counts, confidence, stretch
         )
-        GROUP BY weights, scales, variances, counts, confidence, stretch
     )
-))
+) u JOIN @rounding($symbols, $spans) r ON r.q = u.question.q)

@@ -187,9 +187,13 @@ def test_the_column_population_is_described(table: str, public: Path) -> None:
 
 
 ASKED = {
-    "series": "FROM series('by_colour')",
     "total": "FROM total('by_colour', '2024-02-01', '2024-02-29')",
+    "series": "FROM series('by_colour')",
+    "cumulative": "FROM cumulative('by_colour')",
     "compare": "FROM compare('by_colour', '2024-02-01', '2024-02-29', '2024-03-01', '2024-03-31')",
+    "year_on_year": "FROM year_on_year('by_colour')",
+    "share": "FROM share('by_colour', '2024-02-01', '2024-02-29', 'colour=RED')",
+    "ranking": "FROM ranking('by_colour', '2024-02-01', '2024-02-29', by := 'colour')",
 }
 
 

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from tests.questions_world import Table, alone, months, written
 
-from quietcount_aggregates.questions import macros
+from quietcount_aggregates.questions import expanded, macros
 
 pytestmark = pytest.mark.quick
 
@@ -109,3 +109,11 @@ def test_every_macro_is_described_and_nothing_else_is_created(editions: tuple[Pa
         described = dict(opened.execute(query).fetchall())
     assert described.keys() == ANSWERS.keys()
     assert all(described[name].startswith(f"{name}(statistic") for name in ANSWERS)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_column_of_an_answer_is_described(editions: tuple[Path, Path], call: str) -> None:
+    with duckdb.connect(str(editions[0]), read_only=True) as opened:
+        columns = [column[0] for column in opened.execute(f"FROM {call.format('')}").description or []]
+        query = expanded("SELECT name FROM @answer_columns() WHERE macro = ? ORDER BY place")
+        assert [name for (name,) in opened.execute(query, [call.partition("(")[0]]).fetchall()] == columns
