@@ -13,6 +13,14 @@ import numpy as np
 from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Released, Retired, Settled
+from quietcount_aggregates.metadata import (
+    about_rows,
+    condition_of,
+    description_rows,
+    label_rows,
+    note_rows,
+    withheld_rows,
+)
 from quietcount_aggregates.populations import ALL, Population, Table
 from quietcount_aggregates.questions import expanded
 from quietcount_aggregates.reconciliation.estimates import MILLION
@@ -73,12 +81,17 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
     connection.execute("BEGIN")
     _insert(connection, "ledger", _ledger_rows(chain))
     _insert(connection, "budget", _budget_rows(chain))
-    _insert(connection, "withheld", _withheld_rows(chain))
+    _insert(connection, "withheld", withheld_rows(chain))
+    _insert(connection, "descriptions", description_rows(chain))
+    _insert(connection, "labels", label_rows(chain))
     for population in chain.declarations.values():
         for table in population.tables:
             _describe_view(connection, population, table)
         _fill(connection, chain, population)
-    _insert(connection, "about", _about_rows(chain))
+    notes = list(note_rows(chain))
+    columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
+    connection.execute(sql_of("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
+    _insert(connection, "about", [*_about_rows(chain), *about_rows(chain)])
     connection.execute(expanded(sql_of("dictionary.sql")))
     connection.execute("COMMIT")
     connection.execute("USE memory")
@@ -198,13 +211,6 @@ def _budget_rows(chain: Chain) -> Iterable[tuple[object, ...]]:
             )
 
 
-def _withheld_rows(chain: Chain) -> Iterable[tuple[object, ...]]:
-    periods = {table.name: table.period for _, table in chain.tables}
-    for (name, start), loss in chain.withheld.items():
-        reason = f"a part of it was counted in a state that was lost (ledger entry {loss.index})"
-        yield name, start, periods[name].end(start), reason  # type: ignore[index]
-
-
 def _about_rows(chain: Chain) -> Iterable[tuple[str, str]]:
     yield "format", str(_FORMAT)
     yield "bound", bound_sentence(chain)
@@ -235,9 +241,9 @@ def _describe_view(connection: duckdb.DuckDBPyConnection, population: Population
         f"FROM statistics WHERE statistic = '{table.name}'"
     )
     text = f"{', '.join(population.events)} by {table.period.value}"
-    conditions = [f"{f.field.name} is {' or '.join(f.accepted)}" for f in (*population.where, *table.where)]
-    if conditions:
-        text += ", where " + " and ".join(conditions)
+    condition = condition_of((*population.where, *table.where))
+    if condition:
+        text += f", where {condition}"
     if population.title:
         text = f"{population.title}: {text}"
     text += f". {population.counting}. Noised counts with 95 % intervals."

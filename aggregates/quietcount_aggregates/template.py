@@ -31,7 +31,7 @@ _KEPT: Final = Path(__file__).with_name("__pycache__")
 @functools.cache
 def template() -> bytes:
     """Return the bytes of the public file without a row. Raises duckdb.Error if it cannot be built."""
-    statements = sql_of("projection.sql") + macros()
+    statements = sql_of("projection.sql") + sql_of("metadata.sql") + macros()
     made_of = f"{duckdb.__version__}\n{STORAGE_VERSION}\n{REPEATABLE}\n{statements}"
     kept = _KEPT / f"statistics.{_digest(made_of.encode())[:16]}.duckdb"
     with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ no secret, only the names of the secrets' files.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -25,9 +25,17 @@ from quietcount_schemas.periods import Period
 from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 if TYPE_CHECKING:
+    from quietcount_aggregates.description import Description
     from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["Configuration", "EmitterSection", "PopulationSection", "ServiceSection", "beginning_after"]
+__all__ = [
+    "Configuration",
+    "EmitterSection",
+    "PopulationSection",
+    "PublicationSection",
+    "ServiceSection",
+    "beginning_after",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,16 @@ class ServiceSection:
     """The service's secret, under which the private state keeps its marks; the secrets of years lie beside it."""
     log_format: LogFormat = LogFormat.AUTO
     """How events are written to stderr: for people, as JSON, or by whether a terminal reads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationSection:
+    """[publication]: what is said beside the figures; empty text is not stated."""
+
+    publisher: str
+    licence: str
+    contact: str
+    citation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +114,7 @@ class Configuration:
     """Folders with event types of one's own."""
     emitter: EmitterSection
     service: ServiceSection
+    publication: PublicationSection
     population: tuple[PopulationSection, ...]
     kafka: KafkaSettings | None
     """The brokers that `log` names, and the [kafka] section; None for the embedded log."""
@@ -129,6 +148,7 @@ class Configuration:
             **{name: values[name] for name in ("log", "data_dir", "lifetime_epsilon", "grace", "tick", "schemas")},
             emitter=EmitterSection(**values["emitter"]),
             service=ServiceSection(service["secret_file"], LogFormat(service["log_format"])),
+            publication=PublicationSection(**values["publication"]),
             population=tuple(PopulationSection.of(each) for each in values["population"]),
             kafka=KafkaSettings.of(given),
             schema_registry=RegistrySettings.of(given),
@@ -203,6 +223,20 @@ class Configuration:
             )
             for section in self.population
         ]
+
+    def description(self, registry: SchemaRegistry, declared: Iterable[Population]) -> Description:
+        """Return what is to be said beside the figures of the `declared` populations."""
+        from quietcount_aggregates.description import Description, labels_of
+
+        said = self.publication
+        return Description(
+            grace=self.grace,
+            publisher=said.publisher,
+            licence=said.licence,
+            contact=said.contact,
+            citation=said.citation,
+            labels=labels_of(declared, registry),
+        )
 
 
 def beginning_after(population: Population, today: dt.date) -> Population:

@@ -68,7 +68,7 @@ def open_service(
     held: bool = False,
     batch: int = BATCH,
 ) -> Service:
-    """Finish what a crash interrupted, declare the populations that are new, publish, and return the service.
+    """Finish what a crash interrupted, declare and describe what is new, publish, and return the service.
 
     Raises a QuietcountError if any of that must be refused; then nothing was folded or released. `admit` takes a
     ledger that has entries before anything is declared, and may raise. If `held`, what is published is not seen
@@ -119,6 +119,7 @@ def open_service(
             check_known(end.offsets, ledger.chain.opened.partitions if ledger.chain.entries else len(partitions))
         new = ledger.declare(dated, configuration.lifetime_epsilon, now, end=end)
         state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
+        ledger.describe(configuration.description(registry, ledger.chain.declarations.values()), now)
         _say_declared(new, ledger.chain, now, say)
         releaser.adopt()
         releaser.publish()

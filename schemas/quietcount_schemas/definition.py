@@ -18,6 +18,8 @@ __all__ = ["MAX_SCHEMA_BYTES", "digest", "parse_definition", "read_definition", 
 MAX_SCHEMA_BYTES = 256 * 1024
 """Far above any real schema; a larger file is a mistake or an attempt to exhaust memory."""
 
+_TEXTS = ("doc", "quietcount.title", "quietcount.labels")
+
 _FIXED_KINDS = {"CaseKey": FieldKind.CASE_KEY, "EventId": FieldKind.EVENT_ID}
 
 
@@ -68,11 +70,11 @@ def read_definition(path: Path, source: str) -> Any:
 
 
 def digest(definition: Any) -> str:
-    """Return the SHA-256 (hex) of a definition: every attribute in canonical order, doc strings left out.
+    """Return the SHA-256 (hex) of a definition: every attribute in canonical order, texts for people left out.
 
-    The Avro fingerprint does not see defaults, bounds and roles; this does. A doc may change at any time.
+    The Avro fingerprint does not see defaults, bounds and roles; this does. A doc or a label may change at any time.
     """
-    text = json.dumps(_without_docs(definition), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(_without_texts(definition), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -129,6 +131,8 @@ def _field(definition: Any, named: dict[str, Any]) -> Field:
         default=definition.get("default"),
         doc=definition.get("doc", ""),
         type_name=written.get("name", ""),
+        titles=definition.get("quietcount.title", {}),
+        labels=definition.get("quietcount.labels", {}),
     )
 
 
@@ -144,9 +148,9 @@ def _kind(written: Any) -> FieldKind:
             return _FIXED_KINDS[written["name"].rpartition(".")[2]]
 
 
-def _without_docs(value: Any) -> Any:
+def _without_texts(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_docs(inner) for key, inner in value.items() if key != "doc"}
+        return {key: _without_texts(inner) for key, inner in value.items() if key not in _TEXTS}
     if isinstance(value, list):
-        return [_without_docs(inner) for inner in value]
+        return [_without_texts(inner) for inner in value]
     return value

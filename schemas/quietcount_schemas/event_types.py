@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -102,6 +102,10 @@ class Field:
     doc: str = ""
     type_name: str = ""
     """The full name of an enum or fixed type, empty for the others."""
+    titles: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """What people call the field, by language."""
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
+    """What people call each symbol, by language; those of a boolean are true and false."""
 
     @property
     def default_value(self) -> object:

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from quietcount_aggregates.description import Description
 from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBroken, LedgerError, LedgerNewer
 from quietcount_aggregates.ledger.entries import (
     GENESIS,
     Body,
     Completed,
     Declared,
+    Described,
     Entry,
     Head,
     Opened,
@@ -62,7 +64,7 @@ class Chain:
     part of it was counted in a state that was lost. `following` is, by table, the first day of the earliest period that
     is neither released nor withheld. `later` are the populations that were declared after the ledger was opened: they
     count what is appended after that. `incomplete` are those of them that begin before their declaration, until
-    somebody says that their past is in the log: nothing of them is released.
+    somebody says that their past is in the log: nothing of them is released. `described` is what the publisher says.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -75,6 +77,7 @@ class Chain:
     later: set[str] = field(default_factory=set)
     incomplete: set[str] = field(default_factory=set)
     losses: int = 0
+    described: Description | None = None
 
     @property
     def head(self) -> Head:
@@ -169,6 +172,8 @@ class Chain:
                 self.losses = losses
                 if not kept:
                     self._withhold(entry)
+            case Described(description):
+                self.described = description
             case Opened() | Settled():
                 pass
         return entry
@@ -222,6 +227,9 @@ class Chain:
             case StateLost(losses=losses):
                 if losses != self.losses + 1:
                     return "losses are counted one by one"
+            case Described(description):
+                if description == self.described:
+                    return "it describes nothing anew"
             case Settled():
                 pass
         return None

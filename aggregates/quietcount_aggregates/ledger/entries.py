@@ -15,13 +15,14 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from importlib import resources
 from typing import Any, NamedTuple
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from quietcount_aggregates.description import Description
 from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBroken
 from quietcount_aggregates.populations import Population
 
@@ -30,6 +31,7 @@ __all__ = [
     "Body",
     "Completed",
     "Declared",
+    "Described",
     "Entry",
     "Head",
     "Opened",
@@ -68,6 +70,13 @@ class Declared:
     population: Population
     whole_log: bool = False
     place: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the publisher says of the figures, in the place of what an earlier entry says."""
+
+    description: Description
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,7 @@ class StateLost:
     kept: bool = False
 
 
-Body = Opened | Declared | Settled | Released | Retired | Completed | StateLost
+Body = Opened | Declared | Described | Settled | Released | Retired | Completed | StateLost
 
 
 def commitment_of(body: Body) -> bytes | None:
@@ -178,7 +187,7 @@ class Entry:
             record: Any = fastavro.schemaless_reader(buffer, _SCHEMA, None, return_record_name=True)
             name, fields = record["body"]
             entry = cls.make(record["index"], record["previous"], record["recorded_at"], _body(name, fields))
-        except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, InvalidOperation) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, EOFError, ArithmeticError) as error:
             raise LedgerBroken(
                 f"ledger entry {place} cannot be decoded ({type(error).__name__}): it was altered or damaged",
                 RESTORE_LEDGER,
@@ -228,6 +237,8 @@ def _record(body: Body) -> dict[str, Any]:
                 "place": body.place,
                 "digest": body.population.digest,
             }
+        case Described():
+            return {"description": body.description.canonical}
         case Settled():
             return {"place": body.place}
         case Released():
@@ -259,6 +270,8 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
             # Of a union with a named type the decoder returns its name, too.
             place = None if fields["place"] is None else fields["place"][1]
             return Declared(population, fields["whole_log"], place)
+        case "Described":
+            return Described(Description.from_canonical(fields["description"]))
         case "Settled":
             return Settled(fields["place"])
         case "Released":

@@ -13,6 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
+from quietcount_aggregates.description import Description
 from quietcount_aggregates.errors import (
     RESTORE_PLACES,
     BudgetError,
@@ -25,6 +26,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import (
     Body,
     Declared,
+    Described,
     Entry,
     Head,
     Opened,
@@ -36,6 +38,9 @@ from quietcount_aggregates.populations import Population
 from quietcount_schemas.log import LedgerLog
 
 __all__ = ["Ledger"]
+
+_MOST_DESCRIBED: Final = 500_000
+"""Kafka takes a megabyte as one record."""
 
 _REPORT: Final = "Report this line. Nothing was appended"
 
@@ -153,6 +158,7 @@ class Ledger:
             set(self.chain.later),
             set(self.chain.incomplete),
             self.chain.losses,
+            self.chain.described,
         )
         made, places = [], []
         for body in bodies:
@@ -235,6 +241,16 @@ class Ledger:
         if bodies:
             self.append(bodies, now, end)
         return new
+
+    def describe(self, description: Description, now: dt.datetime) -> None:
+        """Append what the publisher says of the figures, unless the ledger says it already. Raises LedgerError."""
+        if description != self.chain.described:
+            if len(description.canonical.encode()) > _MOST_DESCRIBED:
+                raise LedgerError(
+                    f"the labels of the schemas take more than {_MOST_DESCRIBED:,} bytes of the ledger together",
+                    "Shorten them, or remove languages",
+                )
+            self.append([Described(description)], now)
 
     def _check_names(self, new: Sequence[Population]) -> None:
         taken = {table.name: population.name for population, table in self.chain.tables}

@@ -99,12 +99,14 @@ def check_populations(configuration: Configuration, chain: Chain, now: dt.dateti
     """Look at whether the next start takes the configured populations; raises a QuietcountError if it does not."""
     ledger = rehearsed(chain)
     declared = chain.declarations
+    registry = configuration.registry()
     wanted = [
         population if population.name in declared else beginning_after(population, now.date())
-        for population in configuration.populations(configuration.registry())
+        for population in configuration.populations(registry)
     ]
     # The service learns the number of partitions from the log, and nothing here follows from it.
     new = ledger.declare(wanted, configuration.lifetime_epsilon, now, end=LogPoint("", {0: 0}))
+    ledger.describe(configuration.description(registry, ledger.chain.declarations.values()), now)
     if new:
         names = ", ".join(population.name for population in new)
         yield fine("populations", f"the next start declares these, and so spends their budget permanently: {names}")

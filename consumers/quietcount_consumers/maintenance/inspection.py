@@ -15,6 +15,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import (
     Completed,
     Declared,
+    Described,
     Entry,
     Opened,
     Released,
@@ -199,6 +200,8 @@ def _summary(entry: Entry) -> tuple[str | None, str | None, dt.date | None, str]
             return population.name, None, None, f"epsilon {plain(population.epsilon)} spent, released as {tables}"
         case Released(population=name, statistic=statistic, period_start=start):
             return name, statistic, start, "noised values, drawn once"
+        case Described():
+            return None, None, None, "what is said of the figures"
         case Settled():
             return None, None, None, "a commitment to where in the log that was"
         case Retired(name):

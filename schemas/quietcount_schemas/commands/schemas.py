@@ -77,7 +77,9 @@ def show(event: str, number: int | None, output: str, config: Path) -> None:
         raise SchemasError(f"{event} has no version {number}", f"Its last one is {event_type.current.version}")
     version = event_type.current if number is None else event_type.versions[number - 1]
     if output == "avsc":
-        click.echo(json.dumps(version.definition, indent=2, ensure_ascii=False))
+        # Labels have letters that not every terminal can show.
+        plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+        click.echo(json.dumps(version.definition, indent=2, ensure_ascii=plain))
         return
     click.echo(f"{event}, version {version.version} of {len(event_type.versions)}: {version.definition['doc']}")
     click.echo(f"fingerprint {version.fingerprint.hex()}, role {event_type.role.value}\n")

@@ -7,12 +7,12 @@ restart for a new value, and which other key goes with it. What is wrong with se
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-from quietcount_schemas.configuration import readers
+from quietcount_schemas.configuration import readers, rules
 from quietcount_schemas.configuration.places import (
     DEFAULT_DATA_DIR,
     DEFAULT_IDS_FILE,
@@ -22,12 +22,10 @@ from quietcount_schemas.configuration.places import (
     DEFAULT_SECRET_FILE,
 )
 from quietcount_schemas.configuration.readers import Reader
+from quietcount_schemas.configuration.rules import Rule
 from quietcount_schemas.periods import Period
 
-__all__ = ["CONFIGURATION", "FORMER", "KEYS", "Key", "Rule", "Section", "each_key", "markdown"]
-
-Rule = Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]
-"""Looks at the values of a section, None for those that are not given, and yields a key's name and what is wrong."""
+__all__ = ["CONFIGURATION", "FORMER", "KEYS", "Key", "Section", "each_key", "markdown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,48 +71,10 @@ class Section:
         return keys | {each.name: each for each in self.sections}
 
 
-def _tls_is_on_with_its_files(kafka: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    given = [name for name in ("ca_file", "certificate_file", "key_file") if kafka[name] is not None]
-    if given and kafka["tls"] is False:
-        yield "tls", f"is false, and kafka.{given[0]} is for TLS; leave one of them out"
-
-
-def _a_password_is_sent_over_tls(registry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if registry["url"] is None or registry["url"].startswith("https:"):
-        return
-    from urllib.parse import urlsplit
-
-    if registry["ca_file"] is not None:
-        yield "ca_file", "is for an address that begins with https://"
-    elif registry["password_file"] is not None and not readers.is_this_machine(
-        urlsplit(registry["url"]).hostname or ""
-    ):
-        yield "url", "a password is sent over https:// only, or to this machine (127.0.0.1)"
-
-
-def _others_are_let_in_by_tls_and_password(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    guards = ("certificate_file", "key_file", "username", "password_file")
-    host = metrics["listen"].host if metrics["listen"] else None
-    if host and not readers.is_this_machine(host) and any(metrics[name] is None for name in guards):
-        yield (
-            "listen",
-            f"{host} can be reached from other machines and needs TLS and a password: certificate_file, "
-            "key_file, username and password_file of [metrics]; or listen on 127.0.0.1",
-        )
-
-
-def _a_name_is_given_once(whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    populations = [each["name"] for each in whole["population"]]
-    tables = [table["name"] for each in whole["population"] for table in each["table"]]
-    for key, what, given in (("population", "populations", populations), ("population.table", "tables", tables)):
-        names = [name for name in given if name is not None]
-        twice = next((name for name in sorted(names) if names.count(name) > 1), None)
-        if twice is not None:
-            yield key, f"two {what} are named {twice!a}; give each its own name"
-
-
 def _words(most: int) -> Reader:
-    return readers.text(f"write one line of text, {most:,} characters at most", rf"[^\x00-\x1f\x7f-\x9f]{{0,{most}}}")
+    """Read one line of text that can be published: no control characters, line separators and half surrogate pairs."""
+    unprintable = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+    return readers.text(f"write one line of text, {most:,} characters at most", rf"[^{unprintable}]{{0,{most}}}")
 
 
 FORMER: Final[Mapping[str, str]] = MappingProxyType(
@@ -152,7 +112,7 @@ CONFIGURATION: Final = Section(
             [],
         ),
     ),
-    rules=(_a_name_is_given_once,),
+    rules=(rules.a_name_is_given_once,),
     sections=(
         Section(
             "emitter",
@@ -214,7 +174,7 @@ CONFIGURATION: Final = Section(
                     "SCRAM-SHA-512",
                 ),
             ),
-            rules=(_tls_is_on_with_its_files,),
+            rules=(rules.tls_is_on_with_its_files,),
         ),
         Section(
             "schema_registry",
@@ -230,7 +190,7 @@ CONFIGURATION: Final = Section(
                 Key("ca_file", readers.path(), "the authority that signed the registry's certificate"),
                 Key("ids_file", readers.path(), "the ids that `quietcount schemas register` pinned", DEFAULT_IDS_FILE),
             ),
-            rules=(_a_password_is_sent_over_tls,),
+            rules=(rules.a_password_is_sent_over_tls,),
         ),
         Section(
             "metrics",
@@ -261,7 +221,22 @@ CONFIGURATION: Final = Section(
                 ),
                 Key("password_file", readers.path(), "the file with the password", restart=True, needs="username"),
             ),
-            rules=(_others_are_let_in_by_tls_and_password,),
+            rules=(rules.others_are_let_in_by_tls_and_password,),
+        ),
+        Section(
+            "publication",
+            (
+                Key("publisher", _words(200), "who publishes the figures; this section is published beside them", ""),
+                Key("licence", _words(200), 'under what licence, as `"CC-BY-4.0"`', ""),
+                Key("contact", _words(200), "where to ask about the figures: a page or an address", ""),
+                Key(
+                    "citation",
+                    _words(500),
+                    "how to cite the figures",
+                    "",
+                    default_text="made of publisher, title and edition",
+                ),
+            ),
         ),
         Section(
             "population",

@@ -51,6 +51,7 @@ class LintReason(StrEnum):
     SYMBOLS_INVALID = "symbols_invalid"
     TOO_MANY_SYMBOLS = "too_many_symbols"
     TOO_LARGE = "too_large"
+    LABELS_INVALID = "labels_invalid"
 
 
 _RESTRICT = "Narrow its bounds, or make it an enum of ranges"
@@ -118,6 +119,7 @@ _MESSAGES: Mapping[LintReason, tuple[str, str]] = {
         "Write names of letters, digits and _, {longest} characters at most",
     ),
     LintReason.TOO_MANY_SYMBOLS: ("the enum has more than {most} symbols", "Merge some of them"),
+    LintReason.LABELS_INVALID: ("{problem}", "{remedy}"),
     LintReason.TOO_LARGE: ("an event can take {size} bytes, and {most} are allowed", "Remove fields"),
 }
 """By reason: what is wrong, and what to do. The lint fills in the words in braces."""

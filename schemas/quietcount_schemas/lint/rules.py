@@ -27,6 +27,7 @@ from quietcount_schemas.event_types import (
 )
 from quietcount_schemas.finding import Finding, place
 from quietcount_schemas.framing import SINGLE_OBJECT_BYTES
+from quietcount_schemas.lint.labels import LABEL_KEYS, UNPRINTABLE, label_problems
 from quietcount_schemas.lint.reason import FORBIDDEN, LintReason, finding
 
 __all__ = ["MAX_FREE_BITS", "MAX_INT_VALUES", "MAX_SYMBOLS", "RESERVED_NAMES", "LintReason", "lint"]
@@ -46,8 +47,6 @@ RESERVED_NAMES = frozenset({"self", *EMITTED_KEYS, *BAD_LINE_NOTES, *ENVELOPE, *
 """In lower case: names in an emitted line, in a file of bad lines, in a publisher's arguments and in the envelope, and
 the columns that statistics are published with."""
 
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Control characters, half surrogate pairs, line separators."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DATE_MINIMUM = dt.date.min.toordinal() - EPOCH_ORDINAL
 _DATE_MAXIMUM = dt.date.max.toordinal() - EPOCH_ORDINAL
@@ -161,7 +160,7 @@ class _Lint:
         self._path = ""
 
     def _field(self, field: dict[str, Any]) -> None:
-        self._keys(field, _FIELD_KEYS)
+        self._keys(field, _FIELD_KEYS | LABEL_KEYS)
         self._name(field.get("name"), "the name of the field")
         if isinstance(field.get("name"), str) and field["name"].lower() in RESERVED_NAMES:
             self._found(LintReason.NAME_RESERVED)
@@ -182,6 +181,8 @@ class _Lint:
         sound = len(self.findings) == before
         if sound:
             self._values *= self._combinations(written, nullable=nullable)
+            for problem, remedy in label_problems(field, self._symbols(written)):
+                self._found(LintReason.LABELS_INVALID, problem=problem, remedy=remedy)
         if "default" not in field:
             self._found(LintReason.DEFAULT_MISSING)
         elif sound and not self._default_fits(field["default"], written, nullable):
@@ -280,6 +281,12 @@ class _Lint:
             case _:
                 return 1
 
+    def _symbols(self, written: Any) -> list[str]:
+        """Return what a sound type can be labelled by: the symbols of an enum, true and false, or nothing."""
+        if isinstance(written, str):
+            written = self._named.get(self._full(written), {"type": written})
+        return ["false", "true"] if written["type"] == "boolean" else list(written.get("symbols", ()))
+
     def _default_fits(self, default: Any, written: Any, nullable: bool) -> bool:
         if nullable:
             return default is None
@@ -316,7 +323,7 @@ class _Lint:
         doc = written.get("doc")
         if not isinstance(doc, str) or not doc.strip():
             self._found(LintReason.DOC_MISSING, owner=owner)
-        elif any(unicodedata.category(character) in _UNPRINTABLE for character in doc):
+        elif any(unicodedata.category(character) in UNPRINTABLE for character in doc):
             self._found(LintReason.DOC_INVALID, owner=owner)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import os
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tests.aggregates_world import World
+from tests.aggregates_world import World, utc
 from tests.published_world import published_in
 
+from quietcount_aggregates.description import Description, Label
 from quietcount_aggregates.publication import publish
 from quietcount_aggregates.published_bytes import REPEATABLE, clear_remnants
 
@@ -85,7 +87,15 @@ SELECT md5(i::VARCHAR) AS digest, sin(i) AS share FROM range(500000) AS rows(i) 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """What `published_in` publishes, described, with labels that fill more than one block."""
+    labels = tuple(
+        Label("plain", "colour", language, f"S{number:04}", hashlib.sha256(f"{language} {number}".encode()).hexdigest())
+        for language in ("de", "ru")
+        for number in range(3000)
+    )
     with published_in(tmp_path_factory.mktemp("published")) as world:
+        world.ledger.describe(Description(dt.timedelta(days=7), "Helpline", labels=labels), utc(dt.date(2024, 7, 2)))
+        publish(world.ledger.chain, world.public)
         yield world
 
 

@@ -23,9 +23,22 @@ from quietcount_schemas.registry import CASEWORK
 pytestmark = pytest.mark.quick
 
 GOOD = trial(
-    {"name": "other_kind", "type": "Kind", "default": "B", "doc": "Another kind."},
+    {
+        "name": "other_kind",
+        "type": "Kind",
+        "default": "B",
+        "doc": "Another kind.",
+        "quietcount.title": {"en": "Other kind", "zh-Hant-TW": "另一種"},
+        "quietcount.labels": {"en": {"A": "The first", "B": "x" * 100}, "es-419": {"A": "Uno", "B": "Dos"}},
+    },
     {"name": "urgent", "type": "boolean", "default": False, "doc": "Whether it hurries."},
-    {"name": "hurt", "type": {"type": "boolean"}, "default": False, "doc": "Whether it hurts."},
+    {
+        "name": "hurt",
+        "type": {"type": "boolean"},
+        "default": False,
+        "doc": "Whether it hurts.",
+        "quietcount.labels": {"de": {"true": "ja", "false": "nein"}},
+    },
     {"name": "maybe_kind", "type": ["null", "example.trial.Kind"], "default": None, "doc": "Perhaps a kind."},
     {
         "name": "due",
@@ -69,7 +82,45 @@ def digits(count: int, values: int = 10_000) -> list[dict[str, Any]]:
     return [{"name": f"digits{n}", "type": written, "default": 0, "doc": "Digits."} for n in range(count)]
 
 
+def labelled(labels: object, index: int = KIND) -> Edit:
+    return lambda schema: schema["fields"][index].update({"quietcount.labels": labels})
+
+
+def titled(titles: object, index: int = KIND) -> Edit:
+    return lambda schema: schema["fields"][index].update({"quietcount.title": titles})
+
+
+_WRONG_LABELS: list[object] = [
+    [],
+    "A",
+    {"english": {"A": "a", "B": "b"}},
+    {"EN": {"A": "a", "B": "b"}},
+    {"en_GB": {"A": "a", "B": "b"}},
+    {"en\n": {"A": "a", "B": "b"}},
+    {"en": ["a", "b"]},
+    {"en": {"A": "a"}},
+    {"en": {"A": "a", "B": "b", "C": "c"}},
+    {"en": {"A": "a", "B": "b"}, "de": {"A": "a"}},
+    {"en": {"A": "a", "B": ""}},
+    {"en": {"A": "a", "B": " "}},
+    {"en": {"A": "a", "B": 1}},
+    {"en": {"A": "a", "B": "x" * 101}},
+    {"en": {"A": "a", "B": "two\nlines"}},
+    {"en": {"A": "a", "B": "two\u2028lines"}},
+    {"en": {"A": "a", "B": "half a pair \ud800"}},
+]
+
 REFUSED: list[tuple[LintReason, str, Edit]] = [
+    *[(LintReason.LABELS_INVALID, "kind", labelled(labels)) for labels in _WRONG_LABELS],
+    (LintReason.LABELS_INVALID, "kind", titled("Kind")),
+    (LintReason.LABELS_INVALID, "kind", titled({"en": {"A": "a"}})),
+    (LintReason.LABELS_INVALID, "kind", titled({"e": "Kind"})),
+    (LintReason.LABELS_INVALID, "people", titled({"en": "People"}, PEOPLE)),
+    (LintReason.LABELS_INVALID, "urgent", labelled({"en": {"yes": "yes", "no": "no"}}, URGENT)),
+    (LintReason.LABELS_INVALID, "other_kind", labelled({"en": {"A": "a"}}, REFERENCE)),
+    (LintReason.LABELS_INVALID, "maybe_kind", labelled({"en": {"A": "a"}}, MAYBE)),
+    (LintReason.UNKNOWN_ATTRIBUTE, "revision", titled({"en": "Revision"}, 2)),
+    (LintReason.UNKNOWN_ATTRIBUTE, "kind", kind(**{"quietcount.labels": {"en": {"A": "a", "B": "b"}}})),
     (LintReason.STRING, "people", typed("string")),
     (LintReason.STRING, "people", typed(["null", "string"])),
     (LintReason.STRING, "people", typed({"type": "string"})),
@@ -252,6 +303,9 @@ def test_an_enum_may_have_250_symbols() -> None:
     schema = copy.deepcopy(GOOD)
     kind(symbols=["A", *(f"B{n}" for n in range(249))])(schema)
     schema["fields"][REFERENCE]["default"] = "A"
+    labels = schema["fields"][REFERENCE]["quietcount.labels"]
+    assert LintReason.LABELS_INVALID in [finding.code for finding in lint(schema, "1.avsc")]
+    labels["en"] = labels["es-419"] = {symbol: symbol for symbol in schema["fields"][KIND]["type"]["symbols"]}
     assert lint(schema, "1.avsc") == []
 
 

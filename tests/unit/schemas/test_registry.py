@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -198,7 +199,7 @@ def copied(tmp_path: Path) -> Path:
     "before, after",
     [
         ('"default": "OTHER",\n      "doc": "The kind', '"default": "LEGAL_AID",\n      "doc": "The kind'),
-        ('"LEGAL_AID",', '"LEGAL_ADVICE",'),
+        ('"LEGAL_AID"', '"LEGAL_ADVICE"'),
         ('"namespace": "quietcount.casework"', '"namespace": "quietcount.caseworks"'),
         ('"name": "circumstance"', '"name": "whereabouts"'),
     ],
@@ -227,6 +228,27 @@ def test_a_default_or_bound_edited_in_place_shows_though_the_fingerprint_does_no
     assert reasons(own) == [HistoryReason.CHANGED]
     with pytest.raises(SchemasError, match=r"Restore it, and put the change into HotlineCalled/2"):
         SchemaRegistry.load([own])
+
+
+def test_titles_and_labels_may_be_added_and_reworded_and_change_no_message(own: Path) -> None:
+    before = SchemaRegistry.load([own]).event_type("HotlineCalled").current
+    recorded(own)
+    for words in ("Called", "Rang"):
+        labelled = copy.deepcopy(HOTLINE)
+        labelled["fields"][4]["quietcount.title"] = {"en": f"{words} by"}
+        labelled["fields"][5]["quietcount.labels"] = {"en": {"true": f"{words} again", "false": f"{words} once"}}
+        write(own / "HotlineCalled.avsc", labelled)
+        assert reasons(own) == []
+        now = SchemaRegistry.load([own]).event_type("HotlineCalled").current
+        assert (now.fingerprint, now.fields) == (before.fingerprint, before.fields)
+        assert now.fields[4].titles == {"en": f"{words} by"}
+        assert now.fields[5].labels == {"en": {"true": f"{words} again", "false": f"{words} once"}}
+
+
+def test_every_built_in_dimension_is_labelled_in_english_and_russian() -> None:
+    for event_type in SchemaRegistry.load().event_types.values():
+        for field in event_type.dimensions:
+            assert list(field.titles) == list(field.labels) == ["en", "ru"]
 
 
 def test_a_doc_may_be_reworded_and_a_file_laid_out_anew(own: Path) -> None:
@@ -301,7 +323,7 @@ def test_a_version_recorded_twice_is_refused(own: Path) -> None:
         read_history(own)
 
 
-def test_the_digest_sees_everything_but_docs() -> None:
+def test_the_digest_sees_everything_but_texts_for_people() -> None:
     definition = read_definition(CASEWORK / "HelpRequested" / "1.avsc", "1.avsc")
     assert digest(definition) == digest({**dict(reversed(definition.items())), "doc": "Other words."})
     assert digest(definition) != digest({**definition, "namespace": "quietcount.other"})

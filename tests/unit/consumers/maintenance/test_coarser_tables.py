@@ -89,6 +89,7 @@ def test_the_ledger_in_short_has_a_line_for_each_table_and_for_the_declaration_o
         ["opened", "lifetime", "epsilon", "100"],
         ["declared", "asked", "epsilon", "30", "by", "month"],
         ["declared", "court_cases", "epsilon", "5", "by", "month"],
+        ["described", "what", "is", "said", "of", "the", "figures"],
         ["released", "by_month", "2023-01-01..2023-03-31", "(3)"],
         ["released", "by_quarter", "2023-01-01..2023-03-31", "(1)"],
         ["released", "court_cases", "2023-01-01..2023-03-31", "(3)"],

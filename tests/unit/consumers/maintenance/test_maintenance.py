@@ -63,17 +63,27 @@ def test_the_ledger_is_shown_entry_by_entry(project: Project, monkeypatch: pytes
         rows = json.loads(shown)
     else:
         assert shown.split()[:5] == ["index", "day", "kind", "name", "what"]
-        assert len(shown.splitlines()) == 6
+        assert len(shown.splitlines()) == 7
         return
-    assert [row["kind"] for row in rows] == ["opened", "declared", "declared", "settled", "released", "released"]
-    assert [int(row["index"]) for row in rows] == [0, 1, 2, 3, 4, 5]
+    kinds = ["opened", "declared", "declared", "described", "settled", "released", "released"]
+    assert [row["kind"] for row in rows] == kinds
+    assert [int(row["index"]) for row in rows] == list(range(7))
     assert rows[1]["what"] == "epsilon 20 spent, released as requests by month"
     assert {row["recorded_at"] for row in rows} == {"2023-02-08T00:00:00Z"}
-    assert [row["population"] or "" for row in rows] == ["", "requests", "court_cases", "", "court_cases", "requests"]
-    assert [row["statistic"] or "" for row in rows] == ["", "", "", "", "court_cases", "requests"]
-    assert rows[3]["what"] == "a commitment to where in the log that was"
-    assert rows[4]["period_start"] == "2023-01-01"
-    assert len({row["digest"] for row in rows}) == 6
+    assert [row["population"] or "" for row in rows] == [
+        "",
+        "requests",
+        "court_cases",
+        "",
+        "",
+        "court_cases",
+        "requests",
+    ]
+    assert [row["statistic"] or "" for row in rows] == ["", "", "", "", "", "court_cases", "requests"]
+    assert rows[3]["what"] == "what is said of the figures"
+    assert rows[4]["what"] == "a commitment to where in the log that was"
+    assert rows[5]["period_start"] == "2023-01-01"
+    assert len({row["digest"] for row in rows}) == 7
 
 
 def test_a_table_has_one_line_for_the_releases_of_a_table_in_a_row(
@@ -85,16 +95,17 @@ def test_a_table_has_one_line_for_the_releases_of_a_table_in_a_row(
     invoked(project, ledger_command, "retire", "court_cases", "--yes")
     shown = invoked(project, ledger_command, "show", "--format", "table").stdout.splitlines()
     entries = json.loads(invoked(project, ledger_command, "show", "--format", "json").stdout)
-    assert len(entries) == 3 + (3 + 8) + 1, "each act of releasing is settled once"
+    assert len(entries) == 4 + (3 + 8) + 1, "each act of releasing is settled once"
     assert [line.split()[2:] for line in shown[1:]] == [
         ["opened", "lifetime", "epsilon", "100"],
         ["declared", "requests", "epsilon", "20", "by", "month"],
         ["declared", "court_cases", "epsilon", "20", "by", "month"],
+        ["described", "what", "is", "said", "of", "the", "figures"],
         ["released", "court_cases", "2023-01-01..2023-04-30", "(4)"],
         ["released", "requests", "2023-01-01..2023-04-30", "(4)"],
         ["retired", "court_cases", "not", "released", "any", "more"],
     ]
-    assert [int(line.split()[0]) for line in shown[1:]] == [0, 1, 2, 4, 5, 14]
+    assert [int(line.split()[0]) for line in shown[1:]] == [0, 1, 2, 3, 5, 6, 15]
     assert max(map(len, shown)) <= 80
 
 
@@ -147,8 +158,8 @@ def test_a_twin_that_takes_any_moment_is_found(
 def test_wide_rows_read_well_at_80_columns(released: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     ledger = invoked(released, ledger_command, "show", "--format", "table").stdout.splitlines()
-    assert len(ledger) == 6
-    assert ledger[4].split() == ["4", "2023-02-08", "released", "court_cases", "2023-01-01..2023-01-31", "(1)"]
+    assert len(ledger) == 7
+    assert ledger[5].split() == ["5", "2023-02-08", "released", "court_cases", "2023-01-01..2023-01-31", "(1)"]
     assert all(len(line) <= 80 for line in ledger)
     rows = invoked(released, query_command, "FROM statistics", "--format", "table").stdout.split("\n\n")
     assert len(rows) == len(released.released())

@@ -247,7 +247,7 @@ def test_the_newest_released_figures_are_those_of_the_public_file(project: Proje
 def test_the_ledgers_facts_are_in_the_status(project: Project) -> None:
     [status] = statuses(project, [utc("2023-01-01")])
     assert (status.state_open, status.broker_reachable, status.ledger_verified) == (True, True, True)
-    assert (status.ledger_entries, status.state_losses) == (4, 0)  # opened, and three declarations
+    assert (status.ledger_entries, status.state_losses) == (5, 0)  # opened, three declarations, and a description
     assert status.budget == BudgetStatus(Decimal("1.0"), Decimal("1.0"), Decimal("0.7"))
     assert [s.epsilon for s in status.statistics] == [Decimal("0.1")] * 3
     assert [name for name, _ in status.disk_free] == ["data", "secrets"]
