@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from quietcount_aggregates.projection import STORAGE_VERSION
+from quietcount_aggregates.template import STORAGE_VERSION
 from quietcount_aggregates.questions import macros
 
 Symbols = tuple[str, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,16 +14,14 @@ from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Released, Retired, Settled
 from quietcount_aggregates.populations import ALL, Population, Table
-from quietcount_aggregates.questions import expanded, macros
+from quietcount_aggregates.questions import expanded
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
 from quietcount_aggregates.reconciliation.kernel import kernel_rows
 from quietcount_aggregates.reconciliation.least_squares import Integers
+from quietcount_aggregates.template import sql_of, template
 
-__all__ = ["STORAGE_VERSION", "project", "published_figures", "reconciled"]
-
-STORAGE_VERSION: Final = "v1.2.0"
-"""The storage version that DuckDB 1.2 and every later one reads."""
+__all__ = ["project", "published_figures", "reconciled"]
 
 _FORMAT: Final = 2
 
@@ -67,13 +64,13 @@ def reconciled(chain: Chain, population: Population) -> tuple[Reconciliation, li
 
 def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:
     """Write the public file at `path`, which is not there yet, from a verified chain."""
+    path.write_bytes(template())
     quoted = str(path).replace("'", "''")
-    connection.execute(f"ATTACH '{quoted}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
-    connection.execute(_sql("figures.sql"))
+    connection.execute(f"ATTACH '{quoted}' AS public")
+    connection.execute(sql_of("figures.sql"))
     # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
     connection.execute("USE public")
     connection.execute("BEGIN")
-    connection.execute(_sql("projection.sql"))
     _insert(connection, "ledger", _ledger_rows(chain))
     _insert(connection, "budget", _budget_rows(chain))
     _insert(connection, "withheld", _withheld_rows(chain))
@@ -82,8 +79,7 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
             _describe_view(connection, population, table)
         _fill(connection, chain, population)
     _insert(connection, "about", _about_rows(chain))
-    connection.execute(macros())
-    connection.execute(expanded(_sql("dictionary.sql")))
+    connection.execute(expanded(sql_of("dictionary.sql")))
     connection.execute("COMMIT")
     connection.execute("USE memory")
     connection.execute("DETACH public")
@@ -152,7 +148,7 @@ def _load(
         "number": np.tile(np.arange(1, columns + 1, dtype=np.int32), rows),
     }
     connection.register("loaded", loaded | {key: array.reshape(-1) for key, array in arrays.items()})
-    connection.execute(_sql(name), dict(lists))
+    connection.execute(sql_of(name), dict(lists))
     connection.unregister("loaded")
 
 
@@ -275,7 +271,3 @@ def _population(entry: Entry) -> str | None:
 
 def _naive(moment: dt.datetime) -> dt.datetime:
     return moment.astimezone(dt.UTC).replace(tzinfo=None)
-
-
-def _sql(name: str) -> str:
-    return resources.files("quietcount_aggregates").joinpath(name).read_text(encoding="utf-8")
