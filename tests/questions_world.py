@@ -147,21 +147,27 @@ CREATE TABLE noise_weights (population VARCHAR, shape INTEGER, place INTEGER, re
 
 
 @contextmanager
-def building(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Lend the connection that writes a public file at `path`; the macros are in it already."""
+def building(path: Path, mutation: tuple[str, str] = ("", "")) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Lend the connection that writes a public file at `path`; the macros are in it, with a piece of them exchanged."""
+    assert mutation[0] in macros()
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{path}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
         connection.execute("USE public")
         connection.execute(_TABLES)
-        connection.execute(macros())
+        connection.execute(macros().replace(*mutation) if mutation[0] else macros())
         yield connection
         connection.execute("USE memory")
         connection.execute("DETACH public")
 
 
-def written(path: Path, *populations: Population, withheld: Sequence[tuple[str, dt.date, dt.date, str]] = ()) -> Path:
+def written(
+    path: Path,
+    *populations: Population,
+    withheld: Sequence[tuple[str, dt.date, dt.date, str]] = (),
+    mutation: tuple[str, str] = ("", ""),
+) -> Path:
     """Write a public file that holds the populations, and return its path."""
-    with building(path) as connection:
+    with building(path, mutation) as connection:
         for population in populations:
             fill(connection, population)
         for row in withheld:

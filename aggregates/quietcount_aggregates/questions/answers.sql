@@ -1,12 +1,13 @@
 -- How estimates and margins become intervals.
 
 -- One question about A and B: their estimates, and the noise in each direction.
--- $directions: see noise(). Answers (q, its spans, a, b, status, noises: a list of {'direction', 'variance', 'margin'}).
+-- $directions: see noise(). Answers q, its spans, a, b, status, and noises: {'direction', 'variance', 'margin'} each.
 -- fragment answered(symbols, spans, directions)
 (SELECT e.*, n.noises
 FROM (
-    SELECT p.q, p.start_a, p.end_a, p.start_b, p.end_b, coalesce(sum(m.a) FILTER (m.period_start >= p.start_a AND m.period_end <= p.end_a), 0)::DECIMAL(18, 6) AS a,
-        coalesce(sum(m.b) FILTER (m.period_start >= p.start_b AND m.period_end <= p.end_b), 0)::DECIMAL(18, 6) AS b,
+    SELECT p.q, p.start_a, p.end_a, p.start_b, p.end_b,
+        coalesce(sum(m.a) FILTER (m.period_start BETWEEN p.start_a AND p.end_a), 0)::DECIMAL(18, 6) AS a,
+        coalesce(sum(m.b) FILTER (m.period_start BETWEEN p.start_b AND p.end_b), 0)::DECIMAL(18, 6) AS b,
         max(m.status) AS status
     FROM $spans p LEFT JOIN @sums($symbols) m
         ON m.period_start BETWEEN p.start_a AND p.end_a OR m.period_start BETWEEN p.start_b AND p.end_b

@@ -50,6 +50,6 @@ FROM (
     ('item', 'What is ranked: a symbol of the dimension, or the first day of a period.'),
     ('rank_lower', 'The best place that the true sum may have.'),
     ('rank_upper', 'The worst place that the true sum may have.'),
-    ('lead_confidence', 'How sure it is that the first leads: over all others in its own row, over this one in another; or cannot tell.'),
+    ('lead_confidence', 'How sure the lead of the first is: over all others in its own row, over this one in another.'),
     ('note', 'The level of the intervals, how they were made, and what cannot be told.')
 ) d(name, description) USING (name))

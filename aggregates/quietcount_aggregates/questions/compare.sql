@@ -33,8 +33,9 @@ FROM (
 )
 WHERE earlier <> later
 UNION ALL
-SELECT 21, CASE WHEN against IS NULL THEN 'the two spans share days. Ask for spans that do not, or compare cells with against'
-    ELSE 'cells and against share cells in the same days. Name cells that do not, or use share() for a part of a whole' END
+SELECT 21, CASE WHEN against IS NULL
+    THEN 'the two spans share days. Ask for spans that do not, or compare cells with against'
+    ELSE 'cells and against share cells in the same days. Name others, or use share() for a part of a whole' END
 WHERE @overlapping() AND NOT EXISTS (
     SELECT 1 FROM @symbols(coalesce(against, cells), cells) y WHERE y.own_place > 0
     GROUP BY y.dimension HAVING NOT bool_or(y.in_a AND y.in_b)
@@ -45,7 +46,8 @@ CREATE MACRO compare(the_statistic, from_start, from_end, to_start, to_end, cell
 SELECT @compared_columns(), 'intervals of ' || level::VARCHAR || ' %' || @compared_note() AS note
 FROM @guard(FROM @wrong_span(from_start, from_start, from_end, from_end)
     UNION ALL FROM @wrong_span(to_start, to_start, to_end, to_end) UNION ALL FROM @missing(cells, cells)
-    UNION ALL FROM @wrong_cells(cells, cells) UNION ALL FROM @wrong_cells(against, against) UNION ALL FROM @wrong_comparison()) LEFT JOIN (
+    UNION ALL FROM @wrong_cells(cells, cells) UNION ALL FROM @wrong_cells(against, against)
+    UNION ALL FROM @wrong_comparison()) LEFT JOIN (
     FROM @compared(@answered(@symbols(coalesce(against, cells), cells),
         (SELECT 1 AS q, 1 AS s, @day(from_start) AS start_a, @day(from_end) AS end_a, @day(to_start) AS start_b,
             @day(to_end) AS end_b), @change_directions()))
@@ -68,7 +70,8 @@ FROM @periods() p WHERE NOT EXISTS (FROM @year_apart()) HAVING count(*) > 0)
 
 CREATE MACRO year_on_year(the_statistic, cells := '', level := 95, db := NULL) AS TABLE
 SELECT start_b AS period_start, end_b AS period_end, @compared_columns(), @many() || @compared_note() AS note
-FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells) UNION ALL FROM @no_year_before()) LEFT JOIN (
+FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells)
+    UNION ALL FROM @no_year_before()) LEFT JOIN (
     FROM @compared(@answered(@symbols(cells, cells), @year_apart(), @change_directions()))
 ) ON true
 ORDER BY start_b;

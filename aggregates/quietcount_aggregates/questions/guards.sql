@@ -61,18 +61,21 @@ WHERE NOT regexp_full_match(c.written, '\w+!?=\w+(\|\w+)*')
 GROUP BY c.written
 UNION ALL
 SELECT 5, '$name: the statistic has no dimension "' || c.dimension || '". ' || CASE WHEN count(d.dimension) = 0
-    THEN 'It has none: leave $name out' ELSE 'Did you mean "' || arg_max(d.dimension, @likeness(d.dimension, c.dimension))
+    THEN 'It has none: leave $name out'
+    ELSE 'Did you mean "' || arg_max(d.dimension, @likeness(d.dimension, c.dimension))
         || '"? It has ' || array_to_string(list(d.dimension ORDER BY d.place), ', ') END
 FROM @conditions($given) c LEFT JOIN @dimensions() d ON true
 GROUP BY c.dimension
 HAVING NOT coalesce(bool_or(d.dimension = c.dimension), false)
 UNION ALL
-SELECT 6, '$name: the dimension "' || c.dimension || '" stands there twice. Write its symbols in one condition, with | between'
+SELECT 6, '$name: the dimension "' || c.dimension
+    || '" stands there twice. Write its symbols in one condition, with | between'
 FROM @conditions($given) c GROUP BY c.dimension HAVING count(*) > 1
 UNION ALL
 SELECT 7, '$name: the dimension "' || w.dimension || '" has no symbol "' || w.symbol || '". Did you mean "'
     || arg_max(t.symbol, @likeness(t.symbol, w.symbol)) || '"? It has '
-    || array_to_string((list(t.symbol ORDER BY t.symbol))[:20], ', ') || CASE WHEN count(*) > 20 THEN ' and more' ELSE '' END
+    || array_to_string((list(t.symbol ORDER BY t.symbol))[:20], ', ')
+    || CASE WHEN count(*) > 20 THEN ' and more' ELSE '' END
 FROM (SELECT c.dimension, unnest(c.symbols) AS symbol FROM @conditions($given) c) w
     JOIN @table(noise_symbols) t ON t.statistic = the_statistic::VARCHAR AND t.place > 0 AND t.dimension = w.dimension
 GROUP BY w.dimension, w.symbol
@@ -93,8 +96,8 @@ UNION ALL
 SELECT 10, CASE
     WHEN first_day > last_day
     THEN 'the span is reversed: $start_name is ' || first_day || ', after $end_name, ' || last_day || '. Swap the two'
-    WHEN why IS NOT NULL THEN 'the span ' || first_day || ' to ' || last_day || ' holds a period that is never released, '
-        || why || '. Ask for a span on one side of it'
+    WHEN why IS NOT NULL THEN 'the span ' || first_day || ' to ' || last_day
+        || ' holds a period that is never released, ' || why || '. Ask for a span on one side of it'
     WHEN first_day < released_from THEN '$start_name is ' || first_day || ', before the first released period: '
         || the_statistic || ' is released from ' || released_from || ' to ' || released_to
     WHEN last_day > released_to THEN '$end_name is ' || last_day || ', after the last released period: '

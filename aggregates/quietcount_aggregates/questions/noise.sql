@@ -13,8 +13,8 @@ FROM (
     SELECT y.s, y.dimension, y.part, y.in_a, y.in_b, count(*) AS symbols FROM $symbols y GROUP BY ALL
 ))
 
--- The classes of cells of each table of the population: cells whose symbols are of the same kinds. One row for each class
--- and dimension; one row without a dimension for a table that has none.
+-- The classes of cells of each table of the population: cells whose symbols are of the same kinds. One row for each
+-- class and dimension; one row without a dimension for a table that has none.
 -- fragment classes(symbols, spans)
 (SELECT s, statistic, dimension, class, class // places % kinds AS kind
 FROM (
@@ -29,7 +29,8 @@ FROM (
             LEFT JOIN @kinds($symbols) k ON k.s = p.s AND k.dimension = d.dimension AND k.kind = 0
         WHERE n.population = @population()
     )
-    WINDOW whole AS (PARTITION BY s, statistic), before AS (PARTITION BY s, statistic ORDER BY place ROWS UNBOUNDED PRECEDING)
+    WINDOW whole AS (PARTITION BY s, statistic),
+        before AS (PARTITION BY s, statistic ORDER BY place ROWS UNBOUNDED PRECEDING)
 ))
 
 -- What the weight of a signal is multiplied with at the cells of a class, for the two selections, and how many cells
@@ -83,7 +84,8 @@ GROUP BY l.touch, l.s, w.statistic, w.node, w.signal)
 -- fragment draws(symbols, spans)
 (SELECT q, weight_a, weight_b, scale, variance, sum(draws) AS draws
 FROM (
-    SELECT unnest(questions) AS q, round(weight_a, 10) AS weight_a, round(weight_b, 10) AS weight_b, scale, variance, draws
+    SELECT unnest(questions) AS q, round(weight_a, 10) AS weight_a, round(weight_b, 10) AS weight_b, scale, variance,
+        draws
     FROM (
         SELECT h.touch, h.node, h.statistic, c.class, any_value(h.questions) AS questions, any_value(c.draws) AS draws,
             sum(h.a * c.a) AS weight_a, sum(h.b * c.b) AS weight_b
@@ -129,7 +131,8 @@ FROM (
             SELECT weights, scales, variances, counts, confidence, stretch,
                 list({'q': q, 'direction': direction, 'alpha': alpha, 'beta': beta}) AS questions
             FROM (
-                SELECT q, direction, alpha, beta, confidence, stretch, list(weight ORDER BY scale, weight, draws) AS weights,
+                SELECT q, direction, alpha, beta, confidence, stretch,
+                    list(weight ORDER BY scale, weight, draws) AS weights,
                     list(scale ORDER BY scale, weight, draws) AS scales,
                     list(variance ORDER BY scale, weight, draws) AS variances,
                     list(draws ORDER BY scale, weight, draws) AS counts

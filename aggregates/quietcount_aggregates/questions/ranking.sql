@@ -1,5 +1,5 @@
--- Ranks of symbols or periods. Two of them are told apart by the noise of their difference, which depends only on the kinds
--- of the two: the part of a symbol; the place of a period in its block of time, and whether both are in the same block.
+-- Ranks of symbols or periods. Two of them are told apart by the noise of their difference, which depends only on the
+-- kinds of the two: the part of a symbol; or the place of a period in its block of time, and whether both are in one.
 
 -- What is ranked, each with its kind, and its home: the items of one home share noise.
 -- fragment items()
@@ -25,7 +25,8 @@ FROM @examples() i JOIN (FROM @examples() UNION ALL SELECT NULL, NULL, NULL, NUL
 ORDER BY i.item, j.item)
 
 -- fragment pair_symbols()
-(SELECT DISTINCT CASE WHEN "by"::VARCHAR = 'period' THEN '' ELSE p.q::VARCHAR END AS s, y.dimension, y.own_place, y.part, y.symbol,
+(SELECT DISTINCT CASE WHEN "by"::VARCHAR = 'period' THEN '' ELSE p.q::VARCHAR END AS s,
+    y.dimension, y.own_place, y.part, y.symbol,
     y.in_a AND (y.dimension <> "by"::VARCHAR OR y.symbol = p.pair.a.item) AS in_a,
     y.in_b AND (y.dimension <> "by"::VARCHAR OR y.symbol IS NOT DISTINCT FROM p.pair.b.item) AS in_b
 FROM @symbols(cells, cells) y CROSS JOIN @pairs() p)
@@ -35,12 +36,13 @@ FROM @symbols(cells, cells) y CROSS JOIN @pairs() p)
     p.pair.a.last_day AS end_a, p.pair.b.first_day AS start_b, p.pair.b.last_day AS end_b
 FROM @pairs() p)
 
--- Each of the others can be wrongly placed on one side only, with half the probability that the margin leaves out. These
--- are shared among the others, after Bonferroni, so that all hold together at the level.
+-- Each of the others can be wrongly placed on one side only, with half the probability that the margin leaves out.
+-- These are shared among the others, after Bonferroni, so that all hold together at the level.
 -- fragment pair_directions()
 (SELECT g.direction, g.alpha, g.beta, 1 - 2 * (1 - g.level_of) / greatest(k.others, 1) AS confidence
-FROM (VALUES ('rank', -1, 1, @confidence()), ('90', -1, 1, 0.9), ('95', -1, 1, 0.95), ('99', -1, 1, 0.99), ('99.9', -1, 1, 0.999))
-    g(direction, alpha, beta, level_of) CROSS JOIN (SELECT count(*) - 1 AS others FROM @items()) k
+FROM (VALUES ('rank', -1, 1, @confidence()), ('90', -1, 1, 0.9), ('95', -1, 1, 0.95), ('99', -1, 1, 0.99),
+    ('99.9', -1, 1, 0.999)) g(direction, alpha, beta, level_of)
+    CROSS JOIN (SELECT count(*) - 1 AS others FROM @items()) k
 UNION ALL SELECT 'a', 1, 0, @confidence())
 
 -- fragment ranked_items()
@@ -50,8 +52,8 @@ FROM @items() i LEFT JOIN (
     SELECT CASE WHEN "by"::VARCHAR = 'period' THEN t.period_start::VARCHAR ELSE k.symbol END AS item,
         sum(t.estimate)::DECIMAL(18, 6) AS estimate, max(t.status) AS status
     FROM @table(statistics) t JOIN (
-        SELECT c.cell, substr([n FOR n IN string_split(c.cell, ', ') IF starts_with(n, "by"::VARCHAR || '=')][1], len("by"::VARCHAR) + 2)
-            AS symbol
+        SELECT c.cell, substr([n FOR n IN string_split(c.cell, ', ') IF starts_with(n, "by"::VARCHAR || '=')][1],
+            len("by"::VARCHAR) + 2) AS symbol
         FROM @chosen_cells(@symbols(cells, cells)) c
         WHERE c.in_a
     ) k ON k.cell = t.cell
@@ -73,8 +75,8 @@ WHERE "by" IS NOT NULL HAVING NOT bool_or(d.dimension = "by"::VARCHAR))
 CREATE MACRO ranking(the_statistic, the_start, the_end, "by" := 'period', cells := '', level := 95, db := NULL) AS TABLE
 SELECT rank, item, first_day AS period_start, last_day AS period_end, estimate, @shown(estimate) AS shown,
     @lower(estimate, own) AS lower, @upper(estimate, own) AS upper, rank_lower, rank_upper,
-    CASE WHEN m90 IS NULL THEN 'nothing to compare with' WHEN m999 THEN '99.9 %' WHEN m99 THEN '99 %' WHEN m95 THEN '95 %'
-        WHEN m90 THEN '90 %' ELSE 'cannot tell' END AS lead_confidence,
+    CASE WHEN m90 IS NULL THEN 'nothing to compare with' WHEN m999 THEN '99.9 %' WHEN m99 THEN '99 %'
+        WHEN m95 THEN '95 %' WHEN m90 THEN '90 %' ELSE 'cannot tell' END AS lead_confidence,
     @many() || CASE WHEN status = 'provisional' THEN '; provisional' ELSE '' END AS note
 FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @wrong_by()
     UNION ALL FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells)) LEFT JOIN (
@@ -89,7 +91,8 @@ FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @wro
         JOIN (FROM @ranked_items() UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) j
             ON j.kind IS NOT DISTINCT FROM n.q.b AND (j.home = i.home) IS NOT DISTINCT FROM n.q.together
             AND j.item IS DISTINCT FROM i.item
-            AND CASE n.direction WHEN 'a' THEN j.item IS NULL WHEN 'rank' THEN j.item IS NOT NULL ELSE i.first OR j.first END
+            AND CASE n.direction WHEN 'a' THEN j.item IS NULL WHEN 'rank' THEN j.item IS NOT NULL
+                ELSE i.first OR j.first END
     GROUP BY i.item, i.first_day, i.last_day, i.estimate, i.status
 ) ON true
 ORDER BY rank, item;

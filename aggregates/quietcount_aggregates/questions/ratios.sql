@@ -1,4 +1,4 @@
--- Intervals of a ratio B / A by Fieller's theorem (E. C. Fieller, 1954): the ratios r for which b - r a is within its noise.
+-- Intervals of a ratio B / A by Fieller's theorem (E. C. Fieller, 1954): all r for which b - r a is within its noise.
 
 -- The directions in which a ratio needs the noise: A, B and B - A for their own intervals, and further ones of B - r A.
 -- The factor, a quantile in standard deviations, is the largest of them: for small scales it jumps with r, and these
@@ -19,7 +19,7 @@ SELECT 'ratio', -r, 1, @confidence() FROM (SELECT unnest($ratios) AS r))
 -- fragment variance(direction)
 [n.variance FOR n IN noises IF n.direction = '$direction'][1]
 
--- A percent change or a share is told only if A is above 0 at the strict level, 99.75 % for 95 %. Up to twice that bound,
+-- A percent change or a share is told only if A is above 0 at the strict level, 99.75 % for 95 %. Up to twice that,
 -- its interval is of the strict level, too: shown by chance, a small count is mostly shown too large, and its interval
 -- must not miss then. So among the shown ones at most 5 in 100 miss, if A is such that it is shown once in 20 times.
 -- $answered: rows with a, b and noises. Adds told, ratio, ratio_lower, ratio_upper.

@@ -15,7 +15,7 @@ query_table('"' || coalesce(db, CASE WHEN current_database() IN ('memory', 'temp
 -- fragment population()
 (SELECT min(t.population) FROM @table(noise_scales) t WHERE t.statistic = the_statistic::VARCHAR)
 
--- The level of the intervals, as a probability. What it must not be is refused by the guard, and nothing is computed for it.
+-- The level of the intervals, as a probability. The guard refuses other levels, and nothing is computed for them.
 -- fragment confidence()
 CASE WHEN try_cast(level AS DOUBLE) IN (90, 95, 99) THEN try_cast(level AS DOUBLE) / 100 ELSE 0.95 END
 

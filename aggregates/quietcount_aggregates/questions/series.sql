@@ -25,7 +25,8 @@ SELECT period_start, period_end, estimate, @shown(estimate) AS shown, @lower(est
         ELSE @many() || ', and they lean the same way, because the sums share their noise' END AS note
 FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells)) LEFT JOIN (
     -- Behind a period that is never released, no sum can be told.
-    SELECT * REPLACE (CASE WHEN told THEN estimate END AS estimate, CASE WHEN told THEN status ELSE 'withheld' END AS status)
+    SELECT * REPLACE (CASE WHEN told THEN estimate END AS estimate,
+        CASE WHEN told THEN status ELSE 'withheld' END AS status)
     FROM (
         SELECT *, bool_and(status <> 'withheld') OVER (ORDER BY period_start) AS told
         FROM (

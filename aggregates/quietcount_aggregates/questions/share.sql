@@ -3,7 +3,8 @@
 (SELECT y.* REPLACE (y.in_a AND y.in_b AS in_b) FROM @symbols("of", part) y)
 
 -- fragment wrong_part()
-(SELECT 20, 'part: the symbol "' || y.symbol || '" of "' || y.dimension || '" is not within of. Name a part of what of names'
+(SELECT 20, 'part: the symbol "' || y.symbol || '" of "' || y.dimension
+    || '" is not within of. Name a part of what of names'
 FROM @symbols("of", part) y JOIN @conditions(part) c ON c.dimension = y.dimension
 WHERE NOT c.negated AND y.in_b AND NOT y.in_a
 UNION ALL

@@ -1,0 +1,80 @@
+"""The tests of the macros see it if a safeguard of theirs is taken away."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from tests.questions_world import Table, alone, cells_and_total, months, months_and_quarters, written
+
+pytestmark = pytest.mark.quick
+
+MONTHS = months(dt.date(2024, 1, 1), 4)
+QUARTER = [(MONTHS[0][0], MONTHS[2][1])]
+ONE, HALF = "'2024-01-01', '2024-01-31'", "'2024-01-15', '2024-02-29'"
+
+
+def public(path: Path, mutation: tuple[str, str] = ("", "")) -> Path:
+    # Scales that are large, so that whole numbers show each difference.
+    by_kind = Table("kinds", 40.0, MONTHS, [[900.0] * 3] * 4, {"kind": ("A", "B", "C")})
+    monthly = Table("monthly", 40.0, MONTHS, [[900.0]] * 4)
+    return written(
+        path,
+        alone(Table("plain", 2.0, MONTHS, [[50.0]] * 4, {"colour": ("RED",)})),
+        months_and_quarters("timed", monthly, Table("quarterly", 20.0, QUARTER, [[2700.0]])),
+        cells_and_total("parts", by_kind, Table("everything", 20.0, MONTHS, [[2700.0]] * 4)),
+        alone(Table("broken", 2.0, [MONTHS[0], *MONTHS[2:]], [[50.0]] * 3)),
+        withheld=[("broken", *MONTHS[1], "the state was lost")],
+        mutation=mutation,
+    )
+
+
+def answer(path: Path, query: str) -> list[tuple[Any, ...]] | str:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        try:
+            return connection.execute(query).fetchall()
+        except duckdb.Error as error:
+            return str(error)
+
+
+@pytest.mark.parametrize(
+    "query, mutation",
+    [
+        # what the noise is made of
+        (f"FROM total('kinds', {ONE}, cells := 'kind=A')", (" - k.share_a", "")),
+        (f"FROM total('kinds', {ONE}, cells := 'kind=A')", ("product(h.share_a)", "1")),
+        ("FROM total('monthly', '2024-01-01', '2024-02-29')", ("sum(draws) AS draws", "1 AS draws")),
+        (f"FROM total('monthly', {ONE})", ("abs(g.alpha * d.weight_a", "(g.alpha * d.weight_a")),
+        (f"FROM total('monthly', {ONE})", ("list_contains(l.places_a, w.place)", "true")),
+        # what is refused
+        (f"FROM total('plain', {HALF})", ("OR NOT whole", "")),
+        ("FROM total('broken', '2024-01-01', '2024-03-31')", ("OR why IS NOT NULL OR", "OR")),
+        (f"FROM total('plain', {ONE}, cells := 'colour=GREEN')", ("NOT bool_or(t.symbol = w.symbol)", "false")),
+        (f"FROM total('plain', {ONE}, level := 80)", ("NOT IN (90, 95, 99)", "IS NULL")),
+        (f"SELECT 1 FROM total('plan', {ONE})", ("CASE WHEN problem IS NULL", "CASE WHEN true")),
+        (f"FROM compare('plain', {ONE}, {ONE})", ("GROUP BY y.dimension HAVING NOT bool_or(y.in_a AND y.in_b)", "")),
+        (f"FROM share('kinds', {ONE}, 'kind=A', of := 'kind=B|C')", ("AND y.in_b AND NOT y.in_a", "AND false")),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_macro_without_one_of_its_safeguards_answers_otherwise(
+    tmp_path: Path, query: str, mutation: tuple[str, str]
+) -> None:
+    right = answer(public(tmp_path / "right.duckdb"), query)
+    wrong = answer(public(tmp_path / "wrong.duckdb", mutation), query)
+    print(right, wrong)
+    assert right != wrong
+
+
+def test_two_editions_without_the_guard_answer_from_the_wrong_one(tmp_path: Path) -> None:
+    mutation = ("AND len(names) > 1", "AND false")
+    with duckdb.connect() as connection:
+        for name, estimate in (("a", 50.0), ("b", 70.0)):
+            table = Table("plain", 2.0, MONTHS, [[estimate]] * 4)
+            path = written(tmp_path / f"{name}.duckdb", alone(table), mutation=mutation)
+            connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
+        connection.execute("USE a")
+        assert connection.execute(f"SELECT shown FROM b.total('plain', {ONE})").fetchall() == [(50,)]
