@@ -20,7 +20,7 @@ from quietcount_aggregates import publication
 from quietcount_aggregates.errors import LedgerUnavailable, PublicationUnwritable
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.projection import project
+from quietcount_aggregates.projection import project as project_chain
 from quietcount_aggregates.publication import HeldPublication, publish, published_head
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running.ticks import StopSignal, run_until_idle
@@ -217,7 +217,7 @@ def test_what_fails_amid_building_is_not_shown_and_leaves_nothing_and_is_still_h
     held(chain, path)
 
     def torn(connection: duckdb.DuckDBPyConnection, chain: Chain, draft: Path) -> None:
-        project(connection, chain, draft)
+        project_chain(connection, chain, draft)
         os.truncate(draft, 4096)
         raise duckdb.IOException("Could not write file")
 
