@@ -1,4 +1,4 @@
-"""The noise: OpenDP's discrete Laplace mechanism, and its exact distribution for intervals.
+"""The noise: OpenDP's discrete Laplace mechanism, and the exact distribution of one draw.
 
 A release draws one vector. Its sensitivity in L1 is the statistic's `max_contributions` k over the whole horizon, so
 the scale k/epsilon serves every release of the statistic, however many there are (Dwork, McSherry, Nissim and Smith,
@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
-
 from quietcount_aggregates.errors import NoiseError
 from quietcount_aggregates.populations import Table
 
@@ -25,15 +23,12 @@ __all__ = [
     "NoiseMechanism",
     "cases_to_be_seen",
     "margin",
-    "standard_deviation",
-    "sum_margin",
     "variance",
 ]
 
 CONFIDENCE = 0.95
 """The confidence of every published interval."""
 
-_FINEST_SCALE = 1000.0
 _REPORT = "Report this line. What is due is released once that is mended"
 
 
@@ -129,37 +124,6 @@ def variance(scale: float) -> float:
         return float(2 * a / (1 - a) ** 2)
 
 
-def standard_deviation(scale: float) -> float:
-    """Return the standard deviation of one discrete Laplace draw: sqrt(2a) / (1 - a) with a = exp(-1/scale)."""
-    a = math.exp(-1 / scale)
-    return math.sqrt(2 * a) / (1 - a)
-
-
 def cases_to_be_seen(table: Table, max_contributions: int) -> int:
     """Return how many contributions a period fill a table so that its average cell is as large as its margin."""
     return table.cells * margin(max_contributions / table.epsilon)
-
-
-@functools.lru_cache(maxsize=65536)
-def sum_margin(scale: float, terms: int, confidence: float = CONFIDENCE) -> int:
-    """Return the smallest m with P(|X1 + ... + Xn| <= m) >= confidence for n = `terms` independent draws.
-
-    The distribution of the sum is exact up to rounding: its characteristic function is the n-th power of
-    (1 - a)^2 / (1 - 2 a cos t + a^2), inverted on a grid wide enough (40 standard deviations and 80 scales) that
-    what wraps round is below the rounding. Scales above 1000 are computed on a lattice as much coarser, and one step of
-    it is added: the margin is then up to 2 in 1000 of a scale wider than it need be, and never narrower.
-    """
-    if terms == 1:
-        return margin(scale, confidence)
-    if scale > _FINEST_SCALE:
-        step = math.ceil(scale / _FINEST_SCALE)
-        return (sum_margin(scale / step, terms, confidence) + 1) * step
-    a = math.exp(-1 / scale)
-    reach = 40 * standard_deviation(scale) * math.sqrt(terms) + 80 * scale + 64
-    size = 1 << math.ceil(math.log2(2 * reach))
-    angle = 2 * np.pi * np.arange(size // 2 + 1) / size
-    log_phi = 2 * math.log1p(-a) - np.log1p(a * a - 2 * a * np.cos(angle))
-    mass = np.fft.irfft(np.exp(terms * log_phi), n=size)
-    # P(|S| <= m) = mass[0] + 2 (mass[1] + ... + mass[m]), by symmetry.
-    within = mass[0] + 2 * np.concatenate([[0.0], np.cumsum(mass[1 : size // 2])])
-    return int(np.searchsorted(within, confidence - 1e-12))

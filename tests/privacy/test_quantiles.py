@@ -21,10 +21,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.privacy.exact_noise import exact_margin, of_sum
 
 from quietcount_aggregates.errors import NoiseError
 from quietcount_aggregates.intervals import quantile
-from quietcount_aggregates.noise import margin, standard_deviation, sum_margin
+from quietcount_aggregates.noise import margin, variance
 
 pytestmark = pytest.mark.quick
 
@@ -267,9 +268,9 @@ def test_a_quantile_without_one_of_its_safeguards_is_caught(mutant: Callable[[],
 
 @pytest.mark.parametrize("quantiles", BOTH.values(), ids=BOTH)
 def test_on_whole_numbers_it_is_the_exact_margin(quantiles: Quantiles) -> None:
-    noises = [Noise.of((-1, scale, count)) for scale in (0.05, 0.3, 0.7, 1, 3.3, 12, 40) for count in (1, 2, 3, 12, 50)]
+    noises = [Noise.of((-1, scale, count)) for scale in (0.05, 0.3, 0.7, 1, 3.3, 12) for count in (1, 2, 3, 12)]
     asked = [(noise, confidence) for noise in noises for confidence in CONFIDENCES]
-    expected = [sum_margin(noise.scales[0], noise.counts[0], confidence) for noise, confidence in asked]
+    expected = [exact_margin(of_sum(noise.scales[0], noise.counts[0]), confidence) for noise, confidence in asked]
     assert [math.floor(m) for m in quantiles(asked)] == expected
 
 
@@ -289,7 +290,7 @@ def test_great_scales_and_counts_have_their_limits(confidence: float) -> None:
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     for scale in (0.3, 10.0, 100_000.0):
         for m in both([2.0, 0.1], [scale, scale], [10_000_000, 3], confidence):
-            assert 1 - 1e-6 <= m / (z * 2 * standard_deviation(scale) * math.sqrt(10_000_000)) <= 1.01
+            assert 1 - 1e-6 <= m / (z * 2 * math.sqrt(10_000_000 * variance(scale))) <= 1.01
 
 
 def test_without_noise_it_is_0() -> None:
