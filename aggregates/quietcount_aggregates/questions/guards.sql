@@ -34,7 +34,7 @@ SELECT 3, CASE WHEN NOT coalesce(list_contains(names, the_statistic::VARCHAR), f
         || coalesce('Did you mean "' || closest || '"? ', '') || 'The table budget lists them all'
     ELSE 'no period of "' || the_statistic || '" is released yet. ' || coalesce((
         SELECT arg_min(t.period_start || ' to ' || t.period_end || ' never will be: ' || t.reason, t.period_start)
-        FROM @table(withheld) t WHERE t.statistic = the_statistic
+        FROM @table(withheld) t WHERE t.statistic = the_statistic::VARCHAR
     ), 'The table budget says since when it counts') END
 FROM (
     SELECT list(t.statistic) AS names, arg_max(t.statistic, @likeness(t.statistic, the_statistic::VARCHAR)) AS closest
