@@ -64,6 +64,7 @@ VARIABLES = {
     "QUIETCOUNT_EMITTER": '{"pepper_file": "other"}',
     "QUIETCOUNT_EMITTER__PEPPER_FILE": "other",
     "QUIETCOUNT_EMITTER__SPOOL": "other",
+    "QUIETCOUNT_PUBLICATION": '{"publisher": "other"}',
     "QUIETCOUNT_KAFKA": '{"topic_prefix": "other."}',
     "QUIETCOUNT_KAFKA__TOPIC_PREFIX": "other.",
     "QUIETCOUNT_KAFKA__TLS": "True",
