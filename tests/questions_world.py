@@ -183,8 +183,8 @@ def fill(connection: duckdb.DuckDBPyConnection, population: Population) -> None:
 
     dimensions = {d: symbols for table in population.tables for d, symbols in table.by.items()}
     for table in population.tables:
-        insert("budget", [(table.name, "its own")])
-        insert("margins", [(table.name, "all", "all", "its own", start, end) for start, end in table.periods])
+        insert("budget", [(table.name, "month")])
+        insert("margins", [(table.name, "all", "all", "month", start, end) for start, end in table.periods])
         insert("noise_scales", [(table.name, table.scale, variance(table.scale))])
         places = {d: place for place, d in enumerate(table.by, 1)}
         insert(

@@ -81,7 +81,7 @@ def note_rows(chain: Chain) -> Iterator[tuple[str, dt.date, dt.date, str, str]]:
     for population, table in chain.tables:
         start = table.first_day(population.first_day)
         if (table.name, start) in chain.releases or (table.name, start) in chain.withheld:
-            note = f"Counting begins: what is dated before {population.first_day} counts in no period."
+            note = "The first period: there is none before it."
             yield table.name, start, table.period.end(start), "first period", note
     for name, start, end, reason in withheld_rows(chain):
         yield name, start, end, "withheld", f"Never released: {reason}."

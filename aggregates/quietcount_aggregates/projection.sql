@@ -54,7 +54,7 @@ CREATE TABLE margins (
     reliability VARCHAR NOT NULL,
     status VARCHAR NOT NULL
 );
-COMMENT ON TABLE margins IS 'Sums of the cells of each statistic: of all of them, and of each symbol of each dimension, by its own and each longer period whose parts are all released. The cells themselves are in statistics.';
+COMMENT ON TABLE margins IS 'Sums of the cells of each statistic: of all of them, and of each symbol of each dimension, by its own and each longer period whose parts are all released. They overlap: do not add them up. The cells themselves are in statistics.';
 COMMENT ON COLUMN margins.population IS 'The population that is counted.';
 COMMENT ON COLUMN margins.statistic IS 'The name of the table of the population.';
 COMMENT ON COLUMN margins.dimension IS 'The dimension whose symbol is counted; all for the total.';

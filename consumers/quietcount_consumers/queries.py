@@ -154,6 +154,8 @@ def _unanswered(error: duckdb.Error, connection: duckdb.DuckDBPyConnection) -> Q
     text, remedy = str(error).strip(), "See what there is with: FROM data_dictionary"
     if own := _MACRO.search(text):
         text, remedy = text[own.start() :], ""
+    elif "file system operations are disabled" in text:
+        text, remedy = "a query reads this file alone and writes none", "Keep the answer with: --format csv > FILE.csv"
     elif "read-only mode" in text:
         text, remedy = "the published file is for reading only", "Ask with SELECT or FROM"
     elif "Table with name" in text and (meant := _MEANT.search(text)) and not _is_there(meant[1], connection):

@@ -25,10 +25,10 @@ FROM (
     ('lower', 'The lower end of the interval for the true sum.'),
     ('upper', 'The upper end of the interval for the true sum.'),
     ('status', 'final, provisional (a table that covers the period is not released yet), or withheld.'),
-    ('from_estimate', 'The sum of the earlier span, or of the cells that against names, with its sign.'),
+    ('from_estimate', 'The first sum, with its sign: what the second is compared with.'),
     ('from_lower', 'The lower end of the interval for this true sum.'),
     ('from_upper', 'The upper end of the interval for this true sum.'),
-    ('to_estimate', 'The sum of the later span, with its sign.'),
+    ('to_estimate', 'The second sum, with its sign.'),
     ('to_lower', 'The lower end of the interval for this true sum.'),
     ('to_upper', 'The upper end of the interval for this true sum.'),
     ('difference', 'to_estimate less from_estimate.'),
@@ -50,6 +50,6 @@ FROM (
     ('item', 'What is ranked: a symbol of the dimension, or the first day of a period.'),
     ('rank_lower', 'The best place that the true sum may have.'),
     ('rank_upper', 'The worst place that the true sum may have.'),
-    ('lead_confidence', 'How sure the lead of the first is: over all others in its own row, over this one in another.'),
+    ('lead_confidence', 'For the first: the highest level offered at which it leads all others. For the others: at which the first leads this one.'),
     ('note', 'The level of the intervals, how they were made, and what cannot be told.')
 ) d(name, description) USING (name))

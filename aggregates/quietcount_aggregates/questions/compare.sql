@@ -17,7 +17,7 @@ FROM @ratio((SELECT *, b - a AS difference FROM $answered)))
 
 -- fragment compared_note()
 CASE WHEN told THEN '; that of the percent change is by Fieller''s theorem'
-    ELSE '; percent change withheld: the earlier count is too close to 0 to divide by' END
+    ELSE '; percent change withheld: the first sum is too close to 0 to divide by' END
     || CASE WHEN status = 'provisional' THEN '; provisional' ELSE '' END
 
 -- fragment overlapping()
@@ -52,7 +52,7 @@ FROM @guard(FROM @wrong_span(from_start, from_start, from_end, from_end)
         (SELECT 1 AS q, 1 AS s, @day(from_start) AS start_a, @day(from_end) AS end_a, @day(to_start) AS start_b,
             @day(to_end) AS end_b), @change_directions()))
 ) ON true;
-COMMENT ON MACRO TABLE compare IS 'compare(statistic, from_start, from_end, to_start, to_end, cells := '''', against := NULL, level := 95, db := NULL): two sums over spans of as many whole released periods (days inclusive), their difference and the percent change, with intervals. With against, the first sum is of other cells, in the same span or another.';
+COMMENT ON MACRO TABLE compare IS 'compare(the_statistic, from_start, from_end, to_start, to_end, cells := '''', against := NULL, level := 95, db := NULL): two sums over spans of as many whole released periods (days inclusive), their difference and the percent change, with intervals. With against, the first sum is of other cells, in the same span or another.';
 
 -- Each period with the one a year before it; a week with the one 52 weeks before it.
 -- fragment year_apart()
@@ -75,4 +75,4 @@ FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells
     FROM @compared(@answered(@symbols(cells, cells), @year_apart(), @change_directions()))
 ) ON true
 ORDER BY start_b;
-COMMENT ON MACRO TABLE year_on_year IS 'year_on_year(statistic, cells := '''', level := 95, db := NULL): one row for each period that has one a year before it: both sums, their difference and the percent change, with intervals.';
+COMMENT ON MACRO TABLE year_on_year IS 'year_on_year(the_statistic, cells := '''', level := 95, db := NULL): one row for each period that has one a year before it: both sums, their difference and the percent change, with intervals.';

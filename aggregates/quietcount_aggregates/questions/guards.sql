@@ -4,11 +4,15 @@
 -- fragment likeness(one, other)
 jaro_winkler_similarity(upper($one), upper($other))
 
+-- The name that is nearest to a given one, as a question; nothing if none is near.
+-- fragment meant(names, likeness)
+coalesce('Did you mean "' || CASE WHEN max($likeness) > 0.75 THEN arg_max($names, $likeness) END || '"? ', '')
+
 -- fragment day(given)
 try_cast($given::VARCHAR AS DATE)
 
 -- fragment missing(name, given)
-(SELECT 2 AS place, '$name is NULL, which is no answer. Give it a value, or leave it out if it has a default' AS problem
+(SELECT 2 AS place, '$name is NULL. Give it a value, or leave it out if it has a default' AS problem
 WHERE $given IS NULL)
 
 -- The macros of one file read the tables of another: DuckDB looks for them where the macro is called. A table that is
@@ -31,13 +35,13 @@ WHERE coalesce(try_cast(level AS DOUBLE), 0) NOT IN (90, 95, 99) AND level IS NO
 (FROM @missing(statistic, the_statistic) UNION ALL
 SELECT 3, CASE WHEN NOT coalesce(list_contains(names, the_statistic::VARCHAR), false)
     THEN 'there is no statistic "' || the_statistic::VARCHAR || '". '
-        || coalesce('Did you mean "' || closest || '"? ', '') || 'The table budget lists them all'
+        || closest || 'The table descriptions lists them all'
     ELSE 'no period of "' || the_statistic || '" is released yet. ' || coalesce((
         SELECT arg_min(t.period_start || ' to ' || t.period_end || ' never will be: ' || t.reason, t.period_start)
         FROM @table(withheld) t WHERE t.statistic = the_statistic::VARCHAR
     ), 'The table budget says since when it counts') END
 FROM (
-    SELECT list(t.statistic) AS names, arg_max(t.statistic, @likeness(t.statistic, the_statistic::VARCHAR)) AS closest
+    SELECT list(t.statistic) AS names, @meant(t.statistic, @likeness(t.statistic, the_statistic::VARCHAR)) AS closest
     FROM @table(budget) t
 )
 WHERE the_statistic IS NOT NULL AND NOT EXISTS (FROM @periods()))
@@ -53,17 +57,17 @@ GROUP BY t.dimension, t.place)
 (
 SELECT 4, '$name: "' || c.written || '" is no condition. ' || CASE WHEN count(t.symbol) = 0
     THEN 'The statistic has no dimensions: leave $name out'
-    ELSE 'Did you mean "' || arg_max(t.dimension || '=' || t.symbol,
+    ELSE @meant(t.dimension || '=' || t.symbol,
         greatest(@likeness(t.symbol, c.written), @likeness(t.dimension || '=' || t.symbol, c.written)))
-        || '"? Write dimension=SYMBOL, =A|B for either, != for all others, and a comma between conditions' END
+        || 'Write dimension=SYMBOL, =A|B for either, != for all others, and a comma between conditions' END
 FROM @conditions($given) c LEFT JOIN @table(noise_symbols) t ON t.statistic = the_statistic::VARCHAR AND t.place > 0
 WHERE NOT regexp_full_match(c.written, '\w+!?=\w+(\|\w+)*')
 GROUP BY c.written
 UNION ALL
 SELECT 5, '$name: the statistic has no dimension "' || c.dimension || '". ' || CASE WHEN count(d.dimension) = 0
     THEN 'It has none: leave $name out'
-    ELSE 'Did you mean "' || arg_max(d.dimension, @likeness(d.dimension, c.dimension))
-        || '"? It has ' || array_to_string(list(d.dimension ORDER BY d.place), ', ') END
+    ELSE @meant(d.dimension, @likeness(d.dimension, c.dimension))
+        || 'It has ' || array_to_string(list(d.dimension ORDER BY d.place), ', ') END
 FROM @conditions($given) c LEFT JOIN @dimensions() d ON true
 GROUP BY c.dimension
 HAVING NOT coalesce(bool_or(d.dimension = c.dimension), false)
@@ -72,8 +76,8 @@ SELECT 6, '$name: the dimension "' || c.dimension
     || '" stands there twice. Write its symbols in one condition, with | between'
 FROM @conditions($given) c GROUP BY c.dimension HAVING count(*) > 1
 UNION ALL
-SELECT 7, '$name: the dimension "' || w.dimension || '" has no symbol "' || w.symbol || '". Did you mean "'
-    || arg_max(t.symbol, @likeness(t.symbol, w.symbol)) || '"? It has '
+SELECT 7, '$name: the dimension "' || w.dimension || '" has no symbol "' || w.symbol || '". '
+    || @meant(t.symbol, @likeness(t.symbol, w.symbol)) || 'It has '
     || array_to_string((list(t.symbol ORDER BY t.symbol))[:20], ', ')
     || CASE WHEN count(*) > 20 THEN ' and more' ELSE '' END
 FROM (SELECT c.dimension, unnest(c.symbols) AS symbol FROM @conditions($given) c) w
@@ -81,8 +85,14 @@ FROM (SELECT c.dimension, unnest(c.symbols) AS symbol FROM @conditions($given) c
 GROUP BY w.dimension, w.symbol
 HAVING NOT bool_or(t.symbol = w.symbol)
 UNION ALL
-SELECT 8, '$name: no cell is left: the statistic counts none of these symbols of "' || y.dimension || '". Name others'
+SELECT 8, '$name: no cell is left: no symbol of "' || y.dimension || '" that the statistic counts is named. Name others'
 FROM @symbols($given, '') y WHERE y.own_place > 0 GROUP BY y.dimension HAVING NOT bool_or(y.in_a))
+
+-- fragment released_by()
+' is released by the ' || (SELECT min(t.period) FROM @table(budget) t WHERE t.statistic = the_statistic::VARCHAR)
+
+-- fragment released()
+@released_by() || ', so far from '
 
 -- $start, $end: the arguments that hold the first and the last day; their names are told without the_.
 -- fragment wrong_span(start_name, start, end_name, end)
@@ -99,10 +109,10 @@ SELECT 10, CASE
     WHEN why IS NOT NULL THEN 'the span ' || first_day || ' to ' || last_day
         || ' holds a period that is never released, ' || why || '. Ask for a span on one side of it'
     WHEN first_day < released_from THEN '$start_name is ' || first_day || ', before the first released period: '
-        || the_statistic || ' is released from ' || released_from || ' to ' || released_to
+        || the_statistic || @released() || released_from || ' to ' || released_to
     WHEN last_day > released_to THEN '$end_name is ' || last_day || ', after the last released period: '
-        || the_statistic || ' is released from ' || released_from || ' to ' || released_to
-    ELSE 'the span ' || first_day || ' to ' || last_day || ' is not made of whole periods of ' || the_statistic
+        || the_statistic || @released() || released_from || ' to ' || released_to
+    ELSE 'the span ' || first_day || ' to ' || last_day || ' is not made of whole periods: ' || the_statistic || @released_by()
         || '. The nearest whole span' || CASE WHEN begins_within <= ends_within
             THEN ' within it is ' || begins_within || ' to ' || ends_within || ', the nearest' ELSE '' END
         || ' around it is ' || begins_before || ' to ' || ends_after END

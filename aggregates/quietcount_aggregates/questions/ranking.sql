@@ -19,10 +19,10 @@ FROM @symbols(cells, cells) y WHERE y.dimension = "by"::VARCHAR AND y.own_place 
 
 -- The kinds of two items, with a pair that is of them; and each kind alone.
 -- fragment pairs()
-(SELECT DISTINCT ON (q) {'a': i.kind, 'b': j.kind, 'together': i.home = j.home} AS q, {'a': i, 'b': j} AS pair
+(SELECT {'a': i.kind, 'b': j.kind, 'together': i.home = j.home} AS q, min({'a': i, 'b': j}) AS pair
 FROM @examples() i JOIN (FROM @examples() UNION ALL SELECT NULL, NULL, NULL, NULL, NULL) j
     ON i.item IS DISTINCT FROM j.item
-ORDER BY i.item, j.item)
+GROUP BY q)
 
 -- fragment pair_symbols()
 (SELECT DISTINCT CASE WHEN "by"::VARCHAR = 'period' THEN '' ELSE p.q::VARCHAR END AS s,
@@ -66,8 +66,8 @@ bool_and(abs(i.estimate - j.estimate) > n.margin) FILTER (n.direction = '$level'
 
 -- fragment wrong_by()
 (FROM @missing(by, "by") UNION ALL
-SELECT 4, 'by: the statistic has no dimension "' || "by"::VARCHAR || '". Did you mean "'
-    || arg_max(d.dimension, @likeness(d.dimension, "by"::VARCHAR)) || '"? It has '
+SELECT 4, 'by: the statistic has no dimension "' || "by"::VARCHAR || '". '
+    || @meant(d.dimension, @likeness(d.dimension, "by"::VARCHAR)) || 'Choose one of '
     || array_to_string(list(d.dimension ORDER BY d.place), ', ')
 FROM (SELECT dimension, place FROM @dimensions() UNION ALL SELECT 'period', 1000) d
 WHERE "by" IS NOT NULL HAVING NOT bool_or(d.dimension = "by"::VARCHAR))
@@ -75,8 +75,9 @@ WHERE "by" IS NOT NULL HAVING NOT bool_or(d.dimension = "by"::VARCHAR))
 CREATE MACRO ranking(the_statistic, the_start, the_end, "by" := 'period', cells := '', level := 95, db := NULL) AS TABLE
 SELECT rank, item, first_day AS period_start, last_day AS period_end, estimate, @shown(estimate) AS shown,
     @lower(estimate, own) AS lower, @upper(estimate, own) AS upper, rank_lower, rank_upper,
-    CASE WHEN m90 IS NULL THEN 'nothing to compare with' WHEN m999 THEN '99.9 %' WHEN m99 THEN '99 %'
-        WHEN m95 THEN '95 %' WHEN m90 THEN '90 %' ELSE 'cannot tell' END AS lead_confidence,
+    CASE WHEN m90 IS NULL THEN 'nothing to compare with' ELSE CASE WHEN rank > 1 THEN 'behind the first: ' ELSE '' END ||
+        CASE WHEN m999 THEN '99.9 %' WHEN m99 THEN '99 %'
+        WHEN m95 THEN '95 %' WHEN m90 THEN '90 %' ELSE 'cannot tell' END END AS lead_confidence,
     @many() || CASE WHEN status = 'provisional' THEN '; provisional' ELSE '' END AS note
 FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @wrong_by()
     UNION ALL FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells)) LEFT JOIN (
@@ -96,4 +97,4 @@ FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @wro
     GROUP BY i.item, i.first_day, i.last_day, i.estimate, i.status
 ) ON true
 ORDER BY rank, item;
-COMMENT ON MACRO TABLE ranking IS 'ranking(statistic, start, end, by := ''period'', cells := '''', level := 95, db := NULL): the periods, or the symbols of the dimension that by names, from the highest to the lowest, with intervals of the counts and of the ranks, and the level at which the first leads.';
+COMMENT ON MACRO TABLE ranking IS 'ranking(the_statistic, the_start, the_end, by := ''period'', cells := '''', level := 95, db := NULL): the periods, or the symbols of the dimension that by names, from the highest to the lowest, with intervals of the counts and of the ranks, and the level at which the first leads.';

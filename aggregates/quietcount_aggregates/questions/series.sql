@@ -15,7 +15,7 @@ FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells
     UNION ALL FROM @withheld_rows()
 ) ON true
 ORDER BY period_start;
-COMMENT ON MACRO TABLE series IS 'series(statistic, cells := '''', level := 95, db := NULL): one row a period of the statistic, with the interval of its sum; withheld periods are named.';
+COMMENT ON MACRO TABLE series IS 'series(the_statistic, cells := '''', level := 95, db := NULL): one row a period of the statistic, with the interval of its sum; withheld periods are named.';
 
 CREATE MACRO cumulative(the_statistic, cells := '', level := 95, db := NULL) AS TABLE
 SELECT period_start, period_end, estimate, @shown(estimate) AS shown, @lower(estimate, margin) AS lower,
@@ -39,4 +39,4 @@ FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells
     )
 ) ON true
 ORDER BY period_start;
-COMMENT ON MACRO TABLE cumulative IS 'cumulative(statistic, cells := '''', level := 95, db := NULL): one row a period of the statistic, with the sum from the first released period to its end, and its interval.';
+COMMENT ON MACRO TABLE cumulative IS 'cumulative(the_statistic, cells := '''', level := 95, db := NULL): one row a period of the statistic, with the sum from the first released period to its end, and its interval.';

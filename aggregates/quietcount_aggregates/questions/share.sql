@@ -8,6 +8,9 @@
 FROM @symbols("of", part) y JOIN @conditions(part) c ON c.dimension = y.dimension
 WHERE NOT c.negated AND y.in_b AND NOT y.in_a
 UNION ALL
+SELECT 19, 'part names no cells. Write the cells whose share is asked for, as in part := ''dimension=SYMBOL'''
+WHERE trim(part::VARCHAR) = ''
+UNION ALL
 SELECT 21, 'part: no cell is left of "' || y.dimension || '" within of. Name others'
 FROM @part_and_whole() y WHERE y.own_place > 0 GROUP BY y.dimension HAVING NOT bool_or(y.in_b))
 
@@ -38,4 +41,4 @@ FROM @guard(FROM @wrong_span(start, the_start, end, the_end) UNION ALL FROM @mis
         (SELECT 1 AS q, 1 AS s, @day(the_start) AS start_a, @day(the_end) AS end_a, @day(the_start) AS start_b,
             @day(the_end) AS end_b), @share_directions()))
 ) ON true;
-COMMENT ON MACRO TABLE share IS 'share(statistic, start, end, part, of := '''', level := 95, db := NULL): which percentage of the cells that "of" names (all by default) the part is, over a span of whole released periods (both days inclusive), with its interval.';
+COMMENT ON MACRO TABLE share IS 'share(the_statistic, the_start, the_end, part, of := '''', level := 95, db := NULL): which percentage of the cells that "of" names (all by default) the part is, over a span of whole released periods (both days inclusive), with its interval.';

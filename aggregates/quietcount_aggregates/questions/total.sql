@@ -12,4 +12,4 @@ FROM @guard(FROM @missing(cells, cells) UNION ALL FROM @wrong_cells(cells, cells
             NULL::DATE AS end_b),
         @one_direction())
 ) t ON true;
-COMMENT ON MACRO TABLE total IS 'total(statistic, start, end, cells := '''', level := 95, db := NULL): the sum over a span of whole released periods (both days inclusive), with its interval.';
+COMMENT ON MACRO TABLE total IS 'total(the_statistic, the_start, the_end, cells := '''', level := 95, db := NULL): the sum over a span of whole released periods (both days inclusive), with its interval.';

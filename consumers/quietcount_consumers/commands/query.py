@@ -33,20 +33,29 @@ _INDENT = "  "
     metavar="FILE.sql",
     help="Read the query from this file; - is the standard input.",
 )
+@click.option(
+    "--database",
+    type=click.Path(path_type=Path),
+    metavar="FILE.duckdb",
+    help="Ask this published file, and look at no configuration.",
+)
 @click.option("--describe", "describing", is_flag=True, help="Say what is in the file: views, macros, tables, columns.")
 @config_option
 @format_option
-def query_command(sql: str | None, file: Path | None, describing: bool, config: Path, form: str | None) -> None:
+def query_command(
+    sql: str | None, file: Path | None, database: Path | None, describing: bool, config: Path, form: str | None
+) -> None:
     """Answer one SQL query from the published statistics.
 
     \b
     Example: quietcount query "FROM requests_by_kind"
     What there is to ask: quietcount query --describe
+    Of a file alone: quietcount query --database statistics.duckdb --describe
     """
     if [sql is not None, file is not None, describing].count(True) != 1:
         raise click.UsageError("Give one of these: a query, --file with a query, --describe.")
     try:
-        _show(Configuration.load(config).public_file, _read(file) if file is not None else sql, form)
+        _show(database or Configuration.load(config).public_file, _read(file) if file is not None else sql, form)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         # At once: a query that did not hear of it would keep Python from ending, or crash amid its end.

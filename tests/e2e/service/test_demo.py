@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +128,54 @@ def test_each_question_of_the_page_is_answered_by_its_line(demo: tuple[Path, dic
             assert near(wanted, *told), (question, told)
             held += 1
     assert held == 15
+
+
+OLDER = """
+import json, sys
+import duckdb
+path, lines = json.load(sys.stdin)
+answers = []
+for under in (None, "another name"):
+    connection = duckdb.connect(":memory:" if under else path, read_only=not under)
+    connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
+    if under:
+        connection.execute(f"ATTACH '{path}' AS \\"{under}\\" (READ_ONLY)")
+    for line in lines:
+        if under:
+            line = line.replace("FROM ", f'FROM "{under}".', 1).replace("')", f"', db := '{under}')", 1)
+        answers.append([[str(value) for value in row] for row in connection.execute(line).fetchall()])
+print(json.dumps([duckdb.__version__, answers]))
+"""
+
+
+@pytest.mark.promise("public-file")
+@pytest.mark.parametrize("version", ["1.2.0", "1.3.2", "1.4.2", "2.0.0"])
+def test_each_line_of_the_page_has_the_same_answer_in_every_duckdb_from_1_2_on(
+    demo: tuple[Path, dict[str, Any]], root: Path, tmp_path: Path, version: str
+) -> None:
+    """No extension is loaded, and the file is opened and attached under another name."""
+    place, answer = demo
+    public = str(Path(place, answer["statistics_db"]))
+    lines = [sql for *_, sql in questions((root / "docs" / "querying.md").read_text(encoding="utf-8"))]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-deps"]
+    subprocess.run([*pip, "--target", str(tmp_path), f"duckdb=={version}"], check=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", OLDER],
+        input=json.dumps([public, lines]),
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    used, answers = json.loads(asked.stdout)
+    assert used == version
+    expected = [[[str(value) for value in row] for row in query(Path(public), line)[1]] for line in lines]
+    for line, wanted, opened, attached in zip(
+        lines, expected, answers[: len(lines)], answers[len(lines) :], strict=True
+    ):
+        assert opened == wanted, line
+        assert attached == wanted, line
 
 
 def unfigured(line: str) -> str:

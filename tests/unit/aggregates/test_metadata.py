@@ -250,7 +250,7 @@ def test_a_period_has_the_notes_that_follow_from_the_ledger(public: Path) -> Non
     assert len(found) == len(NOTES) + 1
     assert set(found) == NOTES
     by_kind = dict(rows(public, "SELECT kind, note FROM notes ORDER BY note DESC"))
-    assert by_kind["first period"] == "Counting begins: what is dated before 2024-01-01 counts in no period."
+    assert by_kind["first period"] == "The first period: there is none before it."
     [(lost, pepper)] = rows(public, 'SELECT min("index"), max("index") FROM ledger WHERE kind = \'state_lost\'')
     breaks = rows(public, "SELECT note FROM notes WHERE statistic = 'asked' AND kind = 'break' ORDER BY period_start")
     again = "From here on a case that counted earlier may count again"

@@ -156,7 +156,7 @@ def test_a_comparison_has_both_sums_and_does_not_contradict_itself(asked: duckdb
         math.floor(90 + m + 1e-6),
     )
     assert found["percent_change"] is found["percent_lower"] is found["percent_upper"] is None
-    assert "withheld: the earlier count is too close to 0" in found["note"]
+    assert "withheld: the first sum is too close to 0" in found["note"]
 
 
 def test_a_percent_change_has_one_decimal_and_its_interval_is_rounded_outwards(
@@ -234,6 +234,6 @@ def test_a_ranking_of_periods_cannot_tell_a_leader_from_its_equals(asked: duckdb
     rising = rows(asked, "FROM ranking('plain', '2022-01-01', '2022-06-30')")
     assert [each["period_start"].month for each in rising] == [6, 5, 4, 3, 2, 1]
     assert rising[0]["lead_confidence"] == "90 %"
-    assert rising[-1]["lead_confidence"] == "99.9 %"
+    assert rising[-1]["lead_confidence"] == "behind the first: 99.9 %"
     alone = row(asked, "FROM ranking('plain', '2022-06-01', '2022-06-30')")
     assert (alone["rank"], alone["lead_confidence"]) == (1, "nothing to compare with")

@@ -48,7 +48,7 @@ Q1, Q2 = "'2024-01-01', '2024-03-31'", "'2024-04-01', '2024-06-30'"
             "later', '2024-01-01', '2024-03-31'",
             'no period of "later" is released yet. The table budget says since when',
         ),
-        ("plain', NULL, '2024-03-31'", "start is NULL, which is no answer. Give it a value"),
+        ("plain', NULL, '2024-03-31'", "start is NULL. Give it a value"),
         ("plain', '2024-01-01', NULL", "end is NULL"),
         ("plain', '2024-01-01', '2024-03-31', cells := NULL", "cells is NULL"),
         ("plain', '2024-01-01', '2024-03-31', level := NULL", "level is NULL"),
@@ -58,13 +58,14 @@ Q1, Q2 = "'2024-01-01', '2024-03-31'", "'2024-04-01', '2024-06-30'"
         ("plain', '2024-03-01', '2024-01-31'", "the span is reversed: start is 2024-03-01, after end, 2024-01-31"),
         (
             "plain', '2024-01-15', '2024-04-10'",
-            "not made of whole periods of plain. The nearest whole span within it is 2024-02-01 to 2024-03-31, the "
-            "nearest around it is 2024-01-01 to 2024-04-30",
+            "not made of whole periods: plain is released by the month. The nearest whole span within it is 2024-02-01 to "
+            "2024-03-31, the nearest around it is 2024-01-01 to 2024-04-30",
         ),
         ("plain', '2024-01-15', '2024-01-20'", "The nearest whole span around it is 2024-01-01 to 2024-01-31"),
         (
             "plain', '2023-01-01', '2024-01-31'",
-            "start is 2023-01-01, before the first released period: plain is released from 2024-01-01 to 2024-06-30",
+            "start is 2023-01-01, before the first released period: plain is released by the month, so far from "
+            "2024-01-01 to 2024-06-30",
         ),
         ("plain', '2024-01-01', '2024-07-31'", "end is 2024-07-31, after the last released period"),
         (
@@ -135,7 +136,7 @@ def test_a_part_that_is_none_is_refused(public: Path, call: str, sentence: str) 
 
 
 def test_what_cannot_be_ranked_or_compared_with_a_year_before_is_refused(public: Path) -> None:
-    assert 'Did you mean "colour"? It has colour, urgent, period' in refused(
+    assert 'Did you mean "colour"? Choose one of colour, urgent, period' in refused(
         public, f"FROM ranking('detailed', {Q1}, by := 'color')"
     )
     assert "no period of plain has one a year before it" in refused(public, "FROM year_on_year('plain')")
