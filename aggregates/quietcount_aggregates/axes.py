@@ -79,6 +79,27 @@ class Axes:
         """Return how many cells the finest table would have that all tables are sums of."""
         return math.prod(len(axis.cells) for axis in self.axes)
 
+    def weights(self, periods: int, releases: Sequence[int]) -> int:
+        """Return how many weights the least squares have for a block of so many periods.
+
+        `releases` says how many releases of each table lie in it.
+        """
+        total = 0
+        for varying in self.components():
+            unknowns, signals = periods, 0
+            for axis, part in zip(self.axes, varying, strict=True):
+                unknowns *= axis.parts if part is None else 1
+            for layout, times in zip(self.layouts, releases, strict=True):
+                own = 1
+                for part, by, counted in zip(varying, layout.by, layout.counted, strict=True):
+                    if part is None:
+                        own *= len(counted) if by else 1
+                    elif not (by and part in counted):
+                        own = 0
+                signals += times * own
+            total += unknowns * signals
+        return total
+
     def components(self) -> Iterator[tuple[int | None, ...]]:
         """Yield each choice of a part an axis, or of None: the parts in which a component varies from cell to cell.
 

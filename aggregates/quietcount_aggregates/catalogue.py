@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from quietcount_aggregates.axes import Axes
 from quietcount_aggregates.errors import PopulationError
@@ -36,8 +36,12 @@ MAX_CELLS = 100_000
 MAX_CONTRIBUTIONS = 1_000_000
 # Of the table that all tables of a population are sums of: reconciling a year of months then takes some 100 MB.
 MAX_FINEST_CELLS = 1_000_000
-# Noise of this scale hides any count that case work has; the margins of its sums take the more memory, the wider it is.
+# Of the least squares: publishing takes ten seconds with as many, at each release.
+MAX_WEIGHTS = 300_000
+# Noise of this scale hides any count that case work has.
 MAX_SCALE = 100_000
+
+_DAYS: Final = {Period.DAY: 1, Period.WEEK: 7, Period.MONTH: 31, Period.QUARTER: 92, Period.YEAR: 366}
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _NAME_WANTED = "Write lower-case letters, digits and _, a letter first, and 63 at most"
@@ -232,7 +236,25 @@ def _check_reconciliation(population: Population) -> None:
                 "Release by day and week, or by day, month, quarter and year; or declare the weeks as a population of "
                 "their own",
             )
-    if Axes.of(population).cells > MAX_FINEST_CELLS:
+    axes = Axes.of(population)
+    for layout in axes.layouts:
+        if not all(layout.counted):
+            raise PopulationError(
+                f"population {population.name!r}, table {layout.table.name!r}, key 'where': it excludes what the "
+                "population's own condition leaves, so the table would count nothing",
+                "Leave the condition out, or the table",
+            )
+    widest = max((table.period for table in population.tables), key=_DAYS.__getitem__)
+    wide = _DAYS[widest]
+    releases = [round(wide / _DAYS[table.period]) for table in population.tables]
+    if axes.weights(round(wide / _DAYS[population.period]), releases) > MAX_WEIGHTS:
+        raise PopulationError(
+            f"population {population.name!r}: to make its tables agree, more than {MAX_WEIGHTS:,} weights would be "
+            f"needed for each {widest}",
+            "Release by fewer or longer periods, use fewer conditions, or declare some of the tables as a population "
+            "of their own",
+        )
+    if axes.cells > MAX_FINEST_CELLS:
         raise PopulationError(
             f"population {population.name!r}: all fields that its tables break down by, taken together, have more than "
             f"{MAX_FINEST_CELLS:,} cells: the tables cannot be made to agree",

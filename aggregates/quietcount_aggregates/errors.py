@@ -19,7 +19,7 @@ AggregatesError (a QuietcountError)
 │   ├── LedgerUnwritable  its file, or its witness, cannot be written now (also an Unavailable)
 │   └── LedgerUnavailable the ledger did not answer (also an Unavailable)
 └── PublicationError      statistics.duckdb cannot be written or read
-    ├── PublicationDefect      DuckDB refused a statement of ours (also a Defect)
+    ├── PublicationDefect      DuckDB refused a statement of ours, or laid the file out anew (also a Defect)
     ├── PublicationHeld        it cannot be read now (also an Unavailable)
     └── PublicationUnwritable  it cannot be written now (also an Unavailable)
 """

@@ -51,11 +51,9 @@ def published_figures(estimate: int, around: int) -> tuple[int, int, int]:
     `estimate` and its margin `around` are in millionths.
     """
     above = max(estimate, 0)
-    return (
-        (2 * above + MILLION) // (2 * MILLION),
-        max(-((around - estimate) // MILLION), 0),
-        (above + around) // MILLION,
-    )
+    shown = (2 * above + MILLION) // (2 * MILLION)
+    # Under a margin below a half no whole number may lie around a fraction: what is shown is always inside.
+    return shown, max(min(-((around - estimate) // MILLION), shown), 0), max((above + around) // MILLION, shown)
 
 
 def reconciled(chain: Chain, population: Population) -> tuple[Reconciliation, list[Entry]]:

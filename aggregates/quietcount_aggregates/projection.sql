@@ -129,7 +129,7 @@ COMMENT ON COLUMN about.key IS 'What the value says.';
 COMMENT ON COLUMN about.value IS 'The value, as text.';
 
 -- What the noise of a sum of estimates is made of. Draws are independent discrete Laplace noise, each of which weighs as
--- its cell lies on the dimensions (docs/querying.md).
+-- its cell lies on the dimensions (aggregates/README.md).
 CREATE TABLE noise_symbols (population VARCHAR NOT NULL, statistic VARCHAR NOT NULL, dimension VARCHAR NOT NULL, place INTEGER NOT NULL, symbol VARCHAR NOT NULL, part INTEGER NOT NULL, counted BOOLEAN NOT NULL);
 COMMENT ON TABLE noise_symbols IS 'The symbols of each dimension that a table of the population knows.';
 COMMENT ON COLUMN noise_symbols.population IS 'The population.';

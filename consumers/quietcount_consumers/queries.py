@@ -154,6 +154,8 @@ def _unanswered(error: duckdb.Error, connection: duckdb.DuckDBPyConnection) -> Q
     text, remedy = str(error).strip(), "See what there is with: FROM data_dictionary"
     if own := _MACRO.search(text):
         text, remedy = text[own.start() :], ""
+    elif "Correlated columns not supported in LIMIT" in text:
+        text, remedy = "an argument of a macro is a value, and no column of another table", "Ask once for each value"
     elif "file system operations are disabled" in text:
         text, remedy = "a query reads this file alone and writes none", "Keep the answer with: --format csv > FILE.csv"
     elif "read-only mode" in text:

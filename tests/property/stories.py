@@ -209,6 +209,8 @@ def _population(
         coarser.remove(Period.WEEK)
     if Period.WEEK in coarser:  # a week may lie in two months
         coarser = [each for each in coarser if each in (Period.DAY, Period.WEEK)]
+    elif period is Period.DAY:  # a year of days takes too much to make agree
+        coarser = [Period.DAY, Period.MONTH]
     tables: dict[str, AskedTable] = {}
     where: dict[str, list[str | bool]] = {}
     for number in range(rng.choice((1, 2, 2, 3, 3))):

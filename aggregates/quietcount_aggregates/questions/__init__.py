@@ -6,7 +6,7 @@ are put in their places when the file is built:
 
 * `-- fragment NAME(p, q)` begins a fragment, which ends at the next one or at a statement. `$p` is its parameter.
 * `@NAME(x, y)` is the text of the fragment, with x in the place of `$p` and y in the place of `$q`.
-* `$macro` is the name of the published macro in which the text ends up.
+* `$macro` is the name of the published macro in which the text ends up, and `$arguments` are its parameters, as text.
 """
 
 from __future__ import annotations
@@ -69,8 +69,11 @@ def _statements(fragments: Fragments) -> Iterator[str]:
                 parameters = head[2].split(", ") if head[2] else []
                 fragments[head[1]] = parameters, _expanded(_COMMENT.sub("", piece[head.end() :]).strip(), fragments)
             elif piece.startswith("CREATE MACRO "):
-                name = piece.removeprefix("CREATE MACRO ").partition("(")[0]
-                yield _expanded(_COMMENT.sub("", piece), fragments).replace("$macro", name)
+                name, _, rest = piece.removeprefix("CREATE MACRO ").partition("(")
+                parameters = [each.partition(":=")[0].strip() for each in rest.partition(") AS TABLE")[0].split(",")]
+                given = ", ".join(f"{each}::VARCHAR" for each in parameters)
+                text = _expanded(_COMMENT.sub("", piece), fragments)
+                yield text.replace("$macro", name).replace("$arguments", given)
             elif piece.startswith("COMMENT ON "):
                 yield piece
 

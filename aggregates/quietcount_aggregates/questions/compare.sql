@@ -1,8 +1,8 @@
 -- fragment compared_columns()
 a AS from_estimate, @lower(a, m_a) AS from_lower, @upper(a, m_a) AS from_upper,
     b AS to_estimate, @lower(b, m_b) AS to_lower, @upper(b, m_b) AS to_upper,
-    difference, ceil(difference - m_difference)::BIGINT AS difference_lower,
-    floor(difference + m_difference)::BIGINT AS difference_upper,
+    difference, least(ceil(difference - m_difference), round(difference))::BIGINT AS difference_lower,
+    greatest(floor(difference + m_difference), round(difference))::BIGINT AS difference_upper,
     round(100 * (ratio - 1), 1) AS percent_change,
     -- The ends go outwards to one decimal: the interval then misses no more often.
     floor(1000 * (ratio_lower - 1)) / 10 AS percent_lower, ceil(1000 * (ratio_upper - 1)) / 10 AS percent_upper

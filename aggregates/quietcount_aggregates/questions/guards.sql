@@ -73,7 +73,7 @@ GROUP BY c.dimension
 HAVING NOT coalesce(bool_or(d.dimension = c.dimension), false)
 UNION ALL
 SELECT 6, '$name: the dimension "' || c.dimension
-    || '" stands there twice. Write its symbols in one condition, with | between'
+    || '" is named twice. Write its symbols in one condition, with | between'
 FROM @conditions($given) c GROUP BY c.dimension HAVING count(*) > 1
 UNION ALL
 SELECT 7, '$name: the dimension "' || w.dimension || '" has no symbol "' || w.symbol || '". '
@@ -140,5 +140,9 @@ WHERE first_day > last_day OR why IS NOT NULL OR NOT whole)
 FROM (
     SELECT arg_min(problem, place) AS problem
     FROM (FROM @editions() UNION ALL FROM @unknown_statistic() UNION ALL FROM @wrong_level() UNION ALL $problems)
+) CROSS JOIN (
+    -- An argument that is a column of the caller's would be taken for one of ours of that name. DuckDB refuses columns
+    -- here, and takes constants, parameters and subqueries.
+    SELECT 1 AS one LIMIT CASE WHEN coalesce($arguments) IS NULL THEN 1 ELSE 1 END
 )
 WHERE CASE WHEN problem IS NULL THEN true ELSE error('$macro(): ' || problem) END)

@@ -27,7 +27,7 @@ FROM (
     SELECT written, contains(written, '!=') AS negated
     FROM (
         SELECT unnest(CASE WHEN bare IN ('', 'all') THEN []::VARCHAR[] ELSE string_split(bare, ',') END) AS written
-        FROM (SELECT regexp_replace($cells::VARCHAR, '\s', '', 'g') AS bare)
+        FROM (SELECT regexp_replace($cells::VARCHAR, '[\s\x{00A0}]', '', 'g') AS bare)
     )
 ))
 

@@ -301,7 +301,7 @@ def _budget_table(public: Path) -> Table:
     table.add_column("population")
     table.add_column("released by")
     table.add_column("epsilon", justify="right")
-    table.add_column("margin of one cell", justify="right")
+    table.add_column("margin of one draw", justify="right")
     _, rows = query(
         public,
         "SELECT statistic, population, period, epsilon, "

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
-from quietcount_aggregates.populations import Population, Table, exact_epsilon
+from quietcount_aggregates.populations import Table, exact_epsilon
 from quietcount_aggregates.projection import published_figures, reconciled
+from quietcount_aggregates.reconciliation.figures import Reconciliation
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.monitoring.status import NEVER, BudgetStatus, CellStatus, StatisticStatus, Status, shown_cells
 
@@ -89,7 +90,7 @@ class Standing:
             # Yesterday's, never today's: a flag that rose at once would show when a record arrived.
             rejects_seen=self._state.rejected_on(now.date() - _DAY),
             budget=BudgetStatus(budget.lifetime_epsilon, budget.bound, budget.left),
-            statistics=tuple(self._statistic(population, table) for population, table in chain.tables),
+            statistics=self._figures(),
             disk_free=self._disk_free(),
         )
 
@@ -107,17 +108,22 @@ class Standing:
         self._seen = len(entries)
         return self._release
 
-    def _statistic(self, population: Population, table: Table) -> StatisticStatus:
-        """Return the status of a table; it is made again when a release or the retirement changes it."""
-        chain = self._chain
-        first_open = None if population.name in chain.retired else chain.following[table.name]
-        known = self._statistics.get(table.name)
-        if known is None or known.first_open != first_open:
-            known = self._statistics[table.name] = _status_of(population, table, first_open, chain)
-        return known
+    def _figures(self) -> tuple[StatisticStatus, ...]:
+        """Return the status of each table; it is made again when a release or the retirement changes it."""
+        chain, made = self._chain, dict[str, Reconciliation]()
+        for population, table in chain.tables:
+            first_open = None if population.name in chain.retired else chain.following[table.name]
+            known = self._statistics.get(table.name)
+            if known is None or known.first_open != first_open:
+                if population.name not in made:
+                    made[population.name] = reconciled(chain, population)[0]
+                self._statistics[table.name] = _status_of(table, first_open, chain, made[population.name])
+        return tuple(self._statistics[table.name] for _, table in chain.tables)
 
 
-def _status_of(population: Population, table: Table, first_open: dt.date | None, chain: Chain) -> StatisticStatus:
+def _status_of(
+    table: Table, first_open: dt.date | None, chain: Chain, reconciliation: Reconciliation
+) -> StatisticStatus:
     """Return the status of a table whose earliest period that is to be released begins on `first_open`."""
     cells = shown_cells(table)
     start = table.period.start(chain.following[table.name] - _DAY)
@@ -126,7 +132,7 @@ def _status_of(population: Population, table: Table, first_open: dt.date | None,
     entry = chain.releases.get((table.name, start))
     newest = entry.body if entry is not None and isinstance(entry.body, Released) else None
     released: tuple[CellStatus, ...] = ()
-    figures = reconciled(chain, population)[0].newest(table.name) if newest is not None and cells else None
+    figures = reconciliation.newest(table.name) if newest is not None and cells else None
     if figures is not None:
         released = tuple(
             CellStatus(cell, *published_figures(int(estimate), int(around)))

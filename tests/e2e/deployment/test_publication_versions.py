@@ -37,8 +37,8 @@ def test_it_opens_with_the_newest_duckdb_of_the_line_before(
         "c = duckdb.connect(sys.argv[1], read_only=True)\n"
         "print(duckdb.__version__)\n"
         "for query in ('SELECT count(*) FROM statistics', 'SELECT count(*) FROM detailed', "
-        "\"SELECT terms FROM total('plain', '2024-01-01', '2024-03-31')\", "
-        "\"SELECT note LIKE '%Fieller%' OR note LIKE 'withheld%' FROM "
+        "\"SELECT shown > 0 FROM total('plain', '2024-01-01', '2024-03-31')\", "
+        "\"SELECT note LIKE '%Fieller%' OR note LIKE '%withheld%' FROM "
         "compare('plain', '2024-01-01', '2024-03-31', '2024-04-01', '2024-06-30')\", "
         "\"SELECT count(*) FROM series('detailed')\", 'SELECT count(*) > 60 FROM data_dictionary'):\n"
         "    print(c.execute(query).fetchone()[0])\n"
@@ -52,4 +52,4 @@ def test_it_opens_with_the_newest_duckdb_of_the_line_before(
     version, *answers = found.stdout.split()
     print(f"opened with DuckDB {version}")
     assert version.startswith("1.")
-    assert answers == ["42", "36", "3", "True", "6", "True"]
+    assert answers == ["42", "36", "True", "True", "6", "True"]

@@ -66,8 +66,8 @@ def behind(make: Callable[..., Desk]) -> Desk:
 
 
 EIGHT = {
-    ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"false"}'): 7,
-    ("check_ins", "2023-02-01", '{"mood":"AFRAID","urgent":"false"}'): 1,
+    ("check_ins", "2023-02-01", "mood=CALM, urgent=false"): 7,
+    ("check_ins", "2023-02-01", "mood=AFRAID, urgent=false"): 1,
 }
 
 

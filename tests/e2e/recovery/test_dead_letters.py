@@ -96,8 +96,8 @@ def test_poison_of_each_kind_is_told_by_its_reason_and_the_next_good_record_is_f
             assert [name for name, _ in each.headers] == ["reason", "topic", "partition", "offset"]
             assert (each.key, each.timestamp) == (None, NO_DATE)
     assert counted(project) == {
-        ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"true"}'): 1,
-        ("check_ins", "2023-02-01", '{"mood":"AFRAID","urgent":"false"}'): len(bad),
+        ("check_ins", "2023-02-01", "mood=CALM, urgent=true"): 1,
+        ("check_ins", "2023-02-01", "mood=AFRAID, urgent=false"): len(bad),
     }
     rows = list(csv.DictReader(finished["list"].out.splitlines()))
     assert rows == [

@@ -307,7 +307,7 @@ def check_each_event_counts_once(project: Project, lines: list[Line]) -> None:
     for (name, _, cell), value in values.items():
         found[name, cell] += value
     wanted = Counter(
-        (statistic, json.dumps({field: line[field]}, separators=(",", ":")))
+        (statistic, f"{field}={line[field]}")
         for line in lines
         for statistic, field in (("requests", "help_kind"), ("categories", "service_category"))
     )

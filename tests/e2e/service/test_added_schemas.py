@@ -68,7 +68,7 @@ def test_events_of_an_emitter_that_was_upgraded_first_count_once_they_are_replay
     shutil.copytree(newer, project.folder / "own")
     project.quietcount("dead-letters", "replay").done()
     project.quietcount("run", "--until-idle", "--as-of", "2024-02-08").done()
-    rows = project.quietcount("query", "SELECT ward, noisy FROM visits ORDER BY 1", "--format", "csv").done().out
+    rows = project.quietcount("query", "SELECT ward, shown FROM visits ORDER BY 1", "--format", "csv").done().out
     assert rows.splitlines()[1:] == ["NORTH,9", "OTHER,0"], "the declared domain stays, and nothing was lost"
 
 

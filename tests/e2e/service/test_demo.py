@@ -253,10 +253,11 @@ def test_the_demo_obeys_no_variable_of_a_real_project(tmp_path: Path) -> None:
         "KAFKA": json.dumps({"topic_prefix": "real."}),
         "SCHEMA_REGISTRY": json.dumps({"url": "https://nowhere:8081"}),
         "METRICS": json.dumps({"listen": "nowhere"}),
+        "PUBLICATION": json.dumps({"publisher": "somebody else"}),
         "CONFIG": str(real.config),
         "NO_SUCH_KEY": "1",
     }
-    shared = ("kafka", "schema_registry", "metrics")
+    shared = ("kafka", "schema_registry", "metrics", "publication")
     values |= {f"{section}__{key}".upper(): "nothing" for section in shared for key in KEYS[section]}
     known = {key.upper() for key in KEYS[""]} | {
         f"{section}__{key}".upper() for section in ("emitter", "service", *shared) for key in KEYS[section]

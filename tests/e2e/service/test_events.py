@@ -179,8 +179,8 @@ def test_each_malformed_record_becomes_a_dead_letter_and_stops_nothing(
     ]
     assert all(letter.key is None and letter.timestamp == -1 for letter in found)
     assert nonzero(project) == {
-        ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"true"}'): 1,
-        ("check_ins", "2023-02-01", '{"mood":"CALM","urgent":"false"}'): 1,
+        ("check_ins", "2023-02-01", "mood=CALM, urgent=true"): 1,
+        ("check_ins", "2023-02-01", "mood=CALM, urgent=false"): 1,
     }
     said = finished.out + finished.err
     assert finished.out == ""
@@ -208,6 +208,6 @@ def test_an_own_event_type_is_counted_and_broken_down_with_no_code(
     project, _ = poisoned
     project.run_here()
     answer = project.quietcount(
-        "query", "SELECT mood, urgent, noisy FROM check_ins WHERE noisy > 0 ORDER BY ALL"
+        "query", "SELECT mood, urgent, shown FROM check_ins WHERE shown > 0 ORDER BY ALL"
     ).done()
-    assert answer.out == "mood,urgent,noisy\nCALM,false,1\nCALM,true,1\n"
+    assert answer.out == "mood,urgent,shown\nCALM,false,1\nCALM,true,1\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sqlite3
@@ -61,7 +60,7 @@ def counted(lines: Iterable[Line]) -> dict[Cell, int]:
     firsts = tally.totals()["first_per_case"]
     assert isinstance(firsts, dict)
     return {
-        (name, f"{month}-01", json.dumps({dimension: symbol}, separators=(",", ":"))): count
+        (name, f"{month}-01", f"{dimension}={symbol}"): count
         for name, (event, dimension) in COUNTED.items()
         for month, of_month in firsts[event].items()
         for symbol, count in of_month[dimension].items()

@@ -11,10 +11,12 @@ from tests.populations import population_of
 from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates import catalogue
+from quietcount_aggregates.axes import Axes
 from quietcount_aggregates.catalogue import RESERVED_NAMES, AskedTable, resolve
 from quietcount_aggregates.due_periods import due_periods
 from quietcount_aggregates.errors import PopulationError
 from quietcount_aggregates.populations import Horizon, Late, Population
+from quietcount_aggregates.reconciliation.solution import Shape, Solution
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -339,6 +341,29 @@ def test_weeks_beside_what_a_week_can_lie_across_are_refused(coarse: Period) -> 
     assert f"table 'weekly', key 'period': a week may lie in two of the {coarse}s of table 'coarse'" in error.what
     assert "a population of their own" in error.remedy
     assert len(of(daily, weekly, period=Period.DAY).tables) == 2
+
+
+def test_a_table_whose_condition_excludes_the_population_s_is_refused() -> None:
+    other = AskedTable("a", 0.1, by=["region"], where={"help_kind": ["SURRENDER"]})
+    error = refused(KIND, other, where={"help_kind": ["DESERTION"]})
+    assert "table 'a', key 'where': it excludes what the population's own condition leaves" in error.what
+    assert len(of(KIND, other, where={"help_kind": ["DESERTION", "SURRENDER"]}).tables) == 2
+
+
+def test_tables_that_take_too_much_to_make_agree_are_refused() -> None:
+    daily, yearly = AskedTable("daily", 0.1, by=["help_kind"]), AskedTable("yearly", 0.1, period=YEAR)
+    assert len(of(daily, yearly, period=Period.DAY).tables) == 2
+    error = refused(daily._replace(by=["help_kind", "region"]), yearly, period=Period.DAY)
+    assert "more than 300,000 weights would be needed for each year" in error.what
+    assert "fewer or longer periods" in error.remedy
+
+
+def test_the_weights_are_counted_as_they_are_published() -> None:
+    population = of(KIND, AskedTable("a", 0.1, by=["region"], where={"help_kind": ["DESERTION"]}, period=QUARTER))
+    axes = Axes.of(population)
+    shape = Shape(3, (tuple((month, month + 1) for month in range(3)), ((0, 3),)))
+    solution = Solution(axes, [1.0, 1.0], [1.0, 1.0], shape)
+    assert axes.weights(3, [3, 1]) == sum(component.weights.size for component in solution.components)
 
 
 def test_fields_that_have_too_many_cells_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

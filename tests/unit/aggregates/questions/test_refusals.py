@@ -58,8 +58,8 @@ Q1, Q2 = "'2024-01-01', '2024-03-31'", "'2024-04-01', '2024-06-30'"
         ("plain', '2024-03-01', '2024-01-31'", "the span is reversed: start is 2024-03-01, after end, 2024-01-31"),
         (
             "plain', '2024-01-15', '2024-04-10'",
-            "not made of whole periods: plain is released by the month. The nearest whole span within it is 2024-02-01 to "
-            "2024-03-31, the nearest around it is 2024-01-01 to 2024-04-30",
+            "not made of whole periods: plain is released by the month. The nearest whole span within it is 2024-02-01 "
+            "to 2024-03-31, the nearest around it is 2024-01-01 to 2024-04-30",
         ),
         ("plain', '2024-01-15', '2024-01-20'", "The nearest whole span around it is 2024-01-01 to 2024-01-31"),
         (
@@ -85,7 +85,7 @@ Q1, Q2 = "'2024-01-01', '2024-03-31'", "'2024-04-01', '2024-06-30'"
         ("detailed', '2024-01-01', '2024-01-31', cells := 'colour=red'", 'Did you mean "RED"?'),
         (
             "detailed', '2024-01-01', '2024-01-31', cells := 'colour=RED, colour=GREEN'",
-            'the dimension "colour" stands there twice',
+            'the dimension "colour" is named twice',
         ),
         ("detailed', '2024-01-01', '2024-01-31', cells := 'colour!=RED|GREEN'", "no cell is left"),
         ("detailed', '2024-01-01', '2024-01-31', cells := 'colour=NONE'", "no cell is left"),
@@ -173,3 +173,27 @@ def test_whatever_is_asked_of_the_answer_a_wrong_question_is_refused(public: Pat
                 connection.execute(f"SELECT {selected} FROM {call}")
         with pytest.raises(duckdb.InvalidInputException, match=macro):
             connection.execute(f"SELECT 1 FROM {call} WHERE note = 'none' LIMIT 1")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "total(b.statistic, '2024-01-01', '2024-03-31')",
+        "total('detailed', '2024-01-01', '2024-03-31', cells := 'colour=' || b.statistic)",
+        "series(statistic)",
+        "share('detailed', '2024-01-01', '2024-03-31', 'colour=' || b.statistic)",
+        "compare('plain', t, '2024-01-31', '2024-02-01', '2024-02-29')",
+    ],
+)
+def test_a_column_as_an_argument_is_refused_and_not_taken_for_one_of_ours(public: Path, call: str) -> None:
+    with duckdb.connect(str(public), read_only=True) as connection:
+        query = f"FROM (SELECT statistic, '2024-01-01' AS t FROM budget) b, LATERAL (FROM {call}) x"
+        with pytest.raises(duckdb.BinderException, match="Correlated columns not supported|Ambiguous reference"):
+            connection.execute(query)
+
+
+def test_a_subquery_and_a_parameter_are_values(public: Path) -> None:
+    with duckdb.connect(str(public), read_only=True) as connection:
+        wanted = connection.execute("FROM total('plain', '2024-01-01', '2024-03-31')").fetchall()
+        query = "FROM total((SELECT min(statistic) FROM budget WHERE statistic = 'plain'), ?, '2024-03-31')"
+        assert connection.execute(query, ["2024-01-01"]).fetchall() == wanted
