@@ -138,5 +138,5 @@ def test_a_reader_that_goes_away_ends_a_query_quietly(published: Project) -> Non
 
 def test_a_query_that_is_wrong_is_explained(published: Project) -> None:
     assert "nothing" in published.quietcount("query", "SELECT nothing FROM statistics").refusal()
-    with pytest.raises(QueryError, match="whole released periods"):
+    with pytest.raises(QueryError, match="is not made of whole periods: requests is released by the month"):
         query(published.public, "FROM total('requests', '2023-01-05', '2023-01-31')")

@@ -188,7 +188,7 @@ def test_whatever_is_asked_of_the_answer_a_wrong_question_is_refused(public: Pat
 def test_a_column_as_an_argument_is_refused_and_not_taken_for_one_of_ours(public: Path, call: str) -> None:
     with duckdb.connect(str(public), read_only=True) as connection:
         query = f"FROM (SELECT statistic, '2024-01-01' AS t FROM budget) b, LATERAL (FROM {call}) x"
-        with pytest.raises(duckdb.BinderException, match="Correlated columns not supported|Ambiguous reference"):
+        with pytest.raises(duckdb.BinderException, match=r"Correlated columns not supported|Ambiguous reference"):
             connection.execute(query)
 
 
