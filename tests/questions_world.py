@@ -64,8 +64,8 @@ class Population:
 
     name: str
     tables: Sequence[Table]
-    leaves: Sequence[tuple[dt.date, dt.date, int, int, int]]
-    """period_start, period_end, block, shape, place"""
+    leaves: Sequence[tuple[dt.date, dt.date, int, int, int, int]]
+    """period_start, period_end, block, shape, place, alike"""
     responses: Sequence[tuple[int, str, int]]
     signals: Sequence[tuple[int, str, int, bool]]
     weights: Sequence[Weight]
@@ -80,7 +80,7 @@ def alone(table: Table) -> Population:
     return Population(
         f"{table.name}_population",
         [table],
-        [(start, end, block, 1, 0) for block, (start, end) in enumerate(table.periods)],
+        [(start, end, block, 1, 0, 0) for block, (start, end) in enumerate(table.periods)],
         [(number, d, 1) for number, subset in enumerate(subsets) for d in table.by if d not in subset],
         [(number, d, 1, d in subset) for number, subset in enumerate(subsets) for d in table.by],
         [(1, 0, number, table.name, 0, number, 1.0) for number in range(len(subsets))],
@@ -95,7 +95,7 @@ def months_and_quarters(name: str, monthly: Table, quarterly: Table) -> Populati
     share = variance(monthly.scale) / (3 * variance(monthly.scale) + variance(quarterly.scale))
     whole = 3 * len(quarterly.periods)
     leaves = [
-        (start, end, i // 3, 1, i % 3) if i < whole else (start, end, i, 2, 0)
+        (start, end, i // 3, 1, i % 3, 0) if i < whole else (start, end, i, 2, 0, 0)
         for i, (start, end) in enumerate(monthly.periods)
     ]
     weights: list[Weight] = [(2, 0, 0, monthly.name, 0, 0, 1.0)]
@@ -116,7 +116,7 @@ def cells_and_total(name: str, detailed: Table, total: Table) -> Population:
     return Population(
         name,
         [detailed, total],
-        [(start, end, block, 1, 0) for block, (start, end) in enumerate(detailed.periods)],
+        [(start, end, block, 1, 0, 0) for block, (start, end) in enumerate(detailed.periods)],
         [(0, dimension, 1)],
         [(0, dimension, 1, False), (1, dimension, 1, True)],
         [
@@ -137,7 +137,7 @@ CREATE TABLE withheld (statistic VARCHAR, period_start DATE, period_end DATE, re
 CREATE TABLE noise_symbols (population VARCHAR, statistic VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR,
     part INTEGER, counted BOOLEAN);
 CREATE TABLE noise_periods (population VARCHAR, period_start DATE, period_end DATE, block INTEGER, shape INTEGER,
-    place INTEGER);
+    place INTEGER, alike INTEGER);
 CREATE TABLE noise_scales (population VARCHAR, statistic VARCHAR, scale DOUBLE, variance DOUBLE);
 CREATE TABLE noise_responses (population VARCHAR, response INTEGER, dimension VARCHAR, part INTEGER);
 CREATE TABLE noise_signals (population VARCHAR, signal INTEGER, dimension VARCHAR, part INTEGER, residual BOOLEAN);

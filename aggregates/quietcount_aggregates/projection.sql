@@ -140,7 +140,7 @@ COMMENT ON COLUMN noise_symbols.symbol IS 'A symbol of the dimension.';
 COMMENT ON COLUMN noise_symbols.part IS 'Which symbols no table tells apart by its own condition: these are one part.';
 COMMENT ON COLUMN noise_symbols.counted IS 'Whether the table counts events with this symbol.';
 
-CREATE TABLE noise_periods (population VARCHAR NOT NULL, period_start DATE NOT NULL, period_end DATE NOT NULL, block INTEGER NOT NULL, shape INTEGER NOT NULL, place INTEGER NOT NULL);
+CREATE TABLE noise_periods (population VARCHAR NOT NULL, period_start DATE NOT NULL, period_end DATE NOT NULL, block INTEGER NOT NULL, shape INTEGER NOT NULL, place INTEGER NOT NULL, alike INTEGER NOT NULL);
 COMMENT ON TABLE noise_periods IS 'The released periods of each population. Noise is shared within a block, and not between blocks.';
 COMMENT ON COLUMN noise_periods.population IS 'The population.';
 COMMENT ON COLUMN noise_periods.period_start IS 'The first day of the period (UTC).';
@@ -148,6 +148,7 @@ COMMENT ON COLUMN noise_periods.period_end IS 'The last day of the period (UTC),
 COMMENT ON COLUMN noise_periods.block IS 'The block: periods that a released longer period ties together.';
 COMMENT ON COLUMN noise_periods.shape IS 'The form of the block: noise_weights has the weights for each.';
 COMMENT ON COLUMN noise_periods.place IS 'The place of the period in its block, from 0.';
+COMMENT ON COLUMN noise_periods.alike IS 'The first place in the block that the same longer releases span: the noise of both is alike.';
 
 CREATE TABLE noise_scales (population VARCHAR NOT NULL, statistic VARCHAR NOT NULL, scale DOUBLE NOT NULL, variance DOUBLE NOT NULL);
 COMMENT ON TABLE noise_scales IS 'The noise of one draw of each statistic.';

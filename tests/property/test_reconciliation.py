@@ -31,6 +31,7 @@ from quietcount_aggregates.populations import (
 )
 from quietcount_aggregates.reconciliation import solution as product
 from quietcount_aggregates.reconciliation.estimates import MILLION, estimate
+from quietcount_aggregates.reconciliation.kernel import alike
 from quietcount_aggregates.reconciliation.least_squares import fit
 from quietcount_aggregates.reconciliation.solution import Selection, Shape, Solution
 from quietcount_schemas.periods import Period
@@ -190,6 +191,19 @@ def test_the_variance_of_an_estimate_is_never_above_that_of_its_draw(block: Bloc
     assert spread <= variance(block.scales[table]) * (1 + 1e-9)
 
 
+@given(blocks())
+def test_periods_that_are_alike_have_noise_alike_alone_and_in_pairs(block: Block) -> None:
+    """A ranking asks for the noise of one pair of each kind."""
+    weights, cells = dense(block), block.population.tables[0].cells
+    kinds: dict[tuple[int, ...], npt.NDArray[np.float64]] = {}
+    places = range(block.shape.periods)
+    for pair in [*((one,) for one in places), *itertools.combinations(places, 2)]:
+        rows = [weights[cells * place] for place in pair]
+        noise = np.sort(np.abs(rows[0] if len(rows) == 1 else rows[0] - rows[1]))
+        kind = tuple(alike(block.shape, place) for place in pair)
+        np.testing.assert_allclose(noise, kinds.setdefault(kind, noise), atol=1e-9)
+
+
 FIXED = Block(
     Population(
         PopulationName("p"), "", "", ("E",), (), Period.MONTH, 1, Horizon.LIFETIME, dt.date(2023, 1, 1), Late.CARRY,
@@ -242,3 +256,11 @@ def test_rounding_each_table_apart_is_caught() -> None:
     months, quarters = apart[:36].reshape(4, 9).sum(axis=1), apart[36:44].reshape(4, 2).sum(axis=1)
     assert np.any(months != quarters)
     assert int(np.abs(months - quarters).max()) < 100
+
+
+def test_taking_all_periods_for_alike_is_caught() -> None:
+    """Two months of one quarter share its noise, and two of different quarters do not."""
+    weights = dense(FIXED)
+    within, across = (np.sort(np.abs(weights[0] - weights[3 * other])) for other in (1, 3))
+    assert float(np.abs(within - across).max()) > 0.01
+    assert [alike(FIXED.shape, place) for place in range(12)] == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9, 9, 9]

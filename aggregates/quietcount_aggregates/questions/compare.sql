@@ -18,6 +18,7 @@ FROM @ratio((SELECT *, b - a AS difference FROM $answered)))
 -- fragment compared_note()
 CASE WHEN told THEN '; that of the percent change is by Fieller''s theorem'
     ELSE '; percent change withheld: the first sum is too close to 0 to divide by' END
+    || CASE WHEN least(a, b) < 0 THEN '; the intervals of the sums are cut at 0, and that of the difference is not' ELSE '' END
     || CASE WHEN status = 'provisional' THEN '; provisional' ELSE '' END
 
 -- fragment overlapping()

@@ -3,7 +3,7 @@
 
 -- What is ranked, each with its kind, and its home: the items of one home share noise.
 -- fragment items()
-(SELECT p.period_start::VARCHAR AS item, f.shape || ':' || f.place || '-' || l.place AS kind, f.block AS home,
+(SELECT p.period_start::VARCHAR AS item, f.shape || ':' || f.alike || '-' || l.alike AS kind, f.block AS home,
     p.period_start AS first_day, p.period_end AS last_day
 FROM @periods() p
     JOIN @table(noise_periods) f ON f.period_start = p.period_start AND f.population = @population()

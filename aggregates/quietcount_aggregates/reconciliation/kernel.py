@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from quietcount_aggregates.axes import Axes
 from quietcount_aggregates.noise import variance
 from quietcount_aggregates.reconciliation.figures import Reconciliation
-from quietcount_aggregates.reconciliation.solution import Parts
+from quietcount_aggregates.reconciliation.solution import Parts, Shape
 
-__all__ = ["Rows", "kernel_rows"]
+__all__ = ["Rows", "alike", "kernel_rows"]
 
 Rows = list[tuple[object, ...]]
 
@@ -39,7 +39,7 @@ def kernel_rows(reconciliation: Reconciliation) -> dict[str, Rows]:
     return {
         "noise_symbols": list(_symbols(axes)),
         "noise_periods": [
-            (day, period.end(day), number, shapes[block.shape], place)
+            (day, period.end(day), number, shapes[block.shape], place, alike(block.shape, place))
             for number, block in enumerate(reconciliation.blocks, 1)
             for place, day in enumerate(block.periods)
         ],
@@ -62,6 +62,20 @@ def kernel_rows(reconciliation: Reconciliation) -> dict[str, Rows]:
         ],
         "noise_weights": weights,
     }
+
+
+def alike(shape: Shape, place: int) -> int:
+    """Return the first place in a block that the same longer releases span: what weighs is the same for both."""
+
+    def spanning(at: int) -> list[tuple[int, int, int]]:
+        return [
+            (table, first, behind)
+            for table, spans in enumerate(shape.spans)
+            for first, behind in spans
+            if first <= at < behind and behind - first > 1
+        ]
+
+    return next(at for at in range(place + 1) if spanning(at) == spanning(place))
 
 
 def _symbols(axes: Axes) -> Iterator[tuple[object, ...]]:
