@@ -211,25 +211,31 @@ def _population(
         coarser = [each for each in coarser if each in (Period.DAY, Period.WEEK)]
     elif period is Period.DAY:  # a year of days takes too much to make agree
         coarser = [Period.DAY, Period.MONTH]
-    tables: dict[str, AskedTable] = {}
+    asked: list[AskedTable] = []
     where: dict[str, list[str | bool]] = {}
     for number in range(rng.choice((1, 2, 2, 3, 3))):
         if rng.random() < 0.5:  # otherwise it has the filter of the table before, and may be a margin of it
             where = _where(rng, fields, colours, 0.4)
-        table = AskedTable(
-            f"{name}_t{number}",
-            1.0,
-            by=["part", *(each for each in fields if rng.random() < 0.5)],
-            where=where,
-            period=rng.choice(coarser) if number else period,
+        asked.append(
+            AskedTable(
+                f"{name}_t{number}",
+                1.0,
+                by=["part", *(each for each in fields if rng.random() < 0.5)],
+                where=where,
+                period=rng.choice(coarser) if number else period,
+            )
         )
-        # A table that another one is already would be refused.
-        tables.setdefault(repr((table.by, sorted(table.where.items()), table.period)), table)
+    conditions = _where(rng, fields, colours, 0.25)
+    tables: dict[str, AskedTable] = {}
+    for table in asked:
+        # Refused would be a table that counts nothing, and one that another one is already.
+        kept = {name: own for name, own in table.where.items() if set(own) & set(conditions.get(name, own))}
+        tables.setdefault(repr((table.by, sorted(kept.items()), table.period)), table._replace(where=kept))
     return resolve(
         name,
         events=events,
         registry=registry,
-        where=_where(rng, fields, colours, 0.25),
+        where=conditions,
         period=period,
         max_contributions=rng.choice((1, 1, 2, 3)),
         horizon=horizon,
