@@ -54,23 +54,25 @@ class QueryHeld(QueryError, Unavailable):
     """A query that cannot be answered now; nothing is wrong with the file."""
 
 
-def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def query(path: Path, sql: str, *, alone: bool = False) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run one SQL statement on the published database and return its columns and rows.
 
     The connection reads that file and no other: the private state next to it is out of its reach. The time zone is UTC,
-    and a moment with a time zone is text. Raises QueryError, also for no statement and for more than one: of several,
-    DuckDB answers only the last. KeyboardInterrupt stops the query.
+    and a moment with a time zone is text. `alone` says that no project is around the file, which could bring it back.
+    Raises QueryError, also for no statement and for more than one: of several, DuckDB answers only the last.
+    KeyboardInterrupt stops the query.
     """
     try:
         sql.encode()
     except UnicodeEncodeError:
         raise QueryError("the query is not text: it holds bytes that are not UTF-8", "Write it in UTF-8") from None
-    return _interruptible(_opened(path), lambda connection: _answer(connection, sql))
+    return _interruptible(_opened(path, alone), lambda connection: _answer(connection, sql))
 
 
-def describe(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
+def describe(path: Path, *, alone: bool = False) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return what is in the published database: views, macros and tables, each followed by its columns."""
-    return query(path, resources.files("quietcount_consumers").joinpath("describe.sql").read_text(encoding="utf-8"))
+    text = resources.files("quietcount_consumers").joinpath("describe.sql").read_text(encoding="utf-8")
+    return query(path, text, alone=alone)
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> _Rows:
@@ -172,7 +174,7 @@ def _is_there(name: str, connection: duckdb.DuckDBPyConnection) -> bool:
     return (name,) in connection.execute(f"{tables} UNION ALL {views}").fetchall()
 
 
-def _opened(path: Path) -> duckdb.DuckDBPyConnection:
+def _opened(path: Path, alone: bool) -> duckdb.DuckDBPyConnection:
     if not path.exists():
         raise QueryError(
             f"{path}: is not there: nothing is published yet, or the file was removed",
@@ -192,7 +194,7 @@ def _opened(path: Path) -> duckdb.DuckDBPyConnection:
         pass
     raise QueryError(
         f"{path}: is damaged, or not a file that quietcount published",
-        "Move it away: `quietcount run` brings it back from the ledger",
+        "Name another file" if alone else "Move it away: `quietcount run` brings it back from the ledger",
     )
 
 

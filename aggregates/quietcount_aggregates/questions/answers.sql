@@ -23,10 +23,10 @@ FROM (
 
 -- The ends of an interval of a count.
 -- fragment lower(estimate, margin)
-CASE WHEN $estimate IS NOT NULL THEN greatest(0, least(ceil($estimate - coalesce($margin, 0)), round($estimate)))::BIGINT END
+CASE WHEN $estimate IS NOT NULL THEN greatest(0, least(ceil($estimate - $margin), round($estimate)))::BIGINT END
 
 -- fragment upper(estimate, margin)
-CASE WHEN $estimate IS NOT NULL THEN greatest(0, floor(greatest($estimate, 0) + coalesce($margin, 0)), round($estimate))::BIGINT END
+CASE WHEN $estimate IS NOT NULL THEN greatest(0, floor(greatest($estimate, 0) + $margin), round($estimate))::BIGINT END
 
 -- fragment shown(estimate)
 CASE WHEN $estimate IS NOT NULL THEN greatest(0, round($estimate))::BIGINT END

@@ -49,8 +49,6 @@ def _laid(axes: Axes, layout: Layout, values: Integers) -> Integers:
 def _told(axes: Axes, layout: Layout, laid: Integers) -> Integers:
     """Return values with one axis for each of `axes` as a table has them; what it does not count is 0."""
     kept = laid.copy()
-    if not all(layout.counted):  # conditions that exclude each other
-        kept[:] = 0
     for place, (axis, by, counted) in enumerate(zip(axes.axes, layout.by, layout.counted, strict=True)):
         if by:
             others = [cell for cell, part in enumerate(axis.cells) if part not in counted]

@@ -35,7 +35,7 @@ _INDENT = "  "
 )
 @click.option(
     "--database",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE.duckdb",
     help="Ask this published file, and look at no configuration.",
 )
@@ -55,17 +55,18 @@ def query_command(
     if [sql is not None, file is not None, describing].count(True) != 1:
         raise click.UsageError("Give one of these: a query, --file with a query, --describe.")
     try:
-        _show(database or Configuration.load(config).public_file, _read(file) if file is not None else sql, form)
+        asked = _read(file) if file is not None else sql
+        _show(database or Configuration.load(config).public_file, asked, form, alone=database is not None)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         # At once: a query that did not hear of it would keep Python from ending, or crash amid its end.
         os._exit(EXIT_INTERRUPTED)
 
 
-def _show(path: Path, sql: str | None, form: str | None) -> None:
+def _show(path: Path, sql: str | None, form: str | None, *, alone: bool) -> None:
     """Write the answer to `sql`, or what is in the file if there is none."""
     chosen = chosen_format(form)
-    columns, rows = describe(path) if sql is None else query(path, sql)
+    columns, rows = describe(path, alone=alone) if sql is None else query(path, sql, alone=alone)
     if sql is None and chosen is Format.TABLE:
         write("\n".join(_described(rows)) + "\n")
     else:

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from tests.commanded import invoked, refused, released_month
 from tests.e2e.projects import Finished, Project, ended
 from tests.holders import holding
 
 from quietcount_consumers.commands.query import query_command
+from quietcount_consumers.queries import QueryError
 
 pytestmark = pytest.mark.quick
 
@@ -107,6 +108,42 @@ def test_people_read_the_description_within_their_terminal(
     assert "statistics (table)" in lines
     assert max(map(len, lines)) <= columns
     assert re.search(r"^    help_kind +VARCHAR +One of DESERTION,", "\n".join(lines), re.MULTILINE)
+
+
+# A file alone
+
+
+def test_a_file_without_a_project_is_asked_by_its_name(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = tmp_path / "handed on.duckdb"
+    alone.write_bytes(project.public.read_bytes())
+
+    def of(path: Path, *arguments: str) -> Result:
+        return CliRunner().invoke(query_command, [*arguments, "--database", str(path)])
+
+    wanted = invoked(project, query_command, "FROM budget").stdout
+    assert of(alone, "FROM budget").stdout == wanted
+    assert "requests" in of(alone, "--describe").stdout
+    assert of(tmp_path / "none.duckdb", "FROM budget").exit_code == 2
+    other = tmp_path / "other.txt"
+    other.write_text("no database")
+    refusal = of(other, "FROM budget")
+    assert refusal.exit_code == 1
+    assert isinstance(refusal.exception, QueryError)
+    assert (refusal.exception.remedy, other.exists()) == ("Name another file", True)
+
+
+def test_a_query_that_would_write_a_file_is_told_how_to_keep_the_answer(project: Project) -> None:
+    said = refused(project, query_command, "COPY budget TO 'budget.csv'")
+    assert "a query reads this file alone and writes none" in said
+    assert "--format csv > FILE.csv" in said
+
+
+def test_a_column_as_an_argument_is_refused_in_plain_words(project: Project) -> None:
+    said = refused(project, query_command, "FROM budget b, LATERAL (FROM series(b.statistic)) s")
+    assert "an argument of a macro is a value, and no column of another table" in said
 
 
 # Any terminal
