@@ -26,7 +26,7 @@ from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.losses import begin_anew, record_loss
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.publication import Publish
+from quietcount_aggregates.publication.publication import Publish
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State

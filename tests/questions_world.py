@@ -16,8 +16,8 @@ from pathlib import Path
 
 import duckdb
 
+from quietcount_aggregates.publication.template import STORAGE_VERSION
 from quietcount_aggregates.questions import macros
-from quietcount_aggregates.template import STORAGE_VERSION
 
 Symbols = tuple[str, ...]
 Weight = tuple[int, int, int, str, int, int, float]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quietcount_aggregates.losses import record_loss
     from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism
     from quietcount_aggregates.populations import Horizon, Late, Population, Table
-    from quietcount_aggregates.publication import publish, published_head
+    from quietcount_aggregates.publication.publication import publish, published_head
     from quietcount_aggregates.release import Releaser, Step
     from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
     from quietcount_aggregates.state.state import State
@@ -61,7 +61,7 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
             "losses": "record_loss",
             "state.marks": "ConsumerSecret YearSecrets",
             "noise": "DiscreteLaplace NoiseMechanism",
-            "publication": "publish published_head",
+            "publication.publication": "publish published_head",
             "due_periods": "DuePeriod due_periods",
             "release": "Releaser Step",
             "state.state": "State",

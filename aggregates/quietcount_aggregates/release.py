@@ -25,7 +25,7 @@ from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.losses import is_out_of_place
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Horizon, Population, Table
-from quietcount_aggregates.publication import Publish, publish, published_head
+from quietcount_aggregates.publication.publication import Publish, publish, published_head
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.log import LogReader

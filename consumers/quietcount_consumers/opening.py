@@ -13,7 +13,7 @@ from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism, cases_to_be_seen
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.publication import HeldPublication
+from quietcount_aggregates.publication.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State

@@ -15,7 +15,7 @@ from typing import Any, Final
 import duckdb
 
 from quietcount_aggregates.errors import PublicationHeld
-from quietcount_aggregates.published_file import Settings, opened
+from quietcount_aggregates.publication.published_file import Settings, opened
 from quietcount_consumers.errors import ConsumersError
 from quietcount_schemas.errors import Unavailable
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.due_periods import DuePeriod
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.publication import HeldPublication
+from quietcount_aggregates.publication.publication import HeldPublication
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters, positions

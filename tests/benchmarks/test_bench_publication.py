@@ -33,7 +33,7 @@ from quietcount_aggregates.populations import (
     StatisticName,
     Table,
 )
-from quietcount_aggregates.publication import publish
+from quietcount_aggregates.publication.publication import publish
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.bench

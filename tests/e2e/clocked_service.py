@@ -18,9 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from quietcount_aggregates import publication
 from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.publication import publication
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State

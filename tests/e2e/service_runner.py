@@ -22,7 +22,7 @@ from quietcount_aggregates.counting import fold as fold_module
 from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.publication import publish
+from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.release import Releaser, Step
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration

@@ -31,7 +31,7 @@ from quietcount_aggregates.populations import (
     StatisticName,
     Table,
 )
-from quietcount_aggregates.projection import published_figures
+from quietcount_aggregates.publication.projection import published_figures
 from quietcount_aggregates.reconciliation import figures
 from quietcount_aggregates.reconciliation.figures import Reconciliation
 from quietcount_schemas.periods import Period

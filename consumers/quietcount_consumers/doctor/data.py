@@ -22,7 +22,7 @@ from quietcount_aggregates.errors import LedgerError, LedgerNewer, StateError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
-from quietcount_aggregates.publication import published_head
+from quietcount_aggregates.publication.publication import published_head
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.limits import Limits
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateError
 from quietcount_aggregates.ledger.chain import Chain
-from quietcount_aggregates.publication import published_head
+from quietcount_aggregates.publication.publication import published_head
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor import data, files
 from quietcount_consumers.doctor import machine as machines

@@ -24,8 +24,8 @@ from quietcount_aggregates.ledger.entries import (
     StateLost,
 )
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.publication import publish
-from quietcount_aggregates.published_file import changes_beside, holder_of
+from quietcount_aggregates.publication.publication import publish
+from quietcount_aggregates.publication.published_file import changes_beside, holder_of
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.queries import QueryError, query

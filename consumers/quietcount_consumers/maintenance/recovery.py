@@ -25,7 +25,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Body, Completed, Retired
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.publication import publish, published_head
+from quietcount_aggregates.publication.publication import publish, published_head
 from quietcount_aggregates.release import check_newest
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.state import State

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.populations import Table, exact_epsilon
-from quietcount_aggregates.projection import published_figures, reconciled
+from quietcount_aggregates.publication.projection import published_figures, reconciled
 from quietcount_aggregates.reconciliation.figures import Reconciliation
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.monitoring.status import NEVER, BudgetStatus, CellStatus, StatisticStatus, Status, shown_cells

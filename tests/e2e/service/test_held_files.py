@@ -15,9 +15,9 @@ from tests.commanded import released_month
 from tests.e2e.projects import Project
 from tests.holders import holding
 
-from quietcount_aggregates import publication, published_file
 from quietcount_aggregates.errors import LedgerBehind, PublicationHeld
-from quietcount_aggregates.publication import published_head
+from quietcount_aggregates.publication import publication, published_file
+from quietcount_aggregates.publication.publication import published_head
 
 pytestmark = pytest.mark.quick
 

@@ -13,14 +13,14 @@ import pytest
 from tests.aggregates_world import MemoryLedger
 from tests.unit.aggregates.ledger.ledgers import END, NOW, of, opened, settlement
 
-from quietcount_aggregates import metadata
 from quietcount_aggregates.catalogue import AskedTable
 from quietcount_aggregates.description import Description, labels_of
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released, Retired, StateLost
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Horizon, Population
-from quietcount_aggregates.publication import publish
+from quietcount_aggregates.publication import metadata
+from quietcount_aggregates.publication.publication import publish
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 

@@ -18,12 +18,12 @@ from tests.aggregates_world import TRIALS, World, world_in
 from tests.populations import population_of
 from tests.published_world import SINCE, published_in
 
-from quietcount_aggregates import publication
 from quietcount_aggregates.errors import PublicationDefect, PublicationError
 from quietcount_aggregates.ledger.entries import Entry, Head
 from quietcount_aggregates.noise import margin
 from quietcount_aggregates.populations import Horizon
-from quietcount_aggregates.publication import publish, published_head
+from quietcount_aggregates.publication import publication
+from quietcount_aggregates.publication.publication import publish, published_head
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick

@@ -18,8 +18,8 @@ from tests.aggregates_world import World, utc
 from tests.published_world import published_in
 
 from quietcount_aggregates.description import Description, Label
-from quietcount_aggregates.publication import publish
-from quietcount_aggregates.published_bytes import REPEATABLE, clear_remnants
+from quietcount_aggregates.publication.publication import publish
+from quietcount_aggregates.publication.published_bytes import REPEATABLE, clear_remnants
 
 pytestmark = pytest.mark.quick
 
@@ -36,7 +36,7 @@ PUBLISH = """
 import json, sys
 from pathlib import Path
 from quietcount_aggregates.ledger.chain import Chain
-from quietcount_aggregates.publication import publish
+from quietcount_aggregates.publication.publication import publish
 
 chain = Chain()
 for entry in json.loads(Path(sys.argv[1]).read_text()):
@@ -48,7 +48,7 @@ BUILD = """
 import sys
 from pathlib import Path
 import duckdb
-from quietcount_aggregates.published_bytes import clear_remnants
+from quietcount_aggregates.publication.published_bytes import clear_remnants
 
 path, statements, cleared = sys.argv[1:]
 with duckdb.connect(":memory:") as connection:

@@ -15,7 +15,7 @@ from tests.unit.aggregates.ledger.ledgers import END, NOW, of, opened, settlemen
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.ledger.entries import Retired, StateLost
 from quietcount_aggregates.populations import Horizon, Late, Population
-from quietcount_aggregates.publication import publish
+from quietcount_aggregates.publication.publication import publish
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick

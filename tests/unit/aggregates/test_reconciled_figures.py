@@ -16,7 +16,7 @@ from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.ledger.entries import Retired
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Population
-from quietcount_aggregates.projection import published_figures, reconciled
+from quietcount_aggregates.publication.projection import published_figures, reconciled
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
 

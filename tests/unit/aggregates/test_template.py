@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from quietcount_aggregates import template as module
-from quietcount_aggregates.template import template
+from quietcount_aggregates.publication import template as module
+from quietcount_aggregates.publication.template import template
 
 pytestmark = pytest.mark.quick
 

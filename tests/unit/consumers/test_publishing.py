@@ -16,12 +16,12 @@ import pytest
 from tests.e2e.projects import Project
 from tests.running_world import MINUTE, NOON, Trial, World
 
-from quietcount_aggregates import publication
 from quietcount_aggregates.errors import LedgerUnavailable, PublicationUnwritable
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.projection import project as project_chain
-from quietcount_aggregates.publication import HeldPublication, publish, published_head
+from quietcount_aggregates.publication import publication
+from quietcount_aggregates.publication.projection import project as project_chain
+from quietcount_aggregates.publication.publication import HeldPublication, publish, published_head
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running.ticks import StopSignal, run_until_idle
 from quietcount_consumers.running.timekeeping import fixed_clock
@@ -273,7 +273,7 @@ def test_what_could_not_be_shown_is_still_held(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("quietcount_aggregates.publication.os.fsync", full)
+        patch.setattr("quietcount_aggregates.publication.publication.os.fsync", full)
         with pytest.raises(PublicationUnwritable, match="No space left"):
             held.show()
     assert list(path.parent.iterdir()) == []

@@ -16,10 +16,10 @@ import duckdb
 import pytest
 from tests.holders import holding
 
-from quietcount_aggregates import published_file
 from quietcount_aggregates.errors import PublicationHeld
 from quietcount_aggregates.ledger.entries import Head
-from quietcount_aggregates.publication import published_head
+from quietcount_aggregates.publication import published_file
+from quietcount_aggregates.publication.publication import published_head
 from quietcount_consumers import queries
 from quietcount_consumers.queries import QueryError, QueryHeld, query
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import duckdb
 
-from quietcount_aggregates.published_bytes import REPEATABLE, clear_remnants
+from quietcount_aggregates.publication.published_bytes import REPEATABLE, clear_remnants
 from quietcount_aggregates.questions import macros
 
 __all__ = ["STORAGE_VERSION", "sql_of", "template"]
@@ -55,8 +55,8 @@ def template() -> bytes:
 
 
 def sql_of(name: str) -> str:
-    """Return the text of one of the SQL files of this package."""
-    return resources.files("quietcount_aggregates").joinpath(name).read_text(encoding="utf-8")
+    """Return the text of one of the SQL files beside this module."""
+    return resources.files("quietcount_aggregates").joinpath("publication", name).read_text(encoding="utf-8")
 
 
 def _digest(content: bytes) -> str:

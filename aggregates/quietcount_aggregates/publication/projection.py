@@ -13,7 +13,8 @@ import numpy as np
 from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Released, Retired, Settled
-from quietcount_aggregates.metadata import (
+from quietcount_aggregates.populations import ALL, Population, Table
+from quietcount_aggregates.publication.metadata import (
     about_rows,
     condition_of,
     description_rows,
@@ -21,13 +22,12 @@ from quietcount_aggregates.metadata import (
     note_rows,
     withheld_rows,
 )
-from quietcount_aggregates.populations import ALL, Population, Table
+from quietcount_aggregates.publication.template import sql_of, template
 from quietcount_aggregates.questions import expanded
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
 from quietcount_aggregates.reconciliation.kernel import kernel_rows
 from quietcount_aggregates.reconciliation.least_squares import Integers
-from quietcount_aggregates.template import sql_of, template
 
 __all__ = ["project", "published_figures", "reconciled"]
 

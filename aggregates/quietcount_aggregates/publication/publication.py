@@ -22,9 +22,9 @@ from quietcount_aggregates.errors import (
 )
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Head
-from quietcount_aggregates.projection import project
-from quietcount_aggregates.published_bytes import REPEATABLE, clear_remnants
-from quietcount_aggregates.published_file import changes_beside, opened
+from quietcount_aggregates.publication.projection import project
+from quietcount_aggregates.publication.published_bytes import REPEATABLE, clear_remnants
+from quietcount_aggregates.publication.published_file import changes_beside, opened
 from quietcount_schemas.defects import described
 
 __all__ = [

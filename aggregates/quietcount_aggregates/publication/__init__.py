@@ -1,0 +1,1 @@
+"""Publication: the ledger as a file that anyone may have."""
