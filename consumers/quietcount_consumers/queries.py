@@ -19,7 +19,7 @@ from quietcount_aggregates.publication.published_file import Settings, opened
 from quietcount_consumers.errors import ConsumersError
 from quietcount_schemas.errors import Unavailable
 
-__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "describe", "query"]
+__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "describe", "open_published", "query"]
 
 # What our macros say has its own remedy.
 _MACRO = re.compile(r"\b(total|series|cumulative|compare|year_on_year|share|ranking)\(\): ")
@@ -66,7 +66,7 @@ def query(path: Path, sql: str, *, alone: bool = False) -> tuple[list[str], list
         sql.encode()
     except UnicodeEncodeError:
         raise QueryError("the query is not text: it holds bytes that are not UTF-8", "Write it in UTF-8") from None
-    return _interruptible(_opened(path, alone), lambda connection: _answer(connection, sql))
+    return _interruptible(open_published(path, alone=alone), lambda connection: _answer(connection, sql))
 
 
 def describe(path: Path, *, alone: bool = False) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -174,7 +174,12 @@ def _is_there(name: str, connection: duckdb.DuckDBPyConnection) -> bool:
     return (name,) in connection.execute(f"{tables} UNION ALL {views}").fetchall()
 
 
-def _opened(path: Path, alone: bool) -> duckdb.DuckDBPyConnection:
+def open_published(path: Path, *, alone: bool = False, folder: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Open the published database for reading only; the connection reaches that file alone.
+
+    It may also write files into `folder`, if one is named. `alone` says that no project is around the file. Raises
+    QueryError for a file that is missing, damaged, or not ours.
+    """
     if not path.exists():
         raise QueryError(
             f"{path}: is not there: nothing is published yet, or the file was removed",
@@ -184,9 +189,9 @@ def _opened(path: Path, alone: bool) -> duckdb.DuckDBPyConnection:
     if not os.access(path, os.R_OK):
         raise QueryHeld(f"{path}: cannot be read", "Mend its rights")
     try:
-        connection = opened(path, _settings())
+        connection = opened(path, _settings(folder))
         if connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'about'").fetchone():
-            return _settled(connection)
+            return _settled(connection, folder)
         connection.close()
     except PublicationHeld as error:
         raise QueryHeld(error.what, error.remedy) from None
@@ -198,17 +203,22 @@ def _opened(path: Path, alone: bool) -> duckdb.DuckDBPyConnection:
     )
 
 
-def _settled(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+def _settled(connection: duckdb.DuckDBPyConnection, folder: Path | None) -> duckdb.DuckDBPyConnection:
     """Make the settings that DuckDB takes only when it is open, and let none be changed from here on."""
+    if folder is not None:
+        quoted = str(folder).replace("'", "''")
+        connection.execute(f"SET allowed_directories = ['{quoted}']; SET enable_external_access = false")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")  # it would be written to where the answer goes
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def _settings() -> Settings:
+def _settings(folder: Path | None) -> Settings:
+    # DuckDB takes no folder as allowed before it is open, nor after this setting: see `_settled`.
+    access: Settings = {"enable_external_access": "false"} if folder is None else {}
     return {
-        "enable_external_access": "false",
+        **access,
         "autoinstall_known_extensions": "false",
         # A table that is not there would be looked for among the variables of this program.
         "python_enable_replacements": "false",

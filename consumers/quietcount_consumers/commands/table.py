@@ -22,6 +22,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "Look at all that the service needs; say what is wrong and how to mend it.",
     ),
     (
+        "export",
+        "quietcount_consumers.commands.export:export_command",
+        "Write the published figures as CSV, Parquet, SQLite and a Data Package.",
+    ),
+    (
         "init",
         "quietcount_consumers.commands.init:init_command",
         "Start a project: a commented quietcount.toml, and secrets with the right modes.",

@@ -53,10 +53,15 @@ def test_the_readmes_code_runs_from_top_to_bottom(root: Path, place: Path, capfd
     questions = (root / "docs" / "querying.md").read_text(encoding="utf-8")
     assert len(shell_lines(questions)) > 4
     run_blocks(questions)
+    handing_on = (root / "docs" / "exporting.md").read_text(encoding="utf-8")
+    assert len(shell_lines(handing_on)) > 1
+    run_blocks(handing_on)
     out, err = capfd.readouterr()
     assert "Traceback" not in err
     assert "holds exactly what the ledger says" in out
-    assert sorted(path.name for path in place.iterdir()) == ["cases.jsonl", "data", "quietcount.toml", "secrets"]
+    assert sorted(path.name for path in place.iterdir()) == [
+        *("cases.jsonl", "data", "figures", "quietcount.toml", "secrets"),
+    ]
 
 
 def test_a_line_of_the_readme_that_fails_is_found(place: Path) -> None:
