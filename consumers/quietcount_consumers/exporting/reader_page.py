@@ -58,7 +58,7 @@ def _reading(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     yield "* `shown` is the figure to print: whole, and never below 0."
     yield "* `lower` and `upper` are its 95 % interval. It holds the true count in 95 of 100 cases, and misses it in 5."
     yield "* `estimate` is the same figure with its sign and decimals. To add figures up, add these."
-    yield "* `reliability` is good if the margin is up to a tenth of the figure, fair up to three tenths, and poor beyond."
+    yield "* `reliability` is good if the margin is up to a tenth of the figure, fair up to three tenths, else poor."
     yield ""
     row = connection.execute(
         "SELECT d.title, m.period_start, m.period_end, m.shown, m.lower, m.upper "
@@ -132,7 +132,7 @@ def _files(published: Published, *, hxl: bool) -> Iterator[str]:
     yield "  A spreadsheet runs text that begins with = + - or @, and turns text such as 1-2 into a date. So an"
     yield "  apostrophe stands before such text: take it away to have the text back."
     yield "* `parquet/` is for DuckDB, pandas, polars and R. Types are exact there."
-    yield "* `statistics.sqlite` is for SQLite and for Datasette: `datasette statistics.sqlite --metadata metadata.json`."
+    yield "* `statistics.sqlite` is for SQLite, and Datasette: `datasette statistics.sqlite --metadata metadata.json`."
     yield "* `datapackage.json` says what each column of the CSV files holds, for data portals and Frictionless."
     yield ""
     yield "| table | what it holds |"

@@ -18,7 +18,7 @@ __all__ = ["GUARD", "cell", "inert", "plain_text"]
 GUARD: Final = "'"
 
 # At the beginning, and after what a spreadsheet of another country takes for the end of a cell: a semicolon or a tab.
-_FORMULA = re.compile(r"(^|[;\t])([\s\u200b\ufeff]*)(?=['=+\-@＝＋－＠])")
+_FORMULA = re.compile(r"(^|[;\t])(?='|[\s\u200b\ufeff]*[=+\-@＝＋－＠])")
 
 _MONTH: Final = (
     "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mai|mär|okt|dez|"  # English, German
@@ -59,7 +59,7 @@ def cell(value: Any) -> str:
 
 def inert(text: str) -> str:
     """Return a text of one line that no spreadsheet runs or turns into a date."""
-    text = _FORMULA.sub(rf"\1\2{GUARD}", plain_text(text))
+    text = _FORMULA.sub(rf"\1{GUARD}", plain_text(text))
     bare = text.strip()
     if _NUMBER.fullmatch(bare) or (_DATE.fullmatch(bare) and not _ISO_DATE.fullmatch(bare)):
         return GUARD + text
