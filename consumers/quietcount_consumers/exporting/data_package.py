@@ -67,7 +67,7 @@ def _resource(published: Published, table: ExportedTable, folder: Path, *, hxl: 
     if hxl:
         dialect |= {"header": True, "headerRows": [1], "commentRows": [2]}
     schema: dict[str, Any] = {
-        "fields": [_field(published, column) for column in table.columns],
+        "fields": [_field(published, table, column) for column in table.columns],
         "missingValues": [""],
     }
     if table.key:
@@ -92,14 +92,16 @@ def _resource(published: Published, table: ExportedTable, folder: Path, *, hxl: 
     }
 
 
-def _field(published: Published, column: Column) -> dict[str, Any]:
+def _field(published: Published, table: ExportedTable, column: Column) -> dict[str, Any]:
     title = published.titles.get(column.name, "") if column.symbols else ""
     found: dict[str, Any] = {"name": column.name, "title": title or _in_words(column.name), "type": _type(column.type)}
     if found["type"] == "datetime":
         found["format"] = "%Y-%m-%d %H:%M:%S"
     if column.description:
         found["description"] = column.description
-    constraints: dict[str, Any] = {"required": True} if column.required else {}
+    # A CSV file cannot tell an empty text from none.
+    required = column.required and (found["type"] != "string" or column.name in table.key)
+    constraints: dict[str, Any] = {"required": True} if required else {}
     if symbols := column.symbols or _WORDS.get(column.name):
         constraints["enum"] = [inert(symbol) for symbol in symbols]
     if column.name in _NEVER_NEGATIVE:

@@ -136,7 +136,7 @@ def _table(
             column,
             kind,
             text or "",
-            (required or column in key) and (name, column) != ("labels", "symbol"),
+            required or column in key,
             _symbols(connection, name, column) if column in (dimensions or ()) else (),
         )
         for column, kind, text, required in found
