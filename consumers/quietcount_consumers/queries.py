@@ -19,7 +19,7 @@ from quietcount_aggregates.publication.published_file import Settings, opened
 from quietcount_consumers.errors import ConsumersError
 from quietcount_schemas.errors import Unavailable
 
-__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "describe", "open_published", "query"]
+__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "damaged", "describe", "open_published", "query"]
 
 # What our macros say has its own remedy.
 _MACRO = re.compile(r"\b(total|series|cumulative|compare|year_on_year|share|ranking)\(\): ")
@@ -197,7 +197,12 @@ def open_published(path: Path, *, alone: bool = False, folder: Path | None = Non
         raise QueryHeld(error.what, error.remedy) from None
     except duckdb.Error:
         pass
-    raise QueryError(
+    raise damaged(path, alone=alone)
+
+
+def damaged(path: Path, *, alone: bool) -> QueryError:
+    """Return the error for a file that cannot be read to its end, or that is none of ours."""
+    return QueryError(
         f"{path}: is damaged, or not a file that quietcount published",
         "Name another file" if alone else "Move it away: `quietcount run` brings it back from the ledger",
     )

@@ -104,7 +104,7 @@ def _field(published: Published, table: ExportedTable, column: Column) -> dict[s
     constraints: dict[str, Any] = {"required": True} if required else {}
     if symbols := column.symbols or _WORDS.get(column.name):
         constraints["enum"] = [inert(symbol) for symbol in symbols]
-    if column.name in _NEVER_NEGATIVE:
+    if table.counts and column.name in _NEVER_NEGATIVE:
         constraints["minimum"] = 0
     if constraints:
         found["constraints"] = constraints

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from quietcount_consumers.exporting.parquet_files import write_parquet
 from quietcount_consumers.exporting.published_tables import Published, published_tables
 from quietcount_consumers.exporting.reader_page import reader_page
 from quietcount_consumers.exporting.sqlite_copy import datasette_metadata, write_sqlite
-from quietcount_consumers.queries import open_published
+from quietcount_consumers.queries import damaged, open_published
 
 __all__ = ["export"]
+
+_UNWRITTEN = re.compile(r"Could not (write|sync|create|truncate)|Cannot open file|No space left|Disk quota")
+"""What DuckDB says if it cannot write a Parquet file; anything else is about the file that it reads."""
 
 
 def export(path: Path, folder: Path, *, hxl: bool = False, alone: bool = False) -> Published:
@@ -29,7 +33,9 @@ def export(path: Path, folder: Path, *, hxl: bool = False, alone: bool = False) 
     with replacing(folder) as draft:
         try:
             return _written(path, draft, hxl=hxl, alone=alone)
-        except (duckdb.IOException, sqlite3.OperationalError):
+        except (duckdb.Error, sqlite3.OperationalError) as error:
+            if isinstance(error, duckdb.Error) and not _UNWRITTEN.search(str(error)):
+                raise damaged(path, alone=alone) from None
             raise ExportError(
                 f"{folder}: cannot be written", "Make room on its disk, then run again. What was there is unchanged"
             ) from None

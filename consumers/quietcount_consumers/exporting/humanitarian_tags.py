@@ -14,7 +14,7 @@ from quietcount_consumers.exporting.published_tables import Column, ExportedTabl
 
 __all__ = ["tags"]
 
-_TAGS: Final[Mapping[str, str]] = {
+_TAGS: Final[dict[str, str]] = {
     "period_start": "#date+start",
     "period_end": "#date+end",
     "released_at": "#date+released",
@@ -24,12 +24,6 @@ _TAGS: Final[Mapping[str, str]] = {
     "title": "#indicator+name",
     "description": "#description",
     "cell": "#indicator+type",
-    "estimate": "#affected+num+estimate",
-    "shown": "#affected+num",
-    "lower": "#affected+num+min",
-    "upper": "#affected+num+max",
-    "noisy": "#affected+num+noisy",
-    "first_estimate": "#affected+num+estimate+first",
     "sum": "#indicator+num+total",
     "sum_lower": "#indicator+num+total+min",
     "sum_upper": "#indicator+num+total+max",
@@ -42,16 +36,25 @@ _TAGS: Final[Mapping[str, str]] = {
     "note": "#description+note",
     "reason": "#description+reason",
 }
+_COUNTS: Final[dict[str, str]] = {
+    "estimate": "#affected+num+estimate",
+    "shown": "#affected+num",
+    "lower": "#affected+num+min",
+    "upper": "#affected+num+max",
+    "noisy": "#affected+num+noisy",
+    "first_estimate": "#affected+num+estimate+first",
+}
 _OTHER = re.compile(r"[^a-z0-9_]+")
 
 
 def tags(table: ExportedTable) -> list[str]:
     """Return the hashtag of each column of a table."""
-    return [_tag(table, column) for column in table.columns]
+    known = _TAGS | _COUNTS if table.counts else _TAGS
+    return [_tag(table, column, known) for column in table.columns]
 
 
-def _tag(table: ExportedTable, column: Column) -> str:
+def _tag(table: ExportedTable, column: Column, known: Mapping[str, str]) -> str:
     attribute = _OTHER.sub("_", column.name.lower())
-    if table.is_view and column.name in table.key and column.name not in _TAGS:
+    if table.is_view and column.name in table.key and column.name not in known:
         return f"#indicator+type+{attribute}"  # a dimension
-    return _TAGS.get(column.name, f"#meta+{attribute}")
+    return known.get(column.name, f"#meta+{attribute}")

@@ -59,6 +59,11 @@ class ExportedTable:
     is_view: bool
     select: str = field(repr=False)
 
+    @property
+    def counts(self) -> bool:
+        """Whether its rows are counts, and not averages or words."""
+        return any(column.name == "shown" for column in self.columns)
+
     def rows(self, connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
         """Yield the rows in the order of the published file."""
         connection.execute(self.select)

@@ -58,6 +58,9 @@ def _reading(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     yield "* `shown` is the figure to print: whole, and never below 0."
     yield "* `lower` and `upper` are its 95 % interval. It holds the true count in 95 of 100 cases, and misses it in 5."
     yield "* `estimate` is the same figure with its sign and decimals. To add figures up, add these."
+    if connection.execute("SELECT 1 FROM averages LIMIT 1").fetchone():
+        yield "* `average` is an average, and `average_lower` and `average_upper` are its 95 % interval. It is empty if"
+        yield "  nobody can tell it, and `note` says so."
     yield "* `reliability` is good if the margin is up to a tenth of the figure, fair up to three tenths, else poor."
     yield ""
     row = connection.execute(
