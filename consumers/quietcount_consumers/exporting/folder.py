@@ -72,12 +72,17 @@ def _check(place: Path, named: Path) -> None:
         return
     if not _is_export(place):
         raise ExportError(f"{named}: is not empty, and not an earlier export", "Name a new folder, or an empty one")
-    foreign = [each for each in found if not any(each.match(pattern) for pattern in _FILES)]
+    foreign = [each for each in found if not _is_of_an_export(each)]
     if foreign:
         raise ExportError(
             f"{named}: holds {foreign[0]}, which no export wrote and which would be lost",
             "Move it away, or name another folder",
         )
+
+
+def _is_of_an_export(file: Path) -> bool:
+    # A pattern matches from the right: it would also know notes/README.md.
+    return any(file.match(pattern) and len(file.parts) == len(Path(pattern).parts) for pattern in _FILES)
 
 
 def _is_export(place: Path) -> bool:

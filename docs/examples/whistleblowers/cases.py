@@ -9,7 +9,6 @@ import random
 chance = random.Random(3)
 FIRST, BEYOND = dt.date(2024, 1, 1), dt.date(2026, 1, 1)
 SECTORS = ["GOVERNMENT", "DEFENCE", "HEALTH", "FINANCE", "INDUSTRY", "OTHER"]
-CHANNELS = ["SECURE_FORM", "TELEPHONE", "LETTER", "IN_PERSON", "OTHER"]
 REPRISALS = ["DISMISSAL", "DEMOTION", "HARASSMENT", "LEGAL_THREAT", "OTHER"]
 
 
@@ -20,9 +19,8 @@ def show(event: str, case: int, day: dt.date, **fields: object) -> None:
 for case in range(600):
     day = FIRST + dt.timedelta(chance.randrange(731))
     sector = chance.choices(SECTORS, [30, 15, 25, 12, 12, 6])[0]
-    channel = chance.choices(CHANNELS, [55, 20, 10, 10, 5])[0]
     inside = chance.random() < 0.65
-    show("DisclosureReceived", case, day, sector=sector, channel=channel, reported_inside=inside)
+    show("DisclosureReceived", case, day, sector=sector, reported_inside=inside)
     reprisal = day + dt.timedelta(chance.randrange(1, 200))
     if chance.random() < (0.4 if inside else 0.15) and reprisal < BEYOND:
         show("RetaliationReported", case, reprisal, reprisal=chance.choices(REPRISALS, [30, 15, 35, 12, 8])[0])

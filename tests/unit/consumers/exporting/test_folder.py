@@ -12,6 +12,7 @@ import pytest
 from tests import forking
 from tests.exported_world import hostile_file
 
+from quietcount_consumers.exporting import export as exports
 from quietcount_consumers.exporting import folder as folders
 from quietcount_consumers.exporting.export import export
 from quietcount_consumers.exporting.folder import ExportError, replacing
@@ -47,11 +48,17 @@ def names(folder: Path) -> list[str]:
 # What is refused
 
 
-@pytest.mark.parametrize("name", ["thesis.txt", "csv/mine.xlsx", "parquet/deep/a.parquet", ".hidden"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("thesis.txt", "csv/mine.xlsx", "parquet/deep/a.parquet", ".hidden"),
+        *("notes/README.md", "mine/csv/a.csv", "statistics.csv"),
+    ],
+)
 def test_an_export_with_a_file_of_somebody_else_is_refused_and_the_file_is_named(
     place: Path, later: Path, name: str
 ) -> None:
-    (place / name).parent.mkdir(exist_ok=True)
+    (place / name).parent.mkdir(parents=True, exist_ok=True)
     (place / name).write_text("years of work")
     before = contents(place)
     with pytest.raises(ExportError, match=f"holds {name}, which no export wrote"):
@@ -88,6 +95,20 @@ def test_what_the_system_refuses_midway_leaves_the_earlier_export_and_nothing_be
     before = contents(place)
     monkeypatch.setattr(folders, "_swap", refused)
     with pytest.raises(ExportError, match="mount point" if code == errno.EBUSY else "What was there is unchanged"):
+        export(later, place)
+    assert contents(place) == before
+    assert names(place.parent) == ["figures"]
+
+
+def test_an_export_that_is_stopped_leaves_the_earlier_one_and_nothing_beside_it(
+    place: Path, later: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = contents(place)
+    monkeypatch.setattr(exports, "write_sqlite", stopped)
+    with pytest.raises(KeyboardInterrupt):
         export(later, place)
     assert contents(place) == before
     assert names(place.parent) == ["figures"]
