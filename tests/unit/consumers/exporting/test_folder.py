@@ -160,12 +160,20 @@ def test_what_a_killed_export_left_is_removed_and_what_is_being_written_is_not(p
 KILLED = """
 import os, sys
 from pathlib import Path
-from quietcount_consumers.exporting import folder
+import contextlib, shutil
+from quietcount_consumers.exporting import export as exports, folder
 from quietcount_consumers.exporting.export import export
 
 source, place, number, exchange = sys.argv[1:]
 if exchange == "without":
     folder._exchanged = lambda draft, place: False
+if exchange == "in place":
+    @contextlib.contextmanager
+    def replacing(place):
+        shutil.rmtree(place)
+        place.mkdir()
+        yield place
+    exports.replacing = replacing
 left = int(number)
 WRITES = ("os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree", "sqlite3.connect", "ctypes.dlsym")
 
@@ -188,18 +196,13 @@ def killed_at(number: int, source: Path, place: Path, exchange: str) -> int:
     return forking.Popen(command, stderr=subprocess.DEVNULL).wait(60)
 
 
-@pytest.mark.check
-@pytest.mark.promise("handed-on")
-@pytest.mark.parametrize("exchange", ["with", "without"])
-def test_killed_between_any_two_writes_there_is_the_earlier_export_or_the_later_one(
-    place: Path, earlier: Path, later: Path, exchange: str
-) -> None:
-    """Where two folders cannot be exchanged, there may be none for a moment."""
+def check_kills(place: Path, earlier: Path, later: Path, exchange: str) -> int:
+    """Kill an export before each call in turn; return how many calls there are."""
     export(later, place.parent.parent / "new")
     whole = [contents(place), contents(place.parent.parent / "new")]
     number, seen = 1, set[int]()
     while killed_at(number, later, place, exchange) != 0:
-        if place.exists() or exchange == "with":
+        if place.exists() or exchange != "without":
             found = contents(place)
             assert found in whole, f"killed before call {number}"
             seen.add(whole.index(found))
@@ -208,6 +211,22 @@ def test_killed_between_any_two_writes_there_is_the_earlier_export_or_the_later_
             assert contents(place) == whole[0]
             assert names(place.parent) == ["figures"], f"killed before call {number}"
         number += 1
-    print(f"{number} calls")
     assert seen == {0, 1}
-    assert number > 30
+    return number
+
+
+@pytest.mark.check
+@pytest.mark.promise("handed-on")
+@pytest.mark.parametrize("exchange", ["with", "without"])
+def test_killed_between_any_two_writes_there_is_the_earlier_export_or_the_later_one(
+    place: Path, earlier: Path, later: Path, exchange: str
+) -> None:
+    """Where two folders cannot be exchanged, there may be none for a moment."""
+    assert check_kills(place, earlier, later, exchange) > 30
+
+
+@pytest.mark.promise("handed-on")
+def test_an_export_that_is_written_in_place_is_found(place: Path, earlier: Path, later: Path) -> None:
+    """The mutant: no folder beside it."""
+    with pytest.raises(AssertionError, match="killed before call"):
+        check_kills(place, earlier, later, "in place")
