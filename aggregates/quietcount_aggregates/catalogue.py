@@ -29,7 +29,7 @@ from quietcount_schemas.periods import Period
 if TYPE_CHECKING:
     from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["AskedTable", "resolve"]
+__all__ = ["AskedTable", "check", "resolve"]
 
 # A vector of 100,000 cells takes OpenDP 0.65 s to draw; past that a catalogue is a mistake rather than a wish.
 MAX_CELLS = 100_000
@@ -38,6 +38,7 @@ MAX_CONTRIBUTIONS = 1_000_000
 MAX_FINEST_CELLS = 1_000_000
 # Of the least squares: publishing takes ten seconds with as many, at each release.
 MAX_WEIGHTS = 300_000
+SMALLEST_EPSILON, LARGEST_EPSILON = 0.001, 20.0
 # Noise of this scale hides any count that case work has.
 MAX_SCALE = 100_000
 
@@ -127,7 +128,20 @@ def resolve(
         late=late,
         tables=tuple(_table(asked, name, types, period, max_contributions) for asked in tables),
     )
-    if Period.WEEK in (period, *(table.period for table in population.tables)) and horizon is Horizon.YEAR:
+    check(population)
+    return population
+
+
+def check(population: Population) -> None:
+    """Raise PopulationError if the tables of a population do not fit its periods, or each other."""
+
+    def refuse(key: str, reason: str, remedy: str) -> PopulationError:
+        return PopulationError(f"population {population.name!r}, key {key!r}: {reason}", remedy)
+
+    if (
+        Period.WEEK in (population.period, *(table.period for table in population.tables))
+        and population.horizon is Horizon.YEAR
+    ):
         raise refuse(
             "period",
             "a week may lie in two calendar years, and the limit of a case begins again with each year",
@@ -138,7 +152,6 @@ def resolve(
         raise refuse("period", "no table is released by it", f'Write period = "{finest}", the finest of its tables')
     _check_twice(population)
     _check_reconciliation(population)
-    return population
 
 
 def _table(
@@ -154,8 +167,12 @@ def _table(
         raise refuse("name", "is no name", _NAME_WANTED)
     if asked.name in RESERVED_NAMES:
         raise refuse("name", "this name belongs to a table of statistics.duckdb", "Choose another")
-    if not (math.isfinite(asked.epsilon) and 0.001 <= asked.epsilon <= 20):
-        raise refuse("epsilon", "is too small, too large or no number", "Write a number from 0.001 to 20")
+    if not (math.isfinite(asked.epsilon) and SMALLEST_EPSILON <= asked.epsilon <= LARGEST_EPSILON):
+        raise refuse(
+            "epsilon",
+            "is too small, too large or no number",
+            f"Write a number from {SMALLEST_EPSILON} to {LARGEST_EPSILON:.0f}",
+        )
     own = asked.period or period
     if not own.is_made_of(period):
         possible = " or ".join(f'"{each}"' for each in Period if each.is_made_of(period))

@@ -155,6 +155,18 @@ class Reconciliation:
                     around=np.stack([self._around(layout, spans[place]) for place in places]),
                 )
 
+    def around(self, statistic: str, start: dt.date, end: dt.date, dimension: str | None = "") -> list[int]:
+        """Return the margins that the sums of a table over whole periods of the population have, in millionths.
+
+        They are those of its cells, one for each kind of cell whose noise has one form; with a `dimension`, those of
+        its symbols, summed over everything else; with None, that of the whole table. Cells that it does not count are
+        left out. Both days are inclusive.
+        """
+        layout = next(each for each in self.axes.layouts if each.table.name == statistic)
+        spans = list(self._spans(start, end))
+        kinds = [kind for kind in _kinds(self.axes, layout, dimension)[0] if all(map(sum, kind.chosen))]
+        return [self._margin(spans, kind) for kind in kinds]
+
     def _around(self, layout: Layout, span: _Span) -> Integers:
         """Return the margin of each cell of a table."""
         kinds, kind_of = _kinds(self.axes, layout)
