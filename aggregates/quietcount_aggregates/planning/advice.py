@@ -86,7 +86,7 @@ class Advice:
 def advised(margins: Margins, volume: Volume | None = None) -> list[Advice]:
     """Return the changes that are worth it, the greatest gain first. Without a volume, only tables nobody misses."""
     found = [*_left_out(margins, volume)]
-    if volume is not None and all(volume.yearly.get(table.name) for table in margins.population.tables):
+    if volume is not None and all(volume.yearly.get(table.name) for table in margins.population.counts):
         found += [*_given_up(margins, volume), *_coarsened(margins, volume), *_moved(margins, volume)]
     given_up = {each.table.name for each in found if each.change is Change.LEAVE_OUT}
     kept = [each for each in found if each.change is Change.LEAVE_OUT or each.table.name not in given_up]
@@ -105,13 +105,13 @@ def outcome(margins: Margins, name: str, volume: Volume | None) -> Outcome:
 def _left_out(margins: Margins, volume: Volume | None) -> Iterator[Advice]:
     """Yield the tables whose figures another table gives, and that nobody misses."""
     population = margins.population
-    for table in population.tables:
-        for other in population.tables:
+    for table in _free(population):
+        for other in population.counts:
             if other is table or not _tells(other, table):
                 continue
             # Its own figures, too, are judged as the others tell them.
             silent = Margins(population, silent={table.name})
-            figures = [each for every in population.tables for each in figures_of(population, every)]
+            figures = [each for every in population.counts for each in figures_of(population, every)]
             worst = max(silent.of(each) / margins.of(each) if margins.of(each) else 1.0 for each in figures)
             if worst > _WORSE:
                 continue
@@ -126,12 +126,12 @@ def _left_out(margins: Margins, volume: Volume | None) -> Iterator[Advice]:
 def _given_up(margins: Margins, volume: Volume) -> Iterator[Advice]:
     """Yield the tables that are mostly noise, with what their epsilon does for the one that needs it most."""
     population = margins.population
-    for table in population.tables:
+    for table in _free(population):
         own = outcome(margins, table.name, volume)
         below = volume.below(table.name, own.margin)
-        if (own.relative <= 1 if below is None else below <= 0.5) or len(population.tables) == 1:
+        if (own.relative <= 1 if below is None else below <= 0.5) or len(population.counts) == 1:
             continue
-        others = [outcome(margins, each.name, volume) for each in population.tables if each is not table]
+        others = [outcome(margins, each.name, volume) for each in population.counts if each is not table]
         before = max(others, key=lambda each: each.relative)
         changed = _without(population, table, before.table)
         if changed is not None:
@@ -144,7 +144,7 @@ def _given_up(margins: Margins, volume: Volume) -> Iterator[Advice]:
 def _coarsened(margins: Margins, volume: Volume) -> Iterator[Advice]:
     """Yield the dimension that a poor table had better drop, and the longer period for it."""
     population = margins.population
-    for table in population.tables:
+    for table in _free(population):
         before = outcome(margins, table.name, volume)
         if before.relative <= _POOR:
             continue
@@ -186,7 +186,7 @@ def _replaced(
 def _moved(margins: Margins, volume: Volume) -> Iterator[Advice]:
     """Yield the move of a part of one table's epsilon to the table that needs it most."""
     population = margins.population
-    outcomes = [outcome(margins, each.name, volume) for each in population.tables]
+    outcomes = [outcome(margins, each.name, volume) for each in population.counts]
     before = max(outcomes, key=lambda each: each.relative)
     best: Advice | None = None
     for donor in outcomes:
@@ -200,7 +200,7 @@ def _moved(margins: Margins, volume: Volume) -> Iterator[Advice]:
             if changed is None:
                 continue
             planned = Margins(changed)
-            after = [outcome(planned, each.name, volume) for each in changed.tables]
+            after = [outcome(planned, each.name, volume) for each in changed.counts]
             poorest = max(after, key=lambda each: each.relative)
             needy, left = (
                 next(each for each in after if each.table.name == name)
@@ -217,6 +217,12 @@ def _moved(margins: Margins, volume: Volume) -> Iterator[Advice]:
 def _moving(table: Table, donor: Table, needy: Table, moved: Decimal) -> Table:
     sign = {donor.name: -1, needy.name: 1}.get(table.name, 0)
     return replace(table, epsilon=Epsilon(float(exact_epsilon(table.epsilon) + sign * moved))) if sign else table
+
+
+def _free(population: Population) -> list[Table]:
+    """Return the tables that may change: an average is made of the cells and periods of the table that counts."""
+    named = {table.sum.count for table in population.sums if table.sum is not None}
+    return [table for table in population.counts if table.name not in named]
 
 
 def _tells(other: Table, table: Table) -> bool:
@@ -248,4 +254,4 @@ def _checked(population: Population, tables: list[Table]) -> Population | None:
 
 
 def _table(population: Population, name: str) -> Table:
-    return next(each for each in population.tables if each.name == name)
+    return next(each for each in population.counts if each.name == name)

@@ -68,7 +68,7 @@ class Answers:
         population = margins.population
         for name, rows in kernel_rows(margins.reconciliation).items():
             self._insert(name, [(population.name, *row) for row in rows])
-        for table in population.tables:
+        for table in population.counts:
             self._insert("budget", [(population.name, table.name, table.period.value)])
             spans = _spans(population, table)
             if len(spans) * table.cells > _MOST_ROWS:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from quietcount_aggregates.catalogue import LARGEST_EPSILON, MAX_SCALE, SMALLEST_EPSILON
 from quietcount_aggregates.planning.margins import Figure, Margins, Over
 from quietcount_aggregates.populations import Epsilon, Population
+from quietcount_aggregates.tables import LARGEST_EPSILON, MAX_SCALE, SMALLEST_EPSILON
 
 __all__ = ["Needed", "needed"]
 

@@ -87,13 +87,13 @@ class Margins:
     def _alone(self) -> dict[str, Margins]:
         return {
             table.name: Margins(replace(self.population, tables=(table,), period=table.period))
-            for table in self.population.tables
+            for table in self.population.counts
         }
 
 
 def made_up(population: Population, silent: Collection[str] = ()) -> Iterator[Released]:
     """Yield releases of each table over the two years, with no values."""
-    for table in population.tables:
+    for table in population.counts:
         start = table.first_day(_FIRST)
         while table.name not in silent and (end := table.period.end(start)) <= _LAST:
             scale = population.max_contributions / table.epsilon

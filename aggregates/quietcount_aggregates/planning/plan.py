@@ -53,7 +53,7 @@ def planned(margins: Margins, volume: Volume | None = None, answers: Answers | N
     population = margins.population
     if volume is not None and answers is not None:
         answers.add(margins, volume)
-    for table in population.tables:
+    for table in population.counts:
         for figure in figures_of(population, table):
             yield _count(margins, figure, volume, answers)
         if volume is not None and answers is not None:

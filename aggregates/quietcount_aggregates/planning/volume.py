@@ -30,7 +30,7 @@ class Volume:
     @classmethod
     def evenly(cls, population: Population, contributions: float) -> Volume:
         """Return the volume of so many contributions a year, if they are spread evenly over all that is counted."""
-        return cls({table.name: contributions * _share(population, table.name) for table in population.tables})
+        return cls({table.name: contributions * _share(population, table.name) for table in population.counts})
 
     def size(self, population: Population, figure: Figure) -> float:
         """Return how large a figure is on average."""
@@ -48,7 +48,7 @@ class Volume:
 
 def _share(population: Population, name: str) -> float:
     """Return which share of what a population counts is counted by a table, if all cells hold as much."""
-    table = next(each for each in population.tables if each.name == name)
+    table = next(each for each in population.counts if each.name == name)
     fields = {each.field.name: each.field for each in table.where}
     share = 1.0
     for each in fields.values():

@@ -205,7 +205,7 @@ def _show_needed(
     from quietcount_aggregates.planning.epsilons import needed
     from quietcount_consumers.planning.words import NEEDED_COLUMNS, budget_line, needed_line, needed_row
 
-    tables = [table.name for population in populations for table in population.tables]
+    tables = [table.name for population in populations for table in population.counts]
     for name in wanted:
         if name not in tables:
             raise ConfigurationError(
@@ -214,7 +214,7 @@ def _show_needed(
     changed: list[Population] = []
     found: list[tuple[Population, Needed]] = []
     for population in populations:
-        own: dict[str, float] = {table.name: wanted[table.name] for table in population.tables if table.name in wanted}
+        own: dict[str, float] = {table.name: wanted[table.name] for table in population.counts if table.name in wanted}
         after, needs = needed(population, own)
         changed.append(after)
         found += [(population, need) for need in needs]
@@ -285,7 +285,7 @@ def _write_population(population: Population, figures: Sequence[Planned]) -> Non
 
     title = f": {population.title}" if population.title else ""
     write(f"{population.name}{title}\n{population.counting}; epsilon {plain(population.epsilon)}\n\n")
-    for table in population.tables:
+    for table in population.counts:
         own = [each for each in figures if each.table is table]
         columns = {
             f"{table.name} (epsilon {table.epsilon:g})": figure_words,
@@ -296,7 +296,7 @@ def _write_population(population: Population, figures: Sequence[Planned]) -> Non
         }
         if all(each.size is None for each in own):
             del columns["about"], columns["reliability"]
-        if len(population.tables) == 1:
+        if len(population.counts) == 1:
             del columns["by itself"]
         rows = [list(columns), *([words(each) for words in columns.values()] for each in own)]
         write("".join(f"{line}\n" for line in [*aligned(rows), ""]))

@@ -134,7 +134,7 @@ def _volume(population: Population, counted: Sequence[CaseEvent], periods: Seque
     years = len(periods) / IN_A_YEAR[population.period]
     yearly: dict[str, float] = {}
     cells: dict[str, Counter[int]] = {}
-    for table in population.tables:
+    for table in population.counts:
         own = [event for event in counted if _holds(table.where, event)]
         yearly[table.name] = len(own) / years
         whole = set(_whole(table, periods, population.period))
@@ -182,5 +182,13 @@ def _holds(where: Sequence[Filter], event: CaseEvent) -> bool:
 def _symbol(dimension: Dimension, event: CaseEvent) -> str:
     """Return the symbol in which an event counts: the default for null, as in counting/bounding.py."""
     value = event.attributes[dimension.name]
+    if dimension.bounds:
+        # `unknown`, the symbol of null, has no bounds, and is the default.
+        bounded = zip(dimension.symbols, dimension.bounds, strict=False)
+        return next((s for s, (least, most) in bounded if _lies(value, least, most)), dimension.default)
     symbol = str(value).lower() if isinstance(value, bool) else value
     return symbol if isinstance(symbol, str) and symbol in dimension.symbols else dimension.default
+
+
+def _lies(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and least <= value <= most
