@@ -21,7 +21,7 @@ from quietcount_schemas.periods import Period
 __all__ = ["Advice", "Change", "Outcome", "advised", "outcome"]
 
 _WORSE: Final = 1.05
-"""A table is not missed if no figure's margin grows by more than a twentieth without it."""
+"""A table is not missed if no figure's margin grows by more than a twentieth once another has its epsilon."""
 
 _POOR: Final = 0.3
 """The margin relative to the figure from which on the published file calls it poor."""
@@ -90,7 +90,7 @@ def advised(margins: Margins, volume: Volume | None = None) -> list[Advice]:
         found += [*_given_up(margins, volume), *_coarsened(margins, volume), *_moved(margins, volume)]
     given_up = {each.table.name for each in found if each.change is Change.LEAVE_OUT}
     kept = [each for each in found if each.change is Change.LEAVE_OUT or each.table.name not in given_up]
-    worth = [each for each in kept if each.gain >= _GAIN or each.change is Change.LEAVE_OUT]
+    worth = [each for each in kept if each.gain >= _GAIN or each.change in (Change.LEAVE_OUT, Change.GIVE_UP)]
     return sorted(worth, key=lambda each: -each.gain)
 
 
@@ -103,24 +103,23 @@ def outcome(margins: Margins, name: str, volume: Volume | None) -> Outcome:
 
 
 def _left_out(margins: Margins, volume: Volume | None) -> Iterator[Advice]:
-    """Yield the tables whose figures another table gives, and that nobody misses."""
+    """Yield the tables whose figures another one gives, at least as well once it has the epsilon of both."""
     population = margins.population
+    figures = [each for table in population.counts for each in figures_of(population, table)]
     for table in _free(population):
+        found = []
         for other in population.counts:
-            if other is table or not _tells(other, table):
+            changed = _without(population, table, other) if other is not table and _tells(other, table) else None
+            if changed is None:
                 continue
             # Its own figures, too, are judged as the others tell them.
-            silent = Margins(population, silent={table.name})
-            figures = [each for every in population.counts for each in figures_of(population, every)]
-            worst = max(silent.of(each) / margins.of(each) if margins.of(each) else 1.0 for each in figures)
-            if worst > _WORSE:
-                continue
-            changed = _without(population, table, other)
-            if changed is not None:
-                after = outcome(Margins(changed), other.name, volume)
-                before = outcome(margins, other.name, volume)
-                yield Advice(Change.LEAVE_OUT, table, before, after, changed, other=other, worst=worst)
-                break
+            silent = Margins(replace(population, tables=(*changed.tables, table)), silent={table.name})
+            worst = max(silent.of(each) / margins.of(each) for each in figures if margins.of(each))
+            if worst <= _WORSE:
+                before, after = (outcome(each, other.name, volume) for each in (margins, Margins(changed)))
+                found.append(Advice(Change.LEAVE_OUT, table, before, after, changed, other=other, worst=worst))
+        if found:
+            yield max(found, key=lambda each: each.gain)
 
 
 def _given_up(margins: Margins, volume: Volume) -> Iterator[Advice]:

@@ -274,8 +274,11 @@ def _show(
 
 
 def _wrapped(lines: Sequence[str]) -> list[str]:
+    """Return lines as wide as the terminal; a figure and its margin or sign stay together."""
     width = shutil.get_terminal_size().columns
-    return [part for line in lines for part in textwrap.wrap(line, width, initial_indent="→ ", subsequent_indent="  ")]
+    kept = (line.replace(" %", "\xa0%").replace(" ±", "\xa0±") for line in lines)
+    parts = (textwrap.wrap(line, width, initial_indent="→ ", subsequent_indent="  ") for line in kept)
+    return [part.replace("\xa0", " ") for each in parts for part in each]
 
 
 def _write_population(population: Population, figures: Sequence[Planned]) -> None:

@@ -217,10 +217,10 @@ def _coarser(first: Advice, same: Sequence[Advice], below: float | None) -> str:
 def _left_out(advice: Advice) -> str:
     assert advice.other is not None  # noqa: S101  # of each advice to leave a table out
     name, growth = advice.other.name, round(100 * (advice.worst - 1))
-    missed = f"no margin grows by more than {growth} %" if growth else "no margin grows"
+    others = f"no margin grows by more than {growth} %" if growth > 0 else "no margin grows"
     return (
-        f"Leave out {advice.table.name}: {name} says the same, and {missed}. With its epsilon, one cell of {name} "
-        f"would have ±{shown(advice.after.margin)} in place of ±{shown(advice.before.margin)}."
+        f"Leave out {advice.table.name}, because {name} says the same: with its epsilon, one cell of {name} would have "
+        f"±{shown(advice.after.margin)} in place of ±{shown(advice.before.margin)}, and {others}."
     )
 
 
@@ -250,4 +250,4 @@ def _size(outcome: Outcome) -> str:
 
 def _share(share: float) -> str:
     percent = 100 * share
-    return f"{round(percent)} %" if percent >= 1 or not percent else "under 1 %"
+    return f"{round(percent)} %" if percent >= 1 else "under 1 %" if percent else "none"
