@@ -206,8 +206,12 @@ def _moved(margins: Margins, volume: Volume) -> Iterator[Advice]:
                 for name in (before.table.name, donor.table.name)
             )
             advice = Advice(Change.MOVE_EPSILON, before.table, before, needy, changed, other=donor.table, left=left)
-            # What the donor loses must not make it the poorest.
-            if poorest.table.name == before.table.name and (best is None or advice.gain > best.gain):
+            # What the donor loses must not make it the poorest, and what stays noise is not worth it.
+            if (
+                needy.relative <= 1
+                and poorest.table.name == before.table.name
+                and (best is None or advice.gain > best.gain)
+            ):
                 best = advice
     if best is not None:
         yield best

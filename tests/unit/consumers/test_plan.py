@@ -32,6 +32,9 @@ from quietcount_schemas.errors import QuietcountError
 pytestmark = pytest.mark.quick
 
 NAME = "Ivan Ivanovich"
+ONE = catalogue(
+    statistic("requests_by_kind", "HelpRequested", by="help_kind", epsilon=0.7, since=None), lifetime_epsilon=1
+)
 
 
 @pytest.fixture
@@ -40,6 +43,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quietcount.toml").write_text(configuration_text(), encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture
+def small(folder: Path) -> Path:
+    """The same with one population of one table, whose plan is quick."""
+    (folder / "quietcount.toml").write_text(ONE, encoding="utf-8")
+    return folder
 
 
 def cases(folder: Path, lines: Sequence[dict[str, object]], name: str = "cases.jsonl") -> Path:
@@ -128,18 +138,18 @@ def test_sizes_are_rounded_to_two_digits() -> None:
 # From a file
 
 
-def test_a_file_says_what_the_limit_leaves_uncounted(folder: Path) -> None:
+def test_a_file_says_what_the_limit_leaves_uncounted(small: Path) -> None:
     lines = [asked(f"case {n}", f"2023-{month:02}-01") for n in range(20) for month in (1, 2, 3)]
     lines += [asked(f"once {n}") for n in range(20)]
-    cases(folder, lines)
+    cases(small, lines)
     said = " ".join(done("cases.jsonl", "--format", "table").stdout.split())
     # 80 events of 40 cases: the first of each counts.
-    assert "With max_contributions = 1, 50 % of the events of requests are not counted" in said
+    assert "With max_contributions = 1, 50 % of the events of requests_by_kind are not counted" in said
     assert "2 leaves 25 % out, 3 leaves none out" in said
 
 
-def test_a_file_says_which_cells_are_smaller_than_their_margin(folder: Path) -> None:
-    cases(folder, [asked(f"case {n}", f"2023-{1 + n % 3:02}-01") for n in range(90)])
+def test_a_file_says_which_cells_are_smaller_than_their_margin(small: Path) -> None:
+    cases(small, [asked(f"case {n}", f"2023-{1 + n % 3:02}-01") for n in range(90)])
     rows = json.loads(done("cases.jsonl", "--format", "json").stdout)
     cell = next(each for each in rows if each["table"] == "requests_by_kind" and each["figure"] == "cell")
     assert cell["below_margin_percent"] == 83  # five kinds of six are empty
@@ -156,9 +166,9 @@ def test_events_before_a_population_begins_are_told(folder: Path) -> None:
     assert "no population of quietcount.toml counts any of its events" in refusal("cases.jsonl")
 
 
-def test_a_csv_file_and_the_standard_input_are_read_as_well(folder: Path) -> None:
+def test_a_csv_file_and_the_standard_input_are_read_as_well(small: Path) -> None:
     text = "event,case,occurred_on,help_kind\n" + "HelpRequested,x,2023-01-01,DESERTION\n" * 2
-    (folder / "cases.csv").write_text(text, encoding="utf-8")
+    (small / "cases.csv").write_text(text, encoding="utf-8")
     first = done("cases.csv", "--format", "json").stdout
     assert json.loads(first)
     lines = encoded(asked("x")) * 2
@@ -295,21 +305,21 @@ finally:
 
 @pytest.mark.promise("no-exact-count", "pseudonyms")
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
-def test_nothing_is_written_and_no_identifier_is_told_even_of_bad_lines(folder: Path, form: str) -> None:
+def test_nothing_is_written_and_no_identifier_is_told_even_of_bad_lines(small: Path, form: str) -> None:
     lines = [asked(f"{NAME} {n}", f"2023-{1 + n % 12:02}-01") for n in range(977)]
     bad: list[dict[str, object]] = [
         {"event": NAME, "case": NAME, "occurred_on": NAME},
         {**asked(NAME), NAME: NAME, "help_kind": NAME},
     ]
-    file = cases(folder, [*lines, *bad])
+    file = cases(small, [*lines, *bad])
     with file.open("ab") as stream:
         stream.write(f'"{NAME}\n{NAME}, \xff\n'.encode("latin-1"))
-    (folder / "tmp").mkdir()
-    before = sorted(str(path) for path in folder.rglob("*"))
+    (small / "tmp").mkdir()
+    before = sorted(str(path) for path in small.rglob("*"))
     process = forking.Popen(
         [sys.executable, "-c", WATCHED, "plan", "cases.jsonl", "--format", form],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "TMPDIR": str(folder / "tmp")},
+        cwd=small,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "TMPDIR": str(small / "tmp")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -318,7 +328,7 @@ def test_nothing_is_written_and_no_identifier_is_told_even_of_bad_lines(folder: 
     assert process.returncode == 0, err
     told, _, opened = err.partition("\nopened: ")
     assert json.loads(opened) == []
-    assert sorted(str(path) for path in folder.rglob("*")) == before
+    assert sorted(str(path) for path in small.rglob("*")) == before
     assert "Ivan" not in out + told
     assert "977" not in out + told
     assert "The plan leaves these lines of cases.jsonl out." in told
