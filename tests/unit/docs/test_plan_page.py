@@ -23,10 +23,10 @@ def shown(text: str) -> tuple[str, list[str]]:
     return line, [part.strip("\n") for part in output.split("...\n")]
 
 
-@pytest.fixture(scope="module")
-def said(root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture
+def said(root: Path, tmp_path: Path) -> str:
     line, _ = shown((root / "docs" / "configuration.md").read_text(encoding="utf-8"))
-    config = tmp_path_factory.mktemp("planned") / "quietcount.toml"
+    config = tmp_path / "quietcount.toml"
     config.write_text(configuration_text(), encoding="utf-8")
     arguments = [*shlex.split(line)[2:], "--format", "table", "--config", str(config)]
     result = CliRunner(env={"COLUMNS": "80"}).invoke(plan_command, arguments)
@@ -51,8 +51,5 @@ def test_the_plan_on_the_page_is_what_the_command_says(root: Path, said: str) ->
     text = (root / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert len(shown(text)[1]) > 2
     assert missing(text, said) == []
-
-
-def test_a_figure_on_the_page_that_is_out_of_date_is_found(root: Path, said: str) -> None:
-    text = (root / "docs" / "configuration.md").read_text(encoding="utf-8")
+    # And a figure that is out of date is found.
     assert len(missing(text.replace("±6.8", "±6.9"), said)) == 1
