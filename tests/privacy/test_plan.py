@@ -98,7 +98,11 @@ class Player:
         self.population = population
         self.rng = np.random.default_rng(seed)
         # What is planned lies in the second one of the years that are made up.
-        self.releases = [each for each in made_up(population) if each.period_start >= BEGIN]
+        self.releases = [
+            each
+            for each in (body for t in population.counts for body in made_up(population, t))
+            if each.period_start >= BEGIN
+        ]
         self.truth = self._truth()
         self.kept: Reconciliation | None = None
 

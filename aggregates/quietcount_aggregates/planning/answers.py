@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from importlib import resources
 from typing import Final, NamedTuple
 
@@ -22,6 +20,7 @@ from quietcount_aggregates.planning.margins import (
     Over,
     accepted,
     compared_period,
+    counted_of,
     made_up,
     span_of,
 )
@@ -93,7 +92,7 @@ class Answers:
                     "starts": [start for start, _ in spans],
                     "ends": [end for _, end in spans],
                     "cells": table.domain,
-                    "counted": list(_counted(population, table)),
+                    "counted": list(counted_of(population, table)),
                 },
             )
 
@@ -153,20 +152,11 @@ class Answers:
 def _spans(population: Population, table: Table) -> list[tuple[dt.date, dt.date]]:
     """Return the periods of a table that lie in what is compared."""
     start, end = span_of(compared_period(table.period), 1)[0], span_of(compared_period(table.period))[1]
-    alone = replace(population, tables=(table,))
-    spans = [(each.period_start, each.period_end) for each in made_up(alone)]
+    spans = [(each.period_start, each.period_end) for each in made_up(population, table)]
     return [span for span in spans if start <= span[0] and span[1] <= end]
-
-
-def _counted(population: Population, table: Table) -> Iterator[bool]:
-    """Yield of each cell of a table whether anything is counted in it."""
-    filters = (*population.where, *table.where)
-    inside = [set(accepted(each.symbols, each.name, filters)) for each in table.by]
-    for symbols in itertools.product(*(each.symbols for each in table.by)):
-        yield all(symbol in own for symbol, own in zip(symbols, inside, strict=True))
 
 
 def _one_cell(population: Population, table: Table) -> str:
     """Return a cell that a table counts, as the macros read it."""
-    cell = next(cell for cell, counted in zip(table.domain, _counted(population, table), strict=True) if counted)
+    cell = next(cell for cell, counted in zip(table.domain, counted_of(population, table), strict=True) if counted)
     return "" if cell == ALL else cell

@@ -7,6 +7,7 @@ each figure may lie from 0.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ __all__ = [
     "accepted",
     "compared_period",
     "counted_cells",
+    "counted_of",
     "figures_of",
     "made_up",
     "span_of",
@@ -58,9 +60,9 @@ class Figure:
     """The dimension of a symbol."""
 
     @property
-    def apart(self) -> str | None:
-        """What the core calls it: "" for cells, the dimension for symbols, None for all cells."""
-        return {Over.CELL: "", Over.SYMBOL: self.dimension, Over.ALL: None}[self.over]
+    def apart(self) -> tuple[str, ...]:
+        """Return the dimensions by which it is told apart from others of its kind."""
+        return tuple(each.name for each in self.table.by if self.over is Over.CELL or each.name == self.dimension)
 
 
 class Margins:
@@ -71,7 +73,9 @@ class Margins:
 
     def __init__(self, population: Population, silent: Collection[str] = ()) -> None:
         self.population = population
-        releases = list(made_up(population, silent))
+        releases = [
+            body for table in population.counts if table.name not in silent for body in made_up(population, table)
+        ]
         self.reconciliation = Reconciliation(population, releases, [0] * len(releases))
 
     def of(self, figure: Figure) -> float:
@@ -91,14 +95,13 @@ class Margins:
         }
 
 
-def made_up(population: Population, silent: Collection[str] = ()) -> Iterator[Released]:
-    """Yield releases of each table over the two years, with no values."""
-    for table in population.counts:
-        start = table.first_day(_FIRST)
-        while table.name not in silent and (end := table.period.end(start)) <= _LAST:
-            scale = population.max_contributions / table.epsilon
-            yield Released(population.name, table.name, b"", start, end, (), "", scale, b"")
-            start = table.period.next(start)
+def made_up(population: Population, table: Table) -> Iterator[Released]:
+    """Yield the releases of a table over the two years, with no values."""
+    scale = table.sensitivity(population.max_contributions) / table.epsilon
+    start = table.first_day(_FIRST)
+    while (end := table.period.end(start)) <= _LAST:
+        yield Released(population.name, table.name, b"", start, end, (), "", scale, b"")
+        start = table.period.next(start)
 
 
 def span_of(period: Period, before: int = 0) -> tuple[dt.date, dt.date]:
@@ -143,3 +146,11 @@ def counted_cells(population: Population, table: Table, dimension: str | None = 
 def accepted(symbols: Collection[str], name: str, filters: Collection[Filter]) -> list[str]:
     """Return the symbols of a dimension that all conditions on it accept."""
     return [s for s in symbols if all(s in each.accepted for each in filters if each.field.name == name)]
+
+
+def counted_of(population: Population, table: Table) -> Iterator[bool]:
+    """Yield of each cell of a table whether anything is counted in it."""
+    filters = (*population.where, *table.where)
+    inside = [set(accepted(each.symbols, each.name, filters)) for each in table.by]
+    for symbols in itertools.product(*(each.symbols for each in table.by)):
+        yield all(symbol in own for symbol, own in zip(symbols, inside, strict=True))

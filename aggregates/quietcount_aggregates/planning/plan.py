@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from quietcount_aggregates.planning.answers import Answers, Percentage
+from quietcount_aggregates.planning.averages import planned_averages
 from quietcount_aggregates.planning.margins import Figure, Margins, Over, compared_period, counted_cells, figures_of
 from quietcount_aggregates.planning.volume import Volume
 from quietcount_aggregates.populations import Population, Table
@@ -24,13 +25,15 @@ class Measure(StrEnum):
     COUNT = "count"
     CHANGE = "change"
     SHARE = "share"
+    AVERAGE = "average"
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One figure of a plan.
 
-    `size` and the margins are contributions, or of a change and a share percent and percent points. What is None is not
+    `size` and the margins are contributions, of a change and a share percent and percent points, and of an average what
+    its field is in. What is None is not
     known: sizes without a volume, margins that the macros withhold. `reliability` is by the rule of the published file;
     that of a change is of the ratio, which is 100 % if nothing changes. `below` is the share of the cells that are
     smaller than their margin.
@@ -49,7 +52,7 @@ class Planned:
 
 
 def planned(margins: Margins, volume: Volume | None = None, answers: Answers | None = None) -> Iterator[Planned]:
-    """Yield the figures of a population, table by table. Changes and shares need a volume, and `answers` to ask."""
+    """Yield the figures of a population, table by table; all but counts need a volume, and `answers` to ask."""
     population = margins.population
     if volume is not None and answers is not None:
         answers.add(margins, volume)
@@ -58,6 +61,11 @@ def planned(margins: Margins, volume: Volume | None = None, answers: Answers | N
             yield _count(margins, figure, volume, answers)
         if volume is not None and answers is not None:
             yield from _percentages(population, table, answers)
+    if volume is not None and answers is not None:
+        for table in population.sums:
+            for each in planned_averages(margins, table, volume):
+                average = Planned(table, Measure.AVERAGE, each.over, each.period)
+                yield _judged(average, each.average, each.margin, answers)
 
 
 def _count(margins: Margins, figure: Figure, volume: Volume | None, answers: Answers | None) -> Planned:
@@ -92,6 +100,13 @@ def _percentages(population: Population, table: Table, answers: Answers) -> Iter
             if found is not None:
                 figure = Planned(table, Measure.SHARE, Over.SYMBOL, period, each.name)
                 yield _percentage(figure, found, found.value or 0, answers)
+
+
+def _judged(figure: Planned, average: float, margin: float | None, answers: Answers) -> Planned:
+    """Return the figure of an average; without a margin nobody can tell it."""
+    if margin is None:
+        return replace(figure, reliability=CANNOT_TELL)
+    return replace(figure, size=average, margin=margin, reliability=answers.reliability(abs(average), margin))
 
 
 def _percentage(figure: Planned, found: Percentage, whole: float, answers: Answers) -> Planned:

@@ -20,23 +20,31 @@ IN_A_YEAR: Final = {Period.DAY: 365, Period.WEEK: 365 / 7, Period.MONTH: 12, Per
 class Volume:
     """What the tables of a population count.
 
-    `yearly` has the contributions of a year, by the table's name. `cells` has, if they are known, how many cells of the
-    table's releases hold how many contributions.
+    `yearly` has the contributions of a year, by the table's name, and `averages` the average of what a table sums up.
+    `cells` has, if they are known, how many cells of the table's releases hold how many contributions.
     """
 
     yearly: Mapping[str, float]
+    averages: Mapping[str, float]
     cells: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
     @classmethod
     def evenly(cls, population: Population, contributions: float) -> Volume:
-        """Return the volume of so many contributions a year, if they are spread evenly over all that is counted."""
-        return cls({table.name: contributions * _share(population, table.name) for table in population.counts})
+        """Return the volume of so many contributions a year, if they are spread evenly over all that is counted.
+
+        An average is taken to lie halfway between the middle and the lower end.
+        """
+        return cls(
+            {table.name: contributions * _share(population, table.name) for table in population.counts},
+            {table.name: (3 * table.sum.low + table.sum.high) / 4 for table in population.sums if table.sum},
+        )
 
     def size(self, population: Population, figure: Figure) -> float:
-        """Return how large a figure is on average."""
+        """Return how large a figure is on average; of a table that sums up, how many are summed."""
         table = figure.table
+        name = table.sum.count if table.sum else table.name
         apart = {Over.CELL: None, Over.SYMBOL: figure.dimension, Over.ALL: ""}[figure.over]
-        return self.yearly[table.name] / IN_A_YEAR[figure.period] / counted_cells(population, table, apart)
+        return self.yearly[name] / IN_A_YEAR[figure.period] / counted_cells(population, table, apart)
 
     def below(self, table: str, margin: float) -> float | None:
         """Return which share of a table's cells is smaller than a margin, if the cells are known."""

@@ -209,7 +209,7 @@ def _show_needed(
     for name in wanted:
         if name not in tables:
             raise ConfigurationError(
-                f"there is no table {name!a} to give --margin to", f"Name one of {', '.join(tables)}"
+                f"there is no table {name!a} that counts, to give --margin to", f"Name one of {', '.join(tables)}"
             )
     changed: list[Population] = []
     found: list[tuple[Population, Needed]] = []
@@ -288,8 +288,10 @@ def _write_population(population: Population, figures: Sequence[Planned]) -> Non
 
     title = f": {population.title}" if population.title else ""
     write(f"{population.name}{title}\n{population.counting}; epsilon {plain(population.epsilon)}\n\n")
-    for table in population.counts:
+    for table in population.tables:
         own = [each for each in figures if each.table is table]
+        if not own:
+            continue  # without a volume nobody can say how precise an average is
         columns = {
             f"{table.name} (epsilon {table.epsilon:g})": figure_words,
             "about": size_words,
@@ -299,7 +301,7 @@ def _write_population(population: Population, figures: Sequence[Planned]) -> Non
         }
         if all(each.size is None for each in own):
             del columns["about"], columns["reliability"]
-        if len(population.counts) == 1:
+        if len(population.counts) == 1 or table.sum is not None:
             del columns["by itself"]
         rows = [list(columns), *([words(each) for words in columns.values()] for each in own)]
         write("".join(f"{line}\n" for line in [*aligned(rows), ""]))

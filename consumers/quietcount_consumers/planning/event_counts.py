@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from quietcount_aggregates.planning.margins import counted_cells
 from quietcount_aggregates.planning.volume import IN_A_YEAR, Volume
-from quietcount_aggregates.populations import Dimension, Filter, Horizon, Population, Table
+from quietcount_aggregates.populations import Dimension, Filter, Horizon, Population, Sum, Table
 from quietcount_producers.composition import Composer, Precision
 from quietcount_producers.files.emission import Check, check
 from quietcount_producers.files.event_files import FileFormat
@@ -147,7 +147,12 @@ def _volume(population: Population, counted: Sequence[CaseEvent], periods: Seque
         empty = len(whole) * counted_cells(population, table) - len(sizes)
         if empty:
             cells[table.name][0] = empty
-    return Volume(yearly, cells)
+    averages: dict[str, float] = {}
+    for table in population.sums:
+        if table.sum is not None:
+            numbers = [_number(table.sum, event) for event in counted if _holds(table.where, event)]
+            averages[table.name] = sum(numbers) / len(numbers) if numbers else table.sum.middle
+    return Volume(yearly, averages, cells)
 
 
 def _uncounted(contributions: Iterable[int], limit: int) -> Iterator[tuple[int, float]]:
@@ -188,6 +193,12 @@ def _symbol(dimension: Dimension, event: CaseEvent) -> str:
         return next((s for s, (least, most) in bounded if _lies(value, least, most)), dimension.default)
     symbol = str(value).lower() if isinstance(value, bool) else value
     return symbol if isinstance(symbol, str) and symbol in dimension.symbols else dimension.default
+
+
+def _number(asked: Sum, event: CaseEvent) -> int:
+    """Return what an event adds to a sum, before its middle is taken off."""
+    value = event.attributes[asked.field]
+    return min(max(value, asked.low), asked.high) if isinstance(value, int) else asked.middle
 
 
 def _lies(value: object, least: int, most: int) -> bool:

@@ -49,6 +49,7 @@ NEEDED_COLUMNS: Final = (
 )
 
 
+_PERCENT: Final = (Measure.CHANGE, Measure.SHARE)
 _MOST_POINTS: Final = 1000
 
 
@@ -73,6 +74,8 @@ def figure_words(planned: Planned) -> str:
     what = "all cells" if planned.over is Over.ALL else one
     if planned.measure is Measure.CHANGE:
         return f"change of {what}, by {period}" if table.by else f"change, by {period}"
+    if planned.measure is Measure.AVERAGE:
+        return f"average of {what}, a {period}" if table.by else f"average, a {period}"
     if planned.measure is Measure.SHARE:
         return f"share of {what}, a {period}"
     return f"{what}, a {period}" if table.by else f"a {period}"
@@ -100,14 +103,14 @@ def size_words(planned: Planned) -> str:
     """Return the size of a figure as a person reads it."""
     if planned.size is None:
         return ""
-    return shown(planned.size) if planned.measure is Measure.COUNT else f"{shown(planned.size)} %"
+    return shown(planned.size) + (" %" if planned.measure in _PERCENT else "")
 
 
 def margin_words(planned: Planned) -> str:
     """Return the margin of a figure as a person reads it."""
     if planned.margin is None:
         return ""
-    if planned.measure is Measure.COUNT:
+    if planned.measure not in _PERCENT:
         return f"±{shown(planned.margin)}"
     return f"±{shown(planned.margin)} points" if planned.margin < _MOST_POINTS else "over ±1 000"
 
@@ -119,7 +122,7 @@ def alone_words(planned: Planned) -> str:
 
 def row_of(population: Population, planned: Planned) -> tuple[object, ...]:
     """Return the row of a figure, under `COLUMNS`."""
-    percent = planned.measure is not Measure.COUNT
+    units = {Measure.COUNT: "contributions", Measure.AVERAGE: planned.table.sum.field if planned.table.sum else None}
     figure = planned.over.value if planned.measure is Measure.COUNT else f"{planned.measure} of {planned.over}"
     return (
         population.name,
@@ -127,7 +130,7 @@ def row_of(population: Population, planned: Planned) -> tuple[object, ...]:
         figure,
         planned.dimension or None,
         planned.period.value,
-        "percent" if percent else "contributions",
+        units.get(planned.measure, "percent"),
         rounded(planned.size),
         rounded(planned.margin),
         rounded(planned.alone),

@@ -229,7 +229,7 @@ def volumes_of(configuration: Configuration, file: Path) -> dict[str, Volume]:
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--margin", "nonsense=3"], "there is no table 'nonsense'"),
+        (["--margin", "nonsense=3"], "there is no table 'nonsense' that counts"),
         (["--events", "nonsense=3"], "there is no population 'nonsense'"),
         (["missing.csv"], "Cannot read missing.csv: no such file or directory"),
         (["empty.csv"], "empty.csv has no header"),

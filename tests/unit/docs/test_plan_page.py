@@ -14,7 +14,7 @@ from quietcount_consumers.project import configuration_text
 
 pytestmark = pytest.mark.quick
 
-BLOCK = re.compile(r"```console\n\$ (quietcount plan .*)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```console\n\$ (quietcount plan [^\n]*)\n(.*?)```", re.DOTALL)
 
 
 def shown(text: str) -> tuple[str, list[str]]:

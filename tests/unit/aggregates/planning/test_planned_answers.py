@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, utc, world_in
+from tests.numbers_world import SINCE, VISITS, Visit, events_of, visits
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.planning.answers import asking
@@ -90,3 +92,41 @@ def test_the_verdict_is_that_of_the_published_file() -> None:
     with asking() as answers:
         assert [answers.reliability(100, margin) for margin in (10, 11, 30, 31)] == ["good", "fair", "fair", "poor"]
         assert answers.reliability(0.4, 4) == "poor"
+
+
+def test_an_average_is_as_precise_as_that_of_a_published_file(tmp_path: Path) -> None:
+    """Three buckets of days, whose average is 15: what a plan assumes of a sum between 0 and 60."""
+    population = visits()
+    told = [
+        Visit(dt.date(2024, month, 1), days, kind)
+        for month in (1, 2, 3)
+        for days in (3, 12, 30)
+        for kind in ("NEW", "OLD", "NONE")
+        for _ in range(9)
+    ]
+    with world_in(tmp_path, [population], registry=VISITS, now=utc(SINCE)) as world:
+        for place in range(0, len(told), 200):
+            world.emit(
+                replace(each, case_key=case_key(number % 256)[:8] + number.to_bytes(8, "big"))
+                for number, each in enumerate(events_of(told[place : place + 200], place), place)
+            )
+            world.fold(dt.date(2024, 3, 2))
+        world.release(utc(dt.date(2024, 5, 1)))
+        with duckdb.connect(str(world.public), read_only=True) as connection:
+            rows = connection.execute(
+                "SELECT period, cell, average, average_lower, average_upper FROM averages "
+                "WHERE period_start = '2024-01-01' AND cell IN ('kind=NEW', 'all')"
+            ).fetchall()
+    plan = [each for each in figures(population, 12 * 81) if each.measure is Measure.AVERAGE]
+    assert len(rows) == len(plan) == 4
+    for period, cell, average, lower, upper in rows:
+        over = Over.ALL if cell == "all" else Over.CELL
+        (one,) = [each for each in plan if (each.period.value, each.over) == (period, over)]
+        assert one.size == pytest.approx(float(average)) == 15
+        assert one.margin == pytest.approx(float(max(upper - average, average - lower)), abs=1e-5)
+
+
+def test_an_average_of_too_few_is_planned_as_such() -> None:
+    averages = [each for each in figures(visits(), 24) if each.measure is Measure.AVERAGE and each.over is Over.CELL]
+    assert averages
+    assert {(each.margin, each.reliability) for each in averages} == {(None, CANNOT_TELL)}
