@@ -48,6 +48,7 @@ class Percentage(NamedTuple):
 def asking() -> Iterator[Answers]:
     """Lend a made-up file in memory."""
     with duckdb.connect(":memory:") as connection:
+        connection.execute("SET temp_directory = ''")  # nothing of a user's file is written, even if memory is short
         # Macros that are asked refuse the name "memory", which is no file of ours.
         connection.execute("ATTACH ':memory:' AS planned; USE planned")
         sql = resources.files("quietcount_aggregates.planning").joinpath("made_up.sql").read_text(encoding="utf-8")

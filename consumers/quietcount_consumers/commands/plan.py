@@ -171,6 +171,8 @@ def _counted(
 
 def _read(file: str, counts: EventCounts) -> int:
     """Read one file, and say on stderr which lines are left out; return how many are good."""
+    from quietcount_producers.commands.progress import Steps, progress, size_of
+
     name = "standard input" if file == _STANDARD else file
     with ExitStack() as stack:
         try:
@@ -179,7 +181,8 @@ def _read(file: str, counts: EventCounts) -> int:
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             raise ServiceError(f"Cannot read {name}: {reason}", "Check the path and the rights of the file") from None
-        found = counts.read(stream, name, file_format)
+        with progress("Counting", size_of(stream)) as bar:
+            found = counts.read(stream, name, file_format, Steps(bar, stream))
     for line in found.shown():
         click.echo(line, err=True)
     if found.problems:
