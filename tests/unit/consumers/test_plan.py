@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ def small(folder: Path) -> Path:
     return folder
 
 
-def cases(folder: Path, lines: Sequence[dict[str, object]], name: str = "cases.jsonl") -> Path:
+def cases(folder: Path, lines: Sequence[Mapping[str, object]], name: str = "cases.jsonl") -> Path:
     path = folder / name
     path.write_bytes(b"".join(map(encoded, lines)))
     return path

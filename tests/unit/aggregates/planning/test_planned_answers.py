@@ -106,9 +106,9 @@ def test_an_average_is_as_precise_as_that_of_a_published_file(tmp_path: Path) ->
     ]
     with world_in(tmp_path, [population], registry=VISITS, now=utc(SINCE)) as world:
         for place in range(0, len(told), 200):
+            events = events_of(told[place : place + 200], place)
             world.emit(
-                replace(each, case_key=case_key(number % 256)[:8] + number.to_bytes(8, "big"))
-                for number, each in enumerate(events_of(told[place : place + 200], place), place)
+                [replace(each, case_key=number.to_bytes(16, "big")) for number, each in enumerate(events, place)]
             )
             world.fold(dt.date(2024, 3, 2))
         world.release(utc(dt.date(2024, 5, 1)))
