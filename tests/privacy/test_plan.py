@@ -116,7 +116,7 @@ class Player:
             starts.append(self.population.period.next(starts[-1]))
         shape = [len(dimensions[name].symbols) for name in names]
         finest = self.rng.poisson(30 * self.rng.random(shape), (len(starts), *shape))
-        found = {}
+        found: dict[str, Integers] = {}
         for each in tables:
             own = finest
             for condition in (*self.population.where, *each.where):
