@@ -23,8 +23,9 @@ __all__ = ["Advice", "Change", "Outcome", "advised", "outcome"]
 _WORSE: Final = 1.05
 """A table is not missed if no figure's margin grows by more than a twentieth once another has its epsilon."""
 
+_GOOD: Final = 0.1
 _POOR: Final = 0.3
-"""The margin relative to the figure from which on the published file calls it poor."""
+"""The margin relative to the figure up to which the published file calls it good, and from which on poor."""
 
 _GAIN: Final = 1.15
 """A change that gains less than this is not worth a sentence."""
@@ -63,8 +64,8 @@ class Outcome:
 class Advice:
     """A change of one table, and what it does: `before` and `after` are of the table that gains.
 
-    `dimension` is what is dropped, `other` the table that gets an epsilon or gives one, and `left` what becomes of the
-    one that gives. `worst` is how many times as wide any other figure becomes.
+    `dimension` is what is dropped, and `left` what becomes of a table that gives a part of its epsilon. `worst` is how
+    many times as wide any other figure becomes if a table is left out.
     """
 
     change: Change
@@ -73,7 +74,6 @@ class Advice:
     after: Outcome
     changed: Population
     dimension: str = ""
-    other: Table | None = None
     left: Outcome | None = None
     worst: float = 1.0
 
@@ -117,7 +117,7 @@ def _left_out(margins: Margins, volume: Volume | None) -> Iterator[Advice]:
             worst = max(silent.of(each) / margins.of(each) for each in figures if margins.of(each))
             if worst <= _WORSE:
                 before, after = (outcome(each, other.name, volume) for each in (margins, Margins(changed)))
-                found.append(Advice(Change.LEAVE_OUT, table, before, after, changed, other=other, worst=worst))
+                found.append(Advice(Change.LEAVE_OUT, table, before, after, changed, worst=worst))
         if found:
             yield max(found, key=lambda each: each.gain)
 
@@ -137,7 +137,7 @@ def _given_up(margins: Margins, volume: Volume) -> Iterator[Advice]:
             after = outcome(Margins(changed), before.table.name, volume)
             if after.relative > 1:
                 continue  # two tables of noise make no figure
-            yield Advice(Change.GIVE_UP, table, before, after, changed, other=before.table)
+            yield Advice(Change.GIVE_UP, table, before, after, changed)
 
 
 def _coarsened(margins: Margins, volume: Volume) -> Iterator[Advice]:
@@ -187,6 +187,8 @@ def _moved(margins: Margins, volume: Volume) -> Iterator[Advice]:
     population = margins.population
     outcomes = [outcome(margins, each.name, volume) for each in population.counts]
     before = max(outcomes, key=lambda each: each.relative)
+    if before.relative <= _GOOD:
+        return
     best: Advice | None = None
     for donor in outcomes:
         if donor.relative * 2 > before.relative:
@@ -205,7 +207,7 @@ def _moved(margins: Margins, volume: Volume) -> Iterator[Advice]:
                 next(each for each in after if each.table.name == name)
                 for name in (before.table.name, donor.table.name)
             )
-            advice = Advice(Change.MOVE_EPSILON, before.table, before, needy, changed, other=donor.table, left=left)
+            advice = Advice(Change.MOVE_EPSILON, before.table, before, needy, changed, left=left)
             # What the donor loses must not make it the poorest, and what stays noise is not worth it.
             if (
                 needy.relative <= 1

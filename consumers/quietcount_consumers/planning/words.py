@@ -192,20 +192,22 @@ def advice_lines(advice: Sequence[Advice], below: Mapping[str, float]) -> Iterat
     """
     told: set[str] = set()
     for each in advice:
-        if each.change in (Change.LONGER_PERIOD, Change.DROP_DIMENSION):
-            if each.table.name not in told:
-                told.add(each.table.name)
-                same = [a for a in advice if a.table.name == each.table.name]
-                yield _coarser(each, same, below.get(each.table.name))
-        else:
-            yield {Change.LEAVE_OUT: _left_out, Change.GIVE_UP: _given_up, Change.MOVE_EPSILON: _moved}[each.change](
-                each
-            )
+        if each.left is not None:
+            yield _moved(each, each.left)
+        elif each.change is Change.LEAVE_OUT:
+            yield _left_out(each)
+        elif each.change is Change.GIVE_UP:
+            yield _given_up(each)
+        elif each.table.name not in told:
+            told.add(each.table.name)
+            same = [other for other in advice if other.table.name == each.table.name]
+            yield _coarser(each, same, below.get(each.table.name))
 
 
 def _coarser(first: Advice, same: Sequence[Advice], below: float | None) -> str:
-    name, period = first.table.name, first.table.period
-    line = f"{name}: one cell of a {period} would be {_size(first.before)}"
+    table = first.table
+    what = "one cell of a" if table.by else "a"
+    line = f"{table.name}: {what} {table.period} would be {_size(first.before)}"
     if below:
         line += f", and {_share(below)} of the cells smaller than their margin"
     by_change = {each.change: each for each in same}
@@ -218,32 +220,34 @@ def _coarser(first: Advice, same: Sequence[Advice], below: float | None) -> str:
 
 
 def _left_out(advice: Advice) -> str:
-    assert advice.other is not None  # noqa: S101  # of each advice to leave a table out
-    name, growth = advice.other.name, round(100 * (advice.worst - 1))
+    growth = round(100 * (advice.worst - 1))
     others = f"no margin grows by more than {growth} %" if growth > 0 else "no margin grows"
     return (
-        f"Leave out {advice.table.name}, because {name} says the same: with its epsilon, one cell of {name} would have "
-        f"±{shown(advice.after.margin)} in place of ±{shown(advice.before.margin)}, and {others}."
+        f"Leave out {advice.table.name}, because {advice.after.table.name} says the same: with its epsilon, "
+        f"{_cell(advice.after)} would have ±{shown(advice.after.margin)} in place of ±{shown(advice.before.margin)}, "
+        f"and {others}."
     )
 
 
 def _given_up(advice: Advice) -> str:
-    assert advice.other is not None  # noqa: S101  # of each advice to give a table up
     return (
         f"Leave out {advice.table.name}, or make it coarser: its cells would be mostly smaller than their margin. With "
-        f"its epsilon, one cell of {advice.other.name} would be {_size(advice.after)} in place of "
-        f"{_size(advice.before)}."
+        f"its epsilon, {_cell(advice.after)} would be {_size(advice.after)} in place of {_size(advice.before)}."
     )
 
 
-def _moved(advice: Advice) -> str:
-    assert advice.other is not None  # noqa: S101  # of each advice to move an epsilon
-    assert advice.left is not None  # noqa: S101
-    donor = advice.other
-    moved = plain(exact_epsilon(donor.epsilon) - exact_epsilon(advice.left.table.epsilon))
+def _moved(advice: Advice, left: Outcome) -> str:
+    moved = plain(exact_epsilon(advice.after.table.epsilon) - exact_epsilon(advice.before.table.epsilon))
     return (
-        f"Move {moved} of the epsilon of {donor.name} to {advice.table.name}: one cell of it would be "
-        f"{_size(advice.after)} in place of {_size(advice.before)}, and one of {donor.name} {_size(advice.left)}."
+        f"Move {moved} of the epsilon of {left.table.name} to {advice.table.name}: {_cell(advice.after)} would be "
+        f"{_size(advice.after)} in place of {_size(advice.before)}, and {_cell(left)} {_size(left)}."
+    )
+
+
+def _cell(outcome: Outcome) -> str:
+    """Return what an outcome is of, as "one cell of by_kind"."""
+    return (
+        f"one cell of {outcome.table.name}" if outcome.table.by else f"a {outcome.table.period} of {outcome.table.name}"
     )
 
 
