@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["plan_command"]
 
 _STANDARD: Final = "-"
+_MOST: Final = 100_000_000
+"""More events than any helpline has; the estimates of a published file could hold some thousand times as many."""
 _SUFFIXES: Final = (".csv", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods", ".numbers")
 """Those of which emit knows what they hold."""
 
@@ -51,8 +53,10 @@ class Named(click.ParamType[tuple[str, float]]):
             found = float(number)
         except ValueError:
             found = -1.0
-        if not 0 < found < 1e12 or bool(name) != bool(equals) or not (name or self._bare):
-            self.fail(f"write {'a number above 0, or ' if self._bare else ''}NAME=NUMBER, above 0", param, ctx)
+        if not 0 < found <= _MOST or bool(name) != bool(equals) or not (name or self._bare):
+            self.fail(
+                f"write {'a number, or ' if self._bare else ''}NAME=NUMBER, above 0 and up to {_MOST:,}", param, ctx
+            )
         return name, found
 
 
@@ -63,7 +67,7 @@ class Named(click.ParamType[tuple[str, float]]):
     type=Named(bare=True),
     multiple=True,
     metavar="[POPULATION=]N",
-    help="Plan for N events a year, spread evenly over cells and periods, in place of a FILE; repeatable.",
+    help="Plan for N counted events a year, spread evenly over cells and periods; repeatable.",
 )
 @click.option(
     "--margin",
