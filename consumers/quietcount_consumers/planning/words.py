@@ -51,12 +51,15 @@ NEEDED_COLUMNS: Final = (
 
 _PERCENT: Final = (Measure.CHANGE, Measure.SHARE)
 _MOST_POINTS: Final = 1000
+_LEAST: Final = 0.001
 
 
 def rounded(number: float | None) -> float | int | None:
-    """Return a number with two significant digits; a whole one if it has no more."""
-    if number is None or number == 0:
-        return number if number is None else 0
+    """Return a number with two significant digits, a whole one if it has no more; below a thousandth it is 0."""
+    if number is None:
+        return None
+    if abs(number) < _LEAST:
+        return 0
     digits = 1 - math.floor(math.log10(abs(number)))
     found = round(number, digits)
     return int(found) if digits <= 0 or found == int(found) else found

@@ -131,7 +131,7 @@ def test_the_other_way_round_a_margin_has_its_epsilon(folder: Path) -> None:
 
 
 def test_sizes_are_rounded_to_two_digits() -> None:
-    assert [rounded(each) for each in (None, 0, 7.96, 27.8, 1234, 0.3333)] == [None, 0, 8, 28, 1200, 0.33]
+    assert [rounded(each) for each in (None, 1e-6, 7.96, 27.8, 1234, 0.3333)] == [None, 0, 8, 28, 1200, 0.33]
     assert [shown(each) for each in (None, 0, 17_349, 0.016)] == ["", "0", "17 000", "0.016"]
 
 
