@@ -39,8 +39,8 @@ def init_command(folder: Path, since: dt.date | None, log: str) -> None:
     if log == DEFAULT_LOG:
         click.echo(
             "Next: choose your populations in quietcount.toml (quietcount plan --help). Then emit events "
-            "(quietcount emit --help) and run the service (quietcount run): its first run declares the populations, and "
-            "what they spend never comes back.",
+            "(quietcount emit --help) and run the service (quietcount run): its first run declares the populations, "
+            "and what they spend never comes back.",
             err=True,
         )
     else:
