@@ -10,12 +10,24 @@ from tests.numbers_world import visits
 
 from quietcount_aggregates.catalogue import resolve
 from quietcount_aggregates.planning.advice import Change, advised
+from quietcount_aggregates.planning.answers import asking
 from quietcount_aggregates.planning.margins import Margins
+from quietcount_aggregates.planning.plan import planned
 from quietcount_aggregates.planning.volume import Volume
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.tables import AskedTable
 from quietcount_consumers.planning.event_counts import PopulationCounts
-from quietcount_consumers.planning.words import advice_lines, aligned, budget_line, count_lines
+from quietcount_consumers.planning.words import (
+    COLUMNS,
+    advice_lines,
+    aligned,
+    budget_line,
+    count_lines,
+    figure_words,
+    margin_words,
+    row_of,
+    size_words,
+)
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
@@ -96,3 +108,35 @@ def test_what_the_catalogue_spends_and_what_is_left() -> None:
 
 def test_columns_are_aligned_and_no_line_ends_in_a_space() -> None:
     assert list(aligned([["a", "bb"], ["long", ""]])) == ["a     bb", "long"]
+
+
+def test_each_kind_of_figure_is_named_as_a_person_asks_for_it() -> None:
+    population = visits()
+    with asking() as answers:
+        figures = list(planned(Margins(population), Volume.evenly(population, 3000), answers))
+    named = {(each.table.name, figure_words(each)): each for each in figures}
+    for table, words, margin in (
+        ("by_days", "one cell, a month", "±3"),
+        ("by_days", "one kind, a month", "±5"),
+        ("by_days", "all cells, a year", "±28"),
+        ("by_days", "change of one cell, by quarter", "±9 points"),
+        ("by_days", "share of one days, a quarter", "±1 points"),
+        ("waiting", "average of one cell, a month", "±1.4"),
+        ("waiting", "average of all cells, a quarter", "±0.46"),
+    ):
+        assert margin_words(named[table, words]) == margin
+    average = named["waiting", "average of one cell, a month"]
+    assert size_words(average) == "15"
+    assert dict(zip(COLUMNS, row_of(population, average), strict=True)) == {
+        "population": "visits",
+        "table": "waiting",
+        "figure": "average of cell",
+        "dimension": None,
+        "period": "month",
+        "unit": "days",
+        "size": 15,
+        "margin": 1.4,
+        "margin_alone": None,
+        "reliability": "good",
+        "below_margin_percent": None,
+    }
