@@ -73,7 +73,10 @@ def shown(number: float | None) -> str:
 def figure_words(planned: Planned) -> str:
     """Return what a figure is of, as "one cell, a month"."""
     table, period = planned.table, planned.period
-    one = f"one {planned.dimension}" if planned.over is Over.SYMBOL else "one cell"
+    one = "one cell"
+    if planned.over is Over.SYMBOL:
+        bucketed = any(each.bounds for each in table.by if each.name == planned.dimension)
+        one = f"one bucket of {planned.dimension}" if bucketed else f"one {planned.dimension}"
     what = "all cells" if planned.over is Over.ALL else one
     if planned.measure is Measure.CHANGE:
         return f"change of {what}, by {period}" if table.by else f"change, by {period}"

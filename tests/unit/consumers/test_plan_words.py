@@ -114,13 +114,13 @@ def test_each_kind_of_figure_is_named_as_a_person_asks_for_it() -> None:
     population = visits()
     with asking() as answers:
         figures = list(planned(Margins(population), Volume.evenly(population, 3000), answers))
-    named = {(each.table.name, figure_words(each)): each for each in figures}
+    named = {(str(each.table.name), figure_words(each)): each for each in figures}
     for table, words, margin in (
         ("by_days", "one cell, a month", "±3"),
         ("by_days", "one kind, a month", "±5"),
         ("by_days", "all cells, a year", "±28"),
         ("by_days", "change of one cell, by quarter", "±9 points"),
-        ("by_days", "share of one days, a quarter", "±1 points"),
+        ("by_days", "share of one bucket of days, a quarter", "±1 points"),
         ("waiting", "average of one cell, a month", "±1.4"),
         ("waiting", "average of all cells, a quarter", "±0.46"),
     ):
