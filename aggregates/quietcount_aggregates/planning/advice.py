@@ -16,6 +16,7 @@ from quietcount_aggregates.errors import PopulationError
 from quietcount_aggregates.planning.margins import Figure, Margins, Over, compared_period, figures_of
 from quietcount_aggregates.planning.volume import Volume
 from quietcount_aggregates.populations import Epsilon, Population, Table, exact_epsilon
+from quietcount_aggregates.tables import LARGEST_EPSILON, MAX_SCALE, SMALLEST_EPSILON
 from quietcount_schemas.periods import Period
 
 __all__ = ["Advice", "Change", "Outcome", "advised", "outcome"]
@@ -147,39 +148,32 @@ def _coarsened(margins: Margins, volume: Volume) -> Iterator[Advice]:
         before = outcome(margins, table.name, volume)
         if before.relative <= _POOR:
             continue
-        dropped = [
-            advice
-            for dimension in table.by
-            for advice in _replaced(
-                margins,
-                volume,
-                before,
-                replace(table, by=tuple(each for each in table.by if each is not dimension)),
-                Change.DROP_DIMENSION,
-                dimension.name,
-            )
-        ]
         longer = compared_period(table.period)
-        longest = replace(table, period=longer)
-        coarser = (
-            []
-            if longer is table.period
-            else list(_replaced(margins, volume, before, longest, Change.LONGER_PERIOD, ""))
-        )
-        yield from coarser
-        # Without its only dimension a table says what a total says: that is the last resort.
-        if dropped and (len(table.by) > 1 or all(each.after.relative > _POOR for each in coarser)):
+        by_longer = None
+        if longer is not table.period:
+            by_longer = _replaced(population, volume, before, replace(table, period=longer), Change.LONGER_PERIOD)
+        if by_longer is not None:
+            yield by_longer
+            if len(table.by) == 1 and by_longer.after.relative <= _POOR:
+                continue  # without its only dimension a table says what a total says: that is the last resort
+        dropped = []
+        for dimension in table.by:
+            fewer = replace(table, by=tuple(each for each in table.by if each is not dimension))
+            advice = _replaced(population, volume, before, fewer, Change.DROP_DIMENSION, dimension.name)
+            if advice is not None:
+                dropped.append(advice)
+        if dropped:
             yield max(dropped, key=lambda each: each.gain)
 
 
 def _replaced(
-    margins: Margins, volume: Volume, before: Outcome, table: Table, change: Change, dimension: str
-) -> Iterator[Advice]:
-    population = margins.population
+    population: Population, volume: Volume, before: Outcome, table: Table, change: Change, dimension: str = ""
+) -> Advice | None:
+    """Return what another table of the same name comes to; None if it is refused."""
     changed = _checked(population, [table if each.name == table.name else each for each in population.tables])
-    if changed is not None:
-        after = outcome(Margins(changed), table.name, volume)
-        yield Advice(change, before.table, before, after, changed, dimension)
+    if changed is None:
+        return None
+    return Advice(change, before.table, before, outcome(Margins(changed), table.name, volume), changed, dimension)
 
 
 def _moved(margins: Margins, volume: Volume) -> Iterator[Advice]:
@@ -251,6 +245,9 @@ def _checked(population: Population, tables: list[Table]) -> Population | None:
     """Return the population with these tables, and the finest of their periods; None if the catalogue refuses it."""
     finest = min((table.period for table in tables), key=list(Period).index)
     changed = replace(population, tables=tuple(tables), period=finest)
+    smallest = max(SMALLEST_EPSILON, population.max_contributions / MAX_SCALE)
+    if not all(smallest <= table.epsilon <= LARGEST_EPSILON for table in tables):
+        return None
     try:
         check(changed)
     except PopulationError:

@@ -53,6 +53,11 @@ def test_a_table_that_another_makes_superfluous() -> None:
     assert list(advice_lines([advice], {})) == sentences(population, 100_000)
 
 
+def test_a_table_whose_epsilon_no_other_one_may_have_stays() -> None:
+    population = asked(AskedTable("by_colour", 19, by=["colour"]), AskedTable("total", 2))
+    assert advised(Margins(population)) == []
+
+
 def test_a_poor_table_has_a_longer_period_and_a_dimension_to_drop() -> None:
     population = asked(AskedTable("by_both", 0.25, by=["colour", "urgent"]))
     assert sentences(population, 600, {"by_both": 0.62}) == [
