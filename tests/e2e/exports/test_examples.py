@@ -137,6 +137,15 @@ def desk(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.Te
     return place / name
 
 
+def test_the_plan_on_the_page_of_a_catalogue_is_what_the_command_says(desk: Path) -> None:
+    page = (desk / "README.md").read_text(encoding="utf-8")
+    plan = Project(desk, create=False).quietcount(
+        "plan", "cases.jsonl", "--format", "table", environment={"COLUMNS": "110"}
+    )
+    assert plan.done().out.rstrip() == block(page, "text").rstrip()
+    assert "quietcount plan cases.jsonl\n" in block(page, "sh")
+
+
 def answers(desk: Path, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(str(desk / "data" / "statistics.duckdb"), read_only=True) as connection:
         return connection.execute(sql).fetchall()
