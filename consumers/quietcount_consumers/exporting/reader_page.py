@@ -52,11 +52,11 @@ def _head(published: Published) -> Iterator[str]:
 def _reading(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     yield "## How to read a figure"
     yield ""
-    yield "No figure here is an exact count. Each carries random noise, added once, so that nobody can tell from the"
-    yield "figures whether a given person is among those counted. So read each figure with its margin:"
+    yield "No figure here is an exact count. Each carries random noise, added once, so that all figures together tell"
+    yield "little about whether a given person is among those counted. So read each figure with its margin:"
     yield ""
     yield "* `shown` is the figure to print: whole, and never below 0."
-    yield "* `lower` and `upper` are its 95 % interval. It holds the true count in 95 of 100 cases, and misses it in 5."
+    yield "* `lower` and `upper` are its 95 % interval. Of 100 such intervals about 5 miss the true count."
     yield "* `estimate` is the same figure with its sign and decimals. To add figures up, add these."
     if connection.execute("SELECT 1 FROM averages LIMIT 1").fetchone():
         yield "* `average` is an average, and `average_lower` and `average_upper` are its 95 % interval. It is empty if"
@@ -94,8 +94,10 @@ def _changes(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     yield "released: it is missing here, and it is not zero."
     yield ""
     provisional = connection.execute(
-        "SELECT statistic, min(period_start), max(period_end) FROM statistics WHERE status = 'provisional' "
-        "GROUP BY 1 ORDER BY 1"
+        "SELECT statistic, min(period_start), max(period_end) FROM ("
+        "SELECT statistic, period_start, period_end, status FROM statistics UNION ALL "
+        "SELECT statistic, period_start, period_end, status FROM averages WHERE noisy IS NOT NULL"
+        ") WHERE status = 'provisional' GROUP BY 1 ORDER BY 1"
     ).fetchall()
     for statistic, start, end in provisional:
         yield f"* `{statistic}` is provisional from {start} to {end}."
