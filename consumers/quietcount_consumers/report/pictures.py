@@ -1,0 +1,427 @@
+"""Pictures: what a drawing shows, as Vega-Lite specifications. Nothing is drawn here.
+
+Every mark that a mouse can meet has its words in `description`: they become the mark's title.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+from quietcount_consumers.report.figures import Breakdown, Figure, Gap, Series
+from quietcount_consumers.report.palette import LIGHT
+from quietcount_consumers.report.words import Words
+from quietcount_schemas.periods import Period
+
+__all__ = ["NARROW", "PANELS", "WIDE", "Bar", "Width", "bars", "hover", "line", "panels"]
+
+Spec = dict[str, Any]
+
+PANELS: Final = 12
+"""How many small pictures stand together at most: more of them nobody compares."""
+
+_FONT: Final = "Liberation Sans, Arial, Helvetica, sans-serif"
+"""The first is in the library itself, so that text is measured alike on every machine; the others are as wide."""
+
+_POINTS: Final = 40
+"""Up to so many figures a line has a point for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """One of the two widths in which each picture is drawn, in pixels, and what fits into it."""
+
+    name: str
+    whole: int
+    height: int
+    ticks: int
+    columns: int
+    panel: int
+    label: int
+    """How many characters of a bar's label stand on a line."""
+    font: int
+
+
+WIDE: Final = Width("wide", 720, 250, 9, 3, 190, 30, 12)
+NARROW: Final = Width("narrow", 350, 220, 4, 2, 130, 16, 12)
+
+
+class Bar(NamedTuple):
+    """A bar with its margin, and the words beside it and in its title."""
+
+    label: str
+    value: float
+    lower: float
+    upper: float
+    beside: str
+    title: str
+    pale: bool
+
+
+def hover(words: Words, period: Period, point: Figure | Gap) -> str:
+    """Return what a mark says when it is pointed at."""
+    name = words.period(period, point.start)
+    if isinstance(point, Gap):
+        return words.text("alternative.hover_withheld", period=name, reason=point.reason)
+    key = "alternative.hover_provisional" if point.provisional else "alternative.hover"
+    count = words.number(point.shown, point.digits)
+    return words.text(key, period=name, count=count, interval=words.interval(point.lower, point.upper, point.digits))
+
+
+def line(series: Series, period: Period, words: Words, width: Width) -> Spec:
+    """Return a line with a band for the margin; provisional figures are dashed, and periods withheld are shaded."""
+    return {
+        **_frame(width),
+        "width": width.whole,
+        "height": width.height,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "layer": _layers(series, period, words, width.height, width.ticks),
+    }
+
+
+def panels(breakdown: Breakdown, words: Words, width: Width) -> Spec:
+    """Return small lines, one for each symbol, with a scale each."""
+    return {
+        **_frame(width),
+        "columns": width.columns,
+        "spacing": {"row": 14, "column": 16},
+        "concat": [
+            {
+                "width": width.panel,
+                "height": 84,
+                "title": {
+                    "text": _lines(each.label, width.panel // 7),
+                    "anchor": "start",
+                    "frame": "group",
+                    "color": LIGHT["ink"],
+                    "fontSize": width.font,
+                    "fontWeight": "bold",
+                    "offset": 6,
+                },
+                "layer": _layers(each, breakdown.period, words, 84, 2),
+            }
+            for each in breakdown.series[:PANELS]
+        ],
+        "resolve": {"scale": {"y": "independent", "x": "independent"}},
+    }
+
+
+def bars(rows: Sequence[Bar], width: Width, *, most: float | None = None) -> Spec:
+    """Return horizontal bars with their margins, and their values in words beside them."""
+    labels = json.dumps([_lines(each.label, width.label) for each in rows])
+    # What is written beside a bar needs room, about seven pixels a character.
+    widest = max((len(each.beside) for each in rows), default=0) * 6.5 + 12
+    plot = max(width.whole - min(width.label * 6.5, width.whole * 0.4) - 20, 120)
+    highest = max([each.upper for each in rows] + ([most] if most is not None else []) + [1e-9])
+    domain = highest * plot / max(plot - widest, plot * 0.25)
+    values = [
+        {
+            "i": place,
+            "value": each.value,
+            "lower": each.lower,
+            "upper": each.upper,
+            "beside": each.beside,
+            "title": each.title,
+            "pale": each.pale,
+            "start": 0,
+            "end": domain,
+        }
+        for place, each in enumerate(rows)
+    ]
+    step = 34 if width is WIDE else 40
+    x = {"scale": {"domain": [0, domain], "nice": False}, "type": "quantitative"}
+    y = {
+        "field": "i",
+        "type": "ordinal",
+        "scale": {"paddingInner": 0.35, "paddingOuter": 0.2},
+        "axis": {
+            "labelExpr": f"{labels}[datum.value]",
+            "title": None,
+            "labelLimit": 0,
+            "labelPadding": 6,
+            "labelColor": LIGHT["ink"],
+            "domain": True,
+        },
+    }
+    return {
+        **_frame(width),
+        "width": width.whole,
+        "height": step * len(rows) + 8,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "data": {"values": values},
+        "encoding": {"y": y},
+        "layer": [
+            {
+                "mark": {"type": "bar", "stroke": LIGHT["figure"], "strokeWidth": 1},
+                "encoding": {
+                    "x": {"field": "start", **x, "axis": None, "title": None},
+                    "x2": {"field": "value"},
+                    "color": {"condition": {"test": "datum.pale", "value": LIGHT["pale"]}, "value": LIGHT["figure"]},
+                    "strokeDash": {"condition": {"test": "datum.pale", "value": [4, 3]}, "value": [1, 0]},
+                },
+            },
+            {
+                "transform": [{"filter": "datum.upper > datum.lower"}],
+                "layer": [
+                    # A rim of paper: the ends of a margin are seen on the bar, too.
+                    {
+                        "mark": {"type": "rule", "color": LIGHT["paper"], "strokeWidth": 4},
+                        "encoding": {"x": {"field": "lower", **x}, "x2": {"field": "upper"}},
+                    },
+                    {
+                        "mark": {"type": "rule", "color": LIGHT["ink"], "strokeWidth": 1.5},
+                        "encoding": {"x": {"field": "lower", **x}, "x2": {"field": "upper"}},
+                    },
+                    *(
+                        {
+                            "mark": {"type": "tick", "color": LIGHT["ink"], "thickness": 1.5, "size": 9},
+                            "encoding": {"x": {"field": end, **x}},
+                        }
+                        for end in ("lower", "upper")
+                    ),
+                ],
+            },
+            {
+                "mark": {
+                    "type": "text",
+                    "align": "left",
+                    "dx": 7,
+                    "color": LIGHT["ink"],
+                    "fontSize": width.font,
+                },
+                "encoding": {"x": {"field": "upper", **x}, "text": {"field": "beside", "type": "nominal"}},
+            },
+            {
+                "name": "hover",
+                "mark": {"type": "bar", "color": "transparent"},
+                "encoding": {
+                    "x": {"field": "start", **x},
+                    "x2": {"field": "end"},
+                    "description": {"field": "title", "type": "nominal"},
+                },
+            },
+        ],
+    }
+
+
+def _frame(width: Width) -> Spec:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "background": None,
+        "padding": 4,
+        "config": {
+            "font": _FONT,
+            "view": {"stroke": None},
+            "axis": {
+                "labelColor": LIGHT["muted"],
+                "labelFontSize": width.font,
+                "gridColor": LIGHT["grid"],
+                "domainColor": LIGHT["edge"],
+                "tickColor": LIGHT["edge"],
+                "domain": False,
+                "ticks": False,
+                "labelPadding": 6,
+                "labelOverlap": False,
+            },
+            "concat": {"spacing": 16},
+        },
+    }
+
+
+def _layers(series: Series, period: Period, words: Words, height: int, ticks: int) -> list[Spec]:
+    points = series.points
+    figures = [(place, each) for place, each in enumerate(points) if isinstance(each, Figure)]
+    gaps = [place for place, each in enumerate(points) if isinstance(each, Gap)]
+    highest = max((each.upper for _, each in figures), default=1)
+    lowest = min((each.lower for _, each in figures), default=0)
+    x = {
+        "field": "i",
+        "type": "quantitative",
+        "scale": {"domain": [-0.5, len(points) - 0.5], "nice": False, "zero": False},
+        "axis": {
+            "values": (places := _ticks(points, period, ticks)),
+            "labelExpr": f"{json.dumps(_tick_labels(points, places, period, words))}[datum.value]",
+            "grid": False,
+            "domain": True,
+            "ticks": True,
+            "tickSize": 4,
+            "title": None,
+            # A label at the right end would make the picture wider than the page.
+            "labelBound": False,
+            "labelFlush": False,
+        },
+    }
+    y = {
+        "type": "quantitative",
+        "scale": {"domain": [min(0, lowest), max(highest, 1)], "nice": 4},
+        "axis": {
+            "title": None,
+            "tickCount": 4 if height > 100 else 3,
+            "tickMinStep": 1 if all(each.digits == 0 for _, each in figures) else 0.1,
+            "format": ",~f",
+        },
+    }
+    value = {"field": "y", **y}
+    layers: list[Spec] = []
+    if gaps:
+        layers.append(
+            _shade(x, [{"i": place - 0.5, "end": place + 0.5} for place in gaps], LIGHT["withheld"], height, None)
+        )
+        if height > 100:
+            layers.append(
+                {
+                    "data": {"values": [{"i": place, "text": words.text("tables.withheld")} for place in gaps]},
+                    "mark": {"type": "text", "angle": 270, "color": LIGHT["warning"], "fontSize": 11},
+                    "encoding": {"x": x, "y": {"value": height / 2}, "text": {"field": "text", "type": "nominal"}},
+                }
+            )
+    layers.append(
+        {
+            "data": {"values": list(_bands(figures))},
+            "mark": {"type": "area", "color": LIGHT["pale"], "opacity": 0.6},
+            "encoding": {
+                "x": x,
+                "y": {"field": "lower", **y},
+                "y2": {"field": "upper"},
+                "detail": {"field": "run", "type": "nominal"},
+            },
+        }
+    )
+    lonely = [{"i": place, "lower": each.lower, "upper": each.upper} for place, each in _lonely(figures)]
+    if lonely:
+        layers.append(
+            {
+                "data": {"values": lonely},
+                "mark": {"type": "rule", "color": LIGHT["figure"], "strokeWidth": 1.5},
+                "encoding": {"x": x, "y": {"field": "lower", **y}, "y2": {"field": "upper"}},
+            }
+        )
+    for dashed in (False, True):
+        pieces = list(_pieces(figures, dashed))
+        if pieces:
+            layers.append(
+                {
+                    "data": {"values": pieces},
+                    "mark": {
+                        "type": "line",
+                        "color": LIGHT["figure"],
+                        "strokeWidth": 2,
+                        **({"strokeDash": [5, 4]} if dashed else {}),
+                    },
+                    "encoding": {"x": x, "y": value, "detail": {"field": "run", "type": "nominal"}},
+                }
+            )
+    for hollow in (False, True):
+        marked = [
+            {"i": place, "y": each.shown}
+            for place, each in figures
+            if each.provisional is hollow and (hollow or len(figures) <= _POINTS)
+        ]
+        if marked:
+            layers.append(
+                {
+                    "data": {"values": marked},
+                    "mark": {
+                        "type": "point",
+                        "filled": True,
+                        "fill": LIGHT["paper"] if hollow else LIGHT["figure"],
+                        "stroke": LIGHT["figure"],
+                        "strokeWidth": 1.5,
+                        "opacity": 1,
+                        "size": 34 if height > 100 else 16,
+                    },
+                    "encoding": {"x": x, "y": value},
+                }
+            )
+    said = [
+        {"i": place - 0.5, "end": place + 0.5, "title": hover(words, period, each)} for place, each in enumerate(points)
+    ]
+    layers.append(_shade(x, said, "transparent", height, "title"))
+    return layers
+
+
+def _shade(x: Spec, values: list[Spec], colour: str, height: int, title: str | None) -> Spec:
+    described = {"description": {"field": title, "type": "nominal"}} if title else {}
+    return {
+        **({"name": "hover"} if title else {}),
+        "data": {"values": values},
+        "mark": {"type": "rect", "color": colour},
+        "encoding": {"x": x, "x2": {"field": "end"}, "y": {"value": 0}, "y2": {"value": height}, **described},
+    }
+
+
+def _runs(figures: Sequence[tuple[int, Figure]]) -> Iterator[list[tuple[int, Figure]]]:
+    """Yield the runs of figures without a gap between them."""
+    run: list[tuple[int, Figure]] = []
+    for place, figure in figures:
+        if run and place != run[-1][0] + 1:
+            yield run
+            run = []
+        run.append((place, figure))
+    if run:
+        yield run
+
+
+def _bands(figures: Sequence[tuple[int, Figure]]) -> Iterator[Spec]:
+    for number, run in enumerate(_runs(figures)):
+        for place, figure in run:
+            yield {"i": place, "lower": figure.lower, "upper": figure.upper, "run": number}
+
+
+def _lonely(figures: Sequence[tuple[int, Figure]]) -> list[tuple[int, Figure]]:
+    """Return the figures without a neighbour: a band needs two."""
+    return [run[0] for run in _runs(figures) if len(run) == 1]
+
+
+def _pieces(figures: Sequence[tuple[int, Figure]], dashed: bool) -> Iterator[Spec]:
+    """Yield the ends of the lines between neighbours; a line is dashed if one of its ends is provisional."""
+    number = 0
+    for run in _runs(figures):
+        open_piece = False
+        for (place, one), (next_place, other) in pairwise(run):
+            if (one.provisional or other.provisional) is not dashed:
+                open_piece = False
+                continue
+            if not open_piece:
+                number, open_piece = number + 1, True
+                yield {"i": place, "y": one.shown, "run": number}
+            yield {"i": next_place, "y": other.shown, "run": number}
+
+
+def _ticks(points: Sequence[Figure | Gap], period: Period, most: int) -> list[int]:
+    """Return the places with a label: evenly, and at the beginnings of years if there is room for few."""
+    if len(points) <= most:
+        return list(range(len(points)))
+    whole = {Period.MONTH: (3, 6, 12, 24, 60, 120), Period.QUARTER: (2, 4, 8, 20, 40)}.get(period, ())
+    steps = [*whole, *range(-(-len(points) // most), len(points) + 1)]
+    step = next(each for each in steps if len(points) / each <= most)
+    phase = 0
+    if whole and step in whole:
+        months = {Period.MONTH: 1, Period.QUARTER: 3}[period]
+        phase = next(
+            (place for place, each in enumerate(points) if (each.start.month - 1) % (step * months) == 0), 0
+        ) % step
+    return list(range(phase, len(points), step))
+
+
+def _tick_labels(
+    points: Sequence[Figure | Gap], places: Sequence[int], period: Period, words: Words
+) -> list[str | list[str]]:
+    """Return a label for each point: those with a tick have one, with the year below where it is new."""
+    labels: list[str | list[str]] = [""] * len(points)
+    year = None
+    for place in places:
+        start = points[place].start
+        name = words.tick(period, start)
+        labels[place] = name if start.year == year or period is Period.YEAR else [name, str(start.year)]
+        year = start.year
+    return labels
+
+
+def _lines(text: str, characters: int) -> list[str]:
+    """Return the text in at most three lines."""
+    return textwrap.wrap(text, characters, max_lines=3, placeholder=" …", break_long_words=True) or [""]
