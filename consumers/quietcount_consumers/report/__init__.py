@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from quietcount_consumers.report.drawing import prepare
-from quietcount_consumers.report.figures import read
-from quietcount_consumers.report.page import page
+from quietcount_consumers.report.page import page_of
+from quietcount_consumers.report.reading import read
 from quietcount_consumers.report.words import LANGUAGES, Words
 
 __all__ = ["LANGUAGES", "report"]
@@ -18,4 +18,5 @@ def report(path: Path, language: str, *, alone: bool = False) -> str:
     `alone` says that no project is around the file. Raises QueryError if it cannot be read, and DrawingMissing.
     """
     prepare()
-    return page(read(path, language, alone=alone), Words(language))
+    with read(path, language, alone=alone) as publication:
+        return page_of(publication, Words(language))

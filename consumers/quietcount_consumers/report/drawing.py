@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import fromstring
 
@@ -16,7 +16,7 @@ from quietcount_consumers.errors import ConsumersError
 from quietcount_consumers.report.markup import Element, element, extend, xml_of
 from quietcount_consumers.report.palette import LIGHT
 
-__all__ = ["DrawingMissing", "draw", "prepare", "standalone"]
+__all__ = ["DrawingMissing", "draw", "grid", "prepare", "standalone"]
 
 _SVG: Final = "{http://www.w3.org/2000/svg}"
 _NAMESPACE: Final = "http://www.w3.org/2000/svg"
@@ -24,6 +24,7 @@ _NUMBER: Final = re.compile(r"-?\d+\.\d{3,}")
 _NUMERIC: Final = ("transform", "d", "x", "y", "x2", "y2", "dx", "dy", "width", "height")
 
 _MARGIN: Final = 16
+_ROW: Final = 10
 _LINE: Final = 18
 _CHARACTERS: Final = 96
 """How many characters of a title stand on a line of a picture that is 720 pixels wide."""
@@ -52,6 +53,26 @@ def draw(spec: dict[str, Any], locale: dict[str, Any]) -> Element:
     picture = fromstring(text)  # noqa: S314 what our own library wrote
     _clean(picture)
     return picture
+
+
+def grid(pictures: Sequence[Element], width: float) -> Element:
+    """Return a picture of that width with pictures of one size side by side, in rows."""
+    across, down = float(pictures[0].get("width", "1")), float(pictures[0].get("height", "1"))
+    columns = int(width // across)
+    step = width / columns
+    height = -(-len(pictures) // columns) * (down + _ROW) - _ROW
+    whole = element("svg", width=f"{width:g}", height=f"{height:g}")
+    whole.set("viewBox", f"0 0 {width:g} {height:g}")
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, columns)
+        part = element(
+            "svg", x=f"{column * step:g}", y=f"{row * (down + _ROW):g}", width=f"{across:g}", height=f"{down:g}"
+        )
+        part.set("viewBox", picture.get("viewBox", f"0 0 {across:g} {down:g}"))
+        part.set("overflow", "visible")  # a font that is wider than ours must not be cut off
+        part.extend(list(picture))
+        whole.append(part)
+    return whole
 
 
 def standalone(picture: Element, title: str, source: str) -> str:
@@ -100,7 +121,9 @@ def _clean(node: Element) -> None:
         node.set("class", "hover")
     for name in _NUMERIC:
         if name in node.attrib:
-            node.set(name, _NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), node.attrib[name]))
+            node.set(
+                name, _NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), node.attrib[name])
+            )
     if node.get("opacity") == "1":
         del node.attrib["opacity"]
     for child in list(node):
@@ -113,7 +136,9 @@ def _clean(node: Element) -> None:
 
 def _says_nothing(node: Element) -> bool:
     if node.tag == "path":
-        return node.get("display") == "none" or node.get("d") in (None, "", "M0,0h0v0h0Z") or (
-            "fill" not in node.attrib and "stroke" not in node.attrib
+        return (
+            node.get("display") == "none"
+            or node.get("d") in (None, "", "M0,0h0v0h0Z")
+            or ("fill" not in node.attrib and "stroke" not in node.attrib)
         )
     return node.tag == "g" and not len(node)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
-from quietcount_consumers.report.figures import Breakdown, Figure, Gap, Series
+from quietcount_consumers.report.axes import count_axis, time_axis
+from quietcount_consumers.report.figures import Figure, Gap, Series
 from quietcount_consumers.report.palette import LIGHT
 from quietcount_consumers.report.words import Words
 from quietcount_schemas.periods import Period
 
-__all__ = ["NARROW", "PANELS", "WIDE", "Bar", "Width", "bars", "hover", "line", "panels"]
+__all__ = ["NARROW", "PANEL", "PANELS", "WIDE", "Bar", "Spec", "Width", "bars", "hover", "line", "panel"]
 
 Spec = dict[str, Any]
 
@@ -33,21 +34,21 @@ _POINTS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """One of the two widths in which each picture is drawn, in pixels, and what fits into it."""
+    """A width in which pictures are drawn, in pixels, and what fits into it."""
 
     name: str
     whole: int
     height: int
     ticks: int
-    columns: int
-    panel: int
     label: int
-    """How many characters of a bar's label stand on a line."""
+    """How many characters of a label stand on a line."""
     font: int
 
 
-WIDE: Final = Width("wide", 720, 250, 9, 3, 190, 30, 12)
-NARROW: Final = Width("narrow", 350, 220, 4, 2, 130, 16, 12)
+WIDE: Final = Width("wide", 720, 250, 9, 30, 12)
+NARROW: Final = Width("narrow", 350, 220, 4, 16, 12)
+PANEL: Final = Width("panel", 174, 150, 2, 22, 12)
+"""Four stand side by side in a wide picture, and two in a narrow one."""
 
 
 class Bar(NamedTuple):
@@ -83,30 +84,23 @@ def line(series: Series, period: Period, words: Words, width: Width) -> Spec:
     }
 
 
-def panels(breakdown: Breakdown, words: Words, width: Width) -> Spec:
-    """Return small lines, one for each symbol, with a scale each."""
+def panel(series: Series, period: Period, words: Words) -> Spec:
+    """Return a small line of one symbol, with a scale of its own. A picture of both widths is made of these."""
     return {
-        **_frame(width),
-        "columns": width.columns,
-        "spacing": {"row": 14, "column": 16},
-        "concat": [
-            {
-                "width": width.panel,
-                "height": 84,
-                "title": {
-                    "text": _lines(each.label, width.panel // 7),
-                    "anchor": "start",
-                    "frame": "group",
-                    "color": LIGHT["ink"],
-                    "fontSize": width.font,
-                    "fontWeight": "bold",
-                    "offset": 6,
-                },
-                "layer": _layers(each, breakdown.period, words, 84, 2),
-            }
-            for each in breakdown.series[:PANELS]
-        ],
-        "resolve": {"scale": {"y": "independent", "x": "independent"}},
+        **_frame(PANEL),
+        "width": PANEL.whole,
+        "height": PANEL.height,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "title": {
+            "text": _lines(series.label, PANEL.label),
+            "anchor": "start",
+            "frame": "bounds",
+            "color": LIGHT["ink"],
+            "fontSize": PANEL.font,
+            "fontWeight": "bold",
+            "offset": 6,
+        },
+        "layer": _layers(series, period, words, PANEL.height, PANEL.ticks),
     }
 
 
@@ -114,7 +108,9 @@ def bars(rows: Sequence[Bar], width: Width, *, most: float | None = None) -> Spe
     """Return horizontal bars with their margins, and their values in words beside them."""
     labels = json.dumps([_lines(each.label, width.label) for each in rows])
     # What is written beside a bar needs room, about seven pixels a character.
-    widest = max((len(each.beside) for each in rows), default=0) * 6.5 + 12
+    beside = [part for each in rows for part in each.beside.split("\n")]
+    widest = max(map(len, beside), default=0) * 6.5 + 12
+    tall = max((each.beside.count("\n") + 1 for each in rows), default=1)
     plot = max(width.whole - min(width.label * 6.5, width.whole * 0.4) - 20, 120)
     highest = max([each.upper for each in rows] + ([most] if most is not None else []) + [1e-9])
     domain = highest * plot / max(plot - widest, plot * 0.25)
@@ -132,7 +128,9 @@ def bars(rows: Sequence[Bar], width: Width, *, most: float | None = None) -> Spe
         }
         for place, each in enumerate(rows)
     ]
-    step = 34 if width is WIDE else 40
+    step = 34 if width is WIDE else 42
+    # Other fonts are wider than the one that is measured here.
+    slack = max((len(part) for each in rows for part in _lines(each.label, width.label)), default=0)
     x = {"scale": {"domain": [0, domain], "nice": False}, "type": "quantitative"}
     y = {
         "field": "i",
@@ -151,6 +149,7 @@ def bars(rows: Sequence[Bar], width: Width, *, most: float | None = None) -> Spe
         **_frame(width),
         "width": width.whole,
         "height": step * len(rows) + 8,
+        "padding": {"left": 4 + slack, "right": 4, "top": 4, "bottom": 4},
         "autosize": {"type": "fit", "contains": "padding"},
         "data": {"values": values},
         "encoding": {"y": y},
@@ -179,6 +178,8 @@ def bars(rows: Sequence[Bar], width: Width, *, most: float | None = None) -> Spe
                     *(
                         {
                             "mark": {"type": "tick", "color": LIGHT["ink"], "thickness": 1.5, "size": 9},
+                            # The ends of a margin of a few pixels would be a blot.
+                            "transform": [{"filter": f"datum.upper - datum.lower > {domain / 40}"}],
                             "encoding": {"x": {"field": end, **x}},
                         }
                         for end in ("lower", "upper")
@@ -190,6 +191,9 @@ def bars(rows: Sequence[Bar], width: Width, *, most: float | None = None) -> Spe
                     "type": "text",
                     "align": "left",
                     "dx": 7,
+                    "dy": -7 * (tall - 1),
+                    "lineBreak": "\n",
+                    "lineHeight": 14,
                     "color": LIGHT["ink"],
                     "fontSize": width.font,
                 },
@@ -227,7 +231,6 @@ def _frame(width: Width) -> Spec:
                 "labelPadding": 6,
                 "labelOverlap": False,
             },
-            "concat": {"spacing": 16},
         },
     }
 
@@ -238,40 +241,17 @@ def _layers(series: Series, period: Period, words: Words, height: int, ticks: in
     gaps = [place for place, each in enumerate(points) if isinstance(each, Gap)]
     highest = max((each.upper for _, each in figures), default=1)
     lowest = min((each.lower for _, each in figures), default=0)
-    x = {
-        "field": "i",
-        "type": "quantitative",
-        "scale": {"domain": [-0.5, len(points) - 0.5], "nice": False, "zero": False},
-        "axis": {
-            "values": (places := _ticks(points, period, ticks)),
-            "labelExpr": f"{json.dumps(_tick_labels(points, places, period, words))}[datum.value]",
-            "grid": False,
-            "domain": True,
-            "ticks": True,
-            "tickSize": 4,
-            "title": None,
-            # A label at the right end would make the picture wider than the page.
-            "labelBound": False,
-            "labelFlush": False,
-        },
-    }
-    y = {
-        "type": "quantitative",
-        "scale": {"domain": [min(0, lowest), max(highest, 1)], "nice": 4},
-        "axis": {
-            "title": None,
-            "tickCount": 4 if height > 100 else 3,
-            "tickMinStep": 1 if all(each.digits == 0 for _, each in figures) else 0.1,
-            "format": ",~f",
-        },
-    }
+    x = time_axis(points, period, words, ticks)
+    y = count_axis(
+        lowest, highest, 4 if height > PANEL.height else 3, 1 if all(not e.digits for _, e in figures) else 0.1
+    )
     value = {"field": "y", **y}
     layers: list[Spec] = []
     if gaps:
         layers.append(
             _shade(x, [{"i": place - 0.5, "end": place + 0.5} for place in gaps], LIGHT["withheld"], height, None)
         )
-        if height > 100:
+        if height > PANEL.height:
             layers.append(
                 {
                     "data": {"values": [{"i": place, "text": words.text("tables.withheld")} for place in gaps]},
@@ -332,7 +312,7 @@ def _layers(series: Series, period: Period, words: Words, height: int, ticks: in
                         "stroke": LIGHT["figure"],
                         "strokeWidth": 1.5,
                         "opacity": 1,
-                        "size": 34 if height > 100 else 16,
+                        "size": 32 if height > PANEL.height else 16,
                     },
                     "encoding": {"x": x, "y": value},
                 }
@@ -390,36 +370,6 @@ def _pieces(figures: Sequence[tuple[int, Figure]], dashed: bool) -> Iterator[Spe
                 number, open_piece = number + 1, True
                 yield {"i": place, "y": one.shown, "run": number}
             yield {"i": next_place, "y": other.shown, "run": number}
-
-
-def _ticks(points: Sequence[Figure | Gap], period: Period, most: int) -> list[int]:
-    """Return the places with a label: evenly, and at the beginnings of years if there is room for few."""
-    if len(points) <= most:
-        return list(range(len(points)))
-    whole = {Period.MONTH: (3, 6, 12, 24, 60, 120), Period.QUARTER: (2, 4, 8, 20, 40)}.get(period, ())
-    steps = [*whole, *range(-(-len(points) // most), len(points) + 1)]
-    step = next(each for each in steps if len(points) / each <= most)
-    phase = 0
-    if whole and step in whole:
-        months = {Period.MONTH: 1, Period.QUARTER: 3}[period]
-        phase = next(
-            (place for place, each in enumerate(points) if (each.start.month - 1) % (step * months) == 0), 0
-        ) % step
-    return list(range(phase, len(points), step))
-
-
-def _tick_labels(
-    points: Sequence[Figure | Gap], places: Sequence[int], period: Period, words: Words
-) -> list[str | list[str]]:
-    """Return a label for each point: those with a tick have one, with the year below where it is new."""
-    labels: list[str | list[str]] = [""] * len(points)
-    year = None
-    for place in places:
-        start = points[place].start
-        name = words.tick(period, start)
-        labels[place] = name if start.year == year or period is Period.YEAR else [name, str(start.year)]
-        year = start.year
-    return labels
 
 
 def _lines(text: str, characters: int) -> list[str]:

@@ -48,12 +48,14 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
                 interval=words.interval(newest.lower, newest.upper, newest.digits),
             )
         ]
+    if said.year is not None:
+        yield [change(said.year, statistic.period, words, year=True)]
 
 
-def change(said: Change, period: Period, words: Words) -> str:
-    """Return how a total differs from the period before: by how much, or that nobody can tell."""
+def change(said: Change, period: Period, words: Words, *, year: bool = False) -> str:
+    """Return how a total differs from the period before, or a year before: by how much, or that nobody can tell."""
     before = {
-        "before": words.text(f"periods.before_{period}"),
+        "before": words.text("periods.year_ago" if year else f"periods.before_{period}"),
         "period": words.period(period, said.before.start),
         "count": words.number(said.before.shown),
     }
@@ -75,7 +77,7 @@ def lead(said: Lead, words: Words) -> str:
     """Return which symbol is the highest and how large its part is, or that nobody can tell."""
     label, figure = said.first
     if not said.leads:
-        return words.text("headlines.lead_unknown", dimension=said.title, first=label, second=said.second[0])
+        return words.text("headlines.lead_unknown", dimension=said.title, first=label, second=said.second)
     if said.share is None:
         return words.text(
             "headlines.lead_no_share",
@@ -110,7 +112,7 @@ def counting(statistic: Statistic, words: Words) -> Iterator[str]:
         yield words.text("tables.only", conditions=statistic.conditions)
     most = statistic.max_contributions
     key = "tables.counting_year" if statistic.yearly else "tables.counting_lifetime"
-    yield words.text(key, count=words.number(most), times=words.form("contribution", most))
+    yield words.text(key, times=words.form("contribution", most))
     yield words.text("tables.late_carry" if statistic.carried else "tables.late_drop")
     yield words.text("tables.since", date=words.date(statistic.first_day))
     if statistic.retired:
@@ -125,7 +127,7 @@ def bound(about: Mapping[str, str], statistics: tuple[Statistic, ...], words: Wo
     if yearly:
         yield words.text("bound.yearly", yearly=words.plain(yearly * (1 + losses)))
     if losses:
-        yield words.text("bound.losses", count=words.number(losses), times=words.form("loss", losses))
+        yield words.text("bound.losses", times=words.form("loss", losses))
 
 
 def odds(epsilon: Decimal, words: Words) -> str:
@@ -168,4 +170,3 @@ def capital(text: str) -> str:
 
 def _shown(figure: Figure) -> float:
     return figure.shown
-

@@ -35,8 +35,8 @@ class Words:
         return str(self._texts[section][name]).format_map(places)
 
     def form(self, noun: str, count: int) -> str:
-        """Return the form of a noun that stands beside the number `count`."""
-        return str(self._texts["forms"][noun][plural(self.language, count)])
+        """Return the form of a noun that stands beside the number `count`, or that holds it."""
+        return str(self._texts["forms"][noun][plural(self.language, count)]).format(count=self.number(count))
 
     # Numbers
 
