@@ -160,11 +160,12 @@ class Tab:
 SILENT = ("none", "generic", "InlineTextBox", "LineBreak", "StaticText")
 
 
-def _aloud(nodes: dict[str, Answer], node: Answer, depth: int) -> Iterator[str]:
+def _aloud(nodes: dict[str, Answer], node: Answer, depth: int, above: str = "") -> Iterator[str]:
     role, name = node.get("role", {}).get("value", ""), node.get("name", {}).get("value", "")
     said = not node.get("ignored") and (role not in SILENT or (role == "StaticText" and name.strip()))
     if said and role == "StaticText":
-        yield f"{'  ' * depth}“{name.strip()}”"
+        if name.strip() not in above:  # a heading, a link and others are named for the text in them
+            yield f"{'  ' * depth}“{name.strip()}”"
         return
     if said:
         extra = [
@@ -175,7 +176,7 @@ def _aloud(nodes: dict[str, Answer], node: Answer, depth: int) -> Iterator[str]:
         yield "  " * depth + role + (f" “{name}”" if name else "") + (f" ({', '.join(extra)})" if extra else "")
     for child in node.get("childIds", ()):
         if child in nodes:
-            yield from _aloud(nodes, nodes[child], depth + bool(said))
+            yield from _aloud(nodes, nodes[child], depth + bool(said), name if said else above)
 
 
 @contextmanager

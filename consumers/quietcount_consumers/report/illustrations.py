@@ -151,12 +151,13 @@ class Illustrations:
                 address = standalone(picture, title, source)
             picture.set("class", width.name)
             picture.set("role", "img")
-            picture.set("aria-label", f"{capital(caption)}. {alternative}")
+            picture.set("aria-label", alternative)  # its caption is the name of the figure
             picture.set("focusable", "false")
             extend(figure, picture)
         if remarks:
             extend(figure, element("p", " ".join(remarks), class_="said"))
         link = element("a", self._say("tables.svg"), href=address, download=f"{name}.svg")
+        link.set("aria-label", self._say("tables.svg_of", subject=caption))
         summary = element("summary", self._say("tables.table", subject=caption))
         tools = element("div", element("details", summary, table), link, class_="tools")
         return extend(figure, tools)

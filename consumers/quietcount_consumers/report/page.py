@@ -202,7 +202,7 @@ class _Page:
             for said in self._publication.notes
         ]
         columns = [say("budget.table"), say("tables.period"), say("notes.what")]
-        return extend(section, self._tables.table(say("notes.heading"), columns, rows))
+        return extend(section, self._tables.table(say("notes.by_table"), columns, rows))
 
     def _noted(self, said: Note, named: dict[str, tuple[str, Statistic]]) -> list[Content]:
         name, statistic = named[said.statistic]

@@ -106,7 +106,6 @@ def panel(series: Series, period: Period, words: Words) -> Spec:
 
 def bars(rows: Sequence[Bar], width: Width, *, most: float | None = None) -> Spec:
     """Return horizontal bars with their margins, and their values in words beside them."""
-    labels = json.dumps([_lines(each.label, width.label) for each in rows])
     # What is written beside a bar needs room, about seven pixels a character.
     beside = [part for each in rows for part in each.beside.split("\n")]
     widest = max(map(len, beside), default=0) * 6.5 + 12
@@ -128,16 +127,17 @@ def bars(rows: Sequence[Bar], width: Width, *, most: float | None = None) -> Spe
         }
         for place, each in enumerate(rows)
     ]
-    step = 34 if width is WIDE else 42
+    lines = [_lines(each.label, width.label) for each in rows]
+    step = max(34 if width is WIDE else 42, 14 * max(map(len, lines), default=0) + 8)
     # Other fonts are wider than the one that is measured here.
-    slack = max((len(part) for each in rows for part in _lines(each.label, width.label)), default=0)
+    slack = max((len(part) for each in lines for part in each), default=0)
     x = {"scale": {"domain": [0, domain], "nice": False}, "type": "quantitative"}
     y = {
         "field": "i",
         "type": "ordinal",
         "scale": {"paddingInner": 0.35, "paddingOuter": 0.2},
         "axis": {
-            "labelExpr": f"{labels}[datum.value]",
+            "labelExpr": f"{json.dumps(lines)}[datum.value]",
             "title": None,
             "labelLimit": 0,
             "labelPadding": 6,

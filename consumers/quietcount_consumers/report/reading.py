@@ -89,7 +89,11 @@ class _Reading:
             with _understood(self._path):
                 return tuple(each for each in asked if each is not None)
 
-        notes = self._rows("SELECT statistic, period_start, period_end, kind, note FROM notes ORDER BY ALL")
+        notes = self._rows(
+            # Where a series begins stands beside it.
+            "SELECT statistic, period_start, period_end, kind, note FROM notes "
+            "WHERE kind <> 'first period' ORDER BY ALL"
+        )
         return Publication(
             about=self._about,
             statistics=statistics,

@@ -153,8 +153,6 @@ def series_in_words(series: Series, period: Period, words: Words) -> str:
 def note(said: Note, words: Words) -> str:
     """Return a note in words: our own are said in the language, those of the ledger as they are."""
     match said.kind:
-        case "first period":
-            return words.text("notes.first_period")
         case "provisional" | "revised":
             return words.text(f"notes.{said.kind}")
         case "break" | "withheld":

@@ -57,12 +57,20 @@ class Tables:
 
     def table(self, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Content]]) -> Element:
         """Return a table whose first column names its rows; it scrolls by itself if it is wider than the screen."""
-        head = element("thead", element("tr", *(element("th", each, scope="col") for each in columns)))
+        worded = {
+            place
+            for place, cell in enumerate(rows[0] if rows else [])
+            if isinstance(cell, Element) and "words" in cell.get("class", "").split()
+        }
+        titles = (
+            element("th", each, scope="col", **({"class_": "words"} if place in worded else {}))
+            for place, each in enumerate(columns)
+        )
         body = element("tbody")
         for name, *cells in rows:
             whole = [each if isinstance(each, Element) else element("td", each) for each in cells]
             extend(body, element("tr", element("th", name, scope="row"), *whole))
-        table = element("table", element("caption", capital(caption)), head, body)
+        table = element("table", element("caption", capital(caption)), element("thead", element("tr", *titles)), body)
         # In the order of the keys, because it scrolls.
         return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=capital(caption))
 
