@@ -58,6 +58,7 @@ PUBLISHED_COLUMNS = frozenset(
         *("population", "statistic", "period", "period_start", "period_end", "cell", "dimension", "symbol"),
         *("estimate", "shown", "lower", "upper", "noisy", "noise_scale", "epsilon", "max_contributions"),
         *("reliability", "status", "first_estimate", "release_id", "released_at", "all"),
+        *("field", "sum", "sum_lower", "sum_upper", "average", "average_lower", "average_upper", "note"),
     }
 )
 """The columns of published statistics. A field has none of these names, because a dimension becomes a column beside
@@ -219,3 +220,8 @@ class EventType:
     def dimensions(self) -> tuple[Field, ...]:
         """The enum and boolean fields of the current version: what statistics may filter and break down by."""
         return tuple(field for field in self.attributes if field.kind in (FieldKind.ENUM, FieldKind.BOOLEAN))
+
+    @property
+    def numbers(self) -> tuple[Field, ...]:
+        """The whole numbers of the current version: statistics may sum them up, or break down by buckets of them."""
+        return tuple(field for field in self.attributes if field.kind is FieldKind.INT)
