@@ -48,11 +48,11 @@ class Figure(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """A period without a figure, and why."""
+    """A period without a figure: withheld for a reason, or, without one, of too few to tell an average."""
 
     start: dt.date
     end: dt.date
-    reason: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,13 @@ class Statistic:
     retired: bool
     totals: Mapping[Period, Series]
     drawn: Period
+    dimensions: tuple[str, ...]
+    """What people read for what it is broken down by, also before anything is released."""
     breakdowns: tuple[Breakdown, ...]
     averaged: str = ""
     """The title of the field whose average the table gives; none if it counts."""
+    ends: tuple[int, int] | None = None
+    """Between which numbers the values of that field were moved."""
 
 
 class Change(NamedTuple):

@@ -9,7 +9,7 @@ from quietcount_consumers.report.drawing import draw, grid, standalone
 from quietcount_consumers.report.figures import Breakdown, Figure, Gap, Series, Statistic
 from quietcount_consumers.report.markup import Content, Element, element, extend
 from quietcount_consumers.report.pictures import NARROW, PANELS, WIDE, Bar, Spec, Width, bars, hover, line, panel
-from quietcount_consumers.report.sentences import by, capital, odds, series_in_words, subject
+from quietcount_consumers.report.sentences import by, capital, odds, part, series_in_words, subject
 from quietcount_consumers.report.tables import Tables
 from quietcount_consumers.report.words import Words
 
@@ -43,7 +43,7 @@ class Illustrations:
     def panels(self, statistic: Statistic, breakdown: Breakdown) -> Element:
         """Return a small line for each symbol of a dimension."""
         words, say = self._words, self._say
-        caption = say("tables.subject_each", subject=breakdown.title, by=by(breakdown.period, words))
+        caption = say("tables.subject_each", subject=part(statistic, breakdown, words), by=by(breakdown.period, words))
         drawn = breakdown.series[:PANELS]
         remarks = [
             say("tables.own_scale"),
@@ -69,11 +69,13 @@ class Illustrations:
         """Return the bars of the newest period, one for each symbol of a dimension."""
         words, say = self._words, self._say
         newest = max(figure.start for each in breakdown.series for figure in each.figures)
-        rows = [(each, figure) for each in breakdown.series for figure in each.figures if figure.start == newest]
+        found = [(each, point) for each in breakdown.series for point in each.points if point.start == newest]
+        rows = [(each, point) for each, point in found if isinstance(point, Figure)]
+        untold = [(each, point) for each, point in found if isinstance(point, Gap)]
         if not breakdown.ordered:
             rows.sort(key=lambda row: -row[1].shown)
         name = words.period(breakdown.period, newest)
-        caption = say("tables.subject_at", subject=breakdown.title, period=name)
+        caption = say("tables.subject_at", subject=part(statistic, breakdown, words), period=name)
         values = "; ".join(f"{each.label}: {self._value(figure)}" for each, figure in rows)
         order = say("alternative.in_order" if breakdown.ordered else "alternative.largest_first")
 
@@ -92,15 +94,17 @@ class Illustrations:
             ]
             return self._draw(bars(drawn, width))
 
-        provisional = rows[0][1].provisional
+        remarks = [say("tables.pale")] if rows[0][1].provisional else []
+        if untold:
+            remarks.append(say("tables.untold", periods=", ".join(each.label for each, _ in untold)))
         return self._figure(
             statistic,
             f"{statistic.name}-{breakdown.dimension}-newest",
             caption,
             say("alternative.bars", order=order, values=values),
             picture,
-            self._tables.newest(caption, breakdown, rows),
-            [say("tables.pale")] if provisional else [],
+            self._tables.newest(caption, breakdown, [*rows, *untold]),
+            remarks,
         )
 
     def budget(self, spent: Sequence[tuple[Decimal, str]], lifetime: Decimal) -> Element:
@@ -175,8 +179,17 @@ class Illustrations:
         return [self._say("tables.dashed")] if provisional else []
 
     def _gaps(self, series: Series, statistic: Statistic) -> list[str]:
-        gaps = [self._words.period(statistic.drawn, each.start) for each in series.points if isinstance(each, Gap)]
-        return [self._say("tables.gaps", periods=", ".join(gaps))] if gaps else []
+        """Return which periods have no figure, in words."""
+        said = []
+        for key, without in (("tables.gaps", False), ("tables.untold", True)):
+            names = [
+                self._words.period(statistic.drawn, each.start)
+                for each in series.points
+                if isinstance(each, Gap) and (not each.reason) is without
+            ]
+            if names:
+                said.append(self._say(key, periods=", ".join(names)))
+        return said
 
     def _compact(self, figure: Figure, separator: str) -> str:
         return f"{self._words.number(figure.shown, figure.digits)}{separator}({self._tables.span(figure)})"

@@ -161,7 +161,7 @@ class _Page:
 
     def _statistic(self, statistic: Statistic) -> Iterator[Content]:
         say, words = self._say, self._words
-        parts = [each.title for each in statistic.breakdowns] or [subject(statistic, words)]
+        parts = _parts(statistic, words)
         heading = say("tables.subject", subject=", ".join(parts), by=by(statistic.period, words))
         yield element("h3", capital(heading))
         yield element("p", " ".join(counting(statistic, words)), class_="said")
@@ -241,8 +241,14 @@ class _Page:
             return text
 
 
+def _parts(statistic: Statistic, words: Words) -> list[str]:
+    """Return what a table is about: its average, and what it is broken down by; without either, the total."""
+    average = [subject(statistic, words)] if statistic.averaged or not statistic.dimensions else []
+    return [*average, *statistic.dimensions]
+
+
 def _named(statistic: Statistic, words: Words) -> str:
-    parts = [each.title for each in statistic.breakdowns] or [subject(statistic, words)]
+    parts = _parts(statistic, words)
     return f"{statistic.title}: {', '.join(parts)}"
 
 

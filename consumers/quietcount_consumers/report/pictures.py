@@ -67,6 +67,8 @@ def hover(words: Words, period: Period, point: Figure | Gap) -> str:
     """Return what a mark says when it is pointed at."""
     name = words.period(period, point.start)
     if isinstance(point, Gap):
+        if not point.reason:
+            return words.text("alternative.hover_missing", period=name)
         return words.text("alternative.hover_withheld", period=name, reason=point.reason)
     key = "alternative.hover_provisional" if point.provisional else "alternative.hover"
     count = words.number(point.shown, point.digits)
@@ -238,7 +240,7 @@ def _frame(width: Width) -> Spec:
 def _layers(series: Series, period: Period, words: Words, height: int, ticks: int) -> list[Spec]:
     points = series.points
     figures = [(place, each) for place, each in enumerate(points) if isinstance(each, Figure)]
-    gaps = [place for place, each in enumerate(points) if isinstance(each, Gap)]
+    gaps = [(place, each) for place, each in enumerate(points) if isinstance(each, Gap)]
     highest = max((each.upper for _, each in figures), default=1)
     lowest = min((each.lower for _, each in figures), default=0)
     x = time_axis(points, period, words, ticks)
@@ -248,15 +250,17 @@ def _layers(series: Series, period: Period, words: Words, height: int, ticks: in
     value = {"field": "y", **y}
     layers: list[Spec] = []
     if gaps:
-        layers.append(
-            _shade(x, [{"i": place - 0.5, "end": place + 0.5} for place in gaps], LIGHT["withheld"], height, None)
-        )
+        layers.append(_shade(x, [{"i": place - 0.5, "end": place + 0.5} for place, _ in gaps], LIGHT["withheld"]))
         if height > PANEL.height:
             layers.append(
                 {
-                    "data": {"values": [{"i": place, "text": words.text("tables.withheld")} for place in gaps]},
+                    "data": {"values": [{"i": place, "text": _absence(each, words)} for place, each in gaps]},
                     "mark": {"type": "text", "angle": 270, "color": LIGHT["warning"], "fontSize": 11},
-                    "encoding": {"x": x, "y": {"value": height / 2}, "text": {"field": "text", "type": "nominal"}},
+                    "encoding": {
+                        "x": x,
+                        "y": {"value": {"expr": "height / 2"}},
+                        "text": {"field": "text", "type": "nominal"},
+                    },
                 }
             )
     layers.append(
@@ -320,17 +324,22 @@ def _layers(series: Series, period: Period, words: Words, height: int, ticks: in
     said = [
         {"i": place - 0.5, "end": place + 0.5, "title": hover(words, period, each)} for place, each in enumerate(points)
     ]
-    layers.append(_shade(x, said, "transparent", height, "title"))
+    layers.append(_shade(x, said, "transparent", hovered=True))
     return layers
 
 
-def _shade(x: Spec, values: list[Spec], colour: str, height: int, title: str | None) -> Spec:
-    described = {"description": {"field": title, "type": "nominal"}} if title else {}
+def _absence(gap: Gap, words: Words) -> str:
+    return words.text("tables.withheld" if gap.reason else "tables.missing")
+
+
+def _shade(x: Spec, values: list[Spec], colour: str, *, hovered: bool = False) -> Spec:
+    """Return rectangles over the whole height, with their words if they are what a mouse meets."""
+    described = {"description": {"field": "title", "type": "nominal"}} if hovered else {}
     return {
-        **({"name": "hover"} if title else {}),
+        **({"name": "hover"} if hovered else {}),
         "data": {"values": values},
         "mark": {"type": "rect", "color": colour},
-        "encoding": {"x": x, "x2": {"field": "end"}, "y": {"value": 0}, "y2": {"value": height}, **described},
+        "encoding": {"x": x, "x2": {"field": "end"}, **described},
     }
 
 

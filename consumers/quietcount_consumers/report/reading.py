@@ -39,7 +39,7 @@ _DRAWN: Final = 120
 _CONNECTIONS: Final = 2
 """How many questions are asked at a time: each takes a processor for a tenth of a second."""
 
-_Figures = dict[tuple[str, str], dict[Period, list[Figure]]]
+_Figures = dict[tuple[str, str], dict[Period, list[Figure | Gap]]]
 """By dimension and symbol, by period."""
 
 
@@ -73,13 +73,13 @@ class _Reading:
     def __init__(self, connection: duckdb.DuckDBPyConnection, language: str, path: Path) -> None:
         self._connection = connection
         self._path = path
-        self._about = {str(key): clean(str(value)) for key, value in self._rows("SELECT key, value FROM about")}
+        self._about = {str(key): _line(str(value)) for key, value in self._rows("SELECT key, value FROM about")}
         self._tables = {name for (name,) in self._rows("SELECT table_name FROM duckdb_tables()")}
         self._labels = self._labelled(language)
         self._places = self._ordered()
         self._withheld: dict[str, list[Gap]] = {}
         for statistic, start, end, reason in self._rows("FROM withheld ORDER BY ALL"):
-            self._withheld.setdefault(statistic, []).append(Gap(start, end, clean(reason)))
+            self._withheld.setdefault(statistic, []).append(Gap(start, end, _line(reason)))
 
     def publication(self, pool: ThreadPoolExecutor) -> Publication:
         statistics = tuple(self._statistics())
@@ -98,7 +98,7 @@ class _Reading:
             about=self._about,
             statistics=statistics,
             headlines=headlines,
-            notes=tuple(_joined([Note(name, start, end, kind, clean(text)) for name, start, end, kind, text in notes])),
+            notes=tuple(_joined([Note(name, start, end, kind, _line(text)) for name, start, end, kind, text in notes])),
         )
 
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -112,7 +112,7 @@ class _Reading:
             "SELECT population, dimension, symbol, label FROM labels WHERE language IN (?, 'en') ORDER BY language = ?",
             [language, language],
         )
-        return {(population, dimension, symbol): clean(label) for population, dimension, symbol, label in rows}
+        return {(population, dimension, symbol): _line(label) for population, dimension, symbol, label in rows}
 
     def _label(self, population: str, dimension: str, symbol: str = "") -> str:
         return self._labels.get((population, dimension, symbol)) or symbol or dimension
@@ -131,25 +131,26 @@ class _Reading:
         counts = self._counts()
         sums = self._sums()
         for row in self._rows(
-            "SELECT d.population, d.statistic, d.title, d.description, d.unit, d.conditions, d.period, d.first_period, "
-            "d.citation, b.epsilon, b.max_contributions, b.horizon, b.retired, b.declaration "
+            "SELECT d.population, d.statistic, d.events, d.dimensions, d.description, d.unit, d.conditions, d.period, "
+            "d.first_period, d.citation, b.epsilon, b.max_contributions, b.horizon, b.retired, b.declaration "
             "FROM descriptions d JOIN budget b USING (population, statistic) ORDER BY b.rowid"
         ):
-            population, name, title, description, unit, conditions, own, first, citation, epsilon, most = row[:11]
-            horizon, retired, declaration = row[11:]
+            population, name, events, by, description, unit, conditions, own, first, citation, epsilon, most = row[:12]
+            horizon, retired, declaration = row[12:]
             declared = json.loads(declaration)
-            field, found = sums.get(name, ("", counts.get(name, {})))
+            field = "" if unit in ("cases", "events") else unit
+            found = sums.get(name, {}) if field else counts.get(name, {})
             period = Period(own)
             totals = {each: self._series(name, "", each, rows) for each, rows in found.get((ALL, ALL), {}).items()}
             drawn = next((each for each in Period if each in totals and len(totals[each].points) <= _DRAWN), period)
             yield Statistic(
                 name=name,
                 population=population,
-                title=clean(str(declared.get("title") or "") or title),
-                description="" if description == NONE else clean(description),
+                title=_line(str(declared.get("title") or events)),
+                description="" if description == NONE else _line(description),
                 unit=unit,
-                conditions="" if conditions == NONE else clean(conditions),
-                citation=clean(citation),
+                conditions="" if conditions == NONE else _line(conditions),
+                citation=_line(citation),
                 period=period,
                 first_day=first,
                 epsilon=Decimal(str(epsilon)),
@@ -159,8 +160,10 @@ class _Reading:
                 retired=retired,
                 totals=totals,
                 drawn=drawn,
+                dimensions=() if by == NONE else tuple(self._label(population, each) for each in by.split(", ")),
                 breakdowns=tuple(self._breakdowns(population, name, drawn, found)),
                 averaged=field and self._label(population, field),
+                ends=_ends(declared, name) if field else None,
             )
 
     def _counts(self) -> dict[str, _Figures]:
@@ -173,25 +176,30 @@ class _Reading:
             by_period.setdefault(Period(period), []).append(figure)
         return found
 
-    def _sums(self) -> dict[str, tuple[str, _Figures]]:
-        """Return the averages of each table that sums: the field, and figures as `_counts` has them."""
-        found: dict[str, tuple[str, _Figures]] = {}
-        if "averages" not in self._tables:
-            return found
-        for name, field, cell, period, start, end, average, lower, upper, status in self._rows(
-            "SELECT statistic, field, cell, period, period_start, period_end, average, average_lower, average_upper, "
+    def _sums(self) -> dict[str, _Figures]:
+        """Return the averages of each table that sums, as `_counts` has figures."""
+        found: dict[str, _Figures] = {}
+        for name, cell, period, start, end, average, lower, upper, status in self._rows(
+            "SELECT statistic, cell, period, period_start, period_end, average, average_lower, average_upper, "
             "status FROM averages WHERE NOT contains(cell, ', ') ORDER BY ALL"
         ):
-            _, of_table = found.setdefault(name, (field, {}))
             dimension, _, symbol = cell.partition("=")
-            by_period = of_table.setdefault((dimension, symbol or ALL), {}).setdefault(Period(period), [])
-            if average is not None and lower is not None and upper is not None:
+            by_period = (
+                found.setdefault(name, {}).setdefault((dimension, symbol or ALL), {}).setdefault(Period(period), [])
+            )
+            if average is None:
+                by_period.append(Gap(start, end))
+            else:
                 values = (float(average), float(lower), float(upper))
-                by_period.append(Figure(start, end, *values, provisional=status == "provisional", digits=1))
+                by_period.append(Figure(start, end, *values, status == "provisional", digits=1))
         return found
 
     def _breakdowns(
-        self, population: str, name: str, drawn: Period, found: Mapping[tuple[str, str], dict[Period, list[Figure]]]
+        self,
+        population: str,
+        name: str,
+        drawn: Period,
+        found: Mapping[tuple[str, str], dict[Period, list[Figure | Gap]]],
     ) -> Iterator[Breakdown]:
         for dimension in dict.fromkeys(dimension for dimension, _ in found if dimension != ALL):
             symbols = {
@@ -205,7 +213,10 @@ class _Reading:
             if order is not None:
                 names = [each for each in order if each in symbols]
             else:  # the largest first, by what it comes to altogether
-                names = sorted(symbols, key=lambda each: (-sum(figure.shown for figure in symbols[each]), each))
+                names = sorted(
+                    symbols,
+                    key=lambda each: (-sum(point.shown for point in symbols[each] if isinstance(point, Figure)), each),
+                )
             yield Breakdown(
                 dimension,
                 self._label(population, dimension),
@@ -217,7 +228,9 @@ class _Reading:
                 ),
             )
 
-    def _series(self, name: str, symbol: str, period: Period, figures: Sequence[Figure], label: str = "") -> Series:
+    def _series(
+        self, name: str, symbol: str, period: Period, figures: Sequence[Figure | Gap], label: str = ""
+    ) -> Series:
         """Return the series with a gap for each period that is not there; between released ones that is a loss."""
         withheld = self._withheld.get(name, [])
         by_start = {each.start: each for each in figures}
@@ -232,6 +245,17 @@ class _Reading:
             points.append(by_start.get(day) or Gap(day, end, reason))
             day = period.next(day)
         return Series(symbol, label, tuple(points))
+
+
+def _ends(declared: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """Return between which numbers a table moves what it sums, as the population's declaration has them."""
+    (low, high), *_ = [each["sum"][1:3] for each in declared["tables"] if each["name"] == name]
+    return low, high
+
+
+def _line(text: str) -> str:
+    """Return what people wrote as one line."""
+    return " ".join(clean(text).split())
 
 
 def _joined(notes: Sequence[Note]) -> Iterator[Note]:

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
-from quietcount_consumers.report.figures import Change, Figure, Headline, Lead, Note, Series, Statistic
+from quietcount_consumers.report.figures import Breakdown, Change, Figure, Headline, Lead, Note, Series, Statistic
 from quietcount_consumers.report.markup import Content, element
 from quietcount_consumers.report.pictures import hover
 from quietcount_consumers.report.words import Words
 from quietcount_schemas.periods import Period
 
-__all__ = ["bound", "by", "capital", "counting", "headline", "note", "odds", "series_in_words", "subject"]
+__all__ = ["bound", "by", "capital", "counting", "headline", "note", "odds", "part", "series_in_words", "subject"]
 
 _PLACE: Final = "\ue000"
 """Stands in a sentence for what is put in later: a character that no text has."""
@@ -90,13 +90,16 @@ def lead(said: Lead, words: Words) -> str:
     return words.text("headlines.lead", dimension=said.title, symbol=label, percent=percents)
 
 
-def subject(statistic: Statistic, words: Words, part: str = "") -> str:
-    """Return what a picture or a section of a table shows: a dimension's title, or the total."""
-    if part:
-        return part
+def subject(statistic: Statistic, words: Words) -> str:
+    """Return what the figures of a table are, all cells together: the total, or the average of something."""
     if statistic.averaged:
         return words.text("tables.average_of", field=statistic.averaged)
     return words.text("tables.total")
+
+
+def part(statistic: Statistic, breakdown: Breakdown, words: Words) -> str:
+    """Return what the figures of a dimension are: the dimension's title, after that of an average."""
+    return ", ".join([subject(statistic, words)] * bool(statistic.averaged) + [breakdown.title])
 
 
 def by(period: Period, words: Words) -> str:
@@ -110,6 +113,9 @@ def counting(statistic: Statistic, words: Words) -> Iterator[str]:
         yield statistic.description
     if statistic.conditions:
         yield words.text("tables.only", conditions=statistic.conditions)
+    if statistic.ends is not None:
+        low, high = statistic.ends
+        yield words.text("tables.ends", low=words.number(low), high=words.number(high))
     most = statistic.max_contributions
     key = "tables.counting_year" if statistic.yearly else "tables.counting_lifetime"
     yield words.text(key, times=words.form("contribution", most))

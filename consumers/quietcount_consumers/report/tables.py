@@ -23,16 +23,7 @@ class Tables:
         """Return the table of a series, a row a period."""
         say, words = self._say, self._words
         columns = ("tables.period", "tables.figure", "tables.interval", "tables.status")
-        rows: list[list[Content]] = []
-        for each in series.points:
-            name = words.period(statistic.drawn, each.start)
-            if isinstance(each, Gap):
-                reason = self.foreign(each.reason)
-                rows.append(
-                    [name, element("td", say("tables.withheld"), ": ", reason, class_="words withheld", colspan="3")]
-                )
-            else:
-                rows.append([name, words.number(each.shown, each.digits), self.span(each), self._status(each)])
+        rows = [[words.period(statistic.drawn, each.start), *self._values(each)] for each in series.points]
         return self.table(caption, [say(key) for key in columns], rows)
 
     def panels(self, caption: str, breakdown: Breakdown) -> Element:
@@ -45,14 +36,11 @@ class Tables:
         ]
         return self.table(caption, [say("tables.period"), *(each.label for each in breakdown.series)], rows)
 
-    def newest(self, caption: str, breakdown: Breakdown, rows: Sequence[tuple[Series, Figure]]) -> Element:
+    def newest(self, caption: str, breakdown: Breakdown, rows: Sequence[tuple[Series, Figure | Gap]]) -> Element:
         """Return the table of the newest figures, a row a symbol."""
         say, words = self._say, self._words
         columns = [breakdown.title, say("tables.figure"), say("tables.interval"), say("tables.status")]
-        cells: list[list[Content]] = [
-            [each.label, words.number(figure.shown, figure.digits), self.span(figure), self._status(figure)]
-            for each, figure in rows
-        ]
+        cells = [[each.label, *self._values(point)] for each, point in rows]
         return self.table(caption, columns, cells)
 
     def table(self, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Content]]) -> Element:
@@ -80,7 +68,21 @@ class Tables:
             status = element("small", self._say("tables.provisional")) if point.provisional else None
             count = self._words.number(point.shown, point.digits)
             return element("td", count, " ", element("small", self.span(point)), " ", status, **extra)
-        return element("td", self._say("tables.withheld" if point else "tables.missing"), class_="withheld")
+        withheld = point is not None and point.reason
+        return element("td", self._say("tables.withheld" if withheld else "tables.missing"), class_="withheld")
+
+    def _values(self, point: Figure | Gap) -> list[Content]:
+        """Return the cells of figure, interval and status."""
+        if isinstance(point, Gap):
+            return [self._absence(point)]
+        return [self._words.number(point.shown, point.digits), self.span(point), self._status(point)]
+
+    def _absence(self, gap: Gap) -> Element:
+        """Return why there is no figure, in the place of figure, interval and status."""
+        if not gap.reason:
+            return element("td", self._say("tables.missing"), class_="words withheld", colspan="3")
+        reason = self.foreign(gap.reason)
+        return element("td", self._say("tables.withheld"), ": ", reason, class_="words withheld", colspan="3")
 
     def _status(self, figure: Figure) -> Element:
         if figure.provisional:
