@@ -68,8 +68,12 @@ def _write(output: Path, text: str) -> None:
     """Write the page whole, or leave what was there."""
     from quietcount_schemas.private_files import write_file
 
+    place = output.resolve()  # a link stays, and what it leads to is replaced
     try:
-        write_file(output, text.encode(), replace=True)
+        if place.exists() and not place.is_file():
+            place.write_bytes(text.encode())  # a device or a pipe takes no other file's place
+        else:
+            write_file(place, text.encode(), replace=True)
     except OSError as error:
         raise ReportUnwritten(
             f"{output}: cannot be written ({os.strerror(error.errno or 0).lower()})",

@@ -108,17 +108,21 @@ def _text(lines: list[str], top: float, size: int, role: str, weight: str = "nor
         )
 
 
-def _clean(node: Element) -> None:
-    """Take away what says nothing: names for programs, empty shapes, digits that no screen shows."""
+def _clean(node: Element, *, within: bool = False) -> None:
+    """Take away what says nothing: names for programs, empty shapes, digits that no screen shows.
+
+    `within` says that the marks here have words for people; those of all others are about the specification.
+    """
     node.tag = node.tag.removeprefix(_SVG)
     words = node.get("aria-label", "")
-    hovered = node.tag == "path" and words
+    hovered = within and node.tag == "path" and words
     for name in [each for each in node.attrib if each.startswith("aria-") or each in ("role", "pointer-events")]:
         del node.attrib[name]
     kept = node.get("class", "")
     node.attrib.pop("class", None)
     if "hover_marks" in kept:
         node.set("class", "hover")
+        within = True
     for name in _NUMERIC:
         if name in node.attrib:
             node.set(
@@ -127,10 +131,11 @@ def _clean(node: Element) -> None:
     if node.get("opacity") == "1":
         del node.attrib["opacity"]
     for child in list(node):
-        _clean(child)
+        _clean(child, within=within)
         if _says_nothing(child):
             node.remove(child)
     if hovered:
+        node.set("fill", "transparent")  # not "none", which a mouse goes through
         node.insert(0, element("title", words))
 
 

@@ -38,7 +38,7 @@ class Tables:
 
     def newest(self, caption: str, breakdown: Breakdown, rows: Sequence[tuple[Series, Figure | Gap]]) -> Element:
         """Return the table of the newest figures, a row a symbol."""
-        say, words = self._say, self._words
+        say = self._say
         columns = [breakdown.title, say("tables.figure"), say("tables.interval"), say("tables.status")]
         cells = [[each.label, *self._values(point)] for each, point in rows]
         return self.table(caption, columns, cells)
