@@ -78,7 +78,7 @@ class Words:
         """Return a range of percentages within a sentence."""
         if lower == upper:
             return self.text("numbers.about", number=self.percent(lower))
-        return self.text("numbers.between", lower=self.percent(lower), upper=self.percent(upper))
+        return self.text("numbers.percents", lower=self.plain(lower), upper=self.plain(upper))
 
     # Dates and periods
 

@@ -131,8 +131,8 @@ def test_how_often_a_case_counts_is_said_in_the_language(language: str, said: li
     "language, whole, decimal, interval, percent",
     [
         ("en", "12,345", "−1,234.5", "0 to 7", "between 4.1 % and 12 %"),
-        ("ru", "12 345", "−1 234,5", "от 0 до 7", "4,1 % — 12 %"),
-        ("uk", "12 345", "−1 234,5", "від 0 до 7", "4,1 % — 12 %"),
+        ("ru", "12 345", "−1 234,5", "от 0 до 7", "4,1–12 %"),
+        ("uk", "12 345", "−1 234,5", "від 0 до 7", "4,1–12 %"),
     ],
 )
 def test_numbers_are_written_as_the_language_writes_them(
