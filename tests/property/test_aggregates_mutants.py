@@ -19,7 +19,7 @@ from tests.property.stories import world_of
 from tests.property.story_checks import check_halves, check_margins, check_one_case
 
 from quietcount_aggregates import release
-from quietcount_aggregates.counting import bounding
+from quietcount_aggregates.counting import bounding, contributions
 from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
@@ -44,8 +44,8 @@ def _replaced(old: str, new: str, within: str) -> str:
 
 
 def _contributions_with(old: str, new: str, patch: pytest.MonkeyPatch) -> None:
-    real = bounding._contributions
-    patch.setattr(bounding, "_contributions", lambda *asked: _replaced(old, new, real(*asked)))
+    real = bounding.insertion
+    patch.setattr(bounding, "insertion", lambda *asked: _replaced(old, new, real(*asked)))
 
 
 def _script_with(script: str, old: str, new: str, patch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def _withdrawal_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_closed_events(patch: pytest.MonkeyPatch) -> None:
-    real = bounding._contributions
+    real = bounding.insertion
 
     def mutant(population: Population, placed: str) -> str:
         sql, found = re.subn(
@@ -90,7 +90,7 @@ def _without_closed_events(patch: pytest.MonkeyPatch) -> None:
             raise LookupError("the SQL has changed")
         return sql
 
-    patch.setattr(bounding, "_contributions", mutant)
+    patch.setattr(bounding, "insertion", mutant)
 
 
 def _event_mark_without_case(patch: pytest.MonkeyPatch) -> None:
@@ -102,18 +102,18 @@ def _event_mark_without_case(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_carry(patch: pytest.MonkeyPatch) -> None:
-    real = bounding._placed
-    patch.setattr(bounding, "_placed", lambda population, *rest: real(replace(population, late=Late.DROP), *rest))
+    real = bounding.placement
+    patch.setattr(bounding, "placement", lambda population, *rest: real(replace(population, late=Late.DROP), *rest))
 
 
 def _carried_over_the_year(patch: pytest.MonkeyPatch) -> None:
-    real = bounding._placed
-    patch.setattr(bounding, "_placed", lambda p, *rest: real(replace(p, horizon=Horizon.LIFETIME), *rest))
+    real = bounding.placement
+    patch.setattr(bounding, "placement", lambda p, *rest: real(replace(p, horizon=Horizon.LIFETIME), *rest))
 
 
 def _limit_per_table(patch: pytest.MonkeyPatch) -> None:
     """Bound each table by itself: what its own filter excludes does not use up its limit."""
-    real = bounding._contributions
+    real = bounding.insertion
 
     def mutant(population: Population, placed: str) -> str:
         alone = []
@@ -125,7 +125,7 @@ def _limit_per_table(patch: pytest.MonkeyPatch) -> None:
             alone.append(real(population, f"(SELECT * REPLACE ({member}, [{cells}]::BIGINT[] AS cells) FROM {placed})"))
         return ";".join(alone)
 
-    patch.setattr(bounding, "_contributions", mutant)
+    patch.setattr(bounding, "insertion", mutant)
 
 
 def _sums_of_what_is_open(patch: pytest.MonkeyPatch) -> None:
@@ -207,14 +207,14 @@ def _limits_kept_after_a_loss(patch: pytest.MonkeyPatch) -> None:
 
 def _new_symbols_count_as_the_first(patch: pytest.MonkeyPatch) -> None:
     """Take a symbol that a schema gained after the declaration for another one than the default."""
-    real = bounding._index
+    real = contributions._index
 
     def mutant(dimension: Dimension, event: str, symbols: Mapping[str, Sequence[str]]) -> str:
         column = f"{event}.{dimension.name}"
         taken = [each if each in dimension.symbols else dimension.symbols[0] for each in symbols[column]]
         return real(dimension, event, {column: taken})
 
-    patch.setattr(bounding, "_index", mutant)
+    patch.setattr(contributions, "_index", mutant)
 
 
 def _others_remembered(patch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,32 @@ def _others_remembered(patch: pytest.MonkeyPatch) -> None:
     _script_with("close.sql", "period < day AND member", "period < day", patch)
 
 
+def _numbers_unbounded(patch: pytest.MonkeyPatch) -> None:
+    """Sum a number up without moving it to between the two ends: then one case moves a sum by more."""
+    patch.setattr(contributions, "_amount", lambda asked, event: f'"{event}.{asked.field}" - {asked.middle}')
+
+
+def _numbers_uncentred(patch: pytest.MonkeyPatch) -> None:
+    """Sum a number up without taking the middle off."""
+    real = contributions._amount
+    patch.setattr(contributions, "_amount", lambda asked, event: f"{real(asked, event)} + {asked.middle}")
+
+
+def _buckets_begin_later(patch: pytest.MonkeyPatch) -> None:
+    """Count the number with which a bucket begins into the one before."""
+    real = contributions._index
+
+    def mutant(dimension: Dimension, event: str, symbols: Mapping[str, Sequence[str]]) -> str:
+        found = real(dimension, event, symbols)
+        return found.replace(">=", ">") if dimension.bounds else found
+
+    patch.setattr(contributions, "_index", mutant)
+
+
 MUTANTS: dict[str, Patch] = {
+    "numbers_unbounded": _numbers_unbounded,
+    "numbers_uncentred": _numbers_uncentred,
+    "buckets_begin_later": _buckets_begin_later,
     "dated_ahead_kept": _dated_ahead_kept,
     "others_remembered": _others_remembered,
     "without_spent": _without_spent,
@@ -312,6 +337,8 @@ def test_the_oracle_catches_a_fold_that_breaks_a_rule(
     [
         pytest.param(by_one_case, "without_spent", 130, id="bound-without_spent"),
         pytest.param(by_one_case, "turns_across_cases", 107, id="bound-turns_across_cases"),
+        pytest.param(by_one_case, "numbers_unbounded", 100, id="bound-numbers_unbounded"),
+        pytest.param(by_one_case, "numbers_uncentred", 100, id="bound-numbers_uncentred"),
         pytest.param(by_one_case, "event_mark_without_case", 100, id="bound-event_mark_without_case"),
         pytest.param(by_one_case, "sums_of_what_is_open", 110, id="bound-sums_of_what_is_open"),
         pytest.param(by_halves, "event_mark_without_case", 100, id="halves-event_mark_without_case"),

@@ -41,7 +41,7 @@ def prepare() -> Any:
     except ImportError:
         raise DrawingMissing(
             "a report needs vl-convert-python, which draws its pictures and is not installed",
-            "Install it with: pip install 'quietcount-consumers[report]'",
+            "Install it with: pip install 'vl-convert-python>=1.9,<2'",
         ) from None
     return vl_convert
 
