@@ -278,7 +278,7 @@ def test_without_the_library_that_draws_the_command_says_what_to_install(
 
     monkeypatch.delitem(sys.modules, "vl_convert", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DrawingMissing, match="pip install 'vl-convert-python>=1.9,<2'"):
+    with pytest.raises(DrawingMissing, match=re.escape("pip install 'vl-convert-python>=1.9,<2'")):
         report(public, "en", alone=True)
 
 
