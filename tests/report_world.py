@@ -12,10 +12,10 @@ from quietcount_aggregates.description import Description, Label
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.tables import AskedTable
-from quietcount_schemas.numbers import Summed
+from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 
-__all__ = ["ATTACK", "LABELS", "unreleased", "varied"]
+__all__ = ["ATTACK", "LABELS", "daily", "unreleased", "varied"]
 
 ATTACK = "</style><script>alert('x')</script><img src=x onerror=alert(1)> \"'&{}\x00\x1b\u2028"
 """What must never be more than text, wherever a person may write."""
@@ -58,6 +58,20 @@ def varied(folder: Path) -> Path:
         )
         world.ledger.describe(description, utc(dt.date(2024, 12, 2)))
         publish(world.ledger.chain, world.public)
+        return world.public
+
+
+def daily(folder: Path) -> Path:
+    """Publish 130 days of counts by 15 buckets."""
+    buckets = Buckets("days", tuple(range(0, 390, 26)))
+    population = visits(AskedTable("daily", 1.0, by=[buckets]), period=Period.DAY)
+    with world_in(folder, [population], registry=VISITS, mechanism=DiscreteLaplace()) as world:
+        told = [
+            Visit(dt.date(2024, 1, 1) + dt.timedelta(days=number % 130), 7 * number % 390) for number in range(2600)
+        ]
+        world.emit(events_of(told))
+        world.fold(dt.date(2024, 5, 20))
+        world.release(utc(dt.date(2024, 5, 10)))
         return world.public
 
 

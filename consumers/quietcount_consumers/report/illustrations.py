@@ -44,7 +44,7 @@ class Illustrations:
         """Return a small line for each symbol of a dimension."""
         words, say = self._words, self._say
         caption = say("tables.subject_each", subject=part(statistic, breakdown, words), by=by(breakdown.period, words))
-        drawn = breakdown.series[:PANELS]
+        drawn = _largest(breakdown)
         remarks = [
             say("tables.own_scale"),
             *self._coarser(statistic),
@@ -200,3 +200,10 @@ class Illustrations:
     def _value(self, figure: Figure) -> str:
         interval = self._words.interval(figure.lower, figure.upper, figure.digits)
         return f"{self._words.number(figure.shown, figure.digits)} ({interval})"
+
+
+def _largest(breakdown: Breakdown) -> Sequence[Series]:
+    """Return the symbols that get a small line, in their order: the largest, if they are too many."""
+    sizes = {each.symbol: sum(figure.shown for figure in each.figures) for each in breakdown.series}
+    largest = sorted(sizes, key=lambda symbol: -sizes[symbol])[:PANELS]
+    return [each for each in breakdown.series if each.symbol in largest]

@@ -19,7 +19,7 @@ from xml.etree.ElementTree import fromstring
 import duckdb
 import pytest
 from click.testing import CliRunner
-from tests.report_world import ATTACK, unreleased, varied
+from tests.report_world import ATTACK, daily, unreleased, varied
 
 from quietcount_consumers.commands.report import report_command
 from quietcount_consumers.queries import QueryError
@@ -170,6 +170,19 @@ def test_every_figure_of_the_file_stands_in_a_table(public: Path, outline: Outli
     assert len(rows) == 11 * (1 + 3 + 3)
     for shown, lower, upper in rows:
         assert re.search(rf"\b{shown} {lower}–{upper}\b", outline.text), (shown, lower, upper)
+
+
+@pytest.mark.check
+def test_what_is_too_much_for_a_picture_is_drawn_by_longer_periods_and_by_the_largest(tmp_path: Path) -> None:
+    outline = Outline(report(daily(tmp_path / "world"), "en", alone=True))
+    assert "Drawn by week: the data file has every single period." in outline.text
+    assert "The pictures show the 12 largest. The table has all." in outline.text
+    (words,) = {
+        each["aria-label"] for each in outline.named("svg") if "small line charts" in each.get("aria-label", "")
+    }
+    assert words.startswith("12 small line charts")
+    columns = [each for each in outline.words if re.fullmatch(r"\d+\.\.\d+|364\+", each)]
+    assert len(set(columns)) == 15
 
 
 # ---------------------------------------------------------------- for everybody
