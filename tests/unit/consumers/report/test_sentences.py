@@ -53,29 +53,28 @@ def quarters(symbol: str, *shown: int | None, margin: int = 10) -> Series:
 
 def statistic(total: Series, *symbols: Series, **more: Any) -> Statistic:
     breakdown = Breakdown("kind", "Kind", False, Period.QUARTER, symbols)
-    return Statistic(
-        **{
-            "name": "requests",
-            "population": "people",
-            "title": "Requests",
-            "description": "",
-            "unit": "cases",
-            "conditions": "",
-            "citation": "",
-            "period": Period.QUARTER,
-            "first_day": dt.date(2023, 1, 1),
-            "epsilon": Decimal("0.5"),
-            "max_contributions": 1,
-            "yearly": False,
-            "carried": True,
-            "retired": False,
-            "totals": {Period.QUARTER: total},
-            "drawn": Period.QUARTER,
-            "dimensions": ("Kind",),
-            "breakdowns": (breakdown,) if symbols else (),
-            **more,
-        }
-    )
+    written: dict[str, Any] = {
+        "name": "requests",
+        "population": "people",
+        "title": "Requests",
+        "description": "",
+        "unit": "cases",
+        "conditions": "",
+        "citation": "",
+        "period": Period.QUARTER,
+        "first_day": dt.date(2023, 1, 1),
+        "epsilon": Decimal("0.5"),
+        "max_contributions": 1,
+        "yearly": False,
+        "carried": True,
+        "retired": False,
+        "totals": {Period.QUARTER: total},
+        "drawn": Period.QUARTER,
+        "dimensions": ("Kind",),
+        "breakdowns": (breakdown,) if symbols else (),
+        **more,
+    }
+    return Statistic(**written)
 
 
 class File:
