@@ -27,6 +27,7 @@ Require = Callable[[bool, str], None]
 pytestmark = [pytest.mark.check, pytest.mark.xdist_group("report-pages")]
 
 PHONE, DESK = 390, 1280
+PAPER = 672  # A4 without its margins, in pixels
 MOST_BYTES = 3_000_000
 LANGUAGES = ("en", "ru", "uk")
 
@@ -139,8 +140,9 @@ def test_tables_open_by_the_keys_and_scroll_by_themselves(pages: dict[str, Path]
 def test_on_paper_every_table_is_open_and_everything_is_dark_on_light(
     pages: dict[str, Path], running: Chromium
 ) -> None:
-    tab = Tab(running, pages["en"].as_uri(), width=DESK, dark=True, medium="print")
+    tab = Tab(running, pages["en"].as_uri(), width=PAPER, dark=True, medium="print")
     try:
+        assert tab.value("document.documentElement.scrollWidth") == PAPER
         assert tab.value("getComputedStyle(document.querySelector('nav')).display") == "none"
         assert tab.value("getComputedStyle(document.documentElement).color") == "rgb(23, 32, 43)"
         heights = (
