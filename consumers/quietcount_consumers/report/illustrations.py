@@ -160,6 +160,8 @@ class Illustrations:
             for inside in picture:
                 # A hundred marks one by one tell a listener less than the sentence and the table.
                 inside.set("aria-hidden", "true")
+            # A browser without SVG, as Tor Browser at its safest level, shows this instead, and no browser shows both.
+            picture.insert(0, element("desc", alternative, aria_hidden="true"))
             extend(figure, picture)
         if remarks:
             extend(figure, element("p", " ".join(remarks), class_="said"))

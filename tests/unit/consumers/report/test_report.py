@@ -202,13 +202,16 @@ def test_headings_are_in_order_and_each_section_has_a_name(outline: Outline) -> 
             assert link["href"][1:] in ids
 
 
-def test_each_picture_has_words_a_table_and_a_download_with_a_name_of_its_own(outline: Outline) -> None:
+def test_each_picture_has_words_a_table_and_a_download_with_a_name_of_its_own(page: str, outline: Outline) -> None:
     figures = len(outline.named("figure"))
     pictures = [each for each in outline.named("svg") if each.get("role") == "img"]
     assert len(pictures) == 2 * figures
     assert all("table below" in each["aria-label"] for each in pictures)
     assert [each["class"] for each in pictures] == ["wide", "narrow"] * figures
     assert len(outline.named("figcaption")) == len(outline.named("details")) == figures
+    # Where there is no SVG, this is what is seen; its style is what hides the rest.
+    assert page.count("<desc ") == 2 * figures
+    assert "figure svg { font-size: 0; }" in page
     names = [each["download"] for each in outline.named("a") if "download" in each]
     assert len(set(names)) == len(names) == figures
     for cell in outline.named("th"):
