@@ -7,6 +7,7 @@ import builtins
 import html
 import os
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -335,6 +336,16 @@ def test_the_page_can_go_to_the_standard_output_or_a_device(early: Path) -> None
     done = CliRunner().invoke(report_command, ["--database", str(early), "-o", os.devnull])
     assert done.exit_code == 0
     assert not Path(os.devnull).is_file()
+
+
+def test_a_project_is_reported_by_its_configuration(early: Path, tmp_path: Path) -> None:
+    (tmp_path / "quietcount.toml").write_text("lifetime_epsilon = 1\n", encoding="utf-8")
+    asked = ["--config", str(tmp_path / "quietcount.toml"), "-o", str(tmp_path / "report.html")]
+    assert "is not there: nothing is published yet" in refused(*asked)
+    (tmp_path / "data").mkdir()
+    shutil.copy(early, tmp_path / "data" / "statistics.duckdb")
+    assert CliRunner().invoke(report_command, asked).exit_code == 0
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == report(early, "en", alone=True)
 
 
 def test_titles_in_pictures_are_what_the_table_says(page: str) -> None:
