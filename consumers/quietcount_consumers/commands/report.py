@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -56,7 +57,13 @@ def report_command(output: Path, language: str, database: Path | None, config: P
     """
     from quietcount_consumers.report import report  # it loads what draws
 
-    text = report(database or Configuration.load(config).public_file, language, alone=database is not None)
+    path = database or Configuration.load(config).public_file
+    with ExitStack() as stack:
+        if sys.stderr.isatty():
+            from rich.console import Console  # a pipe needs none
+
+            stack.enter_context(Console(stderr=True).status("Drawing the report"))
+        text = report(path, language, alone=database is not None)
     if str(output) == "-":
         sys.stdout.buffer.write(text.encode())
         sys.stdout.flush()
