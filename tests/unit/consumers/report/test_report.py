@@ -150,6 +150,24 @@ def test_an_average_that_nobody_can_tell_is_said_to_be_that(outline: Outline) ->
     assert outline.text.count("nobody can tell") >= 11
 
 
+def test_buckets_stand_in_their_order(public: Path, tmp_path: Path) -> None:
+    """And not by their size, in the lines, the bars and the tables."""
+    path = tmp_path / "statistics.duckdb"
+    shutil.copy(public, path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS buckets (population VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR, "
+            "lower BIGINT, upper BIGINT); DELETE FROM buckets; "
+            "INSERT INTO buckets VALUES ('visits', 'days', 1, '0..6', 0, 6), ('visits', 'days', 2, '7..29', 7, 29), "
+            "('visits', 'days', 3, '30+', 30, 400)"
+        )
+    with read(path, "en", alone=True) as publication:
+        publication.headlines()
+        ordered = {each.dimension: each for one in publication.statistics for each in one.breakdowns}["days"]
+        assert ordered.ordered
+        assert [each.symbol for each in ordered.series] == ["0..6", "7..29", "30+"]
+
+
 def test_how_a_case_counts_stands_beside_each_table(outline: Outline) -> None:
     assert outline.text.count("A case counts at most 2 times in its lifetime.") == 3
 
