@@ -37,7 +37,7 @@ class DrawingMissing(ConsumersError):
 def prepare() -> Any:
     """Return the library that draws. Raises DrawingMissing: a server needs no charts, so it is an extra."""
     try:
-        import vl_convert  # 33 MB
+        import vl_convert  # 84 MB
     except ImportError:
         raise DrawingMissing(
             "a report needs vl-convert-python, which draws its pictures and is not installed",
