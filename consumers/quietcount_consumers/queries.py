@@ -19,7 +19,7 @@ from quietcount_aggregates.publication.published_file import Settings, opened
 from quietcount_consumers.errors import ConsumersError
 from quietcount_schemas.errors import Unavailable
 
-__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "damaged", "describe", "open_published", "query"]
+__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "connected", "damaged", "describe", "query"]
 
 # What our macros say has its own remedy.
 _MACRO = re.compile(r"\b(total|series|cumulative|compare|year_on_year|share|ranking)\(\): ")
@@ -66,7 +66,7 @@ def query(path: Path, sql: str, *, alone: bool = False) -> tuple[list[str], list
         sql.encode()
     except UnicodeEncodeError:
         raise QueryError("the query is not text: it holds bytes that are not UTF-8", "Write it in UTF-8") from None
-    return _interruptible(open_published(path, alone=alone), lambda connection: _answer(connection, sql))
+    return _interruptible(connected(path, alone=alone), lambda connection: _answer(connection, sql))
 
 
 def describe(path: Path, *, alone: bool = False) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -174,7 +174,7 @@ def _is_there(name: str, connection: duckdb.DuckDBPyConnection) -> bool:
     return (name,) in connection.execute(f"{tables} UNION ALL {views}").fetchall()
 
 
-def open_published(path: Path, *, alone: bool = False, folder: Path | None = None) -> duckdb.DuckDBPyConnection:
+def connected(path: Path, *, alone: bool = False, folder: Path | None = None) -> duckdb.DuckDBPyConnection:
     """Open the published database for reading only; the connection reaches that file alone.
 
     It may also write files into `folder`, if one is named. `alone` says that no project is around the file. Raises

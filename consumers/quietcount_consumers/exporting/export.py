@@ -15,7 +15,7 @@ from quietcount_consumers.exporting.parquet_files import write_parquet
 from quietcount_consumers.exporting.published_tables import Published, published_tables
 from quietcount_consumers.exporting.reader_page import reader_page
 from quietcount_consumers.exporting.sqlite_copy import datasette_metadata, write_sqlite
-from quietcount_consumers.queries import damaged, open_published
+from quietcount_consumers.queries import connected, damaged
 
 __all__ = ["export"]
 
@@ -29,7 +29,7 @@ def export(path: Path, folder: Path, *, hxl: bool = False, alone: bool = False) 
     Only that file is read. The same file gives the same bytes under one version of DuckDB and of SQLite. Raises
     QueryError for a file that cannot be read, and ExportError for a folder that cannot be written.
     """
-    open_published(path, alone=alone).close()  # before anything is written
+    connected(path, alone=alone).close()  # before anything is written
     with replacing(folder) as draft:
         try:
             return _written(path, draft, hxl=hxl, alone=alone)
@@ -44,7 +44,7 @@ def export(path: Path, folder: Path, *, hxl: bool = False, alone: bool = False) 
 def _written(path: Path, draft: Path, *, hxl: bool, alone: bool) -> Published:
     for name in ("csv", "parquet"):
         (draft / name).mkdir()
-    with open_published(path, alone=alone, folder=draft / "parquet") as connection:
+    with connected(path, alone=alone, folder=draft / "parquet") as connection:
         published = published_tables(connection)
         for table in published.tables:
             write_csv(connection, table, draft / "csv" / f"{table.name}.csv", hxl=hxl)

@@ -250,9 +250,9 @@ def test_a_file_that_another_program_holds_is_exported_all_the_same(tmp_path: Pa
 
 
 def test_only_the_folder_of_the_export_can_be_written(public: Path, tmp_path: Path) -> None:
-    from quietcount_consumers.queries import open_published
+    from quietcount_consumers.queries import connected
 
-    with open_published(public, folder=tmp_path) as connection:
+    with connected(public, folder=tmp_path) as connection:
         connection.execute(f"COPY (SELECT 1) TO '{tmp_path}/inside.csv'")
         for sql in (
             f"COPY (SELECT 1) TO '{tmp_path.parent}/outside.csv'",
