@@ -49,7 +49,7 @@ _NAME_WANTED = "Write lower-case letters, digits and _, a letter first, and 63 a
 RESERVED_NAMES = frozenset(
     {
         *("statistics", "margins", "ledger", "data_dictionary", "about", "budget", "withheld"),
-        *("descriptions", "labels", "notes"),
+        *("descriptions", "labels", "notes", "buckets"),
         *("noise_symbols", "noise_periods", "noise_scales", "noise_responses", "noise_signals", "noise_weights"),
     }
 )
