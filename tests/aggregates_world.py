@@ -57,11 +57,11 @@ class ExactMechanism:
 
     name = "test.exact"
 
-    def scale(self, *, cells: int, max_contributions: int, epsilon: float) -> float:
-        return max_contributions / epsilon
+    def scale(self, *, cells: int, sensitivity: int, epsilon: float) -> float:
+        return sensitivity / epsilon
 
-    def draw(self, counts: Sequence[int], *, scale: float, max_contributions: int, epsilon: float) -> list[int]:
-        return list(counts)
+    def draw(self, exact: Sequence[int], *, scale: float, sensitivity: int, epsilon: float) -> list[int]:
+        return list(exact)
 
 
 _NUMBERS = itertools.count()

@@ -67,7 +67,7 @@ class Axes:
     @classmethod
     def of(cls, population: Population) -> Axes:
         """Return the axes of a population."""
-        tables = population.tables
+        tables = population.counts
         dimensions = {each.name: each for table in tables for each in table.by}
         listed = set(dimensions)
         dimensions |= {each.field.name: each.field for table in tables for each in table.where}
@@ -114,7 +114,7 @@ class Axes:
 
 
 def _axis(dimension: Dimension, population: Population, listed: bool) -> Axis:
-    conditions = [population.where, *(table.where for table in population.tables)]
+    conditions = [population.where, *(table.where for table in population.counts)]
     kinds = [tuple(symbol in _accepted(dimension, filters) for filters in conditions) for symbol in dimension.symbols]
     order = list(dict.fromkeys(kinds))
     return Axis(dimension, tuple(order.index(kind) for kind in kinds), listed)

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from quietcount_aggregates.axes import Axes
 from quietcount_aggregates.errors import PopulationError
-from quietcount_aggregates.populations import (
-    Dimension,
-    Epsilon,
-    Filter,
-    Horizon,
-    Late,
-    Population,
-    PopulationName,
-    StatisticName,
-    Table,
-)
-from quietcount_schemas.event_types import EARLIEST, LATEST, PUBLISHED_COLUMNS, EventType, Field, FieldKind, Role
+from quietcount_aggregates.populations import Horizon, Late, Population, PopulationName
+from quietcount_aggregates.tables import NAME, NAME_WANTED, AskedTable, conditions, resolve_tables
+from quietcount_schemas.event_types import EARLIEST, LATEST, EventType, Role
 from quietcount_schemas.periods import Period
 
 if TYPE_CHECKING:
@@ -31,38 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["AskedTable", "resolve"]
 
-# A vector of 100,000 cells takes OpenDP 0.65 s to draw; past that a catalogue is a mistake rather than a wish.
-MAX_CELLS = 100_000
 MAX_CONTRIBUTIONS = 1_000_000
 # Of the table that all tables of a population are sums of: reconciling a year of months then takes some 100 MB.
 MAX_FINEST_CELLS = 1_000_000
 # Of the least squares: publishing takes ten seconds with as many, at each release.
 MAX_WEIGHTS = 300_000
-# Noise of this scale hides any count that case work has.
-MAX_SCALE = 100_000
 
 _DAYS: Final = {Period.DAY: 1, Period.WEEK: 7, Period.MONTH: 31, Period.QUARTER: 92, Period.YEAR: 366}
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_NAME_WANTED = "Write lower-case letters, digits and _, a letter first, and 63 at most"
-
-RESERVED_NAMES = frozenset(
-    {
-        *("statistics", "margins", "ledger", "data_dictionary", "about", "budget", "withheld"),
-        *("descriptions", "labels", "notes", "buckets"),
-        *("noise_symbols", "noise_periods", "noise_scales", "noise_responses", "noise_signals", "noise_weights"),
-    }
-)
-
-
-class AskedTable(NamedTuple):
-    """A table as a person wrote it; without a `period` it has the population's."""
-
-    name: str
-    epsilon: float
-    by: Sequence[str] = ()
-    where: Mapping[str, Sequence[str | bool]] = MappingProxyType({})
-    period: Period | None = None
 
 
 def resolve(
@@ -88,8 +51,8 @@ def resolve(
     def refuse(key: str, reason: str, remedy: str) -> PopulationError:
         return PopulationError(f"population {name!r}, key {key!r}: {reason}", remedy)
 
-    if not _NAME.fullmatch(name):
-        raise refuse("name", "is no name", _NAME_WANTED)
+    if not NAME.fullmatch(name):
+        raise refuse("name", "is no name", NAME_WANTED)
     if not events:
         raise refuse("events", "is empty", "Name at least one event type")
     if len(set(events)) != len(events):
@@ -119,13 +82,13 @@ def resolve(
         title=title,
         description=description,
         events=tuple(sorted(events)),
-        where=_conditions(types, where, refuse),
+        where=conditions(types, where, refuse),
         period=period,
         max_contributions=int(max_contributions),
         horizon=horizon,
         since=period.start(since) if since is not None else None,
         late=late,
-        tables=tuple(_table(asked, name, types, period, max_contributions) for asked in tables),
+        tables=resolve_tables(tables, population=name, types=types, period=period, max_contributions=max_contributions),
     )
     if Period.WEEK in (period, *(table.period for table in population.tables)) and horizon is Horizon.YEAR:
         raise refuse(
@@ -141,75 +104,6 @@ def resolve(
     return population
 
 
-def _table(
-    asked: AskedTable, population: str, types: Sequence[EventType], period: Period, max_contributions: int
-) -> Table:
-    """Check one table; raise PopulationError."""
-
-    def refuse(key: str, reason: str, remedy: str) -> PopulationError:
-        where = f"population {population!r}, table {asked.name!r}"
-        return PopulationError(f"{where}, key {key!r}: {reason}", remedy)
-
-    if not _NAME.fullmatch(asked.name):
-        raise refuse("name", "is no name", _NAME_WANTED)
-    if asked.name in RESERVED_NAMES:
-        raise refuse("name", "this name belongs to a table of statistics.duckdb", "Choose another")
-    if not (math.isfinite(asked.epsilon) and 0.001 <= asked.epsilon <= 20):
-        raise refuse("epsilon", "is too small, too large or no number", "Write a number from 0.001 to 20")
-    own = asked.period or period
-    if not own.is_made_of(period):
-        possible = " or ".join(f'"{each}"' for each in Period if each.is_made_of(period))
-        raise refuse(
-            "period",
-            f"a {own} is not made of whole {period}s, by which the population settles",
-            f"Write {possible}, or give the population a finer period",
-        )
-    if len(set(asked.by)) != len(asked.by):
-        raise refuse("by", "a field is named twice", "Name it once")
-    dimensions = tuple(_shared_dimension(types, field, partial(refuse, "by")) for field in sorted(asked.by))
-    for dimension in dimensions:
-        if dimension.name in PUBLISHED_COLUMNS:
-            raise refuse(
-                "by", f"the field {dimension.name!r} has the name of a published column", "Break down by another field"
-            )
-    if max_contributions / asked.epsilon > MAX_SCALE:
-        raise refuse(
-            "epsilon",
-            f"the noise scale, max_contributions / epsilon, would be above {MAX_SCALE:,}",
-            "Write a larger epsilon or fewer contributions",
-        )
-    table = Table(
-        name=StatisticName(asked.name),
-        where=_conditions(types, asked.where, refuse),
-        by=dimensions,
-        period=own,
-        epsilon=Epsilon(float(asked.epsilon)),
-    )
-    if table.cells > MAX_CELLS:
-        raise refuse("by", f"the cross product has more than {MAX_CELLS:,} cells", "Break it down by fewer fields")
-    return table
-
-
-def _conditions(
-    types: Sequence[EventType],
-    where: Mapping[str, Sequence[str | bool]] | None,
-    refuse: Callable[[str, str, str], PopulationError],
-) -> tuple[Filter, ...]:
-    conditions = []
-    for field, accepted in sorted((where or {}).items()):
-        dimension = _shared_dimension(types, field, partial(refuse, "where"))
-        symbols = tuple(sorted({_symbol(symbol) for symbol in accepted}))
-        unknown = [symbol for symbol in symbols if symbol not in dimension.symbols]
-        if unknown or not symbols:
-            raise refuse(
-                f"where.{field}",
-                "names a symbol that the field lacks, or none",
-                f"Name one or more of {', '.join(dimension.symbols)}",
-            )
-        conditions.append(Filter(dimension, symbols))
-    return tuple(conditions)
-
-
 def _check_twice(population: Population) -> None:
     """Raise PopulationError for the same table under two names.
 
@@ -217,7 +111,7 @@ def _check_twice(population: Population) -> None:
     """
     seen: dict[object, str] = {}
     for table in population.tables:
-        other = seen.setdefault((table.where, table.by, table.period), table.name)
+        other = seen.setdefault((table.where, table.by, table.period, table.sum), table.name)
         if other != table.name:
             raise PopulationError(
                 f"population {population.name!r}, table {table.name!r}: it is table {other!r} once more",
@@ -227,7 +121,7 @@ def _check_twice(population: Population) -> None:
 
 def _check_reconciliation(population: Population) -> None:
     """Raise PopulationError for tables that cannot be reconciled with each other."""
-    periods = {table.period: table.name for table in population.tables}
+    periods = {table.period: table.name for table in population.counts}
     for coarse in set(periods) - {Period.WEEK}:
         if Period.WEEK in periods and coarse is not Period.DAY:
             raise PopulationError(
@@ -244,9 +138,9 @@ def _check_reconciliation(population: Population) -> None:
                 "population's own condition leaves, so the table would count nothing",
                 "Leave the condition out, or the table",
             )
-    widest = max((table.period for table in population.tables), key=_DAYS.__getitem__)
+    widest = max((table.period for table in population.counts), key=_DAYS.__getitem__)
     wide = _DAYS[widest]
-    releases = [round(wide / _DAYS[table.period]) for table in population.tables]
+    releases = [round(wide / _DAYS[table.period]) for table in population.counts]
     if axes.weights(round(wide / _DAYS[population.period]), releases) > MAX_WEIGHTS:
         raise PopulationError(
             f"population {population.name!r}: to make its tables agree, more than {MAX_WEIGHTS:,} weights would be "
@@ -267,30 +161,3 @@ def _event_type(registry: SchemaRegistry, event: str, refuse: Callable[[str, str
         known = ", ".join(name for name, known in registry.event_types.items() if known.role is Role.EVENT)
         raise refuse(f"there is no event type {event!r}", f"Known are {known}")
     return registry.event_types[event]
-
-
-def _shared_dimension(
-    types: Sequence[EventType], field: str, refuse: Callable[[str, str], PopulationError]
-) -> Dimension:
-    """Return the one dimension that every event type has under this name, with the same symbols."""
-    found: list[Dimension] = []
-    for event_type in types:
-        by_name = {dimension.name: dimension for dimension in event_type.dimensions}
-        if field not in by_name:
-            allowed = ", ".join(by_name) or "none"
-            raise refuse(f"{event_type.name} has no enum or boolean field {field!r}", f"It has: {allowed}")
-        found.append(_frozen(by_name[field]))
-    if any(dimension != found[0] for dimension in found):
-        raise refuse(f"the event types do not agree on the symbols of {field!r}", "Count each in a population")
-    return found[0]
-
-
-def _frozen(field: Field) -> Dimension:
-    if field.kind is FieldKind.BOOLEAN:
-        return Dimension(field.name, ("false", "true"), "true" if field.default is True else "false")
-    # The lint lets no enum in that has no default symbol.
-    return Dimension(field.name, tuple(sorted(field.symbols)), str(field.default_symbol))
-
-
-def _symbol(value: str | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else value

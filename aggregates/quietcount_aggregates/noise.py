@@ -1,8 +1,9 @@
 """The noise: OpenDP's discrete Laplace mechanism, and the exact distribution of one draw.
 
-A release draws one vector. Its sensitivity in L1 is the statistic's `max_contributions` k over the whole horizon, so
-the scale k/epsilon serves every release of the statistic, however many there are (Dwork, McSherry, Nissim and Smith,
-2006; for integers Ghosh, Roughgarden and Sundararajan, 2009). Nothing here has a seed, and nothing turns the noise off.
+A release draws one vector. Its sensitivity in L1 is what one case can move all releases of the table by over the whole
+horizon: for counts, the population's `max_contributions`. So the scale sensitivity / epsilon serves every release of
+the table, however many there are (Dwork, McSherry, Nissim and Smith, 2006; for integers Ghosh, Roughgarden and
+Sundararajan, 2009). Nothing here has a seed, and nothing turns the noise off.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ class NoiseMechanism(Protocol):
     @property
     def name(self) -> str: ...
 
-    def scale(self, *, cells: int, max_contributions: int, epsilon: float) -> float:
+    def scale(self, *, cells: int, sensitivity: int, epsilon: float) -> float:
         """Return the smallest noise scale whose privacy map is at most `epsilon`."""
         ...
 
-    def draw(self, counts: Sequence[int], *, scale: float, max_contributions: int, epsilon: float) -> list[int]:
-        """Return `counts` (one int a cell) with noise of `scale` added to each."""
+    def draw(self, exact: Sequence[int], *, scale: float, sensitivity: int, epsilon: float) -> list[int]:
+        """Return `exact` (one int a cell) with noise of `scale` added to each."""
         ...
 
 
@@ -55,31 +56,31 @@ class DiscreteLaplace:
     def __init__(self) -> None:
         _opendp()  # a service that cannot draw finds it out when it opens, and not at its first release
 
-    def scale(self, *, cells: int, max_contributions: int, epsilon: float) -> float:
-        """Return k/epsilon, raised by the few last digits that make OpenDP's rounded-up map at most epsilon."""
-        scale = max_contributions / epsilon
+    def scale(self, *, cells: int, sensitivity: int, epsilon: float) -> float:
+        """Return sensitivity / epsilon, raised by a few last digits until OpenDP's own map is at most epsilon."""
+        scale = sensitivity / epsilon
         for _ in range(8):
-            if _measurement(cells, scale).map(max_contributions) <= epsilon:
+            if _measurement(cells, scale).map(sensitivity) <= epsilon:
                 return scale
             scale = math.nextafter(scale, math.inf)
-        raise NoiseError(f"no noise scale gives epsilon {epsilon} for {max_contributions} contributions", _REPORT)
+        raise NoiseError(f"no noise scale gives epsilon {epsilon} for sensitivity {sensitivity}", _REPORT)
 
-    def draw(self, counts: Sequence[int], *, scale: float, max_contributions: int, epsilon: float) -> list[int]:
-        """Return the noised counts; raise NoiseError before drawing if a precondition does not hold."""
+    def draw(self, exact: Sequence[int], *, scale: float, sensitivity: int, epsilon: float) -> list[int]:
+        """Return the noised values; raise NoiseError before drawing if a precondition does not hold."""
         if not (math.isfinite(scale) and scale > 0):
             raise NoiseError("the noise scale is not a positive number; nothing was drawn", _REPORT)
-        if not counts or any(type(count) is not int or count < 0 for count in counts):
-            raise NoiseError("the exact counts are not whole numbers from 0 on; nothing was drawn", _REPORT)
+        if not exact or any(type(each) is not int for each in exact):
+            raise NoiseError("the exact values are not whole numbers; nothing was drawn", _REPORT)
         from opendp.mod import OpenDPException
 
-        measurement = _measurement(len(counts), scale)
-        if not measurement.map(max_contributions) <= epsilon:
+        measurement = _measurement(len(exact), scale)
+        if not measurement.map(sensitivity) <= epsilon:
             raise NoiseError("the privacy map of the noise is above the declared epsilon; nothing was drawn", _REPORT)
         try:
-            drawn = [int(value) for value in measurement(list(counts))]
+            drawn = [int(value) for value in measurement(list(exact))]
         except OpenDPException as error:
             raise NoiseError(f"OpenDP could not draw ({error.variant}); nothing was released", _REPORT) from None
-        if len(drawn) != len(counts):
+        if len(drawn) != len(exact):
             raise NoiseError("the mechanism returned another number of cells; nothing was released", _REPORT)
         return drawn
 

@@ -33,6 +33,7 @@ __all__ = [
     "Population",
     "PopulationName",
     "StatisticName",
+    "Sum",
     "Table",
     "counted_events",
     "counted_fields",
@@ -68,14 +69,17 @@ class Late(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """An enum (or boolean) field with the symbols it had at the declaration, sorted.
+    """A field to break down by: an enum (or boolean) with its symbols, or a whole number in buckets.
 
-    `default` stands for every symbol that a later version of the schema adds, and for null.
+    The symbols of an enum are those it had at the declaration, sorted. `default` stands for every symbol that a later
+    version of the schema adds, and for null. Buckets are in ascending order, and `bounds` has the least and the
+    greatest number of each; one more symbol stands for null if the field may be null. An enum has no bounds.
     """
 
     name: str
     symbols: tuple[str, ...]
     default: str
+    bounds: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,35 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """What a table sums up in place of counting: a field, moved to between `low` and `high`, less their middle.
+
+    The two lie an even number apart, so the middle is whole. One contribution then moves a sum by `reach` at most:
+    half of what it would without the middle. `count` is the table whose counts put the middle back.
+    """
+
+    field: str
+    low: int
+    high: int
+    count: StatisticName
+
+    @property
+    def middle(self) -> int:
+        """Return what is taken off each value."""
+        return (self.low + self.high) // 2
+
+    @property
+    def reach(self) -> int:
+        """Return how far a value may lie from the middle."""
+        return (self.high - self.low) // 2
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A way to break a population's contributions down: one release of its cells for each of its periods.
 
-    Each contribution lands in one cell of the table, or in none where the table's own `where` does not hold.
+    Each contribution lands in one cell of the table, or in none where the table's own `where` does not hold. It adds 1
+    there, or what `sum` says.
     """
 
     name: StatisticName
@@ -98,6 +127,11 @@ class Table:
     by: tuple[Dimension, ...]
     period: Period
     epsilon: Epsilon
+    sum: Sum | None = None
+
+    def sensitivity(self, max_contributions: int) -> int:
+        """Return how far one case moves all releases of the table together, in L1."""
+        return max_contributions * (self.sum.reach if self.sum else 1)
 
     @property
     def cells(self) -> int:
@@ -129,6 +163,7 @@ class Table:
             "by": [_plain(dimension) for dimension in self.by],
             "period": self.period.value,
             "epsilon": str(exact_epsilon(self.epsilon)),
+            **({"sum": [self.sum.field, self.sum.low, self.sum.high, self.sum.count]} if self.sum else {}),
         }
 
     @classmethod
@@ -140,16 +175,17 @@ class Table:
             by=tuple(_dimension(field) for field in data["by"]),
             period=Period(data["period"]),
             epsilon=Epsilon(float(data["epsilon"])),
+            sum=_sum(*data["sum"]) if "sum" in data else None,
         )
 
     def differs_from(self, other: Table) -> Iterator[str]:
         """Yield the keys in which two tables of one name differ as a person writes them."""
-        for key in ("period", "epsilon"):
+        for key in ("period", "epsilon", "sum"):
             if getattr(self, key) != getattr(other, key):
                 yield key
         if _asked(self.where) != _asked(other.where):
             yield "where"
-        if [dimension.name for dimension in self.by] != [dimension.name for dimension in other.by]:
+        if _asked_by(self.by) != _asked_by(other.by):
             yield "by"
 
 
@@ -157,9 +193,9 @@ class Table:
 class Population:
     """Whom a set of tables counts, and how much one person may count.
 
-    `max_contributions` is what one case may add over `horizon` to the one long vector of all releases of a table: its
-    L1 sensitivity. `period` is the finest of the tables' periods, by which contributions are settled. `since` is the
-    first day of the first period that is settled; None only before the declaration.
+    `max_contributions` is how often one case may count over `horizon` in all releases of a table together: the L1
+    sensitivity of counts. `period` is the finest of the tables' periods, by which contributions are settled. `since`
+    is the first day of the first period that is settled; None only before the declaration.
     """
 
     name: PopulationName
@@ -185,6 +221,16 @@ class Population:
     def epsilon(self) -> Decimal:
         """Return what all releases of all tables may tell about one person, over the horizon."""
         return sum((exact_epsilon(table.epsilon) for table in self.tables), Decimal(0))
+
+    @property
+    def counts(self) -> tuple[Table, ...]:
+        """Return the tables that count. Their true values agree, so they are reconciled."""
+        return tuple(table for table in self.tables if table.sum is None)
+
+    @property
+    def sums(self) -> tuple[Table, ...]:
+        """Return the tables that sum a number up."""
+        return tuple(table for table in self.tables if table.sum is not None)
 
     @property
     def finest(self) -> tuple[Table, ...]:
@@ -252,7 +298,8 @@ class Population:
             return []
         filters = [*self.where, *(each for table in self.tables for each in table.where)]
         dimensions = [dimension for table in self.tables for dimension in table.by]
-        return list(dict.fromkeys([f.field.name for f in filters] + [d.name for d in dimensions]))
+        sums = [table.sum.field for table in self.tables if table.sum is not None]
+        return list(dict.fromkeys([f.field.name for f in filters] + [d.name for d in dimensions] + sums))
 
     def differences(self, other: Population) -> list[str]:
         """Return the keys in which two populations differ as a person writes them, those of tables with their name.
@@ -288,6 +335,15 @@ def counted_fields(populations: Sequence[Population]) -> list[str]:
     return sorted({f"{e}.{f}" for each in populations for e in each.events for f in each.fields_of(e)})
 
 
+def _sum(field: str, low: int, high: int, count: str) -> Sum:
+    return Sum(field, int(low), int(high), StatisticName(count))
+
+
+def _asked_by(by: Sequence[Dimension]) -> list[tuple[str, tuple[int, ...]]]:
+    """Return dimensions as a person writes them: by name, and with the numbers at which their buckets begin."""
+    return [(each.name, tuple(lower for lower, _ in each.bounds[1:])) for each in by]
+
+
 def _asked(where: Sequence[Filter]) -> list[tuple[str, tuple[str, ...]]]:
     """Return filters as a person writes them."""
     return [(each.field.name, each.accepted) for each in where]
@@ -303,11 +359,12 @@ def _filter(plain: Sequence[Any]) -> Filter:
 
 
 def _plain(dimension: Dimension) -> list[object]:
-    return [dimension.name, list(dimension.symbols), dimension.default]
+    plain: list[object] = [dimension.name, list(dimension.symbols), dimension.default]
+    return [*plain, [list(each) for each in dimension.bounds]] if dimension.bounds else plain
 
 
 def _dimension(plain: Sequence[object]) -> Dimension:
-    name, symbols, default = plain
+    name, symbols, default, *bounds = plain
     if not (isinstance(name, str) and isinstance(symbols, list) and isinstance(default, str)):
-        raise ValueError("a dimension is [name, [symbols], default]")
-    return Dimension(name, tuple(symbols), default)
+        raise ValueError("a dimension is [name, [symbols], default], and [[least, greatest], ...] of buckets")
+    return Dimension(name, tuple(symbols), default, tuple((least, most) for each in bounds for least, most in each))  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from typing import Final
 
 from quietcount_aggregates.counting.bounding import Bounding, keep_year
 from quietcount_aggregates.due_periods import DuePeriod, due_periods
-from quietcount_aggregates.errors import LedgerError, PopulationError, StateBehind
+from quietcount_aggregates.errors import LedgerError, NoiseError, PopulationError, StateBehind
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released, Settled
 from quietcount_aggregates.ledger.ledger import Ledger
@@ -28,6 +28,7 @@ from quietcount_aggregates.populations import Horizon, Population, Table
 from quietcount_aggregates.publication.publication import Publish, publish, published_head
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
+from quietcount_schemas.event_types import FieldKind
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import RejectReason
@@ -64,11 +65,15 @@ class Step(StrEnum):
 
 
 def stored_symbols(registry: SchemaRegistry) -> dict[str, list[str]]:
-    """Return, for each column "Event.field" of a dimension, the symbols that its codes 0, 1, ... stand for."""
+    """Return, for each column "Event.field" that may count, the symbols that its codes 0, 1, ... stand for.
+
+    A number has none.
+    """
+    symbols = {FieldKind.BOOLEAN: ("false", "true")}
     return {
-        f"{name}.{field.name}": list(field.symbols) or ["false", "true"]
+        f"{name}.{field.name}": list(symbols.get(field.kind, field.symbols))
         for name, event_type in registry.event_types.items()
-        for field in event_type.dimensions
+        for field in (*event_type.dimensions, *event_type.numbers)
     }
 
 
@@ -278,12 +283,17 @@ class Releaser:
         self, bounding: Bounding, population: Population, table: Table, periods: Sequence[DuePeriod], intent: bytes
     ) -> dict[DuePeriod, Released]:
         counts = bounding.counts(population.name, table, [period.start for period in periods])
-        k = population.max_contributions
-        scale = self._mechanism.scale(cells=table.cells, max_contributions=k, epsilon=table.epsilon)
+        reach = table.sensitivity(population.max_contributions)
+        scale = self._mechanism.scale(cells=table.cells, sensitivity=reach, epsilon=table.epsilon)
         digest = population.digest
         bodies = {}
         for period in periods:
-            drawn = self._mechanism.draw(counts[period.start], scale=scale, max_contributions=k, epsilon=table.epsilon)
+            if table.sum is None and min(counts[period.start]) < 0:
+                raise NoiseError(
+                    f"statistic {table.name!r}: an exact count is below 0; nothing was drawn",
+                    "Report this line. What is due is released once that is mended",
+                )
+            drawn = self._mechanism.draw(counts[period.start], scale=scale, sensitivity=reach, epsilon=table.epsilon)
             if len(drawn) != table.cells:
                 raise LedgerError(
                     f"statistic {table.name!r}: the draw does not cover the domain; nothing was released",

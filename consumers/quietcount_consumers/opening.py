@@ -153,7 +153,7 @@ def open_service(
 def _say_declared(new: Iterable[Population], chain: Chain, now: dt.datetime, say: Say) -> None:
     for population in new:
         say(POPULATION_DECLARED.at(now, population=population.name, since=population.first_day))
-        for table in population.tables:
+        for table in population.counts:
             needed = cases_to_be_seen(table, population.max_contributions)
             if needed > _MANY_CASES[table.period]:
                 meaning = (

@@ -219,3 +219,8 @@ class EventType:
     def dimensions(self) -> tuple[Field, ...]:
         """The enum and boolean fields of the current version: what statistics may filter and break down by."""
         return tuple(field for field in self.attributes if field.kind in (FieldKind.ENUM, FieldKind.BOOLEAN))
+
+    @property
+    def numbers(self) -> tuple[Field, ...]:
+        """The whole numbers of the current version: statistics may sum them up, or break down by buckets of them."""
+        return tuple(field for field in self.attributes if field.kind is FieldKind.INT)

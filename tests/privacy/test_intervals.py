@@ -35,7 +35,7 @@ def test_published_intervals_hold_the_true_count_as_often_as_they_say() -> None:
     scale, count = 2.0, 7
     m = margin(scale)
     drawn = np.array(
-        [DiscreteLaplace().draw([count] * 1000, scale=scale, max_contributions=1, epsilon=0.5) for _ in range(100)]
+        [DiscreteLaplace().draw([count] * 1000, scale=scale, sensitivity=1, epsilon=0.5) for _ in range(100)]
     )
     lower, upper = np.maximum(drawn - m, 0), np.maximum(drawn, 0) + m
     covered = float(((lower <= count) & (count <= upper)).mean())

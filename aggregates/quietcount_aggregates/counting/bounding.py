@@ -16,7 +16,7 @@ from importlib import resources
 import numpy as np
 
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Table, counted_fields
+from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Sum, Table, counted_fields
 from quietcount_aggregates.state.limits import LIFETIME, UsedUp, Words
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
@@ -66,9 +66,10 @@ class Bounding:
             self._connection.execute(_contributions(population, placed))
 
     def counts(self, population: str, table: Table, periods: Sequence[dt.date]) -> dict[dt.date, list[int]]:
-        """Return, for each of the table's periods (by its first day), the exact count of each cell of the domain.
+        """Return, for each of the table's periods (by its first day), what each cell of the domain comes to, exactly.
 
-        What was settled of a period before is in the state as a sum, and counts with it.
+        That is a count, or for a table that sums up, the sum of the values less their middle. What was settled of a
+        period before is in the state, and is part of it.
         """
         counts = {period: [0] * table.cells for period in periods}
         rows = self._connection.execute(
@@ -78,17 +79,21 @@ class Bounding:
             """,
             [list(periods)],
         ).fetchall()
-        for period, cell, count in rows:
-            counts[period][cell] = count
+        for period, cell, exact in rows:
+            counts[period][cell] = exact
         return counts
 
     def _sums(self, population: str, table: Table, before: dt.date = dt.date.max) -> str:
-        """Return SQL for what is counted before a day in each period and cell of a table; a pair may come twice."""
-        place = [each.name for each in self._populations[population].tables].index(table.name) + 1
+        """Return SQL for what each period and cell of a table comes to before a day; a pair may come twice."""
+        declared = self._populations[population]
+        place = [each.name for each in declared.tables].index(table.name) + 1
+        amount = "count(*)"
+        if table.sum is not None:
+            amount = f"sum(amounts[{[each.name for each in declared.sums].index(table.name) + 1}])"
         return f"""
             SELECT period, cell, contributions FROM sums WHERE statistic = {_text(table.name)}
             UNION ALL
-            SELECT {_period_of("period", table.period)} AS period, cells[{place}] AS cell, count(*) AS contributions
+            SELECT {_period_of("period", table.period)} AS period, cells[{place}] AS cell, {amount} AS contributions
             FROM contributions
             WHERE population = {_text(population)} AND counted AND cells[{place}] IS NOT NULL
                 AND contributions.period < {_date(before)}
@@ -284,6 +289,7 @@ def _placed(
             conditions.append(f"year(occurred_on) = {first_open.year}")
         late = f"CASE WHEN {' AND '.join(conditions)} THEN {_date(first_open)} END"
     cells = ", ".join(by_event(partial(_cell, table, symbols=symbols)) for table in population.tables)
+    amounts = ", ".join(by_event(partial(_amount, table.sum)) for table in population.sums if table.sum is not None)
     member = by_event(partial(_holds, population.where, symbols=symbols))
     # What is late and does not belong here has nothing to wait for: if it is corrected, the correction is what is late.
     return f"""
@@ -291,7 +297,8 @@ def _placed(
             CASE WHEN {own} >= {_date(first_open)} THEN {own}
                 WHEN {own} >= {_date(population.first_day)} AND ({member}) THEN {late} END AS period,
             {member} AS member,
-            [{cells}]::BIGINT[] AS cells
+            [{cells}]::BIGINT[] AS cells,
+            [{amounts}]::BIGINT[] AS amounts
         FROM {versions}
         WHERE event IN ({", ".join(map(_text, population.events))}) OR revision > 0
     """
@@ -325,7 +332,7 @@ def _contributions(population: Population, placed: str) -> str:
         ), marked AS (
             SELECT *, {mark} AS case_year_mark FROM turned {marks}
         )
-        SELECT {name}, year, case_mark, case_year_mark, event_mark, period, cells, coalesce(member, false),
+        SELECT {name}, year, case_mark, case_year_mark, event_mark, period, cells, amounts, coalesce(member, false),
             coalesce(member, false) AND turn + coalesce(used.contributions, 0) <= {population.max_contributions}
         FROM marked
         LEFT JOIN (SELECT year, case_mark AS case_year_mark, contributions FROM spent WHERE population = {name}) used
@@ -343,6 +350,11 @@ def _cell(table: Table, event: str, *, symbols: Symbols) -> str:
     return f"CASE WHEN {_holds(table.where, event, symbols=symbols)} THEN {' + '.join(terms)} END"
 
 
+def _amount(asked: Sum, event: str) -> str:
+    """Return SQL for what an event adds to a sum: its value, moved to between the two ends, less their middle."""
+    return f'least(greatest("{event}.{asked.field}", {asked.low}), {asked.high}) - {asked.middle}'
+
+
 def _holds(where: Sequence[Filter], event: str, *, symbols: Symbols) -> str:
     """Return SQL for whether all conditions hold of an event."""
     conditions = ["true"]
@@ -353,12 +365,16 @@ def _holds(where: Sequence[Filter], event: str, *, symbols: Symbols) -> str:
 
 
 def _index(dimension: Dimension, event: str, symbols: Symbols) -> str:
-    """Return SQL that turns a stored code into the index of its symbol in the frozen domain.
+    """Return SQL that turns a stored code or number into the index of its symbol in the frozen domain.
 
-    A symbol that the schema gained since the declaration, and null, stand for the default symbol.
+    A symbol that the schema gained since the declaration, and null, stand for the default symbol. The bounds of a
+    number never change.
     """
     column = f"{event}.{dimension.name}"
     default = dimension.symbols.index(dimension.default)
+    if dimension.bounds:
+        begun = " + ".join(f'("{column}" >= {least})::INTEGER' for least, _ in dimension.bounds[1:])
+        return f"coalesce({begun}, {default})"
     known = {symbol: index for index, symbol in enumerate(dimension.symbols)}
     table = [known.get(symbol, default) for symbol in symbols[column]]
     return f'coalesce({table}[("{column}")::INTEGER + 1], {default})'
@@ -370,8 +386,8 @@ def _period_of(column: str, period: Period) -> str:
 
 def _close_script(columns: Sequence[str]) -> str:
     """Return the script that fills `next` with what is left after the periods before `following` are closed."""
-    codes = "".join(f', "{column}" UTINYINT' for column in columns)
-    return _sql("close.sql").replace("-- codes", codes)
+    stored = "".join(f', "{column}" INTEGER' for column in columns)
+    return _sql("close.sql").replace("-- values", stored)
 
 
 def _text(value: str) -> str:

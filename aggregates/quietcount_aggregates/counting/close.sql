@@ -2,7 +2,7 @@
 CREATE TABLE next.open_events (
     event VARCHAR NOT NULL, case_mark UHUGEINT NOT NULL, event_mark UHUGEINT NOT NULL, revision INTEGER NOT NULL,
     occurred_on DATE NOT NULL, "partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL,
-    first_offset BIGINT NOT NULL -- codes
+    first_offset BIGINT NOT NULL -- values
 );
 INSERT INTO next.open_events BY NAME SELECT * FROM remaining ORDER BY "partition", "offset", first_offset;
 

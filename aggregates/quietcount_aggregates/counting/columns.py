@@ -16,15 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
-from quietcount_schemas.event_types import Field, FieldKind, SchemaVersion
+from quietcount_schemas.event_types import INT32_MINIMUM, Field, FieldKind, SchemaVersion
 from quietcount_schemas.framing import CONFLUENT_BYTES, CONFLUENT_MAGIC, SINGLE_OBJECT_BYTES, SINGLE_OBJECT_MARKER
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason
 
-__all__ = ["NULL_CODE", "ColumnDecoder", "EventColumns", "Rejection"]
+__all__ = ["NO_NUMBER", "NULL_CODE", "ColumnDecoder", "EventColumns", "Rejection"]
 
 NULL_CODE = 255
 """The code of null in a dimension's column; a lint rule keeps enums below it."""
+
+NO_NUMBER = INT32_MINIMUM - 1
+"""What stands for null in the column of a number."""
 
 _EPOCH = 719163  # date(1970, 1, 1).toordinal()
 
@@ -38,7 +41,8 @@ class EventColumns:
     """The records of one event type in a batch; every array has one entry (or row) a record.
 
     `rows` are indices into the batch, increasing. `occurred_on` is in days since 1970-01-01. `codes` holds, for each
-    dimension, the index of the symbol in the current version of the schema (booleans 0 or 1, null NULL_CODE).
+    dimension, the index of the symbol in the current version of the schema (booleans 0 or 1, null NULL_CODE), and
+    `numbers` the value of each other whole number (null NO_NUMBER).
     """
 
     event: str
@@ -48,6 +52,7 @@ class EventColumns:
     revisions: Ints
     occurred_on: Ints
     codes: dict[str, Bytes]
+    numbers: dict[str, Ints]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +159,10 @@ class ColumnDecoder:
         self, version: SchemaVersion, buffer: Bytes, begins: Ints, ends: Ints, rows: Ints
     ) -> tuple[EventColumns, Mask]:
         cursor = _Cursor(buffer, begins, ends)
-        current = {field.name: field for field in self._registry.event_type(version.event).dimensions}
+        event_type = self._registry.event_type(version.event)
+        current = {field.name: field for field in event_type.dimensions}
         fixed: dict[FieldKind, Bytes] = {}
-        numbers: dict[str, Ints] = {}
+        values: dict[str, Ints] = {}
         codes: dict[str, Bytes] = {}
         for field in version.fields:
             if field.kind in (FieldKind.CASE_KEY, FieldKind.EVENT_ID):
@@ -170,7 +176,7 @@ class ColumnDecoder:
             value = _value(field, cursor, present)
             if field.name in current:
                 codes[field.name] = _codes(field, current[field.name], value, present)
-            numbers[field.name] = value
+            values[field.name] = value if present is None else np.where(present, value, NO_NUMBER)
         cursor.ok &= cursor.position == ends
         ids = fixed[FieldKind.EVENT_ID]
         cursor.ok &= (ids[:, 6] >> 4 == 4) & (ids[:, 8] >> 6 == 2)
@@ -178,22 +184,34 @@ class ColumnDecoder:
         for name, field in current.items():
             if name not in codes:
                 codes[name] = np.full(len(rows), _default_code(field), dtype=np.uint8)
+        numbers = {
+            field.name: values[field.name]
+            if field.name in values
+            else np.full(len(rows), _number(field.default), dtype=np.int64)
+            for field in event_type.numbers
+        }
         columns = EventColumns(
             event=version.event,
             rows=rows[ok],
             case_keys=fixed[FieldKind.CASE_KEY][ok],
             event_ids=ids[ok],
-            revisions=numbers["revision"][ok],
-            occurred_on=numbers["occurred_on"][ok],
+            revisions=values["revision"][ok],
+            occurred_on=values["occurred_on"][ok],
             codes={name: column[ok] for name, column in codes.items()},
+            numbers={name: column[ok] for name, column in numbers.items()},
         )
         return columns, ok
 
     def _single(self, row: int, event: CaseEvent) -> EventColumns:
         """Turn one event that the codec took into columns of length one."""
+        event_type = self._registry.event_type(event.event)
         codes = {
             field.name: np.array([_code(field, event.attributes[field.name])], dtype=np.uint8)
-            for field in self._registry.event_type(event.event).dimensions
+            for field in event_type.dimensions
+        }
+        numbers = {
+            field.name: np.array([_number(event.attributes[field.name])], dtype=np.int64)
+            for field in event_type.numbers
         }
         return EventColumns(
             event=event.event,
@@ -203,6 +221,7 @@ class ColumnDecoder:
             revisions=np.array([event.revision], dtype=np.int64),
             occurred_on=np.array([event.occurred_on.toordinal() - _EPOCH], dtype=np.int64),
             codes=codes,
+            numbers=numbers,
         )
 
 
@@ -257,6 +276,10 @@ def _default_code(field: Field) -> int:
     return _code(field, field.default)
 
 
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else NO_NUMBER
+
+
 def _merged(parts: Sequence[EventColumns]) -> list[EventColumns]:
     """Join the parts of each event type and restore the order of the batch."""
     merged = []
@@ -276,6 +299,9 @@ def _merged(parts: Sequence[EventColumns]) -> list[EventColumns]:
                 revisions=np.concatenate([part.revisions for part in same])[order],
                 occurred_on=np.concatenate([part.occurred_on for part in same])[order],
                 codes={name: np.concatenate([part.codes[name] for part in same])[order] for name in same[0].codes},
+                numbers={
+                    name: np.concatenate([part.numbers[name] for part in same])[order] for name in same[0].numbers
+                },
             )
         )
     return merged

@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from quietcount_aggregates.counting.columns import ColumnDecoder, EventColumns, Rejection
+from quietcount_aggregates.counting.columns import NO_NUMBER, ColumnDecoder, EventColumns, Rejection
 from quietcount_aggregates.populations import Population, counted_events
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_aggregates.state.state import State
@@ -121,9 +121,12 @@ class Fold:
             "offset": offsets[rows],
         }
         names = self._columns.get(columns.event, [])
+        stored = ""
         for index, name in enumerate(names):
-            table[f"code_{index}"] = columns.codes[name][kept]
-        codes = "".join(f', code_{index} AS "{columns.event}.{name}"' for index, name in enumerate(names))
+            number = columns.numbers.get(name)
+            table[f"value_{index}"] = (columns.codes[name] if number is None else number)[kept]
+            value = f"value_{index}" if number is None else f"nullif(value_{index}, {NO_NUMBER})"
+            stored += f', {value} AS "{columns.event}.{name}"'
         with registered(connection, table):
             connection.execute(
                 f"""
@@ -131,7 +134,7 @@ class Fold:
                 SELECT ? AS event, (case_high::UHUGEINT << 64) | case_low AS case_mark,
                     (event_high::UHUGEINT << 64) | event_low AS event_mark, revision,
                     DATE '1970-01-01' + occurred AS occurred_on,
-                    "partition", "offset", "offset" AS first_offset{codes}
+                    "partition", "offset", "offset" AS first_offset{stored}
                 FROM batch
                 """,
                 [columns.event],

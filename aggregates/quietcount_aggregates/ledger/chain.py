@@ -208,6 +208,9 @@ class Chain:
                     return f"a table of population {population.name!r} is declared already"
                 if not population.finest or not all(t.period.is_made_of(population.period) for t in population.tables):
                     return f"the tables of population {population.name!r} do not fit its period"
+                counts = {table.name for table in population.counts}
+                if any(table.sum and table.sum.count not in counts for table in population.sums):
+                    return f"a sum of population {population.name!r} names no table that counts"
                 if population.epsilon > self.budget.left:
                     return f"population {population.name!r} passes the lifetime epsilon"
                 if whole_log is not (place is None):

@@ -57,12 +57,13 @@ def published_figures(estimate: int, around: int) -> tuple[int, int, int]:
 
 
 def reconciled(chain: Chain, population: Population) -> tuple[Reconciliation, list[Entry]]:
-    """Return the reconciliation of all releases of a population, and their entries in the same order."""
+    """Return the reconciliation of all released counts of a population, and their entries in the same order."""
     entries, settlements, newest = [], [], -1
+    counts = {table.name for table in population.counts}
     for entry in chain.entries:
         if isinstance(entry.body, Settled):
             newest = entry.index
-        elif isinstance(entry.body, Released) and entry.body.population == population.name:
+        elif isinstance(entry.body, Released) and entry.body.statistic in counts:
             entries.append(entry)
             settlements.append(newest)
     return Reconciliation(population, _bodies(entries), settlements), entries
@@ -224,7 +225,7 @@ def _about_rows(chain: Chain) -> Iterable[tuple[str, str]]:
 def _status(chain: Chain, population: Population, end: dt.date) -> str:
     """Return whether the figures of a period that ends on `end` are final: no release will revise them any more."""
     following = chain.following
-    waiting = any(table.period.start(end) >= following[table.name] for table in population.tables)
+    waiting = any(table.period.start(end) >= following[table.name] for table in population.counts)
     return "provisional" if waiting and population.name not in chain.retired else "final"
 
 

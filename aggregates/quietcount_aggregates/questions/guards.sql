@@ -61,7 +61,7 @@ SELECT 4, '$name: "' || c.written || '" is no condition. ' || CASE WHEN count(t.
         greatest(@likeness(t.symbol, c.written), @likeness(t.dimension || '=' || t.symbol, c.written)))
         || 'Write dimension=SYMBOL, =A|B for either, != for all others, and a comma between conditions' END
 FROM @conditions($given) c LEFT JOIN @table(noise_symbols) t ON t.statistic = the_statistic::VARCHAR AND t.place > 0
-WHERE NOT regexp_full_match(c.written, '\w+!?=\w+(\|\w+)*')
+WHERE NOT regexp_full_match(c.written, '\w+!?=[\w.<+-]+(\|[\w.<+-]+)*')
 GROUP BY c.written
 UNION ALL
 SELECT 5, '$name: the statistic has no dimension "' || c.dimension || '". ' || CASE WHEN count(d.dimension) = 0

@@ -32,7 +32,7 @@ class Block:
 
 def blocks_of(population: Population, releases: Sequence[Released]) -> list[Block]:
     """Return the blocks of a population, the earliest first, from all or some of its releases."""
-    tables = [table.name for table in population.tables]
+    tables = [table.name for table in population.counts]
     spans = sorted(
         (body.period_start, -body.period_end.toordinal(), tables.index(body.statistic), place)  # type: ignore[arg-type]
         for place, body in enumerate(releases)
@@ -59,7 +59,7 @@ def _block(population: Population, releases: Sequence[Released], inside: Iterabl
         periods.append(following)
     at = {day: place for place, day in enumerate(periods)}
     of_table = tuple(
-        tuple(place for place in places if releases[place].statistic == table.name) for table in population.tables
+        tuple(place for place in places if releases[place].statistic == table.name) for table in population.counts
     )
     behind = {population.period.end(day): place + 1 for day, place in at.items()}
     spans = tuple(

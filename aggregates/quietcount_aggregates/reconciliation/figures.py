@@ -85,7 +85,7 @@ class Reconciliation:
         self._releases = releases
         self._settlements = settlements
         scales = {body.statistic: body.noise_scale for body in releases}
-        self.scales = [scales.get(table.name) for table in population.tables]
+        self.scales = [scales.get(table.name) for table in population.counts]
         """The noise scale of each table; None before its first release."""
         self._solutions: dict[Shape, Solution] = {}
         self._quantiles: dict[frozenset[tuple[tuple[float, float], int]], int] = {}

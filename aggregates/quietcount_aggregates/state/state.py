@@ -289,7 +289,7 @@ class State:
         with self.transaction() as connection:
             for column in counted_fields(populations):
                 if column not in columns:
-                    connection.execute(f'ALTER TABLE open_events ADD COLUMN "{column}" UTINYINT')
+                    connection.execute(f'ALTER TABLE open_events ADD COLUMN "{column}" INTEGER')
             for population in populations:
                 if population.name not in known:
                     connection.execute("INSERT INTO first_open VALUES (?, ?)", [population.name, population.since])

@@ -9,7 +9,8 @@ CREATE TABLE withdrawn (case_mark UHUGEINT NOT NULL);
 CREATE TABLE limits (population VARCHAR NOT NULL, year INTEGER NOT NULL, generation INTEGER NOT NULL, marks BIGINT NOT NULL, checksum UINTEGER NOT NULL);
 CREATE TABLE closed_events (population VARCHAR NOT NULL, event_mark UHUGEINT NOT NULL, case_mark UHUGEINT, period DATE NOT NULL);
 CREATE TABLE first_open (population VARCHAR PRIMARY KEY, day DATE NOT NULL);
--- What was settled of a table's period that is not over: counts without any person in them.
+-- What was settled of a table's period that is not over: counts, or sums of values less their middle, without any
+-- person in them.
 CREATE TABLE sums (statistic VARCHAR NOT NULL, period DATE NOT NULL, cell BIGINT NOT NULL, contributions BIGINT NOT NULL);
 -- Where in the log that begins which a population counts, if that is not the log's beginning.
 CREATE TABLE begins (population VARCHAR NOT NULL, "partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, PRIMARY KEY (population, "partition"));

@@ -156,8 +156,8 @@ def beginning(configuration: Configuration) -> Status:
 
 
 def shown_cells(table: Table) -> tuple[str, ...]:
-    """Return the keys of the cells of `table`; none if there are more than CELLS_SHOWN."""
-    return tuple(table.domain) if table.cells <= CELLS_SHOWN else ()
+    """Return the keys of the cells of `table`; none if there are more than CELLS_SHOWN, or if it does not count."""
+    return tuple(table.domain) if table.cells <= CELLS_SHOWN and table.sum is None else ()
 
 
 class View(NamedTuple):

@@ -305,10 +305,21 @@ CONFIGURATION: Final = Section(
                         ),
                         Key(
                             "by",
-                            readers.texts('write a list of fields, as ["service_category"]'),
-                            "one cell for each combination of these fields' symbols, zeros included",
+                            readers.dimensions(
+                                'write a list of fields, as ["service_category"]; a whole number with its buckets: '
+                                '[{ field = "days_waited", buckets = [0, 7, 30] }]'
+                            ),
+                            "one cell for each combination of these fields' symbols, zeros included. A whole number "
+                            'has buckets: `{ field = "days_waited", buckets = [0, 7, 30] }` has the cells `0..6`, '
+                            "`7..29` and `30+`",
                             [],
                             default_text="none",
+                        ),
+                        Key(
+                            "sum",
+                            readers.summed(),
+                            "not a count but an average: the whole number to sum up, the two ends to which what lies "
+                            "beyond is moved, and the table that says how many there are",
                         ),
                         Key(
                             "where",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from quietcount_schemas.configuration.places import DEFAULT_LISTEN, DEFAULT_LOG, DEFAULT_PORT, KAFKA_SCHEME
+from quietcount_schemas.numbers import Buckets, Summed
 
 __all__ = [
     "Address",
@@ -25,6 +26,7 @@ __all__ = [
     "brokers_of",
     "choice",
     "day",
+    "dimensions",
     "duration",
     "is_this_machine",
     "json_of",
@@ -33,6 +35,7 @@ __all__ = [
     "number",
     "path",
     "paths",
+    "summed",
     "symbols_by_field",
     "text",
     "texts",
@@ -102,6 +105,39 @@ def paths(wanted: str) -> Reader:
 def texts(wanted: str) -> Reader:
     """Read a list of text."""
     return Reader(wanted, lambda value: tuple(_text(each) for each in _list(value)), json_of)
+
+
+def dimensions(wanted: str) -> Reader:
+    """Read a list of what to break down by: names of fields, and numbers with their buckets."""
+    keys = 'beside a field stand the numbers at which its buckets begin: { field = "age", buckets = [0, 18, 65] }'
+
+    def read(value: object) -> tuple[str | Buckets, ...]:
+        return tuple(_buckets(each) if isinstance(each, dict) else _text(each) for each in _list(value))
+
+    def _buckets(value: dict[str, object]) -> Buckets:
+        if value.keys() != {"field", "buckets"}:
+            raise Unfit(keys)
+        numbers = _numbers(value["buckets"])
+        if not numbers or list(numbers) != sorted(set(numbers)):
+            raise Unfit(f"the numbers at which buckets begin are in ascending order, and {keys}")
+        return Buckets(_text(value["field"]), numbers)
+
+    return Reader(wanted, read, json_of)
+
+
+def summed() -> Reader:
+    """Read which number is summed up."""
+
+    def read(value: object) -> Summed:
+        if not isinstance(value, dict) or value.keys() != {"field", "between", "count"}:
+            raise ValueError
+        numbers = _numbers(value["between"])
+        if len(numbers) != 2 or numbers[0] >= numbers[1] or (numbers[1] - numbers[0]) % 2:
+            raise Unfit("between has two whole numbers an even number apart, the lower one first, as [0, 120]")
+        return Summed(_text(value["field"]), (numbers[0], numbers[1]), _text(value["count"]))
+
+    wanted = 'write { field = "days_waited", between = [0, 120], count = "requests_by_kind" }'
+    return Reader(wanted, read, json_of)
 
 
 def choice(wanted: str, kind: type[StrEnum] | tuple[str, ...]) -> Reader:
@@ -297,6 +333,12 @@ def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise ValueError
     return value
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    numbers = tuple(each for each in _list(value) if isinstance(each, int) and not isinstance(each, bool))
+    _demand(numbers == tuple(_list(value)))
+    return numbers
 
 
 def _duration(value: object) -> dt.timedelta:

@@ -196,9 +196,9 @@ class Counting(DiscreteLaplace):
     def __init__(self) -> None:
         self.draws = 0
 
-    def draw(self, counts: Sequence[int], *, scale: float, max_contributions: int, epsilon: float) -> list[int]:
+    def draw(self, exact: Sequence[int], *, scale: float, sensitivity: int, epsilon: float) -> list[int]:
         self.draws += 1
-        return super().draw(counts, scale=scale, max_contributions=max_contributions, epsilon=epsilon)
+        return super().draw(exact, scale=scale, sensitivity=sensitivity, epsilon=epsilon)
 
 
 MOMENT = dt.datetime.fromisoformat(AS_OF).replace(tzinfo=dt.UTC)

@@ -12,11 +12,12 @@ from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates import catalogue
 from quietcount_aggregates.axes import Axes
-from quietcount_aggregates.catalogue import RESERVED_NAMES, AskedTable, resolve
+from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.due_periods import due_periods
 from quietcount_aggregates.errors import PopulationError
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.reconciliation.solution import Shape, Solution
+from quietcount_aggregates.tables import RESERVED_NAMES
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 

@@ -20,6 +20,7 @@ from quietcount_aggregates.populations import (
     Late,
     Population,
     StatisticName,
+    Sum,
     Table,
     exact_epsilon,
 )
@@ -98,6 +99,7 @@ def test_the_digest_changes_with_every_key() -> None:
         "by": (OTHER,),
         "period": Period.QUARTER,
         "epsilon": Epsilon(0.25),
+        "sum": Sum("days", 0, 10, StatisticName("a")),
     }
     of_population: dict[str, Any] = {
         "name": "other",
