@@ -14,6 +14,7 @@ from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Released, Retired, Settled
 from quietcount_aggregates.populations import ALL, Population, Table
+from quietcount_aggregates.publication.buckets import bucket_label_rows, bucket_rows
 from quietcount_aggregates.publication.metadata import (
     about_rows,
     condition_of,
@@ -82,7 +83,8 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
     _insert(connection, "budget", _budget_rows(chain))
     _insert(connection, "withheld", withheld_rows(chain))
     _insert(connection, "descriptions", description_rows(chain))
-    _insert(connection, "labels", label_rows(chain))
+    _insert(connection, "labels", [*label_rows(chain), *bucket_label_rows(chain)])
+    _insert(connection, "buckets", bucket_rows(chain))
     for population in chain.declarations.values():
         for table in population.tables:
             _describe_view(connection, population, table)
