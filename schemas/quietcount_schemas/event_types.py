@@ -58,6 +58,7 @@ PUBLISHED_COLUMNS = frozenset(
         *("population", "statistic", "period", "period_start", "period_end", "cell", "dimension", "symbol"),
         *("estimate", "shown", "lower", "upper", "noisy", "noise_scale", "epsilon", "max_contributions"),
         *("reliability", "status", "first_estimate", "release_id", "released_at", "all"),
+        *("field", "sum", "sum_lower", "sum_upper", "average", "average_lower", "average_upper", "note"),
     }
 )
 """The columns of published statistics. A field has none of these names, because a dimension becomes a column beside

@@ -31,14 +31,14 @@ def description_rows(chain: Chain) -> Iterator[tuple[object, ...]]:
             table.name,
             title,
             population.description or _NONE,
-            "cases" if _once(population) else "events",
+            table.sum.field if table.sum else "cases" if _once(population) else "events",
             ", ".join(population.events),
             condition_of(conditions) or _NONE,
             ", ".join(dimension.name for dimension in table.by) or _NONE,
             table.period.value,
             table.first_day(population.first_day),
             population.counting,
-            _contribution(population, losses[population.name]),
+            _contribution(population, table, losses[population.name]),
             until,
             _next_release(chain, population, table),
             *_said(chain),
@@ -116,17 +116,22 @@ def _breaks(chain: Chain) -> Iterator[tuple[str, dt.date, dt.date, str, str]]:
 def _title(population: Population, table: Table) -> str:
     by = [*(dimension.name for dimension in table.by), table.period.value]
     listed = " and ".join(filter(None, [", ".join(by[:-1]), by[-1]]))
-    return f"{population.title or ', '.join(population.events)}, by {listed}"
+    counted = population.title or ", ".join(population.events)
+    return f"{counted}, average of {table.sum.field} by {listed}" if table.sum else f"{counted}, by {listed}"
 
 
 def _once(population: Population) -> bool:
     return population.max_contributions == 1 and population.horizon is Horizon.LIFETIME
 
 
-def _contribution(population: Population, losses: int) -> str:
+def _contribution(population: Population, table: Table, losses: int) -> str:
     span = "over its lifetime" if population.horizon is Horizon.LIFETIME else "for each calendar year"
     most = population.max_contributions
     sentence = f"One case adds at most {most} to the true counts of all cells and periods together, {span}"
+    if table.sum:
+        moved = "sums, of values less their middle,"
+        sentence = f"One case moves the true {moved} of all cells and periods together by at most "
+        sentence += f"{table.sensitivity(most)}, {span}"
     if losses:
         each = "the loss" if losses == 1 else f"each of the {losses} losses"
         sentence += f"; after {each} of the record of past contributions, or of the emitters' pepper, as much again"

@@ -23,7 +23,7 @@ COMMENT ON COLUMN descriptions.population IS 'The population that is counted.';
 COMMENT ON COLUMN descriptions.statistic IS 'The name of the table of the population, and of its view.';
 COMMENT ON COLUMN descriptions.title IS 'What is counted, in a few words, and what it is broken down by.';
 COMMENT ON COLUMN descriptions.description IS 'More about it, in the words of the publisher; none if there are none.';
-COMMENT ON COLUMN descriptions.unit IS 'cases, if a case counts once at most over its lifetime; otherwise events, of which a case may add several over time.';
+COMMENT ON COLUMN descriptions.unit IS 'cases, if a case counts once at most over its lifetime; otherwise events, of which a case may add several over time; or the number that is averaged.';
 COMMENT ON COLUMN descriptions.events IS 'The event types that are counted.';
 COMMENT ON COLUMN descriptions.conditions IS 'Which of these events are counted alone; none if all are.';
 COMMENT ON COLUMN descriptions.dimensions IS 'What it is broken down by beside the period: columns of its view; none if there are none.';

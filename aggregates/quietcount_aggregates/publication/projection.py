@@ -9,41 +9,31 @@ from typing import Any, Final
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 
 from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Released, Retired, Settled
-from quietcount_aggregates.populations import ALL, Population, Table
+from quietcount_aggregates.populations import ALL, Population, Sum
 from quietcount_aggregates.publication.buckets import bucket_label_rows, bucket_rows
 from quietcount_aggregates.publication.metadata import (
     about_rows,
-    condition_of,
     description_rows,
     label_rows,
     note_rows,
     withheld_rows,
 )
 from quietcount_aggregates.publication.template import sql_of, template
+from quietcount_aggregates.publication.views import describe_view
 from quietcount_aggregates.questions import expanded
+from quietcount_aggregates.reconciliation.averages import AverageFigures, averages
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
 from quietcount_aggregates.reconciliation.kernel import kernel_rows
-from quietcount_aggregates.reconciliation.least_squares import Integers
 
 __all__ = ["project", "published_figures", "reconciled"]
 
 _FORMAT: Final = 2
-
-_VIEW_COLUMNS: Final = {
-    "period_start": "The first day of the period (UTC).",
-    "period_end": "The last day of the period (UTC), inclusive.",
-    "estimate": "The best figure that all tables of the population give together, with its sign: add these up.",
-    "shown": "The estimate for people: whole, and 0 where it is negative.",
-    "lower": "The lower end of the 95 % interval for the true count.",
-    "upper": "The upper end of the 95 % interval for the true count.",
-    "reliability": "The margin of error relative to the estimate: good, fair or poor.",
-    "status": "final, or provisional: a later release will revise the estimate.",
-}
 
 
 def published_figures(estimate: int, around: int) -> tuple[int, int, int]:
@@ -87,7 +77,7 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
     _insert(connection, "buckets", bucket_rows(chain))
     for population in chain.declarations.values():
         for table in population.tables:
-            _describe_view(connection, population, table)
+            describe_view(connection, population, table)
         _fill(connection, chain, population)
     notes = list(note_rows(chain))
     columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
@@ -104,10 +94,17 @@ def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, population: Popul
     reconciliation, entries = reconciled(chain, population)
     for name, rows in kernel_rows(reconciliation).items():
         _insert(connection, name, [(population.name, *row) for row in rows])
+    counts: dict[str, CellFigures] = {}
     for cells in reconciliation.cells():
+        counts[cells.table.name] = cells
         _insert_cells(connection, chain, population, cells, [entries[place] for place in cells.places])
         for margins in reconciliation.margins(cells):
             _insert_margins(connection, chain, population, margins)
+    for table in population.sums:
+        released = [body for body in _bodies(chain.entries) if body.statistic == table.name]
+        if table.sum is not None and table.sum.count in counts:
+            for figures in averages(reconciliation, counts[table.sum.count], table, released):
+                _insert_averages(connection, chain, population, table.sum, figures)
 
 
 def _insert_cells(
@@ -152,8 +149,40 @@ def _insert_margins(
     _load(connection, "margins.sql", {"estimate": margins.estimates, "around": margins.around}, lists)
 
 
+def _insert_averages(
+    connection: duckdb.DuckDBPyConnection, chain: Chain, population: Population, asked: Sum, figures: AverageFigures
+) -> None:
+    ends = [figures.period.end(start) for start in figures.starts]
+    lists = {
+        "population": population.name,
+        "statistic": figures.table.name,
+        "field": asked.field,
+        "low": asked.low,
+        "high": asked.high,
+        "period": figures.period.value,
+        "starts": list(figures.starts),
+        "ends": ends,
+        "statuses": [_status(chain, population, end) for end in ends],
+        "domain": list(figures.cells),
+        "released": figures.noisy is not None,
+    }
+    arrays = {
+        "noisy": figures.sums if figures.noisy is None else figures.noisy,
+        "total": figures.sums,
+        "around": figures.around,
+        "average": figures.averages,
+        "low_end": figures.lower,
+        "high_end": figures.upper,
+        "told": figures.told,
+    }
+    _load(connection, "averages.sql", arrays, lists)
+
+
 def _load(
-    connection: duckdb.DuckDBPyConnection, name: str, arrays: Mapping[str, Integers], lists: Mapping[str, object]
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    lists: Mapping[str, object],
 ) -> None:
     """Run an SQL file on arrays of one shape (releases x cells): without making a Python object of each element."""
     rows, columns = next(iter(arrays.values())).shape
@@ -229,37 +258,6 @@ def _status(chain: Chain, population: Population, end: dt.date) -> str:
     following = chain.following
     waiting = any(table.period.start(end) >= following[table.name] for table in population.counts)
     return "provisional" if waiting and population.name not in chain.retired else "final"
-
-
-def _describe_view(connection: duckdb.DuckDBPyConnection, population: Population, table: Table) -> None:
-    dimensions = "".join(
-        f", split_part(split_part(cell, ', ', {place}), '=', 2) AS \"{dimension.name}\""
-        for place, dimension in enumerate(table.by, 1)
-    )
-    columns = ", ".join(list(_VIEW_COLUMNS)[2:])
-    connection.execute(
-        f'CREATE VIEW "{table.name}" AS SELECT period_start, period_end{dimensions}, {columns} '
-        f"FROM statistics WHERE statistic = '{table.name}'"
-    )
-    text = f"{', '.join(population.events)} by {table.period.value}"
-    condition = condition_of((*population.where, *table.where))
-    if condition:
-        text += f", where {condition}"
-    if population.title:
-        text = f"{population.title}: {text}"
-    text += f". {population.counting}. Noised counts with 95 % intervals."
-    if population.description:
-        text += f" {population.description}"
-    connection.execute(f'COMMENT ON VIEW "{table.name}" IS {_quoted(text)}')
-    for column, comment in _VIEW_COLUMNS.items():
-        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{column}" IS {_quoted(comment)}')
-    for dimension in table.by:
-        symbols = ", ".join(dimension.symbols)
-        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{dimension.name}" IS {_quoted(f"One of {symbols}.")}')
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _bodies(entries: Sequence[Entry]) -> list[Released]:

@@ -69,6 +69,43 @@ COMMENT ON COLUMN margins.upper IS 'The upper end of the 95 % interval for the t
 COMMENT ON COLUMN margins.reliability IS 'The margin of error relative to the estimate: good up to a tenth, fair up to three tenths, poor beyond.';
 COMMENT ON COLUMN margins.status IS 'final, or provisional: a later release will revise the estimate.';
 
+CREATE TABLE averages (
+    population VARCHAR NOT NULL,
+    statistic VARCHAR NOT NULL,
+    field VARCHAR NOT NULL,
+    period VARCHAR NOT NULL,
+    period_start DATE NOT NULL,
+    period_end DATE NOT NULL,
+    cell VARCHAR NOT NULL,
+    sum DECIMAL(18, 6) NOT NULL,
+    sum_lower BIGINT NOT NULL,
+    sum_upper BIGINT NOT NULL,
+    -- The same bytes each time: see published_bytes.py.
+    average DECIMAL(18, 6) USING COMPRESSION uncompressed,
+    average_lower DECIMAL(18, 6) NOT NULL,
+    average_upper DECIMAL(18, 6) NOT NULL,
+    noisy BIGINT USING COMPRESSION uncompressed,
+    status VARCHAR NOT NULL,
+    note VARCHAR NOT NULL
+);
+COMMENT ON TABLE averages IS 'Sums and averages of numbers: of each cell, and of all cells together, by the table''s own and each longer period whose parts are all released. They overlap: do not add up cells and all.';
+COMMENT ON COLUMN averages.population IS 'The population that is counted.';
+COMMENT ON COLUMN averages.statistic IS 'The name of the table that sums up.';
+COMMENT ON COLUMN averages.field IS 'The number whose average it is.';
+COMMENT ON COLUMN averages.period IS 'What the average is over: day, week, month, quarter or year.';
+COMMENT ON COLUMN averages.period_start IS 'The first day of the period (UTC).';
+COMMENT ON COLUMN averages.period_end IS 'The last day of the period (UTC), inclusive.';
+COMMENT ON COLUMN averages.cell IS 'The symbol of each dimension; all for all cells together.';
+COMMENT ON COLUMN averages.sum IS 'The sum of the values, each moved to between the two ends, with its sign.';
+COMMENT ON COLUMN averages.sum_lower IS 'The lower end of the 95 % interval for the true sum.';
+COMMENT ON COLUMN averages.sum_upper IS 'The upper end of the 95 % interval for the true sum.';
+COMMENT ON COLUMN averages.average IS 'The sum divided by the count that all tables of the population tell; null if nobody can tell it.';
+COMMENT ON COLUMN averages.average_lower IS 'The lower end of the 95 % interval for the true average (Fieller''s theorem); the lower of the two ends if nobody can tell.';
+COMMENT ON COLUMN averages.average_upper IS 'The upper end of the 95 % interval for the true average; the upper of the two ends if nobody can tell.';
+COMMENT ON COLUMN averages.noisy IS 'The sum as drawn, of values less their middle; null for what is added up of several.';
+COMMENT ON COLUMN averages.status IS 'final, or provisional: a later release will revise the count below the average.';
+COMMENT ON COLUMN averages.note IS 'Between which numbers the values were moved, and what cannot be told.';
+
 CREATE TABLE ledger (
     "index" BIGINT NOT NULL,
     kind VARCHAR NOT NULL,

@@ -27,7 +27,16 @@ from quietcount_aggregates.reconciliation.least_squares import Integers
 from quietcount_aggregates.reconciliation.solution import Groups, Selection, Shape, Solution
 from quietcount_schemas.periods import Period
 
-__all__ = ["CellFigures", "MarginFigures", "Reconciliation"]
+__all__ = [
+    "CellFigures",
+    "MarginFigures",
+    "Reconciliation",
+    "Span",
+    "kinds_of",
+    "quantile_of",
+    "rounded",
+    "whole_periods",
+]
 
 _DAY: Final = dt.timedelta(days=1)
 
@@ -63,7 +72,7 @@ class MarginFigures:
     around: Integers
 
 
-class _Span(NamedTuple):
+class Span(NamedTuple):
     """Some periods of a block, by their places: from `first` to the one before `behind`."""
 
     shape: Shape
@@ -82,14 +91,14 @@ class Reconciliation:
         self.population = population
         self.axes = Axes.of(population)
         self.blocks = blocks_of(population, releases)
-        self._releases = releases
+        self.releases = releases
         self._settlements = settlements
         scales = {body.statistic: body.noise_scale for body in releases}
         self.scales = [scales.get(table.name) for table in population.counts]
         """The noise scale of each table; None before its first release."""
         self._solutions: dict[Shape, Solution] = {}
         self._quantiles: dict[frozenset[tuple[tuple[float, float], int]], int] = {}
-        self._noise: dict[tuple[Selection, _Span], Groups] = {}
+        self._noise: dict[tuple[Selection, Span], Groups] = {}
 
     @property
     def solutions(self) -> dict[Shape, Solution]:
@@ -103,7 +112,7 @@ class Reconciliation:
         return self._solutions[shape]
 
     def _values(self, place: int) -> Integers:
-        return np.array(self._releases[place].values, dtype=np.int64)
+        return np.array(self.releases[place].values, dtype=np.int64)
 
     def _estimated(self, block: Block) -> dict[int, Integers]:
         """Return the estimates of each release of a block, by its place."""
@@ -118,7 +127,7 @@ class Reconciliation:
         found: dict[int, Integers] = {}
         for settlement in sorted(set(when.values()))[:-1]:
             known = [place for place in inside if when[place] <= settlement]
-            for part in blocks_of(self.population, [self._releases[place] for place in known]):
+            for part in blocks_of(self.population, [self.releases[place] for place in known]):
                 own = tuple(tuple(known[at] for at in table) for table in part.released)
                 if any(when[place] == settlement for place in itertools.chain(*own)):
                     estimated = self._estimated(Block(part.periods, own, part.shape))
@@ -127,7 +136,7 @@ class Reconciliation:
 
     def newest(self, statistic: str) -> tuple[Integers, Integers] | None:
         """Return the estimates of the newest release of a table, and their margins, in millionths; None before it."""
-        places = [place for place, body in enumerate(self._releases) if body.statistic == statistic]
+        places = [place for place, body in enumerate(self.releases) if body.statistic == statistic]
         if not places:
             return None
         block = next(block for block in self.blocks if any(places[-1] in own for own in block.released))
@@ -138,13 +147,13 @@ class Reconciliation:
         """Yield the figures of each table that has a release."""
         estimates: dict[int, Integers] = {}
         first: dict[int, Integers] = {}
-        spans: dict[int, _Span] = {}
+        spans: dict[int, Span] = {}
         for block in self.blocks:
             estimates |= self._estimated(block)
             first |= self._first(block)
             spans |= _spans_of(block)
         for layout in self.axes.layouts:
-            places = [place for place, body in enumerate(self._releases) if body.statistic == layout.table.name]
+            places = [place for place, body in enumerate(self.releases) if body.statistic == layout.table.name]
             if places:
                 yield CellFigures(
                     table=layout.table,
@@ -155,29 +164,29 @@ class Reconciliation:
                     around=np.stack([self._around(layout, spans[place]) for place in places]),
                 )
 
-    def _around(self, layout: Layout, span: _Span) -> Integers:
+    def _around(self, layout: Layout, span: Span) -> Integers:
         """Return the margin of each cell of a table."""
-        kinds, kind_of = _kinds(self.axes, layout)
+        kinds, kind_of = kinds_of(self.axes, layout, tuple(each.name for each in layout.table.by))
         return np.array([self._margin([span], selection) for selection in kinds], dtype=np.int64)[kind_of]
 
     def margins(self, cells: CellFigures) -> Iterator[MarginFigures]:
         """Yield the margins of a table: its total and each dimension alone, by its own and each coarser period."""
         table = cells.table
         layout = next(each for each in self.axes.layouts if each.table is table)
-        starts = [self._releases[place].period_start for place in cells.places]
+        starts = [self.releases[place].period_start for place in cells.places]
         shaped = cells.estimates.reshape([len(starts), *(len(each.symbols) for each in table.by)])
         for period in (each for each in Period if each.is_made_of(table.period)):
-            whole = _whole(table.period, period, starts)
+            whole = whole_periods(table.period, period, starts)
             for axis in (None, *range(len(table.by))):
                 if not whole or (axis is not None and period is table.period and len(table.by) == 1):
                     continue  # these are the cells themselves
                 others = tuple(1 + each for each in range(len(table.by)) if each != axis)
                 summed = shaped.sum(axis=others).reshape([len(starts), -1])
-                kinds, kind_of = _kinds(self.axes, layout, None if axis is None else table.by[axis].name)
+                kinds, kind_of = kinds_of(self.axes, layout, () if axis is None else (table.by[axis].name,))
                 rows, around = [], []
                 for places in whole.values():
                     rows.append(summed[places].sum(axis=0))
-                    spans = list(self._spans(starts[places[0]], table.period.end(starts[places[-1]])))
+                    spans = list(self.spans(starts[places[0]], table.period.end(starts[places[-1]])))
                     around.append([self._margin(spans, selection) for selection in kinds])
                 yield MarginFigures(
                     table=table,
@@ -188,50 +197,62 @@ class Reconciliation:
                     around=np.array(around, dtype=np.int64)[:, kind_of],
                 )
 
-    def _spans(self, start: dt.date, end: dt.date) -> Iterator[_Span]:
+    def spans(self, start: dt.date, end: dt.date) -> Iterator[Span]:
         """Yield the parts of blocks that lie between two days, both inclusive."""
         for block in self.blocks:
             inside = [place for place, day in enumerate(block.periods) if start <= day <= end]
             if inside:
-                yield _Span(block.shape, inside[0], inside[-1] + 1)
+                yield Span(block.shape, inside[0], inside[-1] + 1)
 
-    def _margin(self, spans: Sequence[_Span], selection: Selection) -> int:
-        """Return the margin of a sum over a selection, in millionths: of its noise, and of what was rounded."""
+    def noise(self, spans: Sequence[Span], selection: Selection) -> Groups:
+        """Return which draws weigh how much in the sum over a selection."""
         groups: Groups = Counter()
         for span in spans:
             if (selection, span) not in self._noise:
                 solution = self._solution(span.shape)
                 self._noise[selection, span] = solution.noise(selection, span.first, span.behind)
             groups += self._noise[selection, span]
+        return groups
+
+    def _margin(self, spans: Sequence[Span], selection: Selection) -> int:
+        """Return the margin of a sum over a selection, in millionths: of its noise, and of what was rounded."""
+        groups = self.noise(spans, selection)
         key = frozenset(groups.items())
         if key not in self._quantiles:
-            ordered = sorted(groups.items())
-            weights, scales = ([each[0][place] for each in ordered] for place in (0, 1))
-            found = quantile(weights, scales, [count for _, count in ordered], CONFIDENCE)
-            self._quantiles[key] = -int(-found * MILLION // 1)
-        # Each finest cell is off by half a millionth at most.
-        cells = math.prod(sum(chosen) for chosen in selection.chosen)
-        periods = sum(span.behind - span.first for span in spans)
-        return self._quantiles[key] + (cells * periods + 1) // 2
+            self._quantiles[key] = -int(-quantile_of(groups, CONFIDENCE) * MILLION // 1)
+        return self._quantiles[key] + rounded(spans, selection)
 
 
-def _spans_of(block: Block) -> dict[int, _Span]:
+def quantile_of(groups: Groups, confidence: float) -> float:
+    """Return how far the noise of these draws lies from 0 at most, with this confidence."""
+    ordered = sorted(groups.items())
+    weights, scales = ([each[0][place] for each in ordered] for place in (0, 1))
+    return quantile(weights, scales, [count for _, count in ordered], confidence)
+
+
+def rounded(spans: Sequence[Span], selection: Selection) -> int:
+    """Return by how many millionths rounding moves a sum at most: half a one for each finest cell and period."""
+    cells = math.prod(sum(chosen) for chosen in selection.chosen)
+    periods = sum(span.behind - span.first for span in spans)
+    return (cells * periods + 1) // 2
+
+
+def _spans_of(block: Block) -> dict[int, Span]:
     """Return which periods of a block each of its releases spans."""
     return {
-        place: _Span(block.shape, *span)
+        place: Span(block.shape, *span)
         for own, spans in zip(block.released, block.shape.spans, strict=True)
         for place, span in zip(own, spans, strict=True)
     }
 
 
 @functools.lru_cache(maxsize=64)
-def _kinds(axes: Axes, layout: Layout, dimension: str | None = "") -> tuple[list[Selection], list[int]]:
+def kinds_of(axes: Axes, layout: Layout, apart: tuple[str, ...]) -> tuple[list[Selection], list[int]]:
     """Return the kinds of cells of a table, whose noise has one form, and the kind of each cell.
 
-    With a `dimension`, those of its symbols, summed over everything else; with None, that of the whole table.
+    The cells are those of the dimensions named in `apart`, in the table's order, summed over everything else.
     """
     names = [axis.dimension.name for axis in axes.axes]
-    apart = [name for name in (each.name for each in layout.table.by) if dimension in ("", name)]
     kinds: dict[Selection, int] = {}
     kind_of: list[int] = []
     for parts in itertools.product(*(axes.axes[names.index(name)].part_of for name in apart)):
@@ -249,7 +270,7 @@ def _kinds(axes: Axes, layout: Layout, dimension: str | None = "") -> tuple[list
     return list(kinds), kind_of
 
 
-def _whole(finer: Period, coarser: Period, starts: Sequence[dt.date]) -> dict[dt.date, list[int]]:
+def whole_periods(finer: Period, coarser: Period, starts: Sequence[dt.date]) -> dict[dt.date, list[int]]:
     """Return the coarser periods that are made of released ones alone, with the places of those."""
     found: dict[dt.date, list[int]] = {}
     for place in sorted(range(len(starts)), key=lambda each: starts[each]):
