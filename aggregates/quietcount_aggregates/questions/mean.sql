@@ -32,7 +32,7 @@ FROM @share_directions())
 FROM (
     SELECT e.s AS q, e.low, e.width, sum(i.estimate) AS a, sum(i.estimate * @bound_weight(e, i)) AS b,
         max(i.status) AS status, 2 * max(i.most - i.least) > sum(i.most - i.least) AS one_is_wide,
-        max_by(i.symbol, i.most - i.least) AS wide, max_by(i.most, i.most - i.least) AS wide_end,
+        max_by({'symbol': i.symbol, 'least': i.least, 'most': i.most}, i.most - i.least) AS wide,
         max_by(i.estimate * (i.most - i.least), i.most - i.least) AS between_wide,
         sum(i.estimate * (i.most - i.least)) AS between_all
     FROM @ends() e CROSS JOIN @chosen_buckets() i
@@ -41,14 +41,15 @@ FROM (
 ) e LEFT JOIN @noises(@bound_symbols(), @span_of(@ends()), @mean_directions()) n ON n.q = e.q)
 
 -- Of rows with what @ratio(@answered_ends()) has: the ends in the unit of the field. `dominated`: most of what lies
--- between them comes from one bucket, wider than all others together.
+-- between them comes from a bucket at an end of the dimension, wider than all others together.
 -- fragment end_columns()
 bool_and(told) AS told, max(status) AS status,
     max(low + width * least(ratio, 1)) FILTER (q = 1) AS at_least,
     max(low + width * least(ratio, 1)) FILTER (q = 2) AS at_most,
     max(low + width * least(coalesce(ratio_lower, 0), 1)) FILTER (q = 1) AS lower,
     max(low + width * least(coalesce(ratio_upper, 0), 1)) FILTER (q = 2) AS upper,
-    bool_and(one_is_wide AND 2 * between_wide > between_all) AS dominated, min(wide) AS wide, min(wide_end) AS wide_end
+    bool_and(one_is_wide AND 2 * between_wide > between_all AND (wide.symbol[1] = '<' OR wide.symbol[-1] = '+')) AS dominated,
+    min(wide) AS wide
 
 -- fragment mean_columns()
 CASE WHEN told AND NOT dominated THEN round((at_least + at_most) / 2, 2) END AS mean,
@@ -60,8 +61,8 @@ CREATE MACRO mean(the_statistic, the_dimension, the_start, the_end, cells := '',
 SELECT @mean_columns(),
     CASE WHEN NOT told THEN 'cannot tell: the whole is too close to 0 to divide by'
         ELSE 'interval of ' || level::VARCHAR || ' %' || CASE WHEN dominated
-            THEN '; cannot tell a middle: most of what lies between comes from the bucket ' || wide
-                || ', which reaches to ' || wide_end
+            THEN '; cannot tell a middle: most of what lies between comes from the bucket ' || wide.symbol
+                || ', which reaches from ' || wide.least || ' to ' || wide.most
             ELSE '; the middle assumes values spread evenly within each bucket' END END
         || @left_out() || @ever_provisional(status) AS note
 FROM @guard(FROM @wrong_buckets()) LEFT JOIN (SELECT @end_columns() FROM @ratio(@answered_ends())) ON true;

@@ -67,10 +67,8 @@ def test_the_bounds_of_each_bucket_are_published(public: duckdb.DuckDBPyConnecti
 
 def test_each_bucket_has_a_label_in_each_language(public: duckdb.DuckDBPyConnection) -> None:
     labels: dict[str, list[str]] = {}
-    query = (
-        "SELECT language, label FROM labels JOIN buckets USING (population, dimension, symbol) ORDER BY dimension, place"
-    )
-    for language, label in rows(public, query):
+    joined = "labels JOIN buckets USING (population, dimension, symbol)"
+    for language, label in rows(public, f"SELECT language, label FROM {joined} ORDER BY dimension, place"):
         labels.setdefault(language, []).append(label)
     assert labels == {
         "en": ["below -1", "-1", "0–17", "18–64", "65 and more", "unknown", "0–6", "7–29", "30 and more"],
