@@ -64,12 +64,12 @@ def test_each_year_in_which_somebody_comes_has_its_own_limit(tmp_path: Path) -> 
 def test_a_twin_that_carries_events_over_a_years_end_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = bounding._placed
+    real = bounding.placement
 
     def careless(population: Population, *rest: Any) -> str:
         placed, found = re.subn(r"year\(occurred_on\) = \d+", "true", real(population, *rest))
         assert found
         return placed
 
-    monkeypatch.setattr(bounding, "_placed", careless)
+    monkeypatch.setattr(bounding, "placement", careless)
     assert counted(tmp_path, {dt.date(2024, 3, 1): dt.date(2023, 5, 2)}) == {2024: 1}

@@ -133,13 +133,13 @@ def test_another_limit_than_a_year_is_caught(days: int, tmp_path: Path, monkeypa
 
 @pytest.mark.check
 def test_carrying_by_the_clock_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = bounding._placed
+    real = bounding.placement
 
     def mutant(population: Population, symbols: bounding.Symbols, first_open: dt.date, *rest: Any) -> str:
         sql, opened = real(population, symbols, first_open, *rest), f"THEN DATE '{first_open}' END"
         assert sql.count(opened) == 1
         return sql.replace(opened, "THEN DATE '2024-04-01' END")
 
-    monkeypatch.setattr(bounding, "_placed", mutant)
+    monkeypatch.setattr(bounding, "placement", mutant)
     with pytest.raises(AssertionError, match="makes no difference"):
         check_earliest(tmp_path)

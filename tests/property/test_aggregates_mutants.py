@@ -19,7 +19,7 @@ from tests.property.stories import world_of
 from tests.property.story_checks import check_halves, check_margins, check_one_case
 
 from quietcount_aggregates import release
-from quietcount_aggregates.counting import bounding
+from quietcount_aggregates.counting import bounding, contributions
 from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
@@ -44,8 +44,8 @@ def _replaced(old: str, new: str, within: str) -> str:
 
 
 def _contributions_with(old: str, new: str, patch: pytest.MonkeyPatch) -> None:
-    real = bounding._contributions
-    patch.setattr(bounding, "_contributions", lambda *asked: _replaced(old, new, real(*asked)))
+    real = bounding.insertion
+    patch.setattr(bounding, "insertion", lambda *asked: _replaced(old, new, real(*asked)))
 
 
 def _script_with(script: str, old: str, new: str, patch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def _withdrawal_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_closed_events(patch: pytest.MonkeyPatch) -> None:
-    real = bounding._contributions
+    real = bounding.insertion
 
     def mutant(population: Population, placed: str) -> str:
         sql, found = re.subn(
@@ -90,7 +90,7 @@ def _without_closed_events(patch: pytest.MonkeyPatch) -> None:
             raise LookupError("the SQL has changed")
         return sql
 
-    patch.setattr(bounding, "_contributions", mutant)
+    patch.setattr(bounding, "insertion", mutant)
 
 
 def _event_mark_without_case(patch: pytest.MonkeyPatch) -> None:
@@ -102,18 +102,18 @@ def _event_mark_without_case(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_carry(patch: pytest.MonkeyPatch) -> None:
-    real = bounding._placed
-    patch.setattr(bounding, "_placed", lambda population, *rest: real(replace(population, late=Late.DROP), *rest))
+    real = bounding.placement
+    patch.setattr(bounding, "placement", lambda population, *rest: real(replace(population, late=Late.DROP), *rest))
 
 
 def _carried_over_the_year(patch: pytest.MonkeyPatch) -> None:
-    real = bounding._placed
-    patch.setattr(bounding, "_placed", lambda p, *rest: real(replace(p, horizon=Horizon.LIFETIME), *rest))
+    real = bounding.placement
+    patch.setattr(bounding, "placement", lambda p, *rest: real(replace(p, horizon=Horizon.LIFETIME), *rest))
 
 
 def _limit_per_table(patch: pytest.MonkeyPatch) -> None:
     """Bound each table by itself: what its own filter excludes does not use up its limit."""
-    real = bounding._contributions
+    real = bounding.insertion
 
     def mutant(population: Population, placed: str) -> str:
         alone = []
@@ -125,7 +125,7 @@ def _limit_per_table(patch: pytest.MonkeyPatch) -> None:
             alone.append(real(population, f"(SELECT * REPLACE ({member}, [{cells}]::BIGINT[] AS cells) FROM {placed})"))
         return ";".join(alone)
 
-    patch.setattr(bounding, "_contributions", mutant)
+    patch.setattr(bounding, "insertion", mutant)
 
 
 def _sums_of_what_is_open(patch: pytest.MonkeyPatch) -> None:
@@ -207,14 +207,14 @@ def _limits_kept_after_a_loss(patch: pytest.MonkeyPatch) -> None:
 
 def _new_symbols_count_as_the_first(patch: pytest.MonkeyPatch) -> None:
     """Take a symbol that a schema gained after the declaration for another one than the default."""
-    real = bounding._index
+    real = contributions._index
 
     def mutant(dimension: Dimension, event: str, symbols: Mapping[str, Sequence[str]]) -> str:
         column = f"{event}.{dimension.name}"
         taken = [each if each in dimension.symbols else dimension.symbols[0] for each in symbols[column]]
         return real(dimension, event, {column: taken})
 
-    patch.setattr(bounding, "_index", mutant)
+    patch.setattr(contributions, "_index", mutant)
 
 
 def _others_remembered(patch: pytest.MonkeyPatch) -> None:

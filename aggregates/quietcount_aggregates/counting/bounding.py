@@ -9,19 +9,26 @@ long vector of releases by at most k in L1, no matter what other cases do.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 
 import numpy as np
 
+from quietcount_aggregates.counting.contributions import (
+    Symbols,
+    date,
+    insertion,
+    period_of,
+    placement,
+    text,
+    year_before,
+)
 from quietcount_aggregates.errors import StateError
-from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Sum, Table, counted_fields
+from quietcount_aggregates.populations import Horizon, Population, Table, counted_fields
 from quietcount_aggregates.state.limits import LIFETIME, UsedUp, Words
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_aggregates.state.state_file import registered
-from quietcount_schemas.periods import Period
 
 __all__ = ["Bounding", "keep_year"]
 
@@ -29,8 +36,6 @@ _ENVELOPE = (
     *("event", "case_mark", "event_mark", "revision", "occurred_on"),
     *('"partition"', '"offset"', "first_offset"),
 )
-
-Symbols = Mapping[str, Sequence[str]]
 
 
 class Bounding:
@@ -59,11 +64,11 @@ class Bounding:
                 tables[condition] = f"versions_{len(tables)}"
                 self._connection.execute(_versions(tables[condition], condition))
             self._versions.setdefault(tables[condition], []).append(name)
-            placed = f"({_placed(population, symbols, first_open[name], lost_open.get(name), tables[condition])})"
+            placed = f"({placement(population, symbols, first_open[name], lost_open.get(name), tables[condition])})"
             if population.horizon is Horizon.YEAR:
                 self._mark_years(placed, year_secrets)
             self._look_up(population.name)
-            self._connection.execute(_contributions(population, placed))
+            self._connection.execute(insertion(population, placed))
 
     def counts(self, population: str, table: Table, periods: Sequence[dt.date]) -> dict[dt.date, list[int]]:
         """Return, for each of the table's periods (by its first day), what each cell of the domain comes to, exactly.
@@ -91,12 +96,12 @@ class Bounding:
         if table.sum is not None:
             amount = f"sum(amounts[{[each.name for each in declared.sums].index(table.name) + 1}])"
         return f"""
-            SELECT period, cell, contributions FROM sums WHERE statistic = {_text(table.name)}
+            SELECT period, cell, contributions FROM sums WHERE statistic = {text(table.name)}
             UNION ALL
-            SELECT {_period_of("period", table.period)} AS period, cells[{place}] AS cell, {amount} AS contributions
+            SELECT {period_of("period", table.period)} AS period, cells[{place}] AS cell, {amount} AS contributions
             FROM contributions
-            WHERE population = {_text(population)} AND counted AND cells[{place}] IS NOT NULL
-                AND contributions.period < {_date(before)}
+            WHERE population = {text(population)} AND counted AND cells[{place}] IS NOT NULL
+                AND contributions.period < {date(before)}
             GROUP BY ALL
         """
 
@@ -121,7 +126,7 @@ class Bounding:
             day = first_open[population.name]
             year = day.year if population.horizon is Horizon.YEAR else LIFETIME
             # A mark is needed while an event of its period may still be carried: see `_placed`.
-            marks_from = _period_of(_year_before(day), population.period)
+            marks_from = period_of(year_before(day), population.period)
             connection.execute(
                 f"INSERT INTO following VALUES (?, ?, ?, ?, {marks_from})",
                 [population.name, day, year, population.max_contributions],
@@ -131,10 +136,8 @@ class Bounding:
                 period = table.period.start(day)
                 if table.first_day(population.first_day) <= period < day and (table.name, period) not in withheld:
                     # What is open in that period counts when it is settled, and not now.
-                    settled = (
-                        f"SELECT * FROM ({self._sums(population.name, table, day)}) WHERE period = {_date(period)}"
-                    )
-                    connection.execute(f"INSERT INTO waiting SELECT {_text(table.name)}, * FROM ({settled})")
+                    settled = f"SELECT * FROM ({self._sums(population.name, table, day)}) WHERE period = {date(period)}"
+                    connection.execute(f"INSERT INTO waiting SELECT {text(table.name)}, * FROM ({settled})")
         # Retired populations move on too: a period that the ledger has released must not look unknown to this state.
         connection.execute("CREATE OR REPLACE TEMP TABLE opened (population VARCHAR, day DATE)")
         for name in self._state.first_open:
@@ -157,7 +160,7 @@ class Bounding:
             batch = {"high": found[:, 0].copy(), "low": found[:, 1].copy(), "used": used[used > 0]}
             with registered(self._connection, batch):
                 self._connection.execute(
-                    f"INSERT INTO spent SELECT {_text(name)}, {year}, (high::UHUGEINT << 64) | low, used FROM batch"
+                    f"INSERT INTO spent SELECT {text(name)}, {year}, (high::UHUGEINT << 64) | low, used FROM batch"
                 )
 
     def _using_up(self) -> list[UsedUp]:
@@ -168,7 +171,7 @@ class Bounding:
         grown = self._connection.execute(f"SELECT DISTINCT population, year {settled} AND year >= year_from").fetchall()
         for population, year in grown:
             cases = self._sorted(
-                f"SELECT case_year_mark AS mark {settled} AND population = {_text(population)} AND year = {year}"
+                f"SELECT case_year_mark AS mark {settled} AND population = {text(population)} AND year = {year}"
             )
             listed = kept.get((population, year))
             kept[population, year] = self._state.limits.extended(population, year, listed, cases)
@@ -255,7 +258,7 @@ def _remaining(versions: Mapping[str, Sequence[str]], columns: Sequence[str]) ->
         f"""
         SELECT {wanted} FROM {table} SEMI JOIN (
             SELECT event_mark FROM contributions JOIN following USING (population)
-            WHERE period >= day AND population IN ({", ".join(map(_text, names))})
+            WHERE period >= day AND population IN ({", ".join(map(text, names))})
         ) USING (event_mark)
         """
         for table, names in versions.items()
@@ -264,143 +267,10 @@ def _remaining(versions: Mapping[str, Sequence[str]], columns: Sequence[str]) ->
     return f"CREATE OR REPLACE TEMP TABLE remaining AS {' UNION '.join(parts)}"
 
 
-def _placed(
-    population: Population, symbols: Symbols, first_open: dt.date, lost_open: dt.date | None, versions: str
-) -> str:
-    """Return SQL for the standing versions with the population's period, membership and cells of each (null: none).
-
-    `lost_open` is the population's first open day at the newest loss of a state, if there was one.
-    """
-
-    def by_event(of: Callable[[str], str]) -> str:
-        return "CASE event " + " ".join(f"WHEN {_text(each)} THEN {of(each)}" for each in population.events) + " END"
-
-    own = _period_of("occurred_on", population.period)
-    late = "NULL"
-    if population.late is Late.CARRY:
-        # What is late goes into the earliest open period: the next settlement counts all that came before it. What is
-        # older than a year may have no mark any more (see close.sql), and old history is not published as news.
-        conditions = [f"occurred_on >= {_year_before(first_open)}"]
-        if lost_open is not None:
-            # What was settled before may have counted, and the mark that would tell is lost.
-            conditions.append(f"occurred_on >= {_date(lost_open)}")
-        if population.horizon is Horizon.YEAR:
-            # What a year may tell of a case is told of the years in which its events lie, and of no other.
-            conditions.append(f"year(occurred_on) = {first_open.year}")
-        late = f"CASE WHEN {' AND '.join(conditions)} THEN {_date(first_open)} END"
-    cells = ", ".join(by_event(partial(_cell, table, symbols=symbols)) for table in population.tables)
-    amounts = ", ".join(by_event(partial(_amount, table.sum)) for table in population.sums if table.sum is not None)
-    member = by_event(partial(_holds, population.where, symbols=symbols))
-    # What is late and does not belong here has nothing to wait for: if it is corrected, the correction is what is late.
-    return f"""
-        SELECT case_mark, event_mark, first_offset,
-            CASE WHEN {own} >= {_date(first_open)} THEN {own}
-                WHEN {own} >= {_date(population.first_day)} AND ({member}) THEN {late} END AS period,
-            {member} AS member,
-            [{cells}]::BIGINT[] AS cells,
-            [{amounts}]::BIGINT[] AS amounts
-        FROM {versions}
-        WHERE event IN ({", ".join(map(_text, population.events))}) OR revision > 0
-    """
-
-
-def _contributions(population: Population, placed: str) -> str:
-    name = _text(population.name)
-    if population.horizon is Horizon.YEAR:
-        year, mark, marks = "year(period)::INTEGER", "mark", "JOIN year_marks USING (year, case_mark)"
-        used_up = ""
-    else:
-        year, mark, marks = str(LIFETIME), "case_mark", ""
-        # Such a case counts no more and has no marks of its events. Without this its settled events, which another
-        # population may still need, would look late to this one and be kept as if they were open.
-        used_up = (
-            f"ANTI JOIN (SELECT case_mark FROM spent WHERE population = {name} "
-            f"AND contributions >= {population.max_contributions}) USING (case_mark)"
-        )
-    return f"""
-        INSERT INTO contributions
-        WITH placed AS (
-            SELECT *, {year} AS year FROM {placed}
-            ANTI JOIN (SELECT event_mark FROM closed_events WHERE population = {name}) USING (event_mark)
-            {used_up}
-            WHERE period IS NOT NULL
-        ), turned AS (
-            SELECT *, count(*) FILTER (member) OVER (
-                PARTITION BY year, case_mark ORDER BY period, first_offset, event_mark ROWS UNBOUNDED PRECEDING
-            ) AS turn
-            FROM placed
-        ), marked AS (
-            SELECT *, {mark} AS case_year_mark FROM turned {marks}
-        )
-        SELECT {name}, year, case_mark, case_year_mark, event_mark, period, cells, amounts, coalesce(member, false),
-            coalesce(member, false) AND turn + coalesce(used.contributions, 0) <= {population.max_contributions}
-        FROM marked
-        LEFT JOIN (SELECT year, case_mark AS case_year_mark, contributions FROM spent WHERE population = {name}) used
-            USING (year, case_year_mark)
-    """
-
-
-def _cell(table: Table, event: str, *, symbols: Symbols) -> str:
-    """Return SQL for the index of an event's cell in the domain, or null where the table's `where` does not hold."""
-    stride = table.cells
-    terms = ["0"]
-    for dimension in table.by:
-        stride //= len(dimension.symbols)
-        terms.append(f"{stride} * {_index(dimension, event, symbols)}")
-    return f"CASE WHEN {_holds(table.where, event, symbols=symbols)} THEN {' + '.join(terms)} END"
-
-
-def _amount(asked: Sum, event: str) -> str:
-    """Return SQL for what an event adds to a sum: its value, moved to between the two ends, less their middle."""
-    return f'least(greatest("{event}.{asked.field}", {asked.low}), {asked.high}) - {asked.middle}'
-
-
-def _holds(where: Sequence[Filter], event: str, *, symbols: Symbols) -> str:
-    """Return SQL for whether all conditions hold of an event."""
-    conditions = ["true"]
-    for condition in where:
-        accepted = [condition.field.symbols.index(symbol) for symbol in condition.accepted]
-        conditions.append(f"{_index(condition.field, event, symbols)} IN ({', '.join(map(str, accepted))})")
-    return " AND ".join(conditions)
-
-
-def _index(dimension: Dimension, event: str, symbols: Symbols) -> str:
-    """Return SQL that turns a stored code or number into the index of its symbol in the frozen domain.
-
-    A symbol that the schema gained since the declaration, and null, stand for the default symbol. The bounds of a
-    number never change.
-    """
-    column = f"{event}.{dimension.name}"
-    default = dimension.symbols.index(dimension.default)
-    if dimension.bounds:
-        begun = " + ".join(f'("{column}" >= {least})::INTEGER' for least, _ in dimension.bounds[1:])
-        return f"coalesce({begun}, {default})"
-    known = {symbol: index for index, symbol in enumerate(dimension.symbols)}
-    table = [known.get(symbol, default) for symbol in symbols[column]]
-    return f'coalesce({table}[("{column}")::INTEGER + 1], {default})'
-
-
-def _period_of(column: str, period: Period) -> str:
-    return f"date_trunc('{period.value}', {column})::DATE"
-
-
 def _close_script(columns: Sequence[str]) -> str:
     """Return the script that fills `next` with what is left after the periods before `following` are closed."""
     stored = "".join(f', "{column}" INTEGER' for column in columns)
     return _sql("close.sql").replace("-- values", stored)
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _year_before(day: dt.date) -> str:
-    """Return SQL for the earliest date of an event that is still carried into a period that begins on `day`."""
-    return f"({_date(day)} - INTERVAL 1 YEAR)"
-
-
-def _date(day: dt.date) -> str:
-    return f"DATE '{day.isoformat()}'"
 
 
 def _sql(name: str) -> str:

@@ -116,6 +116,7 @@ def test_a_sum_is_centred_and_its_noise_follows_from_half_of_the_range() -> None
     population = visits()
     (waiting,) = population.sums
     assert waiting.sum == Sum("days", 0, 60, population.tables[0].name)
+    assert waiting.sum is not None
     assert (waiting.sum.middle, waiting.sum.reach) == (30, 30)
     assert waiting.sensitivity(2) == 60
     assert population.epsilon == 2
