@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from quietcount_aggregates.intervals import quantile
+
+Floats = npt.NDArray[np.float64]
 
 SYMBOLS = ("0..6", "7..29", "30..89", "90..364", "365+", "unknown")
 KNOWN = [(0, 6), (7, 29), (30, 89), (90, 364), (365, 1000)]
@@ -39,20 +43,35 @@ def rank_margins(scale: float, draws: int, p: float, level: float) -> tuple[list
     return usual, stricter, quantile([1.0], [scale], [draws * n], min(strict, 0.9999))
 
 
+class Left(NamedTuple):
+    """For each of many answers: whether it is told, and the first and last bucket left, and the one by estimate."""
+
+    told: npt.NDArray[np.bool_]
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+    nearest: npt.NDArray[np.int64]
+
+
+def left(estimates: Floats, usual: Sequence[float], strict: Sequence[float], whole: float, p: float) -> Left:
+    """Return which buckets may hold the smallest value that a part p of all does not exceed; one row an answer."""
+    total = estimates.sum(axis=1)
+    margins = np.where(total[:, None] > 2 * whole, np.array(usual), np.array(strict))
+    below = estimates.cumsum(axis=1)[:, :-1] - p * total[:, None]
+    last = estimates.shape[1] - 1
+    none = np.ones((len(total), 1), dtype=bool)
+    first_left = np.argmax(np.hstack([~(below < -margins), none]), axis=1)
+    last_left = last - np.argmax(np.hstack([~(below >= margins)[:, ::-1], none]), axis=1)
+    return Left(total > whole, first_left, last_left, np.argmax(np.hstack([below >= 0, none]), axis=1))
+
+
 def bracket(
     counts: Sequence[float], usual: Sequence[float], strict: Sequence[float], whole: float, p: float
 ) -> Bracket:
-    """Return the bucket of the smallest value that a part p of all does not exceed, and those not excluded."""
-    total = sum(counts)
-    if not total > whole:
-        return Bracket(None, None, None, None, None)
-    margins = usual if total > 2 * whole else strict
-    below = [up - p * total for up in accumulate(counts)][:-1]
+    """Return what is answered of these sums."""
+    found = left(np.array([counts]), usual, strict, whole, p)
+    first_left, last_left, nearest = (int(each[0]) for each in found[1:])
     last = len(counts) - 1
-    first_left = next((j for j in range(last) if not below[j] < -margins[j]), last)
-    last_left = next((j for j in reversed(range(1, last + 1)) if not below[j - 1] >= margins[j - 1]), 0)
-    nearest = next((j for j in range(last) if below[j] >= 0), last)
-    if first_left == 0 and last_left == last:
+    if not found.told[0] or (first_left == 0 and last_left == last):
         return Bracket(None, None, None, None, None)
     return Bracket(
         SYMBOLS[nearest],
