@@ -137,6 +137,7 @@ CREATE TABLE budget (population VARCHAR, statistic VARCHAR, period VARCHAR);
 CREATE TABLE margins (population VARCHAR, statistic VARCHAR, dimension VARCHAR, symbol VARCHAR, period VARCHAR,
     period_start DATE, period_end DATE);
 CREATE TABLE withheld (statistic VARCHAR, period_start DATE, period_end DATE, reason VARCHAR);
+CREATE TABLE averages (population VARCHAR, statistic VARCHAR);
 CREATE TABLE buckets (population VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR, lower BIGINT, upper BIGINT);
 CREATE TABLE noise_symbols (population VARCHAR, statistic VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR,
     part INTEGER, counted BOOLEAN);

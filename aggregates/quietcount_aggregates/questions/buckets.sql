@@ -27,15 +27,16 @@ WHERE c.dimension = the_dimension::VARCHAR AND c.chosen AND c.place IS NOT NULL)
 -- fragment known_buckets()
 (SELECT c.place FROM @bucketed() c WHERE c.dimension = the_dimension::VARCHAR AND c.in_a)
 
--- Whether a selection holds a bucket. One bucket is the selection of its place; all known ones up to it, of minus that.
--- fragment in_selection(s, place, least)
-coalesce(CASE WHEN $s > 0 THEN $place = $s ELSE $place <= -$s AND $least IS NOT NULL END, false)
+-- Whether a selection holds a bucket. One bucket is the selection of its place; all up to it, of minus that. The
+-- unknown has the last place.
+-- fragment in_selection(s, place)
+coalesce(CASE WHEN $s > 0 THEN $place = $s ELSE $place <= -$s END, false)
 
 -- The selections B beside A, the whole.
 -- $selections: rows with s.
 -- fragment bucket_symbols(selections)
 (SELECT e.s, y.dimension, y.own_place, y.part, y.symbol, y.in_a,
-    y.chosen AND (y.dimension <> the_dimension::VARCHAR OR @in_selection(e.s, y.place, y.least)) AS in_b
+    y.chosen AND (y.dimension <> the_dimension::VARCHAR OR @in_selection(e.s, y.place)) AS in_b
 FROM @bucketed() y CROSS JOIN $selections e)
 
 -- The questions about selections, each over the whole span.
@@ -49,7 +50,7 @@ FROM $selections e)
 (SELECT e.*, n.noises
 FROM (
     SELECT e.s AS q, coalesce(sum(i.estimate) FILTER (i.least IS NOT NULL), 0) AS a,
-        coalesce(sum(i.estimate) FILTER (@in_selection(e.s, i.place, i.least)), 0) AS b, max(i.status) AS status
+        coalesce(sum(i.estimate) FILTER (@in_selection(e.s, i.place)), 0) AS b, max(i.status) AS status
     FROM $selections e CROSS JOIN @chosen_buckets() i
     GROUP BY e.s
 ) e LEFT JOIN @noises(@bucket_symbols($selections), @span_of($selections), $directions) n ON n.q = e.q)

@@ -18,6 +18,7 @@ from quietcount_aggregates.intervals import quantile
 pytestmark = pytest.mark.quick
 
 MONTHS = months(dt.date(2024, 1, 1), 3)
+HALF_A_YEAR = months(dt.date(2024, 1, 1), 6)
 SPAN = "'2024-01-01', '2024-02-29'"
 SCALE = 2.0
 # Each month of each table has these, and as many whose value is not known as the last says.
@@ -44,6 +45,10 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyC
             for name, row in TABLES.items()
         ),
         alone(Table("of_kinds", SCALE, MONTHS, OF_KINDS, {"kind": ("A", "B"), "days": SYMBOLS}, buckets=buckets)),
+        alone(
+            Table("waiting_times", SCALE, HALF_A_YEAR, [TABLES["middling"]] * 6, {"days_waited": SYMBOLS},
+                buckets={"days_waited": BOUNDS})
+        ),
         cells_and_total(
             "reconciled",
             Table("parts", SCALE, MONTHS, [[40.0, 60.0, 20.0]] * 3, {"days": ("0..6", "7..29", "30+")},
@@ -222,3 +227,16 @@ def test_noise_that_a_total_takes_away_is_in_no_margin(asked: duckdb.DuckDBPyCon
     centred = [w - share * sum(weights) for w in weights]
     around = quantile([*centred, share * sum(weights)], [SCALE] * 3 + [0.5], [2, 2, 2, 2], 0.95)
     assert mean["lower"] == pytest.approx(30 * (b - around) / 240, rel=0.06)
+
+
+# ---------------------------------------------------------------- the page
+
+
+@pytest.mark.promise("commands")
+def test_each_question_of_the_page_is_answered_by_its_line(asked: duckdb.DuckDBPyConnection, root: Path) -> None:
+    page = (root / "docs" / "querying.md").read_text(encoding="utf-8")
+    table = page.partition("| question | one line |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    lines = [row.split(" | ", 1)[1].strip("|` ").replace("\\|", "|") for row in table.splitlines()]
+    assert len(lines) == 6
+    assert all(rows(asked, line) for line in lines)
+    assert row(asked, lines[1])["cumulative_percent"] == 37.5

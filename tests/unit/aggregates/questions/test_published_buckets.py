@@ -14,7 +14,7 @@ from tests.numbers_world import DAYS, VISITS, Visit, events_of, visits
 
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.tables import AskedTable
-from quietcount_schemas.numbers import Buckets
+from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
@@ -34,6 +34,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPy
     population = visits(
         AskedTable("by_days", 2.0, by=["kind", DAYS]),
         AskedTable("by_age", 2.0, by=[AGES]),
+        AskedTable("waiting", 1.0, sum=Summed("days", (0, 60), "by_days")),
         AskedTable("new", 1.0, by=[DAYS], where={"kind": ["NEW"]}, period=Period.QUARTER),
     )
     with world_in(folder, [population], registry=VISITS, mechanism=DiscreteLaplace()) as world:
@@ -105,3 +106,8 @@ def test_buckets_can_be_named_in_cells(public: duckdb.DuckDBPyConnection) -> Non
         ((total,),) = rows(public, f"SELECT estimate FROM total('by_age', {SPAN}, cells := 'age={symbol}')")
         query = f"SELECT estimate FROM distribution('by_age', 'age', {SPAN}) WHERE symbol = '{symbol}'"
         assert rows(public, query) == [(total,)]
+
+
+def test_an_average_is_no_count(public: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(duckdb.InvalidInputException, match='"waiting" is an average and no count'):
+        public.execute(f"FROM total('waiting', {SPAN})")
