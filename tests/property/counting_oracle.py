@@ -172,7 +172,7 @@ class Account:
             for table in population.tables:
                 if holds(table.where, event):
                     cell = tuple(symbol(event, each) for each in table.by)
-                    self.sums[table.name, table.period.start(period), cell] += 1
+                    self.sums[table.name, table.period.start(period), cell] += amount(table, event)
         self.first_open = following
         return {
             (table.name, start): tuple(self.sums[table.name, start, cell] for cell in cells_of(table))
@@ -198,8 +198,20 @@ def a_year_before(day: dt.date) -> dt.date:
 def symbol(event: CaseEvent, field: Dimension) -> str:
     """Return an event's symbol of a field: its default for null, and for one that came after the declaration."""
     value = event.attributes[field.name]
+    for place, (least, most) in enumerate(field.bounds):
+        if least <= value <= most:
+            return field.symbols[place]
     found = str(value).lower() if isinstance(value, bool) else str(value)
     return found if found in field.symbols else field.default
+
+
+def amount(table: Table, event: CaseEvent) -> int:
+    """Return what an event adds to its cell: 1, or its number moved to between the two ends, less their middle."""
+    if table.sum is None:
+        return 1
+    value = int(event.attributes[table.sum.field])
+    moved = table.sum.low if value < table.sum.low else min(value, table.sum.high)
+    return moved - (table.sum.low + table.sum.high) // 2
 
 
 def holds(where: Sequence[Filter], event: CaseEvent) -> bool:
@@ -343,6 +355,7 @@ def margins(population: Population) -> list[tuple[Table, Table]]:
         (coarse, fine)
         for coarse, fine in itertools.permutations(population.tables, 2)
         if coarse.where == fine.where
+        and coarse.sum == fine.sum
         and {each.name for each in coarse.by} <= {each.name for each in fine.by}
         and coarse.period.is_made_of(fine.period)
     ]

@@ -27,6 +27,7 @@ from tests.property.story_schemas import COLOURS, LATER, LATER_COLOURS, PARTS, R
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -231,6 +232,8 @@ def _population(
         # Refused would be a table that counts nothing, and one that another one is already.
         kept = {name: own for name, own in table.where.items() if set(own) & set(conditions.get(name, own))}
         tables.setdefault(repr((table.by, sorted(kept.items()), table.period)), table._replace(where=kept))
+    numbers = random.Random(repr(rng.getstate()))  # of its own, which leaves all other choices as they are
+    sized, summing = _with_numbers(numbers, list(tables.values()), coarser)
     return resolve(
         name,
         events=events,
@@ -241,8 +244,28 @@ def _population(
         horizon=horizon,
         late=rng.choice((Late.CARRY, Late.CARRY, Late.DROP)),
         since=day + dt.timedelta(days=rng.choice((-309, -40, -10, 0, 30)) if after is None else after),
-        tables=list(tables.values()),
+        tables=[*sized, *summing],
     )
+
+
+def _with_numbers(
+    rng: random.Random, counts: Sequence[AskedTable], periods: Sequence[Period]
+) -> tuple[list[AskedTable], list[AskedTable]]:
+    """Break some tables down by buckets of a number, and sum it up in some more."""
+    buckets = Buckets("size", rng.choice(((0, 4, 9), (1, 20), (3,))))
+    sized = [each._replace(by=[*each.by, buckets]) if rng.random() < 0.25 else each for each in counts]
+    if len({repr((each.by, each.where, each.period)) for each in sized}) < len(sized):
+        sized = list(counts)
+    summing: dict[str, AskedTable] = {}
+    for number in range(rng.choice((0, 0, 1, 2))):
+        count = rng.choice(sized)
+        fields = [each for each in count.by if isinstance(each, str)]
+        kept = ["part", *(each for each in fields if each != "part" and rng.random() < 0.5)]
+        coarser = [each for each in periods if count.period is None or each.is_made_of(count.period)]
+        asked = Summed("size", rng.choice(((0, 20), (2, 10), (5, 7))), count.name)
+        table = AskedTable(f"{count.name}_s{number}", 1.0, by=kept, period=rng.choice(coarser), sum=asked)
+        summing.setdefault(repr((table.by, table.period, asked)), table)
+    return sized, list(summing.values())
 
 
 def _where(
@@ -307,6 +330,8 @@ def _copies(story: int, case: int, event: CaseEvent, half: Collection[int], left
     for part in parts:
         key = bytes([case + CASES * story, PARTS.index(part)]) + b"key of a trial"
         told = {"part": f"{part}_{story}", **event.attributes} if event.attributes else {}
+        if told:  # a correction changes it, too
+            told["size"] = (7 * event.occurred_on.toordinal() + 3 * event.revision + 5 * case) % 21
         copies.append(replace(event, case_key=key, attributes=told))
     return copies
 

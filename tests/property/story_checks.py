@@ -45,8 +45,9 @@ def check_one_case(world: World, released: Releases) -> int:
         came = {0, *(e.occurred_on.year for step in world.steps for e in step.events if e.case_key.startswith(key))}
         whole, rest = (_of_part(world.populations, released, f"{part}_{story}") for part in ("WHOLE", "WITHOUT"))
         for population, table in ((each, table) for each in world.populations for table in each.tables):
+            reach = 1 if table.sum is None else (table.sum.high - table.sum.low) // 2
             most, where = (
-                population.max_contributions * (1 + world.losses),
+                population.max_contributions * reach * (1 + world.losses),
                 f"seed {world.seed}, story {story}: one case moves {table.name}",
             )
             for year, moved in _distances(population, table, whole, rest).items():

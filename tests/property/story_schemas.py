@@ -33,11 +33,12 @@ def _enum(name: str, symbols: Sequence[str]) -> dict[str, Any]:
 def _bodies(colours: Sequence[str]) -> dict[str, tuple[str, list[Any]]]:
     """Return the role and the fields of each event type."""
     part = _enum("part", [*(f"{part}_{story}" for story in range(STORIES) for part in PARTS), "NONE"])
+    size = {"name": "size", "type": {"type": "int", "minimum": 0, "maximum": 20}, "default": 0, "doc": "How much."}
     urgent = {"name": "urgent", "type": ["null", "boolean"], "default": None, "doc": "Whether it was urgent."}
     return {
-        "Asked": ("event", [part, _enum("colour", colours), urgent]),
-        "Answered": ("event", [part, _enum("colour", colours)]),
-        "Helped": ("event", [part, _enum("colour", colours)]),
+        "Asked": ("event", [part, _enum("colour", colours), urgent, size]),
+        "Answered": ("event", [part, _enum("colour", colours), size]),
+        "Helped": ("event", [part, _enum("colour", colours), size]),
         "Idle": ("event", []),
         "Left": ("withdrawal", []),
     }

@@ -224,7 +224,32 @@ def _others_remembered(patch: pytest.MonkeyPatch) -> None:
     _script_with("close.sql", "period < day AND member", "period < day", patch)
 
 
+def _numbers_unbounded(patch: pytest.MonkeyPatch) -> None:
+    """Sum a number up without moving it to between the two ends: then one case moves a sum by more."""
+    patch.setattr(contributions, "_amount", lambda asked, event: f'"{event}.{asked.field}" - {asked.middle}')
+
+
+def _numbers_uncentred(patch: pytest.MonkeyPatch) -> None:
+    """Sum a number up without taking the middle off."""
+    real = contributions._amount
+    patch.setattr(contributions, "_amount", lambda asked, event: f"{real(asked, event)} + {asked.middle}")
+
+
+def _buckets_begin_later(patch: pytest.MonkeyPatch) -> None:
+    """Count the number with which a bucket begins into the one before."""
+    real = contributions._index
+
+    def mutant(dimension: Dimension, event: str, symbols: Mapping[str, Sequence[str]]) -> str:
+        found = real(dimension, event, symbols)
+        return found.replace(">=", ">") if dimension.bounds else found
+
+    patch.setattr(contributions, "_index", mutant)
+
+
 MUTANTS: dict[str, Patch] = {
+    "numbers_unbounded": _numbers_unbounded,
+    "numbers_uncentred": _numbers_uncentred,
+    "buckets_begin_later": _buckets_begin_later,
     "dated_ahead_kept": _dated_ahead_kept,
     "others_remembered": _others_remembered,
     "without_spent": _without_spent,
@@ -312,6 +337,8 @@ def test_the_oracle_catches_a_fold_that_breaks_a_rule(
     [
         pytest.param(by_one_case, "without_spent", 130, id="bound-without_spent"),
         pytest.param(by_one_case, "turns_across_cases", 107, id="bound-turns_across_cases"),
+        pytest.param(by_one_case, "numbers_unbounded", 100, id="bound-numbers_unbounded"),
+        pytest.param(by_one_case, "numbers_uncentred", 100, id="bound-numbers_uncentred"),
         pytest.param(by_one_case, "event_mark_without_case", 100, id="bound-event_mark_without_case"),
         pytest.param(by_one_case, "sums_of_what_is_open", 110, id="bound-sums_of_what_is_open"),
         pytest.param(by_halves, "event_mark_without_case", 100, id="halves-event_mark_without_case"),
