@@ -73,7 +73,8 @@ def released(counts: Sequence[int], scale: float) -> Floats:
     rng = np.random.default_rng(seed)
     chance = 1 - math.exp(-1 / scale)
     shape = (RELEASES, len(counts))
-    return np.array(counts) + rng.geometric(chance, shape).astype(float) - rng.geometric(chance, shape)
+    up, down = (rng.geometric(chance, shape) for _ in range(2))
+    return np.asarray(np.array(counts) + up - down, dtype=np.float64)
 
 
 def held(missed: int, of: int, bound: float) -> bool:
