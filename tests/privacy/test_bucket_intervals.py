@@ -21,8 +21,9 @@ import duckdb
 import numpy as np
 import pytest
 from tests.buckets_world import BOUNDS, KNOWN, SYMBOLS, Floats, left
-from tests.questions_world import Table, alone, building, fill, months
+from tests.questions_world import Table, alone, building, fill, months, variance
 
+from quietcount_aggregates.intervals import quantile
 from quietcount_aggregates.questions import expanded
 
 pytestmark = pytest.mark.check
@@ -52,7 +53,9 @@ class Noises(NamedTuple):
 
 
 @functools.cache
-def noises(kind: str, scale: float, percent: float = 50, mutation: Mutation = UNCHANGED) -> list[Noises]:
+def noises(
+    kind: str, scale: float, percent: float = 50, mutation: Mutation = UNCHANGED, level: int = 95
+) -> list[Noises]:
     """Return what the published SQL says of the noise of one month in buckets."""
     text = expanded(f"CREATE MACRO noises_of({ARGUMENTS}) AS TABLE {SELECTS[kind]}")
     assert mutation[0] in text
@@ -61,7 +64,7 @@ def noises(kind: str, scale: float, percent: float = 50, mutation: Mutation = UN
         fill(connection, alone(table))
         connection.execute(text.replace(*mutation) if mutation[0] else text)
         rows = connection.execute(
-            "FROM noises_of('asked', 'days', '2024-01-01', '2024-01-31', ?)", [percent]
+            "FROM noises_of('asked', 'days', '2024-01-01', '2024-01-31', ?, level := ?)", [percent, level]
         ).fetchall()
     return [Noises(*row) for row in sorted(rows, reverse=True)]
 
@@ -208,6 +211,41 @@ def test_a_mean_misses_at_most_one_time_in_forty_on_each_side(counts: tuple[int,
 )
 def test_a_mean_that_misses_too_often_is_caught(mutation: Mutation) -> None:
     assert not means((300, 200, 300, 100, 100), 3.3, mutation).hold()
+
+
+def uncovered(scale: float, level: int, mutation: Mutation = UNCHANGED) -> list[float]:
+    """Return the ratios at which the factor of the published SQL is below the quantile of the noise of B - r A.
+
+    1.01 stands in the SQL, too: see ratios.sql.
+    """
+    found = []
+    for each in noises("mean", scale, mutation=mutation, level=level):
+        factor = 1.01 * max(
+            float(one["margin"]) / math.sqrt(one["variance"])
+            for one in each.noises
+            if not one["direction"].endswith("_strict")
+        )
+        bounds = np.array([pair[each.q - 1] for pair in KNOWN])
+        for ratio in np.linspace(0.001, 0.999, 80):
+            weights = (bounds - each.low) / each.width - ratio
+            deviation = math.sqrt(float((weights**2).sum()) * variance(scale))
+            margin = quantile(weights.tolist(), [scale] * len(KNOWN), [1] * len(KNOWN), level / 100)
+            if margin > factor * deviation:
+                found.append(float(ratio))
+    return found
+
+
+SMALL = [(0.2, 99), (0.25, 90), (0.37, 99), (0.44, 95), (0.6, 99), (1.0, 95), (3.3, 99)]
+
+
+@pytest.mark.parametrize("scale, level", SMALL)
+def test_the_noise_of_a_mean_is_covered_at_every_ratio(scale: float, level: int) -> None:
+    assert uncovered(scale, level) == []
+
+
+def test_the_usual_level_at_small_scales_is_caught() -> None:
+    mutation = ("(1 - confidence) / 1.6", "(1 - confidence)")
+    assert any(uncovered(scale, level, mutation) for scale, level in SMALL)
 
 
 # ---------------------------------------------------------------- shares

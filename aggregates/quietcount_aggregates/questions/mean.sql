@@ -40,15 +40,16 @@ FROM (
     GROUP BY e.s, e.low, e.width
 ) e LEFT JOIN @noises(@bound_symbols(), @span_of(@ends()), @mean_directions()) n ON n.q = e.q)
 
--- Of rows with what @ratio(@answered_ends()) has: the ends in the unit of the field. `dominated`: most of what lies
--- between them comes from a bucket at an end of the dimension, wider than all others together.
+-- Of rows with what @ratio(@answered_ends()) has: the ends in the unit of the field. `dominated`: more than a fifth
+-- of what lies between them comes from a bucket at an end of the dimension, wider than all others together. Values are
+-- hardly spread evenly within that.
 -- fragment end_columns()
 bool_and(told) AS told, max(status) AS status,
     max(low + width * least(ratio, 1)) FILTER (q = 1) AS at_least,
     max(low + width * least(ratio, 1)) FILTER (q = 2) AS at_most,
     max(low + width * least(coalesce(ratio_lower, 0), 1)) FILTER (q = 1) AS lower,
     max(low + width * least(coalesce(ratio_upper, 0), 1)) FILTER (q = 2) AS upper,
-    bool_and(one_is_wide AND 2 * between_wide > between_all AND (wide.symbol[1] = '<' OR wide.symbol[-1] = '+')) AS dominated,
+    bool_and(one_is_wide AND 5 * between_wide > between_all AND (wide.symbol[1] = '<' OR wide.symbol[-1] = '+')) AS dominated,
     min(wide) AS wide
 
 -- fragment mean_columns()
@@ -61,7 +62,7 @@ CREATE MACRO mean(the_statistic, the_dimension, the_start, the_end, cells := '',
 SELECT @mean_columns(),
     CASE WHEN NOT told THEN 'cannot tell: the whole is too close to 0 to divide by'
         ELSE 'interval of ' || level::VARCHAR || ' %' || CASE WHEN dominated
-            THEN '; cannot tell a middle: most of what lies between comes from the bucket ' || wide.symbol
+            THEN '; cannot tell a middle: much of what lies between comes from the bucket ' || wide.symbol
                 || ', which reaches from ' || wide.least || ' to ' || wide.most
             ELSE '; the middle assumes values spread evenly within each bucket' END END
         || @left_out() || @ever_provisional(status) AS note
