@@ -38,6 +38,7 @@ PROMISES = {
     "lint": "A schema that could carry a name is refused",
     "evolution": "A schema changes only so that every version reads every other",
     "registry": "A registry that lies or is down changes nothing that is folded",
+    "planned": "A plan, made before any budget is spent, gives the margins that the releases will have",
     # For operators
     "ledger-chain": "A ledger that was altered, shortened or replaced is noticed",
     "older-refused": "An older copy of the ledger or the state is refused before anything is drawn",

@@ -17,7 +17,7 @@ from quietcount_schemas.periods import Period
 if TYPE_CHECKING:
     from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["AskedTable", "resolve"]
+__all__ = ["AskedTable", "check", "resolve"]
 
 MAX_CONTRIBUTIONS = 1_000_000
 # Of the table that all tables of a population are sums of: reconciling a year of months then takes some 100 MB.
@@ -90,7 +90,20 @@ def resolve(
         late=late,
         tables=resolve_tables(tables, population=name, types=types, period=period, max_contributions=max_contributions),
     )
-    if Period.WEEK in (period, *(table.period for table in population.tables)) and horizon is Horizon.YEAR:
+    check(population)
+    return population
+
+
+def check(population: Population) -> None:
+    """Raise PopulationError if the tables of a population do not fit its periods, or each other."""
+
+    def refuse(key: str, reason: str, remedy: str) -> PopulationError:
+        return PopulationError(f"population {population.name!r}, key {key!r}: {reason}", remedy)
+
+    if (
+        Period.WEEK in (population.period, *(table.period for table in population.tables))
+        and population.horizon is Horizon.YEAR
+    ):
         raise refuse(
             "period",
             "a week may lie in two calendar years, and the limit of a case begins again with each year",
@@ -101,7 +114,6 @@ def resolve(
         raise refuse("period", "no table is released by it", f'Write period = "{finest}", the finest of its tables')
     _check_twice(population)
     _check_reconciliation(population)
-    return population
 
 
 def _check_twice(population: Population) -> None:

@@ -20,6 +20,7 @@ __all__ = ["NAME", "NAME_WANTED", "RESERVED_NAMES", "AskedTable", "Refuse", "con
 
 # A vector of 100,000 cells takes OpenDP 0.65 s to draw; past that a catalogue is a mistake rather than a wish.
 MAX_CELLS = 100_000
+SMALLEST_EPSILON, LARGEST_EPSILON = 0.001, 20.0
 # Noise of this scale hides any count that case work has.
 MAX_SCALE = 100_000
 
@@ -95,8 +96,12 @@ def _checked_name(asked: AskedTable, refuse: Refuse) -> StatisticName:
         raise refuse("name", "is no name", NAME_WANTED)
     if asked.name in RESERVED_NAMES:
         raise refuse("name", "this name belongs to a table of statistics.duckdb", "Choose another")
-    if not (math.isfinite(asked.epsilon) and 0.001 <= asked.epsilon <= 20):
-        raise refuse("epsilon", "is too small, too large or no number", "Write a number from 0.001 to 20")
+    if not (math.isfinite(asked.epsilon) and SMALLEST_EPSILON <= asked.epsilon <= LARGEST_EPSILON):
+        raise refuse(
+            "epsilon",
+            "is too small, too large or no number",
+            f"Write a number from {SMALLEST_EPSILON} to {LARGEST_EPSILON:.0f}",
+        )
     return StatisticName(asked.name)
 
 

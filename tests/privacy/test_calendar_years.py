@@ -12,7 +12,7 @@ import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates.counting import bounding
+from quietcount_aggregates.counting import contributions
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
@@ -64,12 +64,12 @@ def test_each_year_in_which_somebody_comes_has_its_own_limit(tmp_path: Path) -> 
 def test_a_twin_that_carries_events_over_a_years_end_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = bounding.placement
+    real = contributions.placement
 
     def careless(population: Population, *rest: Any) -> str:
         placed, found = re.subn(r"year\(occurred_on\) = \d+", "true", real(population, *rest))
         assert found
         return placed
 
-    monkeypatch.setattr(bounding, "placement", careless)
+    monkeypatch.setattr(contributions, "placement", careless)
     assert counted(tmp_path, {dt.date(2024, 3, 1): dt.date(2023, 5, 2)}) == {2024: 1}

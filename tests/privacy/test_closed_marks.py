@@ -15,7 +15,7 @@ from tests.aggregates_world import SECRET, TRIALS, World, case_key, event_id, ma
 from tests.populations import population_of
 from tests.privacy.settling_world import first_of
 
-from quietcount_aggregates.counting import bounding
+from quietcount_aggregates.counting import bounding, contributions
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_producers.composition import Composer, Facts
 from quietcount_producers.pseudonyms import Pepper
@@ -336,7 +336,7 @@ _a_month_less = partial(_script_with, "WHERE period >= marks_from", "WHERE perio
 
 
 def _used_up_still_placed(patch: pytest.MonkeyPatch) -> None:
-    real = bounding.insertion
+    real = contributions.insertion
 
     def mutant(population: Population, placed: str) -> str:
         limit = f"AND contributions >= {population.max_contributions}"
@@ -344,7 +344,7 @@ def _used_up_still_placed(patch: pytest.MonkeyPatch) -> None:
         assert sql.count(limit) == 1
         return sql.replace(limit, "AND false")
 
-    patch.setattr(bounding, "insertion", mutant)
+    patch.setattr(contributions, "insertion", mutant)
 
 
 def _checked_attacker(folder: Path) -> None:
@@ -384,15 +384,20 @@ def test_without_its_mark_an_event_of_the_past_year_would_count_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rule of the year and the life of the marks belong together: a longer carry needs longer marks."""
-    monkeypatch.setattr(bounding, "placement", partial(_carried_for, 400, bounding.placement))
+    monkeypatch.setattr(contributions, "placement", partial(_carried_for, 400, contributions.placement))
     with pytest.raises(AssertionError, match="counted twice"):
         check_year(tmp_path, asked(k=20), marks=False)
 
 
 def _carried_for(
-    days: int, real: Callable[..., str], population: Population, symbols: bounding.Symbols, opened: dt.date, *rest: Any
+    days: int,
+    real: Callable[..., str],
+    population: Population,
+    symbols: contributions.Symbols,
+    opened: dt.date,
+    *rest: Any,
 ) -> str:
-    year = bounding.year_before(opened)
+    year = contributions.year_before(opened)
     sql = real(population, symbols, opened, *rest)
     assert sql.count(year) == 1
     return sql.replace(year, f"(DATE '{opened}' - INTERVAL {days} DAY)")

@@ -10,7 +10,7 @@ import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates.counting import bounding
+from quietcount_aggregates.counting import bounding, contributions
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
@@ -133,13 +133,13 @@ def test_another_limit_than_a_year_is_caught(days: int, tmp_path: Path, monkeypa
 
 @pytest.mark.check
 def test_carrying_by_the_clock_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = bounding.placement
+    real = contributions.placement
 
-    def mutant(population: Population, symbols: bounding.Symbols, first_open: dt.date, *rest: Any) -> str:
+    def mutant(population: Population, symbols: contributions.Symbols, first_open: dt.date, *rest: Any) -> str:
         sql, opened = real(population, symbols, first_open, *rest), f"THEN DATE '{first_open}' END"
         assert sql.count(opened) == 1
         return sql.replace(opened, "THEN DATE '2024-04-01' END")
 
-    monkeypatch.setattr(bounding, "placement", mutant)
+    monkeypatch.setattr(contributions, "placement", mutant)
     with pytest.raises(AssertionError, match="makes no difference"):
         check_earliest(tmp_path)

@@ -199,7 +199,7 @@ def symbol(event: CaseEvent, field: Dimension) -> str:
     """Return an event's symbol of a field: its default for null, and for one that came after the declaration."""
     value = event.attributes[field.name]
     for place, (least, most) in enumerate(field.bounds):
-        if least <= value <= most:
+        if isinstance(value, int) and least <= value <= most:
             return field.symbols[place]
     found = str(value).lower() if isinstance(value, bool) else str(value)
     return found if found in field.symbols else field.default
@@ -209,7 +209,8 @@ def amount(table: Table, event: CaseEvent) -> int:
     """Return what an event adds to its cell: 1, or its number moved to between the two ends, less their middle."""
     if table.sum is None:
         return 1
-    value = int(event.attributes[table.sum.field])
+    value = event.attributes[table.sum.field]
+    assert isinstance(value, int)
     moved = table.sum.low if value < table.sum.low else min(value, table.sum.high)
     return moved - (table.sum.low + table.sum.high) // 2
 

@@ -44,8 +44,8 @@ def _replaced(old: str, new: str, within: str) -> str:
 
 
 def _contributions_with(old: str, new: str, patch: pytest.MonkeyPatch) -> None:
-    real = bounding.insertion
-    patch.setattr(bounding, "insertion", lambda *asked: _replaced(old, new, real(*asked)))
+    real = contributions.insertion
+    patch.setattr(contributions, "insertion", lambda *asked: _replaced(old, new, real(*asked)))
 
 
 def _script_with(script: str, old: str, new: str, patch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def _withdrawal_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_closed_events(patch: pytest.MonkeyPatch) -> None:
-    real = bounding.insertion
+    real = contributions.insertion
 
     def mutant(population: Population, placed: str) -> str:
         sql, found = re.subn(
@@ -90,7 +90,7 @@ def _without_closed_events(patch: pytest.MonkeyPatch) -> None:
             raise LookupError("the SQL has changed")
         return sql
 
-    patch.setattr(bounding, "insertion", mutant)
+    patch.setattr(contributions, "insertion", mutant)
 
 
 def _event_mark_without_case(patch: pytest.MonkeyPatch) -> None:
@@ -102,18 +102,20 @@ def _event_mark_without_case(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_carry(patch: pytest.MonkeyPatch) -> None:
-    real = bounding.placement
-    patch.setattr(bounding, "placement", lambda population, *rest: real(replace(population, late=Late.DROP), *rest))
+    real = contributions.placement
+    patch.setattr(
+        contributions, "placement", lambda population, *rest: real(replace(population, late=Late.DROP), *rest)
+    )
 
 
 def _carried_over_the_year(patch: pytest.MonkeyPatch) -> None:
-    real = bounding.placement
-    patch.setattr(bounding, "placement", lambda p, *rest: real(replace(p, horizon=Horizon.LIFETIME), *rest))
+    real = contributions.placement
+    patch.setattr(contributions, "placement", lambda p, *rest: real(replace(p, horizon=Horizon.LIFETIME), *rest))
 
 
 def _limit_per_table(patch: pytest.MonkeyPatch) -> None:
     """Bound each table by itself: what its own filter excludes does not use up its limit."""
-    real = bounding.insertion
+    real = contributions.insertion
 
     def mutant(population: Population, placed: str) -> str:
         alone = []
@@ -125,7 +127,7 @@ def _limit_per_table(patch: pytest.MonkeyPatch) -> None:
             alone.append(real(population, f"(SELECT * REPLACE ({member}, [{cells}]::BIGINT[] AS cells) FROM {placed})"))
         return ";".join(alone)
 
-    patch.setattr(bounding, "insertion", mutant)
+    patch.setattr(contributions, "insertion", mutant)
 
 
 def _sums_of_what_is_open(patch: pytest.MonkeyPatch) -> None:

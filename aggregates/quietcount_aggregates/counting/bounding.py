@@ -14,15 +14,8 @@ from importlib import resources
 
 import numpy as np
 
-from quietcount_aggregates.counting.contributions import (
-    Symbols,
-    date,
-    insertion,
-    period_of,
-    placement,
-    text,
-    year_before,
-)
+from quietcount_aggregates.counting import contributions
+from quietcount_aggregates.counting.contributions import Symbols, date, period_of, text, year_before
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.populations import Horizon, Population, Table, counted_fields
 from quietcount_aggregates.state.limits import LIFETIME, UsedUp, Words
@@ -64,11 +57,12 @@ class Bounding:
                 tables[condition] = f"versions_{len(tables)}"
                 self._connection.execute(_versions(tables[condition], condition))
             self._versions.setdefault(tables[condition], []).append(name)
-            placed = f"({placement(population, symbols, first_open[name], lost_open.get(name), tables[condition])})"
+            lost, versions = lost_open.get(name), tables[condition]
+            placed = f"({contributions.placement(population, symbols, first_open[name], lost, versions)})"
             if population.horizon is Horizon.YEAR:
                 self._mark_years(placed, year_secrets)
             self._look_up(population.name)
-            self._connection.execute(insertion(population, placed))
+            self._connection.execute(contributions.insertion(population, placed))
 
     def counts(self, population: str, table: Table, periods: Sequence[dt.date]) -> dict[dt.date, list[int]]:
         """Return, for each of the table's periods (by its first day), what each cell of the domain comes to, exactly.

@@ -164,6 +164,17 @@ class Reconciliation:
                     around=np.stack([self._around(layout, spans[place]) for place in places]),
                 )
 
+    def around(self, statistic: str, start: dt.date, end: dt.date, apart: tuple[str, ...]) -> list[int]:
+        """Return the margins of a table's sums over whole periods of the population, in millionths.
+
+        The sums are those of the dimensions named in `apart`, in the table's order: one for each kind whose noise has
+        one form, without what the table does not count. Both days are inclusive.
+        """
+        layout = next(each for each in self.axes.layouts if each.table.name == statistic)
+        spans = list(self.spans(start, end))
+        kinds = [kind for kind in kinds_of(self.axes, layout, apart)[0] if all(map(sum, kind.chosen))]
+        return [self._margin(spans, kind) for kind in kinds]
+
     def _around(self, layout: Layout, span: Span) -> Integers:
         """Return the margin of each cell of a table."""
         kinds, kind_of = kinds_of(self.axes, layout, tuple(each.name for each in layout.table.by))

@@ -38,8 +38,9 @@ def init_command(folder: Path, since: dt.date | None, log: str) -> None:
         click.echo(str(path))
     if log == DEFAULT_LOG:
         click.echo(
-            "Next: choose your populations in quietcount.toml. Then emit events (quietcount emit --help) and run the "
-            "service (quietcount run): its first run declares the populations, and what they spend never comes back.",
+            "Next: choose your populations in quietcount.toml (quietcount plan --help). Then emit events "
+            "(quietcount emit --help) and run the service (quietcount run): its first run declares the populations, "
+            "and what they spend never comes back.",
             err=True,
         )
     else:

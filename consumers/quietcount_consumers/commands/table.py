@@ -32,6 +32,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "Look into the ledger of what was declared and released.",
     ),
     (
+        "plan",
+        "quietcount_consumers.commands.plan:plan_command",
+        "Say which margins a catalogue will give, before any budget is spent.",
+    ),
+    (
         "query",
         "quietcount_consumers.commands.query:query_command",
         "Answer one SQL query from the published statistics.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -13,11 +13,12 @@ from typing import BinaryIO
 import click
 
 from quietcount_producers.beginnings import counted_nowhere
+from quietcount_producers.commands.progress import Steps, progress, size_of
 from quietcount_producers.commands.spool import sent_on
 from quietcount_producers.composition import Composer, utc_today
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.bad_lines import BadLines
-from quietcount_producers.files.emission import Check, CheckedRecords, check, plain_file, send
+from quietcount_producers.files.emission import Check, CheckedRecords, check, send
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
@@ -29,7 +30,6 @@ from quietcount_schemas.registry import SchemaRegistry
 __all__ = ["emit_command"]
 
 _STANDARD = "-"
-_ROWS_A_STEP = 2000  # a progress bar that moves at each row costs more than the row
 
 
 @click.command(
@@ -78,8 +78,8 @@ def emit_command(
     with ExitStack() as stack:
         stream = sys.stdin.buffer if stdin else stack.enter_context(_opened(path))
         if dry_run:
-            with _stoppable(), _progress("Checking", _size(stream)) as bar:
-                found = check(stream, name, file_format, composer, advance=_Steps(bar, stream))
+            with _stoppable(), progress("Checking", size_of(stream)) as bar:
+                found = check(stream, name, file_format, composer, advance=Steps(bar, stream))
             _show(found)
             _note(found, settings, registry)  # first: a dry run is to find all that is to be mended
             if found.problems and not skip_bad:
@@ -102,8 +102,8 @@ def emit_command(
         stack.callback(log.close)
         records = CheckedRecords(outbox.store if outbox else settings.scratch_folder)
         stack.callback(records.close)
-        with _stoppable(), _progress("Checking", _size(stream)) as bar:
-            found = check(stream, name, file_format, composer, records=records, bad=bad, advance=_Steps(bar, stream))
+        with _stoppable(), progress("Checking", size_of(stream)) as bar:
+            found = check(stream, name, file_format, composer, records=records, bad=bad, advance=Steps(bar, stream))
         _show(found)
         if found.problems and bad is None:
             raise ProducersError(
@@ -118,7 +118,7 @@ def emit_command(
                 )
         _note(found, settings, registry)
         try:
-            with _progress("Sending", records.count) as bar:
+            with progress("Sending", records.count) as bar:
                 send(log, records, bar)
             where = sent_on(outbox, settings, name) if outbox else "in the log"
         except KeyboardInterrupt:
@@ -159,40 +159,3 @@ def _note(found: Check, settings: EmitterSettings, registry: SchemaRegistry) -> 
     """Say which events count nowhere, as far as the configuration tells; that is no mistake."""
     for line in counted_nowhere(found.earliest, settings.beginnings, registry, utc_today()):
         click.echo(line, err=True)
-
-
-def _size(stream: BinaryIO) -> int | None:
-    status = plain_file(stream)
-    return None if status is None else status.st_size
-
-
-@contextlib.contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr at a terminal, nothing in a pipe; yields what to call with each advance."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console  # a pipe needs neither
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda amount: progress.advance(task, amount)
-
-
-class _Steps:
-    """Turns "another row was read" into bytes for a progress bar, seldom enough to cost nothing."""
-
-    def __init__(self, bar: Callable[[int], None], stream: BinaryIO) -> None:
-        self._bar = bar
-        self._stream = stream
-        self._rows = 0
-        self._at = 0
-
-    def __call__(self) -> None:
-        self._rows += 1
-        if self._rows % _ROWS_A_STEP == 0 and self._stream.seekable():
-            at = self._stream.tell()
-            self._bar(at - self._at)
-            self._at = at

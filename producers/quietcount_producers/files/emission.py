@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import IO, BinaryIO, Final, Protocol
 
 from quietcount_producers.composition import Composer, Facts, day_of
 from quietcount_producers.errors import EventRefused, ProducersError
@@ -28,7 +28,7 @@ from quietcount_producers.sqlite_file import explained
 from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
-__all__ = ["Check", "CheckedRecords", "check", "plain_file", "send"]
+__all__ = ["Check", "CheckedRecords", "Records", "check", "plain_file", "send"]
 
 _MOST_SHOWN: Final = 20
 """How many reasons are shown, and of each how many lines: a person mends no more at once."""
@@ -37,6 +37,12 @@ _BATCH: Final = 1000
 """How many records are appended at once."""
 _HEAD: Final = struct.Struct("<qBH")
 """What stands before a record in the temporary file: its timestamp, the key's length, the value's length."""
+
+
+class Records(Protocol):
+    """Takes the records of good rows, in their order."""
+
+    def add(self, record: NewRecord) -> None: ...
 
 
 class CheckedRecords:
@@ -139,7 +145,7 @@ def check(
     file_format: FileFormat,
     composer: Composer,
     *,
-    records: CheckedRecords | None = None,
+    records: Records | None = None,
     bad: BadLines | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Check:

@@ -1,0 +1,1 @@
+"""The plan of a catalogue: files of events are counted, and what is planned is put into words."""
