@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.aggregates_world import MemoryLedger
+from tests.numbers_world import VISITS, visits
 from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, of, opened, read, release
 
 from quietcount_aggregates.description import Description, Label, labels_of
