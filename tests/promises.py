@@ -62,6 +62,7 @@ PROMISES = {
     "public-file": "The published file stands alone, is described throughout and opens with DuckDB",
     "published-again": "A deleted published file comes back from the ledger with the same bytes",
     "queries": "A question is answered from the published file alone, in the form that was asked for",
+    "report": "The report is one file that asks nobody for anything, and claims no more than its intervals allow",
     # The house
     "demo": "The demo does the whole job",
     "light-emitter": "An emitter installs neither the database nor the noise",

@@ -19,7 +19,7 @@ from quietcount_aggregates.publication.published_file import Settings, opened
 from quietcount_consumers.errors import ConsumersError
 from quietcount_schemas.errors import Unavailable
 
-__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "describe", "query"]
+__all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "connected", "describe", "query"]
 
 # What our macros say has its own remedy.
 _MACRO = re.compile(
@@ -75,6 +75,11 @@ def describe(path: Path, *, alone: bool = False) -> tuple[list[str], list[tuple[
     """Return what is in the published database: views, macros and tables, each followed by its columns."""
     text = resources.files("quietcount_consumers").joinpath("describe.sql").read_text(encoding="utf-8")
     return query(path, text, alone=alone)
+
+
+def connected(path: Path, *, alone: bool = False) -> duckdb.DuckDBPyConnection:
+    """Open the published database for several questions, under the rules and with the errors of `query`."""
+    return _opened(path, alone)
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> _Rows:

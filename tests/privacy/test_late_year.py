@@ -10,7 +10,7 @@ import pytest
 from tests.aggregates_world import TRIALS, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates.counting import bounding, contributions
+from quietcount_aggregates.counting import contributions
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
@@ -120,7 +120,7 @@ def test_an_event_whose_own_period_is_open_counts_there_however_old_it_is(tmp_pa
 
 
 def _within(days: int, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(bounding, "_year_before", lambda day: f"(DATE '{day}' - INTERVAL {days} DAY)")
+    patch.setattr(contributions, "year_before", lambda day: f"(DATE '{day}' - INTERVAL {days} DAY)")
 
 
 @pytest.mark.check

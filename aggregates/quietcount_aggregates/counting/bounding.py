@@ -15,7 +15,7 @@ from importlib import resources
 import numpy as np
 
 from quietcount_aggregates.counting import contributions
-from quietcount_aggregates.counting.contributions import Symbols, date, period_of, text, year_before
+from quietcount_aggregates.counting.contributions import Symbols, date, period_of, text
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.populations import Horizon, Population, Table, counted_fields
 from quietcount_aggregates.state.limits import LIFETIME, UsedUp, Words
@@ -120,7 +120,7 @@ class Bounding:
             day = first_open[population.name]
             year = day.year if population.horizon is Horizon.YEAR else LIFETIME
             # A mark is needed while an event of its period may still be carried: see `_placed`.
-            marks_from = period_of(year_before(day), population.period)
+            marks_from = period_of(contributions.year_before(day), population.period)
             connection.execute(
                 f"INSERT INTO following VALUES (?, ?, ?, ?, {marks_from})",
                 [population.name, day, year, population.max_contributions],

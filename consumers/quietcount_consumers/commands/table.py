@@ -47,6 +47,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "Release what is due and stop; what was released is written to stdout.",
     ),
     (
+        "report",
+        "quietcount_consumers.commands.report:report_command",
+        "Write the published statistics as one page, with pictures and margins.",
+    ),
+    (
         "run",
         "quietcount_consumers.commands.service:run_command",
         "Run the service: fold in ticks, release what is due, publish.",

@@ -228,7 +228,7 @@ def test_labels_join_the_figures_symbol_by_symbol(public: Path) -> None:
     assert [symbol for symbol, _ in joined] == sorted(HELPED.tables[0].by[0].symbols)
     assert ("LEGAL_AID", "Legal aid") in joined
     titles = rows(public, "SELECT language, label FROM labels WHERE symbol = '' ORDER BY ALL")
-    assert titles == [("en", "Kind of help"), ("ru", "Вид помощи")]
+    assert titles == [("en", "Kind of help"), ("ru", "Вид помощи"), ("uk", "Вид допомоги")]
 
 
 NOTES = {

@@ -60,7 +60,9 @@ def test_the_first_start_describes_what_it_declares_and_the_next_one_says_nothin
     assert first.described.grace == project.configuration.grace
     labels = "SELECT DISTINCT population, dimension, language FROM labels ORDER BY ALL"
     assert rows(project, labels) == [
-        (*of, language) for of in (("court_cases", "charge"), ("requests", "help_kind")) for language in ("en", "ru")
+        (*of, language)
+        for of in (("court_cases", "charge"), ("requests", "help_kind"))
+        for language in ("en", "ru", "uk")
     ]
     assert dict(rows(project, "FROM about"))["publisher"] == "not stated"
 

@@ -245,10 +245,10 @@ def test_titles_and_labels_may_be_added_and_reworded_and_change_no_message(own: 
         assert now.fields[5].labels == {"en": {"true": f"{words} again", "false": f"{words} once"}}
 
 
-def test_every_built_in_dimension_is_labelled_in_english_and_russian() -> None:
+def test_every_built_in_dimension_is_labelled_in_english_russian_and_ukrainian() -> None:
     for event_type in SchemaRegistry.load().event_types.values():
         for field in event_type.dimensions:
-            assert list(field.titles) == list(field.labels) == ["en", "ru"]
+            assert list(field.titles) == list(field.labels) == ["en", "ru", "uk"]
 
 
 def test_a_doc_may_be_reworded_and_a_file_laid_out_anew(own: Path) -> None:

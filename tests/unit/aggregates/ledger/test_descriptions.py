@@ -163,7 +163,7 @@ def test_labels_are_those_of_the_declared_symbols_of_the_fields_that_are_used() 
     assert list(labels) == sorted(labels), "as the canonical text has them"
     assert Description.from_canonical(Description(WEEK, labels=labels).canonical).labels == labels
     assert {label.dimension for label in labels} == {"help_kind", "region"}
-    assert {label.language for label in labels} == {"en", "ru"}
+    assert {label.language for label in labels} == {"en", "ru", "uk"}
     assert Label("asked", "help_kind", "en", "LEGAL_AID", "Legal aid") in labels
     assert Label("asked", "help_kind", "ru", "", "Вид помощи") in labels
     by_symbol = {label.symbol for label in labels if label.dimension == "help_kind"}

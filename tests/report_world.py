@@ -1,0 +1,81 @@
+"""Published files for the report: one that has every case a report must show, with words that attack the page."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+from tests.aggregates_world import utc, world_in
+from tests.numbers_world import DAYS, VISITS, Visit, events_of, visits
+
+from quietcount_aggregates.description import Description, Label
+from quietcount_aggregates.noise import DiscreteLaplace
+from quietcount_aggregates.publication.publication import publish
+from quietcount_aggregates.tables import AskedTable
+from quietcount_schemas.numbers import Buckets, Summed
+from quietcount_schemas.periods import Period
+
+__all__ = ["ATTACK", "LABELS", "daily", "unreleased", "varied"]
+
+ATTACK = "</style><script>alert('x')</script><img src=x onerror=alert(1)> \"'&{}\x00\x1b\u2028"
+"""What must never be more than text, wherever a person may write."""
+
+LABELS = (
+    Label("visits", "kind", "en", "", f"Kind {ATTACK}"),
+    Label("visits", "kind", "en", "OLD", f"Old {ATTACK}"),
+    Label("visits", "kind", "ru", "OLD", "Старое"),
+    Label("visits", "kind", "en", "NEW", "New"),
+    Label("visits", "days", "en", "", "Days of waiting"),
+)
+
+_TABLES = (
+    AskedTable("by_days", 1.0, by=["kind", DAYS]),
+    AskedTable("by_quarter", 0.5, by=["kind"], period=Period.QUARTER),
+    AskedTable("waiting", 0.5, by=["kind"], sum=Summed("days", (0, 60), "by_days")),
+)
+
+
+def varied(folder: Path) -> Path:
+    """Publish counts by kind and bucket, averages that nobody can tell, a quarter withheld, and months provisional."""
+    population = visits(*_TABLES, title=f"Visits {ATTACK}", description=f"A visit. {ATTACK}", max_contributions=2)
+    with world_in(folder, [population], registry=VISITS, mechanism=DiscreteLaplace()) as world:
+        number = 0
+        for month in range(1, 12):
+            if month == 6:  # the second quarter is lost in its middle
+                world.lose_state(utc(dt.date(2024, 6, 2)))
+                world.restart(utc(dt.date(2024, 6, 2)))
+            told = [
+                Visit(dt.date(2024, month, 1), days, kind)
+                for kind, many in (("OLD", 90), ("NEW", 40))
+                for days in [3] * many + [20] * (many + 5 * month) + [80] * 9
+            ]
+            world.emit(events_of(told, number))
+            number += len(told)
+            world.fold(dt.date(2024, month, 2))
+            world.release(utc(dt.date(2024, month + 1, 1)))
+        description = Description(
+            dt.timedelta(days=7), f"Desk {ATTACK}", f"CC {ATTACK}", f"mail {ATTACK}", f"Cite {ATTACK}", LABELS
+        )
+        world.ledger.describe(description, utc(dt.date(2024, 12, 2)))
+        publish(world.ledger.chain, world.public)
+        return world.public
+
+
+def daily(folder: Path) -> Path:
+    """Publish 130 days of counts by 15 buckets."""
+    buckets = Buckets("days", tuple(range(0, 390, 26)))
+    population = visits(AskedTable("daily", 1.0, by=[buckets]), period=Period.DAY)
+    with world_in(folder, [population], registry=VISITS, mechanism=DiscreteLaplace()) as world:
+        told = [
+            Visit(dt.date(2024, 1, 1) + dt.timedelta(days=number % 130), 7 * number % 390) for number in range(2600)
+        ]
+        world.emit(events_of(told))
+        world.fold(dt.date(2024, 5, 20))
+        world.release(utc(dt.date(2024, 5, 10)))
+        return world.public
+
+
+def unreleased(folder: Path) -> Path:
+    """Publish a file that says what is declared, before anything is released."""
+    with world_in(folder, [visits(*_TABLES)], registry=VISITS) as world:
+        return world.public
