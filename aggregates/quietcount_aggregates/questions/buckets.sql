@@ -24,6 +24,7 @@ FROM @bucketed() c LEFT JOIN (
 ) m ON m.symbol = c.symbol
 WHERE c.dimension = the_dimension::VARCHAR AND c.chosen AND c.place IS NOT NULL)
 
+-- The places of those whose values are known.
 -- fragment known_buckets()
 (SELECT c.place FROM @bucketed() c WHERE c.dimension = the_dimension::VARCHAR AND c.in_a)
 

@@ -1,6 +1,7 @@
 -- The mean lies between what it would be if all values were at the lower bounds of their buckets, and at the upper ones.
 -- Each of the two is low + (high - low) B / A: in B a bucket weighs (bound - low) / (high - low), in A it weighs 1.
 
+-- The lower bound of a bucket for the first end, and the upper one for the second.
 -- fragment bound(s, row)
 CASE $s WHEN 1 THEN $row.least ELSE $row.most END
 
@@ -52,11 +53,13 @@ bool_and(told) AS told, max(status) AS status,
     bool_and(one_is_wide AND 5 * between_wide > between_all AND (wide.symbol[1] = '<' OR wide.symbol[-1] = '+')) AS dominated,
     min(wide) AS wide
 
+-- Outwards to two decimals. Estimates below 0 could turn the two ends round.
 -- fragment mean_columns()
-CASE WHEN told AND NOT dominated THEN round((at_least + at_most) / 2, 2) END AS mean,
+CASE WHEN told AND NOT dominated THEN round((at_least + greatest(at_most, at_least)) / 2, 2) END AS mean,
     CASE WHEN told THEN floor(round(100 * at_least, 4)) / 100 END AS at_least,
-    CASE WHEN told THEN ceil(round(100 * at_most, 4)) / 100 END AS at_most,
-    CASE WHEN told THEN floor(100 * lower) / 100 END AS lower, CASE WHEN told THEN ceil(100 * upper) / 100 END AS upper
+    CASE WHEN told THEN ceil(round(100 * greatest(at_most, at_least), 4)) / 100 END AS at_most,
+    CASE WHEN told THEN floor(100 * lower) / 100 END AS lower,
+    CASE WHEN told THEN ceil(100 * greatest(upper, at_least)) / 100 END AS upper
 
 CREATE MACRO mean(the_statistic, the_dimension, the_start, the_end, cells := '', level := 95, db := NULL) AS TABLE
 SELECT @mean_columns(),

@@ -1,6 +1,7 @@
 -- The value that so many percent of all do not exceed. It lies in the first bucket up to which there are as many: where
--- D(j) = (the sum up to bucket j) - p (the whole) is not below 0 any more. Only two claims about the bucket of the true
--- value can be wrong, that D is below 0 there, and that it is not before. Each is made at half of what the level leaves.
+-- D(j) = (the sum up to bucket j) - p (the whole) is not below 0 any more. A bucket is left out only with all that lie
+-- beyond it. So the bucket of the true value is lost only if one of two claims about it is wrong: that D is below 0 there,
+-- or that it is not below 0 before. Each is made at half of what the level leaves.
 
 -- fragment part_of_all()
 CASE WHEN try_cast(the_percent AS DOUBLE) BETWEEN 1 AND 99 THEN try_cast(the_percent AS DOUBLE) / 100 ELSE 0.5 END
