@@ -36,7 +36,13 @@ def _registry() -> SchemaRegistry:
             "fields": [
                 *envelope(),
                 {"name": "kind", "type": kind, "default": "NONE", "doc": "A kind."},
-                {"name": "days", "type": {"type": "int", "minimum": 0, "maximum": 400}, "default": 0, "doc": "Days."},
+                {
+                    "name": "days",
+                    "type": {"type": "int", "minimum": 0, "maximum": 400},
+                    "default": 0,
+                    "doc": "Days.",
+                    "quietcount.title": {"en": "Days of waiting"},
+                },
                 {"name": "age", "type": ["null", age], "default": None, "doc": "An age, if it is known."},
             ],
         }

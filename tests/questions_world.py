@@ -20,6 +20,7 @@ from quietcount_aggregates.publication.template import STORAGE_VERSION
 from quietcount_aggregates.questions import macros
 
 Symbols = tuple[str, ...]
+Bounds = tuple[int, int]
 Weight = tuple[int, int, int, str, int, int, float]
 """shape, place, response, statistic, node, signal, weight"""
 
@@ -48,6 +49,8 @@ class Table:
     estimates: Sequence[Sequence[float]]
     by: Mapping[str, Symbols] = field(default_factory=dict)
     uncounted: frozenset[tuple[str, str]] = frozenset()
+    buckets: Mapping[str, Sequence[Bounds | None]] = field(default_factory=dict)
+    """The bounds of each symbol of a dimension that is a number; None if the symbol says that it is unknown."""
 
     @property
     def cells(self) -> list[str]:
@@ -134,6 +137,8 @@ CREATE TABLE budget (population VARCHAR, statistic VARCHAR, period VARCHAR);
 CREATE TABLE margins (population VARCHAR, statistic VARCHAR, dimension VARCHAR, symbol VARCHAR, period VARCHAR,
     period_start DATE, period_end DATE);
 CREATE TABLE withheld (statistic VARCHAR, period_start DATE, period_end DATE, reason VARCHAR);
+CREATE TABLE averages (population VARCHAR, statistic VARCHAR);
+CREATE TABLE buckets (population VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR, lower BIGINT, upper BIGINT);
 CREATE TABLE noise_symbols (population VARCHAR, statistic VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR,
     part INTEGER, counted BOOLEAN);
 CREATE TABLE noise_periods (population VARCHAR, period_start DATE, period_end DATE, block INTEGER, shape INTEGER,
@@ -210,6 +215,10 @@ def fill(connection: duckdb.DuckDBPyConnection, population: Population) -> None:
                 for cell, value in zip(table.cells, values, strict=False)
             ],
         )
+    bounds = {d: each for table in population.tables for d, each in table.buckets.items()}
+    for d, each in bounds.items():
+        both = [pair or (None, None) for pair in each]
+        insert("buckets", [(d, i, x, *pair) for i, (x, pair) in enumerate(zip(dimensions[d], both, strict=True), 1)])
     insert("noise_periods", population.leaves)
     insert("noise_responses", population.responses)
     insert("noise_signals", population.signals)

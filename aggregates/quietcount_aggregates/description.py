@@ -96,7 +96,8 @@ def labels_of(populations: Iterable[Population], registry: SchemaRegistry) -> tu
     for population in populations:
         known = [registry.event_types[event] for event in population.events if event in registry.event_types]
         for dimension in _dimensions(population):
-            labelled = (field for each in known for field in each.dimensions if field.name == dimension.name)
+            fields = (field for each in known for field in (*each.dimensions, *each.numbers))
+            labelled = (field for field in fields if field.name == dimension.name)
             field = next((each for each in labelled if each.titles or each.labels), None)
             if field is None:
                 continue

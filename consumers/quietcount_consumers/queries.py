@@ -22,7 +22,9 @@ from quietcount_schemas.errors import Unavailable
 __all__ = ["QueryError", "QueryHeld", "QueryUnanswered", "connected", "damaged", "describe", "query"]
 
 # What our macros say has its own remedy.
-_MACRO = re.compile(r"\b(total|series|cumulative|compare|year_on_year|share|ranking)\(\): ")
+_MACRO = re.compile(
+    r"\b(total|series|cumulative|compare|year_on_year|share|ranking|distribution|percentile|mean)\(\): "
+)
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _QUOTE: Final = '"'
 

@@ -5,6 +5,8 @@ CREATE TABLE budget (population VARCHAR, statistic VARCHAR, period VARCHAR);
 CREATE TABLE margins (population VARCHAR, statistic VARCHAR, dimension VARCHAR, period VARCHAR, period_start DATE,
     period_end DATE);
 CREATE TABLE withheld (statistic VARCHAR, period_start DATE, period_end DATE, reason VARCHAR);
+CREATE TABLE averages (statistic VARCHAR);
+CREATE TABLE buckets (population VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR, lower BIGINT, upper BIGINT);
 CREATE TABLE noise_symbols (population VARCHAR, statistic VARCHAR, dimension VARCHAR, place INTEGER, symbol VARCHAR,
     part INTEGER, counted BOOLEAN);
 CREATE TABLE noise_periods (population VARCHAR, period_start DATE, period_end DATE, block INTEGER, shape INTEGER,

@@ -15,6 +15,7 @@ from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Completed, Declared, Entry, Released, Retired, Settled
 from quietcount_aggregates.populations import ALL, Population, Sum
+from quietcount_aggregates.publication.buckets import bucket_label_rows, bucket_rows
 from quietcount_aggregates.publication.metadata import (
     about_rows,
     description_rows,
@@ -72,7 +73,8 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
     _insert(connection, "budget", _budget_rows(chain))
     _insert(connection, "withheld", withheld_rows(chain))
     _insert(connection, "descriptions", description_rows(chain))
-    _insert(connection, "labels", label_rows(chain))
+    _insert(connection, "labels", [*label_rows(chain), *bucket_label_rows(chain)])
+    _insert(connection, "buckets", bucket_rows(chain))
     for population in chain.declarations.values():
         for table in population.tables:
             describe_view(connection, population, table)

@@ -160,6 +160,22 @@ COMMENT ON COLUMN withheld.period_start IS 'The first day of the period (UTC).';
 COMMENT ON COLUMN withheld.period_end IS 'The last day of the period (UTC), inclusive.';
 COMMENT ON COLUMN withheld.reason IS 'Why it is never released.';
 
+CREATE TABLE buckets (
+    population VARCHAR NOT NULL,
+    dimension VARCHAR NOT NULL,
+    place INTEGER NOT NULL,
+    symbol VARCHAR NOT NULL,
+    lower BIGINT,
+    upper BIGINT
+);
+COMMENT ON TABLE buckets IS 'The bounds of the symbols of each dimension that is a number: one row a bucket.';
+COMMENT ON COLUMN buckets.population IS 'The population whose dimension it is.';
+COMMENT ON COLUMN buckets.dimension IS 'The dimension.';
+COMMENT ON COLUMN buckets.place IS 'The place of the bucket among those of the dimension, from 1.';
+COMMENT ON COLUMN buckets.symbol IS 'The symbol, as it stands in cells.';
+COMMENT ON COLUMN buckets.lower IS 'The lowest value in the bucket; null for unknown.';
+COMMENT ON COLUMN buckets.upper IS 'The highest value in the bucket, inclusive; null for unknown.';
+
 CREATE TABLE about (key VARCHAR NOT NULL, value VARCHAR NOT NULL);
 COMMENT ON TABLE about IS 'What this file is, the bound that holds, and the head of the ledger it was built from.';
 COMMENT ON COLUMN about.key IS 'What the value says.';

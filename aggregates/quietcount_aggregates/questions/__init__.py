@@ -29,6 +29,9 @@ FILES = (
     "series.sql",
     "share.sql",
     "ranking.sql",
+    "buckets.sql",
+    "percentile.sql",
+    "mean.sql",
     "columns.sql",
 )
 """The files, in the order in which they are read: a fragment stands before its first use."""

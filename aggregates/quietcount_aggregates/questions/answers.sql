@@ -1,5 +1,10 @@
 -- How estimates and margins become intervals.
 
+-- fragment noises(symbols, spans, directions)
+(SELECT q, list({'direction': direction, 'variance': variance, 'margin': margin}) AS noises
+FROM @noise($symbols, $spans, $directions)
+GROUP BY q)
+
 -- One question about A and B: their estimates, and the noise in each direction.
 -- $directions: see noise(). Answers q, its spans, a, b, status, and noises: {'direction', 'variance', 'margin'} each.
 -- fragment answered(symbols, spans, directions)
@@ -12,11 +17,7 @@ FROM (
     FROM $spans p LEFT JOIN @sums($symbols) m
         ON m.period_start BETWEEN p.start_a AND p.end_a OR m.period_start BETWEEN p.start_b AND p.end_b
     GROUP BY p.q, p.start_a, p.end_a, p.start_b, p.end_b
-) e LEFT JOIN (
-    SELECT q, list({'direction': direction, 'variance': variance, 'margin': margin}) AS noises
-    FROM @noise($symbols, $spans, $directions)
-    GROUP BY q
-) n ON n.q = e.q)
+) e LEFT JOIN @noises($symbols, $spans, $directions) n ON n.q = e.q)
 
 -- fragment margin(direction)
 [n.margin FOR n IN noises IF n.direction = '$direction'][1]

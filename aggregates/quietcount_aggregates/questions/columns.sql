@@ -15,15 +15,19 @@ FROM (
         ('share', ['part_estimate', 'part_lower', 'part_upper', 'whole_estimate', 'whole_lower', 'whole_upper',
             'share_percent', 'share_lower', 'share_upper', 'note']),
         ('ranking', ['rank', 'item', 'period_start', 'period_end', 'estimate', 'shown', 'lower', 'upper', 'rank_lower',
-            'rank_upper', 'lead_confidence', 'note'])
+            'rank_upper', 'lead_confidence', 'note']),
+        ('distribution', ['symbol', 'at_least', 'at_most', 'estimate', 'shown', 'lower', 'upper', 'share_percent',
+            'share_lower', 'share_upper', 'cumulative_percent', 'cumulative_lower', 'cumulative_upper', 'note']),
+        ('percentile', ['symbol', 'at_least', 'at_most', 'lower', 'upper', 'note']),
+        ('mean', ['mean', 'at_least', 'at_most', 'lower', 'upper', 'note'])
     ) m(macro, names)
 ) JOIN (VALUES
     ('period_start', 'The first day (UTC).'),
     ('period_end', 'The last day (UTC), inclusive.'),
     ('estimate', 'The reconciled sum, with its sign: add these up.'),
     ('shown', 'The sum to show to people: whole, and never below 0.'),
-    ('lower', 'The lower end of the interval for the true sum.'),
-    ('upper', 'The upper end of the interval for the true sum.'),
+    ('lower', 'The lower end of the interval for the true sum, percentile or mean; null if nobody can tell.'),
+    ('upper', 'The upper end of the interval for the true sum, percentile or mean; null if nobody can tell.'),
     ('status', 'final, provisional (a table that covers the period is not released yet), or withheld.'),
     ('from_estimate', 'The first sum, with its sign: what the second is compared with.'),
     ('from_lower', 'The lower end of the interval for this true sum.'),
@@ -51,5 +55,12 @@ FROM (
     ('rank_lower', 'The best place that the true sum may have.'),
     ('rank_upper', 'The worst place that the true sum may have.'),
     ('lead_confidence', 'For the first: the highest level offered at which it leads all others. For the others: at which the first leads this one.'),
+    ('symbol', 'The bucket, as it stands in cells.'),
+    ('at_least', 'The lowest value that it can be by estimate; of a bucket, the lowest value in it.'),
+    ('at_most', 'The highest value that it can be by estimate; of a bucket, the highest value in it.'),
+    ('mean', 'In the middle between at_least and at_most: right if values are spread evenly within each bucket; null if nobody can tell.'),
+    ('cumulative_percent', 'All up to at_most in percent of all whose value is known; null where that is too close to 0 to divide by.'),
+    ('cumulative_lower', 'The lower end of the interval for this true share, in percent; 0 if nobody can tell.'),
+    ('cumulative_upper', 'The upper end of the interval for this true share, in percent; 100 if nobody can tell.'),
     ('note', 'The level of the intervals, how they were made, and what cannot be told.')
 ) d(name, description) USING (name))

@@ -36,6 +36,8 @@ WHERE coalesce(try_cast(level AS DOUBLE), 0) NOT IN (90, 95, 99) AND level IS NO
 SELECT 3, CASE WHEN NOT coalesce(list_contains(names, the_statistic::VARCHAR), false)
     THEN 'there is no statistic "' || the_statistic::VARCHAR || '". '
         || closest || 'The table descriptions lists them all'
+    WHEN EXISTS (FROM @table(averages) t WHERE t.statistic = the_statistic::VARCHAR)
+    THEN '"' || the_statistic || '" is an average and no count. The table averages has it, and its view'
     ELSE 'no period of "' || the_statistic || '" is released yet. ' || coalesce((
         SELECT arg_min(t.period_start || ' to ' || t.period_end || ' never will be: ' || t.reason, t.period_start)
         FROM @table(withheld) t WHERE t.statistic = the_statistic::VARCHAR

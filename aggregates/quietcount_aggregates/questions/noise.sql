@@ -5,9 +5,9 @@
 -- fragment kinds(symbols)
 (SELECT *, row_number() OVER (PARTITION BY s, dimension ORDER BY part, in_a, in_b) - 1 AS kind,
     count(*) OVER (PARTITION BY s, dimension) AS kinds,
-    sum(in_a::INTEGER * symbols) OVER (PARTITION BY s, dimension, part)
+    sum(in_a::DOUBLE * symbols) OVER (PARTITION BY s, dimension, part)
         / sum(symbols) OVER (PARTITION BY s, dimension, part) AS share_a,
-    sum(in_b::INTEGER * symbols) OVER (PARTITION BY s, dimension, part)
+    sum(in_b::DOUBLE * symbols) OVER (PARTITION BY s, dimension, part)
         / sum(symbols) OVER (PARTITION BY s, dimension, part) AS share_b
 FROM (
     SELECT y.s, y.dimension, y.part, y.in_a, y.in_b, count(*) AS symbols FROM $symbols y GROUP BY ALL
@@ -37,8 +37,8 @@ FROM (
 -- the class has.
 -- fragment signal_factors(symbols, spans)
 (SELECT c.s, c.statistic, c.class, e.signal, product(coalesce(k.symbols, 1)) AS draws,
-    product(CASE WHEN k.part <> f.part THEN 0 WHEN f.residual THEN k.in_a::INTEGER - k.share_a ELSE 1 END) AS a,
-    product(CASE WHEN k.part <> f.part THEN 0 WHEN f.residual THEN k.in_b::INTEGER - k.share_b ELSE 1 END) AS b
+    product(CASE WHEN k.part <> f.part THEN 0 WHEN f.residual THEN k.in_a::DOUBLE - k.share_a ELSE 1 END) AS a,
+    product(CASE WHEN k.part <> f.part THEN 0 WHEN f.residual THEN k.in_b::DOUBLE - k.share_b ELSE 1 END) AS b
 FROM @classes($symbols, $spans) c
     JOIN (
         SELECT DISTINCT t.statistic, t.signal FROM @table(noise_weights) t WHERE t.population = @population()
@@ -105,7 +105,7 @@ FROM $spans p JOIN @table(noise_periods) t ON t.population = @population()
     LEFT JOIN (
         SELECT s, product(a) AS a, product(b) AS b
         FROM (
-            SELECT y.s, y.dimension, count(*) FILTER (y.in_a) AS a, count(*) FILTER (y.in_b) AS b
+            SELECT y.s, y.dimension, sum(y.in_a::DOUBLE) AS a, sum(y.in_b::DOUBLE) AS b
             FROM $symbols y GROUP BY y.s, y.dimension
         )
         GROUP BY s
@@ -113,7 +113,8 @@ FROM $spans p JOIN @table(noise_periods) t ON t.population = @population()
 GROUP BY p.q)
 
 -- fragment noise(symbols, spans, directions)
--- $symbols: (s, dimension, part, in_a, in_b), one row a symbol: the selections of cells.
+-- $symbols: (s, dimension, part, in_a, in_b), one row a symbol: the selections of cells. in_a and in_b say whether a
+-- selection holds the symbol, or are its weight there, from 0 to 1.
 -- $spans: (q, s, start_a, end_a, start_b, end_b): the questions, each with its selection of cells and its two spans.
 -- $directions: (direction, alpha, beta, confidence): the noise of alpha A + beta B is asked for.
 -- Answers (q, direction, variance, margin), the margin being the smallest m with P(|noise| <= m) >= confidence. From

@@ -24,11 +24,18 @@ UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?")
 
 
-def label_problems(field: dict[str, Any], symbols: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the title and the labels of a field, and what to do; `symbols` are none for an int."""
-    given = LABEL_KEYS & field.keys()
-    if given and not symbols:
-        yield f'only an enum or a boolean has "{min(given)}"', "Remove it"
+def label_problems(
+    field: dict[str, Any], symbols: Collection[str], *, is_number: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the title and the labels of a field, and what to do.
+
+    `symbols` are none for an int. A whole number has a title and no labels: its buckets have theirs from their bounds.
+    """
+    if LABELS in field and not symbols:
+        yield f'only an enum or a boolean has "{LABELS}"', "Remove it"
+        return
+    if TITLE in field and not (symbols or is_number):
+        yield f'only an enum, a boolean or a whole number has "{TITLE}"', "Remove it"
         return
     titles, labels = field.get(TITLE, {}), field.get(LABELS, {})
     for key, texts in ((TITLE, titles), (LABELS, labels)):

@@ -181,7 +181,8 @@ class _Lint:
         sound = len(self.findings) == before
         if sound:
             self._values *= self._combinations(written, nullable=nullable)
-            for problem, remedy in label_problems(field, self._symbols(written)):
+            is_number = isinstance(written, dict) and written["type"] == "int" and "logicalType" not in written
+            for problem, remedy in label_problems(field, self._symbols(written), is_number=is_number):
                 self._found(LintReason.LABELS_INVALID, problem=problem, remedy=remedy)
         if "default" not in field:
             self._found(LintReason.DEFAULT_MISSING)

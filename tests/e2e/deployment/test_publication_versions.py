@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import subprocess
+import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.buckets_world import BOUNDS, SYMBOLS
 from tests.published_world import published_in
+from tests.questions_world import Table, alone, months, written
 
 pytestmark = pytest.mark.check
 
@@ -53,3 +58,57 @@ def test_it_opens_with_the_newest_duckdb_of_the_line_before(
     print(f"opened with DuckDB {version}")
     assert version.startswith("1.")
     assert answers == ["42", "36", "True", "True", "6", "True"]
+
+
+ASKED = """
+import json, sys
+import duckdb
+path, lines = json.load(sys.stdin)
+answers = []
+for under in (None, "another name"):
+    with duckdb.connect(":memory:" if under else path, read_only=not under) as connection:
+        if under:
+            connection.execute(f"ATTACH '{path}' AS \\"{under}\\" (READ_ONLY)")
+        for line in lines:
+            asked = f'"{under}".{line[:-1]}, db := \\'{under}\\')' if under else line
+            answers.append(repr(connection.execute(f"FROM {asked}").fetchall()))
+print(json.dumps([duckdb.__version__, answers]))
+"""
+
+
+@pytest.mark.promise("public-file")
+@pytest.mark.parametrize("version", ["1.2.0", "1.3.2", "1.4.0"])
+def test_an_older_duckdb_answers_of_buckets_what_this_one_does(tmp_path: Path, version: str) -> None:
+    """The file is opened, and attached under another name."""
+    month = months(dt.date(2024, 1, 1), 1)
+    of_kinds = [[30.0 * place + kind for kind in (40, 90) for place in range(6)]]
+    by = {"kind": ("A", "B"), "days": SYMBOLS}
+    table = Table("asked", 3.3, month, of_kinds, by, buckets={"days": BOUNDS})
+    public = written(tmp_path / "public.duckdb", alone(table))
+    span = "'days', '2024-01-01', '2024-01-31'"
+    lines = [
+        f"distribution('asked', {span})",
+        f"percentile('asked', {span}, 50)",
+        f"percentile('asked', {span}, 90, cells := 'kind=A, days!=365+', level := 99)",
+        f"mean('asked', {span})",
+        f"mean('asked', {span}, cells := 'days=7..29|unknown')",
+    ]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-deps"]
+    subprocess.run([*pip, "--target", str(tmp_path / version), f"duckdb=={version}"], check=True)
+    asked = json.dumps([str(public), lines])
+    (used, expected), (older, found) = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", ASKED],
+                input=asked,
+                env={**os.environ, **environment},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for environment in ({}, {"PYTHONPATH": str(tmp_path / version)})
+    )
+    assert (used != older, older) == (True, version)
+    assert found == expected
+    assert expected[: len(lines)] == expected[len(lines) :]

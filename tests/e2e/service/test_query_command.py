@@ -81,7 +81,18 @@ def test_what_is_in_the_file_is_described_from_its_own_dictionary(project: Proje
     kinds = {row["name"]: row["kind"] for row in described}
     assert list(dict.fromkeys(kinds.values())) == ["view", "macro", "table"]
     assert [name for name, kind in kinds.items() if kind == "macro"] == [
-        *("compare", "cumulative", "ranking", "series", "share", "total", "year_on_year"),
+        *(
+            "compare",
+            "cumulative",
+            "distribution",
+            "mean",
+            "percentile",
+            "ranking",
+            "series",
+            "share",
+            "total",
+            "year_on_year",
+        ),
     ]
     assert {name for name, kind in kinds.items() if kind == "view"} == {"requests", "court_cases"}
     requests = [(row["column"], row["type"]) for row in described if row["name"] == "requests"]

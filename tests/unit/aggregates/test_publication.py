@@ -29,7 +29,7 @@ from quietcount_schemas.periods import Period
 pytestmark = pytest.mark.quick
 
 NOISE = ["noise_periods", "noise_responses", "noise_scales", "noise_signals", "noise_symbols", "noise_weights"]
-TABLES = ["about", "budget", "data_dictionary", "ledger", "margins", *NOISE, "statistics", "withheld"]
+TABLES = ["about", "buckets", "budget", "data_dictionary", "ledger", "margins", *NOISE, "statistics", "withheld"]
 
 
 @pytest.fixture(scope="module")

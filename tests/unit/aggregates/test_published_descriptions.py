@@ -193,6 +193,9 @@ ASKED = {
     "compare": "FROM compare('by_colour', '2024-02-01', '2024-02-29', '2024-03-01', '2024-03-31')",
     "year_on_year": "FROM year_on_year('by_colour')",
     "share": "FROM share('by_colour', '2024-02-01', '2024-02-29', 'colour=RED')",
+    "distribution": "FROM distribution('by_colour', 'days', '2024-02-01', '2024-02-29') LIMIT 0",
+    "percentile": "FROM percentile('by_colour', 'days', '2024-02-01', '2024-02-29', 50) LIMIT 0",
+    "mean": "FROM mean('by_colour', 'days', '2024-02-01', '2024-02-29') LIMIT 0",
     "ranking": "FROM ranking('by_colour', '2024-02-01', '2024-02-29', by := 'colour')",
 }
 

@@ -47,7 +47,7 @@ GOOD = trial(
         "doc": "When.",
     },
 )
-KIND, PEOPLE, REFERENCE, URGENT, MAYBE = 4, 5, 6, 7, 9
+KIND, PEOPLE, REFERENCE, URGENT, MAYBE, DUE = 4, 5, 6, 7, 9, 10
 DATE = {"type": "int", "logicalType": "date", "minimum": 0}
 
 Edit = Callable[[dict[str, Any]], object]
@@ -69,6 +69,12 @@ def kind(**changes: object) -> Edit:
 def test_a_schema_of_everything_allowed_has_no_finding_and_fastavro_takes_it() -> None:
     assert lint(GOOD, "1.avsc") == []
     fastavro.parse_schema(copy.deepcopy(GOOD), named_schemas={})
+
+
+def test_a_whole_number_may_have_a_title() -> None:
+    schema = copy.deepcopy(GOOD)
+    schema["fields"][PEOPLE]["quietcount.title"] = {"en": "People", "uk": "Люди"}
+    assert lint(schema, "1.avsc") == []
 
 
 @pytest.mark.parametrize("name", casework_files())
@@ -115,7 +121,9 @@ REFUSED: list[tuple[LintReason, str, Edit]] = [
     (LintReason.LABELS_INVALID, "kind", titled("Kind")),
     (LintReason.LABELS_INVALID, "kind", titled({"en": {"A": "a"}})),
     (LintReason.LABELS_INVALID, "kind", titled({"e": "Kind"})),
-    (LintReason.LABELS_INVALID, "people", titled({"en": "People"}, PEOPLE)),
+    (LintReason.LABELS_INVALID, "people", titled({"en": ""}, PEOPLE)),
+    (LintReason.LABELS_INVALID, "people", labelled({"en": {"1": "one"}}, PEOPLE)),
+    (LintReason.LABELS_INVALID, "due", titled({"en": "Due"}, DUE)),
     (LintReason.LABELS_INVALID, "urgent", labelled({"en": {"yes": "yes", "no": "no"}}, URGENT)),
     (LintReason.LABELS_INVALID, "other_kind", labelled({"en": {"A": "a"}}, REFERENCE)),
     (LintReason.LABELS_INVALID, "maybe_kind", labelled({"en": {"A": "a"}}, MAYBE)),

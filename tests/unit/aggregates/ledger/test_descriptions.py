@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.aggregates_world import MemoryLedger
+from tests.numbers_world import VISITS, visits
 from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, of, opened, read, release
 
 from quietcount_aggregates.description import Description, Label, labels_of
@@ -175,3 +176,7 @@ def test_labels_are_those_of_the_declared_symbols_of_the_fields_that_are_used() 
 
 def test_a_population_whose_schema_is_gone_or_has_no_labels_has_none() -> None:
     assert labels_of([of("one", by=["colour"])], SchemaRegistry.load()) == ()
+
+
+def test_the_title_of_a_number_in_buckets_is_recorded() -> None:
+    assert labels_of([visits()], VISITS) == (Label("visits", "days", "en", "", "Days of waiting"),)

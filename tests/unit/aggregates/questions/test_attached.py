@@ -23,13 +23,17 @@ CALLS = [
     "year_on_year('asked'{})",
     "share('asked', '2023-01-01', '2023-03-31', 'colour=RED'{})",
     "ranking('asked', '2023-01-01', '2023-03-31', by := 'colour'{})",
+    "distribution('asked', 'days', '2023-01-01', '2023-03-31'{})",
+    "percentile('asked', 'days', '2023-01-01', '2023-03-31', 50{})",
+    "mean('asked', 'days', '2023-01-01', '2023-03-31'{})",
 ]
 ANSWERS = {call.partition("(")[0]: call for call in CALLS}
 
 
 def edition(path: Path, first: float) -> Path:
-    estimates = [[first + month, 2 * first] for month in range(14)]
-    return written(path, alone(Table("asked", 2.0, YEARS, estimates, {"colour": ("GREEN", "RED")})))
+    estimates = [[(first + month) / 2, first, (first + month) / 2, first**2 / 100] for month in range(14)]
+    by = {"days": ("0..6", "7+"), "colour": ("GREEN", "RED")}
+    return written(path, alone(Table("asked", 2.0, YEARS, estimates, by, buckets={"days": [(0, 6), (7, 30)]})))
 
 
 @pytest.fixture(scope="module")

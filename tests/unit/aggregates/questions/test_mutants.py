@@ -14,6 +14,7 @@ pytestmark = pytest.mark.quick
 
 MONTHS = months(dt.date(2024, 1, 1), 4)
 QUARTER = [(MONTHS[0][0], MONTHS[2][1])]
+FOUR = "'2024-01-01', '2024-04-30'"
 ONE, HALF = "'2024-01-01', '2024-01-31'", "'2024-01-15', '2024-02-29'"
 
 
@@ -26,10 +27,25 @@ def public(path: Path, mutation: tuple[str, str] = ("", "")) -> Path:
         alone(Table("plain", 2.0, MONTHS, [[50.0]] * 4, {"colour": ("RED",)})),
         months_and_quarters("timed", monthly, Table("quarterly", 20.0, QUARTER, [[2700.0]])),
         cells_and_total("parts", by_kind, Table("everything", 20.0, MONTHS, [[2700.0]] * 4)),
+        alone(
+            Table(
+                "bucketed",
+                2.0,
+                MONTHS,
+                [[90.0, 80.0, 15.0, 50.0]] * 4,
+                {"days": ("0..6", "7..29", "30+", "unknown")},
+                buckets={"days": [(0, 6), (7, 29), (30, 99), None]},
+            )
+        ),
         alone(Table("broken", 2.0, [MONTHS[0], *MONTHS[2:]], [[50.0]] * 3)),
         withheld=[("broken", *MONTHS[1], "the state was lost")],
         mutation=mutation,
     )
+
+
+@pytest.fixture(scope="module")
+def right_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return public(tmp_path_factory.mktemp("mutants") / "right.duckdb")
 
 
 def answer(path: Path, query: str) -> list[tuple[Any, ...]] | str:
@@ -49,7 +65,18 @@ def answer(path: Path, query: str) -> list[tuple[Any, ...]] | str:
         ("FROM total('monthly', '2024-01-01', '2024-02-29')", ("sum(draws) AS draws", "1 AS draws")),
         (f"FROM total('monthly', {ONE})", ("abs(g.alpha * d.weight_a", "(g.alpha * d.weight_a")),
         (f"FROM total('monthly', {ONE})", ("list_contains(l.places_a, w.place)", "true")),
+        # what is asked of buckets
+        (
+            f"FROM percentile('bucketed', 'days', {ONE}, 50)",
+            ("sum(i.estimate) FILTER (i.least IS NOT NULL)", "sum(i.estimate)"),
+        ),
+        (f"FROM mean('bucketed', 'days', {ONE})", ("OR b.lower IS NOT NULL)", "OR true)")),
+        (f"FROM percentile('bucketed', 'days', {FOUR}, 49)", ("AND d < -around", "AND d < 0")),
+        (f"FROM percentile('bucketed', 'days', {FOUR}, 48)", ("d >= around AS reached", "d >= 0 AS reached")),
+        (f"FROM mean('bucketed', 'days', {ONE})", ("CASE e.s WHEN 1 THEN i.least ELSE i.most END", "i.least")),
+        (f"FROM mean('bucketed', 'days', {ONE})", ("WHERE i.least IS NOT NULL\n    GROUP BY", "GROUP BY")),
         # what is refused
+        (f"SELECT 1 FROM percentile('bucketed', 'days', {ONE}, 100)", ("BETWEEN 1 AND 99, false)", "> 0, false)")),
         (f"FROM total('plain', {HALF})", ("OR NOT whole", "")),
         ("FROM total('broken', '2024-01-01', '2024-03-31')", ("OR why IS NOT NULL OR", "OR")),
         (f"FROM total('plain', {ONE}, cells := 'colour=GREEN')", ("NOT bool_or(t.symbol = w.symbol)", "false")),
@@ -61,9 +88,9 @@ def answer(path: Path, query: str) -> list[tuple[Any, ...]] | str:
     ids=str,
 )  # fmt: skip
 def test_a_macro_without_one_of_its_safeguards_answers_otherwise(
-    tmp_path: Path, query: str, mutation: tuple[str, str]
+    right_file: Path, tmp_path: Path, query: str, mutation: tuple[str, str]
 ) -> None:
-    right = answer(public(tmp_path / "right.duckdb"), query)
+    right = answer(right_file, query)
     wrong = answer(public(tmp_path / "wrong.duckdb", mutation), query)
     print(right, wrong)
     assert right != wrong

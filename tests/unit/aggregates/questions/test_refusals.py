@@ -24,6 +24,16 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
         alone(Table("detailed", 2.0, HALF, [[float(i)] * 6 for i in range(6)], by, frozenset({("colour", "NONE")}))),
         alone(Table("broken", 2.0, HALF[:2] + HALF[3:], [[1.0]] * 5)),
         alone(Table("later", 2.0, [], [])),
+        alone(
+            Table(
+                "bucketed",
+                2.0,
+                HALF,
+                [[5.0] * 9] * 6,
+                {"colour": by["colour"], "days": ("0..6", "7+", "unknown")},
+                buckets={"days": [(0, 6), (7, 30), None]},
+            )
+        ),
         withheld=[("broken", *HALF[2], "the state was lost")],
     )
 
@@ -120,6 +130,31 @@ def test_a_comparison_of_what_cannot_be_compared_is_refused(public: Path, call: 
     found = refused(public, f"FROM compare({call})")
     assert found.startswith("compare(): ")
     assert sentence in found
+
+
+@pytest.mark.parametrize(
+    "call, sentence",
+    [
+        (f"mean('bucketed', 'colour', {Q1})", 'mean(): the dimension "colour" has no buckets. Choose days'),
+        (f"mean('detailed', 'colour', {Q1})", "No dimension of the statistic has: use total(), share() and ranking()"),
+        (f"mean('bucketed', 'day', {Q1})", 'has no dimension "day". Did you mean "days"? It has colour, days'),
+        (f"mean('plain', 'days', {Q1})", 'has no dimension "days". It has none'),
+        (f"distribution('bucketed', NULL, {Q1})", "distribution(): dimension is NULL"),
+        (f"distribution('buckets', 'days', {Q1})", 'there is no statistic "buckets". Did you mean "bucketed"?'),
+        (f"distribution('bucketed', 'days', {Q1}, level := 80)", "level := 80 is not offered"),
+        ("distribution('bucketed', 'days', '2024-01-01', '2024-02-03')", "is not made of whole periods"),
+        (f"percentile('bucketed', 'days', {Q1}, 0.5)", 'percent: "0.5" is not offered. Choose a number from 1 to 99'),
+        (f"percentile('bucketed', 'days', {Q1}, 'median')", "50 is the median"),
+        (f"percentile('bucketed', 'days', {Q1}, NULL)", "percent is NULL"),
+        (f"percentile('bucketed', 'days', {Q1}, 50, cells := 'days=7')", 'has no symbol "7"'),
+        (
+            f"percentile('bucketed', 'days', {Q1}, 50, cells := 'days=unknown')",
+            'no bucket of "days" is left but the unknown',
+        ),
+    ],
+)
+def test_what_cannot_be_asked_of_buckets_is_refused(public: Path, call: str, sentence: str) -> None:
+    assert sentence in refused(public, f"SELECT 1 FROM {call}")
 
 
 @pytest.mark.parametrize(
