@@ -169,7 +169,8 @@ def test_every_symbol_of_a_catalogue_has_a_label_in_english_and_russian(desk: Pa
     counted = answers(desk, "SELECT DISTINCT dimension, symbol FROM margins WHERE dimension <> 'all'")
     for language in ("en", "ru"):
         labelled = answers(desk, f"SELECT dimension, symbol FROM labels WHERE language = '{language}'")
-        assert {(each, symbol) for each, symbol in counted if each != "days_waited"} <= set(labelled)
+        assert set(counted) <= set(labelled)
+        assert {(each, "") for each, _ in counted} <= set(labelled)
 
 
 def test_most_totals_of_a_catalogue_are_worth_publishing(desk: Path) -> None:
