@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates.errors import PopulationError
 from quietcount_consumers.configuration import Configuration, beginning_after
@@ -324,11 +325,24 @@ def test_a_population_without_since_begins_with_the_first_whole_period_after_its
 
 def test_the_example_on_the_page_of_the_configuration_is_a_population_of_two_tables(root: Path, file: Path) -> None:
     page = (root / "docs" / "configuration.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    example, numbers = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     file.write_text(f"lifetime_epsilon = 1\n{example}", encoding="utf-8")
     (population,) = Configuration.load(file, {}).populations(SchemaRegistry.load())
     assert [table.period for table in population.tables] == [Period.MONTH, Period.QUARTER]
     assert population.epsilon == 1
+    waited = '[[population]]\nname = "waits"\nevents = ["Waited"]\nperiod = "month"\n'
+    file.write_text(f"lifetime_epsilon = 1\n{waited}{numbers}", encoding="utf-8")
+    kind = {"type": "enum", "name": "Kind", "symbols": ["A", "B"], "default": "A", "doc": "."}
+    days = {"type": "int", "minimum": 0, "maximum": 365}
+    fields = [
+        {"name": "help_kind", "type": kind, "default": "A", "doc": "."},
+        {"name": "days_waited", "type": days, "default": 0, "doc": "."},
+    ]
+    definition = {"type": "record", "name": "Waited", "namespace": "example.trial", "doc": ".", "fields": envelope()}
+    registry = registry_of({**definition, "quietcount.role": "event", "fields": [*envelope(), *fields]})
+    (population,) = Configuration.load(file, {}).populations(registry)
+    assert population.tables[0].by[0].symbols == ("0..6", "7..29", "30..89", "90+")
+    assert [table.period for table in population.sums] == [Period.QUARTER]
 
 
 KEYS = [name for name, _ in each_key()]
