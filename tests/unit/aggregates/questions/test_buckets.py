@@ -164,10 +164,14 @@ def fieller(counts: Sequence[float], weights: Sequence[float], scale: float, dra
     """Return the least and the largest ratio that the noise allows, by trying each in small steps."""
     a = sum(counts)
     b = sum(w * each for w, each in zip(weights, counts, strict=True))
+    # Of large counts only ratios in a small span are allowed.
+    reach = min(1.0, 4 * quantile([1.0] * len(weights), [scale] * len(weights), [draws] * len(weights), 0.95) / a)
+    tried = (b / a + reach * (step / 250 - 1) for step in range(501))
     allowed = [
         r
-        for r in (step / 500 for step in range(501))
-        if abs(b - r * a) <= quantile([w - r for w in weights], [scale] * len(weights), [draws] * len(weights), 0.95)
+        for r in tried
+        if 0 <= r <= 1
+        and abs(b - r * a) <= quantile([w - r for w in weights], [scale] * len(weights), [draws] * len(weights), 0.95)
     ]
     return min(allowed), max(allowed)
 
