@@ -98,6 +98,8 @@ class Statistic:
     citation: str
     period: Period
     first_day: dt.date
+    began: dt.date
+    """When its population began to count, and so to use up what a case may add."""
     epsilon: Decimal
     max_contributions: int
     yearly: bool

@@ -126,13 +126,16 @@ def _newest_whole(statistic: Statistic) -> tuple[Period, Figure | None, Figure] 
 
 
 def _year_before(statistic: Statistic, figure: Figure) -> Figure | None:
-    """Return the figure of the same period a year before, of a week the one 52 weeks before."""
+    """Return the figure of the same period a year before, of a week the one 52 weeks before, if they compare."""
     if statistic.period is Period.WEEK:
         start = figure.start - dt.timedelta(weeks=52)
     elif (figure.start.month, figure.start.day) == (2, 29):
         return None
     else:
         start = figure.start.replace(year=figure.start.year - 1)
+    if statistic.yearly and statistic.began > dt.date(start.year, 1, 1):
+        # In that year fewer had been counted by then. As many people would look like fewer.
+        return None
     series = statistic.totals.get(statistic.period)
     figures = series.figures if series else []
     return next((each for each in figures if each.start == start and figure in figures), None)

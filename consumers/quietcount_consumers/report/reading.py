@@ -153,6 +153,7 @@ class _Reading:
                 citation=_line(citation),
                 period=period,
                 first_day=first,
+                began=dt.date.fromisoformat(declared["since"]),
                 epsilon=Decimal(str(epsilon)),
                 max_contributions=most,
                 yearly=horizon == "year",

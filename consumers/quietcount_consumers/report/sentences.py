@@ -13,7 +13,19 @@ from quietcount_consumers.report.pictures import hover
 from quietcount_consumers.report.words import Words
 from quietcount_schemas.periods import Period
 
-__all__ = ["bound", "by", "capital", "counting", "headline", "note", "odds", "part", "series_in_words", "subject"]
+__all__ = [
+    "bound",
+    "by",
+    "capital",
+    "counting",
+    "headline",
+    "limit",
+    "note",
+    "odds",
+    "part",
+    "series_in_words",
+    "subject",
+]
 
 _PLACE: Final = "\ue000"
 """Stands in a sentence for what is put in later: a character that no text has."""
@@ -36,6 +48,7 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
     yield [before, element("strong", words.number(total.shown, total.digits)), after]
     if said.change is not None:
         yield [change(said.change, period, words)]
+        yield from limit(said.change, said, total, words)
     if said.lead is not None:
         yield [lead(said.lead, words)]
     if said.newest is not None:
@@ -50,6 +63,7 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
         ]
     if said.year is not None:
         yield [change(said.year, statistic.period, words, year=True)]
+        yield from limit(said.year, said, said.newest or total, words)
 
 
 def change(said: Change, period: Period, words: Words, *, year: bool = False) -> str:
@@ -71,6 +85,20 @@ def change(said: Change, period: Period, words: Words, *, year: bool = False) ->
             return words.text(key, percent=words.percents(*percents), **before)
     key = "headlines.fewer" if fewer else "headlines.more"
     return words.text(key, difference=words.between(*ends), **before)
+
+
+def limit(said: Change, of: Headline, newest: Figure, words: Words) -> Iterator[list[Content]]:
+    """Yield a warning if the limit alone could make the difference: those who reached it are missing."""
+    fewer, more = said.upper < 0, said.lower > 0
+    if not of.statistic.yearly:
+        if fewer:
+            yield [words.text("headlines.limit_lifetime")]
+        return
+    # The same part of two years has as many people at the limit.
+    apart = newest.start.year - said.before.start.year
+    same = (newest.start.month, newest.start.day) == (said.before.start.month, said.before.start.day)
+    if not same and (more if apart else fewer):
+        yield [words.text("headlines.limit_yearly")]
 
 
 def lead(said: Lead, words: Words) -> str:

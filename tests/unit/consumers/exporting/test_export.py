@@ -157,6 +157,8 @@ def test_the_page_says_what_is_withheld_and_what_one_case_adds(folder: Path) -> 
         assert part in page, part
     assert [row["statistic"] for row in read(folder, "withheld")] == ["quarterly"]
     assert read(folder, "quarterly") == []
+    assert "figures fall over the years even if as many people come" in page.replace("\n", " ")
+    assert "begins again each January" not in page
 
 
 def test_the_package_says_who_publishes_which_edition_under_what_licence(folder: Path) -> None:

@@ -63,6 +63,7 @@ def statistic(total: Series, *symbols: Series, **more: Any) -> Statistic:
         "citation": "",
         "period": Period.QUARTER,
         "first_day": dt.date(2023, 1, 1),
+        "began": dt.date(2023, 1, 1),
         "epsilon": Decimal("0.5"),
         "max_contributions": 1,
         "yearly": False,
@@ -186,6 +187,41 @@ def test_a_total_is_not_compared_with_a_period_that_was_withheld() -> None:
     found = made(File(difference=(1, 2)), statistic(quarters(ALL, 100, None, 300)))
     assert found.change is None
     assert said(found) == ["July to September 2023: 300 cases (290 to 310)."]
+
+
+@pytest.mark.promise("report")
+@pytest.mark.parametrize(
+    "yearly, before, lower, upper, warned",
+    [
+        (False, dt.date(2023, 4, 1), -40, -5, "never counts again"),
+        (False, dt.date(2023, 4, 1), 5, 40, ""),
+        (False, dt.date(2023, 4, 1), -5, 5, ""),
+        # Late in a year more cases are at their limit; in January none is.
+        (True, dt.date(2023, 4, 1), -40, -5, "only in the next calendar year"),
+        (True, dt.date(2023, 4, 1), 5, 40, ""),
+        (True, dt.date(2022, 10, 1), 5, 40, "only in the next calendar year"),
+        (True, dt.date(2022, 10, 1), -40, -5, ""),
+        (True, dt.date(2022, 7, 1), -40, -5, ""),
+    ],
+)
+def test_a_change_that_the_limit_alone_could_make_is_said_to_be_that(
+    yearly: bool, before: dt.date, lower: int, upper: int, warned: str
+) -> None:
+    newest = quarter(dt.date(2023, 7, 1), 100, 10)
+    change = Change(quarter(before, 100, 10), lower, upper, None)
+    found = Headline(statistic(TOTAL, yearly=yearly), Period.QUARTER, newest, change, None, None, None)
+    warnings = [each for each in said(found) if "how cases are counted" in each]
+    assert len(warnings) == bool(warned)
+    assert all(warned in each for each in warnings)
+
+
+@pytest.mark.parametrize("began, compared", [(dt.date(2022, 1, 1), True), (dt.date(2022, 1, 2), False)])
+def test_a_year_in_which_counting_began_late_is_not_compared(began: dt.date, compared: bool) -> None:
+    """Only a limit by the year: in the first year fewer had been counted before, so as many people look like fewer."""
+    series = Series(ALL, "", tuple(quarter(dt.date(year, 7, 1), 100, 10) for year in (2022, 2023)))
+    of = statistic(series, yearly=True, began=began, totals={Period.QUARTER: series})
+    last = headlines._year_before(of, series.figures[-1])
+    assert (last is not None) == compared
 
 
 def test_spans_of_unequal_length_are_not_compared() -> None:
