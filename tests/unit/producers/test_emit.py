@@ -368,11 +368,13 @@ def test_an_event_type_of_ones_own_is_emitted_without_code(place: Place) -> None
     place.config.write_text('schemas = ["kitchen"]\n' + place.config.read_text())
     registry = SchemaRegistry.load((place.folder / "kitchen",))
     header = "event,case,occurred_on,vegetarian,people\n"
-    assert (
-        place.emit(header + "MealServed,a,2023-10-03,TRUE,12\nMealServed,b,2023-10-03,,\n", name="m.csv").exit_code == 0
-    )
+    emitted = place.emit(header + "MealServed,a,2023-10-03,TRUE,12\nMealServed,b,2023-10-03,,\n", name="m.csv")
+    assert emitted.exit_code == 0
+    assert "Note: MealServed: a line without people counts with 1, its default." in emitted.stderr
     meal = {"event": "MealServed", "case": "a", "occurred_on": "2023-10-03", "vegetarian": True, "people": 12}
-    assert place.emit(json.dumps(meal)).exit_code == 0
+    emitted = place.emit(json.dumps(meal))
+    assert emitted.exit_code == 0
+    assert "a line without" not in emitted.stderr
     events = place.events(Codec(registry))
     assert [dict(event.attributes) for event in events] == [
         {"vegetarian": True, "people": 12},
