@@ -115,7 +115,8 @@ class _Reading:
         return {(population, dimension, symbol): _line(label) for population, dimension, symbol, label in rows}
 
     def _label(self, population: str, dimension: str, symbol: str = "") -> str:
-        return self._labels.get((population, dimension, symbol)) or symbol or dimension
+        """Return what people read for a symbol, or for the dimension itself; a field's name has spaces for people."""
+        return self._labels.get((population, dimension, symbol)) or symbol or dimension.replace("_", " ")
 
     def _ordered(self) -> dict[tuple[str, str], list[str]]:
         """Return the symbols of each dimension that is made of buckets, in their order."""

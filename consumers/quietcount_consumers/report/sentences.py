@@ -41,7 +41,7 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
         count=_PLACE,
         average=_PLACE,
         field=statistic.averaged,
-        noun=words.form("case" if statistic.unit == "cases" else "event", int(total.shown)),
+        noun=words.form("case" if _of_cases(statistic, total) else "event", int(total.shown)),
         interval=words.interval(total.lower, total.upper, total.digits),
     )
     before, _, after = capital(text).partition(_PLACE)
@@ -198,6 +198,12 @@ def note(said: Note, words: Words) -> str:
 def capital(text: str) -> str:
     """Return the text with a capital at its beginning."""
     return text[:1].upper() + text[1:]
+
+
+def _of_cases(statistic: Statistic, figure: Figure) -> bool:
+    """Return whether no case counts twice in the figure: then so many cases came."""
+    once_a_year = statistic.yearly and statistic.max_contributions == 1
+    return statistic.unit == "cases" or (once_a_year and figure.start.year == figure.end.year)
 
 
 def _shown(figure: Figure) -> float:

@@ -215,6 +215,20 @@ def test_a_change_that_the_limit_alone_could_make_is_said_to_be_that(
     assert all(warned in each for each in warnings)
 
 
+@pytest.mark.parametrize(
+    "end, most, noun", [(dt.date(2023, 6, 30), 1, "cases"), (dt.date(2024, 3, 31), 1, "events"), (None, 2, "events")]
+)
+def test_with_one_contribution_a_year_a_figure_within_a_year_is_one_of_cases(
+    end: dt.date | None, most: int, noun: str
+) -> None:
+    total = quarter(dt.date(2023, 4, 1), 200, 10)
+    total = total._replace(end=end or total.end)
+    of = statistic(TOTAL, yearly=True, unit="events", max_contributions=most)
+    assert said(Headline(of, Period.QUARTER, total, None, None, None, None)) == [
+        f"April to June 2023: 200 {noun} (190 to 210)."
+    ]
+
+
 @pytest.mark.parametrize("began, compared", [(dt.date(2022, 1, 1), True), (dt.date(2022, 1, 2), False)])
 def test_a_year_in_which_counting_began_late_is_not_compared(began: dt.date, compared: bool) -> None:
     """Only a limit by the year: in the first year fewer had been counted before, so as many people look like fewer."""
