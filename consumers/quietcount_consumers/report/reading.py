@@ -83,7 +83,7 @@ class _Reading:
 
     def publication(self, pool: ThreadPoolExecutor) -> Publication:
         statistics = tuple(self._statistics())
-        asked = pool.map(Headlines(self._rows, self._label).of, leading(statistics))
+        asked = pool.map(Headlines(self._rows, self._label, statistics).of, leading(statistics))
 
         def headlines() -> tuple[Headline, ...]:
             with _understood(self._path):

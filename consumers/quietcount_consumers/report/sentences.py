@@ -7,7 +7,17 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
-from quietcount_consumers.report.figures import Breakdown, Change, Figure, Headline, Lead, Note, Series, Statistic
+from quietcount_consumers.report.figures import (
+    Breakdown,
+    Change,
+    Figure,
+    Headline,
+    Lead,
+    Median,
+    Note,
+    Series,
+    Statistic,
+)
 from quietcount_consumers.report.markup import Content, element
 from quietcount_consumers.report.pictures import hover
 from quietcount_consumers.report.words import Words
@@ -20,6 +30,7 @@ __all__ = [
     "counting",
     "headline",
     "limit",
+    "median",
     "note",
     "odds",
     "part",
@@ -50,7 +61,9 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
         yield [change(said.change, period, words)]
         yield from limit(said.change, said, total, words)
     if said.lead is not None:
-        yield [lead(said.lead, words)]
+        yield [capital(lead(said.lead, words))]
+    for each in said.medians:
+        yield [capital(median(each, words))]
     if said.newest is not None:
         newest = said.newest
         yield [
@@ -116,6 +129,27 @@ def lead(said: Lead, words: Words) -> str:
         )
     percents = words.percents(*said.share)
     return words.text("headlines.lead", dimension=said.title, symbol=label, percent=percents)
+
+
+def median(said: Median, words: Words) -> str:
+    """Return between which values the median lies, as far as that can be told."""
+    match said.lower, said.upper:
+        case None, None:
+            key = "median_unknown"
+        case None, _:
+            key = "median_most"
+        case _, None:
+            key = "median_least"
+        case _:
+            key = "median"
+    return words.text(
+        f"headlines.{key}",
+        field=said.title,
+        period=words.period(said.period, said.total.start),
+        lower=words.number(said.lower or 0),
+        upper=words.number(said.upper or 0),
+        status=f", {words.text('tables.provisional')}" if said.total.provisional else "",
+    )
 
 
 def subject(statistic: Statistic, words: Words) -> str:

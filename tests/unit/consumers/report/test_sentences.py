@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quietcount_consumers.report import headlines
+from quietcount_consumers.report import headlines, sentences
 from quietcount_consumers.report.figures import (
     ALL,
     Breakdown,
@@ -258,6 +258,43 @@ def test_a_leader_without_a_share_has_its_count() -> None:
     share = Share(Decimal("87.5"), Decimal("88.1"))
     said = lead(Lead("Вид", ("Старое", figure), "Новое", True, share), Words("ru")).replace("\u00a0", " ")
     assert said == "Вид: чаще всего «Старое», 87,5–88,1 % от всех."
+
+
+@pytest.mark.promise("report")
+@pytest.mark.parametrize(
+    "ends, sentence",
+    [
+        ((14, 29), "Days, April to June 2023: the median lies between 14 and 29."),
+        ((None, 29), "Days, April to June 2023: the median is at most 29."),
+        ((14, None), "Days, April to June 2023: the median is at least 14."),
+        ((None, None), "Days, April to June 2023: what the median is, nobody can tell from these figures."),
+    ],
+)
+def test_a_median_is_said_as_far_as_it_can_be_told(ends: tuple[int | None, int | None], sentence: str) -> None:
+    """Of the first table that has the number in buckets and counts all of the population."""
+    buckets = Breakdown("days", "Days", True, Period.QUARTER, (quarters("0..13", 90), quarters("14+", 110)))
+    asked: list[Sequence[object]] = []
+
+    def file(sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        if "percentile" in sql:
+            asked.append(parameters)
+            return [ends]
+        return File(difference=(-1, 1))(sql, parameters)
+
+    tables = [
+        statistic(TOTAL),
+        statistic(TOTAL, name="some", conditions="kind=OLD", breakdowns=(buckets,)),
+        statistic(TOTAL, name="others", population="others", breakdowns=(buckets,)),
+        statistic(TOTAL, name="waits", breakdowns=(buckets,)),
+        statistic(TOTAL, name="again", breakdowns=(buckets,)),
+    ]
+    found = Headlines(file, lambda _population, _dimension, symbol: symbol, tables).of(tables[0])
+    assert found is not None
+    assert asked == [["waits", "days", dt.date(2023, 4, 1), dt.date(2023, 6, 30)]]
+    assert said(found)[-1] == sentence
+    provisional = found.medians[0]._replace(total=TOTAL.figures[0]._replace(provisional=True), lower=1, upper=2)
+    for language, word in (("en", "provisional"), ("ru", "предварительно"), ("uk", "попередньо")):
+        assert sentences.median(provisional, Words(language)).endswith(f", {word}.")
 
 
 def test_braces_in_a_label_are_text() -> None:
