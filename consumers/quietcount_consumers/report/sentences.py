@@ -55,11 +55,13 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
         noun=words.form("case" if _of_cases(statistic, total) else "event", int(total.shown)),
         interval=words.interval(total.lower, total.upper, total.digits),
     )
+    warnings: list[list[Content]] = []
     before, _, after = capital(text).partition(_PLACE)
     yield [before, element("strong", words.number(total.shown, total.digits)), after]
     if said.change is not None:
         yield [change(said.change, period, words)]
-        yield from limit(said.change, said, total, words)
+        warnings = list(limit(said.change, said, total, words))
+        yield from warnings
     if said.lead is not None:
         yield [capital(lead(said.lead, words))]
     for each in said.medians:
@@ -76,7 +78,8 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
         ]
     if said.year is not None:
         yield [change(said.year, statistic.period, words, year=True)]
-        yield from limit(said.year, said, said.newest or total, words)
+        if not warnings:  # once is enough
+            yield from limit(said.year, said, said.newest or total, words)
 
 
 def change(said: Change, period: Period, words: Words, *, year: bool = False) -> str:

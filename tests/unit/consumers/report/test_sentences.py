@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -212,6 +213,8 @@ def test_a_change_that_the_limit_alone_could_make_is_said_to_be_that(
     found = Headline(statistic(TOTAL, yearly=yearly), Period.QUARTER, newest, change, None, None, None)
     warnings = [each for each in said(found) if "how cases are counted" in each]
     assert len(warnings) == bool(warned)
+    twice = said(replace(found, year=change)) if not yearly else []
+    assert len([each for each in twice if "how cases are counted" in each]) <= 1
     assert all(warned in each for each in warnings)
 
 
