@@ -59,7 +59,7 @@ def report_command(output: Path, language: str, database: Path | None, config: P
 
     path = database or Configuration.load(config).public_file
     with ExitStack() as stack:
-        if sys.stderr.isatty():
+        if click.get_text_stream("stderr").isatty():
             from rich.console import Console  # a pipe needs none
 
             stack.enter_context(Console(stderr=True).status("Drawing the report"))
@@ -69,6 +69,7 @@ def report_command(output: Path, language: str, database: Path | None, config: P
         sys.stdout.flush()
     else:
         _write(output, text)
+        click.echo(f"Wrote {output}. Open it in a browser, or send it on: it is one file.", err=True)
 
 
 def _write(output: Path, text: str) -> None:
