@@ -59,7 +59,7 @@ def report_command(output: Path, language: str, database: Path | None, config: P
 
     path = database or Configuration.load(config).public_file
     with ExitStack() as stack:
-        if click.get_text_stream("stderr").isatty():
+        if sys.stderr.isatty():
             from rich.console import Console  # a pipe needs none
 
             stack.enter_context(Console(stderr=True).status("Drawing the report"))
