@@ -111,13 +111,16 @@ class Ratio:
         steps = np.full(len(sums), _STEPS, dtype=np.int64)
         lower, upper = np.full(len(sums), -reach), np.full(len(sums), reach)
         for _ in range(_TURNS):
-            margins = np.array([self._step(*each) for each in zip(steps.tolist(), strict.tolist(), strict=True)])
+            # A table may have 100,000 cells, and there are few margins.
+            kinds, kind_of = np.unique(2 * steps + strict, return_inverse=True)
+            margins = np.array([self._step(kind // 2, bool(kind % 2)) for kind in kinds.tolist()])[kind_of]
             lower = np.clip((sums - margins) / divisor, -reach, reach)
             upper = np.clip((sums + margins) / divisor, -reach, reach)
             farthest = np.maximum(np.abs(lower), np.abs(upper)) / reach
             steps = np.minimum(steps, np.maximum(np.ceil(farthest * _STEPS), 1).astype(np.int64))
         # An interval without width: the sum is larger than any values of so many could make it.
         told = told & (lower < upper) & (upper - lower < 2 * reach)
+        lower, upper = np.where(told, lower, -reach), np.where(told, upper, reach)
         return Intervals(np.clip(sums / divisor, -reach, reach), lower, upper, told)
 
     def _step(self, step: int, strict: bool) -> float:
