@@ -124,6 +124,21 @@ def test_a_margin_that_is_too_small_is_noticed(
     assert misses > most_misses(told, 1)
 
 
+FEW_AND_CERTAIN = [(60, 0.3, 3), (1, 0.3, 3), (60, 1.5, 1)]
+"""How far a value may lie from the middle, the epsilon of the sum, and how many cases: their count is certain."""
+
+
+@pytest.mark.parametrize("reach, epsilon, count", FEW_AND_CERTAIN)
+def test_a_sum_that_was_drawn_far_out_tells_no_narrow_average(reach: int, epsilon: float, count: int) -> None:
+    seed = np.random.SeedSequence().entropy
+    rng = np.random.default_rng(seed)
+    asked, groups = Sum("days", 0, 2 * reach, StatisticName("n")), Counter({(1.0, 0.05): 1})
+    told, misses = missed(rng, asked, groups, epsilon, count, reach / 2)
+    where = f"seed {seed}: {misses} of {told}"
+    assert misses <= most_misses(TRIALS, 2 * len(FEW_AND_CERTAIN)), where
+    assert told <= TRIALS // 20 or misses <= most_misses(told, 2 * len(FEW_AND_CERTAIN)), where
+
+
 def test_counts_that_are_hardly_above_0_need_the_stricter_level(monkeypatch: pytest.MonkeyPatch) -> None:
     """An average that is told by chance is mostly one of a count that was drawn too large."""
     monkeypatch.setattr(averages, "STRICT", 0.9)

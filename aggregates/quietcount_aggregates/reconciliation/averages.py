@@ -38,7 +38,7 @@ __all__ = ["STRICT", "AverageFigures", "Ratio", "averages"]
 
 STRICT: Final = 1 - (1 - CONFIDENCE) / 20
 """An average is told only if the count is above 0 at this level; up to twice that, its interval is of this level too.
-Shares do the same: ratios.sql says why."""
+Shares do the same: ratios.sql says why. So is an interval that the noise of the sum may fill from end to end."""
 
 _STEPS: Final = 16
 """The size of t is rounded up to so many steps, of half the distance between the two ends."""
@@ -106,7 +106,8 @@ class Ratio:
         reach = float(self._asked.reach)
         least = quantile_of(self._groups, STRICT) + self._rounding
         told = counts > least
-        strict = counts <= 2 * least
+        # Under noise as large as the whole range, too: only a sum that was drawn far out makes a narrower interval.
+        strict = (counts <= 2 * least) | (reach * counts <= self._step(_STEPS, strict=False))
         divisor = np.where(told, counts, 1.0)
         steps = np.full(len(sums), _STEPS, dtype=np.int64)
         lower, upper = np.full(len(sums), -reach), np.full(len(sums), reach)

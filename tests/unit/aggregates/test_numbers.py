@@ -12,7 +12,9 @@ import duckdb
 import pytest
 from tests.aggregates_world import utc, world_in
 from tests.numbers_world import DAYS, VISITS, Visit, events_of, visits
+from tests.strategies import envelope, registry_of
 
+from quietcount_aggregates.catalogue import resolve
 from quietcount_aggregates.errors import NoiseError, PopulationError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Dimension, Horizon, Population, Sum
@@ -21,6 +23,23 @@ from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
+
+DATED: dict[str, Any] = {
+    "type": "record",
+    "name": "Dated",
+    "namespace": "example.trial",
+    "doc": "A day as a number.",
+    "quietcount.role": "event",
+    "fields": [
+        *envelope(),
+        {
+            "name": "day",
+            "type": {"type": "int", "minimum": 20_240_000, "maximum": 20_249_999},
+            "default": 20_240_000,
+            "doc": "A day.",
+        },
+    ],
+}
 
 
 def refused(*tables: AskedTable, **more: Any) -> PopulationError:
@@ -110,6 +129,49 @@ def test_what_cannot_be_made_of_a_number_is_refused(tables: list[AskedTable], re
     error = refused(*tables)
     assert reason in error.what
     assert remedy in error.remedy
+
+
+def test_a_sum_whose_digits_no_published_column_has_is_refused() -> None:
+    """It would be released, and then no file could be published any more."""
+    wide = refused(
+        AskedTable("a", 1.0), AskedTable("b", 0.004, sum=Summed("days", (0, 400), "a")), max_contributions=300
+    )
+    assert "the noise scale, max_contributions x 200 / epsilon, would be above 10,000,000" in wide.what
+    with pytest.raises(PopulationError, match="beyond -100,000 and 100,000, and sums of such numbers have too many"):
+        resolve(
+            "p",
+            events=["Dated"],
+            registry=registry_of(DATED),
+            period=Period.MONTH,
+            tables=[AskedTable("a", 1.0), AskedTable("b", 1.0, sum=Summed("day", (20_240_000, 20_249_998), "a"))],
+        )
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ('["days",0,60,"by_days"]', '["days",60,0,"by_days"]'),
+        ('["days",0,60,"by_days"]', '["days",0,0,"by_days"]'),
+        ('["days",0,60,"by_days"]', '["days",0,61,"by_days"]'),
+        ("[[0,6],[7,29],[30,400]]", "[[0,6],[8,29],[30,400]]"),
+        ("[[0,6],[7,29],[30,400]]", "[[0,6],[30,400],[7,29]]"),
+        ("[[0,6],[7,29],[30,400]]", "[[0,6]]"),
+        ("[[0,6],[7,29],[30,400]]", "[[0,6],[7,29],[30,400],[401,402]]"),
+        ("[[0,6],[7,29],[30,400]]", '[["0",6],[7,29],[30,400]]'),
+    ],
+)
+def test_a_declaration_whose_numbers_mean_nothing_is_not_read(old: str, new: str) -> None:
+    text = visits().canonical
+    assert old in text
+    with pytest.raises((ValueError, TypeError)):
+        Population.from_canonical(text.replace(old, new))
+
+
+def test_no_value_lies_farther_from_the_middle_than_the_reach() -> None:
+    """Not even between two ends that no catalogue may have."""
+    for low, high in ((0, 60), (0, 61), (-7, 0), (-1, 0)):
+        asked = Sum("days", low, high, visits().tables[0].name)
+        assert asked.reach == max(high - asked.middle, asked.middle - low)
 
 
 def test_a_sum_is_centred_and_its_noise_follows_from_half_of_the_range() -> None:
