@@ -196,7 +196,7 @@ class _Summing:
             1 + place for place, dimension in enumerate(counts.table.by) if dimension.name not in apart
         )
         self._shape = [len(dimension.symbols) for dimension in counts.table.by]
-        # A cell that a condition excludes holds nothing but noise.
+        # A cell that a condition excludes holds nothing but noise: its sum is 0, as its count is.
         holding = _holding(reconciliation, layout, tuple(dimension.name for dimension in table.by))
         self._holding = holding if apart or not table.by else holding[:, None]
         self._draws = 1 if apart or not table.by else int(holding.sum())
@@ -207,8 +207,7 @@ class _Summing:
         counted = self._counted(start, period)
         if counted is None:
             return None
-        sums = drawn.sum(axis=0) @ self._holding if self._holding.ndim == 2 else drawn.sum(axis=0)
-        sums = np.atleast_1d(sums)
+        sums = drawn.sum(axis=0) @ self._holding if self._holding.ndim == 2 else drawn.sum(axis=0) * self._holding
         spans = list(self._reconciliation.spans(start, period.end(start)))
         kind_of = np.array(self._kind_of)
         middle = self._asked.middle
@@ -226,6 +225,8 @@ class _Summing:
             found.lower[cells] = MILLION * middle + np.floor(MILLION * intervals.lower).astype(np.int64)
             found.upper[cells] = MILLION * middle + np.ceil(MILLION * intervals.upper).astype(np.int64)
             found.told[cells] = intervals.told
+        if self._holding.ndim == 1:
+            found.around[:] *= self._holding
         return found
 
     def _counted(self, start: dt.date, period: Period) -> Integers | None:

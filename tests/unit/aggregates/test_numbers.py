@@ -301,3 +301,20 @@ def test_averages_are_published_beside_the_counts(tmp_path: Path) -> None:
     assert {kind for kind, _ in shown} == {"NEW", "NONE", "OLD"}
     assert words[:2] == ("Visited, average of days by kind and month", "days")
     assert "by at most 30, over its lifetime" in words[2]
+
+
+def test_a_cell_that_a_condition_excludes_adds_nothing_to_the_sum_of_all(tmp_path: Path) -> None:
+    told = [Visit(dt.date(2024, 1, 1), days, kind) for days in [20] * 300 for kind in ("NEW", "OLD")]
+    population = visits(
+        AskedTable("by_days", 1.0, by=["kind", DAYS], where={"kind": ["NEW"]}),
+        AskedTable("waiting", 0.1, by=["kind"], sum=Summed("days", (0, 60), "by_days")),
+    )
+    with world_in(tmp_path, [population], registry=VISITS, mechanism=DiscreteLaplace()) as world:
+        world.emit(events_of(told))
+        world.fold(dt.date(2024, 1, 2))
+        world.release(utc(dt.date(2024, 2, 1)))
+    with duckdb.connect(str(tmp_path / "statistics.duckdb"), read_only=True) as connection:
+        columns = "sum, sum_lower, sum_upper, average IS NULL"
+        sums = {cell: row for cell, *row in connection.sql(f"SELECT cell, {columns} FROM averages").fetchall()}
+    assert sums["kind=OLD"] == sums["kind=NONE"] == [0, 0, 0, True]
+    assert sums["all"] == sums["kind=NEW"] != sums["kind=OLD"]
