@@ -166,6 +166,8 @@ def _sum(
         )
     kept = {dimension.name: dimension for dimension in count.by}
     for each in asked.by:
+        if isinstance(each, Buckets) and each.field in kept:
+            raise refuse("by", f"a sum has the buckets of {count.name!r}", f'Write the field alone: "{each.field}"')
         if each not in kept:
             listed = ", ".join(kept) or "none"
             raise refuse("by", f"{count.name!r} does not count by that field", f"Name fields of its own: {listed}")

@@ -103,6 +103,11 @@ def test_buckets_have_the_numbers_from_one_beginning_to_the_next(
             "Name fields of its own: none",
         ),
         (
+            [AskedTable("a", 1.0, by=[DAYS]), AskedTable("b", 1.0, by=[DAYS], sum=Summed("days", (0, 10), "a"))],
+            "a sum has the buckets of 'a'",
+            'Write the field alone: "days"',
+        ),
+        (
             [AskedTable("a", 1.0), AskedTable("b", 1.0, where={"kind": ["OLD"]}, sum=Summed("days", (0, 10), "a"))],
             "a sum has that of 'a'",
             "Leave it out",
