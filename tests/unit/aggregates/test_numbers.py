@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from tests.aggregates_world import utc, world_in
 from tests.numbers_world import DAYS, VISITS, Visit, events_of, visits
@@ -18,6 +20,7 @@ from quietcount_aggregates.catalogue import resolve
 from quietcount_aggregates.errors import NoiseError, PopulationError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Dimension, Horizon, Population, Sum
+from quietcount_aggregates.publication.template import sql_of
 from quietcount_aggregates.tables import AskedTable
 from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
@@ -323,3 +326,23 @@ def test_a_cell_that_a_condition_excludes_adds_nothing_to_the_sum_of_all(tmp_pat
         sums = {cell: row for cell, *row in connection.sql(f"SELECT cell, {columns} FROM averages").fetchall()}
     assert sums["kind=OLD"] == sums["kind=NONE"] == [0, 0, 0, True]
     assert sums["all"] == sums["kind=NEW"] != sums["kind=OLD"]
+
+
+@pytest.mark.parametrize(
+    "low, sums", [(0, [(-200, 0, 100), (-50, 0, 100), (300, 200, 400)]), (-5, [(-200, -300, -100), (-50, -150, 50)])]
+)
+def test_no_noise_makes_a_sum_of_nothing_look_certain(low: int, sums: list[tuple[int, int, int]]) -> None:
+    millions = np.array([1_000_000 * total for total, _, _ in sums])
+    nothing, arrays = np.zeros_like(millions), np.full_like(millions, 100_000_000)
+    loaded = {"total": millions, "around": arrays, "average": nothing, "low_end": nothing, "high_end": nothing}
+    with duckdb.connect() as connection:
+        connection.execute(sql_of("figures.sql"))
+        connection.execute(re.findall(r"CREATE TABLE averages.*?;", sql_of("projection.sql"), re.DOTALL)[0])
+        connection.register(
+            "loaded", loaded | {"release": nothing + 1, "number": nothing + 1, "noisy": nothing, "told": nothing > 0}
+        )
+        lists = {name: [dt.date(2024, 1, 1)] for name in ("starts", "ends")}
+        words = {"population": "p", "statistic": "s", "field": "f", "period": "month", "released": True}
+        others = {"low": low, "high": 9, "domain": ["all"], "statuses": ["final"]}
+        connection.execute(sql_of("averages.sql"), {**lists, **words, **others})
+        assert connection.sql("SELECT sum::INTEGER, sum_lower, sum_upper FROM averages").fetchall() == sums
