@@ -111,7 +111,7 @@ class Sum:
     @property
     def reach(self) -> int:
         """Return how far a value may lie from the middle."""
-        return (self.high - self.low) // 2
+        return self.high - self.middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,15 @@ class Table:
     def sensitivity(self, max_contributions: int) -> int:
         """Return how far one case moves all releases of the table together, in L1."""
         return max_contributions * (self.sum.reach if self.sum else 1)
+
+    def sums_what_counts(self, count: Table) -> bool:
+        """Return whether `count` says of each cell and period of this table how many values it sums up."""
+        return (
+            count.sum is None
+            and self.where == count.where
+            and self.by == tuple(dimension for dimension in count.by if dimension in self.by)
+            and self.period.is_made_of(count.period)
+        )
 
     @property
     def cells(self) -> int:
@@ -336,6 +345,8 @@ def counted_fields(populations: Sequence[Population]) -> list[str]:
 
 
 def _sum(field: str, low: int, high: int, count: str) -> Sum:
+    if low >= high or (high - low) % 2:
+        raise ValueError("the two ends of a sum lie an even number apart, the lower one first")
     return Sum(field, int(low), int(high), StatisticName(count))
 
 
@@ -367,4 +378,16 @@ def _dimension(plain: Sequence[object]) -> Dimension:
     name, symbols, default, *bounds = plain
     if not (isinstance(name, str) and isinstance(symbols, list) and isinstance(default, str)):
         raise ValueError("a dimension is [name, [symbols], default], and [[least, greatest], ...] of buckets")
-    return Dimension(name, tuple(symbols), default, tuple((least, most) for each in bounds for least, most in each))  # type: ignore[attr-defined]
+    ranges = tuple((least, most) for each in bounds for least, most in each)  # type: ignore[attr-defined]
+    if ranges:
+        _check_buckets(symbols, ranges)
+    return Dimension(name, tuple(symbols), default, ranges)
+
+
+def _check_buckets(symbols: Sequence[object], bounds: Sequence[tuple[int, int]]) -> None:
+    """Raise ValueError unless each number between the first bound and the last one lies in one bucket."""
+    ends = [most for _, most in bounds]
+    begins = [least for least, _ in bounds]
+    follow = begins[1:] == [most + 1 for most in ends[:-1]] and all(map(int.__le__, begins, ends))
+    if len(symbols) - len(bounds) not in (0, 1) or not follow:
+        raise ValueError("buckets follow each other, and beside them there is one symbol at most")

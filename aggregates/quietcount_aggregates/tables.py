@@ -23,6 +23,10 @@ MAX_CELLS = 100_000
 SMALLEST_EPSILON, LARGEST_EPSILON = 0.001, 20.0
 # Noise of this scale hides any count that case work has.
 MAX_SCALE = 100_000
+# Of sums. The total of 100,000 cells over a year of days then stays within 18 digits, of which six are decimals.
+MAX_SUM_SCALE = 10_000_000
+# Within these ends, a sum over ten million contributions does.
+LARGEST_END = 100_000
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 NAME_WANTED: Final = "Write lower-case letters, digits and _, a letter first, and 63 at most"
@@ -80,6 +84,12 @@ def resolve_tables(
                 "epsilon",
                 f"the noise scale, max_contributions / epsilon, would be above {MAX_SCALE:,}",
                 "Write a larger epsilon or fewer contributions",
+            )
+        if table.sum is not None and table.sensitivity(max_contributions) / table.epsilon > MAX_SUM_SCALE:
+            raise _refusing(population, each)(
+                "epsilon",
+                f"the noise scale, max_contributions x {table.sum.reach:,} / epsilon, would be above {MAX_SUM_SCALE:,}",
+                "Write a larger epsilon, fewer contributions, or two ends in between that are closer",
             )
     return tuple(tables)
 
@@ -156,6 +166,8 @@ def _sum(
         )
     kept = {dimension.name: dimension for dimension in count.by}
     for each in asked.by:
+        if isinstance(each, Buckets) and each.field in kept:
+            raise refuse("by", f"a sum has the buckets of {count.name!r}", f'Write the field alone: "{each.field}"')
         if each not in kept:
             listed = ", ".join(kept) or "none"
             raise refuse("by", f"{count.name!r} does not count by that field", f"Name fields of its own: {listed}")
@@ -174,6 +186,12 @@ def _sum(
             "sum",
             f"between goes beyond {field.name!r}, which lies from {field.minimum} to {field.maximum}",
             "Write two numbers within these: the closer they are, the less noise there is",
+        )
+    if max(-low, high) > LARGEST_END:
+        raise refuse(
+            "sum",
+            f"between goes beyond -{LARGEST_END:,} and {LARGEST_END:,}, and sums of such numbers have too many digits",
+            "Count from a later beginning or in a larger unit, in a field of your schema",
         )
     return Table(
         name=name,

@@ -94,9 +94,12 @@ def test_the_interval_of_an_average_covers_as_it_says(place: float) -> None:
 def test_an_average_is_told_of_many_and_of_few_it_is_not() -> None:
     """10 cases beside noise of scale 10 tell nothing; of 10,000 the average is known to a hundredth of the range."""
     asked, groups = ASKED[0], Counter({(1.0, 10.0): 1})
-    few = Ratio(asked, groups, 200.0, 1, 0.0).intervals(np.array([0.0]), np.array([10.0]))
+    # Whatever the sum: 3,000 is more than 10 values could make it, and 20,000 more than 100 could.
+    few = Ratio(asked, groups, 200.0, 1, 0.0).intervals(
+        np.array([0.0, 3_000.0, -3_000.0, 20_000.0]), np.array([10.0, 10.0, -3.0, 100.0])
+    )
     assert not few.told.any()
-    assert (few.lower[0], few.upper[0]) == (-60, 60)
+    assert set(zip(few.lower.tolist(), few.upper.tolist(), strict=True)) == {(-60, 60)}
     many = Ratio(asked, groups, 200.0, 1, 0.0).intervals(np.array([10_000.0 * 20]), np.array([10_000.0]))
     assert many.told.all()
     assert many.middle[0] == 20
@@ -119,6 +122,21 @@ def test_a_margin_that_is_too_small_is_noticed(
     told, misses = missed(rng, ASKED[0], Counter({(1.0, 10.0): 1}), 2.0, 300, 110.0)
     assert told > TRIALS // 20
     assert misses > most_misses(told, 1)
+
+
+FEW_AND_CERTAIN = [(60, 0.3, 3), (1, 0.3, 3), (60, 1.5, 1)]
+"""How far a value may lie from the middle, the epsilon of the sum, and how many cases: their count is certain."""
+
+
+@pytest.mark.parametrize("reach, epsilon, count", FEW_AND_CERTAIN)
+def test_a_sum_that_was_drawn_far_out_tells_no_narrow_average(reach: int, epsilon: float, count: int) -> None:
+    seed = np.random.SeedSequence().entropy
+    rng = np.random.default_rng(seed)
+    asked, groups = Sum("days", 0, 2 * reach, StatisticName("n")), Counter({(1.0, 0.05): 1})
+    told, misses = missed(rng, asked, groups, epsilon, count, reach / 2)
+    where = f"seed {seed}: {misses} of {told}"
+    assert misses <= most_misses(TRIALS, 2 * len(FEW_AND_CERTAIN)), where
+    assert told <= TRIALS // 20 or misses <= most_misses(told, 2 * len(FEW_AND_CERTAIN)), where
 
 
 def test_counts_that_are_hardly_above_0_need_the_stricter_level(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,9 +208,8 @@ class Chain:
                     return f"a table of population {population.name!r} is declared already"
                 if not population.finest or not all(t.period.is_made_of(population.period) for t in population.tables):
                     return f"the tables of population {population.name!r} do not fit its period"
-                counts = {table.name for table in population.counts}
-                if any(table.sum and table.sum.count not in counts for table in population.sums):
-                    return f"a sum of population {population.name!r} names no table that counts"
+                if not all(any(map(each.sums_what_counts, _counts_of(population, each))) for each in population.sums):
+                    return f"a sum of population {population.name!r} names no table that counts what it sums up"
                 if population.epsilon > self.budget.left:
                     return f"population {population.name!r} passes the lifetime epsilon"
                 if whole_log is not (place is None):
@@ -264,3 +263,8 @@ class Chain:
             if late:
                 return f"statistic {late[0]!r} is not released for a period that is settled"
         return None
+
+
+def _counts_of(population: Population, table: Table) -> list[Table]:
+    """Return the table that a sum names, in a list: there may be none."""
+    return [each for each in population.tables if table.sum is not None and each.name == table.sum.count]

@@ -2,8 +2,8 @@
 -- row or a column.
 INSERT INTO averages
 SELECT $population, $statistic, $field, $period, starts[release], ends[release], domain[number],
-    total, greatest(ceil(total - around), least_sum)::BIGINT,
-    greatest(floor(total + around), least_sum)::BIGINT,
+    -- As of counts: at least the margin above the least sum there can be, so that no noise makes that look certain.
+    total, greatest(ceil(total - around), least_sum)::BIGINT, floor(greatest(total, least_sum) + around)::BIGINT,
     CASE WHEN told THEN average END, low_end, high_end, CASE WHEN $released THEN noisy END, statuses[release],
     'between ' || $low || ' and ' || $high || ': what lies beyond is moved there' || CASE WHEN NOT told
         THEN '; cannot tell the average: it is of too few' ELSE '' END

@@ -165,8 +165,9 @@ CREATE TABLE buckets (
     dimension VARCHAR NOT NULL,
     place INTEGER NOT NULL,
     symbol VARCHAR NOT NULL,
-    lower BIGINT,
-    upper BIGINT
+    -- The same bytes each time: see published_bytes.py.
+    lower BIGINT USING COMPRESSION uncompressed,
+    upper BIGINT USING COMPRESSION uncompressed
 );
 COMMENT ON TABLE buckets IS 'The bounds of the symbols of each dimension that is a number: one row a bucket.';
 COMMENT ON COLUMN buckets.population IS 'The population whose dimension it is.';

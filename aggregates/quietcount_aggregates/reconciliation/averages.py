@@ -38,7 +38,7 @@ __all__ = ["STRICT", "AverageFigures", "Ratio", "averages"]
 
 STRICT: Final = 1 - (1 - CONFIDENCE) / 20
 """An average is told only if the count is above 0 at this level; up to twice that, its interval is of this level too.
-Shares do the same: ratios.sql says why."""
+Shares do the same: ratios.sql says why. So is an interval that the noise of the sum may fill from end to end."""
 
 _STEPS: Final = 16
 """The size of t is rounded up to so many steps, of half the distance between the two ends."""
@@ -106,18 +106,22 @@ class Ratio:
         reach = float(self._asked.reach)
         least = quantile_of(self._groups, STRICT) + self._rounding
         told = counts > least
-        strict = counts <= 2 * least
+        # Under noise as large as the whole range, too: only a sum that was drawn far out makes a narrower interval.
+        strict = (counts <= 2 * least) | (reach * counts <= self._step(_STEPS, strict=False))
         divisor = np.where(told, counts, 1.0)
         steps = np.full(len(sums), _STEPS, dtype=np.int64)
         lower, upper = np.full(len(sums), -reach), np.full(len(sums), reach)
         for _ in range(_TURNS):
-            margins = np.array([self._step(*each) for each in zip(steps.tolist(), strict.tolist(), strict=True)])
+            # A table may have 100,000 cells, and there are few margins.
+            kinds, kind_of = np.unique(2 * steps + strict, return_inverse=True)
+            margins = np.array([self._step(kind // 2, bool(kind % 2)) for kind in kinds.tolist()])[kind_of]
             lower = np.clip((sums - margins) / divisor, -reach, reach)
             upper = np.clip((sums + margins) / divisor, -reach, reach)
             farthest = np.maximum(np.abs(lower), np.abs(upper)) / reach
             steps = np.minimum(steps, np.maximum(np.ceil(farthest * _STEPS), 1).astype(np.int64))
         # An interval without width: the sum is larger than any values of so many could make it.
         told = told & (lower < upper) & (upper - lower < 2 * reach)
+        lower, upper = np.where(told, lower, -reach), np.where(told, upper, reach)
         return Intervals(np.clip(sums / divisor, -reach, reach), lower, upper, told)
 
     def _step(self, step: int, strict: bool) -> float:
@@ -192,7 +196,7 @@ class _Summing:
             1 + place for place, dimension in enumerate(counts.table.by) if dimension.name not in apart
         )
         self._shape = [len(dimension.symbols) for dimension in counts.table.by]
-        # A cell that a condition excludes holds nothing but noise.
+        # A cell that a condition excludes holds nothing but noise: its sum is 0, as its count is.
         holding = _holding(reconciliation, layout, tuple(dimension.name for dimension in table.by))
         self._holding = holding if apart or not table.by else holding[:, None]
         self._draws = 1 if apart or not table.by else int(holding.sum())
@@ -203,8 +207,7 @@ class _Summing:
         counted = self._counted(start, period)
         if counted is None:
             return None
-        sums = drawn.sum(axis=0) @ self._holding if self._holding.ndim == 2 else drawn.sum(axis=0)
-        sums = np.atleast_1d(sums)
+        sums = drawn.sum(axis=0) @ self._holding if self._holding.ndim == 2 else drawn.sum(axis=0) * self._holding
         spans = list(self._reconciliation.spans(start, period.end(start)))
         kind_of = np.array(self._kind_of)
         middle = self._asked.middle
@@ -222,6 +225,8 @@ class _Summing:
             found.lower[cells] = MILLION * middle + np.floor(MILLION * intervals.lower).astype(np.int64)
             found.upper[cells] = MILLION * middle + np.ceil(MILLION * intervals.upper).astype(np.int64)
             found.told[cells] = intervals.told
+        if self._holding.ndim == 1:
+            found.around[:] *= self._holding
         return found
 
     def _counted(self, start: dt.date, period: Period) -> Integers | None:

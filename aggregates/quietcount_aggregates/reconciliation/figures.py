@@ -265,19 +265,22 @@ def kinds_of(axes: Axes, layout: Layout, apart: tuple[str, ...]) -> tuple[list[S
     """
     names = [axis.dimension.name for axis in axes.axes]
     kinds: dict[Selection, int] = {}
+    known: dict[tuple[int, ...], int] = {}  # a table may have 100,000 cells, and few parts
     kind_of: list[int] = []
     for parts in itertools.product(*(axes.axes[names.index(name)].part_of for name in apart)):
-        part_at = dict(zip(apart, parts, strict=True))
-        chosen = tuple(
-            tuple(
-                (axis.part_of.count(part) if part in counted else 0)
-                if axis.dimension.name not in part_at
-                else int(part == part_at[axis.dimension.name] and part in counted)
-                for part in range(axis.parts)
+        if parts not in known:
+            part_at = dict(zip(apart, parts, strict=True))
+            chosen = tuple(
+                tuple(
+                    (axis.part_of.count(part) if part in counted else 0)
+                    if axis.dimension.name not in part_at
+                    else int(part == part_at[axis.dimension.name] and part in counted)
+                    for part in range(axis.parts)
+                )
+                for axis, counted in zip(axes.axes, layout.counted, strict=True)
             )
-            for axis, counted in zip(axes.axes, layout.counted, strict=True)
-        )
-        kind_of.append(kinds.setdefault(Selection(chosen), len(kinds)))
+            known[parts] = kinds.setdefault(Selection(chosen), len(kinds))
+        kind_of.append(known[parts])
     return list(kinds), kind_of
 
 

@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from tests.aggregates_world import utc, world_in
 from tests.numbers_world import DAYS, VISITS, Visit, events_of, visits
+from tests.strategies import envelope, registry_of
 
+from quietcount_aggregates.catalogue import resolve
 from quietcount_aggregates.errors import NoiseError, PopulationError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Dimension, Horizon, Population, Sum
+from quietcount_aggregates.publication.template import sql_of
 from quietcount_aggregates.tables import AskedTable
 from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
+
+DATED: dict[str, Any] = {
+    "type": "record",
+    "name": "Dated",
+    "namespace": "example.trial",
+    "doc": "A day as a number.",
+    "quietcount.role": "event",
+    "fields": [
+        *envelope(),
+        {
+            "name": "day",
+            "type": {"type": "int", "minimum": 20_240_000, "maximum": 20_249_999},
+            "default": 20_240_000,
+            "doc": "A day.",
+        },
+    ],
+}
 
 
 def refused(*tables: AskedTable, **more: Any) -> PopulationError:
@@ -84,6 +106,11 @@ def test_buckets_have_the_numbers_from_one_beginning_to_the_next(
             "Name fields of its own: none",
         ),
         (
+            [AskedTable("a", 1.0, by=[DAYS]), AskedTable("b", 1.0, by=[DAYS], sum=Summed("days", (0, 10), "a"))],
+            "a sum has the buckets of 'a'",
+            'Write the field alone: "days"',
+        ),
+        (
             [AskedTable("a", 1.0), AskedTable("b", 1.0, where={"kind": ["OLD"]}, sum=Summed("days", (0, 10), "a"))],
             "a sum has that of 'a'",
             "Leave it out",
@@ -110,6 +137,49 @@ def test_what_cannot_be_made_of_a_number_is_refused(tables: list[AskedTable], re
     error = refused(*tables)
     assert reason in error.what
     assert remedy in error.remedy
+
+
+def test_a_sum_whose_digits_no_published_column_has_is_refused() -> None:
+    """It would be released, and then no file could be published any more."""
+    wide = refused(
+        AskedTable("a", 1.0), AskedTable("b", 0.004, sum=Summed("days", (0, 400), "a")), max_contributions=300
+    )
+    assert "the noise scale, max_contributions x 200 / epsilon, would be above 10,000,000" in wide.what
+    with pytest.raises(PopulationError, match="beyond -100,000 and 100,000, and sums of such numbers have too many"):
+        resolve(
+            "p",
+            events=["Dated"],
+            registry=registry_of(DATED),
+            period=Period.MONTH,
+            tables=[AskedTable("a", 1.0), AskedTable("b", 1.0, sum=Summed("day", (20_240_000, 20_249_998), "a"))],
+        )
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ('["days",0,60,"by_days"]', '["days",60,0,"by_days"]'),
+        ('["days",0,60,"by_days"]', '["days",0,0,"by_days"]'),
+        ('["days",0,60,"by_days"]', '["days",0,61,"by_days"]'),
+        ("[[0,6],[7,29],[30,400]]", "[[0,6],[8,29],[30,400]]"),
+        ("[[0,6],[7,29],[30,400]]", "[[0,6],[30,400],[7,29]]"),
+        ("[[0,6],[7,29],[30,400]]", "[[0,6]]"),
+        ("[[0,6],[7,29],[30,400]]", "[[0,6],[7,29],[30,400],[401,402]]"),
+        ("[[0,6],[7,29],[30,400]]", '[["0",6],[7,29],[30,400]]'),
+    ],
+)
+def test_a_declaration_whose_numbers_mean_nothing_is_not_read(old: str, new: str) -> None:
+    text = visits().canonical
+    assert old in text
+    with pytest.raises((ValueError, TypeError)):
+        Population.from_canonical(text.replace(old, new))
+
+
+def test_no_value_lies_farther_from_the_middle_than_the_reach() -> None:
+    """Not even between two ends that no catalogue may have."""
+    for low, high in ((0, 60), (0, 61), (-7, 0), (-1, 0)):
+        asked = Sum("days", low, high, visits().tables[0].name)
+        assert asked.reach == max(high - asked.middle, asked.middle - low)
 
 
 def test_a_sum_is_centred_and_its_noise_follows_from_half_of_the_range() -> None:
@@ -239,3 +309,40 @@ def test_averages_are_published_beside_the_counts(tmp_path: Path) -> None:
     assert {kind for kind, _ in shown} == {"NEW", "NONE", "OLD"}
     assert words[:2] == ("Visited, average of days by kind and month", "days")
     assert "by at most 30, over its lifetime" in words[2]
+
+
+def test_a_cell_that_a_condition_excludes_adds_nothing_to_the_sum_of_all(tmp_path: Path) -> None:
+    told = [Visit(dt.date(2024, 1, 1), days, kind) for days in [20] * 300 for kind in ("NEW", "OLD")]
+    population = visits(
+        AskedTable("by_days", 1.0, by=["kind", DAYS], where={"kind": ["NEW"]}),
+        AskedTable("waiting", 0.1, by=["kind"], sum=Summed("days", (0, 60), "by_days")),
+    )
+    with world_in(tmp_path, [population], registry=VISITS, mechanism=DiscreteLaplace()) as world:
+        world.emit(events_of(told))
+        world.fold(dt.date(2024, 1, 2))
+        world.release(utc(dt.date(2024, 2, 1)))
+    with duckdb.connect(str(tmp_path / "statistics.duckdb"), read_only=True) as connection:
+        columns = "sum, sum_lower, sum_upper, average IS NULL"
+        sums = {cell: row for cell, *row in connection.sql(f"SELECT cell, {columns} FROM averages").fetchall()}
+    assert sums["kind=OLD"] == sums["kind=NONE"] == [0, 0, 0, True]
+    assert sums["all"] == sums["kind=NEW"] != sums["kind=OLD"]
+
+
+@pytest.mark.parametrize(
+    "low, sums", [(0, [(-200, 0, 100), (-50, 0, 100), (300, 200, 400)]), (-5, [(-200, -300, -100), (-50, -150, 50)])]
+)
+def test_no_noise_makes_a_sum_of_nothing_look_certain(low: int, sums: list[tuple[int, int, int]]) -> None:
+    millions = np.array([1_000_000 * total for total, _, _ in sums])
+    nothing, arrays = np.zeros_like(millions), np.full_like(millions, 100_000_000)
+    loaded = {"total": millions, "around": arrays, "average": nothing, "low_end": nothing, "high_end": nothing}
+    with duckdb.connect() as connection:
+        connection.execute(sql_of("figures.sql"))
+        connection.execute(re.findall(r"CREATE TABLE averages.*?;", sql_of("projection.sql"), re.DOTALL)[0])
+        connection.register(
+            "loaded", loaded | {"release": nothing + 1, "number": nothing + 1, "noisy": nothing, "told": nothing > 0}
+        )
+        lists = {name: [dt.date(2024, 1, 1)] for name in ("starts", "ends")}
+        words = {"population": "p", "statistic": "s", "field": "f", "period": "month", "released": True}
+        others = {"low": low, "high": 9, "domain": ["all"], "statuses": ["final"]}
+        connection.execute(sql_of("averages.sql"), {**lists, **words, **others})
+        assert connection.sql("SELECT sum::INTEGER, sum_lower, sum_upper FROM averages").fetchall() == sums

@@ -14,12 +14,16 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tests.aggregates_world import World, utc
+from tests.aggregates_world import World, utc, world_in
+from tests.numbers_world import VISITS, Visit, events_of, visits
 from tests.published_world import published_in
 
 from quietcount_aggregates.description import Description, Label
+from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.publication.published_bytes import REPEATABLE, clear_remnants
+from quietcount_aggregates.tables import AskedTable
+from quietcount_schemas.numbers import Buckets, Summed
 
 pytestmark = pytest.mark.quick
 
@@ -85,15 +89,27 @@ SELECT md5(i::VARCHAR) AS digest, sin(i) AS share FROM range(500000) AS rows(i) 
 """What two threads share the work of."""
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """What `published_in` publishes, described, with labels that fill more than one block."""
+@pytest.fixture(scope="module", params=["counts", "numbers"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """What `published_in` publishes, described, with labels that fill more than one block; or buckets and averages."""
+    folder = tmp_path_factory.mktemp("published")
+    if request.param == "numbers":
+        population = visits(
+            AskedTable("by_age", 1.0, by=["kind", Buckets("age", (0, 18))]),
+            AskedTable("waiting", 1.0, by=["kind"], sum=Summed("days", (0, 60), "by_age")),
+        )
+        with world_in(folder, [population], registry=VISITS, mechanism=DiscreteLaplace()) as world:
+            world.emit(events_of(Visit(dt.date(2024, 1 + number % 3, 1), number % 60) for number in range(300)))
+            world.fold(dt.date(2024, 4, 1))
+            world.release(utc(dt.date(2024, 4, 1)))
+            yield world
+        return
     labels = tuple(
         Label("plain", "colour", language, f"S{number:04}", hashlib.sha256(f"{language} {number}".encode()).hexdigest())
         for language in ("de", "ru")
         for number in range(3000)
     )
-    with published_in(tmp_path_factory.mktemp("published")) as world:
+    with published_in(folder) as world:
         world.ledger.describe(Description(dt.timedelta(days=7), "Helpline", labels=labels), utc(dt.date(2024, 7, 2)))
         publish(world.ledger.chain, world.public)
         yield world

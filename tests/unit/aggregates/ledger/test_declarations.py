@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger
+from tests.numbers_world import DAYS, visits
 from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, QUARTERS, SINCE, TrialLedger, of, opened, read
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.errors import BudgetError, LedgerBroken, PopulationError
 from quietcount_aggregates.ledger.entries import Declared, Entry, Retired
 from quietcount_aggregates.ledger.places import LogPoint
-from quietcount_aggregates.populations import Horizon, Late, Population
+from quietcount_aggregates.populations import Horizon, Late, Population, StatisticName, Sum
+from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
@@ -185,6 +188,18 @@ def test_a_population_may_have_the_name_of_another_ones_table() -> None:
     ]
 
 
+def summing(**changes: Any) -> Population:
+    """Return a population whose sum is not over the table that it names: it has another key."""
+    kind = {"kind": ["NEW", "OLD"]}
+    population = visits(
+        AskedTable("finest", 0.1),
+        AskedTable("by_days", 0.1, by=[Buckets("age", (0,)), DAYS], where=kind, period=Period.QUARTER),
+        AskedTable("waiting", 0.1, by=["age", "days"], sum=Summed("days", (0, 60), "by_days")),
+    )
+    *counts, waiting = population.tables
+    return replace(population, tables=(*counts, replace(waiting, **changes)))
+
+
 @pytest.mark.parametrize(
     "population, says",
     [
@@ -197,6 +212,12 @@ def test_a_population_may_have_the_name_of_another_ones_table() -> None:
         (replace(of("two", 0.25), period=Period.DAY), "do not fit its period"),
         (replace(of("two", 0.25, period=Period.WEEK), period=Period.MONTH), "do not fit its period"),
         (of("two", 0.5, coarser=QUARTERS), "passes the lifetime epsilon"),
+        (summing(where=()), "names no table that counts what it sums up"),
+        (summing(by=visits().tables[0].by[1:]), "names no table that counts what it sums up"),
+        (summing(by=summing().tables[2].by[::-1]), "names no table that counts what it sums up"),
+        (summing(period=Period.MONTH), "names no table that counts what it sums up"),
+        (summing(sum=Sum("days", 0, 60, StatisticName("waiting"))), "names no table that counts what it sums up"),
+        (summing(sum=Sum("days", 0, 60, StatisticName("none"))), "names no table that counts what it sums up"),
     ],
 )
 def test_a_declaration_that_the_rules_forbid_breaks_the_chain_even_when_it_is_well_made(
