@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from quietcount_aggregates.populations import Dimension, Population
+from quietcount_aggregates.populations import Population
 
 if TYPE_CHECKING:
     from quietcount_schemas.registry import SchemaRegistry
@@ -88,32 +88,33 @@ class Description:
 
 
 def labels_of(populations: Iterable[Population], registry: SchemaRegistry) -> tuple[Label, ...]:
-    """Return the labels that the schemas have for the dimensions of `populations`, and for their declared symbols.
+    """Return the labels that the schemas have for the dimensions of `populations`, their declared symbols, and sums.
 
     If several event types of a population label a dimension, the first of them decides.
     """
-    labels = []
+    labels: list[Label] = []
     for population in populations:
         known = [registry.event_types[event] for event in population.events if event in registry.event_types]
-        for dimension in _dimensions(population):
+        for name, symbols in _named(population).items():
             fields = (field for each in known for field in (*each.dimensions, *each.numbers))
-            labelled = (field for field in fields if field.name == dimension.name)
+            labelled = (field for field in fields if field.name == name)
             field = next((each for each in labelled if each.titles or each.labels), None)
             if field is None:
                 continue
             for language, title in field.titles.items():
-                labels.append(Label(population.name, dimension.name, language, "", title))
+                labels.append(Label(population.name, name, language, "", title))
             for language, texts in field.labels.items():
                 labels.extend(
-                    Label(population.name, dimension.name, language, symbol, texts[symbol])
-                    for symbol in dimension.symbols
+                    Label(population.name, name, language, symbol, texts[symbol])
+                    for symbol in symbols
                     if symbol in texts
                 )
     return tuple(sorted(labels))
 
 
-def _dimensions(population: Population) -> Iterable[Dimension]:
-    """Return each dimension that the population or a table of it refers to."""
+def _named(population: Population) -> dict[str, tuple[str, ...]]:
+    """Return the symbols of each field that the population or a table refers to: none of a number that is summed up."""
     conditions = [*population.where, *(each for table in population.tables for each in table.where)]
-    named = {each.field.name: each.field for each in conditions}
-    return (named | {each.name: each for table in population.tables for each in table.by}).values()
+    summed: dict[str, tuple[str, ...]] = {table.sum.field: () for table in population.tables if table.sum is not None}
+    filters = {each.field.name: each.field.symbols for each in conditions}
+    return summed | filters | {each.name: each.symbols for table in population.tables for each in table.by}

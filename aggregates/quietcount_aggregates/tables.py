@@ -25,7 +25,7 @@ SMALLEST_EPSILON, LARGEST_EPSILON = 0.001, 20.0
 MAX_SCALE = 100_000
 # Of sums. The total of 100,000 cells over a year of days then stays within 18 digits, of which six are decimals.
 MAX_SUM_SCALE = 10_000_000
-# Within these ends, a sum over ten million contributions does.
+# Within these ends, a sum over five million contributions does.
 LARGEST_END = 100_000
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")

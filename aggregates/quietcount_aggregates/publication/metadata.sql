@@ -46,8 +46,8 @@ CREATE TABLE labels (
 );
 COMMENT ON TABLE labels IS 'What people read for the symbols of dimensions, by language, as far as the schemas say it.';
 COMMENT ON COLUMN labels.population IS 'The population whose dimension it is.';
-COMMENT ON COLUMN labels.dimension IS 'The dimension.';
-COMMENT ON COLUMN labels.symbol IS 'The symbol; empty for the title of the dimension itself.';
+COMMENT ON COLUMN labels.dimension IS 'The dimension, or the number that is summed up.';
+COMMENT ON COLUMN labels.symbol IS 'The symbol; empty for the title of the dimension or number itself.';
 COMMENT ON COLUMN labels.language IS 'The language, as in en, de or pt-BR (BCP 47).';
 COMMENT ON COLUMN labels.label IS 'What people read.';
 

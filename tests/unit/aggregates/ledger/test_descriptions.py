@@ -16,6 +16,8 @@ from quietcount_aggregates.description import Description, Label, labels_of
 from quietcount_aggregates.errors import LedgerBroken, LedgerError
 from quietcount_aggregates.ledger.entries import Described, Entry, Settled
 from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.tables import AskedTable
+from quietcount_schemas.numbers import Summed
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -178,5 +180,8 @@ def test_a_population_whose_schema_is_gone_or_has_no_labels_has_none() -> None:
     assert labels_of([of("one", by=["colour"])], SchemaRegistry.load()) == ()
 
 
-def test_the_title_of_a_number_in_buckets_is_recorded() -> None:
-    assert labels_of([visits()], VISITS) == (Label("visits", "days", "en", "", "Days of waiting"),)
+def test_the_title_of_a_number_in_buckets_is_recorded_and_that_of_one_that_is_summed() -> None:
+    title = (Label("visits", "days", "en", "", "Days of waiting"),)
+    assert labels_of([visits()], VISITS) == title
+    summing = AskedTable("waiting", 1.0, sum=Summed("days", (0, 60), "all_visits"))
+    assert labels_of([visits(AskedTable("all_visits", 1.0), summing)], VISITS) == title
