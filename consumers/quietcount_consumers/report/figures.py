@@ -69,6 +69,11 @@ class Series:
         return [each for each in self.points if isinstance(each, Figure)]
 
     @property
+    def gaps(self) -> list[Gap]:
+        """Return the periods without a figure."""
+        return [each for each in self.points if isinstance(each, Gap)]
+
+    @property
     def newest(self) -> Figure | None:
         """Return the newest figure."""
         return self.figures[-1] if self.figures else None

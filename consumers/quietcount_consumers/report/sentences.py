@@ -36,6 +36,10 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
     yield [before, element("strong", words.number(total.shown, total.digits)), after]
     if said.change is not None:
         yield [change(said.change, period, words)]
+    # "That" is the figure of the sentence before: of the total, or of the newest period by itself.
+    year = [] if said.year is None else [change(said.year, statistic.period, words, year=True)]
+    if said.newest is None and year:
+        yield [*year]
     if said.lead is not None:
         yield [lead(said.lead, words)]
     if said.newest is not None:
@@ -48,8 +52,8 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
                 interval=words.interval(newest.lower, newest.upper, newest.digits),
             )
         ]
-    if said.year is not None:
-        yield [change(said.year, statistic.period, words, year=True)]
+        if year:
+            yield [*year]
 
 
 def change(said: Change, period: Period, words: Words, *, year: bool = False) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -39,8 +40,8 @@ def quarter(start: dt.date, shown: int, margin: int, *, provisional: bool = Fals
 
 
 def quarters(symbol: str, *shown: int | None, margin: int = 10) -> Series:
-    """The quarters of 2023, withheld where there is no number."""
-    starts = [dt.date(2023, month, 1) for month in (1, 4, 7, 10)][: len(shown)]
+    """The quarters from 2023 on, withheld where there is no number."""
+    starts = [dt.date(year, month, 1) for year in (2023, 2024) for month in (1, 4, 7, 10)][: len(shown)]
     return Series(
         symbol,
         symbol.title(),
@@ -128,6 +129,16 @@ def test_what_nobody_can_tell_is_said_to_be_that() -> None:
         "Kind: which comes first, nobody can tell from these figures. “Old” and “New” are too close.",
     ]
     assert "share" not in file.asked
+
+
+def test_what_is_compared_stands_before_the_comparison() -> None:
+    """What "that" is: neither the symbol that leads nor, after the newest period, the whole one."""
+    total = quarters(ALL, 100, 120, 110, 130, 200, 210, 205, 260)
+    found = made(File(difference=(80, 120)), statistic(total, quarters("old", *[90] * 8), quarters("new", *[10] * 8)))
+    assert found.newest is None
+    assert [each.split()[0] for each in said(found)] == ["October", "That", "That", "Kind:"]
+    newest = replace(found, newest=quarter(dt.date(2025, 1, 1), 300, 10))
+    assert [each.split()[0] for each in said(newest)] == ["October", "That", "Kind:", "Newest:", "That"]
 
 
 def overclaims(old: str, new: str) -> list[str]:
