@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 from tests.aggregates_world import utc, world_in
 from tests.numbers_world import DAYS, VISITS, Visit, events_of, visits
@@ -105,7 +106,7 @@ def lost(folder: Path) -> Path:
         return world.public
 
 
-def unreleased(folder: Path) -> Path:
+def unreleased(folder: Path, **more: Any) -> Path:
     """Publish a file that says what is declared, before anything is released."""
-    with world_in(folder, [visits(*_TABLES)], registry=VISITS) as world:
+    with world_in(folder, [visits(*_TABLES, **more)], registry=VISITS) as world:
         return world.public

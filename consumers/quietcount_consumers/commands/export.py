@@ -36,3 +36,9 @@ def export_command(folder: Path, database: Path | None, hxl: bool, config: Path)
     click.echo(
         f"Exported edition {published.about['edition']} to {folder}. Its README.md says what is in it.", err=True
     )
+    if database is None and not published.said("licence"):
+        click.echo(
+            "Note: no licence is stated, so nobody may use the figures. Write `licence` below [publication] in the "
+            "configuration, and run the service: docs/configuration.md",
+            err=True,
+        )

@@ -191,6 +191,8 @@ def _read(file: str, counts: EventCounts) -> int:
         click.echo(line, err=True)
     if found.problems:
         click.echo(f"The plan leaves these lines of {name} out.", err=True)
+    for line in found.notes():
+        click.echo(line, err=True)
     return found.good
 
 

@@ -71,6 +71,7 @@ def report_command(output: Path, language: str, database: Path | None, config: P
         sys.stdout.flush()
     else:
         _write(output, text)
+        click.echo(f"Wrote {output}. Open it in a browser, or send it on: it is one file.", err=True)
 
 
 def _write(output: Path, text: str) -> None:

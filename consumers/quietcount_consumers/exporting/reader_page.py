@@ -74,6 +74,16 @@ def _reading(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
         yield f"The true number is probably between {lower} and {upper}. If two intervals overlap, do not say that one"
         yield "count is higher than the other."
         yield ""
+    horizons = {horizon for (horizon,) in connection.execute("SELECT DISTINCT horizon FROM budget").fetchall()}
+    if "lifetime" in horizons:
+        yield "Where a case counts in its lifetime, one that has counted as often as it may never counts again."
+        yield "So figures fall over the years even if as many people come. Do not call that a fall in demand."
+        yield ""
+    if "year" in horizons:
+        yield "Where a case counts in a calendar year, its limit begins again each January. So figures are higher"
+        yield "early in a year and lower late in it. Compare the same months of two years, and only if counting"
+        yield "began before both."
+        yield ""
 
 
 def _protection(published: Published) -> Iterator[str]:

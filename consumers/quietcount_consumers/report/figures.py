@@ -19,6 +19,7 @@ __all__ = [
     "Gap",
     "Headline",
     "Lead",
+    "Median",
     "Note",
     "Publication",
     "Series",
@@ -103,6 +104,8 @@ class Statistic:
     citation: str
     period: Period
     first_day: dt.date
+    began: dt.date
+    """When its population began to count, and so to use up what a case may add."""
     epsilon: Decimal
     max_contributions: int
     yearly: bool
@@ -145,6 +148,16 @@ class Lead(NamedTuple):
     share: Share | None
 
 
+class Median(NamedTuple):
+    """Between which values half of all lie below and half above, as far as the buckets and the noise tell it."""
+
+    title: str
+    period: Period
+    total: Figure
+    lower: int | None
+    upper: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Headline:
     """What is said of a population before anything else."""
@@ -158,6 +171,8 @@ class Headline:
     """The newest figure by the table's own period, if that ends later than the total's."""
     year: Change | None
     """How that figure, or else the total, differs from a year before."""
+    medians: tuple[Median, ...] = ()
+    """Of each number that the population's tables have in buckets."""
 
 
 class Note(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from quietcount_consumers.report.figures import Breakdown, Change, Figure, Headline, Lead, Share, Statistic
+from quietcount_consumers.report.figures import Breakdown, Change, Figure, Headline, Lead, Median, Share, Statistic
 from quietcount_schemas.periods import Period
 
 __all__ = ["Headlines", "leading"]
@@ -19,8 +19,9 @@ _Ask = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 class Headlines:
     """What makes headlines, with the questions that the file's macros answer."""
 
-    def __init__(self, ask: _Ask, label: Callable[[str, str, str], str]) -> None:
+    def __init__(self, ask: _Ask, label: Callable[[str, str, str], str], statistics: Sequence[Statistic] = ()) -> None:
         self._ask = ask
+        self._statistics = statistics
         self._label = label
 
     def of(self, statistic: Statistic) -> Headline | None:
@@ -41,7 +42,26 @@ class Headlines:
             lead=next((each for each in leads if each is not None), None),
             newest=newest,
             year=None if last_year in (None, before) else self._change(statistic, last_year, newest or total),
+            medians=() if statistic.averaged else tuple(self._medians(statistic.population)),
         )
+
+    def _medians(self, population: str) -> Iterator[Median]:
+        """Yield the median of each number in buckets, once, from the first table that has it and counts them all."""
+        told: set[str] = set()
+        for table in self._statistics:
+            whole = _newest_whole(table)
+            if table.population != population or table.averaged or table.conditions or whole is None:
+                continue
+            period, _, total = whole
+            for each in table.breakdowns:
+                if not each.ordered or each.dimension in told:
+                    continue
+                told.add(each.dimension)
+                ((lower, upper),) = self._ask(
+                    "SELECT lower, upper FROM percentile(?, ?, ?, ?, 50)",
+                    [table.name, each.dimension, total.start, total.end],
+                )
+                yield Median(each.title, period, total, lower, upper)
 
     def _change(self, statistic: Statistic, before: Figure, newest: Figure) -> Change | None:
         if statistic.averaged:
@@ -126,13 +146,16 @@ def _newest_whole(statistic: Statistic) -> tuple[Period, Figure | None, Figure] 
 
 
 def _year_before(statistic: Statistic, figure: Figure) -> Figure | None:
-    """Return the figure of the same period a year before, of a week the one 52 weeks before."""
+    """Return the figure of the same period a year before, of a week the one 52 weeks before, if they compare."""
     if statistic.period is Period.WEEK:
         start = figure.start - dt.timedelta(weeks=52)
     elif (figure.start.month, figure.start.day) == (2, 29):
         return None
     else:
         start = figure.start.replace(year=figure.start.year - 1)
+    if statistic.yearly and statistic.began > dt.date(start.year, 1, 1):
+        # In that year fewer had been counted by then. As many people would look like fewer.
+        return None
     series = statistic.totals.get(statistic.period)
     figures = series.figures if series else []
     return next((each for each in figures if each.start == start and figure in figures), None)

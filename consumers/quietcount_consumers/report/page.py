@@ -15,6 +15,7 @@ from quietcount_consumers.report.palette import style
 from quietcount_consumers.report.sentences import bound, by, capital, counting, headline, note, odds, subject
 from quietcount_consumers.report.tables import Tables
 from quietcount_consumers.report.words import Words
+from quietcount_schemas.periods import Period
 
 __all__ = ["page_of"]
 
@@ -146,7 +147,13 @@ class _Page:
             interval = words.interval(example.lower, example.upper, example.digits)
             extend(section, element("p", say("reading.margin", example=count, interval=interval)))
         kinds = {each.kind for each in self._publication.notes}
-        for key in ("many", "sums", *(each for each in ("provisional", "withheld") if each in kinds)):
+        counts = [each for each in self._publication.statistics if not each.averaged]
+        limits = {
+            "lifetime": any(not each.yearly for each in counts),
+            "yearly": any(each.yearly and each.period is not Period.YEAR for each in counts),
+        }
+        told = [key for key, holds in limits.items() if holds]
+        for key in ("many", *told, "sums", *(each for each in ("provisional", "withheld") if each in kinds)):
             extend(section, element("p", say(f"reading.{key}")))
         return section
 
@@ -189,8 +196,9 @@ class _Page:
         whole = lifetime * (1 + int(publication.about["state_losses"]))
         section = element("section", element("h2", say("budget.heading"), id="budget"), aria_labelledby="budget")
         declared = Decimal(publication.about["epsilon_declared"])
+        key = "bound.odds_yearly" if any(each.yearly for each in publication.statistics) else "bound.odds"
         sentence = say("budget.sentence", declared=words.plain(declared), lifetime=words.plain(lifetime))
-        extend(section, element("p", sentence), element("p", say("bound.odds", most=odds(whole, words))))
+        extend(section, element("p", sentence), element("p", say(key, most=odds(whole, words))))
         spent = [(each.epsilon, _named(each, words)) for each in publication.statistics]
         if spent:
             spent.sort(key=lambda row: -row[0])

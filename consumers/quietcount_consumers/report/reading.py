@@ -83,7 +83,7 @@ class _Reading:
 
     def publication(self, pool: ThreadPoolExecutor) -> Publication:
         statistics = tuple(self._statistics())
-        asked = pool.map(Headlines(self._rows, self._label).of, leading(statistics))
+        asked = pool.map(Headlines(self._rows, self._label, statistics).of, leading(statistics))
 
         def headlines() -> tuple[Headline, ...]:
             with _understood(self._path):
@@ -115,7 +115,8 @@ class _Reading:
         return {(population, dimension, symbol): _line(label) for population, dimension, symbol, label in rows}
 
     def _label(self, population: str, dimension: str, symbol: str = "") -> str:
-        return self._labels.get((population, dimension, symbol)) or symbol or dimension
+        """Return what people read for a symbol, or for the dimension itself; a field's name has spaces for people."""
+        return self._labels.get((population, dimension, symbol)) or symbol or dimension.replace("_", " ")
 
     def _ordered(self) -> dict[tuple[str, str], list[str]]:
         """Return the symbols of each dimension that is made of buckets, in their order."""
@@ -156,6 +157,7 @@ class _Reading:
                 citation=_line(citation),
                 period=period,
                 first_day=first,
+                began=dt.date.fromisoformat(declared["since"]),
                 epsilon=Decimal(str(epsilon)),
                 max_contributions=most,
                 yearly=horizon == "year",

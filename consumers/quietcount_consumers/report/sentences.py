@@ -7,13 +7,36 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
-from quietcount_consumers.report.figures import Breakdown, Change, Figure, Headline, Lead, Note, Series, Statistic
+from quietcount_consumers.report.figures import (
+    Breakdown,
+    Change,
+    Figure,
+    Headline,
+    Lead,
+    Median,
+    Note,
+    Series,
+    Statistic,
+)
 from quietcount_consumers.report.markup import Content, element
 from quietcount_consumers.report.pictures import hover
 from quietcount_consumers.report.words import Words
 from quietcount_schemas.periods import Period
 
-__all__ = ["bound", "by", "capital", "counting", "headline", "note", "odds", "part", "series_in_words", "subject"]
+__all__ = [
+    "bound",
+    "by",
+    "capital",
+    "counting",
+    "headline",
+    "limit",
+    "median",
+    "note",
+    "odds",
+    "part",
+    "series_in_words",
+    "subject",
+]
 
 _PLACE: Final = "\ue000"
 """Stands in a sentence for what is put in later: a character that no text has."""
@@ -29,19 +52,20 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
         count=_PLACE,
         average=_PLACE,
         field=statistic.averaged,
-        noun=words.form("case" if statistic.unit == "cases" else "event", int(total.shown)),
+        noun=words.form("case" if _of_cases(statistic, total) else "event", int(total.shown)),
         interval=words.interval(total.lower, total.upper, total.digits),
     )
     before, _, after = capital(text).partition(_PLACE)
     yield [before, element("strong", words.number(total.shown, total.digits)), after]
-    if said.change is not None:
-        yield [change(said.change, period, words)]
-    # "That" is the figure of the sentence before: of the total, or of the newest period by itself.
-    year = [] if said.year is None else [change(said.year, statistic.period, words, year=True)]
-    if said.newest is None and year:
-        yield [*year]
+    compared, year = _compared(said, words)
+    yield from compared
+    # "That" is the figure of the sentence before: the total, or the newest period by itself.
+    if said.newest is None:
+        yield from year
     if said.lead is not None:
-        yield [lead(said.lead, words)]
+        yield [capital(lead(said.lead, words))]
+    for each in said.medians:
+        yield [capital(median(each, words))]
     if said.newest is not None:
         newest = said.newest
         yield [
@@ -52,8 +76,22 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
                 interval=words.interval(newest.lower, newest.upper, newest.digits),
             )
         ]
-        if year:
-            yield [*year]
+        yield from year
+
+
+def _compared(said: Headline, words: Words) -> tuple[list[list[Content]], list[list[Content]]]:
+    """Return what is said of the period before and of a year before, with one warning of the limit for both."""
+    before: list[list[Content]] = []
+    year: list[list[Content]] = []
+    warnings: list[list[Content]] = []
+    if said.change is not None:
+        warnings = list(limit(said.change, said, said.total, words))
+        before = [[change(said.change, said.period, words)], *warnings]
+    if said.year is not None:
+        year = [[change(said.year, said.statistic.period, words, year=True)]]
+        if not warnings:
+            year += limit(said.year, said, said.newest or said.total, words)
+    return before, year
 
 
 def change(said: Change, period: Period, words: Words, *, year: bool = False) -> str:
@@ -77,6 +115,20 @@ def change(said: Change, period: Period, words: Words, *, year: bool = False) ->
     return words.text(key, difference=words.between(*ends), **before)
 
 
+def limit(said: Change, of: Headline, newest: Figure, words: Words) -> Iterator[list[Content]]:
+    """Yield a warning if the limit alone could make the difference: those who reached it are missing."""
+    fewer, more = said.upper < 0, said.lower > 0
+    if not of.statistic.yearly:
+        if fewer:
+            yield [words.text("headlines.limit_lifetime")]
+        return
+    # The same part of two years has as many people at the limit.
+    apart = newest.start.year - said.before.start.year
+    same = (newest.start.month, newest.start.day) == (said.before.start.month, said.before.start.day)
+    if not same and (more if apart else fewer):
+        yield [words.text("headlines.limit_yearly")]
+
+
 def lead(said: Lead, words: Words) -> str:
     """Return which symbol is the highest and how large its part is, or that nobody can tell."""
     label, figure = said.first
@@ -92,6 +144,27 @@ def lead(said: Lead, words: Words) -> str:
         )
     percents = words.percents(*said.share)
     return words.text("headlines.lead", dimension=said.title, symbol=label, percent=percents)
+
+
+def median(said: Median, words: Words) -> str:
+    """Return between which values the median lies, as far as that can be told."""
+    match said.lower, said.upper:
+        case None, None:
+            key = "median_unknown"
+        case None, _:
+            key = "median_most"
+        case _, None:
+            key = "median_least"
+        case _:
+            key = "median"
+    return words.text(
+        f"headlines.{key}",
+        field=said.title,
+        period=words.period(said.period, said.total.start),
+        lower=words.number(said.lower or 0),
+        upper=words.number(said.upper or 0),
+        status=f", {words.text('tables.provisional')}" if said.total.provisional else "",
+    )
 
 
 def subject(statistic: Statistic, words: Words) -> str:
@@ -174,6 +247,12 @@ def note(said: Note, words: Words) -> str:
 def capital(text: str) -> str:
     """Return the text with a capital at its beginning."""
     return text[:1].upper() + text[1:]
+
+
+def _of_cases(statistic: Statistic, figure: Figure) -> bool:
+    """Return whether no case counts twice in the figure: then so many cases came."""
+    once_a_year = statistic.yearly and statistic.max_contributions == 1
+    return statistic.unit == "cases" or (once_a_year and figure.start.year == figure.end.year)
 
 
 def _shown(figure: Figure) -> float:

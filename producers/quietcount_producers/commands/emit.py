@@ -156,6 +156,6 @@ def _show(found: Check) -> None:
 
 
 def _note(found: Check, settings: EmitterSettings, registry: SchemaRegistry) -> None:
-    """Say which events count nowhere, as far as the configuration tells; that is no mistake."""
-    for line in counted_nowhere(found.earliest, settings.beginnings, registry, utc_today()):
+    """Say which numbers are defaults, and which events count nowhere, as far as the configuration tells."""
+    for line in (*found.notes(), *counted_nowhere(found.earliest, settings.beginnings, registry, utc_today())):
         click.echo(line, err=True)

@@ -25,7 +25,7 @@ from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.files.bad_lines import BadLines, is_not_mended
 from quietcount_producers.files.event_files import FileFormat, Row, rows
 from quietcount_producers.sqlite_file import explained
-from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS
+from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS, FieldKind
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
 __all__ = ["Check", "CheckedRecords", "Records", "check", "plain_file", "send"]
@@ -92,8 +92,8 @@ class CheckedRecords:
 class Check:
     """What a check found in the file that messages call `name`.
 
-    How many rows were good and how many problems there are, the first of these by their reasons, and the earliest date
-    that is sent of each event type.
+    How many rows were good and how many problems there are, the first of these by their reasons, the earliest date
+    that is sent of each event type, and which of its numbers a good row left out, with the default that it took.
     """
 
     name: str
@@ -101,6 +101,7 @@ class Check:
     problems: int = 0
     reasons: dict[str, _Lines] = field(default_factory=dict)
     earliest: dict[str, dt.date] = field(default_factory=dict)
+    left_out: dict[tuple[str, str], object] = field(default_factory=dict)
 
     def add(self, line: int, refused: EventRefused) -> None:
         """Note one problem."""
@@ -119,6 +120,14 @@ class Check:
         left = self.problems - sum(lines.count for lines in self.reasons.values())
         if left:
             yield f"... and {left} more problem{'s' if left > 1 else ''}, for other reasons."
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line of text for each number that rows left out. That is no mistake, but an average believes it."""
+        for (event, name), default in sorted(self.left_out.items()):
+            yield (
+                f"Note: {event}: a line without {name} counts with {default}, its default. If the number is not known, "
+                "let the field be null (schemas/README.md), or leave the line out"
+            )
 
 
 @dataclass(slots=True)
@@ -159,6 +168,10 @@ def check(
     occurrences = _Occurrences()
     before = _stamp(stream)
     known = _known_names(composer)
+    numbers = {
+        kind.name: [each for each in composer.fields(kind).values() if each.kind is FieldKind.INT and not each.nullable]
+        for kind in composer.registry.event_types.values()
+    }
     try:
         for row in rows(stream, name, file_format, known):
             made = _composed(row, file_format, composer, occurrences)
@@ -172,6 +185,9 @@ def check(
                 event = str(row.facts["event"])
                 if made.timestamp < earliest.get(event, made.timestamp + 1):
                     earliest[event] = made.timestamp
+                for number in numbers[event]:
+                    if number.name not in row.facts:
+                        found.left_out[event, number.name] = number.default
                 if records is not None:
                     records.add(made)
             advance()

@@ -178,8 +178,8 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no
 
 
 def _csv_rows(lines: _Lines, known: list[str]) -> Iterator[Row]:
-    reader = csv.reader(lines, strict=True)
-    header = _header(reader, lines, known)
+    header, delimiter = _header(lines, known)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     while True:
         lines.begin()
         line = lines.number + 1
@@ -205,25 +205,29 @@ def _csv_rows(lines: _Lines, known: list[str]) -> Iterator[Row]:
         yield Row(line, lines.text, facts=facts, columns=header, cells=cells)
 
 
-def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> list[str]:
+def _header(lines: _Lines, known: list[str]) -> tuple[list[str], str]:
+    """Return the names of the columns, and what stands between them.
+
+    A spreadsheet writes semicolons where decimals have a comma, as in German, Russian and Ukrainian.
+    """
     header: list[str] = []
+    delimiter = ","
     while not header:  # empty lines may stand before it
         lines.begin()
         try:
-            header = [name.strip() for name in next(reader)]
+            line = next(lines)
+            delimiter = next((each for each in ",;\t" if each in line), ",")
+            header = [name.strip() for name in next(csv.reader([line], strict=True, delimiter=delimiter), [])]
         except StopIteration:
             raise ProducersError(
                 f"{lines.name} has no header", f"Name the columns in the first line: {listed(known)}"
             ) from None
         except (EventRefused, csv.Error):
             raise ProducersError(
-                f"{lines.name}: the header cannot be read", "Save the file as CSV in UTF-8, with commas between columns"
+                f"{lines.name}: the header cannot be read",
+                "Save the file as CSV in UTF-8, with the names of the columns in its first line",
             ) from None
     problems = []
-    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        raise ProducersError(
-            f"{lines.name}: there are no commas between the columns", "Save the file as CSV with commas and run again"
-        )
     allowed = {*known, *BAD_LINE_NOTES}
     for number, name in enumerate(header, start=1):
         # The name is not shown: without a header, the first line is somebody's case.
@@ -236,4 +240,4 @@ def _header(reader: Iterator[list[str]], lines: _Lines, known: list[str]) -> lis
         raise ProducersError(
             f"{lines.name}: the header is not in order: {'; '.join(problems)}", f"Columns may be: {', '.join(known)}"
         )
-    return header
+    return header, delimiter

@@ -51,6 +51,25 @@ def test_csv_and_jsonl_of_the_same_facts_have_the_same_ids(place: Place) -> None
     assert [event.event_id for event in place.events()][4:] == first
 
 
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_a_spreadsheet_may_write_semicolons_or_tabs_between_columns(place: Place, between: str) -> None:
+    rows = [
+        ["event", "case", "occurred_on", '"service_category"'],
+        ["HelpRequested", '"a;b,c\td"', "2023-10-03", "MOBILISED"],
+        ["HelpRequested", "b", "2023-10-03", "SOLDIER"],
+    ]
+    text = "\ufeff\r\n" + "".join(between.join(row) + "\r\n" for row in rows)
+    result = place.emit(text, "--skip-bad", name="cases.csv")
+    assert "cases.csv line 4: service_category: must be one of" in result.stderr
+    (event,) = place.events()
+    place.emit(line(case="a;b,c\td"))
+    assert place.events()[1] == event
+    # The bad line is written as any other, and can be mended and emitted.
+    kept = (place.folder / "cases.csv.bad.csv").read_text(encoding="utf-8")
+    assert place.emit(kept.replace("SOLDIER", "MOBILISED"), name="mended.csv").exit_code == 0
+    assert len(place.events()) == 3
+
+
 def test_two_days_that_are_coarsened_to_one_are_two_events_in_one_file_and_one_in_two_files(place: Place) -> None:
     place.emit(line() + line(occurred_on="2023-10-04"))
     events = place.events()
@@ -368,11 +387,13 @@ def test_an_event_type_of_ones_own_is_emitted_without_code(place: Place) -> None
     place.config.write_text('schemas = ["kitchen"]\n' + place.config.read_text())
     registry = SchemaRegistry.load((place.folder / "kitchen",))
     header = "event,case,occurred_on,vegetarian,people\n"
-    assert (
-        place.emit(header + "MealServed,a,2023-10-03,TRUE,12\nMealServed,b,2023-10-03,,\n", name="m.csv").exit_code == 0
-    )
+    emitted = place.emit(header + "MealServed,a,2023-10-03,TRUE,12\nMealServed,b,2023-10-03,,\n", name="m.csv")
+    assert emitted.exit_code == 0
+    assert "Note: MealServed: a line without people counts with 1, its default." in emitted.stderr
     meal = {"event": "MealServed", "case": "a", "occurred_on": "2023-10-03", "vegetarian": True, "people": 12}
-    assert place.emit(json.dumps(meal)).exit_code == 0
+    emitted = place.emit(json.dumps(meal))
+    assert emitted.exit_code == 0
+    assert "a line without" not in emitted.stderr
     events = place.events(Codec(registry))
     assert [dict(event.attributes) for event in events] == [
         {"vegetarian": True, "people": 12},

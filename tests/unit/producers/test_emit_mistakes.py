@@ -104,7 +104,7 @@ def test_a_quotation_that_is_not_closed_is_named_where_it_opens(place: Place) ->
         (f"HelpRequested,{NAME},2023-10-03,MOBILISED", "column 1 is not a field"),
         ("event,case,occurred_on,case", "column 4 stands there twice"),
         ("event,case", "the column occurred_on is missing"),
-        ("event;case;occurred_on", "no commas between the columns"),
+        ("event case occurred_on", "column 1 is not a field"),
         ("", "has no header"),
         ('"event', "header cannot be read"),
     ],

@@ -157,6 +157,8 @@ def test_the_page_says_what_is_withheld_and_what_one_case_adds(folder: Path) -> 
         assert part in page, part
     assert [row["statistic"] for row in read(folder, "withheld")] == ["quarterly"]
     assert read(folder, "quarterly") == []
+    assert "figures fall over the years even if as many people come" in page.replace("\n", " ")
+    assert "begins again each January" not in page
 
 
 def test_the_package_says_who_publishes_which_edition_under_what_licence(folder: Path) -> None:
@@ -228,6 +230,19 @@ def test_the_command_exports_a_file_alone_and_names_the_edition(public: Path, tm
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert re.fullmatch(r"Exported edition \d+ to \S+figures\. Its README\.md says what is in it\.\n", result.stderr)
+
+
+def test_the_publisher_is_told_that_no_licence_is_stated(tmp_path: Path) -> None:
+    """And nobody else is: who has the file alone cannot state one."""
+    (tmp_path / "quietcount.toml").write_text("lifetime_epsilon = 1\n", encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    path = empty_file(tmp_path / "data" / "statistics.duckdb")
+    asked = [str(tmp_path / "figures"), "--config", str(tmp_path / "quietcount.toml")]
+    told = CliRunner().invoke(export_command, asked)
+    assert told.exit_code == 0, told.output
+    assert "Note: no licence is stated" in told.stderr
+    alone = CliRunner().invoke(export_command, [str(tmp_path / "figures"), "--database", str(path)])
+    assert "licence" not in alone.stderr
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database" * 1000])

@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner
 from tests.report_world import ATTACK, daily, lost, scarce, unreleased, varied
 
+from quietcount_aggregates.populations import Horizon
 from quietcount_consumers.commands.report import report_command
 from quietcount_consumers.queries import QueryError
 from quietcount_consumers.report import illustrations, report
@@ -220,6 +221,15 @@ def test_the_bound_and_its_raise_are_what_the_file_says(public: Path, outline: O
     assert "was lost once." in outline.text
 
 
+def test_what_the_limit_does_to_a_comparison_is_said_once(outline: Outline, tmp_path: Path) -> None:
+    assert outline.text.count("figures fall over the years even if as many people come") == 1
+    assert "counts again only in the next" not in outline.text
+    assert "With every number that may ever stand here, 50 % becomes at most 100 %" in outline.text
+    yearly = Outline(report(unreleased(tmp_path / "world", horizon=Horizon.YEAR), "en", alone=True)).text
+    assert "If you came in one calendar year, 50 % becomes at most" in yearly
+    assert "If you came in more years, it becomes more." in yearly
+
+
 def test_every_figure_of_the_file_stands_in_a_table(public: Path, outline: Outline) -> None:
     with duckdb.connect(str(public), read_only=True) as connection:
         rows = connection.execute(
@@ -366,7 +376,8 @@ def written(tmp_path: Path) -> Iterator[Path]:
 
 def test_the_page_is_written_whole_with_the_usual_rights(early: Path, written: Path) -> None:
     result = CliRunner().invoke(report_command, ["--database", str(early), "-o", str(written)])
-    assert (result.exit_code, result.output) == (0, "")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"Wrote {written}. Open it in a browser, or send it on: it is one file.\n"
     assert written.read_text(encoding="utf-8") == report(early, "en", alone=True)
     assert stat.S_IMODE(written.stat().st_mode) == 0o644
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from quietcount_consumers.report import headlines
+from quietcount_consumers.report import headlines, sentences
 from quietcount_consumers.report.figures import (
     ALL,
     Breakdown,
@@ -64,6 +64,7 @@ def statistic(total: Series, *symbols: Series, **more: Any) -> Statistic:
         "citation": "",
         "period": Period.QUARTER,
         "first_day": dt.date(2023, 1, 1),
+        "began": dt.date(2023, 1, 1),
         "epsilon": Decimal("0.5"),
         "max_contributions": 1,
         "yearly": False,
@@ -199,6 +200,57 @@ def test_a_total_is_not_compared_with_a_period_that_was_withheld() -> None:
     assert said(found) == ["July to September 2023: 300 cases (290 to 310)."]
 
 
+@pytest.mark.promise("report")
+@pytest.mark.parametrize(
+    "yearly, before, lower, upper, warned",
+    [
+        (False, dt.date(2023, 4, 1), -40, -5, "never counts again"),
+        (False, dt.date(2023, 4, 1), 5, 40, ""),
+        (False, dt.date(2023, 4, 1), -5, 5, ""),
+        # Late in a year more cases are at their limit; in January none is.
+        (True, dt.date(2023, 4, 1), -40, -5, "only in the next calendar year"),
+        (True, dt.date(2023, 4, 1), 5, 40, ""),
+        (True, dt.date(2022, 10, 1), 5, 40, "only in the next calendar year"),
+        (True, dt.date(2022, 10, 1), -40, -5, ""),
+        (True, dt.date(2022, 7, 1), -40, -5, ""),
+    ],
+)
+def test_a_change_that_the_limit_alone_could_make_is_said_to_be_that(
+    yearly: bool, before: dt.date, lower: int, upper: int, warned: str
+) -> None:
+    newest = quarter(dt.date(2023, 7, 1), 100, 10)
+    change = Change(quarter(before, 100, 10), lower, upper, None)
+    found = Headline(statistic(TOTAL, yearly=yearly), Period.QUARTER, newest, change, None, None, None)
+    warnings = [each for each in said(found) if "how cases are counted" in each]
+    assert len(warnings) == bool(warned)
+    twice = said(replace(found, year=change)) if not yearly else []
+    assert len([each for each in twice if "how cases are counted" in each]) <= 1
+    assert all(warned in each for each in warnings)
+
+
+@pytest.mark.parametrize(
+    "end, most, noun", [(dt.date(2023, 6, 30), 1, "cases"), (dt.date(2024, 3, 31), 1, "events"), (None, 2, "events")]
+)
+def test_with_one_contribution_a_year_a_figure_within_a_year_is_one_of_cases(
+    end: dt.date | None, most: int, noun: str
+) -> None:
+    total = quarter(dt.date(2023, 4, 1), 200, 10)
+    total = total._replace(end=end or total.end)
+    of = statistic(TOTAL, yearly=True, unit="events", max_contributions=most)
+    assert said(Headline(of, Period.QUARTER, total, None, None, None, None)) == [
+        f"April to June 2023: 200 {noun} (190 to 210)."
+    ]
+
+
+@pytest.mark.parametrize("began, compared", [(dt.date(2022, 1, 1), True), (dt.date(2022, 1, 2), False)])
+def test_a_year_in_which_counting_began_late_is_not_compared(began: dt.date, compared: bool) -> None:
+    """Only a limit by the year: in the first year fewer had been counted before, so as many people look like fewer."""
+    series = Series(ALL, "", tuple(quarter(dt.date(year, 7, 1), 100, 10) for year in (2022, 2023)))
+    of = statistic(series, yearly=True, began=began, totals={Period.QUARTER: series})
+    last = headlines._year_before(of, series.figures[-1])
+    assert (last is not None) == compared
+
+
 def test_spans_of_unequal_length_are_not_compared() -> None:
     """A table by day: quarters have 90 to 92 of them, and the macro compares as many periods with as many."""
     days = tuple(
@@ -219,6 +271,43 @@ def test_a_leader_without_a_share_has_its_count() -> None:
     share = Share(Decimal("87.5"), Decimal("88.1"))
     said = lead(Lead("Вид", ("Старое", figure), "Новое", True, share), Words("ru")).replace("\u00a0", " ")
     assert said == "Вид: чаще всего «Старое», 87,5–88,1 % от всех."
+
+
+@pytest.mark.promise("report")
+@pytest.mark.parametrize(
+    "ends, sentence",
+    [
+        ((14, 29), "Days, April to June 2023: the median lies between 14 and 29."),
+        ((None, 29), "Days, April to June 2023: the median is at most 29."),
+        ((14, None), "Days, April to June 2023: the median is at least 14."),
+        ((None, None), "Days, April to June 2023: what the median is, nobody can tell from these figures."),
+    ],
+)
+def test_a_median_is_said_as_far_as_it_can_be_told(ends: tuple[int | None, int | None], sentence: str) -> None:
+    """Of the first table that has the number in buckets and counts all of the population."""
+    buckets = Breakdown("days", "Days", True, Period.QUARTER, (quarters("0..13", 90), quarters("14+", 110)))
+    asked: list[Sequence[object]] = []
+
+    def file(sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        if "percentile" in sql:
+            asked.append(parameters)
+            return [ends]
+        return File(difference=(-1, 1))(sql, parameters)
+
+    tables = [
+        statistic(TOTAL),
+        statistic(TOTAL, name="some", conditions="kind=OLD", breakdowns=(buckets,)),
+        statistic(TOTAL, name="others", population="others", breakdowns=(buckets,)),
+        statistic(TOTAL, name="waits", breakdowns=(buckets,)),
+        statistic(TOTAL, name="again", breakdowns=(buckets,)),
+    ]
+    found = Headlines(file, lambda _population, _dimension, symbol: symbol, tables).of(tables[0])
+    assert found is not None
+    assert asked == [["waits", "days", dt.date(2023, 4, 1), dt.date(2023, 6, 30)]]
+    assert said(found)[-1] == sentence
+    provisional = found.medians[0]._replace(total=TOTAL.figures[0]._replace(provisional=True), lower=1, upper=2)
+    for language, word in (("en", "provisional"), ("ru", "предварительно"), ("uk", "попередньо")):
+        assert sentences.median(provisional, Words(language)).endswith(f", {word}.")
 
 
 def test_braces_in_a_label_are_text() -> None:
