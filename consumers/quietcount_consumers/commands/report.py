@@ -55,14 +55,15 @@ def report_command(output: Path, language: str, database: Path | None, config: P
     Example: quietcount report -o report.html
     In Ukrainian: quietcount report --language uk -o report-uk.html
     """
+    from rich.console import Console
+
     from quietcount_consumers.report import report  # it loads what draws
 
     path = database or Configuration.load(config).public_file
     with ExitStack() as stack:
-        if sys.stderr.isatty():
-            from rich.console import Console  # a pipe needs none
-
-            stack.enter_context(Console(stderr=True).status("Drawing the report"))
+        console = Console(stderr=True)
+        if console.is_terminal:
+            stack.enter_context(console.status("Drawing the report"))
         text = report(path, language, alone=database is not None)
     if str(output) == "-":
         rest = memoryview(text.encode())

@@ -44,7 +44,6 @@ class Outline(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str]]] = []
         self.words: list[str] = []
-        self.headers: list[str] = []
         self.open: list[str] = []
         self.feed(text)
         self.close()
@@ -61,8 +60,6 @@ class Outline(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" not in self.open:
             self.words.append(data)
-        if "th" in self.open:
-            self.headers.append(data)
 
     def named(self, tag: str) -> list[dict[str, str]]:
         return [attributes for found, attributes in self.elements if found == tag]
