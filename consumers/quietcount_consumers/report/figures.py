@@ -101,6 +101,8 @@ class Statistic:
     description: str
     unit: str
     conditions: str
+    partial: bool
+    """Whether some of them are of the table alone, so that it counts a part of its population."""
     citation: str
     period: Period
     first_day: dt.date

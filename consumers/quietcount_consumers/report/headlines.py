@@ -50,7 +50,7 @@ class Headlines:
         told: set[str] = set()
         for table in self._statistics:
             whole = _newest_whole(table)
-            if table.population != population or table.averaged or table.conditions or whole is None:
+            if table.population != population or table.averaged or table.partial or whole is None:
                 continue
             period, _, total = whole
             for each in table.breakdowns:
@@ -120,8 +120,7 @@ def leading(statistics: Sequence[Statistic]) -> list[Statistic]:
         tables = [each for each in statistics if each.population == name]
         counts = [each for each in tables if not each.averaged]
         if counts:
-            # A table with a condition of its own counts a part of the population only.
-            found.append(min(counts, key=lambda each: (len(each.conditions), list(Period).index(each.period))))
+            found.append(min(counts, key=lambda each: (each.partial, list(Period).index(each.period))))
         found += [each for each in tables if each.averaged]
     return found
 

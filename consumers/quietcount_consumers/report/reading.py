@@ -154,6 +154,7 @@ class _Reading:
                 description="" if description == NONE else _line(description),
                 unit=unit,
                 conditions="" if conditions == NONE else _line(conditions),
+                partial=any(each["where"] for each in declared["tables"] if each["name"] == name),
                 citation=_line(citation),
                 period=period,
                 first_day=first,

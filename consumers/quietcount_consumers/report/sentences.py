@@ -57,6 +57,8 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
     )
     before, _, after = capital(text).partition(_PLACE)
     yield [before, element("strong", words.number(total.shown, total.digits)), after]
+    if statistic.partial:
+        yield [words.text("tables.only", conditions=statistic.conditions)]
     compared, year = _compared(said, words)
     yield from compared
     # "That" is the figure of the sentence before: the total, or the newest period by itself.

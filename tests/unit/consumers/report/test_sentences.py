@@ -25,7 +25,7 @@ from quietcount_consumers.report.figures import (
     Share,
     Statistic,
 )
-from quietcount_consumers.report.headlines import Headlines
+from quietcount_consumers.report.headlines import Headlines, leading
 from quietcount_consumers.report.sentences import bound, change, headline, lead, note, odds
 from quietcount_consumers.report.words import Words
 from quietcount_schemas.periods import Period
@@ -61,6 +61,7 @@ def statistic(total: Series, *symbols: Series, **more: Any) -> Statistic:
         "description": "",
         "unit": "cases",
         "conditions": "",
+        "partial": False,
         "citation": "",
         "period": Period.QUARTER,
         "first_day": dt.date(2023, 1, 1),
@@ -130,6 +131,14 @@ def test_what_nobody_can_tell_is_said_to_be_that() -> None:
         "Kind: which comes first, nobody can tell from these figures. “Old” and “New” are too close.",
     ]
     assert "share" not in file.asked
+
+
+def test_a_card_of_a_part_of_the_population_says_which() -> None:
+    of = statistic(TOTAL, conditions="kind is OLD", partial=True)
+    assert said(made(File(difference=(80, 120)), of))[1] == "Counted alone: kind is OLD."
+    whole = statistic(TOTAL, conditions="charge is DESERTION")
+    assert leading([of, whole]) == [whole]
+    assert not any("alone" in each for each in said(made(File(difference=(80, 120)), whole)))
 
 
 def test_what_is_compared_stands_before_the_comparison() -> None:
@@ -296,7 +305,7 @@ def test_a_median_is_said_as_far_as_it_can_be_told(ends: tuple[int | None, int |
 
     tables = [
         statistic(TOTAL),
-        statistic(TOTAL, name="some", conditions="kind=OLD", breakdowns=(buckets,)),
+        statistic(TOTAL, name="some", conditions="kind=OLD", partial=True, breakdowns=(buckets,)),
         statistic(TOTAL, name="others", population="others", breakdowns=(buckets,)),
         statistic(TOTAL, name="waits", breakdowns=(buckets,)),
         statistic(TOTAL, name="again", breakdowns=(buckets,)),
