@@ -96,7 +96,8 @@ class Headlines:
             return None
         first, second, *_ = sorted(found, key=lambda symbol: (-found[symbol].shown, symbol))
         labels = [self._label(statistic.population, breakdown.dimension, symbol) for symbol in (first, second)]
-        # Two intervals of 95 % that do not meet are wrong about their order far less often than once in 20.
+        # Two intervals of 95 % that do not meet are wrong about their order at most once in 20: that often if another
+        # table tells the sum of the two, so that one is too high by what the other is too low, and else far less often.
         leads = all(found[first].lower > figure.upper for symbol, figure in found.items() if symbol != first)
         share = None
         if leads:
