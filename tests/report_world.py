@@ -16,9 +16,9 @@ from quietcount_aggregates.tables import AskedTable
 from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 
-__all__ = ["ATTACK", "LABELS", "daily", "unreleased", "varied"]
+__all__ = ["ATTACK", "LABELS", "daily", "lost", "scarce", "unreleased", "varied"]
 
-ATTACK = "</style><script>alert('x')</script><img src=x onerror=alert(1)> \"'&{}\x00\x1b\u2028"
+ATTACK = "\u202e</style><script>alert('x')</script><img src=x onerror=alert(1)> \"'&{}\x00\x1b\u2028"
 """What must never be more than text, wherever a person may write."""
 
 LABELS = (
@@ -73,6 +73,36 @@ def daily(folder: Path) -> Path:
         world.emit(events_of(told))
         world.fold(dt.date(2024, 5, 20))
         world.release(utc(dt.date(2024, 5, 10)))
+        return world.public
+
+
+def scarce(folder: Path, cases: int) -> Path:
+    """Publish three months of averages, of so many cases of each of two kinds a month, and with no noise."""
+    tables = (
+        AskedTable("counted", 1.0, by=["kind"]),
+        AskedTable("waiting", 1.0, by=["kind"], sum=Summed("days", (0, 60), "counted")),
+    )
+    with world_in(folder, [visits(*tables)], registry=VISITS) as world:
+        months = [dt.date(2024, month, 1) for month in (1, 2, 3)]
+        told = [Visit(day, 10, kind) for day in months for kind in ("OLD", "NEW") for _ in range(cases)]
+        world.emit(events_of(told))
+        world.fold(dt.date(2024, 3, 2))
+        world.release(utc(dt.date(2024, 4, 20)))
+        return world.public
+
+
+def lost(folder: Path) -> Path:
+    """Publish months, and a quarter that is withheld before another one is over."""
+    tables = AskedTable("monthly", 1.0), AskedTable("quarterly", 1.0, by=["kind"], period=Period.QUARTER)
+    with world_in(folder, [visits(*tables)], registry=VISITS) as world:
+        for month in (1, 2, 3):
+            world.emit(events_of([Visit(dt.date(2024, month, 1), 3)], month))
+            world.fold(dt.date(2024, month, 2))
+            if month == 2:
+                world.lose_state(utc(dt.date(2024, month, 2)))
+                world.restart(utc(dt.date(2024, month, 2)))
+            world.release(utc(dt.date(2024, month + 1, 1)))
+        world.release(utc(dt.date(2024, 4, 20)))
         return world.public
 
 

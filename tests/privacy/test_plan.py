@@ -269,7 +269,7 @@ def test_a_plan_that_counts_on_a_table_which_is_not_released_is_caught() -> None
 ADVISED = {
     Change.LEAVE_OUT: population([table("by_kind", Period.MONTH, 0.5, [KIND]), table("total", Period.MONTH, 0.2)]),
     Change.GIVE_UP: population(
-        [table("by_kind", Period.MONTH, 0.5, [KIND]), table("by_region", Period.MONTH, 0.08, [REGION, URGENT])]
+        [table("by_kind", Period.MONTH, 0.5, [KIND]), table("detailed", Period.MONTH, 0.08, [KIND, REGION, URGENT])]
     ),
     Change.LONGER_PERIOD: population([table("by_kind", Period.MONTH, 0.2, [KIND]), table("total", Period.YEAR, 0.2)]),
     Change.DROP_DIMENSION: population([table("detailed", Period.MONTH, 0.2, [KIND, REGION])]),

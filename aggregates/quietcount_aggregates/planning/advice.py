@@ -89,10 +89,21 @@ def advised(margins: Margins, volume: Volume | None = None) -> list[Advice]:
     found = [*_left_out(margins, volume)]
     if volume is not None and all(volume.yearly.get(table.name) for table in margins.population.counts):
         found += [*_given_up(margins, volume), *_coarsened(margins, volume), *_moved(margins, volume)]
-    given_up = {each.table.name for each in found if each.change is Change.LEAVE_OUT}
-    kept = [each for each in found if each.change is Change.LEAVE_OUT or each.table.name not in given_up]
-    worth = [each for each in kept if each.gain >= _GAIN or each.change in (Change.LEAVE_OUT, Change.GIVE_UP)]
-    return sorted(worth, key=lambda each: -each.gain)
+    worth = [each for each in found if each.gain >= _GAIN or each.change in (Change.LEAVE_OUT, Change.GIVE_UP)]
+    return sorted((each for each in worth if not _contradicted(each, worth)), key=lambda each: -each.gain)
+
+
+def _contradicted(advice: Advice, all_of_it: list[Advice]) -> bool:
+    """Return whether another advice forbids this one, so that nobody could follow both."""
+    left_out = {each.table.name: each.after.table.name for each in all_of_it if each.change is Change.LEAVE_OUT}
+    if advice.change is Change.LEAVE_OUT:
+        return False
+    if advice.change is Change.GIVE_UP:
+        # A table that says what one which is left out says stays, and so does one that somebody helps.
+        helped = {each.table.name for each in all_of_it if each.change is Change.MOVE_EPSILON}
+        taken = {advice.table.name, advice.after.table.name}
+        return bool(taken & left_out.keys()) or advice.table.name in {*left_out.values(), *helped}
+    return bool({advice.table.name, advice.left.table.name if advice.left else ""} & left_out.keys())
 
 
 def outcome(margins: Margins, name: str, volume: Volume | None) -> Outcome:
@@ -169,11 +180,12 @@ def _coarsened(margins: Margins, volume: Volume) -> Iterator[Advice]:
 def _replaced(
     population: Population, volume: Volume, before: Outcome, table: Table, change: Change, dimension: str = ""
 ) -> Advice | None:
-    """Return what another table of the same name comes to; None if it is refused."""
+    """Return what another table of the same name comes to; None if it is refused, or is noise as before."""
     changed = _checked(population, [table if each.name == table.name else each for each in population.tables])
     if changed is None:
         return None
-    return Advice(change, before.table, before, outcome(Margins(changed), table.name, volume), changed, dimension)
+    after = outcome(Margins(changed), table.name, volume)
+    return Advice(change, before.table, before, after, changed, dimension) if after.relative <= 1 else None
 
 
 def _moved(margins: Margins, volume: Volume) -> Iterator[Advice]:

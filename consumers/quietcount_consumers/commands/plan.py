@@ -99,6 +99,9 @@ def plan_command(
     """
     if [bool(files), bool(events), bool(wanted)].count(True) > 1:
         raise click.UsageError("Give one of these: files, --events, --margin.")
+    for option, given in (("--events", events), ("--margin", wanted)):
+        if len(dict(given)) < len(given):
+            raise click.UsageError(f"Give {option} once for each name.")
     configuration = Configuration.load(config)
     registry = _registry(configuration)
     with naming(config):

@@ -66,7 +66,9 @@ def report_command(output: Path, language: str, database: Path | None, config: P
             stack.enter_context(console.status("Drawing the report"))
         text = report(path, language, alone=database is not None)
     if str(output) == "-":
-        sys.stdout.buffer.write(text.encode())
+        rest = memoryview(text.encode())
+        while rest:  # a pipe takes a part, and says no error before the next one
+            rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.flush()
     else:
         _write(output, text)

@@ -24,7 +24,8 @@ from quietcount_schemas.private_files import sync_folder
 
 __all__ = ["ExportError", "replacing"]
 
-_FILES: Final = ("README.md", DATA_PACKAGE, "metadata.json", "statistics.sqlite", "csv/*.csv", "parquet/*.parquet")
+_FILES: Final = ("README.md", DATA_PACKAGE, "metadata.json", "statistics.sqlite")
+"""Beside the tables, which the Data Package of an export lists."""
 
 _AT_CURRENT_FOLDER: Final = -100
 """AT_FDCWD of Linux: paths are those of the process."""
@@ -70,9 +71,10 @@ def _check(place: Path, named: Path) -> None:
     found = sorted(each.relative_to(place) for each in place.rglob("*") if not each.is_dir() or each.is_symlink())
     if not found and not any(place.iterdir()):
         return
-    if not _is_export(place):
+    written = _written(place)
+    if written is None:
         raise ExportError(f"{named}: is not empty, and not an earlier export", "Name a new folder, or an empty one")
-    foreign = [each for each in found if not _is_of_an_export(each)]
+    foreign = [each for each in found if each not in written]
     if foreign:
         raise ExportError(
             f"{named}: holds {foreign[0]}, which no export wrote and which would be lost",
@@ -80,17 +82,17 @@ def _check(place: Path, named: Path) -> None:
         )
 
 
-def _is_of_an_export(file: Path) -> bool:
-    # A pattern matches from the right: it would also know notes/README.md.
-    return any(file.match(pattern) and len(file.parts) == len(Path(pattern).parts) for pattern in _FILES)
-
-
-def _is_export(place: Path) -> bool:
+def _written(place: Path) -> set[Path] | None:
+    """Return the files of the export that stands there, by its own list; None if there is no export."""
     try:
         package = json.loads((place / DATA_PACKAGE).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(package, dict) and package.get("generator") == GENERATOR
+        if package["generator"] != GENERATOR:
+            return None
+        tables = [Path(each["path"]) for each in package["resources"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    parquet = [Path("parquet") / f"{each.stem}.parquet" for each in tables]
+    return {*map(Path, _FILES), *tables, *parquet}
 
 
 def _beginning(place: Path) -> str:

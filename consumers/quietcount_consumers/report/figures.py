@@ -70,6 +70,11 @@ class Series:
         return [each for each in self.points if isinstance(each, Figure)]
 
     @property
+    def gaps(self) -> list[Gap]:
+        """Return the periods without a figure."""
+        return [each for each in self.points if isinstance(each, Gap)]
+
+    @property
     def newest(self) -> Figure | None:
         """Return the newest figure."""
         return self.figures[-1] if self.figures else None
@@ -96,6 +101,8 @@ class Statistic:
     description: str
     unit: str
     conditions: str
+    partial: bool
+    """Whether some of them are of the table alone, so that it counts a part of its population."""
     citation: str
     period: Period
     first_day: dt.date

@@ -50,7 +50,7 @@ class Headlines:
         told: set[str] = set()
         for table in self._statistics:
             whole = _newest_whole(table)
-            if table.population != population or table.averaged or table.conditions or whole is None:
+            if table.population != population or table.averaged or table.partial or whole is None:
                 continue
             period, _, total = whole
             for each in table.breakdowns:
@@ -96,7 +96,8 @@ class Headlines:
             return None
         first, second, *_ = sorted(found, key=lambda symbol: (-found[symbol].shown, symbol))
         labels = [self._label(statistic.population, breakdown.dimension, symbol) for symbol in (first, second)]
-        # Two intervals of 95 % that do not meet are wrong about their order far less often than once in 20.
+        # Two intervals of 95 % that do not meet are wrong about their order at most once in 20: that often if another
+        # table tells the sum of the two, so that one is too high by what the other is too low, and else far less often.
         leads = all(found[first].lower > figure.upper for symbol, figure in found.items() if symbol != first)
         share = None
         if leads:
@@ -120,8 +121,7 @@ def leading(statistics: Sequence[Statistic]) -> list[Statistic]:
         tables = [each for each in statistics if each.population == name]
         counts = [each for each in tables if not each.averaged]
         if counts:
-            # A table with a condition of its own counts a part of the population only.
-            found.append(min(counts, key=lambda each: (len(each.conditions), list(Period).index(each.period))))
+            found.append(min(counts, key=lambda each: (each.partial, list(Period).index(each.period))))
         found += [each for each in tables if each.averaged]
     return found
 

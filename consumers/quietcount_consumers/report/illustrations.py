@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
 from quietcount_consumers.report.drawing import draw, grid, standalone
 from quietcount_consumers.report.figures import Breakdown, Figure, Gap, Series, Statistic
 from quietcount_consumers.report.markup import Content, Element, element, extend
-from quietcount_consumers.report.pictures import NARROW, PANELS, WIDE, Bar, Spec, Width, bars, hover, line, panel
+from quietcount_consumers.report.pictures import BARS, NARROW, PANELS, WIDE, Bar, Spec, Width, bars, hover, line, panel
 from quietcount_consumers.report.sentences import by, capital, odds, part, series_in_words, subject
 from quietcount_consumers.report.tables import Tables
 from quietcount_consumers.report.words import Words
@@ -29,7 +29,7 @@ class Illustrations:
         """Return the line of the totals."""
         words, period = self._words, statistic.drawn
         caption = self._say("tables.subject", subject=subject(statistic, words), by=by(period, words))
-        remarks = [*self._coarser(statistic), *self._dashed([total]), *self._gaps(total, statistic)]
+        remarks = [*self._coarser(statistic), *self._dashed([total]), *self.gaps(total, statistic)]
         return self._figure(
             statistic,
             f"{statistic.name}-total",
@@ -44,15 +44,15 @@ class Illustrations:
         """Return a small line for each symbol of a dimension."""
         words, say = self._words, self._say
         caption = say("tables.subject_each", subject=part(statistic, breakdown, words), by=by(breakdown.period, words))
-        drawn = _largest(breakdown)
-        remarks = [
-            say("tables.own_scale"),
-            *self._coarser(statistic),
-            *self._dashed(drawn),
-            *self._gaps(drawn[0], statistic),
-        ]
-        if len(drawn) < len(breakdown.series):
+        told = [each for each in breakdown.series if each.figures]
+        drawn = _largest(told)
+        remarks = [say("tables.own_scale"), *self._coarser(statistic), *self._dashed(drawn)]
+        remarks += self._withheld(drawn[0], statistic)  # which is the same for all
+        if any(not each.reason for one in drawn for each in one.gaps):
+            remarks.append(say("tables.shaded"))
+        if len(drawn) < len(told):
             remarks.append(say("tables.cut", count=words.number(len(drawn))))
+        remarks += self.untold(each for each in breakdown.series if not each.figures)
         names = ", ".join(each.label for each in drawn)
         small = [self._draw(panel(each, breakdown.period, words)) for each in drawn]
         return self._figure(
@@ -74,9 +74,10 @@ class Illustrations:
         untold = [(each, point) for each, point in found if isinstance(point, Gap)]
         if not breakdown.ordered:
             rows.sort(key=lambda row: -row[1].shown)
+        shown = _most(rows)
         name = words.period(breakdown.period, newest)
         caption = say("tables.subject_at", subject=part(statistic, breakdown, words), period=name)
-        values = "; ".join(f"{each.label}: {self._value(figure)}" for each, figure in rows)
+        values = "; ".join(f"{each.label}: {self._value(figure)}" for each, figure in shown)
         order = say("alternative.in_order" if breakdown.ordered else "alternative.largest_first")
 
         def picture(width: Width) -> Element:
@@ -90,13 +91,14 @@ class Illustrations:
                     f"{each.label}. {hover(words, breakdown.period, figure)}",
                     figure.provisional,
                 )
-                for each, figure in rows
+                for each, figure in shown
             ]
             return self._draw(bars(drawn, width))
 
         remarks = [say("tables.pale")] if rows[0][1].provisional else []
-        if untold:
-            remarks.append(say("tables.untold", periods=", ".join(each.label for each, _ in untold)))
+        if len(shown) < len(rows):
+            remarks.append(say("tables.cut", count=words.number(len(shown))))
+        remarks += self.untold(each for each, _ in untold)
         return self._figure(
             statistic,
             f"{statistic.name}-{breakdown.dimension}-newest",
@@ -183,18 +185,20 @@ class Illustrations:
         provisional = any(figure.provisional for each in drawn for figure in each.figures)
         return [self._say("tables.dashed")] if provisional else []
 
-    def _gaps(self, series: Series, statistic: Statistic) -> list[str]:
+    def gaps(self, series: Series, statistic: Statistic) -> list[str]:
         """Return which periods have no figure, in words."""
-        said = []
-        for key, without in (("tables.gaps", False), ("tables.untold", True)):
-            names = [
-                self._words.period(statistic.drawn, each.start)
-                for each in series.points
-                if isinstance(each, Gap) and (not each.reason) is without
-            ]
-            if names:
-                said.append(self._say(key, periods=", ".join(names)))
-        return said
+        names = [self._words.period(statistic.drawn, each.start) for each in series.gaps if not each.reason]
+        untold = [self._say("tables.untold", periods=", ".join(names))] if names else []
+        return [*self._withheld(series, statistic), *untold]
+
+    def untold(self, series: Iterable[Series]) -> list[str]:
+        """Return which symbols have no figure because they are of too few, in words."""
+        labels = ", ".join(each.label for each in series)
+        return [self._say("tables.untold", periods=labels)] if labels else []
+
+    def _withheld(self, series: Series, statistic: Statistic) -> list[str]:
+        names = [self._words.period(statistic.drawn, each.start) for each in series.gaps if each.reason]
+        return [self._say("tables.gaps", periods=", ".join(names))] if names else []
 
     def _compact(self, figure: Figure, separator: str) -> str:
         return f"{self._words.number(figure.shown, figure.digits)}{separator}({self._tables.span(figure)})"
@@ -204,8 +208,14 @@ class Illustrations:
         return f"{self._words.number(figure.shown, figure.digits)} ({interval})"
 
 
-def _largest(breakdown: Breakdown) -> Sequence[Series]:
+def _largest(series: Sequence[Series]) -> Sequence[Series]:
     """Return the symbols that get a small line, in their order: the largest, if they are too many."""
-    sizes = {each.symbol: sum(figure.shown for figure in each.figures) for each in breakdown.series}
+    sizes = {each.symbol: sum(figure.shown for figure in each.figures) for each in series}
     largest = sorted(sizes, key=lambda symbol: -sizes[symbol])[:PANELS]
-    return [each for each in breakdown.series if each.symbol in largest]
+    return [each for each in series if each.symbol in largest]
+
+
+def _most(rows: Sequence[tuple[Series, Figure]]) -> Sequence[tuple[Series, Figure]]:
+    """Return those that get a bar, in their order: the largest, if they are too many."""
+    largest = [each.symbol for each, _ in sorted(rows, key=lambda row: -row[1].shown)[:BARS]]
+    return [row for row in rows if row[0].symbol in largest]

@@ -15,6 +15,10 @@ __all__ = ["Content", "Element", "clean", "element", "extend", "html_of", "xml_o
 
 Content = Element | str | None
 
+_CONTROLS: Final = ("Cc", "Cs", "Cn")
+_TURNS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Embeddings, overrides and isolates (Unicode, bidirectional algorithm)."""
+
 _VOID: Final = ("meta",)
 """The elements of the page that hold nothing, and have no end."""
 
@@ -50,8 +54,12 @@ def xml_of(drawing: Element) -> str:
 
 
 def clean(text: str) -> str:
-    """Return the text without control characters: XML has no way to write them, so that no picture could be opened."""
-    return "".join(" " if unicodedata.category(each) in ("Cc", "Cs", "Cn") else each for each in text)
+    """Return the text without control characters.
+
+    XML has no way to write most of them, so that no picture could be opened. Those that turn the direction of writing
+    would turn what stands behind them, too.
+    """
+    return "".join(" " if each in _TURNS or unicodedata.category(each) in _CONTROLS else each for each in text)
 
 
 def _html(node: Element) -> Iterator[str]:

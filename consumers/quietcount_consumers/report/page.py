@@ -173,11 +173,17 @@ class _Page:
         yield element("h3", capital(heading))
         yield element("p", " ".join(counting(statistic, words)), class_="said")
         total = statistic.totals.get(statistic.drawn)
-        if total is None or not total.figures:
+        if total is None or not total.points:
             yield element("p", say("page.empty"))
+            return
+        if not total.figures:
+            yield element("p", " ".join(self._illustrations.gaps(total, statistic)))
             return
         yield self._illustrations.total(statistic, total)
         for breakdown in statistic.breakdowns:
+            if not any(each.figures for each in breakdown.series):
+                yield element("p", f"{capital(breakdown.title)}. ", *self._illustrations.untold(breakdown.series))
+                continue
             if any(len(each.points) > 1 for each in breakdown.series):
                 yield self._illustrations.panels(statistic, breakdown)
             yield self._illustrations.newest(statistic, breakdown)

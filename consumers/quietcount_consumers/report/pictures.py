@@ -18,12 +18,15 @@ from quietcount_consumers.report.palette import LIGHT
 from quietcount_consumers.report.words import Words
 from quietcount_schemas.periods import Period
 
-__all__ = ["NARROW", "PANEL", "PANELS", "WIDE", "Bar", "Spec", "Width", "bars", "hover", "line", "panel"]
+__all__ = ["BARS", "NARROW", "PANEL", "PANELS", "WIDE", "Bar", "Spec", "Width", "bars", "hover", "line", "panel"]
 
 Spec = dict[str, Any]
 
 PANELS: Final = 12
 """How many small pictures stand together at most: more of them nobody compares."""
+
+BARS: Final = 30
+"""How many bars a picture has at most: more of them are higher than a screen or a sheet of paper."""
 
 _FONT: Final = "Liberation Sans, Arial, Helvetica, sans-serif"
 """The first is in the library itself, so that text is measured alike on every machine; the others are as wide."""

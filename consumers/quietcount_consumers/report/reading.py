@@ -142,8 +142,11 @@ class _Reading:
             field = "" if unit in ("cases", "events") else unit
             found = sums.get(name, {}) if field else counts.get(name, {})
             period = Period(own)
-            totals = {each: self._series(name, "", each, rows) for each, rows in found.get((ALL, ALL), {}).items()}
-            drawn = next((each for each in Period if each in totals and len(totals[each].points) <= _DRAWN), period)
+            whole: dict[Period, list[Figure | Gap]] = {period: [], **found.get((ALL, ALL), {})}
+            totals = {each: self._series(name, "", each, rows) for each, rows in whole.items()}
+            # The finest that can be drawn, and of which there is something to draw.
+            few = [each for each in Period if each in totals and len(totals[each].points) <= _DRAWN]
+            drawn = next((each for each in few if totals[each].figures), next(iter(few), period))
             yield Statistic(
                 name=name,
                 population=population,
@@ -151,6 +154,7 @@ class _Reading:
                 description="" if description == NONE else _line(description),
                 unit=unit,
                 conditions="" if conditions == NONE else _line(conditions),
+                partial=any(each["where"] for each in declared["tables"] if each["name"] == name),
                 citation=_line(citation),
                 period=period,
                 first_day=first,

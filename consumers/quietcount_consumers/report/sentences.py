@@ -55,13 +55,15 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
         noun=words.form("case" if _of_cases(statistic, total) else "event", int(total.shown)),
         interval=words.interval(total.lower, total.upper, total.digits),
     )
-    warnings: list[list[Content]] = []
     before, _, after = capital(text).partition(_PLACE)
     yield [before, element("strong", words.number(total.shown, total.digits)), after]
-    if said.change is not None:
-        yield [change(said.change, period, words)]
-        warnings = list(limit(said.change, said, total, words))
-        yield from warnings
+    if statistic.partial:
+        yield [words.text("tables.only", conditions=statistic.conditions)]
+    compared, year = _compared(said, words)
+    yield from compared
+    # "That" is the figure of the sentence before: the total, or the newest period by itself.
+    if said.newest is None:
+        yield from year
     if said.lead is not None:
         yield [capital(lead(said.lead, words))]
     for each in said.medians:
@@ -76,10 +78,22 @@ def headline(said: Headline, words: Words) -> Iterator[list[Content]]:
                 interval=words.interval(newest.lower, newest.upper, newest.digits),
             )
         ]
+        yield from year
+
+
+def _compared(said: Headline, words: Words) -> tuple[list[list[Content]], list[list[Content]]]:
+    """Return what is said of the period before and of a year before, with one warning of the limit for both."""
+    before: list[list[Content]] = []
+    year: list[list[Content]] = []
+    warnings: list[list[Content]] = []
+    if said.change is not None:
+        warnings = list(limit(said.change, said, said.total, words))
+        before = [[change(said.change, said.period, words)], *warnings]
     if said.year is not None:
-        yield [change(said.year, statistic.period, words, year=True)]
-        if not warnings:  # once is enough
-            yield from limit(said.year, said, said.newest or total, words)
+        year = [[change(said.year, said.statistic.period, words, year=True)]]
+        if not warnings:
+            year += limit(said.year, said, said.newest or said.total, words)
+    return before, year
 
 
 def change(said: Change, period: Period, words: Words, *, year: bool = False) -> str:

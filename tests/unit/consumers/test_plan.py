@@ -273,6 +273,8 @@ def test_a_configuration_without_a_population_is_refused(folder: Path) -> None:
         ["--events", "many"],
         ["--margin", "5"],
         ["--margin", "court_cases=-5"],
+        ["--events", "5", "--events", "6"],
+        ["--margin", "court_cases=5", "--margin", "court_cases=6"],
     ],
 )
 def test_wrong_usage_exits_with_2(folder: Path, arguments: list[str]) -> None:

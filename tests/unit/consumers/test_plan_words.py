@@ -78,6 +78,18 @@ def test_a_table_of_noise_is_given_up_for_one_that_needs_its_epsilon() -> None:
     )
 
 
+def test_a_change_after_which_all_is_still_noise_is_not_proposed() -> None:
+    assert sentences(asked(AskedTable("by_both", 0.05, by=["colour", "urgent"])), 20) == []
+
+
+def test_no_two_advices_contradict_each_other() -> None:
+    """The table that says what the total says must not be left out for the total."""
+    both = AskedTable("by_both", 2.0, by=["colour", "urgent"])
+    said = sentences(asked(both, AskedTable("total", 0.1), period=Period.QUARTER), 20)
+    assert any(each.startswith("Leave out total, because by_both says the same") for each in said)
+    assert not any(each.startswith("Leave out by_both") for each in said)
+
+
 def test_an_epsilon_is_moved_to_the_table_that_needs_it() -> None:
     population = asked(
         AskedTable("by_colour", 0.1, by=["colour"]), AskedTable("by_urgent", 0.9, by=["urgent"], period=Period.QUARTER)

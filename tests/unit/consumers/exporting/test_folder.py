@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def names(folder: Path) -> list[str]:
     "name",
     [
         *("thesis.txt", "csv/mine.xlsx", "parquet/deep/a.parquet", ".hidden"),
+        *("csv/mine.csv", "parquet/mine.parquet"),
         *("notes/README.md", "mine/csv/a.csv", "statistics.csv"),
     ],
 )
@@ -126,6 +128,9 @@ def test_an_earlier_export_is_replaced_and_nothing_of_it_is_left(
         monkeypatch.setattr(folders, "_exchanged", lambda _draft, _place: False)
     stale = place / "csv" / "retired.csv"
     stale.write_text("")
+    package = json.loads((place / "datapackage.json").read_bytes())
+    package["resources"].append({"path": "csv/retired.csv"})
+    (place / "datapackage.json").write_text(json.dumps(package))
     export(later, place)
     assert not stale.exists()
     export(later, place.parent / "new")

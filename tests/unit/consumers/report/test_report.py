@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -20,14 +21,15 @@ from xml.etree.ElementTree import fromstring
 import duckdb
 import pytest
 from click.testing import CliRunner
-from tests.report_world import ATTACK, daily, unreleased, varied
+from tests.report_world import ATTACK, daily, lost, scarce, unreleased, varied
 
 from quietcount_aggregates.populations import Horizon
 from quietcount_consumers.commands.report import report_command
 from quietcount_consumers.queries import QueryError
-from quietcount_consumers.report import report
+from quietcount_consumers.report import illustrations, report
 from quietcount_consumers.report.drawing import DrawingMissing
 from quietcount_consumers.report.reading import read
+from quietcount_schemas.cli import EXIT_BROKEN_PIPE
 from quietcount_schemas.errors import QuietcountError
 
 pytestmark = pytest.mark.quick
@@ -149,6 +151,40 @@ def test_an_average_that_nobody_can_tell_is_said_to_be_that(outline: Outline) ->
     assert "A value below 0 counts as 0, and one above 60 as 60." in outline.text
     assert "Of too few to tell: NONE." in outline.text
     assert outline.text.count("nobody can tell") >= 11
+
+
+@pytest.mark.parametrize(
+    "cases, said",
+    [
+        pytest.param(2, "Of too few to tell: January 2024, February 2024, March 2024.", id="nothing"),
+        pytest.param(4, "Drawn by quarter: the data file has every single period.", id="longer periods alone"),
+        pytest.param(6, "Kind. Of too few to tell: NEW, NONE, OLD.", id="all cells together alone"),
+        pytest.param(8, "Each small picture has a scale of its own. Of too few to tell: NONE.", id="some cells"),
+    ],
+)
+def test_averages_of_too_few_are_said_to_be_that(tmp_path: Path, cases: int, said: str) -> None:
+    outline = Outline(report(scarce(tmp_path / "world", cases), "en", alone=True))
+    assert said in outline.text
+    assert "Nothing is released yet" not in outline.text
+
+
+def test_a_table_whose_only_period_is_withheld_says_so(tmp_path: Path) -> None:
+    """And not that it will come out when the first period is over."""
+    outline = Outline(report(lost(tmp_path / "world"), "en", alone=True))
+    assert "Withheld: January to March 2024." in outline.text
+    assert "Nothing is released yet" not in outline.text
+
+
+def test_a_picture_of_bars_has_the_largest_and_its_table_all(public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(illustrations, "BARS", 2)
+    outline = Outline(report(public, "en", alone=True))
+    assert outline.text.count("The pictures show the 2 largest. The table has all.") == 3
+    bars = [
+        each["aria-label"] for each in outline.named("svg") if "Bar chart, the largest" in each.get("aria-label", "")
+    ]
+    kinds = [each for each in bars if "Epsilon" not in each and "New" in each]
+    assert kinds
+    assert not [each for each in kinds if "NONE" in each]
 
 
 def test_buckets_stand_in_their_order(public: Path, tmp_path: Path) -> None:
@@ -364,6 +400,16 @@ def test_the_page_can_go_to_the_standard_output_or_a_device(early: Path) -> None
     done = CliRunner().invoke(report_command, ["--database", str(early), "-o", os.devnull])
     assert done.exit_code == 0
     assert not Path(os.devnull).is_file()
+
+
+def test_a_reader_of_the_standard_output_that_goes_away_is_noticed(public: Path) -> None:
+    program = "import sys; from quietcount_schemas.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "report", "--database", str(public), "-o", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.wait(60) == EXIT_BROKEN_PIPE
 
 
 def test_a_project_is_reported_by_its_configuration(early: Path, tmp_path: Path) -> None:
