@@ -16,7 +16,7 @@ from quietcount_aggregates.tables import AskedTable
 from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 
-__all__ = ["ATTACK", "LABELS", "daily", "lost", "scarce", "unreleased", "varied"]
+__all__ = ["ATTACK", "LABELS", "daily", "lost", "scarce", "twice", "unreleased", "varied"]
 
 ATTACK = "\u202e</style><script>alert('x')</script><img src=x onerror=alert(1)> \"'&{}\x00\x1b\u2028"
 """What must never be more than text, wherever a person may write."""
@@ -86,6 +86,21 @@ def scarce(folder: Path, cases: int) -> Path:
         months = [dt.date(2024, month, 1) for month in (1, 2, 3)]
         told = [Visit(day, 10, kind) for day in months for kind in ("OLD", "NEW") for _ in range(cases)]
         world.emit(events_of(told))
+        world.fold(dt.date(2024, 3, 2))
+        world.release(utc(dt.date(2024, 4, 20)))
+        return world.public
+
+
+def twice(folder: Path) -> Path:
+    """Publish two months of two tables that count the same, one that counts a part, and one by the quarter."""
+    tables = (
+        AskedTable("by_kind", 1.0, by=["kind"]),
+        AskedTable("by_days", 1.0, by=[DAYS]),
+        AskedTable("new_by_days", 1.0, by=[DAYS], where={"kind": ["NEW"]}),
+        AskedTable("quarterly", 1.0, by=[DAYS], period=Period.QUARTER),
+    )
+    with world_in(folder, [visits(*tables)], registry=VISITS) as world:
+        world.emit(events_of([Visit(dt.date(2024, month, 1), 3) for month in (1, 2, 3) for _ in range(20)]))
         world.fold(dt.date(2024, 3, 2))
         world.release(utc(dt.date(2024, 4, 20)))
         return world.public

@@ -162,11 +162,18 @@ class _Page:
     def _population(self, place: int, tables: tuple[Statistic, ...]) -> Element:
         name = f"population-{place}"
         section = element("section", element("h2", tables[0].title, id=name), aria_labelledby=name)
+        shown: set[tuple[str, Period]] = set()
         for statistic in tables:
-            extend(section, *self._statistic(statistic))
+            counted = statistic.conditions, statistic.drawn
+            # Tables that count the same have the same total. An average has one of its own.
+            again = counted in shown and not statistic.averaged and bool(statistic.breakdowns)
+            if not statistic.averaged:
+                shown.add(counted)
+            extend(section, *self._statistic(statistic, again=again))
         return section
 
-    def _statistic(self, statistic: Statistic) -> Iterator[Content]:
+    def _statistic(self, statistic: Statistic, *, again: bool) -> Iterator[Content]:
+        """Yield the pictures of a table; without its total if that was shown."""
         say, words = self._say, self._words
         parts = _parts(statistic, words)
         heading = say("tables.subject", subject=", ".join(parts), by=by(statistic.period, words))
@@ -179,7 +186,8 @@ class _Page:
         if not total.figures:
             yield element("p", " ".join(self._illustrations.gaps(total, statistic)))
             return
-        yield self._illustrations.total(statistic, total)
+        if not again:
+            yield self._illustrations.total(statistic, total)
         for breakdown in statistic.breakdowns:
             if not any(each.figures for each in breakdown.series):
                 yield element("p", f"{capital(breakdown.title)}. ", *self._illustrations.untold(breakdown.series))

@@ -21,7 +21,7 @@ from xml.etree.ElementTree import fromstring
 import duckdb
 import pytest
 from click.testing import CliRunner
-from tests.report_world import ATTACK, daily, lost, scarce, unreleased, varied
+from tests.report_world import ATTACK, daily, lost, scarce, twice, unreleased, varied
 
 from quietcount_aggregates.populations import Horizon
 from quietcount_consumers.commands.report import report_command
@@ -247,6 +247,14 @@ def test_what_is_too_much_for_a_picture_is_drawn_by_longer_periods_and_by_the_la
     }
     assert words.startswith("12 small line charts")
     assert {"364 and more", *(f"{low}–{low + 25}" for low in range(0, 364, 26))} <= set(outline.words)
+
+
+def test_tables_that_count_the_same_show_their_total_once(tmp_path: Path) -> None:
+    outline = Outline(report(twice(tmp_path / "world"), "en", alone=True))
+    names = [each["download"] for each in outline.named("a") if "download" in each]
+    totals = [name for name in names if name.endswith("-total.svg")]
+    assert totals == ["by_kind-total.svg", "new_by_days-total.svg", "quarterly-total.svg"]
+    assert {"by_days", "new_by_days", "quarterly"} <= {name.partition("-")[0] for name in names}
 
 
 # ---------------------------------------------------------------- for everybody
