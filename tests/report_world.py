@@ -39,7 +39,8 @@ _TABLES = (
 def varied(folder: Path) -> Path:
     """Publish counts by kind and bucket, averages that nobody can tell, a quarter withheld, and months provisional."""
     population = visits(*_TABLES, title=f"Visits {ATTACK}", description=f"A visit. {ATTACK}", max_contributions=2)
-    with world_in(folder, [population], registry=VISITS, mechanism=DiscreteLaplace()) as world:
+    # Published once, at the end.
+    with world_in(folder, [population], registry=VISITS, mechanism=DiscreteLaplace(), published=False) as world:
         number = 0
         for month in range(1, 12):
             if month == 6:  # the second quarter is lost in its middle
@@ -82,12 +83,13 @@ def scarce(folder: Path, cases: int) -> Path:
         AskedTable("counted", 1.0, by=["kind"]),
         AskedTable("waiting", 1.0, by=["kind"], sum=Summed("days", (0, 60), "counted")),
     )
-    with world_in(folder, [visits(*tables)], registry=VISITS) as world:
+    with world_in(folder, [visits(*tables)], registry=VISITS, published=False) as world:
         months = [dt.date(2024, month, 1) for month in (1, 2, 3)]
         told = [Visit(day, 10, kind) for day in months for kind in ("OLD", "NEW") for _ in range(cases)]
         world.emit(events_of(told))
         world.fold(dt.date(2024, 3, 2))
         world.release(utc(dt.date(2024, 4, 20)))
+        publish(world.ledger.chain, world.public)
         return world.public
 
 
@@ -99,17 +101,18 @@ def twice(folder: Path) -> Path:
         AskedTable("new_by_days", 1.0, by=[DAYS], where={"kind": ["NEW"]}),
         AskedTable("quarterly", 1.0, by=[DAYS], period=Period.QUARTER),
     )
-    with world_in(folder, [visits(*tables)], registry=VISITS) as world:
+    with world_in(folder, [visits(*tables)], registry=VISITS, published=False) as world:
         world.emit(events_of([Visit(dt.date(2024, month, 1), 3) for month in (1, 2, 3) for _ in range(20)]))
         world.fold(dt.date(2024, 3, 2))
         world.release(utc(dt.date(2024, 4, 20)))
+        publish(world.ledger.chain, world.public)
         return world.public
 
 
 def lost(folder: Path) -> Path:
     """Publish months, and a quarter that is withheld before another one is over."""
     tables = AskedTable("monthly", 1.0), AskedTable("quarterly", 1.0, by=["kind"], period=Period.QUARTER)
-    with world_in(folder, [visits(*tables)], registry=VISITS) as world:
+    with world_in(folder, [visits(*tables)], registry=VISITS, published=False) as world:
         for month in (1, 2, 3):
             world.emit(events_of([Visit(dt.date(2024, month, 1), 3)], month))
             world.fold(dt.date(2024, month, 2))
@@ -118,6 +121,7 @@ def lost(folder: Path) -> Path:
                 world.restart(utc(dt.date(2024, month, 2)))
             world.release(utc(dt.date(2024, month + 1, 1)))
         world.release(utc(dt.date(2024, 4, 20)))
+        publish(world.ledger.chain, world.public)
         return world.public
 
 

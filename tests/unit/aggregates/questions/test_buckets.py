@@ -15,7 +15,7 @@ from tests.questions_world import Table, alone, cells_and_total, months, varianc
 
 from quietcount_aggregates.intervals import quantile
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("buckets")]
 
 MONTHS = months(dt.date(2024, 1, 1), 3)
 HALF_A_YEAR = months(dt.date(2024, 1, 1), 6)

@@ -17,7 +17,7 @@ from quietcount_aggregates.tables import AskedTable
 from quietcount_schemas.numbers import Buckets, Summed
 from quietcount_schemas.periods import Period
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("published buckets")]
 
 AGES = Buckets("age", (-1, 0, 18, 65))
 SPAN = "'2024-01-01', '2024-03-31'"

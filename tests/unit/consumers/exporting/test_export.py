@@ -24,7 +24,7 @@ from quietcount_consumers.exporting.export import export
 from quietcount_consumers.exporting.licences import licence_of
 from quietcount_consumers.queries import QueryError
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("exports")]
 
 
 @pytest.fixture(scope="module")

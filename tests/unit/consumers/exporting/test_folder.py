@@ -18,7 +18,7 @@ from quietcount_consumers.exporting import folder as folders
 from quietcount_consumers.exporting.export import export
 from quietcount_consumers.exporting.folder import ExportError, replacing
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("export folders")]
 
 
 @pytest.fixture(scope="module")

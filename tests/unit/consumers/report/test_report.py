@@ -32,7 +32,7 @@ from quietcount_consumers.report.reading import read
 from quietcount_schemas.cli import EXIT_BROKEN_PIPE
 from quietcount_schemas.errors import QuietcountError
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("report")]
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
