@@ -106,7 +106,13 @@ def faults(files: list[Path], sheets: dict[str, Sheet], *, point: bool) -> list[
     return found
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    "language",
+    [
+        pytest.param(each, marks=() if each in ("English", "Russian") else pytest.mark.soak, id=each)
+        for each in LANGUAGES
+    ],
+)
 @pytest.mark.parametrize("made", [lambda folder: hostile_file(folder / "statistics.duckdb"), numbers_file])
 def test_libreoffice_finds_the_figures_and_takes_no_text_for_anything_else(
     opened: Callable[[list[Path], int], dict[str, Sheet]], tmp_path: Path, made: Callable[[Path], Path], language: str

@@ -220,10 +220,8 @@ def check_kills(place: Path, earlier: Path, later: Path, exchange: str) -> int:
     return number
 
 
-@pytest.mark.promise("handed-on")
-@pytest.mark.parametrize(
-    "exchange", [pytest.param("with", marks=pytest.mark.check), pytest.param("without", marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("exchange", ["with", "without"])
 def test_killed_between_any_two_writes_there_is_the_earlier_export_or_the_later_one(
     place: Path, earlier: Path, later: Path, exchange: str
 ) -> None:
