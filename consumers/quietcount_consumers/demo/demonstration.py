@@ -260,6 +260,7 @@ def _show(console: Console, configuration: Configuration, figures: Sequence[Figu
         f'{program} query --config {config} "FROM requests_by_kind"',
         f"{program} query --config {config} \"FROM compare('requests_by_kind', '2023-06-01', '2023-08-31', "
         "'2023-09-01', '2023-11-30')\"",
+        f"{program} report --config {config}",
         f"{program} ledger show --config {config}",
         f"{program} init my-project",
     ):
