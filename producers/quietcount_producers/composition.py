@@ -54,6 +54,8 @@ class Facts:
 
     None stands for what it does not say. `text` means that all values are text, as in a CSV file, so numbers and truth
     values are read from it. `label` makes what messages call an attribute that does not exist: its name may be data.
+    `record` is what the emitter's own tool calls the record behind the event, any text that is unique there: in place
+    of `event_id`, it makes the same record the same event again.
     """
 
     event: object
@@ -64,6 +66,7 @@ class Facts:
     revision: object = None
     text: bool = False
     label: Callable[[str], str] = str
+    record: object = None
 
 
 class Composer:
@@ -129,7 +132,7 @@ class Composer:
         key = attempt(self._case_key, facts.case)
         day = attempt(self._occurred_on, kind, facts.occurred_on)
         revision = attempt(self._revision, kind, facts)
-        identity = attempt(_identity, facts.event_id, revision)
+        identity = attempt(self._identity, kind, facts, revision)
         values = self._attributes(kind, facts, problems)
         if problems or key is None or day is None or revision is None:
             return problems
@@ -194,6 +197,13 @@ class Composer:
             return 0
         given = _integer(facts.revision) if facts.text else facts.revision
         return cast("int", _checked(self._envelopes[kind.name]["revision"], given))
+
+    def _identity(self, kind: EventType, facts: Facts, revision: object) -> bytes | None:
+        if facts.record is None:
+            return _identity(facts.event_id, revision)
+        if facts.event_id is not None:
+            raise EventRefused("event_id", "is given beside the record's own name; give one of the two")
+        return self._pepper.record_event_id(kind.name, facts.record)
 
     def _attributes(self, kind: EventType, facts: Facts, problems: list[EventRefused]) -> dict[str, object]:
         """Return every attribute of `kind`, with defaults for those not given; put what is wrong into `problems`."""

@@ -93,7 +93,23 @@ class Pepper:
 
         It is a keyed hash with a key of its own, in the shape of a UUIDv4 (RFC 9562, section 5.4).
         """
-        message = occurrence.to_bytes(8, "big") + canonical
+        return self._event_id(occurrence.to_bytes(8, "big") + canonical)
+
+    def record_event_id(self, event: str, record: object) -> bytes:
+        """Return the event id of the event `event` that a tool's own record `record` (text) stands for.
+
+        Raises EventRefused if `record` is empty or not text.
+        """
+        if not isinstance(record, str) or not record.strip():
+            raise EventRefused("event_id", "is empty; give what the tool calls the record")
+        try:
+            name = record.strip().encode()
+        except UnicodeEncodeError:
+            raise EventRefused("event_id", "is not valid text") from None
+        # No occurrence is so large, so that this is never the message of a derived id.
+        return self._event_id(b"\xff" * 8 + event.encode() + b"\0" + name)
+
+    def _event_id(self, message: bytes) -> bytes:
         digest = bytearray(hmac.digest(self._event_ids, message, hashlib.sha256)[:16])
         digest[6] = digest[6] & 0x0F | 0x40
         digest[8] = digest[8] & 0x3F | 0x80

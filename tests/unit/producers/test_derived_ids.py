@@ -16,12 +16,14 @@ import pytest
 from tests.strategies import registry_of, trial
 
 from quietcount_producers import Pepper, composition
-from quietcount_producers.composition import Composer
+from quietcount_producers.composition import Composer, Facts
 from quietcount_producers.files import emission
 from quietcount_producers.files.emission import CheckedRecords, check
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.event_types import is_uuid_v4
 from quietcount_schemas.periods import Period
+from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick
 
@@ -206,3 +208,17 @@ def test_numbering_by_the_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(emission, "_Occurrences", ByLine)
     with pytest.raises(AssertionError, match="another order"):
         check_counting()
+
+
+def test_a_records_own_name_makes_its_event_id_again() -> None:
+    pepper = Pepper(bytes(range(32)))
+    composer = Composer(SchemaRegistry.load(), pepper)
+    codec = Codec(composer.registry)
+
+    def identity(record: str, event: str = "HelpRequested", revision: int = 0) -> bytes:
+        facts = Facts(event, "somebody", "2023-10-03", {}, revision=revision, record=record)
+        return codec.decode(composer.compose(facts).value).event_id
+
+    assert identity("uuid:1") == identity(" uuid:1", revision=3)
+    assert len({identity("1"), identity("2"), identity("1", "CaseWithdrawn")}) == 3
+    assert is_uuid_v4(identity("1"))
