@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.groups import gather
 from tests.kafka.fixtures import (
     apache_kafka,
     kafka,
@@ -67,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Settle the tier of each test before `-m` selects, and keep what there is for the house's rules about it."""
     config.stash[COLLECTED] = settle(items)
+    gather(config, items)
 
 
 @pytest.hookimpl(wrapper=True)
