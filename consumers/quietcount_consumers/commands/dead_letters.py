@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import click
 
-from quietcount_consumers.commands.options import chosen_format, format_option
-from quietcount_consumers.commands.presentation import show_rows
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.dead_letters import Letter, letters, replay
 from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.terminal.options import chosen_format, format_option
+from quietcount_consumers.terminal.presentation import show_rows
 from quietcount_consumers.wiring import open_log
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.cli import config_option

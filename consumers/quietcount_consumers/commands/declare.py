@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from quietcount_aggregates.populations import Population
-from quietcount_consumers.commands.options import agreed, as_of_option, clock_of, naming
 from quietcount_consumers.commands.service import admission
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.defects import telling_defects
 from quietcount_consumers.maintenance.recovery import complete_population
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.opening import open_service
+from quietcount_consumers.terminal.options import agreed, as_of_option, clock_of, naming
 from quietcount_schemas.cli import config_option
 
 __all__ = ["declare_command"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from quietcount_consumers.commands.options import log_option
 from quietcount_consumers.demo.demonstration import DEFAULT_DIR, run_demo
+from quietcount_consumers.terminal.options import log_option
 
 __all__ = ["demo_command"]
 

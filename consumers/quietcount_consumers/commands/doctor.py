@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from quietcount_consumers.commands.findings import show_findings
-from quietcount_consumers.commands.options import chosen_format, format_option
 from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.terminal.findings import show_findings
+from quietcount_consumers.terminal.options import chosen_format, format_option
 from quietcount_schemas.cli import config_option
 from quietcount_schemas.finding import Severity
 

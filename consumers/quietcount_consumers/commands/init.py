@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from quietcount_consumers.commands.options import log_option
 from quietcount_consumers.project import create_project
+from quietcount_consumers.terminal.options import log_option
 from quietcount_schemas.commands.days import Day
 from quietcount_schemas.configuration import DEFAULT_LOG
 

@@ -9,8 +9,6 @@ import click
 from quietcount_aggregates.bound import plain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
-from quietcount_consumers.commands.options import agreed, chosen_format, format_option, wall_clock
-from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, ledger_runs, verify_ledger
 from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
@@ -20,6 +18,8 @@ from quietcount_consumers.maintenance.recovery import (
     restore_ledger,
     retire_population,
 )
+from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, wall_clock
+from quietcount_consumers.terminal.presentation import Format, show_rows
 from quietcount_schemas.cli import config_option
 
 __all__ = ["ledger_command"]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
-from quietcount_consumers.commands.options import chosen_format, format_option, naming
-from quietcount_consumers.commands.presentation import Format, show_rows, write
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
+from quietcount_consumers.terminal.options import chosen_format, format_option, naming
+from quietcount_consumers.terminal.presentation import Format, show_rows, write
 from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from quietcount_consumers.commands.options import chosen_format, format_option
-from quietcount_consumers.commands.presentation import Format, show_rows, write
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.queries import QueryError, describe, query
+from quietcount_consumers.terminal.options import chosen_format, format_option
+from quietcount_consumers.terminal.presentation import Format, show_rows, write
 from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
 
 __all__ = ["query_command"]

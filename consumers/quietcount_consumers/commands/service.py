@@ -12,15 +12,6 @@ import click
 
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Declared, Opened, Released
-from quietcount_consumers.commands.options import (
-    as_of_option,
-    chosen_format,
-    clock_of,
-    format_option,
-    naming,
-    wall_clock,
-)
-from quietcount_consumers.commands.presentation import show_rows
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.core_dumps import forbid_core_dumps
 from quietcount_consumers.defects import hearing_threads, telling_defects
@@ -36,6 +27,15 @@ from quietcount_consumers.running.runner import Admit, Runner
 from quietcount_consumers.running.ticks import Signals, StopSignal, run_until_idle
 from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid, SystemClocks, check_not_before
 from quietcount_consumers.service import Service
+from quietcount_consumers.terminal.options import (
+    as_of_option,
+    chosen_format,
+    clock_of,
+    format_option,
+    naming,
+    wall_clock,
+)
+from quietcount_consumers.terminal.presentation import show_rows
 from quietcount_consumers.wiring import check_files
 from quietcount_schemas.cli import config_option
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from quietcount_consumers.commands.findings import show_findings
-from quietcount_consumers.commands.options import chosen_format, format_option
-from quietcount_consumers.commands.presentation import Format
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError, ServiceError
 from quietcount_consumers.kafka.topic_findings import topic_findings
 from quietcount_consumers.kafka.topic_settings import PARTITIONS, TOPICS
 from quietcount_consumers.kafka.topics import create_topics, describe_topics
 from quietcount_consumers.maintenance.recovery import opened_partitions
+from quietcount_consumers.terminal.findings import show_findings
+from quietcount_consumers.terminal.options import chosen_format, format_option
+from quietcount_consumers.terminal.presentation import Format
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.cli import config_option
 from quietcount_schemas.finding import Finding, Severity

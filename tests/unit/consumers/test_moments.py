@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.e2e.projects import Project
 
-from quietcount_consumers.commands.moments import Moment, check_not_far_ahead
 from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.terminal.moments import Moment, check_not_far_ahead
 
 pytestmark = pytest.mark.quick
 

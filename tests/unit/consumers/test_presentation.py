@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quietcount_consumers.commands.presentation import Format, show_rows
 from quietcount_consumers.demo.chart import Bar, bar_chart
 from quietcount_consumers.errors import ConsumersError
+from quietcount_consumers.terminal.presentation import Format, show_rows
 
 pytestmark = pytest.mark.quick
 

@@ -16,9 +16,9 @@ from tests.commanded import contents, digest, emitted, invoked, refused, release
 from tests.e2e.projects import Project
 
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.commands.presentation import Format
 from quietcount_consumers.commands.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
+from quietcount_consumers.terminal.presentation import Format
 
 pytestmark = pytest.mark.quick
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from quietcount_aggregates.errors import PopulationError
-from quietcount_consumers.commands.moments import Moment, check_not_far_ahead
-from quietcount_consumers.commands.presentation import Format, default_format
 from quietcount_consumers.running.timekeeping import Clock, Grid, fixed_clock
+from quietcount_consumers.terminal.moments import Moment, check_not_far_ahead
+from quietcount_consumers.terminal.presentation import Format, default_format
 from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
 
 if TYPE_CHECKING:

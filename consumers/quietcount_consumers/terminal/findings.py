@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from quietcount_consumers.commands.presentation import Format, show_rows
+from quietcount_consumers.terminal.presentation import Format, show_rows
 from quietcount_schemas.finding import Finding, Severity
 
 __all__ = ["show_findings"]
