@@ -257,7 +257,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_client_faults_seen",
-        "1 if a client got this wrong about records that were counted on the day (UTC) before the newest tick's.",
+        "1 if a client got this wrong, as seen on the day (UTC) before the newest tick's, about records that count all the "
+        "same.",
         _faults,
         ("fault",),
     ),
