@@ -1,4 +1,4 @@
-"""Why a message is not a case event: the reasons, and the error that carries one; and what is wrong with one that is."""
+"""Why a message is not a case event, and the error that says so; and what a client got wrong about one that is."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class ClientFault(StrEnum):
     """What a client got wrong about a record that counts all the same. The value names the fault in metrics.
 
     Nothing else would tell: a client that is not ours hears of no fault, and the log keeps what it should not hold.
-    CHANGED_WITHOUT_REVISION is seen by a settlement: to compare each record with those before it, the fold would have to
-    look at all of them for every batch. No fault has the value of a reject: the state keeps both in one column.
+    A settlement sees CHANGED_WITHOUT_REVISION: to compare each record with those before it, the fold would have to look
+    at all of them for every batch. No fault has the value of a reject: the state keeps both in one column.
     """
 
     TIMESTAMP = "timestamp"

@@ -63,9 +63,9 @@ class Fold:
     def batch(self, records: Sequence[Record], clock: dt.date, marks: Mapping[int, Mark] | None = None) -> bool:
         """Fold `records` in one transaction with the offsets after them; return whether some were rejected.
 
-        `clock` is the day on which a rejected record or a client's fault was seen; nothing else follows from it. `marks` are the log's
-        after these records. The records of a partition must be in order. Raises StateError, and then nothing of the
-        batch was folded.
+        `clock` is the day on which a rejected record or a client's fault was seen; nothing else follows from it.
+        `marks` are the log's after these records. The records of a partition must be in order. Raises StateError, and
+        then nothing of the batch was folded.
         """
         events, rejections = self._decoder.decode([record.value for record in records])
         partitions = np.fromiter(map(_PARTITION, records), np.int32, len(records))

@@ -257,8 +257,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_client_faults_seen",
-        "1 if a client got this wrong, as seen on the day (UTC) before the newest tick's, about records that count all the "
-        "same.",
+        "1 if a client got this wrong, as seen on the day (UTC) before the newest tick's, about records that count all "
+        "the same.",
         _faults,
         ("fault",),
     ),
