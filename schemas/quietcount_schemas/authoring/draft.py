@@ -70,7 +70,7 @@ class FieldDraft:
     def written(self) -> dict[str, Any]:
         """Return the field as the schema has it."""
         field: dict[str, Any] = {"name": self.name, "type": self.type, "default": self.default}
-        field["doc"] = f"Say here in one line what {_words(self.name)} means."
+        field["doc"] = f"Say here in one line what {self.name} means."
         is_date = isinstance(self.type, list) and "logicalType" in self.type[1]
         if not is_date:
             field["quietcount.title"] = {_LANGUAGE: _title(self.name)}

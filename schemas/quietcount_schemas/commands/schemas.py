@@ -146,15 +146,21 @@ def new(
     fields += map(FieldDraft.date, dates)
     draft = Draft(name, fields, namespace)
     draft.check(folder, configured)
-    click.echo(f"wrote {draft.write(folder)}\n\nNext:")
+    click.echo(f"wrote {_near(draft.write(folder), Path())}\n\nNext:")
     steps = ['Open it. Say in each "doc" what is meant, and reword the titles and labels, in any language.']
-    steps.append(f"Run: quietcount schemas check {folder}")
+    steps.append(f"Run: quietcount schemas check {_near(folder, Path())}")
     if folder.resolve() not in [each.resolve() for each in configured]:
-        named = json.dumps([*map(str, configured), str(folder)], ensure_ascii=False)
+        named = json.dumps([_near(each, config.parent) for each in (*configured, folder)], ensure_ascii=False)
         steps.append(f"Write at the top of {config}, above the first line in brackets: schemas = {named}")
     steps.append(f"Name {name} in the `events` of a [[population]], and run: quietcount plan")
     for number, step in enumerate(steps, 1):
         click.echo(f"  {number}. {step}")
+
+
+def _near(path: Path, place: Path) -> str:
+    """Return `path` as somebody writes it at `place`."""
+    path, place = path.resolve(), place.resolve()
+    return str(path.relative_to(place) if path.is_relative_to(place) else path)
 
 
 def _pair(given: str) -> tuple[str, str]:
