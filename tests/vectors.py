@@ -28,7 +28,8 @@ PEPPER: Final = bytes(range(32)).hex()
 _ABOUT: Final = (
     "Test vectors for clients that are not ours: schemas/README.md, 'Clients that are not ours'. The pepper is text, "
     "and its bytes are the key of the HMAC. Keys, ids and values are in hexadecimal. kafkajs_legacy is what the old "
-    "partitioner of kafkajs gives (LegacyPartitioner, the default before version 2): it is wrong where it is not the partition"
+    "partitioner of kafkajs gives (LegacyPartitioner, the default before version 2): it is wrong unless it is the "
+    "partition"
 )
 _DAY_MS: Final = 86_400_000
 
