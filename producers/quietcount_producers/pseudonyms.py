@@ -10,11 +10,13 @@ import hashlib
 import hmac
 import os
 import secrets
-import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from quietcount_producers.errors import EventRefused, ProducersError
+from quietcount_producers.identifiers import normal_identifier
+from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.private_files import FileFault, FileTrouble, read_secret, write_secret
 
 __all__ = ["Pepper"]
@@ -81,12 +83,12 @@ class Pepper:
             ) from error
         return cls(content)
 
-    def case_key(self, identifier: str) -> bytes:
+    def case_key(self, identifier: str, allowed: Collection[Oddity] = ()) -> bytes:
         """Return the case key of `identifier`: the first 16 bytes of the HMAC-SHA256 of its normal form.
 
-        Raises EventRefused if the identifier is empty or not valid text.
+        Raises EventRefused for text that is no identifier, or hardly one and not of an `allowed` kind.
         """
-        return hmac.digest(self._secret, _normal_identifier(identifier).encode(), hashlib.sha256)[:16]
+        return hmac.digest(self._secret, normal_identifier(identifier, allowed).encode(), hashlib.sha256)[:16]
 
     def derived_event_id(self, canonical: bytes, occurrence: int) -> bytes:
         """Return the event id of the `occurrence`-th (from 0) event whose canonical form is `canonical`.
@@ -114,18 +116,6 @@ class Pepper:
         digest[6] = digest[6] & 0x0F | 0x40
         digest[8] = digest[8] & 0x3F | 0x80
         return bytes(digest)
-
-
-def _normal_identifier(identifier: str) -> str:
-    """Return the form of `identifier` that is hashed: NFC, without outer spaces. Raises EventRefused."""
-    normal = unicodedata.normalize("NFC", identifier).strip()
-    if not normal:
-        raise EventRefused("case", "is empty; give the identifier of the case")
-    try:
-        normal.encode()
-    except UnicodeEncodeError:
-        raise EventRefused("case", "is not valid text") from None
-    return normal
 
 
 def _refused(path: Path, fault: FileFault) -> ProducersError:

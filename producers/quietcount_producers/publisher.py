@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from quietcount_producers.spool.event_spool import EventSpool, SpoolState
 from quietcount_producers.spool.relay import Relay
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
+from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -46,7 +47,8 @@ class CaseEventPublisher:
     `pepper` turns identifiers into case keys. `registry` holds the event types (the built-in casework by default).
     `precision` is what dates are coarsened to, for all or by event type (a type without an entry: month);
     `from_config` derives it from the declared statistics. `linger` (seconds) and `batch` (events) bound how long
-    and how many events wait for one write. `today` is the UTC date.
+    and how many events wait for one write. `today` is the UTC date. `allow_identifiers` are kinds of odd
+    identifiers that are taken all the same.
 
     `log` is an open log, which stays open when the publisher closes, or a function that opens it, and then the
     publisher closes it. With `spool`, a folder of its own, events are stored there and sent on by a relay: neither
@@ -63,6 +65,7 @@ class CaseEventPublisher:
         batch: int = 1000,
         today: Callable[[], dt.date] = utc_today,
         spool: Path | None = None,
+        allow_identifiers: Collection[Oddity] = (),
     ) -> None:
         if linger < 0 or batch < 1:
             raise ProducersError(
@@ -71,7 +74,7 @@ class CaseEventPublisher:
             )
         self._linger = linger
         self._batch = batch
-        self._composer = Composer(registry or SchemaRegistry.load(), pepper, precision, today)
+        self._composer = Composer(registry or SchemaRegistry.load(), pepper, precision, today, allow_identifiers)
         self._spool = None if spool is None else EventSpool(spool)
         self._relay = None if spool is None else _relay(spool, log, today)
         self._owns_log = self._spool is not None or callable(log)
@@ -112,6 +115,7 @@ class CaseEventPublisher:
             registry=registry,
             precision=settings.precision,
             spool=settings.spool,
+            allow_identifiers=settings.allow_identifiers,
         )
 
     def __enter__(self) -> CaseEventPublisher:

@@ -15,12 +15,11 @@ import click
 from quietcount_producers.beginnings import counted_nowhere
 from quietcount_producers.commands.progress import Steps, progress, size_of
 from quietcount_producers.commands.spool import sent_on
-from quietcount_producers.composition import Composer, utc_today
+from quietcount_producers.composition import utc_today
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.emission import Check, CheckedRecords, check, send
 from quietcount_producers.files.event_files import FileFormat
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
@@ -74,7 +73,7 @@ def emit_command(
         file_format = FileFormat.JSONL if stdin else FileFormat.guess(path)
     settings = EmitterSettings.load(config)
     registry = settings.registry()
-    composer = Composer(registry, Pepper.load(settings.pepper_file), settings.precision)
+    composer = settings.composer(registry)
     with ExitStack() as stack:
         stream = sys.stdin.buffer if stdin else stack.enter_context(_opened(path))
         if dry_run:

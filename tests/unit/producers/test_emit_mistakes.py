@@ -72,7 +72,7 @@ CSV_MISTAKES: dict[str, tuple[str | bytes, str]] = {
 def test_a_bad_line_of_csv_is_named_by_the_line_it_begins_on(place: Place, mistake: str) -> None:
     text, reason = CSV_MISTAKES[mistake]
     data = text if isinstance(text, bytes) else text.encode()
-    quoted = f'HelpRequested,"{NAME}\r\nsecond line",2023-10-03,MOBILISED\r\n\r\n'.encode()
+    quoted = f'HelpRequested,"{NAME}\r\n",2023-10-03,MOBILISED\r\n\r\n'.encode()
     result = place.emit(HEADER.encode() + quoted + data + b"\n" + quoted, name="cases.csv")
     shown = said(result)
     assert result.exit_code == 1
