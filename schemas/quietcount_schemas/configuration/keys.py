@@ -19,6 +19,7 @@ from quietcount_schemas.configuration.places import (
     DEFAULT_LISTEN,
     DEFAULT_LOG,
     DEFAULT_PEPPER_FILE,
+    DEFAULT_RECEIVE,
     DEFAULT_SECRET_FILE,
 )
 from quietcount_schemas.configuration.readers import Reader
@@ -122,6 +123,46 @@ CONFIGURATION: Final = Section(
             ),
         ),
         Section(
+            "receive",
+            (
+                Key(
+                    "listen",
+                    readers.listen(DEFAULT_RECEIVE, off=False),
+                    "where `quietcount receive` takes deliveries; port 0 for one that the system chooses",
+                    DEFAULT_RECEIVE,
+                ),
+                Key(
+                    "certificate_file",
+                    readers.path(),
+                    "TLS, with `receive.key_file`: the certificate, followed by those that lead to the authority",
+                    needs="key_file",
+                ),
+                Key("key_file", readers.path(), "its private key", needs="certificate_file"),
+            ),
+            (
+                Section(
+                    "path",
+                    (
+                        Key(
+                            "path",
+                            readers.url_path(),
+                            "where one tool delivers: the path of the address that you type into the tool",
+                            required=True,
+                        ),
+                        Key("mapping", readers.path(), "the mapping from the tool's JSON to events", required=True),
+                        Key(
+                            "token_file",
+                            readers.path(),
+                            "the file with the token that the tool sends; two lines are two tokens",
+                            required=True,
+                        ),
+                    ),
+                    repeated=True,
+                ),
+            ),
+            rules=(rules.others_deliver_over_tls, rules.a_path_is_given_once),
+        ),
+        Section(
             "service",
             (
                 Key(
@@ -197,7 +238,7 @@ CONFIGURATION: Final = Section(
             (
                 Key(
                     "listen",
-                    readers.listen(),
+                    readers.listen(DEFAULT_LISTEN),
                     'where `quietcount run` serves metrics and health; `"off"` for nowhere, port 0 for one that the '
                     "system chooses",
                     DEFAULT_LISTEN,
