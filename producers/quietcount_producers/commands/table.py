@@ -7,6 +7,11 @@ __all__ = ["COMMANDS"]
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("emit", "quietcount_producers.commands.emit:emit_command", "Send the events of a JSONL or CSV file to the log."),
     (
+        "receive",
+        "quietcount_producers.commands.receive:receive_command",
+        "Take events over HTTP from tools that can only send JSON.",
+    ),
+    (
         "simulate",
         "quietcount_producers.commands.simulate:simulate_command",
         "Write synthetic case events with known totals.",
