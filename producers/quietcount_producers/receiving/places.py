@@ -24,7 +24,7 @@ HEADER_SECONDS: Final = 10
 """The header of a new connection's first request is complete by then, or the connection ends."""
 
 BODY_SECONDS: Final = 30
-"""From a header to the end of its body. A phone line sends the longest body in that time."""
+"""From a header to the end of its body. The tools are servers, and send the longest body in a second."""
 
 STORE_SECONDS: Final = 120
 """From a body to its answer's end: longer than a disk takes, and than the spool takes to purge what was sent."""
