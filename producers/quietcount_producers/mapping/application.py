@@ -11,6 +11,7 @@ from typing import Final
 
 from quietcount_producers.composition import Facts, close_match, listed
 from quietcount_producers.errors import EventRefused, ProducersError
+from quietcount_producers.mapping.catalogue import found
 from quietcount_producers.mapping.dates import Unfit
 from quietcount_producers.mapping.definition import SKIP, Definition, EventRule, Reading, Revision, definition_of
 from quietcount_producers.mapping.paths import at, same
@@ -40,11 +41,16 @@ class Mapping:
 
     @classmethod
     def load(cls, path: Path, registry: SchemaRegistry) -> Mapping:
-        """Read the mapping at `path`, whose events `registry` has.
+        """Read the mapping at `path`, or the one of that name that comes with the package; `registry` has its events.
 
         Raises ProducersError that names the file and every key that is wrong, or that is still to be filled in.
         """
-        return cls(str(path), definition_of(parsed(path), str(path), registry))
+        return cls(str(path), definition_of(parsed(found(path)), str(path), registry))
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the mapping uses."""
+        return list(self._definition.columns)
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Check the header of a file. Raises ProducersError for columns that are missing, or that nobody decided on.
@@ -87,9 +93,11 @@ class Mapping:
         """
         its = self._definition
         problems: list[EventRefused] = []
-        found: list[Facts] = []
+        made: list[Facts] = []
+        if its.blanks:
+            values = {name: each for name, each in values.items() if not _is_blank(each, its.blanks)}
         try:
-            if _is_tags(values) or any(each.holds(values) for each in its.skip):
+            if any(each.holds(values) for each in its.skip):
                 return []
             rules = [
                 (rule, kind)
@@ -104,9 +112,9 @@ class Mapping:
         record = _attempt(problems, lambda: _record(its, values))
         revision = None if its.revision is None else _attempt(problems, lambda: _revision(its.revision, values))
         for rule, kind in rules:
-            found += _facts(rule, kind, values, problems, (case, record, revision))
+            made += _facts(rule, kind, values, problems, (case, record, revision))
         # A column that is wrong for two events of a row is wrong once.
-        return list({(each.field, each.reason): each for each in problems}.values()) or found
+        return list({(each.field, each.reason): each for each in problems}.values()) or made
 
     def located(self, refused: EventRefused) -> EventRefused:
         """Return what the composer refused with the column in place of the field of the event."""
@@ -261,9 +269,8 @@ def _revision(its: Revision | None, values: _Row) -> int:
     return found
 
 
-def _is_tags(values: _Row) -> bool:
-    """Return whether a row has the tags of HXL, which stand below the header: `#date`, `#affected +f`."""
-    return bool(values) and all(isinstance(each, str) and each.startswith("#") for each in values.values())
+def _is_blank(value: object, blanks: frozenset[str]) -> bool:
+    return isinstance(value, str) and same(value) in blanks
 
 
 def _place(name: str, columns: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ ALL_OTHERS: Final = "all others"
 SKIP: Final = "skip"
 """What a value stands for that is no event."""
 
-_TOP: Final = ("source", "case", "record", "revision", "timezone", "skip", "ignore", "file", "event")
+_TOP: Final = ("source", "case", "record", "revision", "timezone", "blanks", "skip", "ignore", "file", "event")
 _FILE: Final = ("format", "delimiter", "encoding", "sheet", "skip_rows", "records")
 _FORMATS: Final = ("csv", "jsonl", "json", "xlsx")
 _RULE: Final = ("event", "part", "occurred_on", "when", "fields")
@@ -92,6 +92,8 @@ class Definition:
     case: tuple[str, ...]
     record: tuple[str, ...]
     revision: Revision | None
+    blanks: frozenset[str]
+    """The texts that stand for an empty cell, as `same` has them."""
     skip: tuple[Condition, ...]
     ignored: frozenset[str]
     ignores_others: bool
@@ -142,8 +144,9 @@ def definition_of(given: Mapping[str, Any], path: str, registry: SchemaRegistry)
     _told_apart(rules, faults)
     skip = tuple(_conditions(top, "skip"))
     reading = _reading(top)
+    blanks = _blanks(top)
     faults.refuse()
-    return Definition(reading, source or "", case, record, revision, skip, ignored, others, tuple(rules))
+    return Definition(reading, source or "", case, record, revision, blanks, skip, ignored, others, tuple(rules))
 
 
 def _reading(top: Table) -> Reading:
@@ -199,6 +202,14 @@ def _ignored(top: Table) -> tuple[frozenset[str], bool]:
         top.fault("ignore", wanted)
         return frozenset(), False
     return frozenset(each.strip() for each in given), False
+
+
+def _blanks(top: Table) -> frozenset[str]:
+    given = top.given.get("blanks", [])
+    if not isinstance(given, list) or not all(isinstance(each, str) and each.strip() for each in given):
+        top.fault("blanks", 'write a list of the texts that stand for an empty cell, as ["---", "n/a"]')
+        return frozenset()
+    return frozenset(map(same, given))
 
 
 def _days(table: Table, zone: ZoneInfo | None) -> Days:

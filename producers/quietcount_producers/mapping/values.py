@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -161,6 +162,13 @@ def choices_of(value: object, separator: str) -> list[str]:
     if isinstance(value, list):
         return [text_of(each) for each in value]
     text = text_of(value)
+    if text.startswith("[") and text.endswith("]"):  # a list in a cell of CSV, as Primero writes it
+        try:
+            given: object = json.loads(text)
+        except (ValueError, RecursionError):
+            given = None
+        if isinstance(given, list):
+            return [text_of(each) for each in given]
     return [each.strip() for each in (text.split(separator) if separator else text.split()) if each.strip()]
 
 
