@@ -97,7 +97,7 @@ class Days:
         if isinstance(value, (dt.datetime, dt.date)):
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return self._of_number(float(value))
+            return self._of_number(value)
         if not isinstance(value, str):
             raise Unfit("is not a date")
         text = value.strip()
@@ -124,8 +124,9 @@ class Days:
         except OverflowError:
             raise Unfit("is not a day that can be counted with") from None
 
-    def _of_number(self, number: float) -> dt.datetime:
+    def _of_number(self, written: float) -> dt.datetime:
         try:
+            number = float(written)
             match self._numeric:
                 case "excel" if number >= _EXCEL_LEAST:
                     return _EXCEL_START + dt.timedelta(days=number)

@@ -221,7 +221,7 @@ def _likeness(field: Field, column: Column) -> float:
 
 
 def _shows_values(field: Field, column: Column) -> bool:
-    """Return whether the draft names a column's values: a name that is merely close, as "in charge", may hold people."""
+    """Return whether the draft names a column's values. One merely named alike ("in charge") may hold people."""
     last = re.split(r"[/.]", column.name)[-1]
     named = _folded(last) in {_folded(each) for each in (field.name, *field.titles.values())}
     return named or _share(field, column) >= _MOST_VALUES
