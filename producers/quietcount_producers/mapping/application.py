@@ -127,7 +127,7 @@ class Mapping:
             case "revision":
                 columns = () if its.revision is None else (its.revision.column,)
             case "occurred_on":
-                columns = tuple(dict.fromkeys(rule.occurred_on.column for rule in its.rules))
+                columns = tuple(dict.fromkeys(each for rule in its.rules for each in rule.occurred_on.columns))
             case name:
                 columns = tuple(
                     dict.fromkeys(
@@ -197,14 +197,18 @@ def _type(rule: EventRule, values: _Row) -> str:
 
 
 def _day(rule: EventRule, values: _Row) -> dt.date:
-    column = rule.occurred_on.column
-    value = at(values, column)
-    if is_empty(value):
-        raise EventRefused(column, "is empty; without a day there is no event. If such rows are none, say so in `when`")
+    found: list[object] = []
+    for column in rule.occurred_on.columns:
+        value = at(values, column)
+        if is_empty(value):
+            raise EventRefused(
+                column, "is empty; without a day there is no event. If such rows are none, say so in `when`"
+            )
+        found.append(value if len(rule.occurred_on.columns) == 1 else _text(column, value))
     try:
-        return rule.occurred_on.days.day(value)
+        return rule.occurred_on.days.day(found[0] if len(found) == 1 else " ".join(map(str, found)))
     except Unfit as unfit:
-        raise EventRefused(column, str(unfit)) from None
+        raise EventRefused(" and ".join(rule.occurred_on.columns), str(unfit)) from None
 
 
 def _case(columns: tuple[str, ...], values: _Row) -> str:

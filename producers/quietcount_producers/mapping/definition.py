@@ -51,9 +51,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Dated:
-    """A column that holds a day, and how it is written there."""
+    """The column that holds a day, and how it is written there; or several, joined by a space."""
 
-    column: str
+    columns: tuple[str, ...]
     days: Days
 
 
@@ -110,7 +110,7 @@ class Definition:
         found |= dict.fromkeys(each.column for each in self.skip)
         for rule in self.rules:
             found |= dict.fromkeys(each.column for each in rule.when)
-            found |= dict.fromkeys(each for each in (rule.column, rule.occurred_on.column) if each)
+            found |= dict.fromkeys(each for each in (rule.column, *rule.occurred_on.columns) if each)
             for sources in rule.sources.values():
                 found |= dict.fromkeys(each.column for each in sources if each.column)
             for choices in rule.choices.values():
@@ -241,11 +241,13 @@ def _dated(table: Table, name: str, zone: ZoneInfo | None) -> Dated | None:
     wanted = 'write the column of the day, or { column = "opened", format = "day.month.year" }'
     if isinstance(table.given.get(name), dict):
         inner = table.nested(name, _DATE)
-        column = inner.column("column", required=True)
+        columns = inner.columns("column")
+        if "column" not in inner:
+            inner.fault("column", "is missing: write the name of a column")
         days = _days(inner, zone)
-        return None if column is None else Dated(column, days)
+        return Dated(columns, days) if columns else None
     column = table.text(name, wanted, required=True)
-    return None if column is None else Dated(column.strip(), Days(zone=zone))
+    return None if column is None else Dated((column.strip(),), Days(zone=zone))
 
 
 def _revision(top: Table, zone: ZoneInfo | None) -> Revision | None:

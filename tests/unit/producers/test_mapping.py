@@ -153,6 +153,14 @@ def test_a_field_that_is_a_date_has_a_format_of_its_own(tmp_path: Path) -> None:
     assert refused(tmp_path, text, FLAGGED, on="10/03/1999") == ["on"]
 
 
+def test_a_day_may_stand_in_several_columns(tmp_path: Path) -> None:
+    several_columns = '{ column = ["year", "month", "d"], format = "year month day" }'
+    text = TOP + RULE.replace('"day"', several_columns)
+    assert one(tmp_path, text, year=2023.0, month="10", d=3).occurred_on == dt.date(2023, 10, 3)
+    assert refused(tmp_path, text, year="2023", month="", d="3") == ["month"]
+    assert refused(tmp_path, text, year="2023", month="13", d="7") == ["year and month and d"]
+
+
 # ---------------------------------------------------------------- several answers
 
 EACH = FIELD + 'choices = "why"\nvalues = { "law" = "LEGAL_AID", "move" = "RELOCATION" }\n'

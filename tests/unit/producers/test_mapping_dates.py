@@ -17,8 +17,10 @@ pytestmark = pytest.mark.quick
 ZONES = ("Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati", "Pacific/Pago_Pago", "UTC")
 DAYS = st.dates(dt.date(1971, 1, 1), dt.date(2099, 12, 30))
 MOMENTS = st.datetimes(dt.datetime(1971, 1, 1), dt.datetime(2099, 12, 30), timezones=st.just(dt.UTC))  # noqa: DTZ001
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September")
-MONTHS += ("October", "November", "December")
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 
 
 @given(moment=MOMENTS, name=st.sampled_from(ZONES))
