@@ -197,16 +197,19 @@ def _type(rule: EventRule, values: _Row) -> str:
 
 
 def _day(rule: EventRule, values: _Row) -> dt.date:
-    found: list[object] = []
-    for column in rule.occurred_on.columns:
-        value = at(values, column)
-        if is_empty(value):
+    columns = rule.occurred_on.columns
+    cells = [at(values, column) for column in columns]
+    while len(cells) > 1 and is_empty(cells[-1]):  # a day that is not known: another format may read the month
+        cells.pop()
+    for column, cell in zip(columns, cells, strict=False):
+        if is_empty(cell):
             raise EventRefused(
                 column, "is empty; without a day there is no event. If such rows are none, say so in `when`"
             )
-        found.append(value if len(rule.occurred_on.columns) == 1 else _text(column, value))
+    if len(columns) > 1:
+        cells = [" ".join(_text(column, cell) for column, cell in zip(columns, cells, strict=False))]
     try:
-        return rule.occurred_on.days.day(found[0] if len(found) == 1 else " ".join(map(str, found)))
+        return rule.occurred_on.days.day(cells[0])
     except Unfit as unfit:
         raise EventRefused(" and ".join(rule.occurred_on.columns), str(unfit)) from None
 

@@ -159,6 +159,11 @@ def test_a_day_may_stand_in_several_columns(tmp_path: Path) -> None:
     assert one(tmp_path, text, year=2023.0, month="10", d=3).occurred_on == dt.date(2023, 10, 3)
     assert refused(tmp_path, text, year="2023", month="", d="3") == ["month"]
     assert refused(tmp_path, text, year="2023", month="13", d="7") == ["year and month and d"]
+    assert refused(tmp_path, text, year="2023", month="10", d="") == ["year and month and d"]
+    month = text.replace('"year month day"', '["year month day", "year month"]')
+    assert one(tmp_path, month, year="2023", month="10", d="").occurred_on == dt.date(2023, 10, 1)
+    assert refused(tmp_path, month, year="2023", month="", d="3") == ["month"]
+    assert refused(tmp_path, month, year="2023", month="", d="") == ["year and month and d"]
 
 
 # ---------------------------------------------------------------- several answers

@@ -114,7 +114,16 @@ def test_a_short_year_is_of_the_century_that_posix_says() -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["%Y-%m-%d", "day.month", "day.day.month.year", "day month year yy", "day.month.year minute", "tag.month.year", ""],
+    [
+        "%Y-%m-%d",
+        "day.month",
+        "year",
+        "day.day.month.year",
+        "day month year yy",
+        "day.month.year minute",
+        "tag.month.year",
+        "",
+    ],
 )
 def test_a_format_of_something_else_is_refused(written: str) -> None:
     assert format_problem(written) is not None
