@@ -27,7 +27,7 @@ _LINE, _REASON, _ORIGINAL = BAD_LINE_NOTES
 
 def is_not_mended(row: Row) -> bool:
     """Return whether `row` has nothing but what `BadLines` notes of a line that could not be read."""
-    return _ORIGINAL in row.facts and row.facts.keys() <= {*BAD_LINE_NOTES}
+    return _ORIGINAL in row.values and row.values.keys() <= {*BAD_LINE_NOTES}
 
 
 class BadLines:
@@ -45,7 +45,7 @@ class BadLines:
     def write(self, row: Row, reason: str) -> None:
         """Add one row. If it is a bad line that was not mended, it keeps the reason that it was given then."""
         if is_not_mended(row):
-            reason = str(row.facts.get(_REASON, reason))
+            reason = str(row.values.get(_REASON, reason))
         try:
             if self._file is None:
                 descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -94,9 +94,9 @@ class BadLines:
         if self._format is FileFormat.CSV:
             kept = dict(zip(row.columns, row.cells, strict=False))
             cells = [kept.get(name, "") for name in _columns(row)]
-            original = str(row.facts.get(_ORIGINAL, "")) if row.cells else row.original
+            original = str(row.values.get(_ORIGINAL, "")) if row.cells else row.original
             return _csv_line([*cells, str(row.line), reason, original])
-        facts = row.facts or {_ORIGINAL: row.original}
+        facts = row.values or {_ORIGINAL: row.original}
         # ASCII escapes: half of a surrogate pair, which JSON can hold, is not UTF-8.
         return json.dumps({**facts, _LINE: row.line, _REASON: reason}, ensure_ascii=True) + "\n"
 

@@ -182,11 +182,11 @@ def check(
                     bad.write(row, _reason(made))
             else:
                 found.good += 1
-                event = str(row.facts["event"])
+                event = str(row.values["event"])
                 if made.timestamp < earliest.get(event, made.timestamp + 1):
                     earliest[event] = made.timestamp
                 for number in numbers[event]:
-                    if number.name not in row.facts:
+                    if number.name not in row.values:
                         found.left_out[event, number.name] = number.default
                 if records is not None:
                     records.add(made)
@@ -243,7 +243,7 @@ def _composed(
     """Return the record of `row`, or everything that is wrong with it."""
     if row.problem is not None:
         return [row.problem]
-    given, keys = row.facts, list(row.facts)
+    given, keys = row.values, list(row.values)
     if is_not_mended(row):
         return [EventRefused("", _NOT_MENDED)]
     facts = Facts(

@@ -53,12 +53,12 @@ class FileFormat(StrEnum):
 class Row:
     """One row: the line it begins on, its text, and either what it says or why it cannot be read.
 
-    The facts of a CSV row are all text; `columns` is the header and `cells` the row as it stands under it.
+    The values of a CSV row are all text; `columns` is the header and `cells` the row as it stands under it.
     """
 
     line: int
     original: str
-    facts: dict[str, object] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
     columns: Sequence[str] = ()
     cells: Sequence[str] = ()
     problem: EventRefused | None = None
@@ -137,7 +137,7 @@ def _jsonl_rows(lines: _Lines) -> Iterator[Row]:
         if not text.strip():
             continue
         try:
-            yield Row(lines.number, lines.text, facts=_object(text))
+            yield Row(lines.number, lines.text, values=_object(text))
         except EventRefused as refused:
             if lines.number == 1 and not text.lstrip().startswith(("{", "[")):
                 refused = EventRefused("", f"{refused.reason}. Is it CSV? Give --format csv")
@@ -201,8 +201,8 @@ def _csv_rows(lines: _Lines, known: list[str]) -> Iterator[Row]:
             wrong = EventRefused("", f"has {more} values than the header has columns")
             yield Row(line, lines.text, columns=header, problem=wrong)
             continue
-        facts: dict[str, object] = {n: c.strip() for n, c in zip(header, cells, strict=True) if c.strip()}
-        yield Row(line, lines.text, facts=facts, columns=header, cells=cells)
+        values: dict[str, object] = {n: c.strip() for n, c in zip(header, cells, strict=True) if c.strip()}
+        yield Row(line, lines.text, values=values, columns=header, cells=cells)
 
 
 def _header(lines: _Lines, known: list[str]) -> tuple[list[str], str]:
