@@ -46,6 +46,11 @@ class Mapping:
         """
         return cls(str(path), definition_of(parsed(path), str(path), registry))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that events are made of."""
+        return tuple(self._definition.columns)
+
     def check_columns(self, columns: Sequence[str]) -> None:
         """Check the header of a file. Raises ProducersError for columns that are missing, or that nobody decided on.
 
