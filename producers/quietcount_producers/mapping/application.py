@@ -52,6 +52,11 @@ class Mapping:
         """The columns that the mapping uses."""
         return list(self._definition.columns)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that events are made of."""
+        return tuple(self._definition.columns)
+
     def check_columns(self, columns: Sequence[str]) -> None:
         """Check the header of a file. Raises ProducersError for columns that are missing, or that nobody decided on.
 

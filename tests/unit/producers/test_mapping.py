@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.strategies import registry_of, trial
