@@ -48,11 +48,6 @@ class Mapping:
         return cls(str(path), definition_of(parsed(found(path)), str(path), registry))
 
     @property
-    def columns(self) -> list[str]:
-        """The columns that the mapping uses."""
-        return list(self._definition.columns)
-
-    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that events are made of."""
         return tuple(self._definition.columns)

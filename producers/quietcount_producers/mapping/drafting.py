@@ -16,13 +16,12 @@ from quietcount_producers.composition import listed
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.mapping.columns import Column, Kind, looked_at
 from quietcount_producers.mapping.dates import Days, Unfit
-from quietcount_producers.mapping.definition import Reading
 from quietcount_producers.mapping.paths import same
 from quietcount_producers.mapping.tables import BLANK
 from quietcount_schemas.event_types import EventType, Field, FieldKind, Role
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["draft"]
+__all__ = ["draft", "flattened"]
 
 _CLOSE: Final = 0.72
 _MOST_VALUES: Final = 0.6
@@ -41,7 +40,6 @@ def draft(
     columns: Sequence[str],
     rows: Iterable[Mapping[str, object]],
     registry: SchemaRegistry,
-    reading: Reading | None = None,
 ) -> str:
     """Return the TOML of a draft for the file that is called `name`. Raises ProducersError if it has no header."""
     _refuse_data(name, columns)
@@ -51,11 +49,20 @@ def draft(
     return "\n".join(
         [
             *_top(name, seen),
-            *_file(reading or Reading()),
             *_event(ranked, seen),
             "",
         ]
     )
+
+
+def flattened(values: Mapping[str, object], above: str = "", deepest: int = 8) -> Iterator[tuple[str, object]]:
+    """Yield what stands in a row by its path: of nested JSON the parts, of a list the whole."""
+    for name, value in values.items():
+        path = f"{above}.{name}" if above else name
+        if isinstance(value, dict) and deepest:
+            yield from flattened(value, path, deepest - 1)
+        else:
+            yield path, value
 
 
 def _refuse_data(name: str, columns: Sequence[str]) -> None:
@@ -134,23 +141,6 @@ def _revision(columns: Sequence[Column]) -> Iterator[str]:
     else:
         yield '# revision = { changed = "the column of the last change", since = "the column of the first day" }'
     yield ""
-
-
-def _file(reading: Reading) -> Iterator[str]:
-    said = {
-        "format": reading.format,
-        "delimiter": reading.delimiter,
-        "encoding": reading.encoding,
-        "sheet": reading.sheet,
-        "records": reading.records,
-        "skip_rows": reading.skip_rows or None,
-    }
-    if any(each is not None for each in said.values()):
-        yield ""
-        yield "[file]"
-        for key, value in said.items():
-            if value is not None:
-                yield f"{key} = {value if isinstance(value, int) else _quoted(value)}"
 
 
 def _event(ranked: Sequence[EventType], columns: Sequence[Column]) -> Iterator[str]:

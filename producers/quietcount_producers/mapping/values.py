@@ -131,14 +131,15 @@ class FieldSource:
         if isinstance(value, str) and value in self._known:
             return self._known[value]
         try:
-            found = self._read(value)
+            found = self.read(value)
         except Unfit as unfit:
             raise EventRefused(self.column, str(unfit)) from None
         if isinstance(value, str) and len(self._known) < _CACHED:
             self._known[value] = found
         return found
 
-    def _read(self, value: object) -> object:
+    def read(self, value: object) -> object:
+        """Return what a cell that is not empty says for this field. Raises Unfit."""
         if self.chosen:
             return self.chosen in map(same, choices_of(value, self.separator))
         if self.values and not isinstance(value, (list, dict)):
@@ -211,7 +212,7 @@ class Choices:
         if is_empty(value):
             return []
         try:
-            return [self.source._read(each) for each in choices_of(value, self.source.separator)]
+            return [self.source.read(each) for each in choices_of(value, self.source.separator)]
         except Unfit as unfit:
             raise EventRefused(self.source.column, str(unfit)) from None
 

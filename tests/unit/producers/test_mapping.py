@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.strategies import registry_of, trial
@@ -342,7 +343,7 @@ def test_a_column_that_is_missing_or_that_nobody_decided_on_is_named(tmp_path: P
     with pytest.raises(ProducersError, match="more than once"):
         made.check_columns(["Nr", "day", "Nr"])
     mapping(tmp_path, 'ignore = "all others"\n' + TOP + RULE).check_columns(["Nr", "day", "phone"])
-    assert made.columns == ["Nr", "day"]
+    assert made.columns == ("Nr", "day")
 
 
 def test_the_composers_refusals_are_told_by_column(tmp_path: Path) -> None:
