@@ -139,6 +139,8 @@ def _column(name: str, seen: _Seen, rows: int) -> Column:
         column.kind = Kind.EMPTY
     elif seen.readers:
         column.kind, column.formats = Kind.DAY, tuple(written for written, _ in seen.readers)
+        if "iso" in column.formats:  # another order of the same parts says nothing else
+            column.formats = ("iso",)
         column.in_utc = seen.in_utc
     elif numeric:
         column.kind, column.formats, column.in_utc = Kind.DAY, (numeric,), numeric != EXCEL

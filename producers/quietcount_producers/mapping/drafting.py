@@ -32,6 +32,8 @@ _IDENTIFIED: Final = re.compile(
 _CHANGED: Final = re.compile(r"modif|updat|chang|edited|geändert|измен|змін", re.IGNORECASE)
 _CREATED: Final = re.compile(r"creat|opened|start|submi|regist|received|erfasst|создан|створ", re.IGNORECASE)
 _COUNTED: Final = re.compile(r"^(edits|revision|version)$", re.IGNORECASE)
+_TOLD_APART: Final = (Kind.DIFFERENT, Kind.TEXT, Kind.NUMBER)
+"""What identifiers look like."""
 _WIDTH: Final = 34
 
 
@@ -97,7 +99,8 @@ def _top(name: str, columns: Sequence[Column]) -> Iterator[str]:
         yield f"#   {_plain(column.name):<{_WIDTH}} {_said(column)}".rstrip()
     yield ""
     different = [each for each in columns if each.kind is Kind.DIFFERENT and each.always_filled]
-    named = [each for each in columns if _IDENTIFIED.search(each.name)]
+    named = [each for each in columns if _IDENTIFIED.search(each.name) and each.kind in _TOLD_APART]
+    named.sort(key=lambda each: each.kind is not Kind.DIFFERENT)
     records = [each for each in named if each in different] or different
     yield "# A short name of the form or the tool. With it, the records of two exports never count as one."
     yield f"source = {_quoted(_source(name))}"
@@ -117,8 +120,8 @@ def _top(name: str, columns: Sequence[Column]) -> Iterator[str]:
     yield ""
     blanks = sorted({blank for each in columns for blank in each.blanks})
     if blanks:
-        yield "# What stands for an empty cell."
-        yield f"blanks = [{', '.join(map(_quoted, blanks))}]"
+        yield "# What stands for an empty cell, in every column that is used."
+        yield f"# blanks = [{', '.join(map(_quoted, blanks))}]"
         yield ""
     yield "# Rows that stand for nobody."
     yield '# skip = { column = "status", values = ["test", "draft"] }'
