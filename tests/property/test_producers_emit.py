@@ -29,8 +29,10 @@ CODEC = Codec(REGISTRY)
 COMPOSER = Composer(REGISTRY, Pepper(bytes(range(32))), Period.MONTH, lambda: dt.date(2024, 1, 1))
 COLUMNS = ["event", "case", "occurred_on", *{f.name: f for e in REGISTRY.event_types.values() for f in e.attributes}]
 
-# What a spreadsheet's cell may hold: quotation marks, commas and line ends, too.
-identifiers = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12).filter(str.strip)
+# What the cell of an identifier may hold: quotation marks and commas, too.
+identifiers = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12).filter(
+    str.strip
+)
 
 
 def facts_of(kind: EventType) -> st.SearchStrategy[dict[str, str]]:
