@@ -123,7 +123,7 @@ async def ask(
     sent: list[dict[str, Any]] = []
     size = -(-len(body) // pieces) or 1
     parts = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
-    messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     messages[-1]["more_body"] = False
     waiting = iter([*messages, {"type": "http.disconnect"}])
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.doors import TOKEN, Answer, ask, basic, configured, delivery, event_ids, inside, refused
 
+from quietcount_producers import mapping
 from quietcount_producers.errors import LogUnwritable
-from quietcount_producers.mapping import Mapping
-from quietcount_producers.receiving import intake
 from quietcount_producers.receiving.application import BODY_BYTES, HEADER_BYTES, Application
+from quietcount_producers.receiving.refusals import Refusals
 from quietcount_producers.receiving.tokens import Tokens, given
 from quietcount_producers.spool.event_spool import EventSpool
 
@@ -29,9 +30,9 @@ def config(tmp_path: Path) -> Path:
 Scene = Callable[[Application], Awaitable[list[Answer]]]
 
 
-def asking(*asked: dict[str, object]) -> Scene:
+def asking(*asked: Mapping[str, Any]) -> Scene:
     async def scene(application: Application) -> list[Answer]:
-        return [await ask(application, **each) for each in asked]  # type: ignore[arg-type]
+        return [await ask(application, **each) for each in asked]
 
     return scene
 
@@ -84,7 +85,7 @@ def test_a_fault_of_ours_is_kept_by_its_kind_and_the_tool_need_not_know(
     def broken(*_: object) -> list[object]:
         raise KeyError("person 1")
 
-    monkeypatch.setattr(Mapping, "events", broken)
+    monkeypatch.setattr(mapping.Mapping, "events", broken)
     (answer,) = inside(config, asking({"body": GOOD}))
     assert answer.status == 200
     (kept,) = refused(config.parent)
@@ -100,7 +101,7 @@ def test_what_is_not_on_the_disk_is_answered_with_503_and_no_reason(
         raise LogUnwritable("the disk of person 1 is full", "Give it space")
 
     monkeypatch.setattr(EventSpool, "append", full)
-    monkeypatch.setattr(intake.Refusals, "keep", full)
+    monkeypatch.setattr(Refusals, "keep", full)
     (answer,) = inside(config, asking({"body": body}))
     assert (answer.status, answer.body) == (503, b"{}\n")
     assert answer.headers["retry-after"] == "60"
@@ -124,7 +125,7 @@ LET_IN: list[tuple[str, str]] = [
     ("authorization", basic(TOKEN)),
     ("authorization", basic(TOKEN, "")),
 ]
-KEPT_OUT: list[dict[str, object]] = [
+KEPT_OUT: list[dict[str, Any]] = [
     {"headers": ()},
     {"headers": [("authorization", "")]},
     {"headers": [("authorization", "Bearer")]},
