@@ -89,6 +89,22 @@ class Lines:
         self._size = 0
         self.ended = False
 
+    def ahead(self) -> list[str]:
+        """Return the lines that are next and read already, without giving them; empty at the end."""
+        if self._at >= len(self._buffer):
+            self._start = self._at
+            if not self._fill():
+                return []
+        return self._buffer[self._at :] if self._at else self._buffer
+
+    def are_refused(self) -> bool:
+        """Return whether one of the lines that are next and read already is refused."""
+        return any(number >= self._first + self._at for number in self._refused)
+
+    def skip(self, lines: int) -> None:
+        """Go on behind the next `lines`."""
+        self._at += lines
+
     @property
     def number(self) -> int:
         """The number of the line that was given last."""
