@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, Self
 
 from quietcount_producers import forks
 from quietcount_producers.composition import Composer, Facts, Precision, utc_today
@@ -108,7 +108,7 @@ class CaseEventPublisher:
             self._relay.start()
 
     @classmethod
-    def from_config(cls, path: str | os.PathLike[str]) -> CaseEventPublisher:
+    def from_config(cls, path: str | os.PathLike[str]) -> Self:
         """Return a publisher for the configuration file at `path`; with `emitter.spool` it needs no log that answers.
 
         Raises ProducersError or SchemasError if the configuration, the pepper, a schema, the spool or (without a spool)
@@ -125,13 +125,13 @@ class CaseEventPublisher:
             spool=settings.spool,
         )
 
-    def __enter__(self) -> CaseEventPublisher:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def __aenter__(self) -> CaseEventPublisher:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

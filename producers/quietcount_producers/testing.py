@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Self
 
 from quietcount_producers.composition import Facts, Precision, utc_today
 from quietcount_producers.pseudonyms import Pepper
@@ -61,7 +62,7 @@ class RecordingPublisher(CaseEventPublisher):
         self._codec = Codec(registry)
 
     @classmethod
-    def from_config(cls, path: str | os.PathLike[str]) -> RecordingPublisher:
+    def from_config(cls, path: str | os.PathLike[str]) -> Self:
         """Return one with the event types and the precision of the configuration file at `path`.
 
         It reads no pepper and opens no log. Raises ProducersError or SchemasError if the file or a schema is not in
