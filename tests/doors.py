@@ -155,8 +155,8 @@ def event_ids(folder: Path) -> list[bytes]:
     return [codec.decode(record.value).event_id for record in records]
 
 
-def refused(folder: Path, name: str = "kobo") -> list[dict[str, object]]:
-    """The records that lie in the private file of a path."""
+def refused(folder: Path, name: str = "kobo") -> list[dict[str, Any]]:
+    """The lines that lie in the private file of a path."""
     file = folder / "spool" / "refused" / f"{name}.jsonl"
     return [json.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
 

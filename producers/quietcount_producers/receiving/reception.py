@@ -91,7 +91,7 @@ class Reception:
             if day is not None:
                 yield (
                     f"Since {day} (UTC), {path} has refused something. Move {refusals.file} away, mend it, and run: "
-                    f"quietcount emit --mapping {self._mappings[path].name} FILE"
+                    f"quietcount emit FILE --mapping {self._mappings[path].name}"
                 )
         if not EventSpool.exists(self._folder):
             return

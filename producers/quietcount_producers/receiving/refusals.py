@@ -1,8 +1,8 @@
 """Refusals: what a mapping refused, kept in a private file until somebody mends it.
 
 A tool that was told "refused" would send the same again, or drop it. So the door takes everything, and what it cannot
-make events of stays here, a line of JSON each. The line is the record as it came, with `reason` beside it, so the file
-can be mended and emitted with the same mapping. It holds identifiers, so nobody else may read it.
+make events of stays here, a line of JSON each, which has the record as it came and the reason. So the file can be
+mended and emitted with the same mapping. It holds identifiers, so nobody else may read it.
 
 The file's modification time is the midnight (UTC) before the first refusal, and nothing else keeps a time: this is the
 day that an operator is told.
@@ -91,10 +91,6 @@ class Refusals:
 
 
 def _line(record: Mapping[str, object] | str, reason: str) -> str:
-    if isinstance(record, str):
-        record = {_ORIGINAL: record}
-    elif not record.keys().isdisjoint(BAD_LINE_NOTES):
-        # The notes would hide what the tool itself calls so.
-        record = {_ORIGINAL: json.dumps(record)}
-    # ASCII escapes: half of a surrogate pair, which JSON can hold, is not UTF-8.
-    return json.dumps({**record, _REASON: reason}, ensure_ascii=True) + "\n"
+    # As `emit --mapping` writes its bad lines, so that it takes these. There is no line, and ASCII escapes are for half
+    # of a surrogate pair, which JSON can hold and UTF-8 cannot.
+    return json.dumps({_ORIGINAL: record, _LINE: None, _REASON: reason}, ensure_ascii=True) + "\n"

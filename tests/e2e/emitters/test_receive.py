@@ -130,7 +130,7 @@ def checked(folder: Path, count: int, ids: list[bytes]) -> None:
     good = expected(folder, count)
     assert len(good) == count - count // 10
     assert set(ids) == good
-    kept = [each["_id"] for each in refused(folder)]
+    kept = [each["original"]["_id"] for each in refused(folder)]
     assert set(kept) == {number for number in range(count) if is_bad(number)}
     print(f"{count} deliveries, {len(ids)} records of {len(good)} events in the log, {len(kept)} lines refused")
 

@@ -112,7 +112,7 @@ def test_an_operator_hears_since_which_day_something_waits_and_no_count(
     file = tmp_path / "spool" / "refused" / "kobo.jsonl"
     assert said == [
         f"Since {today} (UTC), /kobo has refused something. Move {file} away, mend it, and run: "
-        f"quietcount emit --mapping {tmp_path / 'kobo.toml'} FILE",
+        f"quietcount emit FILE --mapping {tmp_path / 'kobo.toml'}",
         f"The log does not take events. They wait in the spool, which has not been empty since {today} (UTC).",
     ]
 
