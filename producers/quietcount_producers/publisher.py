@@ -58,8 +58,8 @@ class CaseEventPublisher:
     `pepper` turns identifiers into case keys. `registry` holds the event types (the built-in casework by default).
     `precision` is what dates are coarsened to, for all or by event type (a type without an entry: month);
     `from_config` derives it from the declared statistics. `linger` (seconds) and `batch` (events) bound how long
-    and how many events wait for one write; nothing lingers if somebody waits for it. `today` is the UTC date. `allow_identifiers`
-    are kinds of odd identifiers that are taken all the same.
+    and how many events wait for one write; nothing lingers if somebody waits for it. `today` is the UTC date.
+    `allow_identifiers` are kinds of odd identifiers that are taken all the same.
 
     `log` is an open log, which stays open when the publisher closes, or a function that opens it, and then the
     publisher closes it. With `spool`, a folder of its own, events are stored there and sent on by a relay: neither
