@@ -7,6 +7,11 @@ __all__ = ["COMMANDS"]
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("emit", "quietcount_producers.commands.emit:emit_command", "Send the events of a JSONL or CSV file to the log."),
     (
+        "mapping",
+        "quietcount_producers.commands.mapping:mapping_command",
+        "Draft a mapping for an export, or show those that come with quietcount.",
+    ),
+    (
         "simulate",
         "quietcount_producers.commands.simulate:simulate_command",
         "Write synthetic case events with known totals.",

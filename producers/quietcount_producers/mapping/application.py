@@ -11,6 +11,7 @@ from typing import Final
 
 from quietcount_producers.composition import Facts, close_match, listed
 from quietcount_producers.errors import EventRefused, ProducersError
+from quietcount_producers.mapping.catalogue import found
 from quietcount_producers.mapping.dates import Unfit
 from quietcount_producers.mapping.definition import SKIP, Definition, EventRule, Reading, Revision, definition_of
 from quietcount_producers.mapping.paths import at, same
@@ -40,11 +41,11 @@ class Mapping:
 
     @classmethod
     def load(cls, path: Path, registry: SchemaRegistry) -> Mapping:
-        """Read the mapping at `path`, whose events `registry` has.
+        """Read the mapping at `path`, or the one of that name that comes with the package; `registry` has its events.
 
         Raises ProducersError that names the file and every key that is wrong, or that is still to be filled in.
         """
-        return cls(str(path), definition_of(parsed(path), str(path), registry))
+        return cls(str(path), definition_of(parsed(found(path)), str(path), registry))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,9 +93,11 @@ class Mapping:
         """
         its = self._definition
         problems: list[EventRefused] = []
-        found: list[Facts] = []
+        made: list[Facts] = []
+        if its.blanks:
+            values = {name: each for name, each in values.items() if not _is_blank(each, its.blanks)}
         try:
-            if _is_tags(values) or any(each.holds(values) for each in its.skip):
+            if any(each.holds(values) for each in its.skip):
                 return []
             rules = [
                 (rule, kind)
@@ -109,9 +112,9 @@ class Mapping:
         record = _attempt(problems, lambda: _record(its, values))
         revision = None if its.revision is None else _attempt(problems, lambda: _revision(its.revision, values))
         for rule, kind in rules:
-            found += _facts(rule, kind, values, problems, (case, record, revision))
+            made += _facts(rule, kind, values, problems, (case, record, revision))
         # A column that is wrong for two events of a row is wrong once.
-        return list({(each.field, each.reason): each for each in problems}.values()) or found
+        return list({(each.field, each.reason): each for each in problems}.values()) or made
 
     def located(self, refused: EventRefused) -> EventRefused:
         """Return what the composer refused with the column in place of the field of the event."""
@@ -124,7 +127,7 @@ class Mapping:
             case "revision":
                 columns = () if its.revision is None else (its.revision.column,)
             case "occurred_on":
-                columns = tuple(dict.fromkeys(rule.occurred_on.column for rule in its.rules))
+                columns = tuple(dict.fromkeys(each for rule in its.rules for each in rule.occurred_on.columns))
             case name:
                 columns = tuple(
                     dict.fromkeys(
@@ -194,14 +197,21 @@ def _type(rule: EventRule, values: _Row) -> str:
 
 
 def _day(rule: EventRule, values: _Row) -> dt.date:
-    column = rule.occurred_on.column
-    value = at(values, column)
-    if is_empty(value):
-        raise EventRefused(column, "is empty; without a day there is no event. If such rows are none, say so in `when`")
+    columns = rule.occurred_on.columns
+    cells = [at(values, column) for column in columns]
+    while len(cells) > 1 and is_empty(cells[-1]):  # a day that is not known: another format may read the month
+        cells.pop()
+    for column, cell in zip(columns, cells, strict=False):
+        if is_empty(cell):
+            raise EventRefused(
+                column, "is empty; without a day there is no event. If such rows are none, say so in `when`"
+            )
+    if len(columns) > 1:
+        cells = [" ".join(_text(column, cell) for column, cell in zip(columns, cells, strict=False))]
     try:
-        return rule.occurred_on.days.day(value)
+        return rule.occurred_on.days.day(cells[0])
     except Unfit as unfit:
-        raise EventRefused(column, str(unfit)) from None
+        raise EventRefused(" and ".join(rule.occurred_on.columns), str(unfit)) from None
 
 
 def _case(columns: tuple[str, ...], values: _Row) -> str:
@@ -266,9 +276,8 @@ def _revision(its: Revision | None, values: _Row) -> int:
     return found
 
 
-def _is_tags(values: _Row) -> bool:
-    """Return whether a row has the tags of HXL, which stand below the header: `#date`, `#affected +f`."""
-    return bool(values) and all(isinstance(each, str) and each.startswith("#") for each in values.values())
+def _is_blank(value: object, blanks: frozenset[str]) -> bool:
+    return isinstance(value, str) and same(value) in blanks
 
 
 def _place(name: str, columns: Sequence[str]) -> str:

@@ -41,7 +41,10 @@ _PARTS: Final = {
     "yy": r"(?P<yy>[0-9]{2})",
 }
 DATE_WORDS: Final = tuple(_PARTS)
-"""The words that a format is made of; longer ones first, because `month` begins `monthname`."""
+"""The words that a format is made of; longer ones first, because `month` begins `monthname`.
+
+A format without a day stands for the first day of its month.
+"""
 
 _WORD: Final = re.compile("|".join(_PARTS))
 _ISO: Final = re.compile(
@@ -97,7 +100,7 @@ class Days:
         if isinstance(value, (dt.datetime, dt.date)):
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return self._of_number(float(value))
+            return self._of_number(value)
         if not isinstance(value, str):
             raise Unfit("is not a date")
         text = value.strip()
@@ -124,8 +127,9 @@ class Days:
         except OverflowError:
             raise Unfit("is not a day that can be counted with") from None
 
-    def _of_number(self, number: float) -> dt.datetime:
+    def _of_number(self, written: float) -> dt.datetime:
         try:
+            number = float(written)
             match self._numeric:
                 case "excel" if number >= _EXCEL_LEAST:
                     return _EXCEL_START + dt.timedelta(days=number)
@@ -176,8 +180,8 @@ def format_problem(written: str) -> str | None:
         return f"has letters or digits that are none of the words {', '.join(DATE_WORDS)}"
     if len(set(words)) != len(words):
         return "has a word twice"
-    if not ({"day"} <= set(words) and {"month", "monthname"} & set(words) and {"year", "yy"} & set(words)):
-        return 'needs a day, a month and a year, as "day.month.year"'
+    if not ({"month", "monthname"} & set(words) and {"year", "yy"} & set(words)):
+        return 'needs a month and a year, as in "day.month.year"'
     if {"month", "monthname"} <= set(words) or {"year", "yy"} <= set(words):
         return "has the month or the year twice"
     if ("minute" in words and "hour" not in words) or ("ampm" in words and "hour" not in words):
@@ -215,7 +219,7 @@ def _moment(parts: dict[str, str | None]) -> dt.datetime | dt.date:
         short = int(parts.get("yy") or 0)
         year = short + (1900 if short >= _SHORT_YEARS else 2000)
     name = (parts.get("monthname") or "").casefold()
-    day = dt.date(year, _month(name) if name else int(parts["month"] or 0), int(parts["day"] or 0))
+    day = dt.date(year, _month(name) if name else int(parts["month"] or 0), int(parts.get("day") or 1))
     if parts.get("hour") is None:
         return day
     hour = int(parts["hour"] or 0)

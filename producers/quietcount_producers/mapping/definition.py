@@ -23,7 +23,7 @@ ALL_OTHERS: Final = "all others"
 SKIP: Final = "skip"
 """What a value stands for that is no event."""
 
-_TOP: Final = ("source", "case", "record", "revision", "timezone", "skip", "ignore", "file", "event")
+_TOP: Final = ("source", "case", "record", "revision", "timezone", "blanks", "skip", "ignore", "file", "event")
 _FILE: Final = ("format", "delimiter", "encoding", "sheet", "skip_rows", "records")
 _FORMATS: Final = ("csv", "jsonl", "json", "xlsx")
 _RULE: Final = ("event", "part", "occurred_on", "when", "fields")
@@ -51,9 +51,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Dated:
-    """A column that holds a day, and how it is written there."""
+    """The column that holds a day, and how it is written there; or several, joined by a space."""
 
-    column: str
+    columns: tuple[str, ...]
     days: Days
 
 
@@ -92,6 +92,8 @@ class Definition:
     case: tuple[str, ...]
     record: tuple[str, ...]
     revision: Revision | None
+    blanks: frozenset[str]
+    """The texts that stand for an empty cell, as `same` has them."""
     skip: tuple[Condition, ...]
     ignored: frozenset[str]
     ignores_others: bool
@@ -108,7 +110,7 @@ class Definition:
         found |= dict.fromkeys(each.column for each in self.skip)
         for rule in self.rules:
             found |= dict.fromkeys(each.column for each in rule.when)
-            found |= dict.fromkeys(each for each in (rule.column, rule.occurred_on.column) if each)
+            found |= dict.fromkeys(each for each in (rule.column, *rule.occurred_on.columns) if each)
             for sources in rule.sources.values():
                 found |= dict.fromkeys(each.column for each in sources if each.column)
             for choices in rule.choices.values():
@@ -142,8 +144,9 @@ def definition_of(given: Mapping[str, Any], path: str, registry: SchemaRegistry)
     _told_apart(rules, faults)
     skip = tuple(_conditions(top, "skip"))
     reading = _reading(top)
+    blanks = _blanks(top)
     faults.refuse()
-    return Definition(reading, source or "", case, record, revision, skip, ignored, others, tuple(rules))
+    return Definition(reading, source or "", case, record, revision, blanks, skip, ignored, others, tuple(rules))
 
 
 def _reading(top: Table) -> Reading:
@@ -201,6 +204,14 @@ def _ignored(top: Table) -> tuple[frozenset[str], bool]:
     return frozenset(each.strip() for each in given), False
 
 
+def _blanks(top: Table) -> frozenset[str]:
+    given = top.given.get("blanks", [])
+    if not isinstance(given, list) or not all(isinstance(each, str) and each.strip() for each in given):
+        top.fault("blanks", 'write a list of the texts that stand for an empty cell, as ["---", "n/a"]')
+        return frozenset()
+    return frozenset(map(same, given))
+
+
 def _days(table: Table, zone: ZoneInfo | None) -> Days:
     """Return how the table says that days are written."""
     given = table.given.get("format", "iso")
@@ -230,11 +241,13 @@ def _dated(table: Table, name: str, zone: ZoneInfo | None) -> Dated | None:
     wanted = 'write the column of the day, or { column = "opened", format = "day.month.year" }'
     if isinstance(table.given.get(name), dict):
         inner = table.nested(name, _DATE)
-        column = inner.column("column", required=True)
+        columns = inner.columns("column")
+        if "column" not in inner:
+            inner.fault("column", "is missing: write the name of a column")
         days = _days(inner, zone)
-        return None if column is None else Dated(column, days)
+        return Dated(columns, days) if columns else None
     column = table.text(name, wanted, required=True)
-    return None if column is None else Dated(column.strip(), Days(zone=zone))
+    return None if column is None else Dated((column.strip(),), Days(zone=zone))
 
 
 def _revision(top: Table, zone: ZoneInfo | None) -> Revision | None:

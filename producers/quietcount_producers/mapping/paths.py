@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["at", "is_path", "same"]
+__all__ = ["at", "same"]
 
 _APART: Final = re.compile(r"[./]")
 _DEEPEST: Final = 20
@@ -24,11 +24,6 @@ def at(values: Mapping[str, object], path: str) -> object:
     if _APART.search(path) is None:
         return None
     return _inside(values, path, _DEEPEST)
-
-
-def is_path(name: str) -> bool:
-    """Return whether a name can be taken apart."""
-    return _APART.search(name) is not None
 
 
 def same(text: str) -> str:

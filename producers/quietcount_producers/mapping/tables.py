@@ -36,15 +36,13 @@ class Faults:
         """Note that a key is to be filled in."""
         self._blank.append(key)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._found or key in self._blank
-
     def refuse(self) -> None:
         """Raise ProducersError if there is anything to mend."""
         if self._blank:
             raise ProducersError(
                 f"{self.path}: the mapping is a draft that is not filled in",
-                f'Fill in {listed(self._blank)}: write what fits in place of "{BLANK}", or take the line out',
+                f'Fill in {listed(self._blank)}: write what fits in place of "{BLANK}", or take the line out. One that '
+                "comes with quietcount is copied first: quietcount mapping show NAME > my.toml",
             )
         if self._found:
             told = [f"key {key!a}: {message}" for key, message in self._found.items()]

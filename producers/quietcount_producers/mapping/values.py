@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -130,14 +131,15 @@ class FieldSource:
         if isinstance(value, str) and value in self._known:
             return self._known[value]
         try:
-            found = self._read(value)
+            found = self.read(value)
         except Unfit as unfit:
             raise EventRefused(self.column, str(unfit)) from None
         if isinstance(value, str) and len(self._known) < _CACHED:
             self._known[value] = found
         return found
 
-    def _read(self, value: object) -> object:
+    def read(self, value: object) -> object:
+        """Return what a cell that is not empty says for this field. Raises Unfit."""
         if self.chosen:
             return self.chosen in map(same, choices_of(value, self.separator))
         if self.values and not isinstance(value, (list, dict)):
@@ -161,6 +163,13 @@ def choices_of(value: object, separator: str) -> list[str]:
     if isinstance(value, list):
         return [text_of(each) for each in value]
     text = text_of(value)
+    if text.startswith("[") and text.endswith("]"):  # a list in a cell of CSV, as Primero writes it
+        try:
+            given: object = json.loads(text)
+        except (ValueError, RecursionError):
+            given = None
+        if isinstance(given, list):
+            return [text_of(each) for each in given]
     return [each.strip() for each in (text.split(separator) if separator else text.split()) if each.strip()]
 
 
@@ -203,7 +212,7 @@ class Choices:
         if is_empty(value):
             return []
         try:
-            return [self.source._read(each) for each in choices_of(value, self.source.separator)]
+            return [self.source.read(each) for each in choices_of(value, self.source.separator)]
         except Unfit as unfit:
             raise EventRefused(self.source.column, str(unfit)) from None
 
