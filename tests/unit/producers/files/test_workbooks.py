@@ -26,7 +26,7 @@ def book(*rows: Sequence[object], change: Callable[[Any], object] = lambda _: No
     made = openpyxl.Workbook()
     sheet = made.active
     for row in rows:
-        sheet.append(list(row))
+        sheet.append([*row])
     change(made)
     file = io.BytesIO()
     made.save(file)
@@ -50,7 +50,7 @@ SHEET = "xl/worksheets/sheet1.xml"
 
 
 def test_a_workbook_gives_the_events_that_its_rows_give_as_csv(place: Place) -> None:
-    rows = [
+    rows: list[list[object]] = [
         ["Export of October", None, None, None],
         HEADER,
         ["#event", "#id", "#date", "#adm1"],
