@@ -23,7 +23,7 @@ from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.emission import Check, CheckedRecords, Identities, check, send
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.files.findings import Tally
-from quietcount_producers.mapping import Mapping, Reading
+from quietcount_producers.mapping import Mapping, Reading, catalogue
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
@@ -104,7 +104,9 @@ class _Job:
     short_help="Send the events of files (CSV, JSON, XLSX) to the log.",
 )
 @click.argument("files", metavar="FILE...|-", nargs=-1, required=True)
-@click.option("--mapping", "mapping_name", metavar="FILE", help="What the columns of FILE mean: docs/mapping.md.")
+@click.option(
+    "--mapping", "mapping_name", metavar="FILE|NAME", help="What the columns of FILE mean: see `quietcount mapping`."
+)
 @click.option(
     "--format",
     "format_name",
@@ -144,7 +146,7 @@ def emit_command(
         raise click.UsageError("--skip-bad of standard input needs --bad-file.")
     settings = EmitterSettings.load(config)
     registry = settings.registry()
-    mapping = None if mapping_name is None else Mapping.load(Path(mapping_name), registry)
+    mapping = None if mapping_name is None else Mapping.load(catalogue.found(Path(mapping_name)), registry)
     reading = Reading() if mapping is None else mapping.reading
     if encoding is not None:
         reading = dataclasses.replace(reading, encoding=encoding)
