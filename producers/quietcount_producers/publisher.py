@@ -361,16 +361,14 @@ def _end_all() -> None:
             _LOGGER.error("Events that this process emitted are lost. %s", error)
 
 
-_finalized: set[tuple[int, str]] = set()
+_finalized_in: set[int] = set()
 
 
 def _end_with_this_process() -> None:
-    """Have `_end_all` called at the end of a child of multiprocessing or Celery, too: it ends without `atexit`."""
-    for name in ("multiprocessing.util", "billiard.util"):
-        here = (os.getpid(), name)
-        if name in sys.modules and here not in _finalized:
-            _finalized.add(here)
-            sys.modules[name].Finalize(None, _end_all, exitpriority=100)
+    """Have `_end_all` called at the end of a child of multiprocessing, too: it ends without `atexit`."""
+    if "multiprocessing.util" in sys.modules and os.getpid() not in _finalized_in:
+        _finalized_in.add(os.getpid())
+        sys.modules["multiprocessing.util"].Finalize(None, _end_all, exitpriority=100)
 
 
 atexit.register(_end_all)

@@ -159,9 +159,9 @@ def test_records_that_are_folded_again_have_their_reasons_again(tmp_path: Path) 
 
 
 def test_a_release_keeps_yesterdays_reasons_and_forgets_older_ones(tmp_path: Path) -> None:
-    end = dt.date(2024, 2, 1)
+    start, end = dt.date(2024, 1, 1), dt.date(2024, 2, 1)
     with world_in(tmp_path, [monthly()]) as world:
-        world.emit([CaseEvent("Asked", case_key(1), event_id(1), 0, DAY, {"colour": "RED", "urgent": None})])
+        world.emit([CaseEvent("Asked", case_key(1), event_id(1), 0, start, {"colour": "RED", "urgent": None})])
         send_rejected(world)
         world.fold(end - dt.timedelta(days=1))
         world.there.follow(world.log.topic_id(CASE_EVENTS))
