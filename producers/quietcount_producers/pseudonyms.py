@@ -49,11 +49,12 @@ class Pepper:
         raise TypeError("a Pepper is not pickled: it would put the secret where nobody looks for it")
 
     @classmethod
-    def load(cls, path: Path) -> Pepper:
+    def load(cls, path: str | os.PathLike[str]) -> Pepper:
         """Read the pepper file at `path`, without the line end after it.
 
         Raises ProducersError if it is missing, too short, evidently not random, or open to group or others.
         """
+        path = Path(path)
         content = read_secret(path, lambda fault: _refused(path, fault)).rstrip(b"\r\n")
         if len(content) > _MOST_BYTES:
             raise ProducersError(f"The pepper {path} is longer than {_MOST_BYTES} bytes", _CHECK)
@@ -66,8 +67,9 @@ class Pepper:
         return cls(content)
 
     @classmethod
-    def generate(cls, path: Path) -> Pepper:
+    def generate(cls, path: str | os.PathLike[str]) -> Pepper:
         """Write a new random pepper to `path` (mode 0600) and return it; an existing file is never replaced."""
+        path = Path(path)
         content = secrets.token_hex(_LEAST_BYTES).encode()
         try:
             write_secret(path, content + b"\n")

@@ -69,11 +69,12 @@ class EmitterSettings:
         return self.log_file.parent if self.kafka is None else Path(tempfile.gettempdir())
 
     @classmethod
-    def load(cls, config: Path, environment: Mapping[str, str] | None = None) -> EmitterSettings:
+    def load(cls, config: str | os.PathLike[str], environment: Mapping[str, str] | None = None) -> EmitterSettings:
         """Read the configuration file at `config` under `environment` (the process's own by default, {} for none).
 
         Raises ProducersError naming the file and every key or variable that is wrong.
         """
+        config = Path(config)
         try:
             given = read_configuration(config, environment)
         except SchemasError as error:
