@@ -39,7 +39,7 @@ def publisher(path: Path) -> Iterator[CaseEventPublisher]:
 def cases(path: Path) -> list[bytes]:
     """The case keys in the log, each as often as it is there."""
     with EmbeddedLog(path, create=False) as log:
-        return [each.key or b"" for each in log.poll(CASE_EVENTS, {0: 0}, log.end_offsets(CASE_EVENTS), 10_000)]
+        return [each.key or b"" for each in log.poll(CASE_EVENTS, {0: 0}, log.end_offsets(CASE_EVENTS), 1_000_000)]
 
 
 def keys(*names: str) -> list[bytes]:
