@@ -211,7 +211,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(_run(cli, arguments))
 
 
+def _fill_closed_streams() -> None:
+    """Put nothing in the place of standard streams that are closed (a shell's `>&-`).
+
+    Otherwise the next file that is opened, such as the log, gets the stream's number, and what a library writes to the
+    stream goes into that file. `sys.stdin` stays None, so that a command that reads it can say so.
+    """
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)  # takes the lowest free number, as the next two do
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # open as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+
 def _run(command: click.Command, arguments: Sequence[str] | None) -> int:
+    _fill_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A symbol that the terminal's encoding lacks becomes a question mark, and no error.
         sys.stdout.reconfigure(errors="replace")

@@ -1,12 +1,14 @@
-"""The command emit: the events of a file to the log."""
+"""The command emit: the events of files to the log."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,11 +17,13 @@ import click
 from quietcount_producers.beginnings import counted_nowhere
 from quietcount_producers.commands.progress import Steps, progress, size_of
 from quietcount_producers.commands.spool import sent_on
-from quietcount_producers.composition import utc_today
+from quietcount_producers.composition import Composer, utc_today
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.bad_lines import BadLines
-from quietcount_producers.files.emission import Check, CheckedRecords, check, send
+from quietcount_producers.files.emission import Check, CheckedRecords, Identities, check, send
 from quietcount_producers.files.event_files import FileFormat
+from quietcount_producers.files.findings import Tally
+from quietcount_producers.mapping import Mapping, Reading, catalogue
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
@@ -31,19 +35,86 @@ __all__ = ["emit_command"]
 _STANDARD = "-"
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A file to be emitted, and where its bad lines go."""
+
+    path: Path | None
+    """None is standard input."""
+    format: FileFormat
+    bad_file: Path
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "standard input" if self.path is None else str(self.path)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """Open the file. Raises ProducersError."""
+        if self.path is None:
+            if sys.stdin is None:  # a shell's <&-
+                raise ProducersError("Standard input is closed", "Name a file, or send one in through a pipe")
+            yield sys.stdin.buffer
+            return
+        try:
+            stream = self.path.open("rb")
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = os.strerror(getattr(error, "errno", 0) or 0).lower() if isinstance(error, OSError) else "no path"
+            raise ProducersError(
+                f"Cannot read {self.path}: {reason}", "Check the path and the rights of the file"
+            ) from error
+        with stream:
+            yield stream
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """How every file of one call is read and checked."""
+
+    composer: Composer
+    reading: Reading
+    mapping: Mapping | None
+    identities: Identities
+
+    def check(
+        self,
+        source: _Source,
+        records: CheckedRecords | None = None,
+        bad: BadLines | None = None,
+        tally: Tally | None = None,
+    ) -> Check:
+        """Check one file."""
+        with source.opened() as stream, _stoppable(), progress("Checking", size_of(stream)) as bar:
+            return check(
+                *(stream, source.name, source.format, self.composer),
+                reading=self.reading,
+                mapping=self.mapping,
+                records=records,
+                bad=bad,
+                identities=self.identities,
+                tally=tally,
+                advance=Steps(bar, stream),
+            )
+
+
 @click.command(
     "emit",
     epilog="Example: quietcount emit cases.csv --dry-run",
-    short_help="Send the events of a JSONL or CSV file to the log.",
+    short_help="Send the events of files (CSV, JSON, XLSX) to the log.",
 )
-@click.argument("file", metavar="FILE|-")
+@click.argument("files", metavar="FILE...|-", nargs=-1, required=True)
+@click.option(
+    "--mapping", "mapping_name", metavar="FILE|NAME", help="What the columns of FILE mean: see `quietcount mapping`."
+)
 @click.option(
     "--format",
     "format_name",
     type=click.Choice([each.value for each in FileFormat]),
     help="What FILE holds.  [default: by its suffix; jsonl for -]",
 )
-@click.option("--dry-run", is_flag=True, help="Check the whole file and send nothing.")
+@click.option("--encoding", metavar="NAME", help="How its text is written, such as windows-1251.  [default: found out]")
+@click.option("--dry-run", is_flag=True, help="Check the whole file, show what would be sent, and send nothing.")
 @click.option("--skip-bad", is_flag=True, help="Send the good lines; write the bad ones, with reasons, beside FILE.")
 @click.option(
     "--bad-file",
@@ -53,90 +124,150 @@ _STANDARD = "-"
 )
 @config_option
 def emit_command(
-    file: str, format_name: str | None, dry_run: bool, skip_bad: bool, bad_file: Path | None, config: Path
+    files: Sequence[str],
+    mapping_name: str | None,
+    format_name: str | None,
+    encoding: str | None,
+    dry_run: bool,
+    skip_bad: bool,
+    bad_file: Path | None,
+    config: Path,
 ) -> None:
-    """Send the events of FILE (JSONL or CSV; - is standard input) to the log.
+    """Send the events of each FILE (CSV, JSONL, JSON or XLSX; - is standard input) to the log.
 
-    The whole file is checked before its first event is sent. Emitting the same file twice counts once, so if
+    All files are checked whole before the first event is sent. Emitting the same file twice counts once, so if
     anything ends this command midway, run it again.
     """
-    stdin = file == _STANDARD
-    path = Path(file)
-    name = "standard input" if stdin else file
     if bad_file is not None and not skip_bad:
         raise click.UsageError("--bad-file goes with --skip-bad.")
-    if stdin and skip_bad and bad_file is None and not dry_run:
+    if bad_file is not None and len(files) > 1:
+        raise click.UsageError("--bad-file goes with one FILE.")
+    if skip_bad and bad_file is None and not dry_run and _STANDARD in files:
         raise click.UsageError("--skip-bad of standard input needs --bad-file.")
-    if format_name is not None:
-        file_format = FileFormat(format_name)
-    else:
-        file_format = FileFormat.JSONL if stdin else FileFormat.guess(path)
     settings = EmitterSettings.load(config)
     registry = settings.registry()
-    composer = settings.composer(registry)
+    mapping = None if mapping_name is None else Mapping.load(catalogue.found(Path(mapping_name)), registry)
+    reading = Reading() if mapping is None else mapping.reading
+    if encoding is not None:
+        reading = dataclasses.replace(reading, encoding=encoding)
+    sources = [_source(file, format_name, reading, bad_file) for file in files]
+    job = _Job(settings.composer(registry), reading, mapping, Identities())
+    if dry_run:
+        _try_out(job, sources, settings, skip_bad)
+    else:
+        _emit(job, sources, settings, skip_bad)
+
+
+def _source(file: str, format_name: str | None, reading: Reading, bad_file: Path | None) -> _Source:
+    path = None if file == _STANDARD else Path(file)
+    if format_name is not None:
+        found = FileFormat(format_name)
+    else:
+        named = None if reading.format is None else FileFormat(reading.format)
+        found = FileFormat.JSONL if path is None else FileFormat.guess(path, named)
+        found = named if path is None and named is not None else found
+    beside = Path(file)
+    bad = bad_file or beside.with_name(f"{beside.name}.bad.{found.of_bad_lines.value}")
+    return _Source(path, found, bad)
+
+
+def _try_out(job: _Job, sources: Sequence[_Source], settings: EmitterSettings, skip_bad: bool) -> None:
+    """Check the files and show what would be sent, to the person who holds them."""
+    tally = Tally()
+    found = [job.check(source, tally=tally) for source in sources]
+    for each in found:
+        _show(each)
+    _note(found, settings, job.composer.registry)  # first: a dry run is to find all that is to be mended
+    if any(each.problems for each in found) and not skip_bad:
+        raise ProducersError(
+            f"{_names(found)} has lines that cannot be emitted", "Mend them, or leave them out with --skip-bad"
+        )
+    for line in tally.table():
+        click.echo(line)
+    for each in found:
+        if not each.good and not each.problems:
+            click.echo(_empty(each), err=True)
+            continue
+        verdict = "the lines above cannot be emitted, the others can." if each.problems else "every line is good."
+        click.echo(f"Checked {each.name}: {each.held}; {verdict} Nothing was sent.", err=True)
+
+
+def _emit(job: _Job, sources: Sequence[_Source], settings: EmitterSettings, skip_bad: bool) -> None:
     with ExitStack() as stack:
-        stream = sys.stdin.buffer if stdin else stack.enter_context(_opened(path))
-        if dry_run:
-            with _stoppable(), progress("Checking", size_of(stream)) as bar:
-                found = check(stream, name, file_format, composer, advance=Steps(bar, stream))
-            _show(found)
-            _note(found, settings, registry)  # first: a dry run is to find all that is to be mended
-            if found.problems and not skip_bad:
-                raise ProducersError(
-                    f"{name} has lines that cannot be emitted", "Mend them, or leave them out with --skip-bad"
-                )
-            verdict = "the lines above cannot be emitted, the others can." if found.problems else "every line is good."
-            click.echo(f"Checked {name}: {verdict} Nothing was sent.", err=True)
-            return
-        bad = None
-        if skip_bad:
-            target = bad_file or path.with_name(f"{path.name}.bad.{file_format.value}")
-            if not stdin and target.exists() and target.samefile(path):
-                raise ProducersError(f"{target} is the file to be emitted", "Name another file with --bad-file")
-            bad = BadLines(target, file_format)
-            stack.callback(bad.discard)
+        bads: list[BadLines | None] = []
+        for source in sources:
+            with source.opened():
+                pass  # a file that is not there is found before the log is opened
+            bads.append(_bad_lines(source, job, stack) if skip_bad else None)
         with _stoppable():  # it waits while the brokers do not answer
             outbox = None if settings.spool is None else EventSpool(settings.spool)
             log: LogWriter = open_log(settings) if outbox is None else outbox
         stack.callback(log.close)
         records = CheckedRecords(outbox.store if outbox else settings.scratch_folder)
         stack.callback(records.close)
-        with _stoppable(), progress("Checking", size_of(stream)) as bar:
-            found = check(stream, name, file_format, composer, records=records, bad=bad, advance=Steps(bar, stream))
-        _show(found)
-        if found.problems and bad is None:
+        found = [job.check(source, records, bad) for source, bad in zip(sources, bads, strict=True)]
+        for each in found:
+            _show(each)
+        wrong = [each for each in found if each.problems]
+        if wrong and not skip_bad:
             raise ProducersError(
-                f"{name} has lines that cannot be emitted; nothing was sent",
+                f"{_names(wrong)} has lines that cannot be emitted; nothing was sent",
                 "Mend them, or send the others with --skip-bad",
             )
-        if bad is not None:
-            bad.finish()
-            if found.problems and not found.good:
+        for bad in bads:
+            if bad is not None:
+                bad.finish()
+        for each, bad in zip(found, bads, strict=True):
+            if bad is not None and each.problems and not any(one.good for one in found):
                 raise ProducersError(
-                    f"{name} has no good line; nothing was sent", f"Mend the lines: {bad.path} has them, with reasons"
+                    f"{each.name} has no good line; nothing was sent",
+                    f"Mend the lines: {bad.path} has them, with reasons",
                 )
-        _note(found, settings, registry)
+        _note(found, settings, job.composer.registry)
         try:
             with progress("Sending", records.count) as bar:
                 send(log, records, bar)
-            where = sent_on(outbox, settings, name) if outbox else "in the log"
+            where = sent_on(outbox, settings, _names(found)) if outbox else "in the log"
         except KeyboardInterrupt:
-            click.echo(f"Stopped. Run the same command again to complete {name}: nothing counts twice.", err=True)
+            names = _names(found)
+            click.echo(f"Stopped. Run the same command again to complete {names}: nothing counts twice.", err=True)
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
-        if not found.good:
-            click.echo(f"{name} holds no events.", err=True)
-        elif bad is not None and found.problems:
-            click.echo(f"Emitted {name}: every good line is {where}. The bad ones are in {bad.path}.", err=True)
-        else:
-            click.echo(f"Emitted {name}: every line is {where}.", err=True)
+        for each, bad in zip(found, bads, strict=True):
+            _conclude(each, bad, where)
 
 
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise ProducersError(f"Cannot read {path}: {reason}", "Check the path and the rights of the file") from error
+def _bad_lines(source: _Source, job: _Job, stack: ExitStack) -> BadLines:
+    target = source.bad_file
+    if source.path is not None and target.exists() and target.samefile(source.path):
+        raise ProducersError(f"{target} is the file to be emitted", "Name another file with --bad-file")
+    bad = BadLines(target, source.format, None if job.mapping is None else job.reading)
+    stack.callback(bad.discard)
+    return bad
+
+
+def _conclude(found: Check, bad: BadLines | None, where: str) -> None:
+    """Say how many events the file held. The person who has the file can count them, and nobody else sees this."""
+    if not found.good and not found.problems:
+        click.echo(_empty(found), err=True)
+    elif bad is not None and found.problems:
+        click.echo(
+            f"Emitted {found.name}: {found.held}; every good line is {where}. The bad ones are in {bad.path}.", err=True
+        )
+    else:
+        click.echo(f"Emitted {found.name}: {found.held}; every line is {where}.", err=True)
+
+
+def _empty(found: Check) -> str:
+    if found.nobody:
+        return f"{found.name} holds no events: by the mapping, none of its rows stands for anybody."
+    return (
+        f"{found.name} holds no events: it has no line, or none below the names of the columns. If it should have "
+        "some, export it again."
+    )
+
+
+def _names(found: Sequence[Check]) -> str:
+    return ", ".join(each.name for each in found)
 
 
 @contextlib.contextmanager
@@ -154,7 +285,12 @@ def _show(found: Check) -> None:
         click.echo(line, err=True)
 
 
-def _note(found: Check, settings: EmitterSettings, registry: SchemaRegistry) -> None:
+def _note(found: Sequence[Check], settings: EmitterSettings, registry: SchemaRegistry) -> None:
     """Say which numbers are defaults, and which events count nowhere, as far as the configuration tells."""
-    for line in (*found.notes(), *counted_nowhere(found.earliest, settings.beginnings, registry, utc_today())):
+    lines = dict.fromkeys(line for each in found for line in each.notes())
+    earliest = {
+        event: min(each.earliest[event] for each in found if event in each.earliest)
+        for event in dict.fromkeys(event for each in found for event in each.earliest)
+    }
+    for line in (*lines, *counted_nowhere(earliest, settings.beginnings, registry, utc_today())):
         click.echo(line, err=True)

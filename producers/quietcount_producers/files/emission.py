@@ -7,36 +7,33 @@ system frees its room however the process ends.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import hashlib
 import io
 import os
 import stat
-import struct
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, BinaryIO, Final, Protocol
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO, Final, Protocol
 
 from quietcount_producers.composition import Composer, Facts, day_of
 from quietcount_producers.errors import EventRefused, ProducersError
-from quietcount_producers.files.bad_lines import BadLines, is_not_mended
+from quietcount_producers.files.bad_lines import BadLines, is_not_mended, mended
+from quietcount_producers.files.checked_records import CheckedRecords
+from quietcount_producers.files.columns import Columns, EventColumns, MappedColumns
 from quietcount_producers.files.event_files import FileFormat, Row, rows
-from quietcount_producers.sqlite_file import explained
-from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS, FieldKind
+from quietcount_producers.files.findings import Check, Tally, said
+from quietcount_producers.files.occurrences import Identities, Occurrences
+from quietcount_producers.files.rows import cell_text
+from quietcount_producers.mapping import Mapping as ColumnMapping
+from quietcount_producers.mapping import Reading
+from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS, Field, FieldKind
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
-__all__ = ["Check", "CheckedRecords", "Records", "check", "plain_file", "send"]
+__all__ = ["Check", "CheckedRecords", "Identities", "Records", "check", "plain_file", "send"]
 
-_MOST_SHOWN: Final = 20
-"""How many reasons are shown, and of each how many lines: a person mends no more at once."""
-
-_BATCH: Final = 1000
-"""How many records are appended at once."""
-_HEAD: Final = struct.Struct("<qBH")
-"""What stands before a record in the temporary file: its timestamp, the key's length, the value's length."""
+_ENVELOPE: Final = frozenset({*EMITTED_KEYS, *BAD_LINE_NOTES})
+"""The keys of a row that are not attributes."""
+_NOT_MENDED: Final = "is a bad line that nobody has mended yet; put the event that `original` stands for in its place"
 
 
 class Records(Protocol):
@@ -45,151 +42,54 @@ class Records(Protocol):
     def add(self, record: NewRecord) -> None: ...
 
 
-class CheckedRecords:
-    """Records that wait on disk, in an unlinked file in `folder`; they are read back in the order they were added."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.count = 0
-        try:
-            # Closed by `close`: it outlives this call on purpose.
-            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        except OSError as error:
-            raise explained(error, folder, "make a temporary file for") from error
-
-    def add(self, record: NewRecord) -> None:
-        """Add one record. Raises LogError when the disk is full."""
-        key = record.key or b""
-        try:
-            self._file.write(_HEAD.pack(record.timestamp, len(key), len(record.value)) + key + record.value)
-        except OSError as error:
-            raise explained(error, self._folder, "write a temporary file for") from error
-        self.count += 1
-
-    def batches(self) -> Iterator[list[NewRecord]]:
-        """Yield all records in batches."""
-        try:
-            self._file.seek(0)
-            batch = []
-            while head := self._file.read(_HEAD.size):
-                timestamp, key, value = _HEAD.unpack(head)
-                batch.append(NewRecord(self._file.read(key), self._file.read(value), timestamp))
-                if len(batch) == _BATCH:
-                    yield batch
-                    batch = []
-            if batch:
-                yield batch
-        except OSError as error:
-            raise explained(error, self._folder, "read a temporary file for") from error
-
-    def close(self) -> None:
-        """Give the room back."""
-        with contextlib.suppress(OSError):  # `add` has reported what a full disk did not take
-            self._file.close()
-
-
-@dataclass(slots=True)
-class Check:
-    """What a check found in the file that messages call `name`.
-
-    How many rows were good and how many problems there are, the first of these by their reasons, the earliest date
-    that is sent of each event type, and which of its numbers a good row left out, with the default that it took.
-    """
-
-    name: str
-    good: int = 0
-    problems: int = 0
-    reasons: dict[str, _Lines] = field(default_factory=dict)
-    earliest: dict[str, dt.date] = field(default_factory=dict)
-    left_out: dict[tuple[str, str], object] = field(default_factory=dict)
-
-    def add(self, line: int, refused: EventRefused) -> None:
-        """Note one problem."""
-        self.problems += 1
-        reason = _said(refused)
-        if len(self.reasons) < _MOST_SHOWN or reason in self.reasons:
-            self.reasons.setdefault(reason, _Lines()).add(line)
-
-    def shown(self) -> Iterator[str]:
-        """Yield a line of text for each reason, with the lines of the file that it holds for.
-
-        A column that is wrong throughout is one mistake. Said again for each of its lines, it would hide the others.
-        """
-        for reason, lines in self.reasons.items():
-            yield f"{self.name} {lines}: {reason}"
-        left = self.problems - sum(lines.count for lines in self.reasons.values())
-        if left:
-            yield f"... and {left} more problem{'s' if left > 1 else ''}, for other reasons."
-
-    def notes(self) -> Iterator[str]:
-        """Yield a line of text for each number that rows left out. That is no mistake, but an average believes it."""
-        for (event, name), default in sorted(self.left_out.items()):
-            yield (
-                f"Note: {event}: a line without {name} counts with {default}, its default. If the number is not known, "
-                "let the field be null (schemas/README.md), or leave the line out"
-            )
-
-
-@dataclass(slots=True)
-class _Lines:
-    """The lines of one reason: the first of them, and how many there are."""
-
-    first: list[int] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, line: int) -> None:
-        self.count += 1
-        if len(self.first) < _MOST_SHOWN:
-            self.first.append(line)
-
-    def __str__(self) -> str:
-        more = self.count - len(self.first)
-        numbers = ", ".join(map(str, self.first))
-        return f"line{'s' if self.count > 1 else ''} {numbers}{f' and {more} more' if more else ''}"
-
-
 def check(
     stream: BinaryIO,
     name: str,
     file_format: FileFormat,
     composer: Composer,
     *,
+    reading: Reading | None = None,
+    mapping: ColumnMapping | None = None,
     records: Records | None = None,
     bad: BadLines | None = None,
+    identities: Identities | None = None,
+    tally: Tally | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Check:
     """Check every row of `stream`; add the records of the good ones to `records` and write the bad rows to `bad`.
 
-    `name` is what messages call the file; `advance` is called after each row. Raises ProducersError
-    for a file whose header or encoding is not in order, and for one that changed while it was read.
+    `name` is what messages call the file. `identities` are those of the files before it; `tally` counts what would be
+    sent. `advance` is called after each row. Raises ProducersError for a file that is not in order as a whole, and for
+    one that changed while it was read.
     """
     found = Check(name)
-    earliest: dict[str, int] = {}
-    occurrences = _Occurrences()
     before = _stamp(stream)
-    known = _known_names(composer)
-    numbers = {
-        kind.name: [each for each in composer.fields(kind).values() if each.kind is FieldKind.INT and not each.nullable]
-        for kind in composer.registry.event_types.values()
-    }
+    columns: Columns = EventColumns(name, _known_names(composer)) if mapping is None else MappedColumns(name, mapping)
+    identities = Identities() if identities is None else identities
+    identities.begin(name)
+    work = _Rows(file_format, composer, columns, mapping, identities)
     try:
-        for row in rows(stream, name, file_format, known):
-            made = _composed(row, file_format, composer, occurrences)
-            if isinstance(made, list):
-                for refused in made:
-                    found.add(row.line, refused)
+        for row in rows(stream, name, file_format, columns, reading or Reading()):
+            made = work.made(row)
+            if isinstance(made, _Refused):
+                found.bad += 1
+                for refused in made.problems:
+                    found.add(row.line, refused, row.last)
                 if bad is not None:
-                    bad.write(row, _reason(made))
+                    if file_format is FileFormat.XLSX and mapping is None:
+                        row.cells = [cell_text(_plain(each, row.values.get(each))) for each in row.columns]
+                    bad.write(row, _reason(made.problems))
+            elif not made:
+                found.nobody += 1
             else:
                 found.good += 1
-                event = str(row.facts["event"])
-                if made.timestamp < earliest.get(event, made.timestamp + 1):
-                    earliest[event] = made.timestamp
-                for number in numbers[event]:
-                    if number.name not in row.facts:
-                        found.left_out[event, number.name] = number.default
-                if records is not None:
-                    records.add(made)
+                found.events += len(made)
+                for facts, record in made:
+                    work.note(found, facts, record)
+                    if tally is not None:
+                        tally.add(str(facts.event), work.fields[str(facts.event)], facts.attributes)
+                    if records is not None:
+                        records.add(record)
             advance()
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
@@ -198,7 +98,7 @@ def check(
         raise ProducersError(
             f"{name} changed while it was read; nothing was sent", "Wait until it is whole, and run again"
         )
-    found.earliest = {event: day_of(timestamp) for event, timestamp in earliest.items()}
+    found.earliest = {event: day_of(timestamp) for event, timestamp in work.earliest.items()}
     return found
 
 
@@ -216,63 +116,149 @@ def send(log: LogWriter, records: CheckedRecords, advance: Callable[[int], None]
         advance(len(batch))
 
 
-class _Occurrences:
-    """How often the same facts came before, by a 16-byte digest: equal lines are different events."""
+class _Refused:
+    """Everything that is wrong with a row."""
 
-    def __init__(self) -> None:
-        self._once: set[bytes] = set()
-        self._more: dict[bytes, int] = {}
+    __slots__ = ("problems",)
 
-    def next(self, canonical: bytes) -> int:
-        digest = hashlib.blake2b(canonical, digest_size=16).digest()
-        if digest not in self._once:
-            self._once.add(digest)
-            return 0
-        self._more[digest] = self._more.get(digest, 0) + 1
-        return self._more[digest]
+    def __init__(self, problems: list[EventRefused]) -> None:
+        self.problems = problems
 
 
-_ENVELOPE: Final = frozenset({*EMITTED_KEYS, *BAD_LINE_NOTES})
-"""The keys of a row that are not attributes."""
-_NOT_MENDED: Final = "is a bad line that nobody has mended yet; put the event that `original` stands for in its place"
+class _Rows:
+    """Makes the events of rows; a row is sent whole or not at all."""
+
+    def __init__(
+        self,
+        file_format: FileFormat,
+        composer: Composer,
+        columns: Columns,
+        mapping: ColumnMapping | None,
+        identities: Identities,
+    ) -> None:
+        self._format = file_format
+        self._composer = composer
+        self._columns = columns
+        self._mapping = mapping
+        self._identities = identities
+        self._occurrences = Occurrences()
+        self._text = file_format in (FileFormat.CSV, FileFormat.XLSX)
+        kinds = composer.registry.event_types.values()
+        self.fields: dict[str, Mapping[str, Field]] = {kind.name: composer.fields(kind) for kind in kinds}
+        self._numbers = {
+            kind: [each for each in its.values() if each.kind is FieldKind.INT and not each.nullable]
+            for kind, its in self.fields.items()
+        }
+        self.earliest: dict[str, int] = {}
+
+    def made(self, row: Row) -> list[tuple[Facts, NewRecord]] | _Refused:
+        """Return the events of `row` with their records, or everything that is wrong with it."""
+        if row.problem is not None:
+            return _Refused([row.problem])
+        if is_not_mended(row):
+            return _Refused([EventRefused("", _NOT_MENDED)])
+        if row.faulty:
+            faulty = [each for each in row.faulty if not self._columns.ignores(each.field)]
+            if faulty:
+                return _Refused(faulty)
+        told: list[Facts] = []
+        problems: list[EventRefused] = []
+        if self._mapping is None:
+            told.append(self._facts(row))
+        else:
+            for each in self._mapping.events(mended(row)):
+                if isinstance(each, EventRefused):
+                    problems.append(each)
+                else:
+                    told.append(each)
+            if problems:
+                return _Refused(problems)
+        events: list[tuple[Facts, NewRecord]] = []
+        for facts in told:
+            record = self._composer.composed(facts, self._occurrences.next)
+            if isinstance(record, list):
+                problems += record if self._mapping is None else map(self._mapping.located, record)
+            elif facts.event_id is not None or facts.record is not None:
+                other = self._identities.other(_identity(facts), record.value, row.line)
+                if other is None:
+                    events.append((facts, record))
+                else:
+                    problems.append(self._changed(other))
+            else:
+                events.append((facts, record))
+        return _Refused(_once(problems)) if problems else events
+
+    def note(self, found: Check, facts: Facts, record: NewRecord) -> None:
+        """Note what of a good event is told at the end."""
+        event = str(facts.event)
+        if record.timestamp < self.earliest.get(event, record.timestamp + 1):
+            self.earliest[event] = record.timestamp
+        for number in self._numbers[event]:
+            if number.name not in facts.attributes:
+                found.left_out[event, number.name] = number.default
+
+    def _facts(self, row: Row) -> Facts:
+        given: Mapping[str, object] = row.values
+        if self._format is FileFormat.XLSX:
+            given = {name: _plain(name, value) for name, value in given.items()}
+        keys = list(given)
+        return Facts(
+            *(given.get("event"), given.get("case"), given.get("occurred_on")),
+            attributes={name: value for name, value in given.items() if name not in _ENVELOPE},
+            event_id=given.get("event_id"),
+            revision=given.get("revision"),
+            text=self._text,
+            # The names of columns were checked. A JSON key may be anything, so it is not shown.
+            label=str if self._text else lambda name: f"key {keys.index(name) + 1}",
+        )
+
+    def _changed(self, place: str) -> EventRefused:
+        refused = EventRefused(
+            "event_id",
+            f"stands on {place} already with the same revision and other facts. A correction needs a higher "
+            "revision, and another event another id",
+        )
+        return refused if self._mapping is None else self._mapping.located(refused)
 
 
-def _composed(
-    row: Row, file_format: FileFormat, composer: Composer, occurrences: _Occurrences
-) -> NewRecord | list[EventRefused]:
-    """Return the record of `row`, or everything that is wrong with it."""
-    if row.problem is not None:
-        return [row.problem]
-    given, keys = row.facts, list(row.facts)
-    if is_not_mended(row):
-        return [EventRefused("", _NOT_MENDED)]
-    facts = Facts(
-        *(given.get("event"), given.get("case"), given.get("occurred_on")),
-        attributes={name: value for name, value in given.items() if name not in _ENVELOPE},
-        event_id=given.get("event_id"),
-        revision=given.get("revision"),
-        text=file_format is FileFormat.CSV,
-        # The names of CSV columns were checked. A JSON key may be anything, so it is not shown.
-        label=str if file_format is FileFormat.CSV else lambda name: f"key {keys.index(name) + 1}",
-    )
-    return composer.composed(facts, occurrences.next)
+def _plain(name: str, value: object) -> object:
+    """Return the value of a spreadsheet's cell as the text that it would be in a CSV file."""
+    if name == "case" and not isinstance(value, (str, int, float)):
+        return value
+    if name == "case" and (isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())):
+        return value
+    if isinstance(value, dt.datetime):
+        return value.date().isoformat()
+    return cell_text(value)
+
+
+def _identity(facts: Facts) -> bytes:
+    """Return what an event of one identity and revision is told by, however the id is spelt."""
+    own: object = facts.event_id
+    if isinstance(own, str):
+        own = uuid.UUID(own)
+    record = "" if facts.record is None else f"{facts.event}\0{str(facts.record).strip()}"
+    return f"{own}\0{record}\0{int(str(facts.revision or 0))}".encode("utf-8", "surrogatepass")
+
+
+def _once(problems: list[EventRefused]) -> list[EventRefused]:
+    # A column that is wrong for two events of a row is wrong once.
+    return list({(each.field, each.reason): each for each in problems}.values())
 
 
 def _reason(problems: list[EventRefused]) -> str:
     """Return what is wrong with one row; numbered if it is more than one thing, for a reason may be a long sentence."""
-    said = [_said(refused) for refused in problems]
-    return said[0] if len(said) == 1 else " ".join(f"({number}) {each}" for number, each in enumerate(said, start=1))
+    reasons = [said(refused) for refused in problems]
+    if len(reasons) == 1:
+        return reasons[0]
+    return " ".join(f"({number}) {each}" for number, each in enumerate(reasons, start=1))
 
 
-def _said(refused: EventRefused) -> str:
-    return f"{refused.field}: {refused.reason}" if refused.field else refused.reason
-
-
-def _known_names(composer: Composer) -> list[str]:
+def _known_names(composer: Composer) -> Iterator[str]:
     names = dict.fromkeys(EMITTED_KEYS)
     for kind in composer.registry.event_types.values():
         names |= dict.fromkeys(composer.fields(kind))
-    return list(names)
+    return iter(names)
 
 
 def plain_file(stream: BinaryIO) -> os.stat_result | None:

@@ -149,7 +149,7 @@ def check_emitted(place: Place, options: tuple[str, ...]) -> None:
     young = OLD | {"occurred_on": "2023-01-01"}
     result = emitted(place, young, OLD, young, options=options)
     assert result.exit_code == 0, said(result)
-    assert result.stdout == ""
+    assert ("HelpRequested" in result.stdout) is (options == ("--dry-run",))
     note, last = ["it is not said", *result.stderr.splitlines()][-2:]
     assert note.startswith("Note: HelpRequested: events dated before 2023-01-01 count nowhere")
     assert last.endswith("Nothing was sent." if options == ("--dry-run",) else "every line is in the log.")
@@ -168,7 +168,8 @@ def test_emit_says_nothing_if_all_may_count_and_never_how_many_do_not(place: Pla
     young = OLD | {"occurred_on": "2023-01-01"}
     assert "Note" not in emitted(place, young).stderr
     one, many = emitted(place, OLD), emitted(place, *[OLD] * 5, young, *[young | {"case": "b"}] * 3)
-    assert one.stderr == many.stderr
+    # The file is said to hold nine events, and not how many of them count nowhere.
+    assert one.stderr == many.stderr.replace("9 events", "1 event")
     assert OLD["case"] not in one.stderr
 
 

@@ -17,7 +17,7 @@ from tests.strategies import registry_of, trial
 
 from quietcount_producers import Pepper, composition, kinds
 from quietcount_producers.composition import Composer, Facts
-from quietcount_producers.files import emission
+from quietcount_producers.files import emission, occurrences
 from quietcount_producers.files.emission import CheckedRecords, check
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_schemas.codec import CaseEvent, Codec
@@ -205,7 +205,7 @@ def test_equal_lines_that_are_not_told_apart_are_found() -> None:
 
 
 def test_numbering_by_the_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    class ByLine(emission._Occurrences):
+    class ByLine(occurrences.Occurrences):
         def __init__(self) -> None:
             super().__init__()
             self._line = 0
@@ -214,7 +214,7 @@ def test_numbering_by_the_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None
             self._line += 1
             return self._line
 
-    monkeypatch.setattr(emission, "_Occurrences", ByLine)
+    monkeypatch.setattr(emission, "Occurrences", ByLine)
     with pytest.raises(AssertionError, match="another order"):
         check_counting()
 

@@ -31,7 +31,7 @@ __all__ = ["place"]  # fixtures, which tests ask for by name
 def test_a_good_file_is_emitted_coarsened_and_named_in_one_last_line(place: Place) -> None:
     result = place.emit(line() + "\n" + line(case="b", occurred_on="2023-11-30"))
     assert result.exit_code == 0, said(result)
-    assert result.stderr.endswith("cases.jsonl: every line is in the log.\n")
+    assert result.stderr.endswith("cases.jsonl: 2 events; every line is in the log.\n")
     assert result.stdout == ""
     assert [str(event.occurred_on) for event in place.events()] == ["2023-10-01", "2023-11-01"]
 
@@ -322,14 +322,14 @@ def test_a_bad_file_that_is_the_input_or_cannot_be_written_is_refused(place: Pla
 
 def test_a_file_that_changes_while_it_is_read_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     path = place.folder / "cases.jsonl"
-    real = emission_module._composed
+    real = emission_module._Rows.made
 
     def meddling(*arguments: object) -> object:
         with path.open("a") as file:
             file.write("\n")
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(emission_module, "_composed", meddling)
+    monkeypatch.setattr(emission_module._Rows, "made", meddling)
     result = place.emit(line())
     assert "changed while it was read; nothing was sent" in said(result)
     assert place.events() == []
@@ -405,5 +405,5 @@ def test_an_event_type_of_ones_own_is_emitted_without_code(place: Place) -> None
         place.emit(header + "MealServed,a,2023-10-03,perhaps,21\nMealServed,a,2023-10-03,,4.5\n", name="m.csv")
     )
     assert shown.count("vegetarian: must be true or false") == 1
-    assert "m.csv lines 2, 3: people: must be a whole number from 1 to 20" in shown
+    assert "m.csv lines 2-3: people: must be a whole number from 1 to 20" in shown
     assert "must be a whole number" in said(place.emit(json.dumps({**meal, "people": True})))

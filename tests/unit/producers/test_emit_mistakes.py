@@ -26,7 +26,7 @@ JSONL_MISTAKES: dict[str, tuple[str | bytes, str]] = {
     "a long number": ('{"revision": ' + "9" * 5000 + "}", "is not the JSON object"),
     "a key twice": ('{"event": "HelpRequested", "event": "HelpRequested"}', "has a key twice"),
     "not UTF-8": (b'{"event": "\xff"}', "is not UTF-8"),
-    "a huge line": ('{"event": "' + "x" * 70_000 + '"}', "is longer than 65536 bytes"),
+    "a huge line": ('{"event": "' + "x" * 70_000 + '"}', "is longer than 65536 characters"),
     "a number as text": (line(case=17), "case: must be text"),
     "a symbol as number": (line(service_category=1), "service_category: must be one of"),
     "a null symbol": (line(service_category=None), "service_category: may not be null"),
@@ -58,7 +58,7 @@ def test_a_bad_line_of_jsonl_is_named_with_its_reason_and_nothing_is_sent(place:
 
 CSV_MISTAKES: dict[str, tuple[str | bytes, str]] = {
     "an unknown symbol": (f"HelpRequested,{NAME},2023-10-03,MOBILISD", 'service_category: .*did you mean "MOBILISED"'),
-    "more values": (f"HelpRequested,{NAME},2023-10-03,MOBILISED,{NAME}", "has more values than"),
+    "more values": (f"HelpRequested,{NAME},2023-10-03,MOBILISED,{NAME},{NAME}", "has more values than"),
     "fewer values": (f"HelpRequested,{NAME}", "has fewer values than"),
     "not UTF-8": (b"HelpRequested,\xe9,2023-10-03,MOBILISED", "is not UTF-8"),
     "text after a quotation": (f'HelpRequested,"{NAME}"x,2023-10-03,MOBILISED', "quotation mark"),
@@ -72,8 +72,11 @@ CSV_MISTAKES: dict[str, tuple[str | bytes, str]] = {
 def test_a_bad_line_of_csv_is_named_by_the_line_it_begins_on(place: Place, mistake: str) -> None:
     text, reason = CSV_MISTAKES[mistake]
     data = text if isinstance(text, bytes) else text.encode()
-    quoted = f'HelpRequested,"{NAME}\r\n",2023-10-03,MOBILISED\r\n\r\n'.encode()
-    result = place.emit(HEADER.encode() + quoted + data + b"\n" + quoted, name="cases.csv")
+    # What nobody mended of a bad line may hold line breaks.
+    header = HEADER.replace("\n", ",original\r\n").encode()
+    quoted = f'HelpRequested,{NAME},2023-10-03,MOBILISED,"{NAME}\r\nsecond line"\r\n\r\n'.encode()
+    data += b"," if data.count(b",") >= 3 else b""
+    result = place.emit(header + quoted + data + b"\n" + quoted, name="cases.csv")
     shown = said(result)
     assert result.exit_code == 1
     assert "cases.csv line 5: " in shown
@@ -101,7 +104,7 @@ def test_a_quotation_that_is_not_closed_is_named_where_it_opens(place: Place) ->
             "event,case,occurred_on,servicecategory",
             r'column 4 is not a field of any event type; did you mean "service_',
         ),
-        (f"HelpRequested,{NAME},2023-10-03,MOBILISED", "column 1 is not a field"),
+        (f"HelpRequested,{NAME},2023-10-03,MOBILISED", "columns 1-4 are not fields"),
         ("event,case,occurred_on,case", "column 4 stands there twice"),
         ("event,case", "the column occurred_on is missing"),
         ("event case occurred_on", "column 1 is not a field"),
@@ -121,21 +124,17 @@ def test_a_header_that_is_not_in_order_is_said_once(place: Place, header: str, r
     assert not list(place.folder.glob("*bad*"))
 
 
-def test_a_file_of_another_encoding_says_so(place: Place) -> None:
-    assert "UTF-16" in said(place.emit(line().encode("utf-16")))
-
-
 def test_csv_that_is_read_as_jsonl_is_told_how_to_give_its_format(place: Place) -> None:
     rest = f"HelpRequested,{NAME},2023-10-03,MOBILISED\n" * 3
     first, *others = said(place.emit(HEADER + rest)).splitlines()
-    assert first.endswith("line 1: is not JSON (column 1). Is it CSV? Give --format csv")
+    assert first.endswith("line 1: is not JSON (column 1). Give --format csv if it is CSV")
     assert not any("CSV" in each for each in others)
     assert "CSV" not in said(place.emit('{"event" "HelpRequested"}\n[1]\n' + rest))
 
 
-@pytest.mark.parametrize("suffix", ["xlsx", "XLS", "ods"])
-def test_a_spreadsheet_is_to_be_saved_as_csv(place: Place, suffix: str) -> None:
-    assert "Save the file as CSV in UTF-8" in said(place.emit(b"PK\x03\x04", name=f"cases.{suffix}"))
+@pytest.mark.parametrize("suffix", ["xls", "XLSB", "ods"])
+def test_an_old_or_a_foreign_spreadsheet_is_to_be_saved_as_another(place: Place, suffix: str) -> None:
+    assert "Save the file as .xlsx, or as CSV in UTF-8" in said(place.emit(b"PK\x03\x04", name=f"cases.{suffix}"))
 
 
 def test_every_mistake_of_a_line_is_said(place: Place) -> None:
@@ -146,9 +145,8 @@ def test_every_mistake_of_a_line_is_said(place: Place) -> None:
 def check_that_a_reason_is_said_once(place: Place) -> None:
     """One key is wrong in every line, and another one in the last: the first may not hide the second."""
     shown = said(place.emit(line(region="MOON") * 33 + line(region="MOON", case="")))
-    twenty = ", ".join(map(str, range(1, 21)))
     assert shown.count("region: must be one of") == 1, "a reason is said again"
-    assert f"cases.jsonl lines {twenty} and 14 more: region: must be one of" in shown
+    assert "cases.jsonl lines 1-34: region: must be one of" in shown
     assert re.search(r"cases\.jsonl line 34: case: ", shown)
     assert "more problem" not in shown
 
