@@ -6,7 +6,6 @@ can, so a file that others can read is refused.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -40,7 +39,7 @@ class Pepper:
                 f"A pepper has at least {_LEAST_BYTES} bytes", "Let `Pepper.generate` or `quietcount init` make one"
             )
         self._secret = secret
-        self._event_ids = hmac.digest(secret, _EVENT_IDS, hashlib.sha256)
+        self._event_ids = hmac.digest(secret, _EVENT_IDS, "sha256")
 
     def __repr__(self) -> str:
         return "Pepper(<secret>)"
@@ -90,7 +89,7 @@ class Pepper:
 
         Raises EventRefused for text that is no identifier, or hardly one and not of an `allowed` kind.
         """
-        return hmac.digest(self._secret, normal_identifier(identifier, allowed).encode(), hashlib.sha256)[:16]
+        return hmac.digest(self._secret, normal_identifier(identifier, allowed).encode(), "sha256")[:16]
 
     def derived_event_id(self, canonical: bytes, occurrence: int) -> bytes:
         """Return the event id of the `occurrence`-th (from 0) event whose canonical form is `canonical`.
@@ -114,7 +113,7 @@ class Pepper:
         return self._event_id(b"\xff" * 8 + event.encode() + b"\0" + name)
 
     def _event_id(self, message: bytes) -> bytes:
-        digest = bytearray(hmac.digest(self._event_ids, message, hashlib.sha256)[:16])
+        digest = bytearray(hmac.digest(self._event_ids, message, "sha256")[:16])
         digest[6] = digest[6] & 0x0F | 0x40
         digest[8] = digest[8] & 0x3F | 0x80
         return bytes(digest)
