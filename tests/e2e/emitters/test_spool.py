@@ -33,14 +33,16 @@ CODEC = Codec(SchemaRegistry.load())
 class Emitter:
     """A process that emits; what it was acknowledged is read as it comes."""
 
-    def __init__(self, place: Path, name: str, *arguments: str, file_size: int | None = None) -> None:
+    def __init__(
+        self, place: Path, name: str, *arguments: str, file_size: int | None = None, program: Path = EMITTER
+    ) -> None:
         def limit() -> None:
             if file_size is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
         self.acknowledged: list[tuple[str, str]] = []
         self.process: subprocess.Popen[str] = forking.Popen(
-            [sys.executable, str(EMITTER), str(place / "quietcount.toml"), name, *arguments],
+            [sys.executable, str(program), str(place / "quietcount.toml"), name, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
