@@ -24,7 +24,6 @@ from quietcount_producers.files.emission import Check, CheckedRecords, Identitie
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.files.findings import Tally
 from quietcount_producers.mapping import Mapping, Reading, catalogue
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
@@ -158,8 +157,7 @@ def emit_command(
     if encoding is not None:
         reading = dataclasses.replace(reading, encoding=encoding)
     sources = [_source(file, format_name, reading, bad_file) for file in files]
-    composer = Composer(registry, Pepper.load(settings.pepper_file), settings.precision)
-    job = _Job(composer, reading, mapping, Identities())
+    job = _Job(settings.composer(registry), reading, mapping, Identities())
     if dry_run:
         _try_out(job, sources, settings, skip_bad)
     else:
