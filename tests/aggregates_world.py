@@ -228,7 +228,8 @@ def utc(day: dt.date) -> dt.datetime:
 
 def record_of(codec: Codec, event: CaseEvent) -> NewRecord:
     """Return the record that an emitter appends for an event."""
-    return NewRecord(event.case_key, codec.encode(event), 0)
+    midnight = utc(event.occurred_on)
+    return NewRecord(event.case_key, codec.encode(event), int(midnight.timestamp()) * 1000)
 
 
 def _unpublished(_: Chain, __: Path) -> None:
@@ -329,7 +330,10 @@ class World:
             begin_anew(state, self.ledger, self.log.beginning_offsets(CASE_EVENTS), self.end)
 
     def _renew_fold(self) -> None:
-        self.folder_of_events = Fold(self.there, self.releaser.populations, self.registry, self.secret)
+        partitions = len(self.log.partitions(CASE_EVENTS))
+        self.folder_of_events = Fold(
+            self.there, self.releaser.populations, self.registry, self.secret, partitions=partitions
+        )
 
     def emit(self, events: Sequence[CaseEvent]) -> None:
         """Append events to the log."""

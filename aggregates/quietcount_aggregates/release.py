@@ -31,7 +31,7 @@ from quietcount_aggregates.state.state import State
 from quietcount_schemas.event_types import FieldKind
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
-from quietcount_schemas.rejection import RejectReason
+from quietcount_schemas.rejection import ClientFault, RejectReason
 
 __all__ = [
     "Releaser",
@@ -103,7 +103,22 @@ def drop_ahead(state: State, now: dt.date, today: dt.date) -> None:
         f"DELETE FROM open_events WHERE occurred_on > ?::DATE + {_DAYS_AHEAD}", [max(now, today)]
     ).fetchone()
     if row is not None and row[0]:
-        state.reject({RejectReason.DATED_AHEAD}, now)
+        state.note({RejectReason.DATED_AHEAD}, now)
+
+
+def note_changed(state: State, now: dt.date) -> None:
+    """Note whether two records are one version of one event and say different things; within the transaction.
+
+    The first of them counts. A correction that has no higher revision is lost, and its emitter does not hear of it.
+    What a field was before a population asked for it is not known, so null differs from nothing.
+    """
+    compared = ["event", "occurred_on", *(f'"{column}"' for column in state.columns)]
+    differs = " OR ".join(f"min({each}) <> max({each})" for each in compared)
+    changed = state.connection.execute(
+        f"SELECT 1 FROM open_events GROUP BY event_mark, revision HAVING {differs} LIMIT 1"
+    ).fetchone()
+    if changed is not None:
+        state.note({ClientFault.CHANGED_WITHOUT_REVISION}, now)
 
 
 def _today() -> dt.date:
@@ -229,6 +244,7 @@ class Releaser:
         with self._state.transaction():
             self._state.begin_release(intent, now.date())
             drop_ahead(self._state, now.date(), self._today())
+            note_changed(self._state, now.date())
         self._observe(Step.INTENT_STATED)
         with self._state.guarded():
             bounding = self._bounding()

@@ -129,7 +129,9 @@ def open_service(
             state=state,
             ledger=ledger,
             releaser=releaser,
-            new_fold=lambda: Fold(state, releaser.populations, registry, secret),
+            new_fold=lambda: Fold(
+                state, releaser.populations, registry, secret, partitions=ledger.chain.opened.partitions
+            ),
             standing=Standing(
                 ledger.chain,
                 state,

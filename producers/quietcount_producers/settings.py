@@ -23,7 +23,7 @@ from quietcount_schemas.configuration import LOG_FILE, private_folder, read_conf
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.oddity import Oddity
-from quietcount_schemas.periods import Period
+from quietcount_schemas.periods import Period, coarsest_that_serves
 from quietcount_schemas.private_files import make_private_folder
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.schema_registry.settings import RegistrySettings
@@ -153,11 +153,4 @@ def _precision(populations: Sequence[Mapping[str, Any]]) -> dict[str, Period]:
     for population in populations:
         for name in population["events"]:
             periods.setdefault(name, set()).add(population["period"])
-    return {name: _finest(wanted) for name, wanted in periods.items()}
-
-
-def _finest(wanted: set[Period]) -> Period:
-    # A week can lie in two months, so its first day gives the week but not the month, quarter or year.
-    if Period.WEEK in wanted and len(wanted) > 1:
-        return Period.DAY
-    return min(wanted, key=list(Period).index)
+    return {name: coarsest_that_serves(wanted) for name, wanted in periods.items()}

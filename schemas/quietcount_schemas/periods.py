@@ -6,9 +6,10 @@ All dates are UTC calendar dates. A week is the ISO 8601 week (Monday to Sunday)
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from enum import StrEnum
 
-__all__ = ["Period"]
+__all__ = ["Period", "coarsest_that_serves"]
 
 
 class Period(StrEnum):
@@ -62,3 +63,11 @@ class Period(StrEnum):
         if Period.WEEK in (self, finer):
             return finer in (self, Period.DAY)
         return list(Period).index(finer) <= list(Period).index(self)
+
+
+def coarsest_that_serves(wanted: Collection[Period]) -> Period:
+    """Return the coarsest period whose first day tells the period of each kind that is `wanted`."""
+    # A week can lie in two months, so its first day gives the week but not the month, quarter or year.
+    if Period.WEEK in wanted and len(wanted) > 1:
+        return Period.DAY
+    return min(wanted, key=list(Period).index)

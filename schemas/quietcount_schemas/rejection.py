@@ -1,4 +1,4 @@
-"""Why a message is not a case event: the reasons, and the error that carries one."""
+"""Why a message is not a case event, and the error that says so; and what a client got wrong about one that is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from quietcount_schemas.errors import SchemasError
 
-__all__ = ["RejectReason", "Rejected"]
+__all__ = ["ClientFault", "RejectReason", "Rejected"]
 
 
 class RejectReason(StrEnum):
@@ -58,6 +58,21 @@ _EXPLANATIONS = {
     RejectReason.KEY_MISMATCH: "the record's key is not the case key inside it",
     RejectReason.DATED_AHEAD: "it is dated more than two days after the settlement that met it",
 }
+
+
+class ClientFault(StrEnum):
+    """What a client got wrong about a record that counts all the same. The value names the fault in metrics.
+
+    Nothing else would tell: a client that is not ours hears of no fault, and the log keeps what it should not hold.
+    A settlement sees CHANGED_WITHOUT_REVISION: to compare each record with those before it, the fold would have to look
+    at all of them for every batch. No fault has the value of a reject: the state keeps both in one column.
+    """
+
+    TIMESTAMP = "timestamp"
+    DATE_TOO_EXACT = "date_too_exact"
+    HEADERS = "headers"
+    PARTITION = "partition"
+    CHANGED_WITHOUT_REVISION = "changed_without_revision"
 
 
 class Rejected(SchemasError):

@@ -71,7 +71,7 @@ def events(count: int) -> Iterator[list[NewRecord]]:
             attributes = {field.name: rng.choice(field.symbols) for field in dimensions}
             event = CaseEvent("HelpRequested", key, event_id, revision, day, attributes)
             last = [*last[-50:], event]
-            records.append(NewRecord(key, codec.encode(event), 0))
+            records.append(NewRecord(key, codec.encode(event), (day - dt.date(1970, 1, 1)).days * 86_400_000))
         yield records
 
 
@@ -98,7 +98,7 @@ def fold(path: Path, folder: Path, end: int) -> dict[str, Any]:
     folder.mkdir()
     with EmbeddedLog(path) as log, State(folder / "state.duckdb") as state:
         state.adopt(populations())
-        folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)))
+        folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)), partitions=1)
         started, at = time.perf_counter(), 0
         while records := log.poll(CASE_EVENTS, {0: at}, {0: end}, BATCH):
             before = time.perf_counter()

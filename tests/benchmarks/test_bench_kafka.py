@@ -74,7 +74,7 @@ def fold(settings: KafkaSettings, count: int, folder: Path) -> None:
     """Fold `count` records as the service does."""
     with State(folder / "state.duckdb") as state:
         state.adopt(populations())
-        folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)))
+        folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)), partitions=PARTITIONS)
 
         def batch(records: Any, log: KafkaLog) -> None:
             log.topic_id(CASE_EVENTS)

@@ -96,7 +96,7 @@ def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
             witness=Witness(folder / "witness"),
         )
         releaser.adopt()
-        folding = Fold(state, [asked], REGISTRY, secret)
+        folding = Fold(state, [asked], REGISTRY, secret, partitions=1)
         for start in range(0, CONTRIBUTIONS, 20_000):
             folding.batch(log.records[0][start : start + 20_000], SINCE)
         started = time.perf_counter()

@@ -200,12 +200,12 @@ def publication_at_once() -> None:
 
 def reject_at_once() -> None:
     """A flag of rejected records that rises on the day on which they come."""
-    rejected_on = State.rejected_on
+    noted_on = State.noted_on
 
     def today_too(self: State, day: dt.date) -> frozenset[Any]:
-        return rejected_on(self, day) | rejected_on(self, day + dt.timedelta(days=1))
+        return noted_on(self, day) | noted_on(self, day + dt.timedelta(days=1))
 
-    instead(State, "rejected_on", today_too)
+    instead(State, "noted_on", today_too)
 
 
 def kept_birth() -> None:

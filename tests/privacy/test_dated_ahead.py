@@ -161,9 +161,9 @@ def flags(folder: Path, far: int) -> list[frozenset[RejectReason]]:
         world.fold(JANUARY)
         world.release(utc(FEBRUARY))
         assert world.there.rows("FROM dead_letters") == [], "it is no dead letter"
-        seen = [world.there.rejected_on(FEBRUARY + dt.timedelta(days=day)) for day in (-1, 0, 1)]
+        seen = [world.there.noted_on(FEBRUARY + dt.timedelta(days=day)) for day in (-1, 0, 1)]
         world.restart(utc(FEBRUARY + dt.timedelta(days=1)))
-        assert world.there.rejected_on(FEBRUARY) == seen[1], "the day after, the service shows what was on the day"
+        assert world.there.noted_on(FEBRUARY) == seen[1], "the day after, the service shows what was on the day"
         return seen
 
 
@@ -220,7 +220,7 @@ def test_a_crash_at_any_step_drops_it_all_the_same(step: Step, tmp_path: Path) -
         world.restart(utc(FEBRUARY))
         settle(world, FEBRUARY)
         assert values(world) == {JANUARY: (0, 0, 1)}
-        assert world.there.rejected_on(FEBRUARY) == {RejectReason.DATED_AHEAD}
+        assert world.there.noted_on(FEBRUARY) == {RejectReason.DATED_AHEAD}
         assert log.records == [[]]
 
 
@@ -271,6 +271,6 @@ def test_dropping_an_event_with_all_its_versions_is_caught(tmp_path: Path, monke
 
 
 def test_a_flag_that_is_raised_without_a_reject_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "drop_ahead", lambda state, day, _: state.reject({RejectReason.DATED_AHEAD}, day))
+    monkeypatch.setattr(release, "drop_ahead", lambda state, day, _: state.note({RejectReason.DATED_AHEAD}, day))
     with pytest.raises(AssertionError):
         test_the_reject_is_shown_for_the_day_of_the_settlement_and_nothing_of_how_many(tmp_path)

@@ -289,6 +289,7 @@ MUTANTS: list[tuple[str, int, Change]] = [
     ("QuietcountDiskLow", 0, rewritten("and quietcount_disk_free_ratio >= 0.02", "")),
     ("QuietcountDiskLow", 1, rewritten("< 0.02", "< 0.01")),
     ("QuietcountRejects", 0, rewritten("> 0", "> 1")),
+    ("QuietcountClientFaults", 0, rewritten("> 0", "> 1")),
     ("QuietcountSpoolWaiting", 0, rewritten(">= 86400", "> 86400")),
     ("QuietcountSpoolWaiting", 0, rewritten(UNREADABLE, "vector(0) > 1")),
     ("QuietcountSpoolWaiting", 0, standing("30m")),

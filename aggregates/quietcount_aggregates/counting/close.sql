@@ -17,7 +17,7 @@ INSERT INTO next.dead_letters SELECT * FROM dead_letters;
 INSERT INTO next.begins SELECT * FROM begins WHERE population IN (SELECT population FROM opened);
 INSERT INTO next.dead_letter_ends SELECT DISTINCT * FROM dead_letter_ends;
 -- What nobody asks for any more is not kept: flags are shown of the day before the tick's.
-INSERT INTO next.rejected_on SELECT day, reason FROM rejected_on
+INSERT INTO next.noted_on SELECT day, note FROM noted_on
 WHERE day >= (SELECT try_cast(value AS DATE) FROM meta WHERE key = 'released_on') - 1;
 INSERT INTO next.first_open SELECT population, day FROM opened;
 -- Retired populations are not in `following`: they release nothing any more, so nothing of them is remembered.

@@ -17,6 +17,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from quietcount_aggregates.counting.client_faults import ClientFaults, have_headers, timestamps_of
 from quietcount_aggregates.counting.columns import NO_NUMBER, ColumnDecoder, EventColumns, Rejection
 from quietcount_aggregates.populations import Population, counted_events
 from quietcount_aggregates.state.marks import ConsumerSecret
@@ -25,7 +26,7 @@ from quietcount_aggregates.state.state_file import registered
 from quietcount_schemas.event_types import Role
 from quietcount_schemas.log import Mark, Record
 from quietcount_schemas.registry import SchemaRegistry
-from quietcount_schemas.rejection import RejectReason
+from quietcount_schemas.rejection import ClientFault, RejectReason
 
 __all__ = ["REJECTED_BYTES", "Fold"]
 
@@ -38,7 +39,7 @@ _PARTITION, _OFFSET = attrgetter("partition"), attrgetter("offset")
 
 
 class Fold:
-    """Folds batches into one state, for one set of populations."""
+    """Folds batches of a log of so many `partitions` into one state, for one set of populations."""
 
     def __init__(
         self,
@@ -46,8 +47,11 @@ class Fold:
         populations: Sequence[Population],
         registry: SchemaRegistry,
         secret: ConsumerSecret,
+        *,
+        partitions: int,
     ) -> None:
         self._state = state
+        self._client_faults = ClientFaults(populations, partitions)
         self._decoder = ColumnDecoder(registry)
         self._secret = secret
         self._counted = counted_events(populations)
@@ -59,24 +63,29 @@ class Fold:
     def batch(self, records: Sequence[Record], clock: dt.date, marks: Mapping[int, Mark] | None = None) -> bool:
         """Fold `records` in one transaction with the offsets after them; return whether some were rejected.
 
-        `clock` is the day on which a rejected record was seen; nothing else follows from it. `marks` are the log's
-        after these records. The records of a partition must be in order. Raises StateError, and then nothing of the
-        batch was folded.
+        `clock` is the day on which a rejected record or a client's fault was seen; nothing else follows from it.
+        `marks` are the log's after these records. The records of a partition must be in order. Raises StateError, and
+        then nothing of the batch was folded.
         """
         events, rejections = self._decoder.decode([record.value for record in records])
         partitions = np.fromiter(map(_PARTITION, records), np.int32, len(records))
         offsets = np.fromiter(map(_OFFSET, records), np.int64, len(records))
+        timestamps = timestamps_of(records)
+        noted: set[RejectReason | ClientFault] = {ClientFault.HEADERS} if have_headers(records) else set()
         with self._state.transaction() as connection:
             for columns in events:
                 kept, mismatched = _checked(columns, records)
                 rejections.extend(mismatched)
+                noted.update(self._client_faults.seen(columns, kept, partitions, timestamps))
                 if columns.event in self._withdrawals:
                     self._withdraw(connection, columns, kept)
                 else:
                     self._append(connection, columns, kept, partitions, offsets)
             if rejections:
                 _reject(connection, rejections, records)
-                self._state.reject({rejection.reason for rejection in rejections}, clock)
+                noted.update(rejection.reason for rejection in rejections)
+            if noted:
+                self._state.note(noted, clock)
             for partition in np.unique(partitions).tolist():
                 next_offset = int(offsets[partitions == partition].max()) + 1
                 connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, next_offset])

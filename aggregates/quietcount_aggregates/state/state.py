@@ -25,7 +25,7 @@ from quietcount_aggregates.state import migrations, state_file
 from quietcount_aggregates.state.limits import Limits, UsedUp
 from quietcount_schemas.log import Mark
 from quietcount_schemas.private_files import sync_folder
-from quietcount_schemas.rejection import RejectReason
+from quietcount_schemas.rejection import ClientFault, RejectReason
 
 __all__ = ["State"]
 
@@ -50,6 +50,8 @@ _MARKS = "log_marks"
 _LOST_OPEN = "lost_open"
 # The key of where the log was made to begin. It is not there in a state that never purged.
 _PURGED = "log_purged"
+
+_NOTES = {each.value: each for each in (*RejectReason, *ClientFault)}
 
 _INDEXED = "SELECT DISTINCT table_name FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
 
@@ -204,18 +206,18 @@ class State:
         """Return the files of what cases have used up of their limits."""
         return [UsedUp(*row) for row in self.rows("SELECT population, year, generation, marks, checksum FROM limits")]
 
-    def rejected_on(self, day: dt.date) -> frozenset[RejectReason]:
-        """Return the reasons for which records were rejected on `day` of the fold's clock: it or the day before."""
-        return frozenset(
-            RejectReason(reason) for (reason,) in self.rows("SELECT reason FROM rejected_on WHERE day = ?", [day])
-        )
+    def noted_on(self, day: dt.date) -> frozenset[RejectReason | ClientFault]:
+        """Return what was seen on `day` of the fold's clock, it or the day before: why records were rejected, and what
+        clients got wrong about records that count.
+        """
+        return frozenset(_NOTES[note] for (note,) in self.rows("SELECT note FROM noted_on WHERE day = ?", [day]))
 
-    def reject(self, reasons: Collection[RejectReason], day: dt.date) -> None:
-        """Remember that records were rejected on `day`; within the transaction that folds them."""
-        self.connection.execute("DELETE FROM rejected_on WHERE day < ?::DATE - 1", [day])
+    def note(self, seen: Collection[RejectReason | ClientFault], day: dt.date) -> None:
+        """Remember what was seen on `day`; within the transaction that folds the records."""
+        self.connection.execute("DELETE FROM noted_on WHERE day < ?::DATE - 1", [day])
         self.connection.execute(
-            "INSERT OR IGNORE INTO rejected_on SELECT ?::DATE, unnest(?::VARCHAR[])",
-            [day, sorted(reason.value for reason in reasons)],
+            "INSERT OR IGNORE INTO noted_on SELECT ?::DATE, unnest(?::VARCHAR[])",
+            [day, sorted(each.value for each in seen)],
         )
 
     @property

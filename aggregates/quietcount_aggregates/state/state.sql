@@ -18,5 +18,6 @@ CREATE TABLE begins (population VARCHAR NOT NULL, "partition" INTEGER NOT NULL, 
 CREATE TABLE dead_letter_ends ("partition" INTEGER NOT NULL, next_offset BIGINT NOT NULL, seen_on DATE NOT NULL);
 -- Rejected records on their way to the dead-letter topic.
 CREATE TABLE dead_letters ("partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, reason VARCHAR NOT NULL, value BLOB NOT NULL);
--- On which days (UTC, of the fold's clock) records were rejected for which reason: nothing of how many or when.
-CREATE TABLE rejected_on (day DATE NOT NULL, reason VARCHAR NOT NULL, PRIMARY KEY (day, reason));
+-- On which days (UTC, of the fold's clock) records were rejected for which reason, or counted in spite of which fault of
+-- a client: nothing of how many or when.
+CREATE TABLE noted_on (day DATE NOT NULL, note VARCHAR NOT NULL, PRIMARY KEY (day, note));

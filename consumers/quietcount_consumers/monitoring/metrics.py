@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from quietcount_consumers.monitoring.pages import AGE, BEHIND, READY, Pages, running
 from quietcount_consumers.monitoring.status import NEVER, CellStatus, StatisticStatus, Status, View
-from quietcount_schemas.rejection import RejectReason
+from quietcount_schemas.rejection import ClientFault, RejectReason
 
 __all__ = ["METRICS", "Metric", "pages"]
 
@@ -144,6 +144,10 @@ def _rejects(view: View) -> Iterator[Sample]:
     return (((reason.value,), float(reason in view.status.rejects_seen)) for reason in RejectReason)
 
 
+def _faults(view: View) -> Iterator[Sample]:
+    return (((fault.value,), float(fault in view.status.faults_seen)) for fault in ClientFault)
+
+
 def _disks(view: View) -> Iterator[Sample]:
     free = dict(view.status.disk_free)
     return (((folder,), free.get(folder, _NOTHING)) for folder in _FOLDERS)
@@ -250,6 +254,13 @@ METRICS: Final[tuple[Metric, ...]] = (
         "1 if records were rejected for this reason on the day (UTC) before the newest tick's.",
         _rejects,
         ("reason",),
+    ),
+    Metric(
+        "quietcount_client_faults_seen",
+        "1 if a client got this wrong, as seen on the day (UTC) before the newest tick's, about records that count all "
+        "the same.",
+        _faults,
+        ("fault",),
     ),
     Metric(
         "quietcount_ledger_verified",

@@ -15,6 +15,7 @@ from quietcount_aggregates.publication.projection import published_figures, reco
 from quietcount_aggregates.reconciliation.figures import Reconciliation
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.monitoring.status import NEVER, BudgetStatus, CellStatus, StatisticStatus, Status, shown_cells
+from quietcount_schemas.rejection import ClientFault, RejectReason
 
 __all__ = ["PATIENCE", "Standing"]
 
@@ -72,6 +73,8 @@ class Standing:
             self._purge = now
         chain = self._chain
         budget = chain.budget
+        # Yesterday's, never today's: a flag that rose at once would show when a record arrived.
+        noted = self._state.noted_on(now.date() - _DAY)
         return Status(
             interval=self._interval,
             grace=self._grace,
@@ -87,8 +90,8 @@ class Standing:
             release=self._newest_release(),
             publication=self._published,
             purge=self._purge,
-            # Yesterday's, never today's: a flag that rose at once would show when a record arrived.
-            rejects_seen=self._state.rejected_on(now.date() - _DAY),
+            rejects_seen=frozenset(each for each in noted if isinstance(each, RejectReason)),
+            faults_seen=frozenset(each for each in noted if isinstance(each, ClientFault)),
             budget=BudgetStatus(budget.lifetime_epsilon, budget.bound, budget.left),
             statistics=self._figures(),
             disk_free=self._disk_free(),

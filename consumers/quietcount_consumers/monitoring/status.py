@@ -17,7 +17,7 @@ from typing import NamedTuple
 from quietcount_aggregates.populations import Table
 from quietcount_consumers.configuration import Configuration
 from quietcount_schemas.periods import Period
-from quietcount_schemas.rejection import RejectReason
+from quietcount_schemas.rejection import ClientFault, RejectReason
 
 __all__ = [
     "CELLS_SHOWN",
@@ -122,6 +122,8 @@ class Status:
     """The newest tick after which nothing was left to purge, or had been left for less than a day."""
     rejects_seen: frozenset[RejectReason] = frozenset()
     """The reasons for which records were rejected on the day before the tick's (UTC)."""
+    faults_seen: frozenset[ClientFault] = frozenset()
+    """What clients got wrong, on that day, about records that count."""
     budget: BudgetStatus = field(default_factory=lambda: BudgetStatus(Decimal(0)))
     statistics: tuple[StatisticStatus, ...] = ()
     disk_free: tuple[tuple[str, float], ...] = ()

@@ -1,4 +1,4 @@
-"""The `quietcount schemas` commands: list, show, check and register event schemas."""
+"""The `quietcount schemas` commands: list, show, write, check and register event schemas."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 __all__ = ["schemas"]
 
+_OWN = "my-schemas"
 _RECORDABLE = (HistoryReason.UNRECORDED, HistoryReason.MISSING)
 
 
 @click.group(epilog="Example: quietcount schemas check my-schemas")
 def schemas() -> None:
-    """List, show, check and register event schemas.
+    """List, show, write, check and register event schemas.
 
     The built-in casework schemas, and those in the folders that `schemas = [...]` names in the configuration file.
     """
@@ -85,6 +86,127 @@ def show(event: str, number: int | None, output: str, config: Path) -> None:
     click.echo(f"fingerprint {version.fingerprint.hex()}, role {event_type.role.value}\n")
     header = ("field", "type", "values", "default", "doc")
     click.echo(_table(header, [_described(field) for field in version.fields]))
+
+
+@schemas.command(
+    "new",
+    epilog="Example: quietcount schemas new HotlineCalled --enum channel=PHONE,CHAT,OTHER --flag repeated",
+    short_help="Write the schema of a new event type, to be filled in.",
+)
+@click.argument("name")
+@click.option(
+    "--enum",
+    "enums",
+    multiple=True,
+    metavar="FIELD=SYMBOL,...",
+    help="A field of symbols; give it once for each field.",
+)
+@click.option("--flag", "flags", multiple=True, metavar="FIELD", help="A field that is true or false.")
+@click.option(
+    "--number", "numbers", multiple=True, metavar="FIELD=FROM:TO", help="A field of whole numbers within these bounds."
+)
+@click.option("--date", "dates", multiple=True, metavar="FIELD", help="A field of dates beside occurred_on.")
+@click.option(
+    "--namespace",
+    default="own.events",
+    show_default=True,
+    help="Whose event it is: the beginning of its full name, which never changes again.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help=f"The folder to put it into.  [default: the first of `schemas` in the configuration, or {_OWN}]",
+)
+@config_option
+def new(
+    name: str,
+    enums: tuple[str, ...],
+    flags: tuple[str, ...],
+    numbers: tuple[str, ...],
+    dates: tuple[str, ...],
+    namespace: str,
+    folder: Path | None,
+    config: Path,
+) -> None:
+    """Write the schema of a new event type: a file that `schemas check` takes, for you to reword.
+
+    A symbol UNKNOWN is added to an enum that has neither UNKNOWN nor OTHER: what an event gets that does not say.
+    Numbers and dates may be left out, too, and are null then; a flag is false. No file is ever replaced.
+    """
+    from quietcount_schemas.authoring.draft import Draft, FieldDraft
+
+    configured = _folders(config)
+    folder = folder or next(iter(configured), Path(_OWN))
+    fields = [FieldDraft.enum(field, given.split(",")) for field, given in map(_pair, enums)]
+    fields += map(FieldDraft.flag, flags)
+    fields += [FieldDraft.number(field, *_bounds(field, given)) for field, given in map(_pair, numbers)]
+    fields += map(FieldDraft.date, dates)
+    draft = Draft(name, fields, namespace)
+    draft.check(folder, configured)
+    click.echo(f"wrote {_near(draft.write(folder), Path())}\n\nNext:")
+    steps = ['Open it. Say in each "doc" what is meant, and reword the titles and labels, in any language.']
+    steps.append(f"Run: quietcount schemas check {_near(folder, Path())}")
+    if folder.resolve() not in [each.resolve() for each in configured]:
+        named = json.dumps([_near(each, config.parent) for each in (*configured, folder)], ensure_ascii=False)
+        steps.append(f"Write at the top of {config}, above the first line in brackets: schemas = {named}")
+    steps.append(f"Name {name} in the `events` of a [[population]], and run: quietcount plan")
+    for number, step in enumerate(steps, 1):
+        click.echo(f"  {number}. {step}")
+
+
+def _near(path: Path, place: Path) -> str:
+    """Return `path` as somebody writes it at `place`."""
+    path, place = path.resolve(), place.resolve()
+    return str(path.relative_to(place) if path.is_relative_to(place) else path)
+
+
+def _pair(given: str) -> tuple[str, str]:
+    """Split FIELD=REST."""
+    field, equals, rest = given.partition("=")
+    if not equals:
+        raise click.UsageError(f"write {field}=..., a field and what it may be")
+    return field.strip(), rest
+
+
+def _bounds(field: str, given: str) -> tuple[int, int]:
+    """Read FROM:TO."""
+    try:
+        minimum, maximum = map(int, given.split(":"))
+    except ValueError:
+        raise click.UsageError(f"write the bounds of {field} as two whole numbers: --number {field}=0:120") from None
+    return minimum, maximum
+
+
+@schemas.command(
+    "stubs",
+    epilog="Example: quietcount schemas stubs -o events.py",
+    short_help="Write a Python module that tells type checkers the events.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The file to write.  [default: print it]",
+)
+@config_option
+def stubs_command(output: Path | None, config: Path) -> None:
+    """Write a Python module that tells type checkers which events there are, with their fields and symbols.
+
+    Annotate a publisher with its `Publisher`: mypy and pyright then find a wrong event, field or symbol. Make it again
+    after each change of a schema.
+    """
+    from quietcount_schemas.authoring.stubs import save, stubs
+
+    text = stubs(SchemaRegistry.load(_folders(config)).event_types.values())
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        save(output, text)
+        click.echo(f"wrote {output}", err=True)
 
 
 @schemas.command(

@@ -66,7 +66,7 @@ _MESSAGES: Mapping[LintReason, tuple[str, str]] = {
     LintReason.NAMESPACE_INVALID: ("the namespace is missing or not valid", "Join names by dots, as in org.example"),
     LintReason.NAME_RESERVED: ("the name means something else in quietcount", "Choose another"),
     LintReason.NAME_CLASH: (
-        "two {things} have this name; upper and lower case are alike",
+        "two {things} have {name}; upper and lower case are alike",
         "Rename one; refer to a type that is defined above by its name alone",
     ),
     LintReason.NAME_MISMATCH: ("the record has another name than its file or folder", "Call the record {event}"),
@@ -114,10 +114,7 @@ _MESSAGES: Mapping[LintReason, tuple[str, str]] = {
         "the enum has no default, so older readers cannot read a symbol that is added later",
         'Add a "default" symbol',
     ),
-    LintReason.SYMBOLS_INVALID: (
-        'the "symbols" are not a list of names',
-        "Write names of letters, digits and _, {longest} characters at most",
-    ),
+    LintReason.SYMBOLS_INVALID: ("{problem}", "{remedy}"),
     LintReason.TOO_MANY_SYMBOLS: ("the enum has more than {most} symbols", "Merge some of them"),
     LintReason.LABELS_INVALID: ("{problem}", "{remedy}"),
     LintReason.TOO_LARGE: ("an event can take {size} bytes, and {most} are allowed", "Remove fields"),

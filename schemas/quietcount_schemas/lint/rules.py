@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import re
 import unicodedata
 from typing import Any
 
@@ -29,6 +28,7 @@ from quietcount_schemas.finding import Finding, place
 from quietcount_schemas.framing import SINGLE_OBJECT_BYTES
 from quietcount_schemas.lint.labels import LABEL_KEYS, UNPRINTABLE, label_problems
 from quietcount_schemas.lint.reason import FORBIDDEN, LintReason, finding
+from quietcount_schemas.lint.symbols import MAX_NAME, NAME, clashes, is_symbol, symbol_problem
 
 __all__ = ["MAX_FREE_BITS", "MAX_INT_VALUES", "MAX_SYMBOLS", "RESERVED_NAMES", "LintReason", "lint"]
 
@@ -41,13 +41,10 @@ MAX_INT_VALUES = 10_000
 MAX_FREE_BITS = 64
 """How much the ints, dates and booleans of one event may say together, in bits (log2 of the combinations)."""
 
-MAX_NAME = 63
-
 RESERVED_NAMES = frozenset({"self", "timeout", *EMITTED_KEYS, *BAD_LINE_NOTES, *ENVELOPE, *PUBLISHED_COLUMNS})
 """In lower case: names in an emitted line, in a file of bad lines, in a publisher's arguments and in the envelope, and
 the columns that statistics are published with."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DATE_MINIMUM = dt.date.min.toordinal() - EPOCH_ORDINAL
 _DATE_MAXIMUM = dt.date.max.toordinal() - EPOCH_ORDINAL
 _LAST_DAY = LATEST.toordinal() - EPOCH_ORDINAL
@@ -102,7 +99,7 @@ class _Lint:
         self._keys(definition, _RECORD_KEYS)
         self._name(definition.get("name"), "the name of the record")
         namespace = definition.get("namespace")
-        if not isinstance(namespace, str) or not all(map(_NAME.fullmatch, namespace.split("."))):
+        if not isinstance(namespace, str) or not all(map(NAME.fullmatch, namespace.split("."))):
             self._found(LintReason.NAMESPACE_INVALID)
         else:
             self._namespace = namespace
@@ -122,7 +119,7 @@ class _Lint:
             self._path = _shown(name) if isinstance(name, str) else "(a field without a name)"
             if isinstance(name, str):
                 if name.lower() in seen:
-                    self._found(LintReason.NAME_CLASH, things="fields")
+                    self._found(LintReason.NAME_CLASH, things="fields", name="this name")
                 seen.add(name.lower())
             if name in ENVELOPE:
                 self._keys(field, _FIELD_KEYS)
@@ -239,14 +236,15 @@ class _Lint:
     def _enum(self, written: dict[str, Any]) -> None:
         self._name(written.get("name"), "the name of the enum")
         if self._full(written.get("name")) in (*self._named, self._record_name):
-            self._found(LintReason.NAME_CLASH, things="types")
+            self._found(LintReason.NAME_CLASH, things="types", name="this name")
         self._doc(written, "the enum")
-        symbols = written.get("symbols")
-        if not isinstance(symbols, list) or not symbols or not all(map(_is_symbol, symbols)):
-            self._found(LintReason.SYMBOLS_INVALID, longest=MAX_NAME)
+        symbols: Any = written.get("symbols")
+        problem = symbol_problem(symbols)
+        if problem is not None:
+            self._found(LintReason.SYMBOLS_INVALID, problem=problem[0], remedy=problem[1])
             return
-        if len({symbol.lower() for symbol in symbols}) < len(symbols):
-            self._found(LintReason.NAME_CLASH, things="symbols")
+        for symbol in clashes(symbols):
+            self._found(LintReason.NAME_CLASH, things="symbols", name=f"the name {symbol}")
         if len(symbols) > MAX_SYMBOLS:
             self._found(LintReason.TOO_MANY_SYMBOLS, most=MAX_SYMBOLS)
         if "default" not in written:
@@ -317,7 +315,7 @@ class _Lint:
             self._found(LintReason.UNKNOWN_ATTRIBUTE, unknown=shown, known=", ".join(sorted(known)))
 
     def _name(self, name: Any, what: str) -> None:
-        if not _is_symbol(name) or name.startswith("_") or name in _TYPE_NAMES:
+        if not is_symbol(name) or name.startswith("_") or name in _TYPE_NAMES:
             self._found(LintReason.NAME_INVALID, name=what, longest=MAX_NAME)
 
     def _doc(self, written: dict[str, Any], owner: str) -> None:
@@ -328,13 +326,9 @@ class _Lint:
             self._found(LintReason.DOC_INVALID, owner=owner)
 
 
-def _is_symbol(name: Any) -> bool:
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME
-
-
 def _shown(name: str) -> str:
     """Return the name of a field for messages; escape it if it is not a name, because it might act on a terminal."""
-    return name if _NAME.fullmatch(name) else ascii(name[:MAX_NAME])
+    return name if NAME.fullmatch(name) else ascii(name[:MAX_NAME])
 
 
 def _varint_size(number: int) -> int:

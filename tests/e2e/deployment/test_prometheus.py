@@ -110,6 +110,14 @@ def rejected(project: Project) -> None:
         log.append(CASE_EVENTS, [NewRecord(key=b"0" * 16, value=b"not an event", timestamp=0)])
 
 
+def stamped_now(project: Project) -> None:
+    """Put an event into the log as a client does that leaves the timestamp to its library."""
+    with_events(project)
+    with contextlib.closing(project.log()) as log:
+        [first, *_] = log.poll(CASE_EVENTS, {0: 0}, log.end_offsets(CASE_EVENTS), 1)
+        log.append(CASE_EVENTS, [NewRecord(first.key, first.value, first.timestamp + 1)])
+
+
 def with_events(project: Project) -> None:
     project.emit(simulated(200))
 
@@ -161,6 +169,7 @@ def cases(reader: Reader, brokers: Clusters | None) -> list[Case]:
         ),
         # Until midnight nothing may be told of it.
         Case("rejecting", {("QuietcountRejects", "warning")}, before=rejected, start=BEFORE_MIDNIGHT),
+        Case("foreign", {("QuietcountClientFaults", "warning")}, before=stamped_now, start=BEFORE_MIDNIGHT),
         Case("helpline", {("QuietcountSpoolWaiting", "warning")}, hook="spool"),
     ]
     if brokers is not None:

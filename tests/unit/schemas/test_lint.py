@@ -263,6 +263,40 @@ def test_a_schema_is_refused_for_its_own_reason_at_its_own_field(reason: LintRea
     assert all(finding.what and finding.remedy and finding.code in str(finding) for finding in found)
 
 
+@pytest.mark.parametrize(
+    "symbols, what, instead",
+    [
+        (["A", "7.1"], 'the symbol "7.1" holds "."', "CODE_7_1"),
+        (["F43.1", "F43.2", "B"], 'the symbol "F43.1" holds "." (1 more of the symbols cannot be used)', "F43_1"),
+        (["A", "24"], 'the symbol "24" begins with a digit', "CODE_24"),
+        (["with space"], 'the symbol "with space" holds a space', "WITH_SPACE"),
+        (["Café"], 'the symbol "Café" holds "é"', "CAFE"),
+        (["Телефон"], 'the symbol "Телефон" holds "Т"', None),
+        (["A", ""], 'the symbol "" is empty', None),
+        (["---"], 'the symbol "---" holds "-"', None),
+        (["A\x1b[2J"], 'the symbol "A\\x1b[2J" holds "\\x1b"', "A_2J"),
+        (["A" * 64], f'the symbol "{"A" * 40}..." has more than 63 characters', None),
+        (["A", 7], "a symbol is not text", None),
+        ([], 'the "symbols" are not a list of names', None),
+    ],
+)
+def test_a_symbol_that_cannot_be_used_is_named_with_the_reason_and_a_way_on(
+    symbols: list[object], what: str, instead: str | None
+) -> None:
+    schema = copy.deepcopy(GOOD)
+    kind(symbols=symbols)(schema)
+    [found] = [each for each in lint(schema, "1.avsc") if each.code == LintReason.SYMBOLS_INVALID]
+    assert found.what == what
+    assert (f"write {instead}, and let a mapping" in found.remedy) == (instead is not None)
+    assert found.remedy.startswith(("Write letters from A to Z", "If it is a code"))
+
+
+def test_symbols_that_clash_are_named() -> None:
+    schema = copy.deepcopy(GOOD)
+    kind(symbols=["PHONE", "CHAT", "Phone"])(schema)
+    assert "the name Phone" in next(each.what for each in lint(schema, "1.avsc"))
+
+
 def test_every_reason_has_a_schema_that_shows_it() -> None:
     elsewhere = {LintReason.TOO_LARGE, LintReason.NAME_MISMATCH}
     assert {reason for reason, _, _ in REFUSED} == set(LintReason) - elsewhere

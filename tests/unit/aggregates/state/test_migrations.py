@@ -114,15 +114,15 @@ def test_the_reasons_of_a_day_are_remembered_for_that_day_and_the_next(tmp_path:
     with world_in(tmp_path, [monthly()]) as world:
         send_rejected(world)
         world.fold(DAY)
-        assert world.there.rejected_on(DAY) == {RejectReason.EMPTY}
+        assert world.there.noted_on(DAY) == {RejectReason.EMPTY}
         send_rejected(world, b"no event")
         world.fold(NEXT)
         # What comes in today takes nothing away of what was said of yesterday.
-        assert world.there.rejected_on(DAY) == {RejectReason.EMPTY}
-        assert world.there.rejected_on(NEXT) == {RejectReason.UNKNOWN_FRAMING}
+        assert world.there.noted_on(DAY) == {RejectReason.EMPTY}
+        assert world.there.noted_on(NEXT) == {RejectReason.UNKNOWN_FRAMING}
         send_rejected(world)
         world.fold(NEXT + dt.timedelta(days=1))
-        assert world.there.rejected_on(DAY) == frozenset()
+        assert world.there.noted_on(DAY) == frozenset()
 
 
 def test_how_many_were_rejected_is_nowhere_in_the_days_of_rejects(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_how_many_were_rejected_is_nowhere_in_the_days_of_rejects(tmp_path: Path
         for _ in range(5):
             send_rejected(world)
             world.fold(DAY)
-        assert world.there.rows("SELECT day, reason FROM rejected_on") == [(DAY, "empty")]
+        assert world.there.rows("SELECT day, note FROM noted_on") == [(DAY, "empty")]
 
 
 def test_a_batch_that_is_not_kept_leaves_no_reason_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,9 +142,9 @@ def test_a_batch_that_is_not_kept_leaves_no_reason_behind(tmp_path: Path, monkey
         monkeypatch.setattr(State, "mark", killed)
         with pytest.raises(KeyboardInterrupt):
             world.folder_of_events.batch(records, DAY, {0: Mark(1, 0)})
-        assert world.there.rejected_on(DAY) == frozenset()
+        assert world.there.noted_on(DAY) == frozenset()
         world.folder_of_events.batch(records, DAY)
-        assert world.there.rejected_on(DAY) == {RejectReason.EMPTY}
+        assert world.there.noted_on(DAY) == {RejectReason.EMPTY}
 
 
 def test_records_that_are_folded_again_have_their_reasons_again(tmp_path: Path) -> None:
@@ -152,23 +152,23 @@ def test_records_that_are_folded_again_have_their_reasons_again(tmp_path: Path) 
         send_rejected(world)
         world.fold(DAY)
         world.there.begin_anew({"asked": dt.date(2024, 1, 1)}, world.log.topic_id(CASE_EVENTS), {}, {})
-        assert world.there.rejected_on(DAY) == {RejectReason.EMPTY}
+        assert world.there.noted_on(DAY) == {RejectReason.EMPTY}
         world.restart(utc(NEXT))
         world.fold(NEXT)
-        assert world.there.rejected_on(NEXT) == {RejectReason.EMPTY}
+        assert world.there.noted_on(NEXT) == {RejectReason.EMPTY}
 
 
 def test_a_release_keeps_yesterdays_reasons_and_forgets_older_ones(tmp_path: Path) -> None:
-    end = dt.date(2024, 2, 1)
+    start, end = dt.date(2024, 1, 1), dt.date(2024, 2, 1)
     with world_in(tmp_path, [monthly()]) as world:
-        world.emit([CaseEvent("Asked", case_key(1), event_id(1), 0, DAY, {"colour": "RED", "urgent": None})])
+        world.emit([CaseEvent("Asked", case_key(1), event_id(1), 0, start, {"colour": "RED", "urgent": None})])
         send_rejected(world)
         world.fold(end - dt.timedelta(days=1))
         world.there.follow(world.log.topic_id(CASE_EVENTS))
         assert world.release(utc(end)) == 1
-        assert world.there.rejected_on(end - dt.timedelta(days=1)) == {RejectReason.EMPTY}
+        assert world.there.noted_on(end - dt.timedelta(days=1)) == {RejectReason.EMPTY}
         assert world.release(utc(dt.date(2024, 3, 1))) == 1
-        assert world.there.rows("SELECT * FROM rejected_on") == []
+        assert world.there.rows("SELECT * FROM noted_on") == []
 
 
 def test_a_state_of_an_older_format_goes_on_folding_and_releasing(
@@ -183,7 +183,7 @@ def test_a_state_of_an_older_format_goes_on_folding_and_releasing(
         assert world.there["format"] == NEW
         send_rejected(world)
         world.fold(NEXT)
-        assert world.there.rejected_on(NEXT) == {RejectReason.EMPTY}
+        assert world.there.noted_on(NEXT) == {RejectReason.EMPTY}
         world.release(utc(dt.date(2024, 2, 1)))
         assert world.there["format"] == NEW
         assert list(world.released.values()) == [(1,)]

@@ -43,7 +43,7 @@ from quietcount_consumers.monitoring.status import (
 )
 from quietcount_consumers.project import create_project
 from quietcount_schemas.periods import Period
-from quietcount_schemas.rejection import RejectReason
+from quietcount_schemas.rejection import ClientFault, RejectReason
 
 pytestmark = pytest.mark.quick
 
@@ -58,6 +58,7 @@ quietcount_build_info{version} quietcount_configuration_info{hash} quietcount_st
 quietcount_tick_interval_seconds quietcount_last_tick_timestamp_seconds quietcount_tick_age_seconds
 quietcount_ticks_behind quietcount_caught_up quietcount_ready quietcount_state_open quietcount_broker_reachable
 quietcount_clock_trusted quietcount_last_success_timestamp_seconds{operation} quietcount_rejects_seen{reason}
+quietcount_client_faults_seen{fault}
 quietcount_ledger_verified quietcount_ledger_entries quietcount_ledger_state_losses quietcount_releases_due{statistic}
 quietcount_releases_overdue{statistic} quietcount_budget_limit_epsilon quietcount_budget_bound_epsilon
 quietcount_budget_left_epsilon quietcount_budget_spent_epsilon{statistic} quietcount_statistic_retired{statistic}
@@ -157,6 +158,7 @@ def test_every_label_value_is_there_before_the_first_tick(board: Board, configur
         return [sample.labels[label] for sample in found[name].samples]
 
     assert values("quietcount_rejects_seen", "reason") == [reason.value for reason in RejectReason]
+    assert values("quietcount_client_faults_seen", "fault") == [fault.value for fault in ClientFault]
     assert values("quietcount_last_success_timestamp_seconds", "operation") == [
         "fold",
         "release",

@@ -339,7 +339,7 @@ def test_making_a_status_reads_nothing_that_grows_with_what_was_folded(
         service.status(now, tick)
     with duckdb.connect(":memory:") as connection:
         tables = {table for sql in asked for table in connection.get_table_names(sql.replace("?", "NULL"))}
-    assert tables == {"meta", "rejected_on"}
+    assert tables == {"meta", "noted_on"}
 
 
 def test_a_purge_that_is_put_off_for_less_than_a_day_does_not_show(project: Project) -> None:

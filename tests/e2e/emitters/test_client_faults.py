@@ -1,0 +1,68 @@
+"""A client that is not ours and leaves to its library what it has to set: it is counted, and the operator sees it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from tests.e2e.kafka.kafka_projects import kafka_project, settings_of
+from tests.e2e.projects import Project
+from tests.kafka.fixtures import Kafka
+
+from quietcount_consumers.opening import open_service
+from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.rejection import ClientFault
+
+pytestmark = pytest.mark.check
+
+NOON = dt.datetime(2023, 10, 20, 12, tzinfo=dt.UTC)
+SECONDS = 30  # for a broker that answers at once when it is well
+OURS = {"event": "HelpRequested", "case": "case 42", "occurred_on": "2023-10-17", "help_kind": "DESERTION"}
+
+
+@pytest.fixture
+def project(tmp_path: Path, kafka: Kafka) -> Project:
+    return kafka_project(tmp_path / "project", kafka.bootstrap, kafka.prefix())
+
+
+def seen(project: Project) -> tuple[frozenset[ClientFault], frozenset[ClientFault]]:
+    """Return the faults that a tick at noon shows, and those that one of the day after shows."""
+    with open_service(project.configuration, NOON) as service:
+        today = service.status(NOON, service.tick(NOON))
+        later = NOON + dt.timedelta(days=1)
+        return today.faults_seen, service.status(later, service.tick(later)).faults_seen
+
+
+def send(project: Project, day: dt.date, headers: dict[str, str | bytes | None], **settings: Any) -> None:
+    """Send requests for help as librdkafka does when nobody tells it otherwise."""
+    found = settings_of(project)
+    producer = Producer({"bootstrap.servers": found.servers, "acks": "all", **settings})
+    codec = Codec(project.configuration.registry())
+    for _ in range(20):
+        key = uuid.uuid4().bytes
+        event = CaseEvent("HelpRequested", key, uuid.uuid4().bytes, 0, day, {"help_kind": "DESERTION"})
+        producer.produce(found.topic(CASE_EVENTS), key=key, value=codec.encode(event), headers=headers)
+    assert producer.flush(SECONDS) == 0
+
+
+def test_a_client_that_leaves_all_to_its_library_is_seen_on_the_day_after(project: Project) -> None:
+    project.emit([OURS])
+    send(project, dt.date(2023, 10, 17), {"traceparent": b"00-trace-span-01"})
+    today, later = seen(project)
+    assert today == frozenset()
+    assert later == {ClientFault.TIMESTAMP, ClientFault.DATE_TOO_EXACT, ClientFault.HEADERS, ClientFault.PARTITION}
+
+
+def test_a_client_that_only_forgets_the_timestamp_has_one_fault(project: Project) -> None:
+    send(project, dt.date(2023, 10, 1), {}, partitioner="murmur2_random")
+    assert seen(project)[1] == {ClientFault.TIMESTAMP}
+
+
+def test_our_emitter_has_none(project: Project) -> None:
+    project.emit([OURS | {"case": f"case {number}"} for number in range(20)])
+    assert seen(project)[1] == frozenset()
