@@ -30,8 +30,10 @@ pytestmark = pytest.mark.quick
 def test_it_takes_deliveries_and_ends_in_order_and_says_nothing_of_them(tmp_path: Path) -> None:
     config = configured(tmp_path)
     with Served(config) as served:
-        assert served.post(json.dumps(delivery(1)).encode()).status == 200
-        assert served.post(b"no JSON").status == 200
+        good, bad = served.post(json.dumps(delivery(1)).encode()), served.post(b"no JSON")
+        assert good == bad
+        assert good.status == 200
+        assert good.headers.keys() == {"content-type", "content-length", "cache-control"}  # no server's and no date
         assert served.post(b"{}", token="x" * 40).status == 401
         code, said = served.end()
     assert (code, said) == (0, f"Listening on http://127.0.0.1:{served.port}. The paths: /kobo\nStopped.\n")
