@@ -42,7 +42,7 @@ settings.load_profile("house")
 
 # Configuration comes before what a test writes into its file: a developer's own settings must not decide a verdict.
 _CONFIGURATION = ("CONFIG", "LOG", "DATA_DIR", "LIFETIME_EPSILON", "GRACE", "TICK", "SCHEMAS", "STATISTIC")
-_SECTIONS = ("EMITTER", "SERVICE", "KAFKA", "SCHEMA_REGISTRY", "METRICS")
+_SECTIONS = ("EMITTER", "RECEIVE", "SERVICE", "KAFKA", "SCHEMA_REGISTRY", "METRICS")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration import GivenConfiguration, place
-from quietcount_schemas.private_files import Refusal, read_file, read_password, read_secret
+from quietcount_schemas.private_files import Refusal, read_password
 
 if TYPE_CHECKING:
     import ssl
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quietcount_consumers.access import Credentials
 
 
-__all__ = ["LogFormat", "MonitoringSettings", "written"]
+__all__ = ["LogFormat", "MonitoringSettings"]
 
 
 class LogFormat(StrEnum):
@@ -79,54 +79,14 @@ class MonitoringSettings:
             return None
         # This import brings OpenSSL. A command that serves nothing does not need it.
         from quietcount_consumers.access import server_context
+        from quietcount_schemas.certificates import load_certificate
 
         context = server_context()
-        self._load(context, self.certificate_file, self.key_file)
+        load_certificate(context, self.certificate_file, self.key_file, self._wrong)
         return context
-
-    def _load(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-        import ssl
-
-        read_file(certificate, self._fault("certificate_file"))
-        read_secret(key, self._fault("key_file"))
-        asked = False
-
-        def password() -> str:
-            # Without a callback OpenSSL would ask at the terminal, and a service would wait there for ever.
-            nonlocal asked
-            asked = True
-            return ""
-
-        try:
-            context.load_cert_chain(certificate, key, password)
-        except (OSError, ValueError) as error:
-            if asked:
-                raise self._wrong(
-                    "key_file", f"{key} is encrypted", "Write the key into it without a password"
-                ) from None
-            if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-                raise self._wrong(
-                    "key_file",
-                    f"{key} is not the key of the certificate {certificate}",
-                    "Name the key that belongs to it",
-                ) from None
-            try:
-                ssl.create_default_context(cafile=certificate)
-            except (OSError, ValueError):
-                raise self._wrong(
-                    "certificate_file", f"{certificate} holds no certificate in PEM form", "Name a file in PEM form"
-                ) from None
-            raise self._wrong(
-                "key_file", f"{key} holds no private key in PEM form", "Name a file in PEM form"
-            ) from None
 
     def _wrong(self, key: str, what: str, remedy: str) -> ConfigurationError:
         return ConfigurationError(f"{self.place(key)}: {what}", remedy)
 
     def _fault(self, key: str) -> Refusal:
         return lambda fault: ConfigurationError(f"{self.place(key)}: {fault.what}", fault.remedy)
-
-
-def written(address: str, port: int) -> str:
-    """Return address and port as one writes them, an IPv6 address in brackets."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import json
 import math
 import os
@@ -23,14 +22,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from quietcount_consumers.access import QUEUE
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.monitoring.log_events import NOT_SERVING, SERVING, Say, unheard
 from quietcount_consumers.monitoring.metrics import pages
 from quietcount_consumers.monitoring.pages import PagesFile
 from quietcount_consumers.monitoring.status import Board
-from quietcount_consumers.monitoring_settings import MonitoringSettings, written
+from quietcount_consumers.monitoring_settings import MonitoringSettings
 from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.listening import listening, written
 
 __all__ = ["MonitoringServer"]
 
@@ -44,9 +43,6 @@ SILENCE_SECONDS: Final = 30.0
 
 SETTLED_SECONDS: Final = 10.0
 """A process that lived for so long had a good start: what happens to it later is another trouble than the last."""
-
-LISTEN_SECONDS: Final = 2.0
-"""For how long a taken address is tried: the process of a service that was killed lets go of it in a moment."""
 
 RESTART_SECONDS: Final = 1.0
 """From the end of a process to the start of the next. Each bad start doubles it, up to LONGEST_PAUSE."""
@@ -169,7 +165,9 @@ class MonitoringServer:
             return self
         door = self._door()
         with contextlib.ExitStack() as resources:
-            self._listener = resources.enter_context(_listening(self._settings, self._settings.address))
+            self._listener = resources.enter_context(
+                listening(self._settings.address, self._settings.port, self._unheard)
+            )
             try:
                 self._pages = resources.enter_context(PagesFile())
             except OSError as error:
@@ -233,6 +231,9 @@ class MonitoringServer:
         except OSError as error:
             raise self._refused(error) from None
 
+    def _unheard(self, what: str, remedy: str) -> ServiceError:
+        return ServiceError(f"{self._settings.place('listen')}: {what}", remedy)
+
     def _refused(self, error: OSError) -> ServiceError:
         """Return the error for a process, or a file for its pages, that the system does not give."""
         scarce = error.errno in _SCARCE
@@ -274,43 +275,3 @@ class MonitoringServer:
         with self._lock:
             if not (child.dismissed or self._ending.is_set()):
                 self._child, child.dismissed = self._started(door), True
-
-
-def _bind(listener: socket.socket, address: str, port: int) -> None:
-    until = time.monotonic() + LISTEN_SECONDS
-    while True:
-        try:
-            listener.bind((address, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
-                raise
-            time.sleep(LISTEN_SECONDS / 20)
-        else:
-            return
-
-
-def _listening(settings: MonitoringSettings, address: str) -> socket.socket:
-    """Return a socket that listens on the address of `settings`. Raises ServiceError when it cannot be had."""
-    family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY on no other
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a restart need not wait
-        if family is socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # the address that was said and no other
-        _bind(listener, address, settings.port)
-        listener.listen(QUEUE)
-    except OSError as error:
-        listener.close()
-        where = written(address, settings.port)
-        match error.errno:
-            case errno.EADDRINUSE:
-                why, remedy = f"another program listens on {where} already", "Stop it, or choose another port"
-            case errno.EACCES:
-                why, remedy = f"this user may not listen on {where}", "Choose a port above 1023"
-            case errno.EADDRNOTAVAIL:
-                why, remedy = f"this machine has no address {address}", "Choose one that it has, or 127.0.0.1"
-            case _:
-                what = os.strerror(error.errno or 0).lower()
-                why, remedy = f"cannot listen on {where}: {what}", "Choose another address"
-        raise ServiceError(f"{settings.place('listen')}: {why}", remedy) from None
-    return listener

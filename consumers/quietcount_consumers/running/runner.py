@@ -31,7 +31,6 @@ from quietcount_consumers.monitoring.log_events import (
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
-from quietcount_consumers.monitoring_settings import written
 from quietcount_consumers.running.conditions import (
     MENDABLE,
     ClockBelieved,
@@ -60,6 +59,7 @@ from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid
 from quietcount_consumers.service import Tick
 from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.errors import QuietcountError, Unavailable
+from quietcount_schemas.listening import written
 
 __all__ = ["Admit", "Open", "Runner", "Served", "Server"]
 

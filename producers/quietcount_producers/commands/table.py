@@ -16,6 +16,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "Draft a mapping for an export, or show those that come with quietcount.",
     ),
     (
+        "receive",
+        "quietcount_producers.commands.receive:receive_command",
+        "Take events over HTTP from tools that can only send JSON.",
+    ),
+    (
         "simulate",
         "quietcount_producers.commands.simulate:simulate_command",
         "Write synthetic case events with known totals.",

@@ -52,6 +52,11 @@ class Mapping:
         """The columns that events are made of."""
         return tuple(self._definition.columns)
 
+    @property
+    def names_records(self) -> bool:
+        """Whether the same record, read again, is the same event again."""
+        return bool(self._definition.record)
+
     def check_columns(self, columns: Sequence[str]) -> None:
         """Check the header of a file. Raises ProducersError for columns that are missing, or that nobody decided on.
 

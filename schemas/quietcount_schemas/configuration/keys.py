@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -19,57 +18,15 @@ from quietcount_schemas.configuration.places import (
     DEFAULT_LISTEN,
     DEFAULT_LOG,
     DEFAULT_PEPPER_FILE,
+    DEFAULT_RECEIVE,
     DEFAULT_SECRET_FILE,
 )
 from quietcount_schemas.configuration.readers import Reader
-from quietcount_schemas.configuration.rules import Rule
+from quietcount_schemas.configuration.rows import Key, Section
 from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.periods import Period
 
 __all__ = ["CONFIGURATION", "FORMER", "KEYS", "Key", "Section", "each_key", "markdown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A row of the table."""
-
-    name: str
-    reader: Reader
-    meaning: str
-    """What the page says of it, in Markdown."""
-    default: object = None
-    """As the file would have it; None if there is no value unless one is given."""
-    default_text: str = ""
-    """What the page says of the default, if that is not the value itself."""
-    required: bool = False
-    service_alone: bool = False
-    """If the key is required, then by the service: an emitter does without."""
-    restart: bool = False
-    """A new value is refused while the service runs."""
-    needs: str = ""
-    """The key of the same section that must be given, too."""
-
-    @property
-    def wanted(self) -> str:
-        """What to write there."""
-        return self.reader.wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A table of keys and of further sections; in the file once, or as often as one likes if it is `repeated`."""
-
-    name: str
-    keys: tuple[Key, ...] = ()
-    sections: tuple[Section, ...] = ()
-    repeated: bool = False
-    rules: tuple[Rule, ...] = ()
-
-    @property
-    def members(self) -> Mapping[str, Key | Section]:
-        """The keys and the sections by name."""
-        keys: dict[str, Key | Section] = {each.name: each for each in self.keys}
-        return keys | {each.name: each for each in self.sections}
 
 
 def _words(most: int) -> Reader:
@@ -128,6 +85,46 @@ CONFIGURATION: Final = Section(
                     [],
                 ),
             ),
+        ),
+        Section(
+            "receive",
+            (
+                Key(
+                    "listen",
+                    readers.listen(DEFAULT_RECEIVE, off=False),
+                    "where `quietcount receive` takes deliveries; port 0 for one that the system chooses",
+                    DEFAULT_RECEIVE,
+                ),
+                Key(
+                    "certificate_file",
+                    readers.path(),
+                    "TLS, with `receive.key_file`: the certificate, followed by those that lead to the authority",
+                    needs="key_file",
+                ),
+                Key("key_file", readers.path(), "its private key", needs="certificate_file"),
+            ),
+            (
+                Section(
+                    "path",
+                    (
+                        Key(
+                            "path",
+                            readers.url_path(),
+                            "where one tool delivers: the path of the address that you type into the tool",
+                            required=True,
+                        ),
+                        Key("mapping", readers.path(), "the mapping from the tool's JSON to events", required=True),
+                        Key(
+                            "token_file",
+                            readers.path(),
+                            "the file with the token that the tool sends; two lines are two tokens",
+                            required=True,
+                        ),
+                    ),
+                    repeated=True,
+                ),
+            ),
+            rules=(rules.others_deliver_over_tls, rules.a_path_is_given_once),
         ),
         Section(
             "service",
@@ -205,7 +202,7 @@ CONFIGURATION: Final = Section(
             (
                 Key(
                     "listen",
-                    readers.listen(),
+                    readers.listen(DEFAULT_LISTEN),
                     'where `quietcount run` serves metrics and health; `"off"` for nowhere, port 0 for one that the '
                     "system chooses",
                     DEFAULT_LISTEN,

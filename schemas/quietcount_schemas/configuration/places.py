@@ -12,6 +12,7 @@ __all__ = [
     "DEFAULT_LOG",
     "DEFAULT_PEPPER_FILE",
     "DEFAULT_PORT",
+    "DEFAULT_RECEIVE",
     "DEFAULT_SECRET_FILE",
     "KAFKA_SCHEME",
     "LOG_FILE",
@@ -24,6 +25,7 @@ DEFAULT_PEPPER_FILE: Final = "secrets/pepper"
 DEFAULT_SECRET_FILE: Final = "secrets/service"  # noqa: S105 (a path)
 DEFAULT_IDS_FILE: Final = "registry-ids.json"
 DEFAULT_LISTEN: Final = "127.0.0.1:9464"
+DEFAULT_RECEIVE: Final = "127.0.0.1:8787"
 DEFAULT_PORT: Final = 9092
 """The port of a broker that is named without one."""
 

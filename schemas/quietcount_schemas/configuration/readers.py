@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from quietcount_schemas.configuration.places import DEFAULT_LISTEN, DEFAULT_LOG, DEFAULT_PORT, KAFKA_SCHEME
+from quietcount_schemas.configuration.places import DEFAULT_LOG, DEFAULT_PORT, KAFKA_SCHEME
 from quietcount_schemas.numbers import Buckets, Summed
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "text",
     "texts",
     "url",
+    "url_path",
     "user_of_http",
     "whole_number",
 ]
@@ -260,14 +261,17 @@ def brokers_of(log_name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def listen() -> Reader:
-    """Read the address and port to serve at. No name is looked up, because what it means could change."""
+def listen(default: str, *, off: bool = True) -> Reader:
+    """Read the address and port to serve at, and "off" if `off` is true.
+
+    No name is looked up, because what it means could change.
+    """
 
     def read(value: object) -> Address:
         given = _text(value).strip()
-        if given == DEFAULT_LISTEN:  # which needs no import
+        if given == default:  # which needs no import
             return Address(_LOOPBACK, int(given.rpartition(":")[2]))
-        if given == _OFF:
+        if off and given == _OFF:
             return Address(None, 0)
         match = _LISTEN.fullmatch(given)
         if match is None or int(match["port"]) > _HIGHEST_PORT:
@@ -279,7 +283,9 @@ def listen() -> Reader:
         _demand((address.version == 6) is bool(match["bracketed"]))
         return Address(str(address), int(match["port"]))
 
-    return Reader(f'write "off", or an address and a port, as "{DEFAULT_LISTEN}" or "[::1]:9464"', read)
+    choice_of_none = '"off", or ' if off else ""
+    port = default.rpartition(":")[2]
+    return Reader(f'write {choice_of_none}an address and a port, as "{default}" or "[::1]:{port}"', read)
 
 
 def url() -> Reader:
@@ -297,6 +303,12 @@ def url() -> Reader:
         return given
 
     return Reader('write an address, as "https://registry:8081"', read)
+
+
+def url_path() -> Reader:
+    """Read the path of an address of HTTP, in characters that no client escapes (RFC 3986, unreserved)."""
+    part = "[A-Za-z0-9._~-]{1,64}"
+    return text("write a path that begins with /, of letters, digits, '.', '_', '~' and '-'", f"(?:/{part}){{1,3}}")
 
 
 def user_of_http() -> Reader:

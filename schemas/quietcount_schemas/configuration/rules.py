@@ -11,7 +11,9 @@ __all__ = [
     "Rule",
     "a_name_is_given_once",
     "a_password_is_sent_over_tls",
+    "a_path_is_given_once",
     "others_are_let_in_by_tls_and_password",
+    "others_deliver_over_tls",
     "tls_is_on_with_its_files",
 ]
 
@@ -50,6 +52,25 @@ def others_are_let_in_by_tls_and_password(metrics: Mapping[str, Any]) -> Iterato
             f"{host} can be reached from other machines and needs TLS and a password: certificate_file, "
             "key_file, username and password_file of [metrics]; or listen on 127.0.0.1",
         )
+
+
+def others_deliver_over_tls(receive: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """[receive]: at an address that other machines reach, deliveries come over TLS."""
+    host = receive["listen"].host if receive["listen"] else None
+    if host and not readers.is_this_machine(host) and receive["certificate_file"] is None:
+        yield (
+            "listen",
+            f"{host} can be reached from other machines and needs TLS: certificate_file and key_file of [receive]; or "
+            "listen on 127.0.0.1",
+        )
+
+
+def a_path_is_given_once(receive: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """[receive]: no two tools deliver to one path."""
+    paths = [each["path"] for each in receive["path"]]
+    twice = next((path for path in paths if path is not None and paths.count(path) > 1), None)
+    if twice is not None:
+        yield "path", f"two tables [[receive.path]] have the path {twice}; give each its own"
 
 
 def a_name_is_given_once(whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

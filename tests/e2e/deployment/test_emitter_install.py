@@ -99,6 +99,13 @@ def test_an_emitter_that_asks_for_metrics_without_their_extra_is_told_what_to_in
     assert "pip install './producers[prometheus]'" in told.stderr
 
 
+def test_an_emitter_that_opens_the_door_without_its_extra_is_told_what_to_install(emitter: Environment) -> None:
+    told = emitter.run("quietcount", "receive")
+    assert told.returncode == 1
+    assert "pip install './producers[receive]'" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
 def test_an_emitter_has_the_schemas(emitter: Environment) -> None:
     listed = emitter.run("quietcount", "schemas", "list")
     assert listed.returncode == 0, listed.stderr

@@ -17,11 +17,12 @@ from quietcount_consumers.commands import service as commands
 from quietcount_consumers.monitoring.application import Application
 from quietcount_consumers.monitoring.metrics import pages
 from quietcount_consumers.monitoring.places import Places
-from quietcount_consumers.monitoring.server import _listening
 from quietcount_consumers.monitoring.server_process import configuration
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 from quietcount_schemas.cli import main as quietcount
+from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.listening import listening
 
 __all__ = ["ServerWithin"]
 
@@ -38,7 +39,7 @@ class ServerWithin:
         say: Callable[..., None] | None = None,
     ) -> None:
         assert settings.address is not None
-        self._listener = _listening(settings, settings.address)
+        self._listener = listening(settings.address, settings.port, QuietcountError)
         self._board = board
         self.address: tuple[str, int] | None = self._listener.getsockname()[:2]
 

@@ -68,6 +68,7 @@ QUERY = START | {
     "quietcount_schemas.configuration.places",
     "quietcount_schemas.configuration.readers",
     "quietcount_schemas.configuration.reading",
+    "quietcount_schemas.configuration.rows",
     "quietcount_schemas.configuration.rules",
     "quietcount_schemas.defects",
     "quietcount_schemas.event_types",

@@ -1,0 +1,1 @@
+"""Receiving: an HTTP door for tools that can only send JSON."""
