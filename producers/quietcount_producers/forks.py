@@ -52,9 +52,9 @@ def known() -> list[Forked]:
 
 def _before() -> None:
     _guard.acquire()
-    _forking[:] = _watched
-    for each in _forking:
+    for each in list(_watched):
         each.before_fork()
+        _forking.append(each)
 
 
 def _after() -> None:

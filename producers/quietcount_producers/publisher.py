@@ -101,10 +101,9 @@ class CaseEventPublisher:
             self._relay = self._new_relay()
         # An open log of somebody else's may share a connection with the parent.
         self._survives_forks = self._owns_log or isinstance(log, EmbeddedLog)
-        self._new_queue = functools.partial(
-            EventQueue, self._append, linger=linger, batch=batch, begin=_end_with_this_process
-        )
+        self._new_queue = functools.partial(EventQueue, self._append, linger=linger, batch=batch, begin=self._begin)
         self._queue = self._new_queue()
+        self._killed_at_will = False
         self._process = os.getpid()
         forks.watch(self)
         if self._relay is not None:
@@ -161,7 +160,7 @@ class CaseEventPublisher:
         `case` is the identifier of the case; only a keyed hash of it is kept. Give `event_id` (a UUIDv4) if a retry or
         a correction has to be recognised; a correction carries the same id and a higher `revision`. An attribute that
         is left out takes the schema's default. Blocks while too many events wait for the log, for `timeout` seconds at
-        most.
+        most, and in a worker of `multiprocessing.Pool`, which may be killed at any time, until the event is stored.
 
         Raises EventRefused if something is wrong with the event, PublisherFull after `timeout`, and PublisherClosed.
         Then nothing is emitted.
@@ -169,7 +168,10 @@ class CaseEventPublisher:
         record = self._composer.compose(Facts(event, case, occurred_on, attributes, event_id, revision))
         if self._queue.idle:  # else its thread runs, so it is this process's; asking costs as much as queueing
             self._own_queue()
-        return self._queue.put(record, timeout)
+        future = self._queue.put(record, timeout)
+        if self._killed_at_will:
+            self._queue.wait(timeout)
+        return future
 
     async def emit_async(
         self,
@@ -282,6 +284,10 @@ class CaseEventPublisher:
         elif self._owns_log and self._log is not None:
             self._log.close()
 
+    def _begin(self) -> None:
+        """See to what waits at the end of this process, before its first event."""
+        self._killed_at_will = _ends_with_multiprocessing()
+
     def _append(self, records: Sequence[NewRecord]) -> list[Position]:
         """Store `records`, in the queue's thread."""
         if self._spool is not None:
@@ -364,11 +370,18 @@ def _end_all() -> None:
 _finalized_in: set[int] = set()
 
 
-def _end_with_this_process() -> None:
-    """Have `_end_all` called at the end of a child of multiprocessing, too: it ends without `atexit`."""
-    if "multiprocessing.util" in sys.modules and os.getpid() not in _finalized_in:
+def _ends_with_multiprocessing() -> bool:
+    """Have `_end_all` called at the end of a child of multiprocessing, too: it ends without `atexit`.
+
+    Return whether this is a daemonic child, as those of a Pool are: it is killed with SIGTERM when its parent is done.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return False
+    if os.getpid() not in _finalized_in:
         _finalized_in.add(os.getpid())
-        sys.modules["multiprocessing.util"].Finalize(None, _end_all, exitpriority=100)
+        util.Finalize(None, _end_all, exitpriority=100)
+    return bool(sys.modules["multiprocessing.process"].current_process().daemon)
 
 
 atexit.register(_end_all)

@@ -157,7 +157,7 @@ def test_a_memory_that_takes_one_thing_for_another_is_found(
     right: str, wrong: str, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
     make = changed(composition, "class Composer:", "class Composer:", Kind=changed(kinds, right, wrong).Kind).Composer
-    facts = [Facts("Trial", "a", "2023-10-03", **{"attributes": {}, **each}) for each in (one, other)]
+    facts = [Facts("Trial", "a", "2023-10-03", {})._replace(**each) for each in (one, other)]
     check_memory(Composer, facts)
     with pytest.raises(AssertionError, match="changes an event"):
         check_memory(make, facts)

@@ -157,7 +157,8 @@ def _counted(
     from quietcount_consumers.planning.event_counts import EventCounts
     from quietcount_producers.settings import EmitterSettings
 
-    counts = EventCounts(registry, EmitterSettings.load(config).precision)
+    emitter = EmitterSettings.load(config)
+    counts = EventCounts(registry, emitter.precision, emitter.allow_identifiers)
     good = 0
     for file in files:
         good += _read(file, counts)

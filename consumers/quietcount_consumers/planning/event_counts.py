@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, NamedTuple
 
@@ -24,6 +24,7 @@ from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.event_types import Role
 from quietcount_schemas.log import NewRecord
+from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -59,6 +60,8 @@ class EventCounts:
 
     registry: SchemaRegistry
     precision: Precision
+    allow: Collection[Oddity] = ()
+    """Kinds of odd identifiers that count all the same, as emitters take them."""
     _events: dict[tuple[bytes, bytes], _Known] = field(default_factory=dict)
     _withdrawn: set[bytes] = field(default_factory=set)
     _codec: Codec = field(init=False)
@@ -67,7 +70,7 @@ class EventCounts:
 
     def __post_init__(self) -> None:
         self._codec = Codec(self.registry)
-        self._composer = Composer(self.registry, Pepper(secrets.token_bytes(32)), self.precision)
+        self._composer = Composer(self.registry, Pepper(secrets.token_bytes(32)), self.precision, allow=self.allow)
 
     def read(
         self, stream: BinaryIO, name: str, file_format: FileFormat, advance: Callable[[], None] = lambda: None

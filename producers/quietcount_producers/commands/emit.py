@@ -49,6 +49,12 @@ class _Source:
         """What messages call it."""
         return "standard input" if self.path is None else str(self.path)
 
+    def look(self) -> None:
+        """Raise ProducersError for a file that cannot be opened, before the log is."""
+        if self.path is None or not self.path.is_fifo():  # a pipe is opened once
+            with self.opened():
+                pass
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[BinaryIO]:
         """Open the file. Raises ProducersError."""
@@ -196,8 +202,7 @@ def _emit(job: _Job, sources: Sequence[_Source], settings: EmitterSettings, skip
     with ExitStack() as stack:
         bads: list[BadLines | None] = []
         for source in sources:
-            with source.opened():
-                pass  # a file that is not there is found before the log is opened
+            source.look()
             bads.append(_bad_lines(source, job, stack) if skip_bad else None)
         with _stoppable():  # it waits while the brokers do not answer
             outbox = None if settings.spool is None else EventSpool(settings.spool)
@@ -249,6 +254,8 @@ def _conclude(found: Check, bad: BadLines | None, where: str) -> None:
     """Say how many events the file held. The person who has the file can count them, and nobody else sees this."""
     if not found.good and not found.problems:
         click.echo(_empty(found), err=True)
+    elif bad is not None and not found.good:
+        click.echo(f"{found.name} has no good line: {bad.path} has them, with reasons.", err=True)
     elif bad is not None and found.problems:
         click.echo(
             f"Emitted {found.name}: {found.held}; every good line is {where}. The bad ones are in {bad.path}.", err=True

@@ -38,6 +38,10 @@ _UNCLOSED: Final = (
     "opens a cell with a quotation mark that is not closed in its column, so the lines below would become part of it. "
     "Take the mark out, or close it"
 )
+_STRAY: Final = (
+    "holds a quotation mark that is not part of a pair around the cell. Take it out, or put the cell in quotation "
+    "marks and write each mark inside it twice"
+)
 _BEHIND: Final = (
     "has text behind a quotation mark that closes its cell. Take the marks out, or write each mark inside a cell twice"
 )
@@ -64,7 +68,7 @@ def _table(lines: Lines, names: list[str], delimiter: str, columns: Columns) -> 
         if len(table) == len(piece):
             lines.skip(len(piece))
             for line, text, cells in zip(itertools.count(number), piece, table):
-                if (row := _row(line, text, cells, names)) is not None:
+                if (row := _row(line, text, cells, names, columns)) is not None:
                     yield row
             continue
         reader = csv.reader(lines, strict=True, delimiter=delimiter)
@@ -84,7 +88,7 @@ def _table(lines: Lines, names: list[str], delimiter: str, columns: Columns) -> 
                 yield _only_first(lines, names)
                 continue
             line = lines.number - lines.span + 1
-            made = _row(line, lines.text, cells, names)
+            made = _row(line, lines.text, cells, names, columns)
             if made is None:
                 continue
             if lines.span > 1:
@@ -96,7 +100,7 @@ def _table(lines: Lines, names: list[str], delimiter: str, columns: Columns) -> 
             yield made
 
 
-def _row(line: int, text: str, cells: list[str], names: list[str]) -> Row | None:
+def _row(line: int, text: str, cells: list[str], names: list[str], columns: Columns) -> Row | None:
     """Return the row that has these cells, or None if it is empty."""
     count = len(names)
     if len(cells) != count and (len(cells) < count or "".join(cells[count:]).strip()):
@@ -105,8 +109,21 @@ def _row(line: int, text: str, cells: list[str], names: list[str]) -> Row | None
         more = "more" if len(cells) > count else "fewer"
         refused = EventRefused("", f"has {more} values than the header has columns")
         return Row(line, text.rstrip("\r\n"), columns=names, problem=refused)
+    if '"' in text and (stray := _stray(text, cells, names, columns)) is not None:
+        return Row(line, text.rstrip("\r\n"), columns=names, problem=EventRefused(stray, _STRAY))
     values: dict[str, object] = {n: cell for n, cell in zip(names, map(str.strip, cells), strict=False) if cell}
     return Row(line, text.rstrip("\r\n"), values, names, cells) if values else None
+
+
+def _stray(text: str, cells: Sequence[str], names: Sequence[str], columns: Columns) -> str | None:
+    """Return the column that has a quotation mark in a cell without quotation marks around it, or None.
+
+    It is the half of a pair, or stands behind a space. As part of an identifier it would make another person.
+    """
+    for name, cell in zip(names, cells, strict=False):
+        if '"' in cell and not columns.ignores(name) and f'"{cell.replace(chr(34), chr(34) * 2)}"' not in text:
+            return name
+    return None
 
 
 def _only_first(lines: Lines, names: Sequence[str]) -> Row:

@@ -26,6 +26,8 @@ _ENCODINGS: Final = re.compile(
 """Encodings of texts that people save. Python knows others, such as rot13 and idna, that would only hide a mistake."""
 _NOT_TEXT: Final = {True: re.compile("[\udc80-\udcff]"), False: re.compile("\ufffd")}
 """What bytes become that are no text in UTF-8, and in any other encoding."""
+_LEAST_ZEROS: Final = 0.05
+"""The share of UTF-16 characters that are ASCII: in a table of Cyrillic names, the header, the dates and the commas."""
 _LEAST_CYRILLIC: Final = 0.6
 """The share of the bytes above ASCII that stand in a row: a Cyrillic word has many, a French one one or two."""
 
@@ -203,7 +205,7 @@ class Lines:
         if named is not None and named != "utf-16":
             return named
         for its, zeros, letters in (("utf-16-le", self._head[1::2], self._head[::2]), ("utf-16-be", *self._halves())):
-            if letters and zeros.count(0) > len(letters) * 0.4 and letters.count(0) == 0:
+            if letters and zeros.count(0) > len(letters) * _LEAST_ZEROS and 0 not in letters:
                 return its
         return "utf-16-le" if named else "utf-8"
 

@@ -14,11 +14,14 @@ from typing import Final, NoReturn
 from quietcount_producers.errors import EventRefused
 from quietcount_producers.mapping.paths import at
 
-__all__ = ["DEEPEST", "Records", "records_of", "text_of"]
+__all__ = ["DEEPEST", "MOST_RECORDS", "Records", "records_of", "text_of"]
 
 DEEPEST: Final = 64
 """How many objects and lists may lie in each other. Forms with groups in groups have ten; Python fails near a thousand,
 and a record that was read has to be written again if it is refused."""
+
+MOST_RECORDS: Final = 10_000
+"""How many records a delivery may have. A list of empty objects would else be kept as a hundred times its own size."""
 
 Records = Sequence[Mapping[str, object]]
 
@@ -40,6 +43,8 @@ def records_of(body: bytes, path: str | None) -> Records:
         value = at(value, path) if isinstance(value, dict) else None
         if not isinstance(value, list):
             raise EventRefused("", f"has no list at {path}, where the mapping says that the records are")
+    if isinstance(value, list) and len(value) > MOST_RECORDS:
+        raise EventRefused("", f"has more than {MOST_RECORDS:,} records; send fewer at a time")
     found: list[Mapping[str, object]] = []
     for each in value if isinstance(value, list) else [value]:
         if not isinstance(each, dict):

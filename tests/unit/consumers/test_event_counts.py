@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.tables import AskedTable
 from quietcount_consumers.planning.event_counts import EventCounts, PopulationCounts
+from quietcount_producers.files.event_files import FileFormat
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.numbers import Buckets, Summed
+from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
@@ -117,3 +120,11 @@ def test_a_correction_stands_and_the_same_event_twice_counts_once() -> None:
     older = CaseEvent(first.event, first.case_key, first.event_id, 1, dt.date(2024, 5, 1), first.attributes)
     found = planned(population, [first, first, revised, older])
     assert found.volume.cells["by_kind"] == {1: 1, 0: 2}
+
+
+def test_an_identifier_that_emitters_are_allowed_counts_and_no_other_odd_one() -> None:
+    kind = next(iter(VISITS.event_types))
+    line = f'{{"event": "{kind}", "case": "n/a", "occurred_on": "2024-01-03"}}\n'.encode()
+    for allow, good in (((), 0), ((Oddity.PLACEHOLDER,), 1)):
+        found = EventCounts(VISITS, Period.MONTH, allow).read(io.BytesIO(line), "the file", FileFormat.JSONL)
+        assert found.good == good

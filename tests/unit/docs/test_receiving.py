@@ -16,7 +16,7 @@ from tests.unit.docs.test_commands import check
 from quietcount_producers.commands.mapping import mapping_command
 from quietcount_producers.receiving import places, server, tokens
 from quietcount_producers.receiving.application import BODY_BYTES, HEADER_BYTES, Application
-from quietcount_producers.receiving.bodies import DEEPEST
+from quietcount_producers.receiving.bodies import DEEPEST, MOST_RECORDS
 from quietcount_producers.receiving.reception import RELAY_WAIT
 from quietcount_producers.receiving.settings import ReceiverSettings
 from quietcount_schemas.configuration import KEYS
@@ -86,6 +86,7 @@ def test_the_page_s_figures_are_those_of_the_code(page: str) -> None:
         "the delivery has more than 1 MiB",
         "the header has more than 16 KiB",
         f"nested {DEEPEST} deep at most",
+        f"of {MOST_RECORDS:,} records at most",
         f"A token has {tokens.LEAST} characters or more",
         f"{places.HEADER_SECONDS} seconds for a header, {places.BODY_SECONDS} for a body",
         f"and {places.IDLE_SECONDS} until its next request",

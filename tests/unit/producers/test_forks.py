@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import os
@@ -18,7 +19,9 @@ from quietcount_producers import CaseEventPublisher, EmbeddedLog, EventSpool, Lo
 from quietcount_producers.log_file import LogFile
 from quietcount_schemas.log import CASE_EVENTS
 
-pytestmark = pytest.mark.quick
+# Python 3.12 and later warn of what is tried here: a fork beside other threads.
+THREADED = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+pytestmark = [pytest.mark.quick, THREADED]
 
 DAY = "2023-10-03"
 
@@ -174,6 +177,27 @@ def test_a_process_of_multiprocessing_stores_what_waits_at_its_end(path: Path) -
         process.join(60)
         assert process.exitcode == 0
     assert cases(path) == keys("child")
+
+
+def test_a_pool_that_kills_its_workers_loses_nothing(path: Path) -> None:
+    with CaseEventPublisher(lambda: EmbeddedLog(path), pepper=PEPPER, registry=REGISTRY, linger=3600) as publisher:
+        POOLED.append(publisher)
+        try:
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                assert pool.map(pooled, range(10)) == list(range(10))
+            with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as executor:
+                assert list(executor.map(pooled, range(10, 20))) == list(range(10, 20))
+        finally:
+            POOLED.clear()
+    assert sorted(cases(path)) == keys(*map(str, range(20)))
+
+
+POOLED: list[CaseEventPublisher] = []
+
+
+def pooled(number: int) -> int:
+    POOLED[0].emit("HelpRequested", str(number), DAY)
+    return number
 
 
 # The spool

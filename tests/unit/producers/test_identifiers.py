@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import io
 import re
 import unicodedata
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from quietcount_producers import EventRefused, Pepper, identifiers
 from quietcount_producers.composition import Composer, Facts
+from quietcount_producers.files.emission import check
+from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.identifiers import OUTER_SPACE, PLACEHOLDERS, normal_identifier
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.oddity import Oddity
@@ -152,6 +155,15 @@ def test_a_placeholder_is_one_in_any_case_and_with_signs_around_it() -> None:
         for spelling in (word.upper(), f"({word})", f"<{word.title()}>", f"- {word} -"):
             with pytest.raises(EventRefused, match="stands for no identifier"):
                 PEPPER.case_key(spelling)
+
+
+def test_a_file_of_many_people_under_one_placeholder_is_refused_in_one_line() -> None:
+    text = "event,case,occurred_on\n" + "HelpRequested,unknown,2023-10-03\n" * 400
+    composer = Composer(SchemaRegistry.load(), PEPPER)
+    found = check(io.BytesIO(text.encode()), "cases.csv", FileFormat.CSV, composer)
+    (said,) = found.shown()
+    assert said.startswith("cases.csv lines 2-401: case: is a word or sign that stands for no identifier")
+    assert found.good == 0
 
 
 def test_the_configuration_lets_in_what_is_right_in_a_project(tmp_path: Path) -> None:

@@ -79,10 +79,9 @@ def test_a_folder_can_be_named_and_is_added_to_those_that_are_configured(run: Ru
     said = run("new", "HotlineCalled", "-o", "more/schemas").output
     (line,) = [line for line in said.splitlines() if "schemas = " in line]
     Path("quietcount.toml").write_text(line.partition("brackets: ")[2])
-    assert {"ClinicVisit", "HotlineCalled"} <= set(
-        SchemaRegistry.load([Path("my-schemas"), Path("more/schemas")]).event_types
-    )
-    assert "HotlineCalled" in run("list").output
+    listed = run("list").output
+    assert "ClinicVisit" in listed
+    assert "HotlineCalled" in listed
 
 
 def test_no_file_is_replaced(run: Run) -> None:

@@ -22,6 +22,8 @@ EVENTS = [{"event": "HelpRequested", "case": f"c{number}", "occurred_on": "2023-
 TAKEN: dict[str, tuple[str, str | bytes]] = {
     "UTF-16 without a mark": ("csv", TABLE.encode("utf-16-le")),
     "UTF-16 the other way round, without a mark": ("csv", TABLE.encode("utf-16-be")),
+    "UTF-16 of Cyrillic names, without a mark": ("csv", TABLE.replace("c1", "Кириллица" * 100).encode("utf-16-le")),
+    "marks in marks": ("csv", TABLE.replace("c1", '"a ""b"" c"')),
     "UTF-16 with a mark": ("csv", TABLE.encode("utf-16")),
     "a line that names the separator": ("csv", "sep=;\n" + TABLE.replace(",", ";")),
     "carriage returns alone": ("csv", TABLE.replace("\n", "\r")),
@@ -70,6 +72,16 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
         "csv",
         f'{HEADER}\n{ROWS[0]}\nHelpRequested,"{NAME},2023-10-03,URAL\nHelpRequested,"{NAME},2023-10-03,URAL\n{ROWS[1]}\n',
         "cases.csv lines 3-4: opens a cell with a quotation mark that is not closed",
+    ),
+    "a mark that only closes": (
+        "csv",
+        f'{HEADER}\nHelpRequested,{NAME}",2023-10-03,URAL\n{ROWS[0]}\n',
+        "cases.csv line 2: case: holds a quotation mark that is not part of a pair",
+    ),
+    "a space before a mark": (
+        "csv",
+        f'{HEADER}\nHelpRequested, "{NAME}",2023-10-03,URAL\n',
+        "cases.csv line 2: case: holds a quotation mark that is not part of a pair",
     ),
     "Windows-1251": (
         "csv",

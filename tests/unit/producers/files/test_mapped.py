@@ -144,7 +144,7 @@ def test_several_files_are_checked_before_one_is_sent_and_each_is_told(place: Pl
     assert place.events() == []
     result = place.run(*paths, "--skip-bad")
     assert "a.jsonl: 2 events; every line is in the log." in result.stderr
-    assert "b.csv: 0 events; every good line is in the log. The bad ones are in" in result.stderr
+    assert "b.csv has no good line: " in result.stderr
     assert len(place.events()) == 2
     assert place.run(*paths, "--skip-bad", "--bad-file", "x").exit_code == 2
 

@@ -8,7 +8,7 @@ import pytest
 
 from quietcount_producers.errors import EventRefused
 from quietcount_producers.receiving import bodies
-from quietcount_producers.receiving.bodies import DEEPEST, records_of, text_of
+from quietcount_producers.receiving.bodies import DEEPEST, MOST_RECORDS, records_of, text_of
 
 pytestmark = pytest.mark.quick
 
@@ -47,6 +47,7 @@ def test_an_object_or_a_list_of_objects_is_read(body: bytes, path: str | None, r
         (b'{"a": ' + b"9" * 5000 + b"}", None, "is not JSON"),
         (b"[" * 100_000, None, "is not JSON"),
         (nested(DEEPEST + 1), None, "nested deeper"),
+        (b"[" + b"{}," * MOST_RECORDS + b"{}]", None, "more than 10,000 records"),
         (b"1", None, "neither a JSON object"),
         (b'[{"a": 1}, 5]', None, "neither a JSON object"),
         (b'{"rows": {}}', "rows", "has no list at rows"),

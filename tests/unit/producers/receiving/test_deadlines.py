@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.doors import TOKEN
+from tests.strategies import mutate
 from tests.unit.consumers.monitoring.test_http_times import PassingLoop, Wire
 from uvicorn.server import ServerState
 
@@ -163,3 +165,36 @@ def test_garbage_is_answered_by_the_server_and_not_by_us() -> None:
     wire = wired(request(0).replace(b"content-length: 0", b"transfer-encoding: chunked") + b"no number\r\n")
     assert TAKEN == []
     assert len(statuses(wire)) <= 1
+
+
+@pytest.mark.check
+def test_whatever_comes_over_the_wire_one_of_the_constant_answers_is_given() -> None:
+    seed = random.randrange(10**9)
+    print("seed", seed)
+    rng = random.Random(seed)
+    body = b'{"person": "5ec2e7"}'
+    valid = [
+        request(len(body)) + body,
+        request(len(body), token="x" * 40) + body,
+        request(0).replace(b"content-length: 0", b"transfer-encoding: chunked") + b"14\r\n" + body + b"\r\n0\r\n\r\n",
+        request(len(body)).replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n") + body,
+    ]
+
+    async def script(scene: Scene) -> set[bytes]:
+        found: set[bytes] = set()
+        for _ in range(3000):
+            wire = scene.connected()
+            data = mutate(rng.choice(valid), valid, rng)
+            half = rng.randrange(len(data) + 1)
+            await scene.send(wire, *filter(None, (data[:half], data[half:])))  # asyncio hands over no empty piece
+            await asyncio.sleep(0)
+            wire.abort()
+            found |= set(re.split(rb"(?<=.)(?=HTTP/1\.1 )", wire.answer, flags=re.DOTALL))
+        return found
+
+    answers = played(script)
+    assert not [each for each in answers if b"5ec2e7" in each], f"seed {seed}"
+    assert {each[9:12] for each in answers} <= {b"", b"100", b"200", b"400", b"401", b"413", b"431"}
+    assert {b"200", b"400", b"401"} <= {each[9:12] for each in answers}
+    for status in (b"200", b"401", b"413"):
+        assert len({re.sub(rb"connection: close\r\n", b"", each) for each in answers if each[9:12] == status}) <= 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.doors import TOKEN, Answer, ask, basic, configured, delivery, event_ids, inside, refused
+from tests.doors import MAPPING, TOKEN, Answer, ask, basic, configured, delivery, event_ids, inside, refused
 
 from quietcount_producers import mapping
 from quietcount_producers.errors import LogUnwritable
@@ -44,6 +44,16 @@ def test_what_was_answered_with_200_is_in_the_log_once_however_often_it_came(con
     ids = event_ids(config.parent)
     assert (len(ids), len(set(ids))) == (4, 3)
     assert refused(config.parent) == []
+
+
+def test_the_records_may_lie_inside_of_a_document(tmp_path: Path) -> None:
+    config = configured(tmp_path, mapping=f'{MAPPING}\n[file]\nrecords = "data.rows"\n')
+    wrapped = json.dumps({"data": {"rows": [delivery(1), delivery(2)]}, "sent": "now"}).encode()
+    answers = inside(config, asking({"body": wrapped}, {"body": GOOD}))
+    assert [answer.status for answer in answers] == [200, 200]
+    assert len(event_ids(tmp_path)) == 2
+    (kept,) = refused(tmp_path)
+    assert kept["reason"] == "has no list at data.rows, where the mapping says that the records are"
 
 
 CONTENTS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import importlib
 import json
@@ -19,7 +20,8 @@ from tests.kafka.certificates import Authority
 from quietcount_producers.commands.receive import receive_command
 from quietcount_producers.composition import utc_today
 from quietcount_producers.errors import LogUnavailable, ProducersError
-from quietcount_producers.receiving import reception
+from quietcount_producers.receiving import reception, server
+from quietcount_producers.receiving.settings import ReceiverSettings
 from quietcount_producers.spool.relay import Pauses, Relay
 
 pytestmark = pytest.mark.quick
@@ -28,8 +30,10 @@ pytestmark = pytest.mark.quick
 def test_it_takes_deliveries_and_ends_in_order_and_says_nothing_of_them(tmp_path: Path) -> None:
     config = configured(tmp_path)
     with Served(config) as served:
-        assert served.post(json.dumps(delivery(1)).encode()).status == 200
-        assert served.post(b"no JSON").status == 200
+        good, bad = served.post(json.dumps(delivery(1)).encode()), served.post(b"no JSON")
+        assert good == bad
+        assert good.status == 200
+        assert good.headers.keys() == {"content-type", "content-length", "cache-control"}  # no server's and no date
         assert served.post(b"{}", token="x" * 40).status == 401
         code, said = served.end()
     assert (code, said) == (0, f"Listening on http://127.0.0.1:{served.port}. The paths: /kobo\nStopped.\n")
@@ -65,6 +69,27 @@ def test_over_tls_the_certificate_is_shown_and_plain_http_gets_no_answer(tmp_pat
             client.sendall(b"POST /kobo HTTP/1.1\r\n\r\n")
             assert not client.recv(100).startswith(b"HTTP")
         assert served.end()[0] == 0
+
+
+@pytest.mark.check
+def test_a_handshake_that_is_never_finished_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Authority(tmp_path / "tls").issue("door", "127.0.0.1")
+    config = configured(tmp_path, more=f'certificate_file = "{own.certificate_file}"\nkey_file = "{own.key_file}"')
+    monkeypatch.setattr(server, "_TLS_SECONDS", {"ssl_handshake_timeout": 0.2})  # asyncio's own is a minute
+    tls = ReceiverSettings.load(config, {}).tls_context()
+
+    async def wait(listener: socket.socket) -> bytes:
+        await asyncio.get_running_loop().create_server(asyncio.Protocol, sock=listener, ssl=tls)
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        try:
+            return await asyncio.wait_for(reader.read(), 30)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, asyncio.Runner(loop_factory=server._Loop) as runner:
+        assert runner.run(wait(listener)) == b""
 
 
 @pytest.mark.check
@@ -120,10 +145,6 @@ def test_an_operator_hears_since_which_day_something_waits_and_no_count(
 def test_how_things_stand_is_said_at_the_start_and_after_midnight_and_at_no_other_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import asyncio
-
-    from quietcount_producers.receiving import server
-
     day = dt.date(2026, 3, 4)
     days = iter([day, day, day, day, *[day + dt.timedelta(days=1)] * 4])
     waits: list[float] = []
