@@ -33,7 +33,7 @@ __all__ = ["Popen"]
 
 _PARTS = ("quietcount_schemas", "quietcount_producers", "quietcount_aggregates", "quietcount_consumers")
 # What the parts import where it is used: it is here before the first fork.
-_LAZY = ("click.testing", "duckdb", "fastavro", "kafka.admin", "numpy", "opendp.prelude", "rich.progress", "rich.table")
+_LAZY = ("click.testing", "duckdb", "fastavro", "kafka.admin", "numpy", "opendp.prelude", "rich.table")
 # Settings that Python or a library reads when it starts, and a forked process never would.
 _AT_START = ("PYTHON", "LC_", "LANG", "TZ", "MALLOC_", "LD_", "OPENBLAS_", "OMP_")
 _MESSAGE = 1 << 18

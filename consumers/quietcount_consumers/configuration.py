@@ -21,6 +21,7 @@ from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.configuration import GivenConfiguration, private_folder, read_configuration
 from quietcount_schemas.configuration.keys import each_key
 from quietcount_schemas.errors import SchemasError
+from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.periods import Period
 from quietcount_schemas.schema_registry.settings import RegistrySettings
 
@@ -46,6 +47,8 @@ class EmitterSection:
     """The emitters' secret, from which case keys are made."""
     spool: Path | None = None
     """Where an emitter keeps events while the log does not answer."""
+    allow_identifiers: tuple[Oddity, ...] = ()
+    """Kinds of odd identifiers that emitters take all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ gives the free pages back and truncates the WAL.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import struct
-import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Final
 
 from quietcount_producers import sqlite_file
 from quietcount_producers.errors import LogError
+from quietcount_producers.log_file import LogFile
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.log import Mark, NewRecord, Position, Record
 
@@ -41,30 +42,21 @@ _FROM: Final = "FROM records r LEFT JOIN temp.cut c ON r.topic = :topic AND c.pa
 
 
 class EmbeddedLog:
-    """A log in one SQLite file; a LogWriter and a LogReader. Safe to share between threads, not across a fork.
+    """A log in one SQLite file; a LogWriter and a LogReader. Safe to share between threads, and across a fork.
 
     `path` is created with mode 0600 (its folder must exist) unless `create` is false. `timeout` is how many seconds
-    to wait for another process that holds the file. Raises LogError.
+    to wait for another process that holds the file. The file is closed before a fork, and each process that goes on to
+    use the log opens it again. Raises LogError.
     """
 
-    def __init__(self, path: Path, *, create: bool = True, timeout: float = 30.0) -> None:
-        self.path = path
-        self._lock = threading.RLock()
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = True, timeout: float = 30.0) -> None:
+        self.path = path = Path(path)
         self._turn = 0
         if not path.exists():
             if not create:
                 raise LogError(f"There is no log at {path}", "Check data_dir. The first event that is emitted makes it")
             sqlite_file.create(path, timeout)
-        try:
-            sqlite_file.tighten(path)
-            self._connection = sqlite_file.connect(path, timeout)
-        except sqlite_file.FAILURES as error:
-            raise sqlite_file.explained(error, path, "open") from error
-        try:
-            self._check_kind()
-        except BaseException:
-            self._connection.close()
-            raise
+        self._file = LogFile(path, timeout)
 
     def __enter__(self) -> EmbeddedLog:
         return self
@@ -74,8 +66,7 @@ class EmbeddedLog:
 
     def close(self) -> None:
         """Close the file; the last process to close it folds the WAL into it."""
-        with self._lock:
-            self._connection.close()
+        self._file.close()
 
     @property
     def place(self) -> str:
@@ -258,11 +249,11 @@ class EmbeddedLog:
         Call it once at start too, because a process that is killed between a purge and its scrub leaves purged records
         in the WAL.
         """
-        with self._lock:
+        with self._file.held() as connection:
             try:
                 # Each page is a step of this pragma, and `execute` takes one step of a statement without columns.
-                self._connection.executescript("PRAGMA incremental_vacuum")
-                blocked, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                connection.executescript("PRAGMA incremental_vacuum")
+                blocked, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             except sqlite3.OperationalError as error:
                 if sqlite_file.is_busy(error):
                     return False
@@ -272,18 +263,6 @@ class EmbeddedLog:
         return not blocked
 
     # Inside
-
-    def _check_kind(self) -> None:
-        with self._reading() as cursor:
-            kind = cursor.execute("PRAGMA application_id").fetchone()[0]
-            version = cursor.execute("PRAGMA user_version").fetchone()[0]
-        if kind != sqlite_file.APPLICATION_ID:
-            raise LogError(f"{self.path} is not a quietcount log", "Check data_dir, or move that file away")
-        if version > sqlite_file.VERSION:
-            raise LogError(
-                f"{self.path} has format {version} and this version of quietcount writes format {sqlite_file.VERSION}",
-                "Upgrade quietcount on this machine",
-            )
 
     def _topic(self, cursor: sqlite3.Cursor, name: str) -> tuple[int, int]:
         row = cursor.execute("SELECT number, partitions FROM topics WHERE name = ?", (name,)).fetchone()
@@ -296,24 +275,24 @@ class EmbeddedLog:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Cursor]:
-        with self._lock:
+        with self._file.held() as connection:
             try:
-                yield self._connection.cursor()
+                yield connection.cursor()
             except sqlite_file.FAILURES as error:
                 raise sqlite_file.explained(error, self.path, "read") from error
 
     @contextlib.contextmanager
     def _transaction(self, act: str) -> Iterator[sqlite3.Cursor]:
-        with self._lock:
+        with self._file.held() as connection:
             try:
-                cursor = self._connection.cursor()
+                cursor = connection.cursor()
                 cursor.execute("BEGIN IMMEDIATE")
                 try:
                     yield cursor
                     cursor.execute("COMMIT")
                 except BaseException:
                     # SQLite has rolled back by itself after some failures (a full disk is one).
-                    if self._connection.in_transaction:
+                    if connection.in_transaction:
                         with contextlib.suppress(sqlite3.Error):
                             cursor.execute("ROLLBACK")
                     raise

@@ -6,7 +6,8 @@ QuietcountError
     │   ├── LogUnwritable     its file cannot be written now: the disk is full (also an Unavailable)
     │   └── LogUnavailable    the log did not answer (also an Unavailable)
     ├── EventRefused      an event cannot be emitted as it is; says which field and why
-    └── PublisherClosed   an event was emitted after `close`
+    ├── PublisherClosed   an event was emitted after `close`
+    └── PublisherFull     too many events wait for the log, and the time for `emit` is over (also an Unavailable)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = [
     "LogUnwritable",
     "ProducersError",
     "PublisherClosed",
+    "PublisherFull",
     "refused_by",
 ]
 
@@ -42,6 +44,10 @@ class LogUnwritable(LogError, Unavailable):
 
 class PublisherClosed(ProducersError):
     """The publisher was closed, so it takes no more events."""
+
+
+class PublisherFull(ProducersError, Unavailable):
+    """Too many events wait for the log, and none of them was stored in the time given to `emit`: it was not emitted."""
 
 
 class EventRefused(ProducersError):

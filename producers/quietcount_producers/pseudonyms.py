@@ -6,15 +6,16 @@ can, so a file that others can read is refused.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
-import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from quietcount_producers.errors import EventRefused, ProducersError
+from quietcount_producers.identifiers import normal_identifier
+from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.private_files import FileFault, FileTrouble, read_secret, write_secret
 
 __all__ = ["Pepper"]
@@ -38,7 +39,7 @@ class Pepper:
                 f"A pepper has at least {_LEAST_BYTES} bytes", "Let `Pepper.generate` or `quietcount init` make one"
             )
         self._secret = secret
-        self._event_ids = hmac.digest(secret, _EVENT_IDS, hashlib.sha256)
+        self._event_ids = hmac.digest(secret, _EVENT_IDS, "sha256")
 
     def __repr__(self) -> str:
         return "Pepper(<secret>)"
@@ -47,11 +48,12 @@ class Pepper:
         raise TypeError("a Pepper is not pickled: it would put the secret where nobody looks for it")
 
     @classmethod
-    def load(cls, path: Path) -> Pepper:
+    def load(cls, path: str | os.PathLike[str]) -> Pepper:
         """Read the pepper file at `path`, without the line end after it.
 
         Raises ProducersError if it is missing, too short, evidently not random, or open to group or others.
         """
+        path = Path(path)
         content = read_secret(path, lambda fault: _refused(path, fault)).rstrip(b"\r\n")
         if len(content) > _MOST_BYTES:
             raise ProducersError(f"The pepper {path} is longer than {_MOST_BYTES} bytes", _CHECK)
@@ -64,8 +66,9 @@ class Pepper:
         return cls(content)
 
     @classmethod
-    def generate(cls, path: Path) -> Pepper:
+    def generate(cls, path: str | os.PathLike[str]) -> Pepper:
         """Write a new random pepper to `path` (mode 0600) and return it; an existing file is never replaced."""
+        path = Path(path)
         content = secrets.token_hex(_LEAST_BYTES).encode()
         try:
             write_secret(path, content + b"\n")
@@ -81,12 +84,12 @@ class Pepper:
             ) from error
         return cls(content)
 
-    def case_key(self, identifier: str) -> bytes:
+    def case_key(self, identifier: str, allowed: Collection[Oddity] = ()) -> bytes:
         """Return the case key of `identifier`: the first 16 bytes of the HMAC-SHA256 of its normal form.
 
-        Raises EventRefused if the identifier is empty or not valid text.
+        Raises EventRefused for text that is no identifier, or hardly one and not of an `allowed` kind.
         """
-        return hmac.digest(self._secret, _normal_identifier(identifier).encode(), hashlib.sha256)[:16]
+        return hmac.digest(self._secret, normal_identifier(identifier, allowed).encode(), "sha256")[:16]
 
     def derived_event_id(self, canonical: bytes, occurrence: int) -> bytes:
         """Return the event id of the `occurrence`-th (from 0) event whose canonical form is `canonical`.
@@ -110,22 +113,10 @@ class Pepper:
         return self._event_id(b"\xff" * 8 + event.encode() + b"\0" + name)
 
     def _event_id(self, message: bytes) -> bytes:
-        digest = bytearray(hmac.digest(self._event_ids, message, hashlib.sha256)[:16])
+        digest = bytearray(hmac.digest(self._event_ids, message, "sha256")[:16])
         digest[6] = digest[6] & 0x0F | 0x40
         digest[8] = digest[8] & 0x3F | 0x80
         return bytes(digest)
-
-
-def _normal_identifier(identifier: str) -> str:
-    """Return the form of `identifier` that is hashed: NFC, without outer spaces. Raises EventRefused."""
-    normal = unicodedata.normalize("NFC", identifier).strip()
-    if not normal:
-        raise EventRefused("case", "is empty; give the identifier of the case")
-    try:
-        normal.encode()
-    except UnicodeEncodeError:
-        raise EventRefused("case", "is not valid text") from None
-    return normal
 
 
 def _refused(path: Path, fault: FileFault) -> ProducersError:

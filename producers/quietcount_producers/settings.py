@@ -14,13 +14,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from quietcount_producers.beginnings import Beginning, beginnings_of
-from quietcount_producers.composition import close_match, listed
+from quietcount_producers.composition import Composer, close_match, listed
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, ProducersError
 from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.configuration import LOG_FILE, private_folder, read_configuration
 from quietcount_schemas.errors import SchemasError
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
+from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.periods import Period
 from quietcount_schemas.private_files import make_private_folder
 from quietcount_schemas.registry import SchemaRegistry
@@ -46,6 +48,8 @@ class EmitterSettings:
     """By event type: when the populations that count it begin."""
     spool: Path | None = None
     """Where events wait while the log does not answer, if anywhere."""
+    allow_identifiers: tuple[Oddity, ...] = ()
+    """The kinds of odd identifiers that are taken all the same."""
     kafka: KafkaSettings | None = None
     """The brokers that `log` names; None for the embedded log."""
     schema_registry: RegistrySettings = field(default_factory=RegistrySettings)
@@ -65,11 +69,12 @@ class EmitterSettings:
         return self.log_file.parent if self.kafka is None else Path(tempfile.gettempdir())
 
     @classmethod
-    def load(cls, config: Path, environment: Mapping[str, str] | None = None) -> EmitterSettings:
+    def load(cls, config: str | os.PathLike[str], environment: Mapping[str, str] | None = None) -> EmitterSettings:
         """Read the configuration file at `config` under `environment` (the process's own by default, {} for none).
 
         Raises ProducersError naming the file and every key or variable that is wrong.
         """
+        config = Path(config)
         try:
             given = read_configuration(config, environment)
         except SchemasError as error:
@@ -87,6 +92,11 @@ class EmitterSettings:
             schema_registry=RegistrySettings.of(given),
             **values["emitter"],
         )
+
+    def composer(self, registry: SchemaRegistry) -> Composer:
+        """Return what makes records of events. Raises ProducersError if the pepper is not in order."""
+        pepper = Pepper.load(self.pepper_file)
+        return Composer(registry, pepper, self.precision, allow=self.allow_identifiers)
 
     def registry(self) -> SchemaRegistry:
         """Load the event types: the built-in ones and those of `schemas`.

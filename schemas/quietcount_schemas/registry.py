@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -36,12 +37,14 @@ class SchemaRegistry:
         self.confluent_ids: Mapping[int, bytes] = MappingProxyType(dict(sorted((confluent_ids or {}).items())))
 
     @classmethod
-    def load(cls, folders: Sequence[Path] = (), confluent_ids: Mapping[int, bytes] | None = None) -> SchemaRegistry:
+    def load(
+        cls, folders: Sequence[str | os.PathLike[str]] = (), confluent_ids: Mapping[int, bytes] | None = None
+    ) -> SchemaRegistry:
         """Return the built-in event types and those of `folders`.
 
         Raises SchemasError if the lint, the evolution check or the history refuses a schema.
         """
-        inspected, clashes = inspect(folders)
+        inspected, clashes = inspect([Path(folder) for folder in folders])
         refused = [finding for folder in inspected for finding in folder.refusals] + clashes
         if refused:
             raise refusal(refused)

@@ -1,21 +1,15 @@
-"""How fast the embedded log appends and polls, and how fast a file is checked. Prints rates; judges none."""
+"""How fast the embedded log appends and polls. Prints rates; judges none."""
 
 from __future__ import annotations
 
-import io
 import random
 import time
 from pathlib import Path
 
 import pytest
 
-from quietcount_producers import EmbeddedLog, Pepper, simulate
-from quietcount_producers.composition import Composer
-from quietcount_producers.files.emission import check
-from quietcount_producers.files.event_files import FileFormat
-from quietcount_producers.simulation import encoded
+from quietcount_producers import EmbeddedLog
 from quietcount_schemas.log import NewRecord
-from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.bench
 
@@ -48,12 +42,3 @@ def test_embedded_log(tmp_path: Path, partitions: int) -> None:
         started = time.perf_counter()
         log.purge("t", {p: end // 2 for p, end in ends.items()})
         rate("purge of one half, records held before", RECORDS, started)
-
-
-def test_checking_a_file() -> None:
-    lines = b"".join(encoded({k: v for k, v in line.items() if k != "event_id"}) for line in simulate(30_000))
-    composer = Composer(SchemaRegistry.load(), Pepper(bytes(range(32))))
-    started = time.perf_counter()
-    found = check(io.BytesIO(lines), "the file", FileFormat.JSONL, composer)
-    rate("check and compose lines of JSONL", found.good, started)
-    assert found.good == 30_000

@@ -64,6 +64,7 @@ VARIABLES = {
     "QUIETCOUNT_EMITTER": '{"pepper_file": "other"}',
     "QUIETCOUNT_EMITTER__PEPPER_FILE": "other",
     "QUIETCOUNT_EMITTER__SPOOL": "other",
+    "QUIETCOUNT_EMITTER__ALLOW_IDENTIFIERS": '["spaces"]',
     "QUIETCOUNT_PUBLICATION": '{"publisher": "other"}',
     "QUIETCOUNT_KAFKA": '{"topic_prefix": "other."}',
     "QUIETCOUNT_KAFKA__TOPIC_PREFIX": "other.",
@@ -123,6 +124,7 @@ def test_an_emitter_and_the_service_read_the_same(config: Path, variable: str | 
     assert emitter.kafka == service.kafka
     assert emitter.schema_registry == service.schema_registry
     assert emitter.spool == service.emitter.spool
+    assert emitter.allow_identifiers == service.emitter.allow_identifiers
     assert emitter.precision == {name: each.period for each in service.population for name in each.events}
 
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quietcount_producers import Pepper, ProducersError
+from quietcount_producers import EventRefused, Pepper, ProducersError
 from quietcount_producers.composition import Composer
 from quietcount_producers.files.emission import Check, CheckedRecords, check
 from quietcount_producers.files.event_files import FileFormat
+from quietcount_producers.identifiers import normal_identifier
 from quietcount_schemas.codec import Codec
 from quietcount_schemas.event_types import EventType
 from quietcount_schemas.log import NewRecord
@@ -29,10 +30,20 @@ CODEC = Codec(REGISTRY)
 COMPOSER = Composer(REGISTRY, Pepper(bytes(range(32))), Period.MONTH, lambda: dt.date(2024, 1, 1))
 COLUMNS = ["event", "case", "occurred_on", *{f.name: f for e in REGISTRY.event_types.values() for f in e.attributes}]
 
-# What the cell of an identifier may hold: quotation marks and commas, too.
-identifiers = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12).filter(
-    str.strip
-)
+
+def is_identifier(text: str) -> bool:
+    try:
+        normal_identifier(text)
+    except EventRefused:
+        return False
+    return True
+
+
+# What a spreadsheet's cell may hold: quotation marks and commas, too.
+identifiers = st.one_of(
+    st.text("aЯß1\"',;. ", min_size=1, max_size=12),
+    st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12),
+).filter(is_identifier)
 
 
 def facts_of(kind: EventType) -> st.SearchStrategy[dict[str, str]]:

@@ -15,25 +15,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["answered", "readers", "run"]
+__all__ = ["answered", "installed", "readers", "run"]
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _SECONDS = 600  # a slow line; a hanging one must not hang the tests
 
 
 def readers() -> Path:
-    """The folder with the packages, which appears whole or not at all; two that ask at once install once."""
-    asked = REQUIREMENTS.read_bytes() + sys.version.encode()
+    """The folder with the packages."""
+    return installed(REQUIREMENTS)
+
+
+def installed(requirements: Path) -> Path:
+    """A folder with the packages, which appears whole or not at all; two that ask at once install once."""
+    name = requirements.parent.name
+    asked = requirements.read_bytes() + sys.version.encode()
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quietcount-tests"
-    folder = caches / f"readers-{hashlib.sha256(asked).hexdigest()[:16]}"
+    folder = caches / f"{name}-{hashlib.sha256(asked).hexdigest()[:16]}"
     caches.mkdir(parents=True, exist_ok=True)
-    with (caches / "readers.lock").open("w") as lock:
+    with (caches / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             draft = folder.with_suffix(".next")
             shutil.rmtree(draft, ignore_errors=True)
             pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-deps"]
-            command = [*pip, "--no-compile", "--target", str(draft), "-r", str(REQUIREMENTS)]
+            command = [*pip, "--no-compile", "--target", str(draft), "-r", str(requirements)]
             subprocess.run(command, check=True, timeout=_SECONDS)
             draft.rename(folder)
     return folder

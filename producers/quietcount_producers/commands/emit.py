@@ -23,8 +23,7 @@ from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.emission import Check, CheckedRecords, Identities, check, send
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.files.findings import Tally
-from quietcount_producers.mapping import Mapping, Reading
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.mapping import Mapping, Reading, catalogue
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.cli import EXIT_INTERRUPTED, config_option
@@ -49,6 +48,12 @@ class _Source:
     def name(self) -> str:
         """What messages call it."""
         return "standard input" if self.path is None else str(self.path)
+
+    def look(self) -> None:
+        """Raise ProducersError for a file that cannot be opened, before the log is."""
+        if self.path is None or not self.path.is_fifo():  # a pipe is opened once
+            with self.opened():
+                pass
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BinaryIO]:
@@ -105,7 +110,9 @@ class _Job:
     short_help="Send the events of files (CSV, JSON, XLSX) to the log.",
 )
 @click.argument("files", metavar="FILE...|-", nargs=-1, required=True)
-@click.option("--mapping", "mapping_name", metavar="FILE", help="What the columns of FILE mean: docs/mapping.md.")
+@click.option(
+    "--mapping", "mapping_name", metavar="FILE|NAME", help="What the columns of FILE mean: see `quietcount mapping`."
+)
 @click.option(
     "--format",
     "format_name",
@@ -145,13 +152,12 @@ def emit_command(
         raise click.UsageError("--skip-bad of standard input needs --bad-file.")
     settings = EmitterSettings.load(config)
     registry = settings.registry()
-    mapping = None if mapping_name is None else Mapping.load(Path(mapping_name), registry)
+    mapping = None if mapping_name is None else Mapping.load(catalogue.found(Path(mapping_name)), registry)
     reading = Reading() if mapping is None else mapping.reading
     if encoding is not None:
         reading = dataclasses.replace(reading, encoding=encoding)
     sources = [_source(file, format_name, reading, bad_file) for file in files]
-    composer = Composer(registry, Pepper.load(settings.pepper_file), settings.precision)
-    job = _Job(composer, reading, mapping, Identities())
+    job = _Job(settings.composer(registry), reading, mapping, Identities())
     if dry_run:
         _try_out(job, sources, settings, skip_bad)
     else:
@@ -196,8 +202,7 @@ def _emit(job: _Job, sources: Sequence[_Source], settings: EmitterSettings, skip
     with ExitStack() as stack:
         bads: list[BadLines | None] = []
         for source in sources:
-            with source.opened():
-                pass  # a file that is not there is found before the log is opened
+            source.look()
             bads.append(_bad_lines(source, job, stack) if skip_bad else None)
         with _stoppable():  # it waits while the brokers do not answer
             outbox = None if settings.spool is None else EventSpool(settings.spool)
@@ -249,6 +254,8 @@ def _conclude(found: Check, bad: BadLines | None, where: str) -> None:
     """Say how many events the file held. The person who has the file can count them, and nobody else sees this."""
     if not found.good and not found.problems:
         click.echo(_empty(found), err=True)
+    elif bad is not None and not found.good:
+        click.echo(f"{found.name} has no good line: {bad.path} has them, with reasons.", err=True)
     elif bad is not None and found.problems:
         click.echo(
             f"Emitted {found.name}: {found.held}; every good line is {where}. The bad ones are in {bad.path}.", err=True

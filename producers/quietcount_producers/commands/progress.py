@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
+import click
+
 from quietcount_producers.files.emission import plain_file
 
 __all__ = ["Steps", "progress", "size_of"]
@@ -23,17 +25,12 @@ def size_of(stream: BinaryIO) -> int | None:
 
 @contextlib.contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr at a terminal, nothing in a pipe; yields what to call with each advance."""
-    if not sys.stderr.isatty():
+    """A bar on stderr at a terminal, nothing in a pipe or without a `total`; yields what to call with each advance."""
+    if total is None or not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # a pipe needs neither
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda amount: bar.advance(task, amount)
+    with click.progressbar(length=total, label=what, file=sys.stderr, show_eta=False) as bar:
+        yield bar.update
 
 
 class Steps:

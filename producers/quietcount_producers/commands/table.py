@@ -5,7 +5,11 @@ from __future__ import annotations
 __all__ = ["COMMANDS"]
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
-    ("emit", "quietcount_producers.commands.emit:emit_command", "Send the events of a JSONL or CSV file to the log."),
+    (
+        "emit",
+        "quietcount_producers.commands.emit:emit_command",
+        "Send the events of files (CSV, JSON, XLSX) to the log.",
+    ),
     (
         "mapping",
         "quietcount_producers.commands.mapping:mapping_command",

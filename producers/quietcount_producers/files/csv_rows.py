@@ -8,6 +8,7 @@ looks like a row.
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -37,6 +38,10 @@ _UNCLOSED: Final = (
     "opens a cell with a quotation mark that is not closed in its column, so the lines below would become part of it. "
     "Take the mark out, or close it"
 )
+_STRAY: Final = (
+    "holds a quotation mark that is not part of a pair around the cell. Take it out, or put the cell in quotation "
+    "marks and write each mark inside it twice"
+)
 _BEHIND: Final = (
     "has text behind a quotation mark that closes its cell. Take the marks out, or write each mark inside a cell twice"
 )
@@ -45,47 +50,80 @@ _BEHIND: Final = (
 def csv_rows(lines: Lines, reading: Reading, columns: Columns) -> Iterator[Row]:
     """Yield the rows of `lines`. Raises ProducersError, before the first row, for a header that is not in order."""
     names, delimiter = _header(lines, reading, columns)
-    count = len(names)
-    reader = csv.reader(lines, strict=True, delimiter=delimiter)
-    first = True
-    while True:
-        lines.begin()
+    below = lines.number + 1
+    for row in _table(lines, names, delimiter, columns):
+        if row.line == below and are_tags(row.values.values()):
+            continue
+        yield row
+
+
+def _table(lines: Lines, names: list[str], delimiter: str, columns: Columns) -> Iterator[Row]:
+    """Yield the rows below the header, a piece at a time: at once if each line is a row, and otherwise one by one."""
+    while piece := lines.ahead():
+        number = lines.number + 1
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except EventRefused as refused:
-            if lines.span == 1:
-                yield Row(lines.number, lines.text, columns=names, problem=refused)
-                continue
-            yield _only_first(lines, names)
-            continue
+            table = [] if lines.are_refused() else list(csv.reader(piece, strict=True, delimiter=delimiter))
         except csv.Error:
-            yield _only_first(lines, names)
+            table = []
+        if len(table) == len(piece):
+            lines.skip(len(piece))
+            for line, text, cells in zip(itertools.count(number), piece, table):
+                if (row := _row(line, text, cells, names, columns)) is not None:
+                    yield row
             continue
-        span = lines.span
-        line = lines.number - span + 1
-        if len(cells) != count and not (len(cells) > count and not "".join(cells[count:]).strip()):
-            if not "".join(cells).strip():
+        reader = csv.reader(lines, strict=True, delimiter=delimiter)
+        while lines.number < number + len(piece) - 1:
+            lines.begin()
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except EventRefused as refused:
+                if lines.span > 1:
+                    yield _only_first(lines, names)
+                else:
+                    yield Row(lines.number, lines.text, columns=names, problem=refused)
                 continue
-            more = "more" if len(cells) > count else "fewer"
-            problem = EventRefused("", f"has {more} values than the header has columns")
-            yield Row(line, lines.text, columns=names, problem=problem, last=lines.number)
-            continue
-        values: dict[str, object] = {n: cell for n, cell in zip(names, map(str.strip, cells), strict=False) if cell}
-        if not values:
-            continue
-        if span > 1 and (swallowing := _swallowing(lines.row, cells, names, delimiter, columns)) is not None:
-            problem = EventRefused(swallowing, _SWALLOWS)
-            yield Row(line, lines.text, columns=names, problem=problem, last=lines.number)
-            continue
-        if first and are_tags(values.values()):
-            first = False
-            continue
-        first = False
-        yield Row(
-            line, lines.text if span > 1 else lines.row[0].rstrip("\r\n"), values, names, cells, None, line + span - 1
-        )
+            except csv.Error:
+                yield _only_first(lines, names)
+                continue
+            line = lines.number - lines.span + 1
+            made = _row(line, lines.text, cells, names, columns)
+            if made is None:
+                continue
+            if lines.span > 1:
+                made.last = lines.number
+                swallowing = _swallowing(lines.row, cells, names, delimiter, columns)
+                if made.problem is None and swallowing is not None:
+                    problem = EventRefused(swallowing, _SWALLOWS)
+                    made = Row(line, lines.text, columns=names, problem=problem, last=lines.number)
+            yield made
+
+
+def _row(line: int, text: str, cells: list[str], names: list[str], columns: Columns) -> Row | None:
+    """Return the row that has these cells, or None if it is empty."""
+    count = len(names)
+    if len(cells) != count and (len(cells) < count or "".join(cells[count:]).strip()):
+        if not "".join(cells).strip():
+            return None
+        more = "more" if len(cells) > count else "fewer"
+        refused = EventRefused("", f"has {more} values than the header has columns")
+        return Row(line, text.rstrip("\r\n"), columns=names, problem=refused)
+    if '"' in text and (stray := _stray(text, cells, names, columns)) is not None:
+        return Row(line, text.rstrip("\r\n"), columns=names, problem=EventRefused(stray, _STRAY))
+    values: dict[str, object] = {n: cell for n, cell in zip(names, map(str.strip, cells), strict=False) if cell}
+    return Row(line, text.rstrip("\r\n"), values, names, cells) if values else None
+
+
+def _stray(text: str, cells: Sequence[str], names: Sequence[str], columns: Columns) -> str | None:
+    """Return the column that has a quotation mark in a cell without quotation marks around it, or None.
+
+    It is the half of a pair, or stands behind a space. As part of an identifier it would make another person.
+    """
+    for name, cell in zip(names, cells, strict=False):
+        if '"' in cell and not columns.ignores(name) and f'"{cell.replace(chr(34), chr(34) * 2)}"' not in text:
+            return name
+    return None
 
 
 def _only_first(lines: Lines, names: Sequence[str]) -> Row:

@@ -76,6 +76,8 @@ def check(
                 for refused in made.problems:
                     found.add(row.line, refused, row.last)
                 if bad is not None:
+                    if file_format is FileFormat.XLSX and mapping is None:
+                        row.cells = [cell_text(_plain(each, row.values.get(each))) for each in row.columns]
                     bad.write(row, _reason(made.problems))
             elif not made:
                 found.nobody += 1

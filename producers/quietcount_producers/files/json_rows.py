@@ -166,7 +166,7 @@ class _Document:
             elif listed and self._next() not in ("]", ""):
                 raise self._refused("is not JSON: a comma is missing between two records")
         if listed:
-            raise self._refused("is not JSON: it breaks off before the end of its list; was the file cut?")
+            raise self._refused("is not JSON: it breaks off before the end of its list, as if it was cut")
 
     def _record(self) -> Row:
         line = self._line
@@ -220,11 +220,12 @@ class _Document:
                 if len(self._text) - self._at > _LONGEST_RECORD:
                     what = f"has a record that is not JSON, or longer than {_LONGEST_RECORD} characters"
                     raise self._refused(what) from None
+                text, start = self._text, self._at
                 if self._more():
                     continue
-                self._line += self._text.count("\n", self._at, error.pos)
-                cut = error.pos >= len(self._text.rstrip()) or error.msg.startswith("Unterminated string")
-                why = "it breaks off before the end of an object; was the file cut?" if cut else "it cannot be read"
+                self._line += text.count("\n", start, error.pos)
+                cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+                why = "it breaks off before the end of an object, as if it was cut" if cut else "it cannot be read"
                 raise self._refused(f"is not JSON: {why}") from None
             except (RecursionError, ValueError):
                 raise self._refused("has a record that is not the JSON object of an event") from None

@@ -1,20 +1,20 @@
 """What was seen before in a file, in few bytes a line.
 
-Digests lie packed in up to 65,536 arrays by their first two bytes, and are found by searching one array. So a line
+Hashes of 64 bits lie packed in up to 16,384 arrays by their first bits, and are found by searching one array. So a line
 costs about 9 bytes, where a set of digests costs about 100. Among a million lines, two different ones have the same
-digest with a chance below one in a trillion. Then one of them gets the id of a second equal line, which does no harm.
+hash with a chance of 3 in 100 million. Then one of them gets the id of a second equal line, which does no harm.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 __all__ = ["Identities", "Occurrences"]
 
-_DIGEST: Final = 10
-_PREFIX: Final = 2
-_SUFFIX: Final = _DIGEST - _PREFIX
+_ARRAYS: Final = (1 << 14) - 1
+_BITS: Final = 14
+_ALL: Final = (1 << 64) - 1
+_SUFFIX: Final = 7
 _CONTENT: Final = 8
 _FILE: Final = 2
 _NUMBER: Final = 5
@@ -25,22 +25,22 @@ class Occurrences:
     """How often the same facts came before in a file: equal lines are different events."""
 
     def __init__(self) -> None:
-        self._once: dict[bytes, bytearray] = {}
-        self._more: dict[bytes, int] = {}
+        self._once: dict[int, bytearray] = {}
+        self._more: dict[int, int] = {}
 
     def next(self, canonical: bytes) -> int:
         """Return how often `canonical` was asked for before."""
-        digest = hashlib.blake2b(canonical, digest_size=_DIGEST).digest()
-        suffix = digest[_PREFIX:]
-        packed = self._once.get(digest[:_PREFIX])
+        hashed = hash(canonical) & _ALL
+        suffix = (hashed >> _BITS).to_bytes(_SUFFIX, "big")
+        packed = self._once.get(hashed & _ARRAYS)
         if packed is None:
-            self._once[digest[:_PREFIX]] = bytearray(suffix)
+            self._once[hashed & _ARRAYS] = bytearray(suffix)
             return 0
         if _place(packed, suffix, _SUFFIX) < 0:
             packed += suffix
             return 0
-        self._more[digest] = self._more.get(digest, 0) + 1
-        return self._more[digest]
+        self._more[hashed] = self._more.get(hashed, 0) + 1
+        return self._more[hashed]
 
 
 class Identities:
@@ -50,7 +50,7 @@ class Identities:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[bytes, bytearray] = {}
+        self._entries: dict[int, bytearray] = {}
         self._files: list[str] = []
 
     def begin(self, name: str) -> None:
@@ -59,10 +59,10 @@ class Identities:
 
     def other(self, identity: bytes, content: bytes, line: int) -> str | None:
         """Note what stands on `line`; return where the same identity had another content, or None."""
-        digest = hashlib.blake2b(identity, digest_size=_DIGEST).digest()
-        its = hashlib.blake2b(content, digest_size=_CONTENT).digest()
-        suffix = digest[_PREFIX:]
-        packed = self._entries.setdefault(digest[:_PREFIX], bytearray())
+        hashed = hash(identity) & _ALL
+        its = (hash(content) & _ALL).to_bytes(_CONTENT, "big")
+        suffix = (hashed >> _BITS).to_bytes(_SUFFIX, "big")
+        packed = self._entries.setdefault(hashed & _ARRAYS, bytearray())
         place = _place(packed, suffix, _ENTRY)
         if place < 0:
             file = len(self._files) - 1

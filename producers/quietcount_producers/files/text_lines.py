@@ -26,6 +26,8 @@ _ENCODINGS: Final = re.compile(
 """Encodings of texts that people save. Python knows others, such as rot13 and idna, that would only hide a mistake."""
 _NOT_TEXT: Final = {True: re.compile("[\udc80-\udcff]"), False: re.compile("\ufffd")}
 """What bytes become that are no text in UTF-8, and in any other encoding."""
+_LEAST_ZEROS: Final = 0.05
+"""The share of UTF-16 characters that are ASCII: in a table of Cyrillic names, the header, the dates and the commas."""
 _LEAST_CYRILLIC: Final = 0.6
 """The share of the bytes above ASCII that stand in a row: a Cyrillic word has many, a French one one or two."""
 
@@ -88,6 +90,22 @@ class Lines:
         self._at = min(self._at, self._start + lines)
         self._size = 0
         self.ended = False
+
+    def ahead(self) -> list[str]:
+        """Return the lines that are next and read already, without giving them; empty at the end."""
+        if self._at >= len(self._buffer):
+            self._start = self._at
+            if not self._fill():
+                return []
+        return self._buffer[self._at :] if self._at else self._buffer
+
+    def are_refused(self) -> bool:
+        """Return whether one of the lines that are next and read already is refused."""
+        return any(number >= self._first + self._at for number in self._refused)
+
+    def skip(self, lines: int) -> None:
+        """Go on behind the next `lines`."""
+        self._at += lines
 
     @property
     def number(self) -> int:
@@ -187,7 +205,7 @@ class Lines:
         if named is not None and named != "utf-16":
             return named
         for its, zeros, letters in (("utf-16-le", self._head[1::2], self._head[::2]), ("utf-16-be", *self._halves())):
-            if letters and zeros.count(0) > len(letters) * 0.4 and letters.count(0) == 0:
+            if letters and zeros.count(0) > len(letters) * _LEAST_ZEROS and 0 not in letters:
                 return its
         return "utf-16-le" if named else "utf-8"
 

@@ -36,10 +36,14 @@ _ERRORS: Final = frozenset(
     ("#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#SPILL!", "#CALC!", "#FIELD!", "#BLOCKED!")
 )
 _MERGED: Final = re.compile(rb"""<(?:\w+:)?mergeCell\s[^>]*?ref=["']([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})["']""")
-_NO_VALUE: Final = re.compile(rb"</(?:\w+:)?f>\s*</(?:\w+:)?c>|<(?:\w+:)?f\b[^>]*/>\s*</(?:\w+:)?c>")
-"""A formula behind which no value is stored."""
+_NO_VALUE: Final = re.compile(
+    rb"""<(?:\w+:)?c\b(?![^>]*\bt=["']str["'])[^>]*>\s*<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*"""
+    rb"""(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"""
+)
+"""A formula behind which no value is stored. A formula that gives an empty text has the type `str`."""
 _PIECE: Final = 1 << 18
-_OVERLAP: Final = 1 << 10
+_OVERLAP: Final = 1 << 14
+"""Bytes: longer than the longest formula with its cell."""
 _RELATION: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 _Merged = tuple[int, int, int, int]
@@ -224,8 +228,7 @@ def _rows(sheet: Any, names: list[str], header: int, merged: list[_Merged]) -> I
             faulty += [
                 EventRefused(name, "is part of merged cells; unmerge them, and fill in each row") for name in covered
             ]
-        texts = [cell_text(each) for each in cells[: len(names)]]
-        texts += [""] * (len(names) - len(texts))
+        texts = [cell_text(values.get(name)) for name in names]
         problem = None
         if any(each is not None for each in cells[len(names) :]):
             problem = EventRefused("", "has more values than the header has columns")

@@ -11,7 +11,8 @@ from __future__ import annotations
 import abc
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final
 
@@ -19,14 +20,18 @@ import kafka
 from kafka.consumer.fetcher import Fetcher
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl import get_sasl_mechanism
+from kafka.producer.producer_batch import ProducerBatch
 from kafka.protocol import metadata
 from kafka.protocol.broker_version_data import BrokerVersionData
 from kafka.protocol.consumer import OffsetForLeaderEpochRequest
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
+from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import decode_varint
+from kafka.structs import TopicPartition
 
 from quietcount_producers.errors import LogError
+from quietcount_schemas.log import NewRecord
 
 __all__ = [
     "ApiVersionsRequest",
@@ -44,6 +49,7 @@ __all__ = [
     "end_sending",
     "epoch_ends",
     "get_sasl_mechanism",
+    "hand_over",
     "network_client",
     "other_version",
     "report_offsets",
@@ -63,6 +69,9 @@ _OF_PRODUCER: Final[Mapping[str, _Call | None]] = {
     "_sender.force_close": ((), {}),
     "_sender.join": ((0.0,), {}),
     "_unregister_cleanup": ((), {}),
+    "_accumulator._tp_lock": ((None,), {}),
+    "_accumulator._batches.__getitem__": None,
+    "_accumulator._incomplete.add": ((None,), {}),
 }
 """Each name with the arguments of our call; None if Python cannot say which it takes, or if we only replace it."""
 _OF_ADMIN: Final[Mapping[str, _Call | None]] = {
@@ -80,6 +89,8 @@ _OF_CONSUMER: Final[Mapping[str, _Call | None]] = {
     "_fetcher.PartitionRecords.drain": ((None,), {}),
 }
 
+_RECORD_FORMAT: Final = 2
+"""Of Kafka 0.11 and later (KIP-98); `enable_idempotence` asks for it, too."""
 _AUTO_CREATE: Final = "allow_auto_create_topics"
 
 
@@ -108,7 +119,7 @@ def network_client(**options: Any) -> KafkaNetClient:
 
 
 def check_producer(producer: Any) -> None:
-    """Raise LogError unless a producer has inside what `store_whole` and `end_sending` use."""
+    """Raise LogError unless a producer has inside what the functions below use."""
     _check(producer, _OF_PRODUCER)
 
 
@@ -119,6 +130,24 @@ def store_whole(producer: Any) -> None:
     producer._sender._can_split = lambda *_: False
     # At the interpreter's end it would send what another thread had handed over of an append so far.
     producer._unregister_cleanup()
+
+
+def hand_over(producer: Any, topic: str, partition: int, records: Iterable[NewRecord]) -> Any:
+    """Hand over `records` as one batch of whatever size, which is stored whole or not at all; `flush` sends it.
+
+    Returns a future. Once it `is_done`, its `value` holds the first record's offset, a time that is not ours, and None,
+    or a function that gives the error of the record of a number. The public `send` takes one record at a time. It costs
+    three times as much, and where a batch ends is then the library's choice.
+    """
+    batch = ProducerBatch(TopicPartition(topic, partition), MemoryRecordsBuilder(_RECORD_FORMAT, 0, sys.maxsize))
+    add = batch.records.append
+    for record in records:
+        add(record.timestamp, record.key, record.value, record.headers)
+    accumulator = producer._accumulator
+    with accumulator._tp_lock(batch.topic_partition):
+        accumulator._batches[batch.topic_partition].append(batch)
+        accumulator._incomplete.add(batch)
+    return batch.produce_future
 
 
 def end_sending(producer: Any, seconds: float | None = None) -> None:

@@ -1,8 +1,7 @@
 """The emitters' side of the log on Kafka: what `append` returned for is held by as many replicas as the topic asks for.
 
 The records of one append that go to one partition go as one batch, which Kafka stores whole or not at all. If the
-library gathered them by itself, a kill could come between two halves of an append. So the library is set to wait for a
-day, and the writer flushes it once the whole append is handed over.
+library gathered them by itself, a kill could come between two halves of an append. So the writer makes the batches.
 
 There is no transaction: if a killed emitter left one open, no reader could read what came after it. Across partitions
 an append that raises may therefore have stored a part. Repeating it does no harm: the fold counts an event id once.
@@ -21,8 +20,8 @@ from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
 from quietcount_producers.errors import LogError
-from quietcount_producers.kafka.connection import REQUEST_SECONDS, client_options, explained, reach, way_in
-from quietcount_producers.kafka.internals import end_sending, store_whole
+from quietcount_producers.kafka.connection import client_options, explained, reach, way_in
+from quietcount_producers.kafka.internals import end_sending, hand_over, store_whole
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
@@ -40,9 +39,6 @@ _METADATA_SECONDS: Final = 5.0
 """For news of a topic that was there a moment ago: if it is deleted, that must not hold a running emitter longer."""
 _CLOSE_SECONDS: Final = 5.0
 """For the library's thread to end; nothing waits to be sent then."""
-_LINGER_SECONDS: Final = 86_400.0
-"""How long the library gathers records unless it is flushed: longer than any process is stopped between two of them."""
-
 MOST_BYTES: Final = 1_000_000
 """Of one batch: a topic takes 1,048,588 bytes unless it is set otherwise, and a larger batch would be refused whole."""
 _RECORD_BYTES: Final = 40
@@ -120,27 +116,21 @@ class KafkaWriter:
         producer = self._connected()
         name = self._settings.topic(topic)
         self._check_count(topic, len(producer.partitions_for(name)))
-        stored: dict[int, Position] = {}
-        for numbered in _rounds(records, count):
+        stored: list[Position | None] = [None] * len(records)
+        for batches in _rounds(records, count):
             sent = [
-                (
-                    number,
-                    producer.send(
-                        name,
-                        value=records[number].value,
-                        key=records[number].key,
-                        headers=list(records[number].headers),
-                        partition=partition,
-                        timestamp_ms=records[number].timestamp,
-                    ),
-                )
-                for number, partition in numbered
+                (partition, numbers, hand_over(producer, name, partition, [records[n] for n in numbers]))
+                for partition, numbers in batches.items()
             ]
             producer.flush(max(0.0, until - time.monotonic()))
-            for number, future in sent:
-                metadata = future.get(timeout=0)
-                stored[number] = Position(topic, metadata.partition, metadata.offset)
-        return [stored[number] for number in range(len(records))]
+            for partition, numbers, future in sent:
+                first, _, error = future.value
+                if error is not None:
+                    raise error(0)
+                for index, number in enumerate(numbers):
+                    # A broker that has the batch already, because its answer was lost, may not know where.
+                    stored[number] = Position(topic, partition, first + index if first >= 0 else first)
+        return [position for position in stored if position is not None]
 
     def _count(self, topic: str) -> int:
         if topic not in self._partitions:
@@ -167,9 +157,6 @@ class KafkaWriter:
                 enable_idempotence=True,
                 retries=_RETRIES,
                 retry_backoff_ms=int(_RETRY_SECONDS * 1000),
-                batch_size=MOST_BYTES + MOST_BYTES // 32,  # never full, because a full batch is sent at once
-                linger_ms=int(_LINGER_SECONDS * 1000),
-                delivery_timeout_ms=int((_LINGER_SECONDS + 2 * REQUEST_SECONDS) * 1000),
                 max_block_ms=int(_METADATA_SECONDS * 1000),
                 metrics_enabled=False,
             )
@@ -218,9 +205,9 @@ def _size(record: NewRecord) -> int:
     return size
 
 
-def _rounds(records: Sequence[NewRecord], count: int) -> list[list[tuple[int, int]]]:
-    """Return what is sent together: numbers of records with their partitions, in order, one batch a partition."""
-    rounds: list[list[tuple[int, int]]] = []
+def _rounds(records: Sequence[NewRecord], count: int) -> list[dict[int, list[int]]]:
+    """Return what is sent together: by partition the numbers of the records of its batch, in order."""
+    rounds: list[dict[int, list[int]]] = []
     filled: dict[int, tuple[int, int]] = {}  # by partition: which round, and how many bytes are in its batch
     for number, record in enumerate(records):
         partition = partition_for(record.key, count)
@@ -230,6 +217,6 @@ def _rounds(records: Sequence[NewRecord], count: int) -> list[list[tuple[int, in
             at, used = at + 1, 0
         filled[partition] = (at, used + size)
         if at == len(rounds):
-            rounds.append([])
-        rounds[at].append((number, partition))
+            rounds.append({})
+        rounds[at].setdefault(partition, []).append(number)
     return rounds

@@ -12,10 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final
 
-from quietcount_producers.composition import Composer
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.mapping import Mapping as EventMapping
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.receiving.intake import Intake
 from quietcount_producers.receiving.refusals import Refusals
 from quietcount_producers.receiving.settings import PathSettings, ReceiverSettings
@@ -48,7 +46,7 @@ class Reception:
         self._emitter = emitter
         self._folder = emitter.spool
         registry = emitter.registry()
-        self._composer = Composer(registry, Pepper.load(emitter.pepper_file), emitter.precision)
+        self._composer = emitter.composer(registry)
         self._mappings = {each.path: _mapping(each, registry) for each in settings.paths}
         self.tokens: dict[str, Tokens] = {each.path: each.tokens(settings.config) for each in settings.paths}
         """Who may deliver, by path."""

@@ -14,12 +14,13 @@ import fcntl
 import os
 import secrets
 import struct
-import weakref
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from quietcount_producers import forks
 from quietcount_producers.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError
 from quietcount_producers.sqlite_file import explained
@@ -60,11 +61,12 @@ class EventSpool:
     """A spool in `folder`, which is its own (mode 0700) and is made unless `create` is false; a LogWriter.
 
     Any number of processes may append. One at a time relays: the one that got true from `hold`. Safe to share between
-    threads, not across a fork. Raises LogError if the folder or the file in it is not in order.
+    threads, and across a fork, after which the child does not relay. Raises LogError if the folder or the file in it is
+    not in order.
     """
 
-    def __init__(self, folder: Path, *, create: bool = True) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | os.PathLike[str], *, create: bool = True) -> None:
+        self.folder = folder = Path(folder)
         self.store = store = folder / _STORE
         """The folder for files that belong to this spool."""
         if not create and not self.exists(folder):
@@ -88,8 +90,9 @@ class EventSpool:
             raise
 
     @staticmethod
-    def exists(folder: Path) -> bool:
+    def exists(folder: str | os.PathLike[str]) -> bool:
         """Return whether there is a spool in `folder`. Raises LogError if it is no folder or cannot be read."""
+        folder = Path(folder)
         try:
             (folder / _STORE / _EVENTS).stat()
         except FileNotFoundError:
@@ -145,6 +148,7 @@ class EventSpool:
         if not self._lock.acquire():
             return False
         self._position, self._day = self._mark()
+        self._unstored = False  # a child of a fork has its parent's
         return True
 
     @property
@@ -219,50 +223,55 @@ class EventSpool:
 
 
 class _Lock:
-    """The relay's place: an exclusive lock on a file, which the system takes back when the process ends."""
+    """The relay's place: an exclusive lock on a file, which the system takes back when the process ends.
+
+    A child that is forked off shares it, and would keep it after its parent's end, though it relays nothing. So the
+    child lets go of it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
-        _locks.add(self)
+        self._guard = threading.RLock()  # a fork must not come between opening the file and keeping its descriptor
+        forks.watch(self)
 
     @property
     def held(self) -> bool:
         return self._descriptor is not None
 
     def acquire(self) -> bool:
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise explained(error, self._path, "lock") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except OSError as error:
-            os.close(descriptor)
-            raise explained(error, self._path, "lock") from error
-        self._descriptor = descriptor
-        return True
+        with self._guard:
+            try:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise explained(error, self._path, "lock") from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            except OSError as error:
+                os.close(descriptor)
+                raise explained(error, self._path, "lock") from error
+            self._descriptor = descriptor
+            return True
 
     def release(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        with self._guard:
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
 
+    def before_fork(self) -> None:
+        self._guard.acquire()
 
-_locks: weakref.WeakSet[_Lock] = weakref.WeakSet()
+    def after_fork(self) -> None:
+        self._guard.release()
 
-
-def _let_go() -> None:
-    # A child that was forked off shares the lock and would keep it after its parent's end, though it relays nothing.
-    for lock in list(_locks):
-        lock.release()
-
-
-os.register_at_fork(after_in_child=_let_go)
+    def after_fork_in_child(self) -> None:
+        self._guard.release()
+        self.release()
 
 
 def _make(folder: Path, store: Path) -> None:

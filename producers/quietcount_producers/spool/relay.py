@@ -122,6 +122,7 @@ class Relay:
         self._woken = False
         self._until: float | None = None  # when to give up, on the monotonic clock, once `stop` was called
         self._thread = threading.Thread(target=self._run, name="quietcount-relay", daemon=True)
+        self._started = False
 
     @property
     def error(self) -> QuietcountError | None:
@@ -129,8 +130,10 @@ class Relay:
         return self._error
 
     def start(self) -> None:
-        """Begin to send."""
-        self._thread.start()
+        """Begin to send, unless it has begun. One thread at a time may call this, and none once it was stopped."""
+        if not self._started:
+            self._started = True
+            self._thread.start()
 
     def wake(self) -> None:
         """Say that events have come. This does not cut short a pause after a failure."""
@@ -143,6 +146,8 @@ class Relay:
 
         If the log holds the thread for longer, the thread ends as soon as the log lets go of it.
         """
+        if not self._started:
+            return
         with self._state:
             self._until = time.monotonic() + wait
             self._state.notify_all()

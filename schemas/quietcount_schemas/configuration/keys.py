@@ -23,6 +23,7 @@ from quietcount_schemas.configuration.places import (
 )
 from quietcount_schemas.configuration.readers import Reader
 from quietcount_schemas.configuration.rows import Key, Section
+from quietcount_schemas.oddity import Oddity
 from quietcount_schemas.periods import Period
 
 __all__ = ["CONFIGURATION", "FORMER", "KEYS", "Key", "Section", "each_key", "markdown"]
@@ -76,6 +77,13 @@ CONFIGURATION: Final = Section(
             (
                 Key("pepper_file", readers.path(), "the emitters' secret", DEFAULT_PEPPER_FILE),
                 Key("spool", readers.path(), "a folder where emitters keep what waits while the log does not answer"),
+                Key(
+                    "allow_identifiers",
+                    readers.choices(f"write a list of some of {', '.join(Oddity)}", Oddity),
+                    'kinds of odd identifiers that emitters take all the same, as `["placeholder"]` ([which there '
+                    "are](../schemas/README.md#identifiers))",
+                    [],
+                ),
             ),
         ),
         Section(

@@ -25,6 +25,7 @@ __all__ = [
     "boolean",
     "brokers_of",
     "choice",
+    "choices",
     "day",
     "dimensions",
     "duration",
@@ -149,6 +150,11 @@ def choice(wanted: str, kind: type[StrEnum] | tuple[str, ...]) -> Reader:
         return kind(str(value)) if isinstance(kind, type) else str(value)
 
     return Reader(wanted, read)
+
+
+def choices(wanted: str, kind: type[StrEnum]) -> Reader:
+    """Read a list of a few words, as members of `kind`."""
+    return Reader(wanted, lambda value: tuple(kind(_text(each)) for each in _list(value)), json_of)
 
 
 def duration(least: str, most: str) -> Reader:

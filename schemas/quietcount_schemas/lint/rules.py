@@ -43,7 +43,7 @@ MAX_FREE_BITS = 64
 
 MAX_NAME = 63
 
-RESERVED_NAMES = frozenset({"self", *EMITTED_KEYS, *BAD_LINE_NOTES, *ENVELOPE, *PUBLISHED_COLUMNS})
+RESERVED_NAMES = frozenset({"self", "timeout", *EMITTED_KEYS, *BAD_LINE_NOTES, *ENVELOPE, *PUBLISHED_COLUMNS})
 """In lower case: names in an emitted line, in a file of bad lines, in a publisher's arguments and in the envelope, and
 the columns that statistics are published with."""
 

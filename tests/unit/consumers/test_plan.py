@@ -236,13 +236,13 @@ def volumes_of(configuration: Configuration, file: Path) -> dict[str, Volume]:
         (["empty.jsonl"], "empty.jsonl: holds no event that can be emitted"),
         (["unknown.csv"], "column 4 is not a field of any event type"),
         (["others.jsonl"], "no population of quietcount.toml counts any of its events"),
-        (["table.xlsx"], "is a spreadsheet"),
+        (["table.ods"], "is a spreadsheet"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_remedy(folder: Path, arguments: list[str], said: str) -> None:
     (folder / "empty.csv").touch()
     (folder / "empty.jsonl").touch()
-    (folder / "table.xlsx").touch()
+    (folder / "table.ods").touch()
     (folder / "unknown.csv").write_text(f"event,case,occurred_on,kind\nHelpRequested,{NAME},2023-01-01,X\n")
     other = {"event": "SentencePassed", "case": NAME, "occurred_on": "2023-01-01", "charge": "OTHER"}
     cases(folder, [other], "others.jsonl")

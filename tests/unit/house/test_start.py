@@ -73,6 +73,7 @@ QUERY = START | {
     "quietcount_schemas.defects",
     "quietcount_schemas.event_types",
     "quietcount_schemas.numbers",
+    "quietcount_schemas.oddity",
     "quietcount_schemas.periods",
     "quietcount_schemas.schema_registry",
     "quietcount_schemas.schema_registry.settings",

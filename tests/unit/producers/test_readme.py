@@ -68,7 +68,11 @@ def test_the_readme_s_way_to_kafka_has_every_key_and_is_read(readme: str, place:
 
 def test_the_readme_installs_from_the_repository_and_by_no_name(readme: str) -> None:
     """Nothing is published under our names: whoever installed by name would run a stranger's code with the pepper."""
-    assert re.findall(r"pip install (.*)", readme) == ["./schemas ./producers", "./schemas './producers[prometheus]'"]
+    assert re.findall(r"pip install (.*)", readme) == [
+        "./schemas ./producers",
+        "./schemas './producers[xlsx]'",
+        "./schemas './producers[prometheus]'",
+    ]
     assert readme.index("-m venv") < readme.index("pip install")
 
 
@@ -78,17 +82,22 @@ def test_the_readme_says_where_an_emitter_gets_its_files_from(readme: str) -> No
         assert word in section
 
 
+@pytest.fixture
+def emitting(root: Path) -> str:
+    return (root / "docs" / "emitting.md").read_text("utf-8")
+
+
 @pytest.mark.parametrize("number, lines", [(0, 2), (1, 3)], ids=["two requests", "a correction and a withdrawal"])
-def test_the_readmes_csv_can_be_emitted(number: int, lines: int, readme: str, place: Path) -> None:
-    tables = re.findall(r"```csv\n(.*?)```", readme, re.DOTALL)
+def test_the_csv_of_the_page_of_files_can_be_emitted(number: int, lines: int, emitting: str, place: Path) -> None:
+    tables = re.findall(r"```csv\n(.*?)```", emitting, re.DOTALL)
     assert len(tables) == 2
     (place / "cases.csv").write_text(tables[number])
     assert CliRunner().invoke(emit_command, ["cases.csv"]).exit_code == 0
     assert stored(place) == lines
 
 
-def test_the_readmes_line_of_jsonl_can_be_emitted(readme: str, place: Path) -> None:
-    (line,) = re.findall(r"`(\{\"event\".*?\})`", readme)
+def test_the_pages_line_of_jsonl_can_be_emitted(emitting: str, place: Path) -> None:
+    (line,) = re.findall(r"`(\{\"event\".*?\})`", emitting)
     assert CliRunner().invoke(emit_command, ["-"], input=line).exit_code == 0
     assert stored(place) == 1
 

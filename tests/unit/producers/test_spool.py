@@ -10,7 +10,6 @@ import secrets
 import sqlite3
 import stat
 import struct
-import weakref
 from pathlib import Path
 
 import pytest
@@ -94,9 +93,7 @@ def test_a_process_that_was_forked_off_does_not_keep_the_relays_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert taken_over_beside_a_forked_child(tmp_path / "true")
-    unknown: weakref.WeakSet[object] = weakref.WeakSet()
-    monkeypatch.setattr(spool_module, "_locks", unknown)  # what the child is to let go of, it does not know
-    monkeypatch.setattr(unknown, "add", lambda _: None)
+    monkeypatch.setattr(spool_module._Lock, "after_fork_in_child", lambda _: None)  # the child keeps it
     assert not taken_over_beside_a_forked_child(tmp_path / "mutant")
 
 

@@ -76,12 +76,12 @@ def test_the_library_s_loggers_say_nothing_unless_somebody_wants_it(monkeypatch:
 def test_what_is_sent_together_fits_and_keeps_its_order() -> None:
     records = [NewRecord(b"%d" % (n % 5), bytes(n * 997 % 60_000), 0) for n in range(200)]
     rounds = _rounds(records, 3)
-    assert sorted(number for each in rounds for number, _ in each) == list(range(200))
+    assert sorted(number for each in rounds for numbers in each.values() for number in numbers) == list(range(200))
     for each in rounds:
         for partition in range(3):
-            assert sum(_size(records[number]) for number, at in each if at == partition) <= MOST_BYTES
+            assert sum(_size(records[number]) for number in each.get(partition, [])) <= MOST_BYTES
     for partition in range(3):
-        order = [number for each in rounds for number, at in each if at == partition]
+        order = [number for each in rounds for number in each.get(partition, [])]
         assert order == [n for n in range(200) if partition_for(records[n].key, 3) == partition]
 
 
@@ -96,13 +96,22 @@ class Tool:
 
     def _unregister_cleanup(self) -> None: ...
 
+    def _tp_lock(self, _place: object) -> None: ...
 
-@pytest.mark.parametrize("lacking", ["_can_split", "force_close", "join", "_unregister_cleanup", "_sender"])
+    def add(self, _batch: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "lacking", ["_can_split", "force_close", "join", "_unregister_cleanup", "_sender", "_tp_lock", "_batches", "add"]
+)
 def test_a_library_that_hides_what_must_be_switched_off_is_refused(lacking: str) -> None:
     """To replace what goes by another name would raise nothing, and half of an append could be stored."""
     producer: Any = type("Producer", (), {name: each for name, each in vars(Tool).items() if name != lacking})()
+    producer._accumulator = producer._incomplete = producer
     if lacking != "_sender":
         producer._sender = producer
+    if lacking != "_batches":
+        producer._batches = {}
     with pytest.raises(
         LogError, match=rf"cannot use kafka-python .*{'_can_split' if lacking == '_sender' else lacking}"
     ):
