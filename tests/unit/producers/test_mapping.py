@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import random
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from quietcount_producers import Pepper
 from quietcount_producers.composition import Composer, Facts
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.mapping import Mapping, Reading
+from quietcount_producers.mapping.definition import definition_of
 from quietcount_schemas.codec import Codec
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -422,6 +425,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
         (b"\xff\xfe", "UTF-8"),
         (b"a" * (1 << 20 | 1), "too large"),
         (b"a = [" + b"[" * 5000, "TOML"),
+        (b"a" + b".a" * 3000 + b" = 1", "is unknown"),
     ):
         path = tmp_path / "m.toml"
         path.write_bytes(content)
@@ -429,6 +433,44 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
             Mapping.load(path, REGISTRY)
     with pytest.raises(ProducersError, match="There is no mapping"):
         Mapping.load(tmp_path / "none.toml", REGISTRY)
+
+
+def every_place(table: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Each table or list inside, with each of its keys."""
+    found: list[tuple[Any, Any]] = []
+    waiting: list[Any] = [table]
+    while waiting:
+        inside = waiting.pop()
+        keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+        found += [(inside, key) for key in keys]
+        waiting += [inside[key] for key in keys if isinstance(inside[key], (dict, list))]
+    return found
+
+
+def test_no_mutated_mapping_ends_in_anything_but_a_message(tmp_path: Path) -> None:
+    """1,000 mappings with values that are replaced: each loads, or is refused with what to mend."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    odd: list[Any] = ["", " ", "x", "FILL IN", "skip", "iso", 0, -1, 1.5, True, [], [[]], ["a", "a"], {}, {"": ""}]
+    odd += [dt.date(2023, 1, 1), dt.datetime(2023, 1, 1), dt.time(1), {"column": "a"}, {"column": 3}, [{"a": {}}]]  # noqa: DTZ001
+    outcomes = {True: 0, False: 0}
+    for _ in range(1_000):
+        given = tomllib.loads(WHOLE + '[file]\nformat = "csv"\n')
+        for _ in range(chance.randint(1, 3)):
+            inside, key = chance.choice(every_place(given))
+            if chance.random() < 0.1 and isinstance(inside, dict):
+                inside[f"{key}x"] = inside.pop(key)
+            else:
+                inside[key] = copy.deepcopy(chance.choice(odd))
+        try:
+            made = Mapping("m.toml", definition_of(given, "m.toml", REGISTRY))
+        except ProducersError:
+            outcomes[False] += 1
+        else:
+            made.events(ROW)
+            outcomes[True] += 1
+    assert min(outcomes.values()) > 10
 
 
 # ---------------------------------------------------------------- nothing of a row in a message
