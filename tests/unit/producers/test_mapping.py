@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import os
 import random
 import tomllib
 from pathlib import Path
@@ -487,8 +488,12 @@ NAME = "Zzyx"
 
 
 def test_no_mutated_row_breaks_a_mapping_or_shows_a_value(tmp_path: Path) -> None:
-    """5,000 rows with cells that are replaced: each becomes events, or reasons without anything that stood in it."""
-    seed = random.randrange(2**32)
+    """Rows with cells that are replaced: each becomes events, or reasons without anything that stood in it.
+
+    `QUIETCOUNT_MUTATIONS` sets how many (5,000), `QUIETCOUNT_SEED` repeats a run.
+    """
+    count = int(os.environ.get("QUIETCOUNT_MUTATIONS") or 5_000)
+    seed = int(os.environ.get("QUIETCOUNT_SEED") or random.randrange(2**32))
     print("seed", seed)
     chance = random.Random(seed)
     made = mapping(tmp_path, WHOLE)
@@ -499,7 +504,7 @@ def test_no_mutated_row_breaks_a_mapping_or_shows_a_value(tmp_path: Path) -> Non
     odd += [dt.datetime(9999, 12, 31, 23), "99999999999999", "2023-02-30", "[", "[" * 9000 + "]", '["law", 3]', NAME]  # noqa: DTZ001
     assert len(facts(made.events(good))) == 1
     outcomes = {True: 0, False: 0}
-    for _ in range(5_000):
+    for _ in range(count):
         row = dict(good)
         for name in chance.sample(list(row), chance.randint(1, 3)):
             value = chance.choice(odd)
