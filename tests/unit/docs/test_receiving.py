@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tests.doors import TOKEN, ask, configured, event_ids, inside, refused
 from tests.unit.docs.test_commands import check
 
+from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.commands.mapping import mapping_command
 from quietcount_producers.receiving import places, server, tokens
 from quietcount_producers.receiving.application import BODY_BYTES, HEADER_BYTES, Application
@@ -53,6 +54,30 @@ def test_the_configuration_the_mapping_and_the_delivery_of_the_page_give_an_even
     assert inside(config, deliver) == 200
     assert refused(tmp_path) == []
     assert len(event_ids(tmp_path)) == 1
+
+
+def test_what_was_refused_is_mended_and_emitted_as_the_page_says(
+    tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = project(tmp_path, page)
+    monkeypatch.chdir(tmp_path)
+    good = {"_id": 1, "intake/file_number": "file 17", "start": "2023-10-03", "intake/reason": "legal"}
+    bad = good | {"_id": 2, "start": "in autumn"}
+
+    async def deliver(application: Application) -> int:
+        return (await ask(application, json.dumps([good, bad]).encode())).status
+
+    assert inside(config, deliver) == 200
+    (kept,) = Path("spool/refused/kobo.jsonl").read_text().splitlines()
+    assert "mv spool/refused/kobo.jsonl mended.jsonl" in page
+    Path("mended.jsonl").write_text(kept.replace("in autumn", "2023-10-04") + "\n")
+    Path("spool/refused/kobo.jsonl").unlink()
+    (command,) = re.findall(r"`quietcount (emit mended[^`]*)`", page)
+    for _ in range(2):
+        done = CliRunner().invoke(emit_command, command.split()[1:])
+        assert done.exit_code == 0, done.output
+    ids = event_ids(tmp_path)
+    assert (len(ids), len(set(ids))) == (3, 2)
 
 
 def test_the_mapping_that_the_page_begins_with_works_as_it_stands(tmp_path: Path, page: str) -> None:
