@@ -6,14 +6,14 @@ import asyncio
 import concurrent.futures
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from tests.unit.producers.distant_logs import PEPPER, REGISTRY, TODAY, DistantLog, until
 
 from quietcount_producers import CaseEventPublisher, EventRefused, LogError, Position, PublisherClosed, PublisherFull
-from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
 pytestmark = pytest.mark.quick
 
@@ -143,33 +143,32 @@ def test_closing_ends_the_wait_for_room(publisher: CaseEventPublisher, log: Dist
     assert PEPPER.case_key("late") not in log.cases
 
 
-def test_what_waits_for_room_behind_a_failed_write_fails_with_it(
-    publisher: CaseEventPublisher, log: DistantLog
-) -> None:
+class FailsOnce(DistantLog):
+    """A log whose first write fails."""
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
+        if self.tried:
+            self.appending = None
+        return super().append(topic, records)
+
+
+def test_what_waits_for_room_behind_a_failed_write_fails_with_it() -> None:
     """Stored alone, a correction would overtake its event."""
-    filled(publisher, log)
+    log = FailsOnce()
     log.appending = LogError("The disk is full", "Free space")
     futures: list[concurrent.futures.Future[Position]] = []
-    thread = threading.Thread(target=lambda: futures.append(publisher.emit("HelpRequested", "behind", DAY)))
-    thread.start()
-    until(lambda: bool(publisher._queue._room._waiters))  # type: ignore[attr-defined]
-    failing = publisher._queue._append
-
-    def once(records: object) -> list[Position]:
-        publisher._queue._append = failing
+    with CaseEventPublisher(log.open, pepper=PEPPER, registry=REGISTRY, batch=1, linger=0) as publisher:
+        filled(publisher, log)
+        thread = threading.Thread(target=lambda: futures.append(publisher.emit("HelpRequested", "behind", DAY)))
+        thread.start()
+        until(lambda: bool(publisher._queue._room._waiters))  # type: ignore[attr-defined]
         log.gate.set()
-        try:
-            return failing(records)  # type: ignore[arg-type]
-        finally:
-            log.appending = None
-
-    publisher._queue._append = once
-    log.gate.set()
-    thread.join(30)
-    assert isinstance(futures[0].exception(30), LogError)
-    with pytest.raises(LogError):
-        publisher.flush(30)
-    assert PEPPER.case_key("behind") not in log.cases
+        thread.join(30)
+        assert isinstance(futures[0].exception(30), LogError)
+        with pytest.raises(LogError, match="disk is full"):
+            publisher.flush(30)
+        publisher.emit("HelpRequested", "later", DAY).result(30)
+    assert log.cases == keys("later")
 
 
 # The future
