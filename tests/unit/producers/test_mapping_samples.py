@@ -231,6 +231,14 @@ def test_vegetation_sites_by_the_phones_own_offset(place: Place) -> None:
     }
 
 
+def test_missing_migrants_whose_header_is_tags_in_another_encoding(place: Place) -> None:
+    assert counted(found(place, "missing_migrants"), "confirmed", "sea", "dead", "missing") == {
+        ("MigrantsLost", "2021-11", "VERIFIED True 1 1"): 1,
+        ("MigrantsLost", "2021-11", "PARTIAL False 1 0"): 1,
+        ("MigrantsLost", "2021-12", "UNKNOWN False 0 12"): 1,
+    }
+
+
 # ---------------------------------------------------------------- what comes with the package
 
 
