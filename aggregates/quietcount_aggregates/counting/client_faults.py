@@ -8,7 +8,6 @@ So the fold looks, for whole batches at once. What it finds follows from each re
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
@@ -103,9 +102,12 @@ def _first_days(period: Period) -> npt.NDArray[np.bool_]:
 
     The first of them is one in any case: emitters give it to what lies in the same period before it.
     """
-    first = np.zeros((LATEST - EARLIEST).days + 1, np.bool_)
+    days = (LATEST - EARLIEST).days + 1
+    if period is Period.DAY:
+        return np.ones(days, np.bool_)
+    first = np.zeros(days, np.bool_)
     day = EARLIEST
     while day <= LATEST:
-        first[(day - EARLIEST) // dt.timedelta(days=1)] = True
+        first[(day - EARLIEST).days] = True
         day = period.next(day)
     return first

@@ -125,6 +125,18 @@ class _Refused:
         self.problems = problems
 
 
+class _Places:
+    """Names a key by its place in the row."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, given: Mapping[str, object]) -> None:
+        self._keys = given
+
+    def __call__(self, name: str) -> str:
+        return f"key {list(self._keys).index(name) + 1}"
+
+
 class _Rows:
     """Makes the events of rows; a row is sent whole or not at all."""
 
@@ -201,15 +213,16 @@ class _Rows:
         given: Mapping[str, object] = row.values
         if self._format is FileFormat.XLSX:
             given = {name: _plain(name, value) for name, value in given.items()}
-        keys = list(given)
+        label: Callable[[str], str] = str
+        if not self._text:  # the names of columns were checked. A JSON key may be anything, so it is not shown
+            label = _Places(given)
         return Facts(
             *(given.get("event"), given.get("case"), given.get("occurred_on")),
             attributes={name: value for name, value in given.items() if name not in _ENVELOPE},
             event_id=given.get("event_id"),
             revision=given.get("revision"),
             text=self._text,
-            # The names of columns were checked. A JSON key may be anything, so it is not shown.
-            label=str if self._text else lambda name: f"key {keys.index(name) + 1}",
+            label=label,
         )
 
     def _changed(self, place: str) -> EventRefused:

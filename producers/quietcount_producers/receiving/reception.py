@@ -28,7 +28,6 @@ __all__ = ["Reception"]
 RELAY_WAIT: Final = 5.0
 """Seconds that closing waits for the relay. What it has not sent then stays in the spool."""
 
-
 _REFUSED: Final = "refused"
 """The folder of refused records, in the spool's. Files come and go there, which shows in no folder that others see."""
 

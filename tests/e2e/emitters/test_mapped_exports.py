@@ -19,13 +19,14 @@ pytestmark = pytest.mark.check
 MAPPINGS = Path(__file__).parents[2] / "unit" / "producers" / "mappings"
 ZONES = {"odk": "Europe/Kyiv", "commcare": "Africa/Nairobi"}
 TOOLS = ("kobotoolbox", "odk", "commcare", "primero", "globaleaks")
-FOUND = ("aid_workers", "police_shootings", "service_requests", "vegetation_sites")
+FOUND = ("aid_workers", "police_shootings", "service_requests", "vegetation_sites", "missing_migrants")
 
 OF_TOOLS = catalogue(statistic("requests", "HelpRequested"), statistic("outcomes", "OutcomeRecorded"))
 OF_FOUND = 'schemas = ["events"]\n' + catalogue(
     statistic("attacks", "WorkerAttacked", by="means", since="2021-01-01"),
     statistic("killed", "PersonKilled", by="camera", since="2021-01-01"),
     statistic("filed", "RequestFiled", by="borough", since="2021-01-01"),
+    statistic("lost", "MigrantsLost", by="sea", since="2021-01-01"),
     statistic("visits", "SiteVisited", by="slope", since="2021-01-01"),
 )
 """At epsilon 20 a cell is released as it is but for one time in 2.4e8."""
@@ -48,6 +49,9 @@ TRUE_OF_FOUND = {
     ("filed", "2021-06-01", "QUEENS"): 1,
     ("filed", "2021-06-01", "STATEN_ISLAND"): 1,
     ("filed", "2021-07-01", "UNKNOWN"): 1,
+    ("lost", "2021-11-01", "true"): 1,
+    ("lost", "2021-11-01", "false"): 1,
+    ("lost", "2021-12-01", "false"): 1,
     ("visits", "2021-09-01", "FLAT"): 1,
     ("visits", "2021-10-01", "MID_SLOPE"): 1,
 }
@@ -75,7 +79,7 @@ def test_the_exports_of_five_tools_are_published_as_they_are_counted_by_hand(tmp
     assert figures(project) == TRUE_OF_TOOLS
 
 
-def test_four_exports_found_in_public_are_published_as_they_are_counted_by_hand(tmp_path: Path) -> None:
+def test_five_exports_found_in_public_are_published_as_they_are_counted_by_hand(tmp_path: Path) -> None:
     project = Project(tmp_path / "desk", OF_FOUND)
     (project.folder / "events").mkdir()
     for definition in DEFINITIONS:

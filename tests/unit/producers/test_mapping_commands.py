@@ -142,6 +142,14 @@ def test_a_draft_for_json_names_paths(place: Place) -> None:
     assert NAME not in text
 
 
+def test_a_draft_for_a_document_around_its_records_names_their_list(place: Place) -> None:
+    records = [{"id": f"{NAME} {n}", "form": {"region": ("volga", "ural")[n % 2]}} for n in range(20)]
+    text = drafted(place, json.dumps({"count": 20, "data": {"results": records}}, indent=1), "export.json")
+    assert '[file]\nrecords = "data.results"' in text
+    assert 'column = "form.region"' in text
+    assert NAME not in text
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "one column\n1\n", "a;b\n", "a;a\n1;2\n", "\0\0", "[1, 2]"])
 def test_a_file_that_no_draft_can_be_made_of_is_refused(place: Place, content: str) -> None:
     path = place.folder / "a.csv"
