@@ -17,7 +17,7 @@ from quietcount_aggregates.release import Step, drop_ahead
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.periods import Period
-from quietcount_schemas.rejection import RejectReason
+from quietcount_schemas.rejection import ClientFault, RejectReason
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("forgetting")]
 
@@ -154,7 +154,7 @@ def test_an_earlier_version_stands_again_when_the_later_one_is_dropped(tmp_path:
     check_versions(tmp_path)
 
 
-def flags(folder: Path, far: int) -> list[frozenset[RejectReason]]:
+def flags(folder: Path, far: int) -> list[frozenset[RejectReason | ClientFault]]:
     """Return the reasons of the day before the settlement, of its day, and of the day after it."""
     with past_world(folder, [asked()]) as world:
         world.emit([event(case, case, FAR) for case in range(far)] + [event(100, 100, JANUARY)])
