@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.composing.pseudonyms import Pepper
 
 FOLDER = Path("/var/lib/quietcount/secrets")
 ROLES = ("administrator", "emitter", "operator", "service")

@@ -15,8 +15,8 @@ from quietcount_aggregates.ledger.entries import StateLost
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.tables import AskedTable
-from quietcount_schemas.numbers import Buckets
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Buckets
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["BACKSLASH", "FORMULA", "LABELS", "PUBLISHER", "empty_file", "hostile_file", "numbers_file"]
 

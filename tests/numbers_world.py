@@ -13,8 +13,8 @@ from quietcount_aggregates.catalogue import resolve
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.tables import AskedTable
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.numbers import Buckets, Summed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Buckets, Summed
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["DAYS", "SINCE", "VISITS", "Visit", "events_of", "visits"]

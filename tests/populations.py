@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.populations import Horizon, Late, Population
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["population_of"]

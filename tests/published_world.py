@@ -12,7 +12,7 @@ from tests.populations import population_of
 
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 SINCE = dt.date(2024, 1, 1)
 

@@ -13,8 +13,8 @@ from quietcount_aggregates.description import Description, Label
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.tables import AskedTable
-from quietcount_schemas.numbers import Buckets, Summed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Buckets, Summed
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["ATTACK", "LABELS", "daily", "lost", "scarce", "twice", "unreleased", "varied"]
 

@@ -12,8 +12,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.definition import role_of, schema_version
-from quietcount_schemas.event_types import EPOCH_ORDINAL, EventType, Field, FieldKind, SchemaVersion
+from quietcount_schemas.events.definition import role_of, schema_version
+from quietcount_schemas.events.event_types import EPOCH_ORDINAL, EventType, Field, FieldKind, SchemaVersion
 from quietcount_schemas.lint.rules import MAX_FREE_BITS, MAX_INT_VALUES
 from quietcount_schemas.registry import CASEWORK, SchemaRegistry
 

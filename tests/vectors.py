@@ -16,7 +16,7 @@ from typing import Any, Final
 from tests.unit.producers.test_identifiers import ODD, PLAIN
 
 from quietcount_producers import Pepper
-from quietcount_producers.identifiers import OUTER_SPACE, PLACEHOLDERS, normal_identifier
+from quietcount_producers.composing.identifiers import OUTER_SPACE, PLACEHOLDERS, normal_identifier
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.registry import SchemaRegistry

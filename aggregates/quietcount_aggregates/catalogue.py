@@ -11,8 +11,8 @@ from quietcount_aggregates.axes import Axes
 from quietcount_aggregates.errors import PopulationError
 from quietcount_aggregates.populations import Horizon, Late, Population, PopulationName
 from quietcount_aggregates.tables import NAME, NAME_WANTED, AskedTable, conditions, resolve_tables
-from quietcount_schemas.event_types import EARLIEST, LATEST, EventType, Role
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.event_types import EARLIEST, LATEST, EventType, Role
+from quietcount_schemas.events.periods import Period
 
 if TYPE_CHECKING:
     from quietcount_schemas.registry import SchemaRegistry

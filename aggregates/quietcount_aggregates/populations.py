@@ -18,7 +18,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NewType
 
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 if TYPE_CHECKING:
     pass

@@ -28,7 +28,7 @@ from quietcount_aggregates.populations import Horizon, Population, Table
 from quietcount_aggregates.publication.publication import Publish, publish, published_head
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
-from quietcount_schemas.event_types import FieldKind
+from quietcount_schemas.events.event_types import FieldKind
 from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import ClientFault, RejectReason

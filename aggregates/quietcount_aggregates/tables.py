@@ -12,9 +12,9 @@ from typing import Final, NamedTuple, Protocol
 
 from quietcount_aggregates.errors import PopulationError
 from quietcount_aggregates.populations import Dimension, Epsilon, Filter, StatisticName, Sum, Table
-from quietcount_schemas.event_types import PUBLISHED_COLUMNS, EventType, Field, FieldKind
-from quietcount_schemas.numbers import Buckets, Summed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.event_types import PUBLISHED_COLUMNS, EventType, Field, FieldKind
+from quietcount_schemas.events.numbers import Buckets, Summed
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["NAME", "NAME_WANTED", "RESERVED_NAMES", "AskedTable", "Refuse", "conditions", "resolve_tables"]
 

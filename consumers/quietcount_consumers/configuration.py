@@ -21,8 +21,8 @@ from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.configuration import GivenConfiguration, private_folder, read_configuration
 from quietcount_schemas.configuration.keys import each_key
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.oddity import Oddity
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.oddity import Oddity
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 if TYPE_CHECKING:

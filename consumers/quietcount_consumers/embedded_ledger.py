@@ -21,7 +21,7 @@ from quietcount_aggregates.errors import (
     LedgerMissing,
     LedgerUnwritable,
 )
-from quietcount_producers import sqlite_file
+from quietcount_producers.embedded import sqlite_file
 
 __all__ = ["APPLICATION_ID", "EmbeddedLedger"]
 

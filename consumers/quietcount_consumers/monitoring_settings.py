@@ -79,7 +79,7 @@ class MonitoringSettings:
             return None
         # This import brings OpenSSL. A command that serves nothing does not need it.
         from quietcount_consumers.access import server_context
-        from quietcount_schemas.certificates import load_certificate
+        from quietcount_schemas.serving.certificates import load_certificate
 
         context = server_context()
         load_certificate(context, self.certificate_file, self.key_file, self._wrong)

@@ -37,8 +37,8 @@ from quietcount_consumers.wiring import (
     watched_folders,
     witness_of,
 )
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
-from quietcount_schemas.periods import Period
 
 __all__ = ["open_service"]
 

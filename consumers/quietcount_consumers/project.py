@@ -12,9 +12,9 @@ from pathlib import Path
 
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.errors import ServiceError
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_schemas.configuration import DEFAULT_LOG
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.private_files import make_private_folder, write_file
 
 __all__ = ["configuration_text", "create_project"]

@@ -12,7 +12,7 @@ from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.errors import FolderUnwritable, ServiceError
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
 from quietcount_schemas.private_files import make_private_folder
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from quietcount_schemas.lazy_names import names_of
 
 if TYPE_CHECKING:
-    from quietcount_producers.composition import Composer, Facts, Precision
-    from quietcount_producers.embedded_log import EmbeddedLog
+    from quietcount_producers.composing.composition import Composer, Facts, Precision
+    from quietcount_producers.composing.pseudonyms import Pepper
+    from quietcount_producers.embedded.embedded_log import EmbeddedLog
     from quietcount_producers.errors import (
         EventRefused,
         LogError,
@@ -24,14 +25,13 @@ if TYPE_CHECKING:
     )
     from quietcount_producers.kafka.settings import KafkaSettings
     from quietcount_producers.kafka.writer import KafkaWriter
-    from quietcount_producers.pseudonyms import Pepper
     from quietcount_producers.publisher import CaseEventPublisher
     from quietcount_producers.settings import EmitterSettings, open_log
     from quietcount_producers.simulation import Mix, Tally, simulate
     from quietcount_producers.spool.event_spool import EventSpool, SpoolState
     from quietcount_schemas.errors import QuietcountError, SchemasError, Unavailable
+    from quietcount_schemas.events.periods import Period
     from quietcount_schemas.log import LogWriter, NewRecord, Position
-    from quietcount_schemas.periods import Period
     from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = [
@@ -71,12 +71,12 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
     _OURS = names_of(
         __name__,
         {
-            "composition": "Composer Facts Precision",
-            "embedded_log": "EmbeddedLog",
+            "composing.composition": "Composer Facts Precision",
+            "embedded.embedded_log": "EmbeddedLog",
             "errors": "EventRefused LogError LogUnavailable LogUnwritable ProducersError PublisherClosed PublisherFull",
             "kafka.settings": "KafkaSettings",
             "kafka.writer": "KafkaWriter",
-            "pseudonyms": "Pepper",
+            "composing.pseudonyms": "Pepper",
             "publisher": "CaseEventPublisher",
             "settings": "EmitterSettings open_log",
             "simulation": "Mix Tally simulate",
@@ -86,7 +86,7 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
     _CONTRACT = {
         "errors": "QuietcountError SchemasError Unavailable",
         "log": "LogWriter NewRecord Position",
-        "periods": "Period",
+        "events.periods": "Period",
         "registry": "SchemaRegistry",
     }
     _THEIRS = names_of("quietcount_schemas", _CONTRACT)

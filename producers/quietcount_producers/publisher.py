@@ -21,18 +21,18 @@ from concurrent.futures import Future
 from typing import Final, Self
 
 from quietcount_producers import forks
-from quietcount_producers.composition import Composer, Facts, Precision, utc_today
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.composing.composition import Composer, Facts, Precision, utc_today
+from quietcount_producers.composing.pseudonyms import Pepper
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, LogUnavailable, ProducersError, PublisherClosed, PublisherFull
 from quietcount_producers.event_queue import EventQueue
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_producers.spool.event_spool import EventSpool, SpoolState
 from quietcount_producers.spool.relay import Relay
 from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.events.oddity import Oddity
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord, Position
-from quietcount_schemas.oddity import Oddity
-from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["CaseEventPublisher"]

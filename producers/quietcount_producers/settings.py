@@ -13,17 +13,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from quietcount_producers.beginnings import Beginning, beginnings_of
-from quietcount_producers.composition import Composer, close_match, listed
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.composing.beginnings import Beginning, beginnings_of
+from quietcount_producers.composing.composition import Composer, close_match, listed
+from quietcount_producers.composing.pseudonyms import Pepper
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_producers.errors import LogError, ProducersError
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.configuration import LOG_FILE, private_folder, read_configuration
 from quietcount_schemas.errors import SchemasError
+from quietcount_schemas.events.oddity import Oddity
+from quietcount_schemas.events.periods import Period, coarsest_that_serves
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
-from quietcount_schemas.oddity import Oddity
-from quietcount_schemas.periods import Period, coarsest_that_serves
 from quietcount_schemas.private_files import make_private_folder
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.schema_registry.settings import RegistrySettings

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from quietcount_producers.errors import ProducersError
-from quietcount_schemas.event_types import EARLIEST, LATEST
+from quietcount_schemas.events.event_types import EARLIEST, LATEST
 
 __all__ = ["Mix", "Tally", "encoded", "simulate"]
 

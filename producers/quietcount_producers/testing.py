@@ -14,13 +14,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Self
 
-from quietcount_producers.composition import Facts, Precision, utc_today
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.composing.composition import Facts, Precision, utc_today
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.codec import Codec
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
-from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["RecordedEvent", "RecordingPublisher"]

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
     from quietcount_schemas.configuration import GivenConfiguration, read_configuration
     from quietcount_schemas.errors import QuietcountError, SchemasError
-    from quietcount_schemas.event_types import EventType, Field, FieldKind, Role, SchemaVersion
+    from quietcount_schemas.events.event_types import EventType, Field, FieldKind, Role, SchemaVersion
+    from quietcount_schemas.events.periods import Period
     from quietcount_schemas.framing import FramingReader
-    from quietcount_schemas.periods import Period
     from quietcount_schemas.registry import SchemaRegistry
     from quietcount_schemas.rejection import Rejected, RejectReason
 
@@ -43,9 +43,9 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
             "codec": "MAX_EVENT_BYTES CaseEvent Codec",
             "configuration": "GivenConfiguration read_configuration",
             "errors": "QuietcountError SchemasError",
-            "event_types": "EventType Field FieldKind Role SchemaVersion",
+            "events.event_types": "EventType Field FieldKind Role SchemaVersion",
             "framing": "FramingReader",
-            "periods": "Period",
+            "events.periods": "Period",
             "registry": "SchemaRegistry",
             "rejection": "Rejected RejectReason",
         },

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.event_types import (
+from quietcount_schemas.events.event_types import (
     EPOCH_ORDINAL,
     KEY_BYTES,
     MAX_EVENT_BYTES,

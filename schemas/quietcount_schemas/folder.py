@@ -11,8 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from quietcount_schemas.definition import digest, read_definition, role_of, schema_version
-from quietcount_schemas.event_types import EventType, SchemaVersion
+from quietcount_schemas.events.definition import digest, read_definition, role_of, schema_version
+from quietcount_schemas.events.event_types import EventType, SchemaVersion
 from quietcount_schemas.finding import Finding, Refused
 from quietcount_schemas.lint.evolution import check_evolution
 from quietcount_schemas.lint.history import HistoryReason, Recorded, check_history, read_history

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from quietcount_schemas.configuration import read_configuration
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.event_types import EventType, SchemaVersion
+from quietcount_schemas.events.event_types import EventType, SchemaVersion
 from quietcount_schemas.finding import Finding, refusal
 from quietcount_schemas.folder import SchemaFolder, inspect_folder
 from quietcount_schemas.lint.reason import LintReason

@@ -26,7 +26,7 @@ from tests.kafka.fixtures import Kafka
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_producers import CaseEventPublisher, Pepper
 from quietcount_producers.commands.emit import emit_command
-from quietcount_producers.composition import Composer, Facts
+from quietcount_producers.composing.composition import Composer, Facts
 from quietcount_producers.files.emission import CheckedRecords, check
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.kafka.settings import KafkaSettings

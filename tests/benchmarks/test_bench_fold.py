@@ -25,10 +25,10 @@ from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
-from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.bench

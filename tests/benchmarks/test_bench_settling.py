@@ -33,8 +33,8 @@ from quietcount_aggregates.state.limits import LIFETIME
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, Record
-from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.bench

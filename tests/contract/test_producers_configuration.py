@@ -15,7 +15,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_producers import EmitterSettings, ProducersError
 from quietcount_schemas.configuration import KEYS
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

@@ -31,8 +31,8 @@ from quietcount_consumers.running.ticks import StopSignal, run_until_idle
 from quietcount_consumers.running.timekeeping import fixed_clock
 from quietcount_consumers.wiring import open_ledger
 from quietcount_producers.commands.emit import emit_command
-from quietcount_producers.embedded_log import EmbeddedLog
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.composing.pseudonyms import Pepper
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_producers.simulation import Mix, Tally, encoded, simulate
 from quietcount_schemas.configuration import private_folder
 

@@ -31,7 +31,7 @@ from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running.ticks import StopSignal, Ticking, run_until_idle
 from quietcount_consumers.running.timekeeping import Clock, Grid, fixed_clock
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.log import DEAD_LETTERS
 
 

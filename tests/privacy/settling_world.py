@@ -10,7 +10,7 @@ from tests.aggregates_world import TRIALS, World, case_key, event_id, utc
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.populations import Population, Table
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["MONTHS", "asked", "check_agreement", "event", "events_of", "first_of", "live", "on_time", "settle"]
 

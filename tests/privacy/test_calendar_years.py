@@ -15,7 +15,7 @@ from tests.populations import population_of
 from quietcount_aggregates.counting import contributions
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -17,11 +17,11 @@ from tests.privacy.settling_world import first_of
 
 from quietcount_aggregates.counting import bounding, contributions
 from quietcount_aggregates.populations import Horizon, Late, Population
-from quietcount_producers.composition import Composer, Facts
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.composing.composition import Composer, Facts
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
-from quietcount_schemas.periods import Period
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("forgetting")]
 

@@ -16,7 +16,7 @@ from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Step, drop_ahead
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.rejection import ClientFault, RejectReason
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("forgetting")]

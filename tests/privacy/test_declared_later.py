@@ -21,8 +21,8 @@ from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 

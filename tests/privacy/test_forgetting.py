@@ -22,10 +22,10 @@ from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.state import State
 from quietcount_aggregates.state.state_file import OPEN_EVENT_COLUMNS
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 

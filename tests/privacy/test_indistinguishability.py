@@ -22,7 +22,7 @@ from tests.catalogues import catalogue, statistic
 from tests.e2e.observations import Observation, WatchedService, differences, free_port
 from tests.e2e.projects import Project
 
-from quietcount_schemas.event_types import EventType, FieldKind, Role
+from quietcount_schemas.events.event_types import EventType, FieldKind, Role
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry
 

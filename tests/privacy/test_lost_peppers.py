@@ -14,7 +14,7 @@ from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("losses")]
 

@@ -22,8 +22,8 @@ from quietcount_aggregates.populations import Population
 from quietcount_aggregates.release import Step
 from quietcount_consumers.maintenance.inspection import ledger_rows, ledger_runs
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 

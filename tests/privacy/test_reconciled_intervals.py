@@ -34,7 +34,7 @@ from quietcount_aggregates.populations import (
 from quietcount_aggregates.publication.projection import published_figures
 from quietcount_aggregates.reconciliation import figures
 from quietcount_aggregates.reconciliation.figures import Reconciliation
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

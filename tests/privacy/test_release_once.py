@@ -26,10 +26,10 @@ from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.release import Step
 from quietcount_aggregates.state import state as state_module
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -16,7 +16,7 @@ from tests.privacy.test_forgetting import EVENTS, events_on, found, marks_of
 
 from quietcount_aggregates.counting import bounding
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.log import CASE_EVENTS
 

@@ -41,9 +41,9 @@ from quietcount_consumers.running.ticks import StopSignal
 from quietcount_consumers.running.timekeeping import SystemClocks
 from quietcount_consumers.service import Service, Tick
 from quietcount_producers import CaseEventPublisher
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.composing.pseudonyms import Pepper
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_producers.prometheus import EmitterCollector
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_schemas.cli import main as quietcount
 

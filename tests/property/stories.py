@@ -27,8 +27,8 @@ from tests.property.story_schemas import COLOURS, LATER, LATER_COLOURS, PARTS, R
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.numbers import Buckets, Summed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Buckets, Summed
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["CASES", "START", "Step", "World", "world_of"]

@@ -11,7 +11,7 @@ from tests.aggregates_world import record_of
 from tests.strategies import envelope, event_type_of
 
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.definition import schema_version
+from quietcount_schemas.events.definition import schema_version
 from quietcount_schemas.log import NewRecord
 from quietcount_schemas.registry import SchemaRegistry
 

@@ -24,7 +24,7 @@ from tests.strategies import case_events, envelope, event_type_of, histories, mu
 from quietcount_aggregates.counting import columns
 from quietcount_aggregates.counting.columns import NULL_CODE, ColumnDecoder, EventColumns
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.event_types import Field, FieldKind
+from quietcount_schemas.events.event_types import Field, FieldKind
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason
 

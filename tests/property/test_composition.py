@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tests.strategies import case_events, definitions, registry_of, trial
 from tests.unit.producers.test_derived_ids import changed
 
-from quietcount_producers import Pepper, composition, kinds
-from quietcount_producers.composition import Composer, Facts
-from quietcount_schemas.event_types import FieldKind, SchemaVersion
+from quietcount_producers import Pepper
+from quietcount_producers.composing import composition, kinds
+from quietcount_producers.composing.composition import Composer, Facts
+from quietcount_schemas.events.event_types import FieldKind, SchemaVersion
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import NewRecord
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -14,14 +14,14 @@ import openpyxl
 import pytest
 
 from quietcount_producers import Pepper, ProducersError
-from quietcount_producers.composition import Composer
+from quietcount_producers.composing.composition import Composer
 from quietcount_producers.files import json_rows
 from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.emission import check
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.files.findings import Tally
 from quietcount_producers.mapping import Mapping
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.check

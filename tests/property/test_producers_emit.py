@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quietcount_producers import EventRefused, Pepper, ProducersError
-from quietcount_producers.composition import Composer
+from quietcount_producers.composing.composition import Composer
+from quietcount_producers.composing.identifiers import normal_identifier
 from quietcount_producers.files.emission import Check, CheckedRecords, check
 from quietcount_producers.files.event_files import FileFormat
-from quietcount_producers.identifiers import normal_identifier
 from quietcount_schemas.codec import Codec
-from quietcount_schemas.event_types import EventType
+from quietcount_schemas.events.event_types import EventType
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import NewRecord
-from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

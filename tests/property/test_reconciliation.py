@@ -34,7 +34,7 @@ from quietcount_aggregates.reconciliation.estimates import MILLION, estimate
 from quietcount_aggregates.reconciliation.kernel import alike
 from quietcount_aggregates.reconciliation.least_squares import fit
 from quietcount_aggregates.reconciliation.solution import Selection, Shape, Solution
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.strategies import case_events, definitions, mutated, registry_of
 
 from quietcount_schemas import CaseEvent, Codec, RejectReason, SchemaRegistry
-from quietcount_schemas.event_types import FieldKind
+from quietcount_schemas.events.event_types import FieldKind
 from quietcount_schemas.lint.rules import lint
 
 pytestmark = pytest.mark.quick

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.strategies import event_type_of, field_values, histories
 
 from quietcount_schemas import Codec, SchemaRegistry
-from quietcount_schemas.definition import schema_version
-from quietcount_schemas.event_types import EPOCH_ORDINAL, FieldKind, SchemaVersion
+from quietcount_schemas.events.definition import schema_version
+from quietcount_schemas.events.event_types import EPOCH_ORDINAL, FieldKind, SchemaVersion
 from quietcount_schemas.lint.evolution import check_evolution
 
 pytestmark = pytest.mark.quick

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.strategies import case_events, definitions, registry_of, rng_seeds
 
 from quietcount_schemas import MAX_EVENT_BYTES, CaseEvent, Codec
-from quietcount_schemas.event_types import FieldKind
+from quietcount_schemas.events.event_types import FieldKind
 from quietcount_schemas.lint.rules import lint
 
 pytestmark = pytest.mark.quick

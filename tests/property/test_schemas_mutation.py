@@ -17,7 +17,7 @@ import pytest
 from tests.strategies import envelope, mutate, registry_of
 
 from quietcount_schemas import MAX_EVENT_BYTES, CaseEvent, Codec, Rejected, SchemaRegistry, codec
-from quietcount_schemas.event_types import EPOCH_ORDINAL, Field, FieldKind
+from quietcount_schemas.events.event_types import EPOCH_ORDINAL, Field, FieldKind
 
 pytestmark = pytest.mark.quick
 

@@ -23,7 +23,7 @@ from tests.strategies import case_events, envelope
 from quietcount_aggregates.counting.columns import ColumnDecoder
 from quietcount_schemas import CaseEvent, Codec, SchemaRegistry, SchemasError
 from quietcount_schemas.commands.schemas import schemas
-from quietcount_schemas.event_types import SchemaVersion
+from quietcount_schemas.events.event_types import SchemaVersion
 from quietcount_schemas.framing import CONFLUENT_BYTES
 from quietcount_schemas.schema_registry import ids as registry_ids
 

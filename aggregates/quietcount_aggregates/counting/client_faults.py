@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from quietcount_aggregates.counting.columns import EventColumns
 from quietcount_aggregates.populations import Population
-from quietcount_schemas.event_types import EARLIEST, LATEST
+from quietcount_schemas.events.event_types import EARLIEST, LATEST
+from quietcount_schemas.events.periods import Period, coarsest_that_serves
 from quietcount_schemas.log import Record
-from quietcount_schemas.periods import Period, coarsest_that_serves
 from quietcount_schemas.rejection import ClientFault
 
 __all__ = ["ClientFaults", "partitions_of"]

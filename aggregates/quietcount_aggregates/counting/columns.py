@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quietcount_schemas.codec import MAX_EVENT_BYTES, CaseEvent, Codec
-from quietcount_schemas.event_types import INT32_MINIMUM, Field, FieldKind, SchemaVersion
+from quietcount_schemas.events.event_types import INT32_MINIMUM, Field, FieldKind, SchemaVersion
 from quietcount_schemas.framing import CONFLUENT_BYTES, CONFLUENT_MAGIC, SINGLE_OBJECT_BYTES, SINGLE_OBJECT_MARKER
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import Rejected, RejectReason

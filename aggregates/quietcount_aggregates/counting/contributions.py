@@ -12,7 +12,7 @@ from functools import partial
 
 from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Sum, Table
 from quietcount_aggregates.state.limits import LIFETIME
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["Symbols", "date", "insertion", "period_of", "placement", "text", "year_before"]
 

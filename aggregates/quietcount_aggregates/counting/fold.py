@@ -23,7 +23,7 @@ from quietcount_aggregates.populations import Population, counted_events
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_aggregates.state.state import State
 from quietcount_aggregates.state.state_file import registered
-from quietcount_schemas.event_types import Role
+from quietcount_schemas.events.event_types import Role
 from quietcount_schemas.log import Mark, Record
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import ClientFault, RejectReason

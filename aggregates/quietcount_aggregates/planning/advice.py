@@ -17,7 +17,7 @@ from quietcount_aggregates.planning.margins import Figure, Margins, Over, compar
 from quietcount_aggregates.planning.volume import Volume
 from quietcount_aggregates.populations import Epsilon, Population, Table, exact_epsilon
 from quietcount_aggregates.tables import LARGEST_EPSILON, MAX_SCALE, SMALLEST_EPSILON
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["Advice", "Change", "Outcome", "advised", "outcome"]
 

@@ -22,7 +22,7 @@ from quietcount_aggregates.populations import Table
 from quietcount_aggregates.reconciliation.averages import averages
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["PlannedAverage", "planned_averages"]
 

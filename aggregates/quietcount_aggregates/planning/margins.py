@@ -19,7 +19,7 @@ from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.populations import Filter, Population, Table
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import Reconciliation
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = [
     "Figure",

@@ -11,7 +11,7 @@ from quietcount_aggregates.planning.averages import planned_averages
 from quietcount_aggregates.planning.margins import Figure, Margins, Over, compared_period, counted_cells, figures_of
 from quietcount_aggregates.planning.volume import Volume
 from quietcount_aggregates.populations import Population, Table
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["CANNOT_TELL", "Measure", "Planned", "planned"]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from quietcount_aggregates.planning.margins import Figure, Over, accepted, counted_cells
 from quietcount_aggregates.populations import Population
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["IN_A_YEAR", "Volume"]
 

@@ -32,7 +32,7 @@ from quietcount_aggregates.reconciliation.figures import (
 )
 from quietcount_aggregates.reconciliation.least_squares import Floats, Integers
 from quietcount_aggregates.reconciliation.solution import Groups
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["STRICT", "AverageFigures", "Ratio", "averages"]
 

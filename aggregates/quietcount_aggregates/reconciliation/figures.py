@@ -25,7 +25,7 @@ from quietcount_aggregates.reconciliation.blocks import Block, blocks_of
 from quietcount_aggregates.reconciliation.estimates import MILLION, estimate
 from quietcount_aggregates.reconciliation.least_squares import Integers
 from quietcount_aggregates.reconciliation.solution import Groups, Selection, Shape, Solution
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = [
     "CellFigures",

@@ -20,7 +20,7 @@ from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.cli import config_option
 from quietcount_schemas.codec import Codec, RejectReason
 from quietcount_schemas.configuration import LOG_FILE
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["dead_letters_command"]
 

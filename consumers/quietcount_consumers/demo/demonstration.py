@@ -34,13 +34,13 @@ from quietcount_consumers.project import create_project
 from quietcount_consumers.queries import query
 from quietcount_consumers.running.ticks import StopSignal, run_until_idle
 from quietcount_consumers.running.timekeeping import fixed_clock
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings, open_log
 from quietcount_schemas.configuration import DEFAULT_LOG, checked
 from quietcount_schemas.errors import QuietcountError
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["DEFAULT_DIR", "Figure", "run_demo"]
 

@@ -33,7 +33,7 @@ from quietcount_consumers.maintenance.inspection import agreement, held_open, ve
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import StateFacts, is_read
 from quietcount_consumers.wiring import open_ledger
-from quietcount_producers import sqlite_file
+from quietcount_producers.embedded import sqlite_file
 from quietcount_producers.errors import LogError
 from quietcount_schemas.finding import Finding
 from quietcount_schemas.log import CASE_EVENTS, LedgerLog

@@ -29,7 +29,7 @@ from quietcount_consumers.monitoring.pages import PagesFile
 from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 from quietcount_schemas.errors import QuietcountError
-from quietcount_schemas.listening import listening, written
+from quietcount_schemas.serving.listening import listening, written
 
 __all__ = ["MonitoringServer"]
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from quietcount_aggregates.populations import Table
 from quietcount_consumers.configuration import Configuration
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.rejection import ClientFault, RejectReason
 
 __all__ = [

@@ -17,15 +17,15 @@ from typing import BinaryIO, Final, NamedTuple
 from quietcount_aggregates.planning.margins import counted_cells
 from quietcount_aggregates.planning.volume import IN_A_YEAR, Volume
 from quietcount_aggregates.populations import Dimension, Filter, Horizon, Population, Sum, Table
-from quietcount_producers.composition import Composer, Precision
+from quietcount_producers.composing.composition import Composer, Precision
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.files.emission import Check, check
 from quietcount_producers.files.event_files import FileFormat
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.event_types import Role
+from quietcount_schemas.events.event_types import Role
+from quietcount_schemas.events.oddity import Oddity
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import NewRecord
-from quietcount_schemas.oddity import Oddity
-from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["EventCounts", "PopulationCounts"]

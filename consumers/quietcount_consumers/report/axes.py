@@ -8,7 +8,7 @@ from typing import Any
 
 from quietcount_consumers.report.figures import Figure, Gap
 from quietcount_consumers.report.words import Words
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["count_axis", "time_axis"]
 

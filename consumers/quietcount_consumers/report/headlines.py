@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from quietcount_consumers.report.figures import Breakdown, Change, Figure, Headline, Lead, Median, Share, Statistic
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["Headlines", "leading"]
 

@@ -15,7 +15,7 @@ from quietcount_consumers.report.palette import style
 from quietcount_consumers.report.sentences import bound, by, capital, counting, headline, note, odds, subject
 from quietcount_consumers.report.tables import Tables
 from quietcount_consumers.report.words import Words
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["page_of"]
 

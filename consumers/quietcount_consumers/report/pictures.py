@@ -16,7 +16,7 @@ from quietcount_consumers.report.axes import count_axis, time_axis
 from quietcount_consumers.report.figures import Figure, Gap, Series
 from quietcount_consumers.report.palette import LIGHT
 from quietcount_consumers.report.words import Words
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["BARS", "NARROW", "PANEL", "PANELS", "WIDE", "Bar", "Spec", "Width", "bars", "hover", "line", "panel"]
 

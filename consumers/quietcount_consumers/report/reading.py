@@ -29,7 +29,7 @@ from quietcount_consumers.report.figures import (
 )
 from quietcount_consumers.report.headlines import Headlines, leading
 from quietcount_consumers.report.markup import clean
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["read"]
 

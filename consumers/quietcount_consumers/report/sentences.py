@@ -21,7 +21,7 @@ from quietcount_consumers.report.figures import (
 from quietcount_consumers.report.markup import Content, element
 from quietcount_consumers.report.pictures import hover
 from quietcount_consumers.report.words import Words
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = [
     "bound",

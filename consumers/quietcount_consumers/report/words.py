@@ -13,7 +13,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from importlib import resources
 from typing import Any, Final
 
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["LANGUAGES", "Number", "Words", "plural"]
 

@@ -59,7 +59,7 @@ from quietcount_consumers.running.timekeeping import Clock, ClockGuard, Grid
 from quietcount_consumers.service import Tick
 from quietcount_consumers.wiring import watched_folders
 from quietcount_schemas.errors import QuietcountError, Unavailable
-from quietcount_schemas.listening import written
+from quietcount_schemas.serving.listening import written
 
 __all__ = ["Admit", "Open", "Runner", "Served", "Server"]
 

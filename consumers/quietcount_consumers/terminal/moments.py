@@ -10,7 +10,7 @@ import datetime as dt
 import click
 
 from quietcount_consumers.errors import ServiceError
-from quietcount_schemas.event_types import EARLIEST, LATEST
+from quietcount_schemas.events.event_types import EARLIEST, LATEST
 
 __all__ = ["FIRST", "Moment", "check_not_far_ahead"]
 

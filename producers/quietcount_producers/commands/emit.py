@@ -14,10 +14,10 @@ from typing import BinaryIO
 
 import click
 
-from quietcount_producers.beginnings import counted_nowhere
 from quietcount_producers.commands.progress import Steps, progress, size_of
 from quietcount_producers.commands.spool import sent_on
-from quietcount_producers.composition import Composer, utc_today
+from quietcount_producers.composing.beginnings import counted_nowhere
+from quietcount_producers.composing.composition import Composer, utc_today
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.bad_lines import BadLines
 from quietcount_producers.files.emission import Check, CheckedRecords, Identities, check, send

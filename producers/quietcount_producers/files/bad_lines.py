@@ -20,7 +20,7 @@ from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.columns import without_notes
 from quietcount_producers.files.rows import FileFormat, Row
 from quietcount_producers.mapping import Reading
-from quietcount_schemas.event_types import BAD_LINE_NOTES
+from quietcount_schemas.events.event_types import BAD_LINE_NOTES
 
 __all__ = ["BadLines", "is_not_mended", "mended"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from quietcount_producers.sqlite_file import explained
+from quietcount_producers.embedded.sqlite_file import explained
 from quietcount_schemas.log import NewRecord
 
 __all__ = ["CheckedRecords"]

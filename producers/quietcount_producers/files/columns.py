@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from quietcount_producers.composition import close_match, listed
+from quietcount_producers.composing.composition import close_match, listed
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.mapping import Mapping
-from quietcount_schemas.event_types import BAD_LINE_NOTES
+from quietcount_schemas.events.event_types import BAD_LINE_NOTES
 
 __all__ = [
     "MOST_TITLE_ROWS",

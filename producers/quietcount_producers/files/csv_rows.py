@@ -18,7 +18,7 @@ from quietcount_producers.files.columns import MOST_TITLE_ROWS, Columns, are_tag
 from quietcount_producers.files.rows import Row
 from quietcount_producers.files.text_lines import Lines
 from quietcount_producers.mapping import Reading
-from quietcount_schemas.event_types import BAD_LINE_NOTES
+from quietcount_schemas.events.event_types import BAD_LINE_NOTES
 
 __all__ = ["csv_rows"]
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Final, Protocol
 
-from quietcount_producers.composition import Composer, Facts, day_of
+from quietcount_producers.composing.composition import Composer, Facts, day_of
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.files.bad_lines import BadLines, is_not_mended, mended
 from quietcount_producers.files.checked_records import CheckedRecords
@@ -26,7 +26,7 @@ from quietcount_producers.files.occurrences import Identities, Occurrences
 from quietcount_producers.files.rows import cell_text
 from quietcount_producers.mapping import Mapping as ColumnMapping
 from quietcount_producers.mapping import Reading
-from quietcount_schemas.event_types import BAD_LINE_NOTES, EMITTED_KEYS, Field, FieldKind
+from quietcount_schemas.events.event_types import BAD_LINE_NOTES, EMITTED_KEYS, Field, FieldKind
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
 
 __all__ = ["Check", "CheckedRecords", "Identities", "Records", "check", "plain_file", "send"]

@@ -10,7 +10,7 @@ from typing import Final
 
 from quietcount_producers.errors import EventRefused
 from quietcount_producers.files.columns import ranges
-from quietcount_schemas.event_types import Field, FieldKind
+from quietcount_schemas.events.event_types import Field, FieldKind
 
 __all__ = ["Check", "Tally", "said"]
 

@@ -9,7 +9,7 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Final
 
-from quietcount_producers.composition import Facts, close_match, listed
+from quietcount_producers.composing.composition import Facts, close_match, listed
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.mapping.catalogue import found
 from quietcount_producers.mapping.dates import Unfit

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from quietcount_producers.composition import close_match, listed
+from quietcount_producers.composing.composition import close_match, listed
 from quietcount_producers.mapping.dates import Days, format_problem, needs_timezone, same_shape, zone_of
 from quietcount_producers.mapping.fields import field_sources
 from quietcount_producers.mapping.paths import same
 from quietcount_producers.mapping.tables import Faults, Table, refuse_draft
 from quietcount_producers.mapping.values import Choices, Condition, FieldSource
-from quietcount_schemas.event_types import EventType
+from quietcount_schemas.events.event_types import EventType
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["ALL_OTHERS", "SKIP", "Dated", "Definition", "EventRule", "Reading", "Revision", "definition_of"]

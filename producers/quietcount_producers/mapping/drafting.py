@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
-from quietcount_producers.composition import listed
+from quietcount_producers.composing.composition import listed
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.mapping.columns import Column, Kind, looked_at
 from quietcount_producers.mapping.dates import Days, Unfit
 from quietcount_producers.mapping.paths import same
 from quietcount_producers.mapping.tables import BLANK
-from quietcount_schemas.event_types import EventType, Field, FieldKind, Role
+from quietcount_schemas.events.event_types import EventType, Field, FieldKind, Role
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["draft", "flattened", "records_in"]

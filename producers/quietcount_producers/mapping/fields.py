@@ -6,12 +6,12 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from quietcount_producers.composition import close_match, listed
+from quietcount_producers.composing.composition import close_match, listed
 from quietcount_producers.mapping.dates import Days
 from quietcount_producers.mapping.paths import same
 from quietcount_producers.mapping.tables import Table
 from quietcount_producers.mapping.values import NOTHING, Choices, FieldSource, symbol_problem
-from quietcount_schemas.event_types import EventType, Field, FieldKind
+from quietcount_schemas.events.event_types import EventType, Field, FieldKind
 
 __all__ = ["field_sources"]
 

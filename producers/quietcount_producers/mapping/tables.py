@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from quietcount_producers.composition import close_match, listed
+from quietcount_producers.composing.composition import close_match, listed
 from quietcount_producers.errors import ProducersError
 
 __all__ = ["BLANK", "Faults", "Table", "parsed", "refuse_draft"]

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from quietcount_producers.composition import close_match, listed
+from quietcount_producers.composing.composition import close_match, listed
 from quietcount_producers.errors import EventRefused
 from quietcount_producers.mapping.dates import Days, Unfit
 from quietcount_producers.mapping.paths import at, same
-from quietcount_schemas.event_types import Field, FieldKind
+from quietcount_schemas.events.event_types import Field, FieldKind
 
 __all__ = [
     "NO",

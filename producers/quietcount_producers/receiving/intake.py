@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from quietcount_producers.composition import Composer
+from quietcount_producers.composing.composition import Composer
 from quietcount_producers.errors import EventRefused
 from quietcount_producers.mapping import Mapping as EventMapping
 from quietcount_producers.receiving.bodies import records_of, text_of

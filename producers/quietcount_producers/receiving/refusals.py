@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from quietcount_producers.composition import utc_today
+from quietcount_producers.composing.composition import utc_today
 from quietcount_producers.errors import LogUnwritable
-from quietcount_schemas.event_types import BAD_LINE_NOTES
+from quietcount_schemas.events.event_types import BAD_LINE_NOTES
 from quietcount_schemas.private_files import make_private_folder, sync_folder
 
 __all__ = ["Refusals"]

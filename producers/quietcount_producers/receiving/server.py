@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from uvicorn import Config, Server
 
-from quietcount_producers.composition import utc_today
+from quietcount_producers.composing.composition import utc_today
 from quietcount_producers.errors import LogError
 from quietcount_producers.receiving.application import HEADER_BYTES, Application, Door
 from quietcount_producers.receiving.places import HEADER_SECONDS, IDLE_SECONDS, Places
 from quietcount_producers.receiving.reception import Reception
 from quietcount_producers.receiving.settings import ReceiverSettings
-from quietcount_schemas.listening import QUEUE, listening, written
+from quietcount_schemas.serving.listening import QUEUE, listening, written
 
 __all__ = ["configuration", "serve"]
 

@@ -102,7 +102,7 @@ class ReceiverSettings:
             return None
         import ssl
 
-        from quietcount_schemas.certificates import load_certificate
+        from quietcount_schemas.serving.certificates import load_certificate
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_producers import forks
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.sqlite_file import explained
 from quietcount_producers.errors import LogError
-from quietcount_producers.sqlite_file import explained
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position, Record
 from quietcount_schemas.private_files import make_private_folder
 

@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from quietcount_producers.composition import utc_today
+from quietcount_producers.composing.composition import utc_today
 from quietcount_producers.errors import refused_by
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.errors import QuietcountError, Unavailable

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from quietcount_schemas.definition import schema_version
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.event_types import EARLIEST, EPOCH_ORDINAL, LATEST, Role, SchemaVersion
+from quietcount_schemas.events.definition import schema_version
+from quietcount_schemas.events.event_types import EARLIEST, EPOCH_ORDINAL, LATEST, Role, SchemaVersion
 from quietcount_schemas.finding import Finding, refusal
 from quietcount_schemas.lint.labels import MAX_LABEL
 from quietcount_schemas.lint.rules import lint

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.event_types import EventType, Field, FieldKind
+from quietcount_schemas.events.event_types import EventType, Field, FieldKind
 
 __all__ = ["save", "stubs"]
 

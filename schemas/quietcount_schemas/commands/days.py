@@ -6,7 +6,7 @@ import datetime as dt
 
 import click
 
-from quietcount_schemas.event_types import EARLIEST, LATEST
+from quietcount_schemas.events.event_types import EARLIEST, LATEST
 
 __all__ = ["Day"]
 

@@ -13,7 +13,7 @@ import click
 from quietcount_schemas.cli import DEFAULT_CONFIG, config_option
 from quietcount_schemas.configuration import read_configuration
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.event_types import EventType, Field
+from quietcount_schemas.events.event_types import EventType, Field
 from quietcount_schemas.folder import SchemaFolder
 from quietcount_schemas.lint.history import HistoryReason, record_history
 from quietcount_schemas.registry import SchemaRegistry, configured_folders, inspect

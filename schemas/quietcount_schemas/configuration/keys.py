@@ -23,8 +23,8 @@ from quietcount_schemas.configuration.places import (
 )
 from quietcount_schemas.configuration.readers import Reader
 from quietcount_schemas.configuration.rows import Key, Section
-from quietcount_schemas.oddity import Oddity
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.oddity import Oddity
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["CONFIGURATION", "FORMER", "KEYS", "Key", "Section", "each_key", "markdown"]
 

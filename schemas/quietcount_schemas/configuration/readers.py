@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from quietcount_schemas.configuration.places import DEFAULT_LOG, DEFAULT_PORT, KAFKA_SCHEME
-from quietcount_schemas.numbers import Buckets, Summed
+from quietcount_schemas.events.numbers import Buckets, Summed
 
 __all__ = [
     "Address",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import combinations
 
-from quietcount_schemas.event_types import Field, FieldKind, Role, SchemaVersion
+from quietcount_schemas.events.event_types import Field, FieldKind, Role, SchemaVersion
 from quietcount_schemas.finding import Finding, place
 
 __all__ = ["EvolutionReason", "check_evolution"]

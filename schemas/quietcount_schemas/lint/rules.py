@@ -11,7 +11,7 @@ import math
 import unicodedata
 from typing import Any
 
-from quietcount_schemas.event_types import (
+from quietcount_schemas.events.event_types import (
     BAD_LINE_NOTES,
     EMITTED_KEYS,
     ENVELOPE,

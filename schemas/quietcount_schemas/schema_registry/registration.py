@@ -18,8 +18,8 @@ from urllib.parse import quote
 from fastavro import parse_schema
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from quietcount_schemas.definition import parse_definition
-from quietcount_schemas.event_types import SchemaVersion
+from quietcount_schemas.events.definition import parse_definition
+from quietcount_schemas.events.event_types import SchemaVersion
 from quietcount_schemas.framing import MAX_CONFLUENT_ID
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.schema_registry.client import RegistryClient

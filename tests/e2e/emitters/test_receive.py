@@ -18,7 +18,7 @@ from tests.e2e.emitters.test_spool import create_topic, topic_values
 from tests.kafka.cluster import Cluster, free_ports
 
 from quietcount_producers import EventSpool, Pepper, open_log
-from quietcount_producers.composition import Composer
+from quietcount_producers.composing.composition import Composer
 from quietcount_producers.mapping import Mapping
 from quietcount_producers.settings import EmitterSettings
 from quietcount_producers.spool.relay import relay_rest

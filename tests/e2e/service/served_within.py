@@ -22,7 +22,7 @@ from quietcount_consumers.monitoring.status import Board
 from quietcount_consumers.monitoring_settings import MonitoringSettings
 from quietcount_schemas.cli import main as quietcount
 from quietcount_schemas.errors import QuietcountError
-from quietcount_schemas.listening import listening
+from quietcount_schemas.serving.listening import listening
 
 __all__ = ["ServerWithin"]
 

@@ -14,7 +14,7 @@ from tests.e2e.projects import Project
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.wiring import open_log
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord
 from quietcount_schemas.registry import SchemaRegistry

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.projects import EXACT, Project, simulated
 
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.check

@@ -18,13 +18,13 @@ from quietcount_aggregates.counting.client_faults import ClientFaults, partition
 from quietcount_aggregates.counting.columns import ColumnDecoder
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.release import note_changed
-from quietcount_producers.composition import Composer, Facts
+from quietcount_producers.composing.composition import Composer, Facts
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.partitioner import partition_for
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.event_types import LATEST
+from quietcount_schemas.events.event_types import LATEST
+from quietcount_schemas.events.periods import Period, coarsest_that_serves
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
-from quietcount_schemas.periods import Period, coarsest_that_serves
 from quietcount_schemas.rejection import ClientFault, RejectReason
 
 pytestmark = pytest.mark.quick

@@ -21,7 +21,7 @@ from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.publication import metadata
 from quietcount_aggregates.publication.publication import publish
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

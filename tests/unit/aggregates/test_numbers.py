@@ -22,8 +22,8 @@ from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Dimension, Horizon, Population, Sum
 from quietcount_aggregates.publication.template import sql_of
 from quietcount_aggregates.tables import AskedTable
-from quietcount_schemas.numbers import Buckets, Summed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Buckets, Summed
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

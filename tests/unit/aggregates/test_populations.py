@@ -18,7 +18,7 @@ from quietcount_aggregates.errors import PopulationError
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.reconciliation.solution import Shape, Solution
 from quietcount_aggregates.tables import RESERVED_NAMES
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

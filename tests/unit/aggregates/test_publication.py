@@ -24,7 +24,7 @@ from quietcount_aggregates.noise import margin
 from quietcount_aggregates.populations import Horizon
 from quietcount_aggregates.publication import publication
 from quietcount_aggregates.publication.publication import publish, published_head
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

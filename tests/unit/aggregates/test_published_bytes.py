@@ -23,7 +23,7 @@ from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.publication.published_bytes import REPEATABLE, clear_remnants
 from quietcount_aggregates.tables import AskedTable
-from quietcount_schemas.numbers import Buckets, Summed
+from quietcount_schemas.events.numbers import Buckets, Summed
 
 pytestmark = pytest.mark.quick
 

@@ -16,7 +16,7 @@ from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.ledger.entries import Retired, StateLost
 from quietcount_aggregates.populations import Horizon, Late, Population
 from quietcount_aggregates.publication.publication import publish
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

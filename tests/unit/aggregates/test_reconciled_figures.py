@@ -18,7 +18,7 @@ from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.projection import published_figures, reconciled
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("reconciled figures")]
 

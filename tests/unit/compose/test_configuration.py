@@ -15,7 +15,7 @@ from quietcount_aggregates.populations import Population, Table, exact_epsilon
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.project import configuration_text
 from quietcount_producers.settings import EmitterSettings
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 from tests.unit.compose.compose_documents import credentials
 
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.errors import ProducersError
-from quietcount_producers.pseudonyms import Pepper
 
 pytestmark = pytest.mark.quick
 

@@ -11,7 +11,7 @@ import pytest
 from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
 from quietcount_consumers.dead_letters import letters, relay
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import RejectReason
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, NewRecord, Position
 

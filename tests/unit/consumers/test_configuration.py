@@ -14,7 +14,7 @@ from quietcount_aggregates.errors import PopulationError
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.errors import ConfigurationError
 from quietcount_schemas.configuration.keys import each_key
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

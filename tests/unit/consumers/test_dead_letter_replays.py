@@ -23,7 +23,7 @@ from tests.unit.consumers.lettered_world import (
 from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
 from quietcount_consumers.dead_letters import letters, replay
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import CaseEvent, Codec, RejectReason
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 from quietcount_schemas.registry import SchemaRegistry

@@ -26,7 +26,7 @@ from tests.unit.consumers.lettered_world import (
 from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
 from quietcount_consumers.dead_letters import LARGEST, NO_DATE, RETENTION, letters, purge, purge_again, relay
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 from quietcount_schemas.codec import RejectReason
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogWriter, NewRecord, Position
 

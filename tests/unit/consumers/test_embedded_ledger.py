@@ -12,7 +12,7 @@ import pytest
 
 from quietcount_aggregates.errors import LedgerBroken, LedgerError, LedgerUnwritable
 from quietcount_consumers.embedded_ledger import APPLICATION_ID, EmbeddedLedger
-from quietcount_producers.embedded_log import EmbeddedLog
+from quietcount_producers.embedded.embedded_log import EmbeddedLog
 
 pytestmark = pytest.mark.quick
 

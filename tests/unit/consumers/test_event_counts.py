@@ -19,9 +19,9 @@ from quietcount_aggregates.tables import AskedTable
 from quietcount_consumers.planning.event_counts import EventCounts, PopulationCounts
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.numbers import Buckets, Summed
-from quietcount_schemas.oddity import Oddity
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Buckets, Summed
+from quietcount_schemas.events.oddity import Oddity
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -28,7 +28,7 @@ from quietcount_consumers.planning.words import (
     row_of,
     size_words,
 )
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

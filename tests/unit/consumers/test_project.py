@@ -17,9 +17,9 @@ from quietcount_consumers.commands.init import init_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.project import configuration_text, create_project
-from quietcount_producers.pseudonyms import Pepper
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

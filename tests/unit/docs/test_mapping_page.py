@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quietcount_producers.composition import Facts
+from quietcount_producers.composing.composition import Facts
 from quietcount_producers.mapping import Mapping, definition, fields
 from quietcount_producers.mapping.catalogue import SHIPPED
 from quietcount_producers.mapping.dates import DATE_WORDS

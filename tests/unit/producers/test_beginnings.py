@@ -16,9 +16,10 @@ from tests.unit.producers.emissions import Place, place, said
 
 from quietcount_consumers import Configuration
 from quietcount_consumers.configuration import beginning_after
-from quietcount_producers import EmitterSettings, beginnings
-from quietcount_producers.beginnings import Beginning
+from quietcount_producers import EmitterSettings
 from quietcount_producers.commands import emit
+from quietcount_producers.composing import beginnings
+from quietcount_producers.composing.beginnings import Beginning
 from quietcount_producers.files.emission import Check
 from quietcount_schemas.configuration import read_configuration
 from quietcount_schemas.registry import SchemaRegistry

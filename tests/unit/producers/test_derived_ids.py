@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 from tests.strategies import registry_of, trial
 
-from quietcount_producers import Pepper, composition, kinds
-from quietcount_producers.composition import Composer, Facts
+from quietcount_producers import Pepper
+from quietcount_producers.composing import composition, kinds
+from quietcount_producers.composing.composition import Composer, Facts
 from quietcount_producers.files import emission, occurrences
 from quietcount_producers.files.emission import CheckedRecords, check
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.event_types import is_uuid_v4
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.event_types import is_uuid_v4
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

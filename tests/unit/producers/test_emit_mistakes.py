@@ -8,7 +8,7 @@ import re
 import pytest
 from tests.unit.producers.emissions import HEADER, NAME, Place, line, place, said
 
-from quietcount_producers.composition import utc_today
+from quietcount_producers.composing.composition import utc_today
 from quietcount_producers.files.emission import Check
 
 pytestmark = pytest.mark.quick

@@ -16,7 +16,7 @@ from tests.unit.producers.children import forked, forked_unnoticed
 from tests.unit.producers.distant_logs import PEPPER, REGISTRY, TODAY, DistantLog, record, until
 
 from quietcount_producers import CaseEventPublisher, EmbeddedLog, EventSpool, LogError, LogUnavailable
-from quietcount_producers.log_file import LogFile
+from quietcount_producers.embedded.log_file import LogFile
 from quietcount_schemas.log import CASE_EVENTS
 
 # Python 3.12 and later warn of what is tried here: a fork beside other threads.

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quietcount_producers import EventRefused, Pepper, identifiers
-from quietcount_producers.composition import Composer, Facts
+from quietcount_producers import EventRefused, Pepper
+from quietcount_producers.composing import identifiers
+from quietcount_producers.composing.composition import Composer, Facts
+from quietcount_producers.composing.identifiers import OUTER_SPACE, PLACEHOLDERS, normal_identifier
 from quietcount_producers.files.emission import check
 from quietcount_producers.files.event_files import FileFormat
-from quietcount_producers.identifiers import OUTER_SPACE, PLACEHOLDERS, normal_identifier
 from quietcount_producers.settings import EmitterSettings
-from quietcount_schemas.oddity import Oddity
+from quietcount_schemas.events.oddity import Oddity
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

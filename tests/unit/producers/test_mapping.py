@@ -14,7 +14,7 @@ import pytest
 from tests.strategies import registry_of, trial
 
 from quietcount_producers import Pepper
-from quietcount_producers.composition import Composer, Facts
+from quietcount_producers.composing.composition import Composer, Facts
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.mapping import Mapping, Reading
 from quietcount_producers.mapping.definition import definition_of

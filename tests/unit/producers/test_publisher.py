@@ -20,9 +20,9 @@ from quietcount_producers import (
     PublisherClosed,
 )
 from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.lint.rules import RESERVED_NAMES
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
-from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

@@ -12,8 +12,8 @@ from quietcount_producers.commands.emit import emit_command
 from quietcount_producers.commands.simulate import simulate_command
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.configuration import KEYS
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from quietcount_producers import EmbeddedLog, EmitterSettings, LogError, ProducersError, open_log
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from quietcount_producers import Mix, Pepper, ProducersError, Tally, simulate
 from quietcount_producers.commands.simulate import simulate_command
-from quietcount_producers.composition import Composer, Facts
+from quietcount_producers.composing.composition import Composer, Facts
 from quietcount_producers.files.event_files import FileFormat
 from quietcount_producers.simulation import encoded
-from quietcount_schemas.event_types import EMITTED_KEYS, Role
+from quietcount_schemas.events.event_types import EMITTED_KEYS, Role
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

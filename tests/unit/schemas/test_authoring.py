@@ -16,7 +16,7 @@ from quietcount_schemas import SchemaRegistry
 from quietcount_schemas.authoring.stubs import stubs
 from quietcount_schemas.commands.schemas import schemas
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.event_types import FieldKind
+from quietcount_schemas.events.event_types import FieldKind
 from quietcount_schemas.lint.rules import MAX_SYMBOLS
 
 pytestmark = pytest.mark.quick

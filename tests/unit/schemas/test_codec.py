@@ -17,7 +17,7 @@ from fastavro.schema import fingerprint
 from tests.strategies import envelope, event_type_of
 
 from quietcount_schemas import MAX_EVENT_BYTES, CaseEvent, Codec, Rejected, RejectReason, SchemaRegistry, SchemasError
-from quietcount_schemas.definition import schema_version
+from quietcount_schemas.events.definition import schema_version
 from quietcount_schemas.framing import FramingReader
 
 pytestmark = pytest.mark.quick

@@ -13,7 +13,7 @@ from quietcount_schemas.configuration import checked, reading
 from quietcount_schemas.configuration.keys import CONFIGURATION, FORMER, KEYS, Key, Section, each_key, markdown
 from quietcount_schemas.configuration.readers import number, text
 from quietcount_schemas.errors import SchemasError
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

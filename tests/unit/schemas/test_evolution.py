@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.strategies import trial
 
-from quietcount_schemas.definition import schema_version
-from quietcount_schemas.event_types import SchemaVersion
+from quietcount_schemas.events.definition import schema_version
+from quietcount_schemas.events.event_types import SchemaVersion
 from quietcount_schemas.finding import place
 from quietcount_schemas.lint.evolution import EvolutionReason, check_evolution
 

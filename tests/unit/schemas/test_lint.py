@@ -14,7 +14,7 @@ import pytest
 from tests.strategies import casework_files, envelope, trial
 
 from quietcount_schemas import SchemasError
-from quietcount_schemas.definition import MAX_SCHEMA_BYTES, parse_definition, read_definition
+from quietcount_schemas.events.definition import MAX_SCHEMA_BYTES, parse_definition, read_definition
 from quietcount_schemas.finding import place
 from quietcount_schemas.folder import FolderReason, inspect_folder
 from quietcount_schemas.lint.rules import LintReason, lint

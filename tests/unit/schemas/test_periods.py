@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -12,7 +12,7 @@ import pytest
 from tests.strategies import casework_files, envelope
 
 from quietcount_schemas import Codec, Role, SchemaRegistry, SchemasError
-from quietcount_schemas.definition import digest, read_definition
+from quietcount_schemas.events.definition import digest, read_definition
 from quietcount_schemas.folder import FolderReason, inspect_folder
 from quietcount_schemas.lint.evolution import EvolutionReason
 from quietcount_schemas.lint.history import HISTORY_FILE, HistoryReason, read_history, record_history

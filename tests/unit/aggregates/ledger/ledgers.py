@@ -17,7 +17,7 @@ from quietcount_aggregates.ledger.entries import Body, Entry, Released, Settled
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.populations import Population, Table
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 __all__ = [
     "END",

@@ -24,7 +24,7 @@ from quietcount_aggregates.populations import (
     Table,
     exact_epsilon,
 )
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

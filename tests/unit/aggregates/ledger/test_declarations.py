@@ -16,8 +16,8 @@ from quietcount_aggregates.errors import BudgetError, LedgerBroken, PopulationEr
 from quietcount_aggregates.ledger.entries import Declared, Entry, Retired
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.populations import Horizon, Late, Population, StatisticName, Sum
-from quietcount_schemas.numbers import Buckets, Summed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Buckets, Summed
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

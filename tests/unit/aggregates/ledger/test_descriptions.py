@@ -17,8 +17,8 @@ from quietcount_aggregates.errors import LedgerBroken, LedgerError
 from quietcount_aggregates.ledger.entries import Described, Entry, Settled
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.tables import AskedTable
-from quietcount_schemas.numbers import Summed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Summed
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.quick

@@ -11,7 +11,7 @@ from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.planning.epsilons import needed
 from quietcount_aggregates.planning.margins import Figure, Margins, Over
 from quietcount_aggregates.populations import Epsilon, Population
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

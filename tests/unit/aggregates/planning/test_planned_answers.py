@@ -19,7 +19,7 @@ from quietcount_aggregates.planning.plan import CANNOT_TELL, Measure, Planned, p
 from quietcount_aggregates.planning.volume import Volume
 from quietcount_aggregates.populations import Population
 from quietcount_schemas.codec import CaseEvent
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

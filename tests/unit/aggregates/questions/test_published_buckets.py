@@ -14,8 +14,8 @@ from tests.numbers_world import DAYS, VISITS, Visit, events_of, visits
 
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.tables import AskedTable
-from quietcount_schemas.numbers import Buckets, Summed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.numbers import Buckets, Summed
+from quietcount_schemas.events.periods import Period
 
 pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("published buckets")]
 

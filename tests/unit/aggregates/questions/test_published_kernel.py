@@ -25,7 +25,7 @@ from quietcount_aggregates.populations import (
     Table,
 )
 from quietcount_aggregates.publication.publication import publish
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -15,8 +15,8 @@ from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state import migrations, state_file
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent, Codec
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord, Record
-from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
 pytestmark = pytest.mark.quick

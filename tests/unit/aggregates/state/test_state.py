@@ -21,8 +21,8 @@ from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, Mark, NewRecord
-from quietcount_schemas.periods import Period
 
 pytestmark = pytest.mark.quick
 

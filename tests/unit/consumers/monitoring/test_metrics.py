@@ -42,7 +42,7 @@ from quietcount_consumers.monitoring.status import (
     beginning,
 )
 from quietcount_consumers.project import create_project
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.rejection import ClientFault, RejectReason
 
 pytestmark = pytest.mark.quick

@@ -16,7 +16,7 @@ from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.monitoring.status import Board, StatisticStatus, Status, beginning
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.service import Service
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

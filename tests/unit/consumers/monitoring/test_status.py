@@ -28,8 +28,8 @@ from quietcount_consumers.monitoring.status import NEVER, Board, BudgetStatus, S
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.running import conditions
 from quietcount_consumers.service import Service, Tick
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
-from quietcount_schemas.periods import Period
 from quietcount_schemas.rejection import RejectReason
 
 pytestmark = pytest.mark.quick

@@ -31,7 +31,7 @@ from quietcount_consumers.report.figures import (
 from quietcount_consumers.report.headlines import Headlines, leading
 from quietcount_consumers.report.sentences import bound, change, headline, lead, note, odds
 from quietcount_consumers.report.words import Words
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

@@ -15,7 +15,7 @@ import pytest
 
 from quietcount_consumers.commands.report import report_command
 from quietcount_consumers.report.words import LANGUAGES, Words, plural
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick
 

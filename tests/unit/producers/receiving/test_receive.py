@@ -18,7 +18,7 @@ from tests.doors import TOKEN, Served, configured, delivery, event_ids, receptio
 from tests.kafka.certificates import Authority
 
 from quietcount_producers.commands.receive import receive_command
-from quietcount_producers.composition import utc_today
+from quietcount_producers.composing.composition import utc_today
 from quietcount_producers.errors import LogUnavailable, ProducersError
 from quietcount_producers.receiving import reception, server
 from quietcount_producers.receiving.settings import ReceiverSettings

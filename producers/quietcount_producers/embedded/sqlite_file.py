@@ -52,7 +52,7 @@ def create(path: Path, timeout: float) -> None:
         with contextlib.closing(connection):
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible before the first table only
             connection.execute("PRAGMA journal_mode = WAL")
-            script = resources.files("quietcount_producers").joinpath("embedded_log.sql").read_text("utf-8")
+            script = resources.files("quietcount_producers.embedded").joinpath("embedded_log.sql").read_text("utf-8")
             connection.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {script} COMMIT;"
             )

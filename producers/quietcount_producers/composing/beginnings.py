@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from quietcount_schemas.event_types import Role, listed
+from quietcount_schemas.events.event_types import Role, listed
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["Beginning", "beginnings_of", "counted_nowhere"]

@@ -13,9 +13,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from quietcount_producers.composing.identifiers import normal_identifier
 from quietcount_producers.errors import EventRefused, ProducersError
-from quietcount_producers.identifiers import normal_identifier
-from quietcount_schemas.oddity import Oddity
+from quietcount_schemas.events.oddity import Oddity
 from quietcount_schemas.private_files import FileFault, FileTrouble, read_secret, write_secret
 
 __all__ = ["Pepper"]

@@ -10,7 +10,7 @@ from typing import Any
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from quietcount_schemas.event_types import INT32_MAXIMUM, INT32_MINIMUM, Field, FieldKind, Role, SchemaVersion
+from quietcount_schemas.events.event_types import INT32_MAXIMUM, INT32_MINIMUM, Field, FieldKind, Role, SchemaVersion
 from quietcount_schemas.finding import Finding, Refused
 
 __all__ = ["MAX_SCHEMA_BYTES", "digest", "parse_definition", "read_definition", "role_of", "schema_version"]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from quietcount_producers.errors import EventRefused
-from quietcount_schemas.oddity import Oddity
+from quietcount_schemas.events.oddity import Oddity
 
 __all__ = ["OUTER_SPACE", "PLACEHOLDERS", "normal_identifier"]
 

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from quietcount_producers import sqlite_file
+from quietcount_producers.embedded import sqlite_file
+from quietcount_producers.embedded.log_file import LogFile
 from quietcount_producers.errors import LogError
-from quietcount_producers.log_file import LogFile
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.log import Mark, NewRecord, Position, Record
 

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from quietcount_producers import forks, sqlite_file
+from quietcount_producers import forks
+from quietcount_producers.embedded import sqlite_file
 from quietcount_producers.errors import LogError
 
 __all__ = ["LogFile"]

@@ -17,8 +17,8 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 from quietcount_producers.errors import EventRefused
 from quietcount_schemas.codec import Form, varint
-from quietcount_schemas.event_types import EventType, Field, FieldKind, listed
-from quietcount_schemas.periods import Period
+from quietcount_schemas.events.event_types import EventType, Field, FieldKind, listed
+from quietcount_schemas.events.periods import Period
 
 __all__ = ["Day", "Kind", "Said", "close_match"]
 

@@ -11,14 +11,14 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
+from quietcount_producers.composing.kinds import Kind, close_match
+from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.errors import EventRefused
-from quietcount_producers.kinds import Kind, close_match
-from quietcount_producers.pseudonyms import Pepper
 from quietcount_schemas.codec import Codec
-from quietcount_schemas.event_types import EventType, Field, listed
+from quietcount_schemas.events.event_types import EventType, Field, listed
+from quietcount_schemas.events.oddity import Oddity
+from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import NewRecord
-from quietcount_schemas.oddity import Oddity
-from quietcount_schemas.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["Composer", "Facts", "Precision", "close_match", "day_of", "listed", "utc_today"]

@@ -1,4 +1,7 @@
-"""The kinds of text that are hardly the identifier of a case. `quietcount_producers.identifiers` recognises them."""
+"""The kinds of text that are hardly the identifier of a case.
+
+`quietcount_producers.composing.identifiers` recognises them.
+"""
 
 from __future__ import annotations
 

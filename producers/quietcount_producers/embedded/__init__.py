@@ -1,0 +1,1 @@
+"""The log without a broker: one SQLite file."""
