@@ -12,9 +12,11 @@ import click
 
 from quietcount_producers.errors import ProducersError
 from quietcount_producers.files.event_files import FileFormat, rows
+from quietcount_producers.files.findings import said
 from quietcount_producers.mapping import Reading
 from quietcount_producers.mapping.catalogue import SHIPPED, summary
-from quietcount_producers.mapping.drafting import draft, flattened
+from quietcount_producers.mapping.drafting import draft, flattened, records_in
+from quietcount_producers.mapping.paths import at
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.cli import config_option
 from quietcount_schemas.private_files import write_secret
@@ -67,16 +69,23 @@ def new(file: Path, output: Path | None, format_name: str | None, encoding: str 
     try:
         with file.open("rb") as stream:
             found = rows(stream, str(file), file_format, columns, Reading(encoding=encoding))
-            looked_at: list[Mapping[str, object]] = [
-                dict(flattened(row.values)) for row in itertools.islice(found, _MOST_ROWS) if row.problem is None
-            ]
+            first = list(itertools.islice(found, _MOST_ROWS))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = os.strerror(getattr(error, "errno", 0) or 0).lower() if isinstance(error, OSError) else "no path"
         raise ProducersError(f"Cannot read {file}: {reason}", "Check the path and the rights of the file") from error
+    looked_at: list[Mapping[str, object]] = [dict(flattened(row.values)) for row in first if row.problem is None]
+    unread = next(((row.line, row.problem) for row in first if row.problem is not None), None)
+    if unread is not None:
+        line, problem = unread
+        click.echo(f"Note: {file} has rows that cannot be read, as line {line}: {said(problem)}", err=True)
     if not looked_at:
         raise ProducersError(f"{file} has no row that can be read", "Take a file with some rows for the draft")
+    records = records_in(looked_at)
+    if records:
+        inside = at(looked_at[0], records)
+        looked_at = [dict(flattened(each)) for each in inside] if isinstance(inside, list) else looked_at
     names = columns.names or list(dict.fromkeys(name for row in looked_at for name in row))
-    text = draft(file.name, names, looked_at, registry)
+    text = draft(file.name, names, looked_at, registry, records)
     if output is None:
         click.echo(text)
         return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import typing
 from collections.abc import Iterator, Sequence
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,6 @@ JOIN: Final = "|"
 
 _HIGHEST_REVISION: Final = 65_535
 _HOUR: Final = dt.timedelta(hours=1)
-_LINE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 _Row = typing.Mapping[str, object]
 
@@ -230,7 +229,7 @@ def _record(its: Definition, values: _Row) -> list[str] | None:
 
 def _name(record: list[str] | None, *parts: str) -> str | None:
     """Return what the record is called: as JSON, so that no two lists are written alike."""
-    return None if record is None else _LINE.encode([*record, *(each for each in parts if each)])
+    return None if record is None else f"[{','.join(map(encode_basestring, (*record, *filter(None, parts))))}]"
 
 
 def _identifier(column: str, values: _Row) -> str:

@@ -12,7 +12,7 @@ from quietcount_producers.composition import close_match, listed
 from quietcount_producers.mapping.dates import Days, format_problem, needs_timezone, same_shape, zone_of
 from quietcount_producers.mapping.fields import field_sources
 from quietcount_producers.mapping.paths import same
-from quietcount_producers.mapping.tables import BLANK, Faults, Table
+from quietcount_producers.mapping.tables import Faults, Table, refuse_draft
 from quietcount_producers.mapping.values import Choices, Condition, FieldSource
 from quietcount_schemas.event_types import EventType
 from quietcount_schemas.registry import SchemaRegistry
@@ -120,6 +120,7 @@ class Definition:
 
 def definition_of(given: Mapping[str, Any], path: str, registry: SchemaRegistry) -> Definition:
     """Check what the file at `path` says. Raises ProducersError with everything that is wrong."""
+    refuse_draft(given, path)
     faults = Faults(path)
     top = Table(given, "", _TOP, faults)
     zone = _zone(top, "timezone")
@@ -217,10 +218,7 @@ def _days(table: Table, zone: ZoneInfo | None) -> Days:
     given = table.given.get("format", "iso")
     formats = tuple(given) if isinstance(given, list) else (given,)
     wanted = 'write "iso", "day.month.year" or another order of such words, "excel" or "epoch seconds", or a list'
-    if BLANK in formats:
-        table.faults.blank(table.key("format"))
-        formats = ()
-    elif not formats or not all(isinstance(each, str) for each in formats):
+    if not formats or not all(isinstance(each, str) for each in formats):
         table.fault("format", wanted)
         formats = ()
     for each in formats:
@@ -309,8 +307,6 @@ def _rule(table: Table, zone: ZoneInfo | None, registry: SchemaRegistry) -> Even
             types = {same(name): name for name in registry.event_types}
     elif "event" not in table:
         table.fault("event", f"is missing: write one of {listed(registry.event_types)}")
-    elif given == BLANK:
-        table.faults.blank(table.key("event"))
     else:
         constant = _type(table, "event", given, registry)
     part = table.text("part", 'write a short name, as "opened"') or ""
@@ -325,9 +321,6 @@ def _rule(table: Table, zone: ZoneInfo | None, registry: SchemaRegistry) -> Even
 
 
 def _type(table: Table, key: str, name: object, registry: SchemaRegistry, entry: str = "") -> str:
-    if name == BLANK:
-        table.faults.blank(table.key(key))
-        return ""
     if isinstance(name, str) and (name in registry.event_types or (name == SKIP and table.place.endswith(".event"))):
         return name
     close = close_match(name, registry.event_types) if isinstance(name, str) else ""

@@ -21,7 +21,7 @@ from quietcount_producers.mapping.tables import BLANK
 from quietcount_schemas.event_types import EventType, Field, FieldKind, Role
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["draft", "flattened"]
+__all__ = ["draft", "flattened", "records_in"]
 
 _CLOSE: Final = 0.72
 _MOST_VALUES: Final = 0.6
@@ -42,8 +42,12 @@ def draft(
     columns: Sequence[str],
     rows: Iterable[Mapping[str, object]],
     registry: SchemaRegistry,
+    records: str = "",
 ) -> str:
-    """Return the TOML of a draft for the file that is called `name`. Raises ProducersError if it has no header."""
+    """Return the TOML of a draft for the file that is called `name`, whose rows are in the list at `records`, if any.
+
+    Raises ProducersError if the file has no header.
+    """
     _refuse_data(name, columns)
     seen, _ = looked_at(columns, rows)
     kinds = [kind for kind in registry.event_types.values() if kind.role is not Role.WITHDRAWAL]
@@ -51,6 +55,7 @@ def draft(
     return "\n".join(
         [
             *_top(name, seen),
+            *(("", "[file]", f"records = {_quoted(records)}") if records else ()),
             *_event(ranked, seen),
             "",
         ]
@@ -65,6 +70,20 @@ def flattened(values: Mapping[str, object], above: str = "", deepest: int = 8) -
             yield from flattened(value, path, deepest - 1)
         else:
             yield path, value
+
+
+def records_in(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return the path to the longest list of objects in a file that is one document around such lists, or nothing."""
+    if len(rows) != 1:
+        return ""
+    lists = {path: _records(value) for path, value in rows[0].items()}
+    longest = max(lists, key=lists.__getitem__, default="")
+    return longest if lists.get(longest) else ""
+
+
+def _records(value: object) -> int:
+    """Return how many objects a list has, or 0 for anything that is not a list of objects alone."""
+    return len(value) if isinstance(value, list) and all(isinstance(each, dict) for each in value) else 0
 
 
 def _refuse_data(name: str, columns: Sequence[str]) -> None:

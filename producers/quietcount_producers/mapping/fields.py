@@ -9,7 +9,7 @@ from typing import Any, Final
 from quietcount_producers.composition import close_match, listed
 from quietcount_producers.mapping.dates import Days
 from quietcount_producers.mapping.paths import same
-from quietcount_producers.mapping.tables import BLANK, Table
+from quietcount_producers.mapping.tables import Table
 from quietcount_producers.mapping.values import NOTHING, Choices, FieldSource, symbol_problem
 from quietcount_schemas.event_types import EventType, Field, FieldKind
 
@@ -110,9 +110,7 @@ def _choices(table: Table, target: Field, common: Mapping[str, Any]) -> Choices 
     columns: dict[str, object] = {}
     for number, (column, symbol) in enumerate(given.items(), start=1):
         problem = symbol_problem(target, symbol)
-        if symbol == BLANK:
-            table.faults.blank(f"{table.key('choices')} (entry {number})")
-        elif problem is not None:
+        if problem is not None:
             table.fault("choices", f"entry {number} {problem}")
         columns[column.strip()] = symbol
     return Choices(FieldSource(target, **common), columns)
@@ -127,9 +125,7 @@ def _values(table: Table, target: Field) -> dict[str, object]:
     for number, (text, value) in enumerate(given.items(), start=1):
         # What stands in the export is not shown: only the place of the entry is.
         problem = symbol_problem(target, _plain(value, target))
-        if value == BLANK:
-            table.faults.blank(f"{table.key('values')} (entry {number})")
-        elif problem is not None:
+        if problem is not None:
             table.fault("values", f"entry {number} {problem}")
         elif found.setdefault(same(text), value) != value:
             table.fault("values", f"entry {number} stands there twice: upper case and spaces make no difference")
@@ -141,9 +137,6 @@ def _given(table: Table, key: str, target: Field) -> object:
     if key not in table:
         return NOTHING
     value = table.given[key]
-    if value == BLANK:
-        table.faults.blank(table.key(key))
-        return NOTHING
     problem = symbol_problem(target, _plain(value, target))
     if problem is not None:
         table.fault(key, problem)

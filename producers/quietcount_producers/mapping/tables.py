@@ -11,7 +11,7 @@ from typing import Any, Final
 from quietcount_producers.composition import close_match, listed
 from quietcount_producers.errors import ProducersError
 
-__all__ = ["BLANK", "Faults", "Table", "parsed"]
+__all__ = ["BLANK", "Faults", "Table", "parsed", "refuse_draft"]
 
 BLANK: Final = "FILL IN"
 """What a draft has where a person has to write something."""
@@ -21,29 +21,18 @@ _LARGEST: Final = 1024 * 1024
 
 
 class Faults:
-    """What is wrong with the mapping at `path`, and what a person still has to fill in."""
+    """What is wrong with the mapping at `path`."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._found: dict[str, str] = {}
-        self._blank: list[str] = []
 
     def add(self, key: str, message: str) -> None:
         """Note what is wrong with a key; the first fault of a key is the one that is shown."""
         self._found.setdefault(key, message)
 
-    def blank(self, key: str) -> None:
-        """Note that a key is to be filled in."""
-        self._blank.append(key)
-
     def refuse(self) -> None:
         """Raise ProducersError if there is anything to mend."""
-        if self._blank:
-            raise ProducersError(
-                f"{self.path}: the mapping is a draft that is not filled in",
-                f'Fill in {listed(self._blank)}: write what fits in place of "{BLANK}", or take the line out. One that '
-                "comes with quietcount is copied first: quietcount mapping show NAME > my.toml",
-            )
         if self._found:
             told = [f"key {key!a}: {message}" for key, message in self._found.items()]
             apart = " " if len(told) == 1 else "\n  "
@@ -80,9 +69,6 @@ class Table:
                 self.fault(name, f"is missing: {wanted}")
             return None
         value = self.given[name]
-        if value == BLANK:
-            self.faults.blank(self.key(name))
-            return None
         if not isinstance(value, str) or not value.strip():
             self.fault(name, wanted)
             return None
@@ -100,9 +86,7 @@ class Table:
             found = self.column(name)
             return () if found is None else (found,)
         wanted = 'write the name of a column, or a list of names as ["year", "number"]'
-        if BLANK in value:
-            self.faults.blank(self.key(name))
-        elif not value or not all(isinstance(each, str) and each.strip() for each in value):
+        if not value or not all(isinstance(each, str) and each.strip() for each in value):
             self.fault(name, wanted)
         elif len({each.strip() for each in value}) != len(value):
             self.fault(name, "names a column twice")
@@ -123,9 +107,6 @@ class Table:
         if name not in self.given:
             return None
         value = self.given[name]
-        if value == BLANK:
-            self.faults.blank(self.key(name))
-            return None
         if not isinstance(value, dict):
             self.fault(name, wanted)
             return None
@@ -175,6 +156,33 @@ def parsed(path: Path) -> dict[str, Any]:
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise ProducersError(f"Cannot read the mapping {path}: {reason}", "Check the path and its rights") from None
+
+
+def refuse_draft(given: Mapping[str, Any], path: str) -> None:
+    """Raise ProducersError if the file at `path` is a draft with something left to fill in."""
+    left = list(_blanks(given, ""))
+    if left:
+        raise ProducersError(
+            f"{path}: the mapping is a draft that is not filled in",
+            f'Fill in {listed(left)}: write what fits in place of "{BLANK}", or take the line out. One that comes with '
+            "quietcount is copied first: quietcount mapping show NAME > my.toml",
+        )
+
+
+def _blanks(value: object, place: str, deepest: int = 20) -> Iterator[str]:
+    """Yield the keys that are to be filled in. What stands in an export, which `values` name, is not shown."""
+    if value == BLANK:
+        yield place
+    elif deepest == 0:
+        return  # dotted keys nest without end, and no table of a mapping is so deep
+    elif isinstance(value, dict):
+        for number, (key, each) in enumerate(value.items(), start=1):
+            hidden = place.endswith((".values", ".choices"))
+            inner = f"{place} (entry {number})" if hidden else f"{place}.{key}" if place else key
+            yield from _blanks(each, inner, deepest - 1)
+    elif isinstance(value, list):
+        for number, each in enumerate(value, start=1):
+            yield from _blanks(each, f"{place}.{number}", deepest - 1)
 
 
 def _shown(error: tomllib.TOMLDecodeError) -> str:

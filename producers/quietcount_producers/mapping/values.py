@@ -41,7 +41,9 @@ _CACHED: Final = 4096
 
 def is_empty(value: object) -> bool:
     """Return whether a cell says nothing."""
-    return value is None or (isinstance(value, str) and not value.strip()) or value in ([], {})
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or value in ([], {})
 
 
 def text_of(value: object) -> str:

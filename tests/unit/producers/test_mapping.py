@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
+import os
 import random
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from quietcount_producers import Pepper
 from quietcount_producers.composition import Composer, Facts
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.mapping import Mapping, Reading
+from quietcount_producers.mapping.definition import definition_of
 from quietcount_schemas.codec import Codec
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -422,6 +426,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
         (b"\xff\xfe", "UTF-8"),
         (b"a" * (1 << 20 | 1), "too large"),
         (b"a = [" + b"[" * 5000, "TOML"),
+        (b"a" + b".a" * 3000 + b" = 1", "is unknown"),
     ):
         path = tmp_path / "m.toml"
         path.write_bytes(content)
@@ -429,6 +434,44 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
             Mapping.load(path, REGISTRY)
     with pytest.raises(ProducersError, match="There is no mapping"):
         Mapping.load(tmp_path / "none.toml", REGISTRY)
+
+
+def every_place(table: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Each table or list inside, with each of its keys."""
+    found: list[tuple[Any, Any]] = []
+    waiting: list[Any] = [table]
+    while waiting:
+        inside = waiting.pop()
+        keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+        found += [(inside, key) for key in keys]
+        waiting += [inside[key] for key in keys if isinstance(inside[key], (dict, list))]
+    return found
+
+
+def test_no_mutated_mapping_ends_in_anything_but_a_message(tmp_path: Path) -> None:
+    """1,000 mappings with values that are replaced: each loads, or is refused with what to mend."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    odd: list[Any] = ["", " ", "x", "FILL IN", "skip", "iso", 0, -1, 1.5, True, [], [[]], ["a", "a"], {}, {"": ""}]
+    odd += [dt.date(2023, 1, 1), dt.datetime(2023, 1, 1), dt.time(1), {"column": "a"}, {"column": 3}, [{"a": {}}]]  # noqa: DTZ001
+    outcomes = {True: 0, False: 0}
+    for _ in range(1_000):
+        given = tomllib.loads(WHOLE + '[file]\nformat = "csv"\n')
+        for _ in range(chance.randint(1, 3)):
+            inside, key = chance.choice(every_place(given))
+            if chance.random() < 0.1 and isinstance(inside, dict):
+                inside[f"{key}x"] = inside.pop(key)
+            else:
+                inside[key] = copy.deepcopy(chance.choice(odd))
+        try:
+            made = Mapping("m.toml", definition_of(given, "m.toml", REGISTRY))
+        except ProducersError:
+            outcomes[False] += 1
+        else:
+            made.events(ROW)
+            outcomes[True] += 1
+    assert min(outcomes.values()) > 10
 
 
 # ---------------------------------------------------------------- nothing of a row in a message
@@ -445,8 +488,12 @@ NAME = "Zzyx"
 
 
 def test_no_mutated_row_breaks_a_mapping_or_shows_a_value(tmp_path: Path) -> None:
-    """5,000 rows with cells that are replaced: each becomes events, or reasons without anything that stood in it."""
-    seed = random.randrange(2**32)
+    """Rows with cells that are replaced: each becomes events, or reasons without anything that stood in it.
+
+    `QUIETCOUNT_MUTATIONS` sets how many (5,000), `QUIETCOUNT_SEED` repeats a run.
+    """
+    count = int(os.environ.get("QUIETCOUNT_MUTATIONS") or 5_000)
+    seed = int(os.environ.get("QUIETCOUNT_SEED") or random.randrange(2**32))
     print("seed", seed)
     chance = random.Random(seed)
     made = mapping(tmp_path, WHOLE)
@@ -457,7 +504,7 @@ def test_no_mutated_row_breaks_a_mapping_or_shows_a_value(tmp_path: Path) -> Non
     odd += [dt.datetime(9999, 12, 31, 23), "99999999999999", "2023-02-30", "[", "[" * 9000 + "]", '["law", 3]', NAME]  # noqa: DTZ001
     assert len(facts(made.events(good))) == 1
     outcomes = {True: 0, False: 0}
-    for _ in range(5_000):
+    for _ in range(count):
         row = dict(good)
         for name in chance.sample(list(row), chance.randint(1, 3)):
             value = chance.choice(odd)

@@ -20,6 +20,8 @@ def _event(name: str, *fields: dict[str, Any]) -> dict[str, Any]:
 
 _AFFECTED: dict[str, Any] = {"type": "int", "minimum": 0, "maximum": 500}
 
+_LOST: dict[str, Any] = {"type": "int", "minimum": 0, "maximum": 2000}
+
 DEFINITIONS: list[dict[str, Any]] = [
     _event(
         "WorkerAttacked",
@@ -38,5 +40,12 @@ DEFINITIONS: list[dict[str, Any]] = [
         _enum("borough", "BRONX", "BROOKLYN", "MANHATTAN", "QUEENS", "STATEN_ISLAND", "UNKNOWN"),
     ),
     _event("RequestClosed"),
+    _event(
+        "MigrantsLost",
+        _enum("confirmed", "VERIFIED", "PARTIAL", "UNVERIFIED", "UNKNOWN"),
+        {"name": "sea", "type": "boolean", "default": False, "doc": "Whether it happened at sea."},
+        {"name": "dead", "type": _LOST, "default": 0, "doc": "How many people died."},
+        {"name": "missing", "type": _LOST, "default": 0, "doc": "How many people are missing."},
+    ),
     _event("SiteVisited", _enum("slope", "FLAT", "MID_SLOPE", "OTHER")),
 ]
