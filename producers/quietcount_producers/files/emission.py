@@ -36,6 +36,11 @@ _ENVELOPE: Final = frozenset({*EMITTED_KEYS, *BAD_LINE_NOTES})
 _NOT_MENDED: Final = "is a bad line that nobody has mended yet; put the event that `original` stands for in its place"
 
 
+_AROUND: Final = (
+    "is an object around others, and no event. A mapping says where its records lie (`records`) and what they mean"
+)
+
+
 class Records(Protocol):
     """Takes the records of good rows, in their order."""
 
@@ -176,6 +181,8 @@ class _Rows:
         told: list[Facts] = []
         problems: list[EventRefused] = []
         if self._mapping is None:
+            if not self._text and "event" not in row.values and _is_around_others(row.values):
+                return _Refused([EventRefused("", _AROUND)])
             told.append(self._facts(row))
         else:
             for each in self._mapping.events(mended(row)):
@@ -252,6 +259,10 @@ def _identity(facts: Facts) -> bytes:
         own = uuid.UUID(own)
     record = "" if facts.record is None else f"{facts.event}\0{str(facts.record).strip()}"
     return f"{own}\0{record}\0{int(str(facts.revision or 0))}".encode("utf-8", "surrogatepass")
+
+
+def _is_around_others(values: Mapping[str, object]) -> bool:
+    return any(isinstance(each, (dict, list)) for each in values.values())
 
 
 def _once(problems: list[EventRefused]) -> list[EventRefused]:

@@ -111,6 +111,11 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "a list of lists": ("json", f'[["{NAME}"]]', "line 1: is not a JSON object"),
     "a key twice in a list": ("json", f'[{{"event":1, "event":2, "case": "{NAME}"}}]', "has a key twice"),
     "a first line that is cut": ("jsonl", '{"event": "Help\n' + json.dumps(EVENTS[0]) + "\n", "line 1: is not JSON"),
+    "a list inside a document": (
+        "json",
+        json.dumps({"count": 2, "results": EVENTS}),
+        "A mapping says where its records",
+    ),
     "a workbook that is none": ("xlsx", NAME, "is not an .xlsx workbook"),
     "one id for two events": (
         "csv",
