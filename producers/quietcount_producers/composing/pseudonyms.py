@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
@@ -99,14 +100,14 @@ class Pepper:
         return self._event_id(occurrence.to_bytes(8, "big") + canonical)
 
     def record_event_id(self, event: str, record: object) -> bytes:
-        """Return the event id of the event `event` that a tool's own record `record` (text) stands for.
+        """Return the event id of the event `event` that a tool's own record `record` (text, NFC or not) stands for.
 
         Raises EventRefused if `record` is empty or not text.
         """
         if not isinstance(record, str) or not record.strip():
             raise EventRefused("event_id", "is empty; give what the tool calls the record")
         try:
-            name = record.strip().encode()
+            name = unicodedata.normalize("NFC", record).strip().encode()
         except UnicodeEncodeError:
             raise EventRefused("event_id", "is not valid text") from None
         # No occurrence is so large, so that this is never the message of a derived id.
