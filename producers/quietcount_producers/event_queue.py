@@ -128,11 +128,6 @@ class EventQueue:
         self._thread: threading.Thread | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing waits, so that the next event has to wake the thread."""
-        return not self._waiting
-
-    @property
     def refusal(self) -> Refusal | None:
         """Why it takes nothing more, if it is closed."""
         return self._refusal

@@ -167,11 +167,10 @@ class CaseEventPublisher:
         Then nothing is emitted.
         """
         record = self._composer.compose(Facts(event, case, occurred_on, attributes, event_id, revision))
-        if self._queue.idle:  # else its thread runs, so it is this process's; asking costs as much as queueing
-            self._own_queue()
-        future = self._queue.put(record, timeout)
+        queue = self._own_queue()
+        future = queue.put(record, timeout)
         if self._killed_at_will:
-            self._queue.wait(timeout)
+            queue.wait(timeout)
         return future
 
     async def emit_async(

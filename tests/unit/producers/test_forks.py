@@ -348,3 +348,17 @@ def test_a_fork_that_python_is_not_told_of_is_refused_with_what_to_do(path: Path
         emit(publisher, "after")
     assert forked_unnoticed(lambda: EmbeddedLog(path).append(CASE_EVENTS, [record()])) != "it hangs"
     assert len(cases(path)) == 3
+
+
+def test_what_waits_at_such_a_fork_draws_no_event_of_the_child_into_the_parents_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a child, without a fork: a thread that runs while Python hears of none may hang the child for good."""
+    log, parent = DistantLog(), os.getpid()
+    publisher = CaseEventPublisher(log.open, pepper=PEPPER, registry=REGISTRY, today=lambda: TODAY, linger=3600)
+    waits = publisher.emit("HelpRequested", "waits", DAY)
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    with publisher:
+        assert publisher.emit("HelpRequested", "child", DAY).result(20).offset == 0
+    assert isinstance(waits.exception(0), LogError)
+    assert log.cases == keys("child")
