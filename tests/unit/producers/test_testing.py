@@ -66,12 +66,15 @@ def test_ids_revisions_and_awaited_events_are_kept() -> None:
 def test_it_is_made_of_a_configuration_without_a_pepper_and_without_a_log(tmp_path: Path) -> None:
     config = tmp_path / "quietcount.toml"
     config.write_text(
-        'log = "kafka://127.0.0.1:9"\n[emitter]\nspool = "spool"\n'
+        'log = "kafka://127.0.0.1:9"\n[emitter]\nspool = "spool"\nallow_identifiers = ["placeholder"]\n'
         '[[population]]\nevents = ["HelpRequested"]\nperiod = "year"\n'
     )
     with RecordingPublisher.from_config(str(config)) as publisher:
         service(publisher)
-    assert [event.occurred_on for event in publisher.events] == [dt.date(2023, 1, 1)]
+        publisher.emit("HelpRequested", "Nil", "2023-10-03")
+        with pytest.raises(EventRefused):
+            publisher.emit("HelpRequested", "17.0", "2023-10-03")
+    assert [event.occurred_on for event in publisher.events] == [dt.date(2023, 1, 1)] * 2
     assert [file.name for file in tmp_path.iterdir()] == ["quietcount.toml"]
 
 
