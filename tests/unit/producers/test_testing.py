@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import inspect
+import typing
 import uuid
 from pathlib import Path
 
@@ -89,6 +90,22 @@ def test_every_name_that_the_package_offers_is_there_and_is_ours() -> None:
         assert getattr(quietcount_producers, name) is not None
     with pytest.raises(AttributeError):
         _ = quietcount_producers.Nothing  # type: ignore[attr-defined]
+
+
+def test_every_type_that_a_caller_of_a_publisher_meets_is_offered() -> None:
+    def ours(hint: object) -> set[str]:
+        inner = set().union(*map(ours, typing.get_args(hint)))
+        return inner | {hint.__name__} if isinstance(hint, type) and "quietcount" in hint.__module__ else inner
+
+    met = {
+        name
+        for called, act in vars(CaseEventPublisher).items()
+        if inspect.isfunction(act) and (called == "__init__" or not called.startswith("_"))
+        for hint in typing.get_type_hints(act).values()
+        for name in ours(hint)
+    }
+    assert {"Position", "Pepper"} < met
+    assert met <= set(quietcount_producers.__all__)
 
 
 def test_paths_may_be_text(tmp_path: Path) -> None:
