@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from quietcount_producers.simulation import Mix, Tally, simulate
     from quietcount_producers.spool.event_spool import EventSpool, SpoolState
     from quietcount_schemas.errors import QuietcountError, SchemasError, Unavailable
+    from quietcount_schemas.events.oddity import Oddity
     from quietcount_schemas.events.periods import Period
     from quietcount_schemas.log import LogWriter, NewRecord, Position
     from quietcount_schemas.registry import SchemaRegistry
@@ -50,6 +51,7 @@ __all__ = [
     "LogWriter",
     "Mix",
     "NewRecord",
+    "Oddity",
     "Pepper",
     "Period",
     "Position",
@@ -86,6 +88,7 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name is there
     _CONTRACT = {
         "errors": "QuietcountError SchemasError Unavailable",
         "log": "LogWriter NewRecord Position",
+        "events.oddity": "Oddity",
         "events.periods": "Period",
         "registry": "SchemaRegistry",
     }

@@ -128,11 +128,6 @@ class EventQueue:
         self._thread: threading.Thread | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing waits, so that the next event has to wake the thread."""
-        return not self._waiting
-
-    @property
     def refusal(self) -> Refusal | None:
         """Why it takes nothing more, if it is closed."""
         return self._refusal
@@ -214,18 +209,15 @@ class EventQueue:
         with self._lock:
             return self._failure if any(not future.asked for future in self._failed) else None
 
-    def close(self, refusal: Refusal) -> bool:
-        """Take nothing more, for the reason that `refusal` makes; return false if it was closed before.
+    def close(self, refusal: Refusal) -> None:
+        """Take nothing more, for the reason that `refusal` makes, unless it is closed already.
 
         What waits is stored, and `wait` waits for it.
         """
         with self._lock:
-            if self._refusal is not None:
-                return False
-            self._refusal = refusal
+            self._refusal = self._refusal or refusal
             self._arrived.notify()
             self._room.notify_all()
-            return True
 
     # Around a fork
 

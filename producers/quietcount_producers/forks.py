@@ -8,12 +8,14 @@ fork and after it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Protocol
 
-__all__ = ["Forked", "known", "watch"]
+__all__ = ["Forked", "held_off", "known", "watch"]
 
 
 class Forked(Protocol):
@@ -48,6 +50,13 @@ def known() -> list[Forked]:
     """Return everything that is watched."""
     with _guard:
         return list(_watched)
+
+
+@contextlib.contextmanager
+def held_off() -> Iterator[None]:
+    """Let no other thread fork meanwhile: what is being opened is not watched yet."""
+    with _guard:
+        yield
 
 
 def _before() -> None:

@@ -104,6 +104,7 @@ class CaseEventPublisher:
         self._new_queue = functools.partial(EventQueue, self._append, linger=linger, batch=batch, begin=self._begin)
         self._queue = self._new_queue()
         self._killed_at_will = False
+        self._gone = False
         self._process = os.getpid()
         forks.watch(self)
         if self._relay is not None:
@@ -166,11 +167,10 @@ class CaseEventPublisher:
         Then nothing is emitted.
         """
         record = self._composer.compose(Facts(event, case, occurred_on, attributes, event_id, revision))
-        if self._queue.idle:  # else its thread runs, so it is this process's; asking costs as much as queueing
-            self._own_queue()
-        future = self._queue.put(record, timeout)
+        queue = self._own_queue()
+        future = queue.put(record, timeout)
         if self._killed_at_will:
-            self._queue.wait(timeout)
+            queue.wait(timeout)
         return future
 
     async def emit_async(
@@ -257,16 +257,15 @@ class CaseEventPublisher:
         publisher with that spool, or `quietcount spool drain`, sends what is left.
         """
         queue = self._own_queue()
-        if queue.close(_closed):
-            queue.wait()
-            self._let_go(wait)
-            queue.raise_failure()
+        queue.close(_closed)
+        queue.wait()  # also if another call was cut short here, as by Ctrl-C
+        self._let_go(wait)
+        queue.raise_failure()
 
     def end(self, until: float) -> Exception | None:
         """Close at the end of the process, until the monotonic time `until`; return why events are lost, if any are."""
         queue = self._own_queue()
-        if not queue.close(_closed):
-            return None
+        queue.close(_closed)
         if not queue.wait(max(0.0, until - time.monotonic())):
             return LogUnavailable(
                 f"The log did not take them within {EXIT_WAIT:g} seconds of its end",
@@ -276,7 +275,10 @@ class CaseEventPublisher:
         return queue.unheard()
 
     def _let_go(self, wait: float) -> None:
-        """Close what this publisher opened in this process."""
+        """Close what this publisher opened in this process, once."""
+        if self._gone:
+            return
+        self._gone = True
         if self._relay is not None:
             self._relay.stop(wait)
         if self._spool is not None:
@@ -329,6 +331,7 @@ class CaseEventPublisher:
         self._queue = self._new_queue()
         if parents.refusal is not None:
             self._queue.close(parents.refusal)
+            self._gone = True  # what the parent opened is the parent's
         elif self._spool is not None:
             self._relay = self._new_relay() if self._survives_forks else None  # else its parent's relays
         elif self._owns_log:

@@ -9,7 +9,7 @@ import datetime as dt
 import os
 import secrets
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Self
@@ -19,6 +19,7 @@ from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.codec import Codec
+from quietcount_schemas.events.oddity import Oddity
 from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS, NewRecord, Position
 from quietcount_schemas.registry import SchemaRegistry
@@ -54,22 +55,32 @@ class RecordingPublisher(CaseEventPublisher):
         registry: SchemaRegistry | None = None,
         precision: Precision = Period.MONTH,
         today: Callable[[], dt.date] = utc_today,
+        allow_identifiers: Collection[Oddity] = (),
     ) -> None:
         registry = registry or SchemaRegistry.load()
         pepper = Pepper(secrets.token_bytes(32))
-        super().__init__(_Nowhere(), pepper=pepper, registry=registry, precision=precision, today=today)
+        super().__init__(
+            _Nowhere(),
+            pepper=pepper,
+            registry=registry,
+            precision=precision,
+            today=today,
+            allow_identifiers=allow_identifiers,
+        )
         self.events: list[RecordedEvent] = []
         self._codec = Codec(registry)
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str]) -> Self:
-        """Return one with the event types and the precision of the configuration file at `path`.
+        """Return one with the event types, the precision and the identifiers of the configuration file at `path`.
 
         It reads no pepper and opens no log. Raises ProducersError or SchemasError if the file or a schema is not in
         order.
         """
         settings = EmitterSettings.load(path)
-        return cls(registry=settings.registry(), precision=settings.precision)
+        return cls(
+            registry=settings.registry(), precision=settings.precision, allow_identifiers=settings.allow_identifiers
+        )
 
     def emit(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_schemas.events.oddity import Oddity
 from quietcount_schemas.private_files import FileFault, FileTrouble, read_secret, write_secret
 
-__all__ = ["Pepper"]
+__all__ = ["Pepper", "record_name"]
 
 _LEAST_BYTES: Final = 32
 _LEAST_DISTINCT: Final = 8
@@ -106,7 +107,7 @@ class Pepper:
         if not isinstance(record, str) or not record.strip():
             raise EventRefused("event_id", "is empty; give what the tool calls the record")
         try:
-            name = record.strip().encode()
+            name = record_name(record).encode()
         except UnicodeEncodeError:
             raise EventRefused("event_id", "is not valid text") from None
         # No occurrence is so large, so that this is never the message of a derived id.
@@ -117,6 +118,11 @@ class Pepper:
         digest[6] = digest[6] & 0x0F | 0x40
         digest[8] = digest[8] & 0x3F | 0x80
         return bytes(digest)
+
+
+def record_name(record: str) -> str:
+    """Return the form of what a tool calls a record that its event id is made of: NFC, without white space around."""
+    return unicodedata.normalize("NFC", record).strip()
 
 
 def _refused(path: Path, fault: FileFault) -> ProducersError:

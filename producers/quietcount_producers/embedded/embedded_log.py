@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from quietcount_producers import forks
 from quietcount_producers.embedded import sqlite_file
 from quietcount_producers.embedded.log_file import LogFile
 from quietcount_producers.errors import LogError
@@ -55,7 +56,8 @@ class EmbeddedLog:
         if not path.exists():
             if not create:
                 raise LogError(f"There is no log at {path}", "Check data_dir. The first event that is emitted makes it")
-            sqlite_file.create(path, timeout)
+            with forks.held_off():
+                sqlite_file.create(path, timeout)
         self._file = LogFile(path, timeout)
 
     def __enter__(self) -> EmbeddedLog:

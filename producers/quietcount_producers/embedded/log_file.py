@@ -35,8 +35,9 @@ class LogFile:
         self._process = os.getpid()
         if any(isinstance(each, LogFile) and each.stranded for each in forks.known()):
             raise self._left_open()
-        self._connect()
-        forks.watch(self)
+        with forks.held_off():
+            self._connect()
+            forks.watch(self)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[sqlite3.Connection]:

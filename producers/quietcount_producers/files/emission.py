@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Final, Protocol
 
 from quietcount_producers.composing.composition import Composer, Facts, day_of
+from quietcount_producers.composing.pseudonyms import record_name
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.files.bad_lines import BadLines, is_not_mended, mended
 from quietcount_producers.files.checked_records import CheckedRecords
@@ -257,7 +258,7 @@ def _identity(facts: Facts) -> bytes:
     own: object = facts.event_id
     if isinstance(own, str):
         own = uuid.UUID(own)
-    record = "" if facts.record is None else f"{facts.event}\0{str(facts.record).strip()}"
+    record = "" if facts.record is None else f"{facts.event}\0{record_name(str(facts.record))}"
     return f"{own}\0{record}\0{int(str(facts.revision or 0))}".encode("utf-8", "surrogatepass")
 
 

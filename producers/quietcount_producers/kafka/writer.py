@@ -45,6 +45,8 @@ _RECORD_BYTES: Final = 40
 """The most that a record costs beyond its key, value and headers (KIP-98: varints and lengths)."""
 _HEADER_BYTES: Final = 10
 """The most that a header costs beyond its name and value."""
+_TIMESTAMP_BITS: Final = 63
+"""Without its sign. The library's thread would meet a larger one, and lose the batch without a word."""
 
 
 class KafkaWriter:
@@ -190,10 +192,16 @@ class KafkaWriter:
 def _check(record: NewRecord) -> None:
     """Raise LogError for a record that Kafka would not take, or would take in another form."""
     value: object = record.value
+    timestamp: object = record.timestamp
+    headers: Iterable[tuple[object, object]] = record.headers
     if not isinstance(value, bytes) or not isinstance(record.key, bytes | None):
         raise LogError(
             "A record for Kafka has a key or a value that is not in bytes", "Give both as bytes; a key may be None"
         )
+    if not isinstance(timestamp, int) or timestamp.bit_length() > _TIMESTAMP_BITS:
+        raise LogError("A record for Kafka has no timestamp that it could have", "Give it as milliseconds since 1970")
+    if headers and not all(isinstance(name, str) and isinstance(each, bytes) for name, each in headers):
+        raise LogError("A record for Kafka has a header in another form", "Give its name as text, its value as bytes")
     if _size(record) > MOST_BYTES:
         raise LogError(f"A record for Kafka has more than {MOST_BYTES} bytes, headers included", "Send a smaller one")
 

@@ -234,7 +234,7 @@ def _record(its: Definition, values: _Row) -> list[str] | None:
 
 def _name(record: list[str] | None, *parts: str) -> str | None:
     """Return what the record is called: as JSON, so that no two lists are written alike."""
-    return None if record is None else f"[{','.join(map(encode_basestring, (*record, *filter(None, parts))))}]"
+    return None if record is None else f"[{','.join(map(encode_basestring, (*record, *parts)))}]"
 
 
 def _identifier(column: str, values: _Row) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_producers.composing.composition import utc_today
-from quietcount_producers.errors import refused_by
+from quietcount_producers.errors import LogUnavailable, refused_by
 from quietcount_producers.spool.event_spool import EventSpool
 from quietcount_schemas.errors import QuietcountError, Unavailable
 from quietcount_schemas.log import CASE_EVENTS, LogWriter, NewRecord
@@ -130,10 +130,21 @@ class Relay:
         return self._error
 
     def start(self) -> None:
-        """Begin to send, unless it has begun. One thread at a time may call this, and none once it was stopped."""
-        if not self._started:
-            self._started = True
+        """Begin to send, unless it has begun. One thread at a time may call this, and none once it was stopped.
+
+        If the process can start no thread, `error` says so: what is in the spool is safe there.
+        """
+        if self._started:
+            return
+        try:
             self._thread.start()
+        except RuntimeError:
+            self._error = LogUnavailable(
+                "No event is sent on, because this process can start no thread (it is about to end, or has too many)",
+                "Let it have more threads; until then events stay in the spool",
+            )
+        else:
+            self._started = True
 
     def wake(self) -> None:
         """Say that events have come. This does not cut short a pause after a failure."""

@@ -67,6 +67,10 @@ def test_an_append_larger_than_a_batch_keeps_its_order(writer: KafkaWriter, sett
         NewRecord("k", b"v", DAY),  # type: ignore[arg-type]
         NewRecord(b"k", bytes(MOST_BYTES), DAY),
         NewRecord(b"k", b"", DAY, (("h", bytes(MOST_BYTES)),)),
+        NewRecord(b"k", b"", DAY, (("h", "v"),)),  # type: ignore[arg-type]
+        NewRecord(b"k", b"", DAY, ((b"h", b"v"),)),  # type: ignore[arg-type]
+        NewRecord(b"k", b"", None),  # type: ignore[arg-type]  # the library would write the present
+        NewRecord(b"k", b"", 1 << 63),
     ],
 )
 def test_a_record_that_cannot_be_sent_is_refused_before_anything_is_sent(

@@ -230,5 +230,6 @@ def test_a_records_own_name_makes_its_event_id_again() -> None:
         return codec.decode(composer.compose(facts).value).event_id
 
     assert identity("uuid:1") == identity(" uuid:1", revision=3)
+    assert identity("caf\u00e9") == identity("cafe\u0301"), "another program writes the same letter in two parts"
     assert len({identity("1"), identity("2"), identity("1", "CaseWithdrawn")}) == 3
     assert is_uuid_v4(identity("1"))

@@ -117,6 +117,22 @@ def test_what_a_log_does_not_take_in_time_is_said_in_one_line_that_counts_nothin
     )
 
 
+@pytest.mark.parametrize("takes, lost", [("time.sleep(0.3)", 0), ("time.sleep(3600)", 1)])
+def test_a_close_that_is_cut_short_gives_nothing_up_without_a_word(place: Path, takes: str, lost: int) -> None:
+    log = STANDING_STILL.replace("EXIT_WAIT = 0.2", "EXIT_WAIT = 1")
+    cut_short = """
+import signal, sys
+signal.signal(signal.SIGALRM, lambda *_: sys.exit(5))
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+publisher.close()
+"""
+    does = f"{takes}; open('stored', 'w').close(); return [Position(topic, 0, 0) for _ in records]"
+    code, said = ended(place, log.format(does=does) + cut_short, subprocess.Popen)
+    assert code == 5
+    assert said.count("Events that this process emitted are lost") == lost
+    assert (place / "stored").exists() != bool(lost)
+
+
 def test_what_a_log_refused_is_said_unless_somebody_has_heard_of_it(place: Path) -> None:
     refusing = STANDING_STILL.format(does='raise LogError("The disk is full", "Free space")')
     code, said = ended(place, refusing, subprocess.Popen)

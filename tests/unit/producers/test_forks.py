@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.producers.children import forked, forked_unnoticed
@@ -285,6 +287,32 @@ def wal_beside_a_child(path: Path) -> bool:
             os.close(end)
 
 
+def test_a_fork_waits_for_a_file_that_another_thread_is_just_opening(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite in the child would take the locks of a file that was open for its own (see `forks`)."""
+    connect, opened = sqlite3.connect, threading.Event()
+
+    def slowly(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.execute("PRAGMA user_version").fetchone()
+        opened.set()
+        time.sleep(0.1)
+        return connection
+
+    def open_here() -> list[str]:
+        return [str(link) for each in Path("/proc/self/fd").iterdir() if tmp_path in (link := each.resolve()).parents]
+
+    monkeypatch.setattr(sqlite3, "connect", slowly)
+    for file in (path, tmp_path / "new.sqlite"):  # the second one is made first
+        opened.clear()
+        with concurrent.futures.ThreadPoolExecutor(1) as other:
+            log = other.submit(EmbeddedLog, file)
+            assert opened.wait(30)
+            assert forked(open_here) == "[]"
+            log.result().close()
+
+
 def test_a_parent_that_ends_leaves_the_wal_of_its_child(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant opens the file again in the child alone: the parent thinks itself the last, and deletes the WAL."""
     assert wal_beside_a_child(path)
@@ -320,3 +348,17 @@ def test_a_fork_that_python_is_not_told_of_is_refused_with_what_to_do(path: Path
         emit(publisher, "after")
     assert forked_unnoticed(lambda: EmbeddedLog(path).append(CASE_EVENTS, [record()])) != "it hangs"
     assert len(cases(path)) == 3
+
+
+def test_what_waits_at_such_a_fork_draws_no_event_of_the_child_into_the_parents_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a child, without a fork: a thread that runs while Python hears of none may hang the child for good."""
+    log, parent = DistantLog(), os.getpid()
+    publisher = CaseEventPublisher(log.open, pepper=PEPPER, registry=REGISTRY, today=lambda: TODAY, linger=3600)
+    waits = publisher.emit("HelpRequested", "waits", DAY)
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    with publisher:
+        assert publisher.emit("HelpRequested", "child", DAY).result(20).offset == 0
+    assert isinstance(waits.exception(0), LogError)
+    assert log.cases == keys("child")

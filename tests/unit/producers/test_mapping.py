@@ -237,6 +237,12 @@ def test_two_events_of_one_type_need_names(tmp_path: Path) -> None:
     assert first.record != second.record
 
 
+def test_the_name_of_an_event_is_no_answer_of_another(tmp_path: Path) -> None:
+    text = 'source = "s"\nrecord = "Nr"\n' + EACH + RULE + 'part = "LEGAL_AID"\n'
+    law, first = several(tmp_path, text, why="law")
+    assert law.record != first.record
+
+
 def test_the_type_of_event_may_stand_in_a_column(tmp_path: Path) -> None:
     text = TOP + '[[event]]\noccurred_on = "day"\n[event.event]\ncolumn = "what"\n'
     text += 'values = { "intake" = "HelpRequested", "exit" = "OutcomeRecorded", "note" = "skip" }\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -139,6 +140,27 @@ def test_without_a_spool_drain_is_flush_and_nothing_waits(log: DistantLog) -> No
 
 
 # What does not mend
+
+
+def test_a_process_that_gets_no_thread_for_the_relay_has_its_events_in_the_spool_and_tries_again(
+    log: DistantLog, publisher: Publisher
+) -> None:
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        if thread.name == "quietcount-relay":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(threading.Thread, "start", started)
+        emitter = publisher()
+        keys = emit(emitter, "a")
+        assert "thread" in str(emitter.relay_error)
+    keys += emit(emitter, "b")
+    emitter.drain(30)
+    assert log.cases == keys
+    until(lambda: emitter.relay_error is None)
 
 
 def test_what_waiting_does_not_mend_is_told_once_keeps_the_events_and_is_tried_again(

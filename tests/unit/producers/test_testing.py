@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import inspect
+import typing
 import uuid
 from pathlib import Path
 
@@ -66,12 +67,15 @@ def test_ids_revisions_and_awaited_events_are_kept() -> None:
 def test_it_is_made_of_a_configuration_without_a_pepper_and_without_a_log(tmp_path: Path) -> None:
     config = tmp_path / "quietcount.toml"
     config.write_text(
-        'log = "kafka://127.0.0.1:9"\n[emitter]\nspool = "spool"\n'
+        'log = "kafka://127.0.0.1:9"\n[emitter]\nspool = "spool"\nallow_identifiers = ["placeholder"]\n'
         '[[population]]\nevents = ["HelpRequested"]\nperiod = "year"\n'
     )
     with RecordingPublisher.from_config(str(config)) as publisher:
         service(publisher)
-    assert [event.occurred_on for event in publisher.events] == [dt.date(2023, 1, 1)]
+        publisher.emit("HelpRequested", "Nil", "2023-10-03")
+        with pytest.raises(EventRefused):
+            publisher.emit("HelpRequested", "17.0", "2023-10-03")
+    assert [event.occurred_on for event in publisher.events] == [dt.date(2023, 1, 1)] * 2
     assert [file.name for file in tmp_path.iterdir()] == ["quietcount.toml"]
 
 
@@ -86,6 +90,22 @@ def test_every_name_that_the_package_offers_is_there_and_is_ours() -> None:
         assert getattr(quietcount_producers, name) is not None
     with pytest.raises(AttributeError):
         _ = quietcount_producers.Nothing  # type: ignore[attr-defined]
+
+
+def test_every_type_that_a_caller_of_a_publisher_meets_is_offered() -> None:
+    def ours(hint: object) -> set[str]:
+        inner = set().union(*map(ours, typing.get_args(hint)))
+        return inner | {hint.__name__} if isinstance(hint, type) and "quietcount" in hint.__module__ else inner
+
+    met = {
+        name
+        for called, act in vars(CaseEventPublisher).items()
+        if inspect.isfunction(act) and (called == "__init__" or not called.startswith("_"))
+        for hint in typing.get_type_hints(act).values()
+        for name in ours(hint)
+    }
+    assert {"Position", "Pepper"} < met
+    assert met <= set(quietcount_producers.__all__)
 
 
 def test_paths_may_be_text(tmp_path: Path) -> None:

@@ -172,6 +172,12 @@ def test_one_id_with_other_facts_in_a_second_file_is_told(place: Place) -> None:
     assert place.run(*paths).exit_code == 0
 
 
+def test_one_record_with_other_facts_is_told_however_its_name_is_written(place: Place, mapping: Path) -> None:
+    rows = "18;caf\u00e9;4.10.2023;;VOLGA;;\n18;cafe\u0301;4.10.2023;;ural;;\n"
+    shown = said(place.emit(EXPORT.splitlines()[0] + "\n" + rows, "--mapping", str(mapping), name="export.csv"))
+    assert "line 3: ID: stands on line 2 already with the same revision and other facts" in shown
+
+
 def test_a_reader_that_takes_one_id_for_two_events_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emission.Identities, "other", lambda *_: None)
     with pytest.raises(AssertionError):
