@@ -17,7 +17,7 @@ from typing import Final
 from quietcount_producers.errors import EventRefused
 from quietcount_schemas.events.oddity import Oddity
 
-__all__ = ["OUTER_SPACE", "PLACEHOLDERS", "normal_identifier"]
+__all__ = ["OUTER_SPACE", "PLACEHOLDERS", "normal_identifier", "outline"]
 
 
 OUTER_SPACE: Final = (
@@ -85,6 +85,11 @@ _NEVER: Final[Mapping[str, str]] = dict.fromkeys(
     "for a quotation mark that is not closed",
 ) | {"Cs": "is not valid text"}
 """Why characters of these categories are refused, whatever is allowed."""
+_SAME_LOOKS: Final = str.maketrans(
+    "авеѕіјкмнорстухһԁԛԝүӏёї" + "αβεζηικμνορτυχ",
+    "abesijkmhopctyxhdqwyiëï" + "abezhikmnoptyx",
+)
+"""Cyrillic and Greek letters, and the Latin ones that they look like as capitals or as they stand; in lower case."""
 _OPTION: Final = 'If it is right as it is, allow it: emitter.allow_identifiers = ["{}"]'
 
 _WHY: Final[Mapping[Oddity, str]] = {
@@ -122,6 +127,16 @@ def normal_identifier(identifier: str, allowed: Collection[Oddity] = ()) -> str:
         if oddity not in allowed and holds(normal):
             raise EventRefused("case", f"{_WHY[oddity]}. {_OPTION.format(oddity)}")
     return normal
+
+
+def outline(text: str) -> str:
+    """Return what identifiers have in common that differ only in capitals, or in letters that look the same.
+
+    It finds such slips, in many identifiers at once if a line break stands between them. No key is made of it.
+    """
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", text).casefold().translate(_SAME_LOOKS)
 
 
 def _is_placeholder(text: str) -> bool:
