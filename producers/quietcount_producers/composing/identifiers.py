@@ -17,9 +17,11 @@ from typing import Final
 from quietcount_producers.errors import EventRefused
 from quietcount_schemas.events.oddity import Oddity
 
-__all__ = ["OUTER_SPACE", "PLACEHOLDERS", "normal_identifier", "outline"]
+__all__ = ["JOIN", "OUTER_SPACE", "PLACEHOLDERS", "normal_identifier", "outline"]
 
 
+JOIN: Final = "|"
+"""What stands between the parts of an identifier that several columns of a file give together."""
 OUTER_SPACE: Final = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -141,11 +143,13 @@ def outline(text: str) -> str:
 
 def _is_placeholder(text: str) -> bool:
     word = text.casefold().strip(_SIGNS)
+    if JOIN in word and any(part.strip(_SIGNS) in PLACEHOLDERS for part in word.split(JOIN)):
+        return True
     return word in PLACEHOLDERS or not (word.isalnum() or any(map(str.isalnum, word)))
 
 
 def _is_debris(text: str) -> bool:
-    return _DEBRIS.fullmatch(text) is not None or _LOST in text
+    return any(map(_DEBRIS.fullmatch, text.split(JOIN))) or _LOST in text
 
 
 def _is_invisible(text: str) -> bool:
