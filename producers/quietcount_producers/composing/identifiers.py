@@ -61,6 +61,8 @@ _DEBRIS: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_ESCAPE: Final = re.compile("_x[0-9A-Fa-f]{4}_")
+"""How a workbook writes a control character: a line break becomes _x000D_, also where it is exported as text."""
 _LOST: Final = "\ufffd"
 """What programs put where they could not read a character."""
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
@@ -149,7 +151,9 @@ def _is_placeholder(text: str) -> bool:
 
 
 def _is_debris(text: str) -> bool:
-    return any(map(_DEBRIS.fullmatch, text.split(JOIN))) or _LOST in text
+    if any(map(_DEBRIS.fullmatch, text.split(JOIN))) or _LOST in text:
+        return True
+    return "_x" in text and _ESCAPE.search(text) is not None
 
 
 def _is_invisible(text: str) -> bool:
