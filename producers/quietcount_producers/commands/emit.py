@@ -157,7 +157,7 @@ def emit_command(
     if encoding is not None:
         reading = dataclasses.replace(reading, encoding=encoding)
     sources = [_source(file, format_name, reading, bad_file) for file in files]
-    job = _Job(settings.composer(registry), reading, mapping, Identities())
+    job = _Job(settings.composer(registry), reading, mapping, Identities(several=len(files) > 1))
     if dry_run:
         _try_out(job, sources, settings, skip_bad)
     else:
@@ -166,6 +166,8 @@ def emit_command(
 
 def _source(file: str, format_name: str | None, reading: Reading, bad_file: Path | None) -> _Source:
     path = None if file == _STANDARD else Path(file)
+    if path is not None and not path.name:
+        raise ProducersError(f"Cannot read {file or 'a file without a name'}: is a folder", "Name the files in it")
     if format_name is not None:
         found = FileFormat(format_name)
     else:

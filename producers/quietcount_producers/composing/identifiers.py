@@ -17,9 +17,11 @@ from typing import Final
 from quietcount_producers.errors import EventRefused
 from quietcount_schemas.events.oddity import Oddity
 
-__all__ = ["OUTER_SPACE", "PLACEHOLDERS", "normal_identifier"]
+__all__ = ["JOIN", "OUTER_SPACE", "PLACEHOLDERS", "normal_identifier", "outline"]
 
 
+JOIN: Final = "|"
+"""What stands between the parts of an identifier that several columns of a file give together."""
 OUTER_SPACE: Final = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -59,6 +61,8 @@ _DEBRIS: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_ESCAPE: Final = re.compile("_x[0-9A-Fa-f]{4}_")
+"""How a workbook writes a control character: a line break becomes _x000D_, also where it is exported as text."""
 _LOST: Final = "\ufffd"
 """What programs put where they could not read a character."""
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
@@ -85,6 +89,11 @@ _NEVER: Final[Mapping[str, str]] = dict.fromkeys(
     "for a quotation mark that is not closed",
 ) | {"Cs": "is not valid text"}
 """Why characters of these categories are refused, whatever is allowed."""
+_SAME_LOOKS: Final = str.maketrans(
+    "авеѕіјкмнорстухһԁԛԝүӏёї" + "αβεζηικμνορτυχ",
+    "abesijkmhopctyxhdqwyiëï" + "abezhikmnoptyx",
+)
+"""Cyrillic and Greek letters, and the Latin ones that they look like as capitals or as they stand; in lower case."""
 _OPTION: Final = 'If it is right as it is, allow it: emitter.allow_identifiers = ["{}"]'
 
 _WHY: Final[Mapping[Oddity, str]] = {
@@ -124,13 +133,27 @@ def normal_identifier(identifier: str, allowed: Collection[Oddity] = ()) -> str:
     return normal
 
 
+def outline(text: str) -> str:
+    """Return what identifiers have in common that differ only in capitals, or in letters that look the same.
+
+    It finds such slips, in many identifiers at once if a line break stands between them. No key is made of it.
+    """
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", text).casefold().translate(_SAME_LOOKS)
+
+
 def _is_placeholder(text: str) -> bool:
     word = text.casefold().strip(_SIGNS)
+    if JOIN in word and any(part.strip(_SIGNS) in PLACEHOLDERS for part in word.split(JOIN)):
+        return True
     return word in PLACEHOLDERS or not (word.isalnum() or any(map(str.isalnum, word)))
 
 
 def _is_debris(text: str) -> bool:
-    return _DEBRIS.fullmatch(text) is not None or _LOST in text
+    if any(map(_DEBRIS.fullmatch, text.split(JOIN))) or _LOST in text:
+        return True
+    return "_x" in text and _ESCAPE.search(text) is not None
 
 
 def _is_invisible(text: str) -> bool:

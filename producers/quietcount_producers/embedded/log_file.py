@@ -31,6 +31,7 @@ class LogFile:
         self._timeout = timeout
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
         self._closed = False
         self._process = os.getpid()
         if any(isinstance(each, LogFile) and each.stranded for each in forks.known()):
@@ -47,6 +48,12 @@ class LogFile:
         with self._lock:
             if self._closed:
                 raise LogError(f"The log {self._path} is closed", "Open it again")
+            if (
+                self._connection is not None
+                and not self._connection.in_transaction
+                and self._identity() != self._opened
+            ):
+                self._disconnect()  # the file was removed or replaced: what is written to the open one would be lost
             yield self._connection or self._connect()
 
     def close(self) -> None:
@@ -69,7 +76,16 @@ class LogFile:
             connection.close()
             raise
         self._connection = connection
+        self._opened = self._identity()
         return connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return what tells the file at the path from another one, None if there is none."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -74,6 +74,7 @@ def check(
     identities = Identities() if identities is None else identities
     identities.begin(name)
     work = _Rows(file_format, composer, columns, mapping, identities)
+    alike = found.look_alikes.add
     try:
         for row in rows(stream, name, file_format, columns, reading or Reading()):
             made = work.made(row)
@@ -89,9 +90,15 @@ def check(
                 found.nobody += 1
             else:
                 found.good += 1
-                found.events += len(made)
                 for facts, record in made:
+                    # Equal lines of one file are different events, unless they say themselves which they are.
+                    own = facts.event_id is not None or facts.record is not None
+                    if (own or identities.several) and identities.repeats(record.value):
+                        found.repeated += 1
+                        continue
+                    found.events += 1
                     work.note(found, facts, record)
+                    alike(str(facts.case), row.line)
                     if tally is not None:
                         tally.add(str(facts.event), work.fields[str(facts.event)], facts.attributes)
                     if records is not None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from quietcount_producers.errors import EventRefused
 from quietcount_producers.files.columns import ranges
+from quietcount_producers.files.occurrences import LookAlikes
 from quietcount_schemas.events.event_types import Field, FieldKind
 
 __all__ = ["Check", "Tally", "said"]
@@ -22,20 +23,22 @@ _MOST_SHOWN: Final = 20
 class Check:
     """What a check found in the file that messages call `name`.
 
-    How many rows were good, how many events these are and how many rows stand for nobody; how many problems there are,
-    the first of these by their reasons; the earliest date that is sent of each event type; and which of its numbers a
-    good row left out, with the default that it took.
+    How many rows were good, how many events these are, how many stood there before, and how many rows stand for nobody;
+    how many problems there are, the first of these by their reasons; the earliest date that is sent of each event type;
+    which of its numbers a good row left out, with the default that it took; and which identifiers look alike.
     """
 
     name: str
     good: int = 0
     events: int = 0
+    repeated: int = 0
     nobody: int = 0
     bad: int = 0
     problems: int = 0
     reasons: dict[str, _Lines] = field(default_factory=dict)
     earliest: dict[str, dt.date] = field(default_factory=dict)
     left_out: dict[tuple[str, str], object] = field(default_factory=dict)
+    look_alikes: LookAlikes = field(default_factory=LookAlikes)
 
     def add(self, line: int, refused: EventRefused, last: int = 0) -> None:
         """Note one problem of the row from `line` to `last`."""
@@ -54,6 +57,14 @@ class Check:
         left = self.problems - sum(lines.count for lines in self.reasons.values())
         if left:
             yield f"... and {left} more problem{'s' if left > 1 else ''}, for other reasons."
+        if pairs := self.look_alikes.pairs():
+            told = ", ".join(f"{first} and {other}" for first, other in pairs[:_MOST_SHOWN])
+            more = f", and {len(pairs) - _MOST_SHOWN} more pairs" if len(pairs) > _MOST_SHOWN else ""
+            yield (
+                f"Note: {self.name} lines {told}{more}: the identifiers differ only in capitals, or in letters of "
+                "another alphabet that look the same, so they count as different people. If they are one, write the "
+                "identifier alike in each line"
+            )
 
     def notes(self) -> Iterator[str]:
         """Yield a line of text for each number that rows left out. That is no mistake, but an average believes it."""
@@ -67,6 +78,8 @@ class Check:
     def held(self) -> str:
         """How many events the good rows hold, for the person who has the file, and for nobody else."""
         events = f"{self.events:,} event{'' if self.events == 1 else 's'}"
+        if self.repeated:
+            events += f", and {self.repeated:,} more that stood there before under the same id and count once"
         if self.nobody:
             rows = "1 row that stands" if self.nobody == 1 else f"{self.nobody:,} rows that stand"
             events += f", and {rows} for nobody"

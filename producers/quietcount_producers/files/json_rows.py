@@ -143,14 +143,19 @@ class _Document:
 
     def rows(self) -> Iterator[Row]:
         """Yield the records."""
-        for key in self._path:
-            self._descend(key)
-        if self._path and self._next() != "[":
-            raise self._refused("has no list of records at the path that the mapping names")
-        listed = self._next() == "["
-        if listed:
-            self._at += 1
-        yield from self._records(listed)
+        while True:  # pages of a tool's API that somebody put together are several documents
+            for key in self._path:
+                self._descend(key)
+            if self._path and self._next() != "[":
+                raise self._refused("has no list of records at the path that the mapping names")
+            listed = self._next() == "["
+            if listed:
+                self._at += 1
+            yield from self._records(listed)
+            for key in reversed(self._path):
+                self._ascend(key)
+            if not self._path or not self._next():
+                return
 
     def _records(self, listed: bool) -> Iterator[Row]:
         while character := self._next():
@@ -198,6 +203,22 @@ class _Document:
             if self._next() == ",":
                 self._at += 1
         raise self._refused(nowhere)
+
+    def _ascend(self, key: str) -> None:
+        """Go behind the object that the value of `key` stands in. A second list of that name would be passed over."""
+        while self._next() == ",":
+            self._at += 1
+            found = self._value(_LENIENT)[0] if self._next() == '"' else None
+            if self._next() != ":":
+                raise self._refused("is not JSON: it cannot be read")
+            if found == key:
+                raise self._refused("has the list of records twice")
+            self._at += 1
+            self._next()
+            self._value(_LENIENT)
+        if self._next() != "}":
+            raise self._refused("is not JSON: it breaks off behind the list of records, as if it was cut")
+        self._at += 1
 
     def _next(self) -> str:
         """Return the next character that is no space; empty at the end."""

@@ -7,9 +7,13 @@ hash with a chance of 3 in 100 million. Then one of them gets the id of a second
 
 from __future__ import annotations
 
+import struct
+import unicodedata
 from typing import Final
 
-__all__ = ["Identities", "Occurrences"]
+from quietcount_producers.composing.identifiers import outline
+
+__all__ = ["Identities", "LookAlikes", "Occurrences"]
 
 _ARRAYS: Final = (1 << 14) - 1
 _BITS: Final = 14
@@ -19,25 +23,44 @@ _CONTENT: Final = 8
 _FILE: Final = 2
 _NUMBER: Final = 5
 _ENTRY: Final = _SUFFIX + _CONTENT + _FILE + _NUMBER
+_NAMED: Final = struct.Struct(">qII")
+"""The hashes of an identifier's outline and of its spelling, and its line."""
+_HALF: Final = (1 << 32) - 1
+_BATCH: Final = 512
+_MOST_PAIRS: Final = 1000
+"""How many pairs of identifiers that look alike are remembered; a person mends the first of them."""
+
+
+class Seen:
+    """What was seen before."""
+
+    def __init__(self) -> None:
+        self._suffixes: dict[int, bytearray] = {}
+
+    def again(self, hashed: int) -> bool:
+        """Note a hash of 64 bits; return whether it was noted before."""
+        suffix = (hashed >> _BITS).to_bytes(_SUFFIX, "big")
+        packed = self._suffixes.get(hashed & _ARRAYS)
+        if packed is None:
+            self._suffixes[hashed & _ARRAYS] = bytearray(suffix)
+            return False
+        if _place(packed, suffix, _SUFFIX) < 0:
+            packed += suffix
+            return False
+        return True
 
 
 class Occurrences:
     """How often the same facts came before in a file: equal lines are different events."""
 
     def __init__(self) -> None:
-        self._once: dict[int, bytearray] = {}
+        self._once = Seen()
         self._more: dict[int, int] = {}
 
     def next(self, canonical: bytes) -> int:
         """Return how often `canonical` was asked for before."""
         hashed = hash(canonical) & _ALL
-        suffix = (hashed >> _BITS).to_bytes(_SUFFIX, "big")
-        packed = self._once.get(hashed & _ARRAYS)
-        if packed is None:
-            self._once[hashed & _ARRAYS] = bytearray(suffix)
-            return 0
-        if _place(packed, suffix, _SUFFIX) < 0:
-            packed += suffix
+        if not self._once.again(hashed):
             return 0
         self._more[hashed] = self._more.get(hashed, 0) + 1
         return self._more[hashed]
@@ -46,12 +69,15 @@ class Occurrences:
 class Identities:
     """Under which own identity which content stood first, and where: an identity stands for one content.
 
-    It costs about 24 bytes a line that has an identity of its own.
+    It costs about 24 bytes a line that has an identity of its own. It costs 9 more to know which events stand there
+    again, and of `several` files 9 a line of any kind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, several: bool = False) -> None:
         self._entries: dict[int, bytearray] = {}
         self._files: list[str] = []
+        self._sent = Seen()
+        self.several = several
 
     def begin(self, name: str) -> None:
         """Go on with the file that messages call `name`."""
@@ -75,6 +101,57 @@ class Identities:
         file = int.from_bytes(packed[at : at + _FILE], "big")
         number = int.from_bytes(packed[at + _FILE : at + _FILE + _NUMBER], "big")
         return f"line {number}" if file == len(self._files) - 1 else f"line {number} of {self._files[file]}"
+
+    def repeats(self, content: bytes) -> bool:
+        """Note an event that is sent; return whether the very same stood there before."""
+        return self._sent.again(hash(content) & _ALL)
+
+
+class LookAlikes:
+    """Identifiers that differ only in capitals, or in letters of another alphabet that look the same.
+
+    It costs about 20 bytes for each identifier. They are looked at some hundred at a time: one by one takes thrice as
+    long.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
+        self._lines: list[int] = []
+        self._first: dict[int, bytearray] = {}
+        self._paired: set[int] = set()
+        self._pairs: list[tuple[int, int]] = []
+
+    def add(self, identifier: str, line: int) -> None:
+        """Note an identifier that stands on `line`. It holds no line break."""
+        self._waiting.append(identifier)
+        self._lines.append(line)
+        if len(self._waiting) == _BATCH:
+            self._look()
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return lines: the first with an identifier, and the first with another that looks like it."""
+        self._look()
+        return self._pairs
+
+    def _look(self) -> None:
+        text = "\n".join(map(str.strip, self._waiting))
+        spellings = text if text.isascii() else unicodedata.normalize("NFC", text)
+        hashes = map(hash, outline(text).split("\n")), map(hash, spellings.split("\n"))
+        for outlined, spelt, line in zip(*hashes, self._lines, strict=True) if self._lines else ():
+            entry = _NAMED.pack(outlined, spelt & _HALF, line)
+            packed = self._first.get(outlined & _ARRAYS)
+            if packed is None:
+                self._first[outlined & _ARRAYS] = bytearray(entry)
+                continue
+            place = _place(packed, entry[:8], _NAMED.size)
+            if place < 0:
+                packed += entry
+                continue
+            _, its, first = _NAMED.unpack_from(packed, place)
+            if its != spelt & _HALF and spelt not in self._paired and len(self._pairs) < _MOST_PAIRS:
+                self._paired.add(spelt)
+                self._pairs.append((first, line))
+        self._waiting, self._lines = [], []
 
 
 def _place(packed: bytearray, suffix: bytes, step: int) -> int:

@@ -56,7 +56,7 @@ class Lines:
         self._named = encoding is not None
         self._encoding = self._recognised(encoding)
         self._decoder = codecs.getincrementaldecoder(self._encoding)()
-        self._looks_utf_8 = self._named and self._encoding.startswith(("cp", "iso8859", "koi8", "mac-"))
+        self._looks_utf_8 = self._named and not self._encoding.startswith("utf-")
         self._beyond_ascii = False
         self._utf_8 = codecs.getincrementaldecoder("utf-8")()
 

@@ -41,6 +41,7 @@ _NO_VALUE: Final = re.compile(
     rb"""(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"""
 )
 """A formula behind which no value is stored. A formula that gives an empty text has the type `str`."""
+_ROW: Final = re.compile(rb"""<(?:\w+:)?row\s(?:[^>]*?\s)?r=["'](\d{1,9})["']""")
 _PIECE: Final = 1 << 18
 _OVERLAP: Final = 1 << 14
 """Bytes: longer than the longest formula with its cell."""
@@ -60,7 +61,7 @@ def workbook_rows(stream: BinaryIO, name: str, reading: Reading, columns: Column
             with _opened(file, name) as book:
                 sheet, names, header = _chosen(book, name, reading, columns)
                 merged = _scanned(archive, parts.get(sheet.title, ""), name)
-                yield from _rows(sheet, names, header, merged)
+                yield from _rows(sheet, name, names, header, merged)
     except ProducersError:
         raise
     except OSError:
@@ -172,13 +173,16 @@ def _batches(sheet: Any) -> Iterator[Sequence[object]]:
 
 
 def _scanned(archive: zipfile.ZipFile, part: str, name: str) -> list[_Merged]:
-    """Return the merged cells of a sheet. Raises ProducersError if it has formulas without values.
+    """Return the merged cells of a sheet. Raises ProducersError for formulas without values and rows out of order.
 
-    openpyxl tells of neither when it reads row by row. A cell without its value would count as its default.
+    openpyxl tells of neither when it reads row by row. A cell without its value would count as its default, and a row
+    whose number is not above that of the row before is passed over.
     """
     merged: set[_Merged] = set()
     with archive.open(part) as file:
         before = b""
+        begun = row = 0
+        last = -1
         while piece := file.read(_PIECE):
             text = before + piece
             if _NO_VALUE.search(text):
@@ -186,9 +190,20 @@ def _scanned(archive: zipfile.ZipFile, part: str, name: str) -> list[_Merged]:
                     f"{name} has formulas whose values are not stored",
                     "Open it in a spreadsheet program and save it: that works them out",
                 )
-            for left, first, right, last in _MERGED.findall(text):
-                merged.add((int(first), int(last), _number(left), _number(right)))
+            for left, first, right, end in _MERGED.findall(text):
+                merged.add((int(first), int(end), _number(left), _number(right)))
+            for found in _ROW.finditer(text):
+                if begun + found.start() <= last:  # seen in the piece before
+                    continue
+                last = begun + found.start()
+                if int(found[1]) <= row:
+                    raise ProducersError(
+                        f"{name} has rows that are numbered twice or out of order",
+                        "Open it in a spreadsheet program and save it again",
+                    )
+                row = int(found[1])
             before = text[-_OVERLAP:]
+            begun += len(text) - len(before)
     return sorted(merged)
 
 
@@ -199,12 +214,12 @@ def _number(letters: bytes) -> int:
     return number
 
 
-def _rows(sheet: Any, names: list[str], header: int, merged: list[_Merged]) -> Iterator[Row]:
+def _rows(sheet: Any, file: str, names: list[str], header: int, merged: list[_Merged]) -> Iterator[Row]:
     ahead = [each for each in reversed(merged) if each[1] > header]
     standing: list[_Merged] = []
     for number, cells in enumerate(_batches(sheet), start=1):
         if number > _MOST_ROWS:
-            raise ProducersError("A sheet has more rows than a sheet can have", "Export the file again")
+            raise ProducersError(f"{file} has more rows than a sheet can have", "Export the file again")
         if number <= header:
             continue
         if number == header + 1 and are_tags(cells):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_producers.composing.composition import Facts, close_match, listed
+from quietcount_producers.composing.identifiers import JOIN
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.mapping.catalogue import found
 from quietcount_producers.mapping.dates import Unfit
@@ -20,9 +21,6 @@ from quietcount_producers.mapping.values import NOTHING, is_empty, number_of, te
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["JOIN", "Mapping"]
-
-JOIN: Final = "|"
-"""What stands between the parts of an identifier that several columns give together."""
 
 _HIGHEST_REVISION: Final = 65_535
 _HOUR: Final = dt.timedelta(hours=1)
@@ -225,6 +223,8 @@ def _case(columns: tuple[str, ...], values: _Row) -> str:
     for column, part in zip(columns, parts, strict=True):
         if JOIN in part:  # else two people could share one identifier: "a|b" and "c", "a" and "b|c"
             raise EventRefused(column, f"holds {JOIN!r}, which stands between the columns of an identifier")
+        if not any(map(str.isalnum, part)):  # a sign for "not known": all who have it would be one person
+            raise EventRefused(column, "has no letter or digit; it says whom the row is about")
     return JOIN.join(parts)
 
 

@@ -17,7 +17,8 @@ SHIPPED: Final[Mapping[str, Path]] = MappingProxyType({path.stem: path for path 
 
 def found(path: Path) -> Path:
     """Return the file that `path` means: itself, or the mapping of that name that comes with the package."""
-    return SHIPPED.get(str(path), path) if not path.exists() else path
+    shipped = SHIPPED.get(str(path))
+    return path if shipped is None or path.exists() else shipped
 
 
 def summary(name: str) -> str:

@@ -131,7 +131,9 @@ class Days:
         try:
             number = float(written)
             match self._numeric:
-                case "excel" if number >= _EXCEL_LEAST:
+                case "excel" if number < _EXCEL_LEAST:
+                    raise Unfit("is a number of the first weeks of 1900, whose days a spreadsheet has wrong")
+                case "excel":
                     return _EXCEL_START + dt.timedelta(days=number)
                 case "excel 1904":
                     return _EXCEL_1904_START + dt.timedelta(days=number)
@@ -191,7 +193,9 @@ def format_problem(written: str) -> str | None:
 
 def same_shape(formats: Iterable[str]) -> bool:
     """Return whether two of `formats` would read the same text as different days."""
-    shapes = [re.sub("month(?!name)|day", "#", each) for each in formats if each not in _NUMERIC]
+    shapes = [
+        "a number" if each in _NUMERIC else re.sub("month(?!name)|(?<!week)day|yy", "#", each) for each in formats
+    ]
     return len(set(shapes)) != len(shapes)
 
 

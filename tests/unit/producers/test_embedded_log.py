@@ -55,6 +55,26 @@ def test_a_record_without_a_key_goes_to_partition_0() -> None:
     assert partition_for(None, 12) == 0
 
 
+def test_a_log_file_that_was_moved_away_takes_nothing_and_one_in_its_place_does(tmp_path: Path) -> None:
+    """What is written to the file that is still open would be lost with it."""
+    path, away = tmp_path / "log.sqlite", tmp_path / "away"
+    away.mkdir()
+    with EmbeddedLog(path) as log:
+        log.create_topic("t")
+        log.append("t", records(random.Random(1), 1))
+        for file in list(tmp_path.glob("log.sqlite*")):
+            file.rename(away / file.name)
+        with pytest.raises(LogError):
+            log.append("t", records(random.Random(1), 1))
+        assert not path.exists()
+        for file in list(away.iterdir()):
+            file.rename(tmp_path / file.name)
+        log.append("t", records(random.Random(2), 1))
+        assert log.end_offsets("t") == {0: 2}
+        with EmbeddedLog(path, create=False) as other:
+            assert other.end_offsets("t") == {0: 2}
+
+
 def test_the_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     before = os.umask(0)

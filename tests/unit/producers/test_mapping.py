@@ -277,6 +277,20 @@ def test_an_identifier_of_several_columns_is_joined_and_never_ambiguous(tmp_path
     assert refused(tmp_path, text, Year="") == ["Year"]
 
 
+@pytest.mark.parametrize("part", ["n/a", "(Unknown)", "---", "7.90123E+10", "#REF!"])
+def test_a_part_of_an_identifier_that_is_none_is_refused(tmp_path: Path, part: str) -> None:
+    """Everybody of a year whose number is not known would be one person."""
+    joined = mapping(tmp_path, f'case = ["year", "Nr"]\n{RULE}')
+    composer = Composer(REGISTRY, Pepper(bytes(range(32))))
+    for row in ({"year": "2023", "Nr": part}, {"year": part, "Nr": "17"}, {"year": part, "Nr": part}):
+        found = joined.events({**ROW, **row})
+        refused = [each for each in found if isinstance(each, EventRefused)]
+        for each in found:
+            made = composer.composed(each) if isinstance(each, Facts) else []
+            refused += made if isinstance(made, list) else []
+        assert refused, row
+
+
 @pytest.mark.parametrize("value", [17.5, True, dt.date(2023, 10, 3), ["17"], {"a": 1}, "", None])
 def test_what_is_no_identifier_is_refused(tmp_path: Path, value: object) -> None:
     assert refused(tmp_path, TOP + RULE, Nr=value) == ["Nr"]
@@ -425,6 +439,11 @@ def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
 def test_a_draft_is_refused_until_it_is_filled_in(tmp_path: Path) -> None:
     said = complaint(tmp_path, 'case = "FILL IN"\n' + RULE.replace('"HelpRequested"', '"FILL IN"') + "x = 1")
     assert "Fill in case, event.1.event" in said
+
+
+def test_a_name_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ProducersError, match="Cannot read the mapping"):
+        Mapping.load(Path("x" * 300), REGISTRY)
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:

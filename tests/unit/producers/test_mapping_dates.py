@@ -131,6 +131,9 @@ def test_a_format_of_something_else_is_refused(written: str) -> None:
 
 def test_formats_that_read_one_text_as_two_days_are_found() -> None:
     assert same_shape(["day/month/year", "month/day/year"])
+    assert same_shape(["day/month/yy", "yy/month/day"])
+    assert same_shape(["excel", "excel 1904"])
+    assert not same_shape(["day/month/yy", "day/month/year"])
     assert not same_shape(["day/month/year", "day.month.year", "day monthname year", "excel", "iso"])
 
 

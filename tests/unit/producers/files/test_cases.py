@@ -175,6 +175,7 @@ def test_a_windows_encoding_is_read_if_it_is_named_and_gives_the_same_people(pla
     assert one == other
     # Named for a file that is UTF-8, it would make another person of each name.
     assert "is UTF-8 text, and not in the encoding" in said(place.emit(text, "--encoding", "cp1251", name="utf-8.csv"))
+    assert "is UTF-8 text, and not in the encoding" in said(place.emit(text, "--encoding", "gbk", name="utf-8.csv"))
     assert "no encoding of the name" in said(place.emit(text, "--encoding", "rot13", name="utf-8.csv"))
 
 
@@ -192,3 +193,61 @@ def test_problems_are_told_once_with_ranges_of_lines(place: Place) -> None:
     assert "cases.csv lines 2-201, 203-401: region: must be one of" in shown
     assert "cases.csv line 202: case: is missing" in shown
     assert shown.count("\n") == 2
+
+
+LOOK_ALIKES = {
+    "capitals": (f"{NAME} 17", f"{NAME} 17".upper()),
+    "Cyrillic": ("A 17", "\u0410 17"),
+    "Greek": ("AB 17", "\u0391\u0392 17"),
+    "capitals of Cyrillic": ("\u0434\u0435\u043b\u043e 17", "\u0414\u0435\u043b\u043e 17"),
+    "both": ("p 17", "\u0420 17"),
+}
+
+
+@pytest.mark.parametrize("what", LOOK_ALIKES)
+def test_identifiers_of_one_file_that_look_alike_are_told_with_their_lines(place: Place, what: str) -> None:
+    one, other = LOOK_ALIKES[what]
+    rows = [f"HelpRequested,{case},2023-10-03,URAL" for case in (one, "c1", other, "c2", other, one)]
+    for options, good in (((), True), (("--dry-run",), True), ((), False)):
+        content = "\n".join([HEADER, *rows, *([] if good else ["HelpRequested,,2023-10-03,URAL"]), ""])
+        result = place.emit(content, *options, name="cases.csv")
+        assert (result.exit_code == 0) is good
+        notes = [each for each in result.stderr.splitlines() if "letters of another alphabet" in each]
+        assert len(notes) == 1
+        assert "cases.csv lines 2 and 4: the identifiers differ only in capitals" in notes[0]
+        for value in (one, other, "17"):
+            assert value.casefold() not in said(result).replace(str(place.folder), "").casefold()
+    assert len({event.case_key for event in place.events()}) == 4  # they stay different people
+
+
+def test_identifiers_that_are_one_or_differ_otherwise_are_not_told(place: Place) -> None:
+    rows = [
+        f"HelpRequested,{case},2023-10-03,URAL" for case in ("Zo\u00eb", "Zoe\u0308", "Zoe", "17", "017", "A17", "A18")
+    ]
+    result = place.emit("\n".join([HEADER, *rows, ""]), name="cases.csv")
+    assert result.exit_code == 0, said(result)
+    assert "letters of another alphabet" not in result.stderr
+
+
+@pytest.mark.parametrize("path", ["/", ".", ""])
+def test_a_folder_without_a_name_is_no_file(place: Place, path: str) -> None:
+    assert "is a folder. Name the files in it" in said(place.run(path, "--format", "csv"))
+
+
+def test_events_that_stand_there_twice_under_one_id_are_told(place: Place) -> None:
+    one = f"{ROWS[0]},3f0c1d52-7a64-4c1e-9a51-0b6f2d7e8a12"
+    result = place.emit("\n".join([f"{HEADER},event_id", one, one, f"{ROWS[0]},", f"{ROWS[0]},", ""]), name="cases.csv")
+    assert "3 events, and 1 more that stood there before under the same id and count once" in result.stderr
+    assert len({event.event_id for event in place.events()}) == len(place.events()) == 3
+
+
+def test_a_file_that_is_given_twice_is_told(place: Place) -> None:
+    for name in ("may.csv", "copy.csv"):
+        (place.folder / name).write_text(TABLE)
+    paths = [str(place.folder / name) for name in ("may.csv", "copy.csv")]
+    result = place.run(*paths, "--dry-run")
+    assert "may.csv: 2 events; every line" in result.stderr
+    assert "copy.csv: 0 events, and 2 more that stood there before under the same id and count once" in result.stderr
+    assert re.search(r"^HelpRequested +2$", result.stdout, re.MULTILINE)
+    place.run(*paths)
+    assert len(place.events()) == 2

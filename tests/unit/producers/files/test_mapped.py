@@ -156,7 +156,7 @@ def test_files_of_one_call_are_the_same_events_as_files_of_a_call_each(place: Pl
     place.run(*paths)
     for path in paths:
         place.run(path)
-    assert len(place.events()) == 8
+    assert len(place.events()) == 6  # of one call, each is sent once
     assert len({event.event_id for event in place.events()}) == 2
 
 
@@ -197,3 +197,27 @@ def test_a_dry_run_shows_events_by_type_and_symbol_and_nothing_else(place: Place
     )
     assert place.events() == []
     assert GOOD["case"] not in result.output
+
+
+def test_pages_of_a_tool_that_were_put_together_are_read_whole(place: Place) -> None:
+    path = place.folder / "pages.toml"
+    path.write_text(
+        'case = "id"\nignore = "all others"\n[file]\nrecords = "data.results"\n'
+        '[[event]]\nevent = "HelpRequested"\noccurred_on = "day"\n'
+    )
+
+    def page(*cases: str) -> str:
+        records = [{"id": case, "day": "2023-10-03"} for case in cases]
+        return json.dumps({"data": {"count": 1, "results": records, "next": {"page": 2}}, "more": [1]}, indent=1)
+
+    mapped = ("--mapping", str(path))
+    result = place.emit(page("c1", "c2") + "\n" + page("c3"), *mapped, name="pages.json")
+    assert "pages.json: 3 events; every line is in the log." in result.stderr
+    assert len(place.events()) == 3
+    for content, message in (
+        (page("c4")[:-1], "as if it was cut"),
+        (page("c4") + NAME, "has no list of records at the path"),
+        (page("c4").replace('"next"', '"results": [], "next"'), "has the list of records twice"),
+    ):
+        assert message in said(place.emit(content, *mapped, name="pages.json"))
+    assert len(place.events()) == 3

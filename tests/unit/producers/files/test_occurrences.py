@@ -60,4 +60,4 @@ def test_a_line_costs_some_bytes() -> None:
     seen = Occurrences()
     for number in range(lines):
         seen.next(b"facts %d" % number)
-    assert sum(map(sys.getsizeof, seen._once.values())) < 16 * lines
+    assert sum(map(sys.getsizeof, seen._once._suffixes.values())) < 16 * lines

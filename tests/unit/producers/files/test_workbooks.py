@@ -114,6 +114,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         edited(book(HEADER, ROW), SHEET, '<row r="2"', '<row r="99999999"'),
         "more rows than a sheet can have",
     ),
+    "two rows of one number": (
+        edited(book(HEADER, ROW, ROW), SHEET, '<row r="3"', '<row spans="1:4" r="2"'),
+        "has rows that are numbered twice or out of order",
+    ),
     "expansions": (
         edited(
             edited(book(HEADER, ROW), SHEET, "<sheetData>", "<sheetData>&g;"),

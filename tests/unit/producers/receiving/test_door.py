@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,17 @@ def test_what_is_not_on_the_disk_is_answered_with_503_and_no_reason(
     (answer,) = inside(config, asking({"body": body}))
     assert (answer.status, answer.body) == (503, b"{}\n")
     assert answer.headers["retry-after"] == "60"
+
+
+def test_a_spool_that_somebody_removed_takes_nothing(config: Path) -> None:
+    """The open file would take the events, and nobody would find it again."""
+
+    async def scene(application: Application) -> list[int]:
+        before = (await ask(application, GOOD)).status
+        shutil.rmtree(config.parent / "spool")
+        return [before, (await ask(application, GOOD)).status]
+
+    assert inside(config, scene) == [200, 503]
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("person 1"), OSError(28, "person 1")])
