@@ -136,8 +136,8 @@ def _top(name: str, columns: Sequence[Column]) -> Iterator[str]:
     yield f"source = {_quoted(_source(name))}"
     yield ""
     yield "# Whom a row is about: the identifier of the person, the same in every file and every tool. It never leaves"
-    yield '# this machine. From several columns: case = ["year", "number"]. The number of a row is not that: who comes'
-    yield "# twice would be two people."
+    yield '# this machine. From several columns: case = ["year", "number"]. The number of a row is not that:'
+    yield "# somebody who comes twice would be two people."
     yield f'case = "{BLANK}"{_maybe(people)}'
     yield ""
     yield "# What the tool calls the row. With it, a row that you emit again next week counts once. Without it, equal"
