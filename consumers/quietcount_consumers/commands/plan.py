@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from quietcount_aggregates.populations import Population
     from quietcount_consumers.planning.event_counts import EventCounts, PopulationCounts
     from quietcount_producers.files.event_files import FileFormat
+    from quietcount_producers.mapping import Mapping as ColumnMapping
     from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = ["plan_command"]
@@ -33,7 +34,7 @@ __all__ = ["plan_command"]
 _STANDARD: Final = "-"
 _MOST: Final = 100_000_000
 """More events than any helpline has; the estimates of a published file could hold some thousand times as many."""
-_SUFFIXES: Final = (".csv", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods", ".numbers")
+_SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".xls", ".ods", ".numbers")
 """Those of which emit knows what they hold."""
 
 
@@ -77,20 +78,22 @@ class Named(click.ParamType[tuple[str, float]]):
     metavar="TABLE=M",
     help="Say which epsilon TABLE needs for a margin of ±M of one cell of its period; repeatable.",
 )
+@click.option("--mapping", metavar="FILE|NAME", help="What the columns of FILE mean: see `quietcount mapping`.")
 @config_option
 @format_option
 def plan_command(
     files: Sequence[str],
     events: Sequence[tuple[str, float]],
     wanted: Sequence[tuple[str, float]],
+    mapping: str | None,
     config: Path,
     form: str | None,
 ) -> None:
     """Say which margins of error a catalogue will give, before any budget is spent.
 
-    It reads the configuration, and no secret, ledger or state. With --events, or with FILEs of your own events (CSV or
-    JSONL, as `quietcount emit` takes them), it compares the margins with the sizes, and says what to change. Of a FILE
-    nothing is written or kept.
+    It reads the configuration, and no secret, ledger or state. With --events, or with FILEs of your own events, as
+    `quietcount emit` takes them, it compares the margins with the sizes, and says what to change. Of a FILE nothing is
+    written or kept.
 
     \b
     Example: quietcount plan --events 2000
@@ -99,6 +102,8 @@ def plan_command(
     """
     if [bool(files), bool(events), bool(wanted)].count(True) > 1:
         raise click.UsageError("Give one of these: files, --events, --margin.")
+    if mapping is not None and not files:
+        raise click.UsageError("--mapping goes with files.")
     for option, given in (("--events", events), ("--margin", wanted)):
         if len(dict(given)) < len(given):
             raise click.UsageError(f"Give {option} once for each name.")
@@ -116,7 +121,7 @@ def plan_command(
             return
         counts: Mapping[str, PopulationCounts] = {}
         if files:
-            counts = _counted(files, config, registry, populations)
+            counts = _counted(files, mapping, config, registry, populations)
             volumes: Mapping[str, Volume] = {name: each.volume for name, each in counts.items()}
         else:
             volumes = _even(populations, dict(events), config)
@@ -151,17 +156,22 @@ def _even(populations: Sequence[Population], events: Mapping[str, float], config
 
 
 def _counted(
-    files: Sequence[str], config: Path, registry: SchemaRegistry, populations: Sequence[Population]
+    files: Sequence[str],
+    mapping_name: str | None,
+    config: Path,
+    registry: SchemaRegistry,
+    populations: Sequence[Population],
 ) -> dict[str, PopulationCounts]:
     """Count files of events; raise ServiceError if no population counts anything of them."""
     from quietcount_consumers.planning.event_counts import EventCounts
     from quietcount_producers.settings import EmitterSettings
 
     emitter = EmitterSettings.load(config)
+    mapping = None if mapping_name is None else _mapping(mapping_name, registry)
     counts = EventCounts(registry, emitter.precision, emitter.allow_identifiers)
     good = 0
     for file in files:
-        good += _read(file, counts)
+        good += _read(file, counts, mapping)
     names = ", ".join("standard input" if file == _STANDARD else file for file in files)
     if not good:
         raise ServiceError(f"{names}: holds no event that can be emitted", "Name a file that `quietcount emit` takes")
@@ -177,7 +187,14 @@ def _counted(
     return known
 
 
-def _read(file: str, counts: EventCounts) -> int:
+def _mapping(name: str, registry: SchemaRegistry) -> ColumnMapping:
+    from quietcount_producers.mapping import Mapping as ColumnMapping
+    from quietcount_producers.mapping import catalogue
+
+    return ColumnMapping.load(catalogue.found(Path(name)), registry)
+
+
+def _read(file: str, counts: EventCounts, mapping: ColumnMapping | None) -> int:
     """Read one file, and say on stderr which lines are left out; return how many are good."""
     from quietcount_producers.commands.progress import Steps, progress, size_of
 
@@ -185,12 +202,12 @@ def _read(file: str, counts: EventCounts) -> int:
     with ExitStack() as stack:
         try:
             stream = sys.stdin.buffer if file == _STANDARD else stack.enter_context(Path(file).open("rb"))
-            file_format = _format(stream, Path(name))
+            file_format = _format(stream, Path(name), None if mapping is None else mapping.reading.format)
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             raise ServiceError(f"Cannot read {name}: {reason}", "Check the path and the rights of the file") from None
         with progress("Counting", size_of(stream)) as bar:
-            found = counts.read(stream, name, file_format, Steps(bar, stream))
+            found = counts.read(stream, name, file_format, mapping, Steps(bar, stream))
     for line in found.shown():
         click.echo(line, err=True)
     if found.problems:
@@ -200,10 +217,12 @@ def _read(file: str, counts: EventCounts) -> int:
     return found.good
 
 
-def _format(stream: BinaryIO, path: Path) -> FileFormat:
-    """Return what a file holds: by its suffix, and if that does not say so, by its first byte."""
+def _format(stream: BinaryIO, path: Path, named: str | None) -> FileFormat:
+    """Return what a file holds: as its mapping says, by its suffix, and if neither says so, by its first byte."""
     from quietcount_producers.files.event_files import FileFormat
 
+    if named is not None:
+        return FileFormat.guess(path, FileFormat(named))
     if path.suffix.lower() in _SUFFIXES:
         return FileFormat.guess(path)
     peek = getattr(stream, "peek", None)

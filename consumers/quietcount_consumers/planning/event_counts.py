@@ -21,6 +21,7 @@ from quietcount_producers.composing.composition import Composer, Precision
 from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.files.emission import Check, check
 from quietcount_producers.files.event_files import FileFormat
+from quietcount_producers.mapping import Mapping
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.events.event_types import Role
 from quietcount_schemas.events.oddity import Oddity
@@ -73,13 +74,25 @@ class EventCounts:
         self._composer = Composer(self.registry, Pepper(secrets.token_bytes(32)), self.precision, allow=self.allow)
 
     def read(
-        self, stream: BinaryIO, name: str, file_format: FileFormat, advance: Callable[[], None] = lambda: None
+        self,
+        stream: BinaryIO,
+        name: str,
+        file_format: FileFormat,
+        mapping: Mapping | None = None,
+        advance: Callable[[], None] = lambda: None,
     ) -> Check:
         """Add the events of a file, and return what is wrong with its lines: those are left out.
 
         Raises ProducersError for a file whose header or encoding is not in order.
         """
-        return check(stream, name, file_format, self._composer, records=self, advance=advance)
+        reading = None if mapping is None else mapping.reading
+        return check(
+            *(stream, name, file_format, self._composer),
+            reading=reading,
+            mapping=mapping,
+            records=self,
+            advance=advance,
+        )
 
     def add(self, record: NewRecord) -> None:
         """Add one event, in the order of the lines."""

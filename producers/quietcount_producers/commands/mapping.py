@@ -85,7 +85,7 @@ def new(file: Path, output: Path | None, format_name: str | None, encoding: str 
         inside = at(looked_at[0], records)
         looked_at = [dict(flattened(each)) for each in inside] if isinstance(inside, list) else looked_at
     names = columns.names or list(dict.fromkeys(name for row in looked_at for name in row))
-    text = draft(file.name, names, looked_at, registry, records)
+    text = draft(file.name, names, looked_at, registry, records, encoding)
     if output is None:
         click.echo(text)
         return
@@ -109,8 +109,9 @@ def new(file: Path, output: Path | None, format_name: str | None, encoding: str 
 )
 def list_command() -> None:
     """List the mappings that come with quietcount, and the export that each is for."""
+    width = max(map(len, SHIPPED))
     for name in SHIPPED:
-        click.echo(f"{name:<14} {summary(name)}")
+        click.echo(f"{name:<{width}}  {summary(name)}")
 
 
 @mapping_command.command(
@@ -139,6 +140,10 @@ class _AnyColumns:
         """Return whether these are names: different ones, not split at the wrong character."""
         wrong = sum(each.count(apart) for each in columns for apart in _APART)
         return len(columns) > 1 and all(columns) and len(set(columns)) == len(columns) and wrong < len(columns)
+
+    def found(self, columns: Sequence[str]) -> int:  # noqa: ARG002
+        """Return how many columns of those that a draft needs are there: it needs none by name."""
+        return 0
 
     def check(self, columns: Sequence[str]) -> None:
         """Keep the header. Raises ProducersError if there is none."""

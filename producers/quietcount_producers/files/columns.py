@@ -49,6 +49,10 @@ class Columns(Protocol):
         """Return whether these are meant as the names of columns, in order or not."""
         ...
 
+    def found(self, columns: Sequence[str]) -> int:
+        """Return how many of the columns that a file needs are among these: of a title, none."""
+        ...
+
 
 class EventColumns:
     """The columns of a file that has one event a row; `known` are the names that a column may have."""
@@ -64,7 +68,11 @@ class EventColumns:
 
     def is_header(self, columns: Sequence[str]) -> bool:
         """Return whether all columns that a file needs are there."""
-        return {*_NEEDED} <= {*columns}
+        return self.found(columns) == len(_NEEDED)
+
+    def found(self, columns: Sequence[str]) -> int:
+        """Return how many of the columns that a file needs are among these."""
+        return len({*_NEEDED} & {*columns})
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise ProducersError that says of each column what is wrong, by its place.
@@ -115,6 +123,10 @@ class MappedColumns:
     def is_header(self, columns: Sequence[str]) -> bool:
         """Return whether every column that the mapping uses is there."""
         return self._used <= {*columns}
+
+    def found(self, columns: Sequence[str]) -> int:
+        """Return how many of the columns that the mapping uses are among these."""
+        return len(self._used & {*columns})
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise ProducersError for columns that are missing, or that nobody decided on."""

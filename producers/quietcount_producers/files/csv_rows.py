@@ -151,7 +151,7 @@ def _header(lines: Lines, reading: Reading, columns: Columns) -> tuple[list[str]
     """Return the names of the columns, and what stands between cells."""
     delimiters = (reading.delimiter,) if reading.delimiter else _DELIMITERS
     refused: ProducersError | None = None
-    seen = 0
+    most, seen = -1, 0
     for number in range(reading.skip_rows + MOST_TITLE_ROWS):
         lines.begin()
         text = next(_readable(lines), None)
@@ -176,8 +176,9 @@ def _header(lines: Lines, reading: Reading, columns: Columns) -> tuple[list[str]
             if columns.is_header(cells):
                 columns.check(cells)
                 return cells, delimiter
-            likely = max(likely, cells, key=len)
-        if refused is None and not above:
+            likely = max(likely, cells, key=lambda each: (columns.found(each), len(each)))
+        if not above and columns.found(likely) > most:  # a title is not told in place of the header below it
+            most = columns.found(likely)
             try:
                 columns.check(likely)
                 refused = _unreadable(lines)

@@ -148,7 +148,7 @@ def _chosen(book: Any, name: str, reading: Reading, columns: Columns) -> tuple[A
             if columns.is_header(names):
                 found.append((sheet, names, number))
                 break
-            likely = likely or names
+            likely = max(likely, names, key=columns.found) if likely else names
     if len(found) > 1:
         raise ProducersError(
             f"{name} has several sheets that hold events", "Name one in the mapping, or save each as a file of its own"

@@ -68,8 +68,9 @@ class Mapping:
             told = [f"{name}{_place(name, columns)}" for name in missing]
             raise ProducersError(
                 f"The file has no column {listed(told)}, which the mapping {self.name} uses",
-                "Is it the file that the mapping was made for, and is its first line the header? If rows stand before "
-                "it, say how many with skip_rows in [file]. If a column has another name now, change the mapping",
+                "Is it the file that the mapping was made for, in the encoding that the mapping says? If more rows than "
+                "a title stand before the header, say how many with skip_rows in [file]. If a column has another name "
+                "now, change the mapping",
             )
         twice = [name for name in its.columns if list(columns).count(name) > 1]
         if twice:
@@ -240,7 +241,11 @@ def _name(record: list[str] | None, *parts: str) -> str | None:
 def _identifier(column: str, values: _Row) -> str:
     value = at(values, column)
     if is_empty(value):
-        raise EventRefused(column, "is empty; it says whom or what the row is about")
+        raise EventRefused(
+            column,
+            "is empty; it says whom or what the row is about. If such rows count for nobody, name the "
+            "column in `skip`, with filled = false",
+        )
     if isinstance(value, (bool, dt.date)) or (isinstance(value, float) and not value.is_integer()):
         raise EventRefused(column, "is no identifier: a spreadsheet made another kind of value of it; keep it as text")
     return _text(column, value)
@@ -257,20 +262,21 @@ def _revision(its: Revision | None, values: _Row) -> int:
     if its is None or is_empty(at(values, its.column)):
         return 0
     value = at(values, its.column)
-    column = its.column
+    column, role = its.column, "as `changed` of `revision`, it "
     try:
         if its.days is None:
+            role = ""
             found = number_of(value)
         else:
             changed = its.days.instant(value)
             begun: object = its.since
             if isinstance(its.since, str):
-                column, begun = its.since, at(values, its.since)
+                column, role, begun = its.since, "as `since` of `revision`, it ", at(values, its.since)
                 if is_empty(begun):
                     raise Unfit("is empty; the revision is counted from it")
             found = max(0, int((changed - its.days.instant(begun)) / _HOUR))
     except Unfit as unfit:
-        raise EventRefused(column, str(unfit)) from None
+        raise EventRefused(column, f"{role}{unfit}") from None
     if not 0 <= found <= _HIGHEST_REVISION:
         raise EventRefused(
             its.column,

@@ -27,10 +27,14 @@ _CLOSE: Final = 0.72
 _MOST_VALUES: Final = 0.6
 """The share of a column's values that have to be symbols or labels of a field for the column to hold that field."""
 _IDENTIFIED: Final = re.compile(
-    r"(^|[ _./-])(id|uuid|key|nr|no|number|code|case|file|akte|номер)($|[ _./-])", re.IGNORECASE
+    r"(^|[ _./-])(id|uuid|key|nr|no|№|number|code|case|file|person|client|klient|akte|номер|код|дело|справа|шифр)"
+    r"($|[ _./-])|клиент|клієнт",
+    re.IGNORECASE,
 )
 _CHANGED: Final = re.compile(r"modif|updat|chang|edited|geändert|измен|змін", re.IGNORECASE)
-_CREATED: Final = re.compile(r"creat|opened|start|submi|regist|received|erfasst|создан|створ", re.IGNORECASE)
+_CREATED: Final = re.compile(
+    r"creat|opened|start|submi|regist|received|erfasst|создан|створ|обращен|звернен|открыт", re.IGNORECASE
+)
 _COUNTED: Final = re.compile(r"^(edits|revision|version)$", re.IGNORECASE)
 _TOLD_APART: Final = (Kind.DIFFERENT, Kind.TEXT, Kind.NUMBER)
 """What identifiers look like."""
@@ -43,19 +47,25 @@ def draft(
     rows: Iterable[Mapping[str, object]],
     registry: SchemaRegistry,
     records: str = "",
+    encoding: str | None = None,
 ) -> str:
     """Return the TOML of a draft for the file that is called `name`, whose rows are in the list at `records`, if any.
+
+    `encoding` is the one that the file was read in, if somebody had to name it: `emit` needs it, too.
 
     Raises ProducersError if the file has no header.
     """
     _refuse_data(name, columns)
     seen, _ = looked_at(columns, rows)
     kinds = [kind for kind in registry.event_types.values() if kind.role is not Role.WITHDRAWAL]
-    ranked = sorted(kinds, key=lambda kind: -len(_matches(kind, seen)))
+    shipped = SchemaRegistry.load().event_types
+    ranked = sorted(kinds, key=lambda kind: (-len(_matches(kind, seen)), kind.name in shipped))
+    reading = {"encoding": encoding, "records": records}
+    named = [f"{key} = {_quoted(value)}" for key, value in reading.items() if value]
     return "\n".join(
         [
             *_top(name, seen),
-            *(("", "[file]", f"records = {_quoted(records)}") if records else ()),
+            *(("", "[file]", *named) if named else ()),
             *_event(ranked, seen),
             "",
         ]
@@ -121,12 +131,14 @@ def _top(name: str, columns: Sequence[Column]) -> Iterator[str]:
     named = [each for each in columns if _IDENTIFIED.search(each.name) and each.kind in _TOLD_APART]
     named.sort(key=lambda each: each.kind is not Kind.DIFFERENT)
     records = [each for each in named if each in different] or different
+    people = sorted(named or different, key=lambda each: each in records[:1])
     yield "# A short name of the form or the tool. With it, the records of two exports never count as one."
     yield f"source = {_quoted(_source(name))}"
     yield ""
     yield "# Whom a row is about: the identifier of the person, the same in every file and every tool. It never leaves"
-    yield '# this machine. From several columns: case = ["year", "number"].'
-    yield f'case = "{BLANK}"{_maybe(named or different)}'
+    yield '# this machine. From several columns: case = ["year", "number"]. The number of a row is not that:'
+    yield "# somebody who comes twice would be two people."
+    yield f'case = "{BLANK}"{_maybe(people)}'
     yield ""
     yield "# What the tool calls the row. With it, a row that you emit again next week counts once. Without it, equal"
     yield "# rows of two files are one event. Take the line out if the rows have no number of their own."
@@ -157,8 +169,10 @@ def _revision(columns: Sequence[Column]) -> Iterator[str]:
     yield "# Which state of its record a row is, so that a changed row corrects what was sent of it before."
     if counted is not None:
         yield f"# revision = {_quoted(counted.name)}"
-    elif changed is not None and created is not None and changed.formats == created.formats:
-        written = "" if changed.formats == ("iso",) else f", format = {_quoted(changed.formats[0])}"
+    elif changed is not None and created is not None:
+        both = list(dict.fromkeys((*changed.formats, *created.formats)))
+        form = _quoted(both[0]) if len(both) == 1 else f"[{', '.join(map(_quoted, both))}]"
+        written = "" if both == ["iso"] else f", format = {form}"
         yield f"# revision = {{ changed = {_quoted(changed.name)}, since = {_quoted(created.name)}{written} }}"
     else:
         yield '# revision = { changed = "the column of the last change", since = "the column of the first day" }'
@@ -174,6 +188,8 @@ def _event(ranked: Sequence[EventType], columns: Sequence[Column]) -> Iterator[s
     yield '# it gets  when = { column = "closed on", filled = true }'
     yield "[[event]]"
     yield f'event = "{BLANK}"    # {"maybe " + best.name if matches else "one of " + listed(names)}'
+    if not matches:
+        yield "# If none of them fits, `quietcount schemas new` writes an event type of your own."
     days = [each for each in columns if each.kind is Kind.DAY]
     if len(days) == 1:
         yield f"occurred_on = {_dated(days[0])}"
@@ -189,7 +205,7 @@ def _event(ranked: Sequence[EventType], columns: Sequence[Column]) -> Iterator[s
             yield f'# [event.fields.{field.name}]\n# column = "..."'
         else:
             yield from _field(field, column)
-    if matches:
+    if best.attributes:
         yield ""
         yield f"# These fields are those of {best.name}. `quietcount schemas show EVENT` lists those of another."
 

@@ -36,6 +36,7 @@ NOTHING: Final = object()
 YES: Final = frozenset({"1", "true", "yes", "y", "x", "ja", "j", "oui", "si", "sí", "sim", "да", "так", "evet", "نعم"})
 NO: Final = frozenset({"0", "false", "no", "n", "nein", "non", "não", "нет", "ні", "hayır", "لا"})
 _INTEGER: Final = re.compile(r"([+-]?[0-9]{1,10})(?:[.,]0)?")
+_APART: Final = frozenset(",;|")
 _CACHED: Final = 4096
 
 
@@ -172,6 +173,8 @@ def choices_of(value: object, separator: str) -> list[str]:
             given = None
         if isinstance(given, list):
             return [text_of(each) for each in given]
+    if not separator and not _APART.isdisjoint(text):  # else "law, move" is an answer "law," that `otherwise` takes
+        raise Unfit("has answers with more than spaces between them; name what stands there: `separator`")
     return [each.strip() for each in (text.split(separator) if separator else text.split()) if each.strip()]
 
 

@@ -151,7 +151,10 @@ def new(
     steps.append(f"Run: quietcount schemas check {_near(folder, Path())}")
     if folder.resolve() not in [each.resolve() for each in configured]:
         named = json.dumps([_near(each, config.parent) for each in (*configured, folder)], ensure_ascii=False)
-        steps.append(f"Write at the top of {config}, above the first line in brackets: schemas = {named}")
+        steps.append(
+            f"Write at the top of {config}, in place of the line that begins with `schemas`, or if there is none above "
+            f"the first line in brackets: schemas = {named}"
+        )
     steps.append(f"Name {name} in the `events` of a [[population]], and run: quietcount plan")
     for number, step in enumerate(steps, 1):
         click.echo(f"  {number}. {step}")

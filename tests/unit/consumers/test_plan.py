@@ -177,6 +177,26 @@ def test_a_csv_file_and_the_standard_input_are_read_as_well(small: Path) -> None
     assert done("cases.csv", "cases.csv", "--format", "json").stdout == first
 
 
+def test_an_export_is_read_by_its_mapping(small: Path) -> None:
+    """A person with an export has no table with a column `event` to plan from."""
+    (small / "cases.json").write_text(json.dumps([asked("x")] * 2, indent=1), encoding="utf-8")
+    (small / "export.csv").write_bytes("Кто;Когда;Что\nx;1.1.2023;уйти\nx;1.1.2023;уйти\n".encode("cp1251"))
+    (small / "mapping.toml").write_text(
+        """case = "Кто"
+        [[event]]
+        event = "HelpRequested"
+        occurred_on = { column = "Когда", format = "day.month.year" }
+        fields.help_kind = { column = "Что", values = { "уйти" = "DESERTION" } }
+        [file]
+        encoding = "windows-1251"
+        """,
+        encoding="utf-8",
+    )
+    expected = done("cases.json", "--format", "json").stdout
+    assert done("export.csv", "--mapping", "mapping.toml", "--format", "json").stdout == expected
+    assert plan("--events", "9", "--mapping", "mapping.toml").exit_code == 2
+
+
 LIMITED = [
     catalogue(statistic("requests", "HelpRequested", by="help_kind", max_contributions=2)),
     catalogue(statistic("requests", ["HelpRequested", "OutcomeRecorded"], horizon="year", since="2023-03-01")),

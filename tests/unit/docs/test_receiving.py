@@ -82,16 +82,24 @@ def test_what_was_refused_is_mended_and_emitted_as_the_page_says(
 
 def test_the_mapping_that_the_page_begins_with_works_as_it_stands(tmp_path: Path, page: str) -> None:
     config = project(tmp_path, page)
-    assert "quietcount mapping show kobotoolbox > kobo.toml" in page
-    (tmp_path / "kobo.toml").write_text(CliRunner().invoke(mapping_command, ["show", "kobotoolbox"]).output)
-    record = {"_id": 7, "_uuid": "0f3c", "start": "2023-10-03T11:20:00.000+02:00", "_validation_status": {}}
+    (name,) = re.findall(r"mapping show (\S+) > kobo\.toml", page)
+    (tmp_path / "kobo.toml").write_text(CliRunner().invoke(mapping_command, ["show", name]).output)
+    statuses: list[dict[str, str]] = [
+        {},
+        {"uid": "validation_status_approved"},
+        {"uid": "validation_status_not_approved"},
+    ]
+    records = [
+        {"_id": number, "_uuid": "0f3c", "start": "2023-10-03T11:20:00.000+02:00", "_validation_status": status}
+        for number, status in enumerate(statuses)
+    ]
 
     async def deliver(application: Application) -> int:
-        return (await ask(application, json.dumps(record).encode())).status
+        return (await ask(application, json.dumps(records).encode())).status
 
     assert inside(config, deliver) == 200
     assert refused(tmp_path) == []
-    assert len(event_ids(tmp_path)) == 1
+    assert len(event_ids(tmp_path)) == 2
 
 
 def test_the_page_has_every_key_of_the_section(tmp_path: Path, page: str) -> None:

@@ -190,6 +190,14 @@ def test_answers_may_be_separated_otherwise_and_count_once_if_they_stand_for_one
     assert kinds == ["LEGAL_AID", "OTHER"]
 
 
+@pytest.mark.parametrize("answers", ["law, move", "law,move", "law;move", "law | move"])
+def test_answers_that_spaces_alone_do_not_separate_are_no_other_answer(tmp_path: Path, answers: str) -> None:
+    """`otherwise` would take "law," for an answer that nobody named, and a boolean would be false."""
+    assert refused(tmp_path, EACH + 'otherwise = "OTHER"', why=answers) == ["why"]
+    flag = TOP + TRIAL + '[event.fields.urgent]\ncolumn = "why"\nchosen = "law"\n'
+    assert refused(tmp_path, flag, FLAGGED, why=answers) == ["why"]
+
+
 def test_a_row_without_an_answer_is_nobody_or_what_empty_says_or_is_refused(tmp_path: Path) -> None:
     assert several(tmp_path, EACH) == []
     assert one(tmp_path, EACH + 'empty = "OTHER"').attributes == {"help_kind": "OTHER"}

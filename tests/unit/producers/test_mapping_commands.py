@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.strategies import registry_of, trial
 from tests.unit.producers.emissions import Place, said
 
 from quietcount_producers.commands.mapping import mapping_command
@@ -177,3 +178,45 @@ def test_the_mappings_that_come_with_the_package_are_listed_and_shown(place: Pla
     for name, path in SHIPPED.items():
         assert CliRunner().invoke(mapping_command, ["show", name]).output == path.read_text(encoding="utf-8")
     assert CliRunner().invoke(mapping_command, ["show", "none"]).exit_code == 2
+
+
+SHELTER = "№ записи;Код клиента;Дата обращения;Нужды;Изменено\n" + "".join(
+    f"{number};{f'П-{number % 23}' if number % 5 else ''};{number % 9 + 13}.10.2023;врач, юрист;"
+    f"{number % 9 + 13}.10.2023 11:{number:02}\n"
+    for number in range(1, 41)
+)
+
+
+def test_a_draft_of_a_file_in_another_encoding_is_read_in_it_by_emit(place: Place) -> None:
+    source, target = place.folder / "выгрузка.csv", place.folder / "mapping.toml"
+    source.write_bytes(SHELTER.encode("cp1251"))
+    assert run(place, "new", str(source), "--encoding", "windows-1251", "-o", str(target)).exit_code == 0
+    draft = tomllib.loads(target.read_text(encoding="utf-8"))
+    assert draft["file"] == {"encoding": "windows-1251"}
+
+
+def test_a_draft_says_which_columns_may_be_the_person_and_which_the_row(place: Place) -> None:
+    """The number of a row, taken for the person, makes two people of one who comes twice."""
+    text = drafted(place, SHELTER)
+    assert 'case = "FILL IN"    # maybe "Код клиента", "№ записи"\n' in text
+    assert 'record = "FILL IN"    # maybe "№ записи"\n' in text
+
+
+def test_a_draft_counts_the_revision_from_a_day_that_is_written_in_another_form(place: Place) -> None:
+    changed, since = (
+        '{ changed = "Изменено", since = "Дата обращения"',
+        '["day.month.year hour:minute", "day.month.year"]',
+    )
+    assert f"# revision = {changed}, format = {since} }}\n" in drafted(place, SHELTER)
+
+
+def test_a_draft_begins_with_event_types_of_ones_own() -> None:
+    both = SchemaRegistry([*REGISTRY.event_types.values(), *registry_of(trial()).event_types.values()])
+    text = draft("x.csv", ["a", "b"], [{"a": "1", "b": "2"}], both)
+    assert 'event = "FILL IN"    # one of Trial, CaptivityRecorded' in text
+
+
+def test_the_list_of_mappings_is_a_table() -> None:
+    lines = CliRunner().invoke(mapping_command, ["list"]).output.splitlines()
+    width = max(map(len, SHIPPED)) + 2
+    assert all(line[:width].strip() in SHIPPED and line[width] != " " for line in lines)

@@ -77,6 +77,7 @@ def test_a_folder_can_be_named_and_is_added_to_those_that_are_configured(run: Ru
     run("new", "ClinicVisit")
     Path("quietcount.toml").write_text('schemas = ["my-schemas"]')
     said = run("new", "HotlineCalled", "-o", "more/schemas").output
+    assert "in place of the line that begins with `schemas`" in said  # twice is no TOML, and `init` writes one
     (line,) = [line for line in said.splitlines() if "schemas = " in line]
     Path("quietcount.toml").write_text(line.partition("brackets: ")[2])
     listed = run("list").output

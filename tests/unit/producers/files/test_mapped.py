@@ -106,6 +106,16 @@ def test_columns_that_the_mapping_does_not_know_are_told_with_the_file(place: Pl
     )
 
 
+def test_a_column_that_is_missing_below_a_title_is_told_alone(place: Place, mapping: Path) -> None:
+    """The title has none of the columns, but it is not the header."""
+    content = "Intake, as of today\n" + EXPORT.replace("closed", "ended", 1)
+    told = said(place.emit(content, "--mapping", str(mapping), name="export.csv"))
+    assert "The file has no column closed, which the mapping" in told
+    told = said(place.emit("Cases of 2023;;\nevent;case;occured_on\nHelpRequested;17;2023-10-03\n", name="cases.csv"))
+    assert "column 3 is not a field of any event type; did you mean" in told
+    assert "the column case is missing" not in told
+
+
 @pytest.mark.parametrize("indent", [None, 1])
 def test_records_that_lie_at_a_path_of_a_document_are_read_and_mended(place: Place, indent: int | None) -> None:
     mapping = place.folder / "form.toml"

@@ -147,6 +147,12 @@ def test_a_title_in_merged_cells_changes_nothing(place: Place) -> None:
     assert place.emit(content, name="cases.xlsx").exit_code == 0
 
 
+def test_a_column_that_is_missing_below_a_title_is_told_alone(place: Place) -> None:
+    told = said(place.emit(book(("Cases of 2023", None, None), ("event", "case", "occured_on")), name="cases.xlsx"))
+    assert "the column occurred_on is missing" in told
+    assert "the column case is missing" not in told
+
+
 def test_what_a_sheet_says_of_its_size_is_not_believed(place: Place) -> None:
     content = edited(book(HEADER, ROW, ROW), SHEET, 'ref="A1:D3"', 'ref="A1:C2"')
     assert place.emit(content, name="cases.xlsx").exit_code == 0
