@@ -180,7 +180,9 @@ class EventQueue:
         return None
 
     def _may_enter(self) -> bool:
-        return self._refusal is not None or len(self._waiting) < self._most_waiting
+        if self._refusal is not None or len(self._waiting) < self._most_waiting:
+            return True
+        return threading.current_thread() is self._thread  # a callback of a future: it would wait for itself
 
     def hurry(self) -> None:
         """Let what is queued so far wait for no company: somebody waits for it."""

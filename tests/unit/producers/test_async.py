@@ -229,3 +229,18 @@ def test_whoever_waits_for_an_event_does_not_wait_for_company(log: DistantLog, t
 
 async def _within(awaited: Awaitable[object]) -> object:
     return await asyncio.wait_for(awaited, 30)
+
+
+def test_a_callback_emits_again_also_if_the_queue_is_full(publisher: CaseEventPublisher, log: DistantLog) -> None:
+    """It runs in the thread that makes room, which would wait for itself."""
+    again: list[concurrent.futures.Future[Position]] = []
+    log.gate.clear()
+    first = publisher.emit("HelpRequested", "first", DAY)
+    first.add_done_callback(lambda _: again.append(publisher.emit("HelpRequested", "again", DAY, timeout=20)))
+    assert log.entered.wait(30)
+    for number in range(10):
+        publisher.emit("HelpRequested", str(number), DAY)
+    log.gate.set()
+    publisher.flush(30)
+    again[0].result(30)
+    assert log.cases == keys("first", *map(str, range(10)), "again")
