@@ -5,6 +5,7 @@ The thread waits at most `linger` seconds for company, and not at all if somebod
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ class _Stored(Future[Position]):
 
     def call_back(self) -> None:
         if self._done_callbacks:
-            self._invoke_callbacks()  # type: ignore[attr-defined]  # as `set_result` does
+            with contextlib.suppress(SystemExit):  # it would end the thread, and no event would be stored any more
+                self._invoke_callbacks()  # type: ignore[attr-defined]  # as `set_result` does
 
 
 _Waiting = tuple[NewRecord, _Stored]
@@ -268,7 +270,7 @@ class EventQueue:
                     raise ProducersError(_UNCLEAR, "Mend its `append`: it returns a position for each record, in order")
             except QuietcountError as error:
                 failure = error
-            except Exception as error:  # a caller's own log may raise anything, and the thread must outlive it
+            except BaseException as error:  # a caller's own log may raise anything, and the thread must outlive it
                 failure = refused_by(error)
         with self._lock:
             self._fail(waiting[:refused], self._cause)
