@@ -147,6 +147,7 @@ class EventQueue:
                 failure = self._ready(timeout)
                 if failure is not None:
                     future.settle(None, failure)
+                    self._failed.append(future)
                     return future
             waiting.append((record, future))
             self._emitted += 1

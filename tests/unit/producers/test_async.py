@@ -244,3 +244,24 @@ def test_a_callback_emits_again_also_if_the_queue_is_full(publisher: CaseEventPu
     publisher.flush(30)
     again[0].result(30)
     assert log.cases == keys("first", *map(str, range(10)), "again")
+
+
+def test_an_event_that_failed_because_it_waited_for_room_is_told_at_the_end_unless_somebody_asked(
+    publisher: CaseEventPublisher, log: DistantLog
+) -> None:
+    log.gate.clear()
+    others = [publisher.emit("HelpRequested", "first", DAY)]
+    assert log.entered.wait(30)
+    others += [publisher.emit("HelpRequested", str(number), DAY) for number in range(10)]
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        waited = other.submit(publisher.emit, "HelpRequested", "waits", DAY)
+        until(lambda: bool(publisher._queue._room._waiters))  # type: ignore[attr-defined]
+        log.appending = LogError("The disk is full", "Free space")
+        log.gate.set()
+        assert all(each.exception(30) for each in others)
+        future = waited.result(30)
+    assert publisher._queue.unheard() is not None
+    assert future.exception(30) is not None
+    assert publisher._queue.unheard() is None
+    with pytest.raises(LogError):
+        publisher.flush()
