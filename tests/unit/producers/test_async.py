@@ -265,3 +265,24 @@ def test_an_event_that_failed_because_it_waited_for_room_is_told_at_the_end_unle
     assert publisher._queue.unheard() is None
     with pytest.raises(LogError):
         publisher.flush()
+
+
+def test_a_task_that_waits_long_for_room_asks_seldom(
+    publisher: CaseEventPublisher, log: DistantLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of requests that wait would hold up the loop by asking."""
+    filled(publisher, log)
+    sleep = asyncio.sleep
+    pauses: list[float] = []
+
+    async def briefly(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            log.gate.set()
+        await sleep(0.001)
+
+    monkeypatch.setattr(asyncio, "sleep", briefly)
+    asyncio.run(publisher.emit_async("HelpRequested", "waits", DAY))
+    assert pauses[0] <= 0.01
+    assert min(pauses[10:]) > 0.2
+    assert max(pauses) <= 0.5
