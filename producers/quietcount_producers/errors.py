@@ -62,7 +62,7 @@ class EventRefused(ProducersError):
         return type(self), (self.field, self.reason)
 
 
-def refused_by(error: Exception) -> ProducersError:
+def refused_by(error: BaseException) -> ProducersError:
     """Return the error for what somebody's own log raised, which is its cause; its text may quote an event."""
     refused = ProducersError(
         f"The log refused events: {type(error).__name__}", "Look at the cause of this error, which the log raised"

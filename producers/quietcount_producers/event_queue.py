@@ -5,6 +5,7 @@ The thread waits at most `linger` seconds for company, and not at all if somebod
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ class _Stored(Future[Position]):
 
     def call_back(self) -> None:
         if self._done_callbacks:
-            self._invoke_callbacks()  # type: ignore[attr-defined]  # as `set_result` does
+            with contextlib.suppress(SystemExit):  # it would end the thread, and no event would be stored any more
+                self._invoke_callbacks()  # type: ignore[attr-defined]  # as `set_result` does
 
 
 _Waiting = tuple[NewRecord, _Stored]
@@ -145,6 +147,7 @@ class EventQueue:
                 failure = self._ready(timeout)
                 if failure is not None:
                     future.settle(None, failure)
+                    self._failed.append(future)
                     return future
             waiting.append((record, future))
             self._emitted += 1
@@ -180,7 +183,9 @@ class EventQueue:
         return None
 
     def _may_enter(self) -> bool:
-        return self._refusal is not None or len(self._waiting) < self._most_waiting
+        if self._refusal is not None or len(self._waiting) < self._most_waiting:
+            return True
+        return threading.current_thread() is self._thread  # a callback of a future: it would wait for itself
 
     def hurry(self) -> None:
         """Let what is queued so far wait for no company: somebody waits for it."""
@@ -266,7 +271,7 @@ class EventQueue:
                     raise ProducersError(_UNCLEAR, "Mend its `append`: it returns a position for each record, in order")
             except QuietcountError as error:
                 failure = error
-            except Exception as error:  # a caller's own log may raise anything, and the thread must outlive it
+            except BaseException as error:  # a caller's own log may raise anything, and the thread must outlive it
                 failure = refused_by(error)
         with self._lock:
             self._fail(waiting[:refused], self._cause)

@@ -12,6 +12,7 @@ import datetime as dt
 import functools
 import logging
 import os
+import random
 import sys
 import threading
 import time
@@ -45,8 +46,9 @@ EXIT_WAIT: Final = 5.0
 """Seconds that the end of a process waits for all its open publishers: a log that stands still must not keep it."""
 _DRAIN_POLL: Final = 0.02
 """Seconds between two looks at how far the relay is: it may be another process's."""
-_ROOM_POLL: Final = 0.01
-"""Seconds between two looks for room in the queue: an event loop cannot be woken by the queue's lock."""
+_ROOM_POLL: Final = (0.01, 0.5)
+"""Seconds from one look for room in the queue to the next, which double: an event loop cannot be woken by the queue's
+lock, and thousands of tasks that look would hold it up."""
 
 _left_behind: list[object] = []
 """What a child got from its parent and may not close, which throwing it away would do."""
@@ -194,14 +196,17 @@ class CaseEventPublisher:
 
         record = self._composer.compose(Facts(event, case, occurred_on, attributes, event_id, revision))
         until = None if timeout is None else time.monotonic() + timeout
+        pause, most = _ROOM_POLL
         while True:
             try:
                 queue = self._own_queue()
                 future = queue.put(record, 0)
             except PublisherFull:
-                if until is not None and time.monotonic() >= until:
+                left = most if until is None else until - time.monotonic()
+                if left <= 0:
                     raise
-                await asyncio.sleep(_ROOM_POLL)
+                await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311  # not all at once
+                pause = min(2 * pause, most)
             else:
                 queue.hurry()
                 return await asyncio.wrap_future(future)

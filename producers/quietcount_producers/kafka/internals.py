@@ -74,6 +74,11 @@ _OF_PRODUCER: Final[Mapping[str, _Call | None]] = {
     "_accumulator._incomplete.add": ((None,), {}),
 }
 """Each name with the arguments of our call; None if Python cannot say which it takes, or if we only replace it."""
+_OF_BATCHES: Final[Mapping[str, _Call | None]] = {
+    "ProducerBatch": ((None, None), {}),
+    "MemoryRecordsBuilder": ((2, 0, 0), {}),
+    "MemoryRecordsBuilder.append": ((None, 0, None, b"", ()), {}),
+}
 _OF_ADMIN: Final[Mapping[str, _Call | None]] = {
     "_manager.run": ((None,), {}),
     "_manager.call_soon": ((None,), {}),
@@ -121,6 +126,7 @@ def network_client(**options: Any) -> KafkaNetClient:
 def check_producer(producer: Any) -> None:
     """Raise LogError unless a producer has inside what the functions below use."""
     _check(producer, _OF_PRODUCER)
+    _check(sys.modules[__name__], _OF_BATCHES)
 
 
 def store_whole(producer: Any) -> None:

@@ -229,3 +229,60 @@ def test_whoever_waits_for_an_event_does_not_wait_for_company(log: DistantLog, t
 
 async def _within(awaited: Awaitable[object]) -> object:
     return await asyncio.wait_for(awaited, 30)
+
+
+def test_a_callback_emits_again_also_if_the_queue_is_full(publisher: CaseEventPublisher, log: DistantLog) -> None:
+    """It runs in the thread that makes room, which would wait for itself."""
+    again: list[concurrent.futures.Future[Position]] = []
+    log.gate.clear()
+    first = publisher.emit("HelpRequested", "first", DAY)
+    first.add_done_callback(lambda _: again.append(publisher.emit("HelpRequested", "again", DAY, timeout=20)))
+    assert log.entered.wait(30)
+    for number in range(10):
+        publisher.emit("HelpRequested", str(number), DAY)
+    log.gate.set()
+    publisher.flush(30)
+    again[0].result(30)
+    assert log.cases == keys("first", *map(str, range(10)), "again")
+
+
+def test_an_event_that_failed_because_it_waited_for_room_is_told_at_the_end_unless_somebody_asked(
+    publisher: CaseEventPublisher, log: DistantLog
+) -> None:
+    log.gate.clear()
+    others = [publisher.emit("HelpRequested", "first", DAY)]
+    assert log.entered.wait(30)
+    others += [publisher.emit("HelpRequested", str(number), DAY) for number in range(10)]
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        waited = other.submit(publisher.emit, "HelpRequested", "waits", DAY)
+        until(lambda: bool(publisher._queue._room._waiters))  # type: ignore[attr-defined]
+        log.appending = LogError("The disk is full", "Free space")
+        log.gate.set()
+        assert all(each.exception(30) for each in others)
+        future = waited.result(30)
+    assert publisher._queue.unheard() is not None
+    assert future.exception(30) is not None
+    assert publisher._queue.unheard() is None
+    with pytest.raises(LogError):
+        publisher.flush()
+
+
+def test_a_task_that_waits_long_for_room_asks_seldom(
+    publisher: CaseEventPublisher, log: DistantLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of requests that wait would hold up the loop by asking."""
+    filled(publisher, log)
+    sleep = asyncio.sleep
+    pauses: list[float] = []
+
+    async def briefly(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            log.gate.set()
+        await sleep(0.001)
+
+    monkeypatch.setattr(asyncio, "sleep", briefly)
+    asyncio.run(publisher.emit_async("HelpRequested", "waits", DAY))
+    assert pauses[0] <= 0.01
+    assert min(pauses[10:]) > 0.2
+    assert max(pauses) <= 0.5

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import sys
 import threading
 import time
 import uuid
@@ -266,21 +267,31 @@ def test_a_closed_publisher_takes_nothing_and_leaves_a_log_it_was_given_open(log
         publisher.emit("HelpRequested", "a", "2023-01-01")
 
 
-def test_a_log_that_raises_anything_does_not_end_the_writer(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_a_log_that_raises_anything_does_not_end_the_writer(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
     def broken(topic: str, records: Sequence[NewRecord]) -> list[Position]:
-        raise ValueError(SECRET)
+        raise kind(SECRET)
 
     publisher = CaseEventPublisher(log, pepper=PEPPER, registry=REGISTRY)
     with monkeypatch.context() as patch:
         patch.setattr(log, "append", broken)
         future = publisher.emit("HelpRequested", "a", "2023-01-01")
-        with pytest.raises(ProducersError, match="ValueError") as caught:
+        with pytest.raises(ProducersError, match=kind.__name__) as caught:
             future.result(30)
         assert SECRET not in str(caught.value)
         with pytest.raises(ProducersError):
             publisher.flush(30)
     publisher.emit("HelpRequested", "a", "2023-01-01").result(30)
     publisher.close()
+
+
+def test_a_callback_that_ends_its_thread_does_not_end_the_writer(log: MemoryLog) -> None:
+    with CaseEventPublisher(log, pepper=PEPPER, registry=REGISTRY, linger=0.2) as publisher:
+        publisher.emit("HelpRequested", "a", "2023-01-01").add_done_callback(lambda _: sys.exit(1))
+        publisher.flush(30)
+        publisher.emit("HelpRequested", "b", "2023-01-01").result(30)
 
 
 def test_no_field_can_be_called_like_an_argument_of_emit() -> None:

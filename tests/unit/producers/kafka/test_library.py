@@ -118,6 +118,17 @@ def test_a_library_that_hides_what_must_be_switched_off_is_refused(lacking: str)
         store_whole(producer)
 
 
+@pytest.mark.parametrize("changed", ["ProducerBatch", "MemoryRecordsBuilder"])
+def test_a_library_that_makes_batches_in_another_way_is_refused(monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
+    producer: Any = Tool()
+    producer._sender = producer._accumulator = producer._incomplete = producer
+    producer._batches = {}
+    store_whole(producer)
+    monkeypatch.setattr(internals, changed, object)
+    with pytest.raises(LogError, match=f"cannot use kafka-python .*{changed}"):
+        store_whole(producer)
+
+
 def test_a_library_that_hides_that_it_creates_topics_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(internals, "_AUTO_CREATE", "create_topics_by_another_name")
     with pytest.raises(LogError, match=r"cannot use kafka-python .* create_topics_by_another_name"):
