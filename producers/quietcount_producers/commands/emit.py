@@ -157,6 +157,7 @@ def emit_command(
     if encoding is not None:
         reading = dataclasses.replace(reading, encoding=encoding)
     sources = [_source(file, format_name, reading, bad_file) for file in files]
+    _refuse_repeated(sources)
     job = _Job(settings.composer(registry), reading, mapping, Identities(several=len(files) > 1))
     if dry_run:
         _try_out(job, sources, settings, skip_bad)
@@ -177,6 +178,20 @@ def _source(file: str, format_name: str | None, reading: Reading, bad_file: Path
     beside = Path(file)
     bad = bad_file or beside.with_name(f"{beside.name}.bad.{found.of_bad_lines.value}")
     return _Source(path, found, bad)
+
+
+def _refuse_repeated(sources: Sequence[_Source]) -> None:
+    """Raise ProducersError if a file is named twice: its bad lines would go into one file twice."""
+    seen: dict[object, _Source] = {}
+    for source in sources:
+        identity: object = source.path
+        with contextlib.suppress(OSError, ValueError):  # one that is not there is told of when it is opened
+            if source.path is not None:
+                status = source.path.stat()
+                identity = status.st_dev, status.st_ino
+        other = seen.setdefault(identity, source)
+        if other is not source:
+            raise ProducersError(f"{source.name} is the same file as {other.name}", "Name each file once")
 
 
 def _try_out(job: _Job, sources: Sequence[_Source], settings: EmitterSettings, skip_bad: bool) -> None:

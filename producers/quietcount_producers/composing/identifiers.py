@@ -151,9 +151,11 @@ def _is_placeholder(text: str) -> bool:
 
 
 def _is_debris(text: str) -> bool:
-    if any(map(_DEBRIS.fullmatch, text.split(JOIN))) or _LOST in text:
+    if _DEBRIS.fullmatch(text) is not None or _LOST in text:
         return True
-    return "_x" in text and _ESCAPE.search(text) is not None
+    if "_x" in text and _ESCAPE.search(text) is not None:
+        return True
+    return JOIN in text and any(map(_DEBRIS.fullmatch, text.split(JOIN)))
 
 
 def _is_invisible(text: str) -> bool:

@@ -23,6 +23,8 @@ from quietcount_schemas.registry import SchemaRegistry
 __all__ = ["JOIN", "Mapping"]
 
 _HIGHEST_REVISION: Final = 65_535
+_EXACT: Final = 1e15
+"""Above it, a number with a point may stand for another one."""
 _HOUR: Final = dt.timedelta(hours=1)
 
 _Row = typing.Mapping[str, object]
@@ -248,6 +250,10 @@ def _identifier(column: str, values: _Row) -> str:
         )
     if isinstance(value, (bool, dt.date)) or (isinstance(value, float) and not value.is_integer()):
         raise EventRefused(column, "is no identifier: a spreadsheet made another kind of value of it; keep it as text")
+    if isinstance(value, float) and abs(value) >= _EXACT:
+        raise EventRefused(
+            column, "is a number of more digits than its kind keeps, so two could be one; keep it as text"
+        )
     return _text(column, value)
 
 

@@ -299,7 +299,7 @@ def test_a_part_of_an_identifier_that_is_none_is_refused(tmp_path: Path, part: s
         assert refused, row
 
 
-@pytest.mark.parametrize("value", [17.5, True, dt.date(2023, 10, 3), ["17"], {"a": 1}, "", None])
+@pytest.mark.parametrize("value", [17.5, 9007199254740993.0, True, dt.date(2023, 10, 3), ["17"], {"a": 1}, "", None])
 def test_what_is_no_identifier_is_refused(tmp_path: Path, value: object) -> None:
     assert refused(tmp_path, TOP + RULE, Nr=value) == ["Nr"]
 

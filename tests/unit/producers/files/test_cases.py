@@ -241,7 +241,7 @@ def test_events_that_stand_there_twice_under_one_id_are_told(place: Place) -> No
     assert len({event.event_id for event in place.events()}) == len(place.events()) == 3
 
 
-def test_a_file_that_is_given_twice_is_told(place: Place) -> None:
+def test_a_copy_of_a_file_is_told(place: Place) -> None:
     for name in ("may.csv", "copy.csv"):
         (place.folder / name).write_text(TABLE)
     paths = [str(place.folder / name) for name in ("may.csv", "copy.csv")]
@@ -251,3 +251,12 @@ def test_a_file_that_is_given_twice_is_told(place: Place) -> None:
     assert re.search(r"^HelpRequested +2$", result.stdout, re.MULTILINE)
     place.run(*paths)
     assert len(place.events()) == 2
+
+
+def test_a_file_that_is_named_twice_is_refused(place: Place) -> None:
+    path = place.folder / "may.csv"
+    path.write_text(TABLE)
+    (place.folder / "link.csv").symlink_to(path)
+    for twice in ((str(path), str(path)), (str(path), str(place.folder / "link.csv")), ("-", "-")):
+        assert "is the same file as" in said(place.run(*twice))
+    assert place.events() == []
