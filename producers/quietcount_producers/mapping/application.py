@@ -70,9 +70,9 @@ class Mapping:
             told = [f"{name}{_place(name, columns)}" for name in missing]
             raise ProducersError(
                 f"The file has no column {listed(told)}, which the mapping {self.name} uses",
-                "Is it the file that the mapping was made for, in the encoding that the mapping says? If more rows than "
-                "a title stand before the header, say how many with skip_rows in [file]. If a column has another name "
-                "now, change the mapping",
+                "Is it the file that the mapping was made for, in the encoding that the mapping names? If more rows "
+                "than a title stand before the header, say how many with skip_rows in [file]. If a column has another "
+                "name now, change the mapping",
             )
         twice = [name for name in its.columns if list(columns).count(name) > 1]
         if twice:
