@@ -67,6 +67,7 @@ path, lines = json.load(sys.stdin)
 answers = []
 for under in (None, "another name"):
     with duckdb.connect(":memory:" if under else path, read_only=not under) as connection:
+        connection.execute("SET enable_progress_bar = false")  # a slow machine would write it to stdout
         if under:
             connection.execute(f"ATTACH '{path}' AS \\"{under}\\" (READ_ONLY)")
         for line in lines:
@@ -77,7 +78,7 @@ print(json.dumps([duckdb.__version__, answers]))
 
 
 @pytest.mark.promise("public-file")
-@pytest.mark.parametrize("version", ["1.2.0", "1.3.2", "1.4.0"])
+@pytest.mark.parametrize("version", ["1.2.0", pytest.param("1.3.2", marks=pytest.mark.soak), "1.4.0"])
 def test_an_older_duckdb_answers_of_buckets_what_this_one_does(tmp_path: Path, version: str) -> None:
     """The file is opened, and attached under another name."""
     month = months(dt.date(2024, 1, 1), 1)
