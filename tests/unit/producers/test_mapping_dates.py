@@ -27,7 +27,7 @@ MONTHS = (
 def test_the_local_day_decides(moment: dt.datetime, name: str) -> None:
     zone = ZoneInfo(name)
     local = moment.astimezone(zone).date()
-    milliseconds = round(moment.timestamp() * 1000)
+    milliseconds = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
     iso = Days(("iso",), zone)
     assert iso.day(moment.isoformat()) == local
     assert iso.day(moment.strftime("%Y-%m-%d %H:%M:%S UTC")) == local
