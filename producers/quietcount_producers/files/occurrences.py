@@ -7,7 +7,6 @@ hash with a chance of 3 in 100 million. Then one of them gets the id of a second
 
 from __future__ import annotations
 
-import struct
 import unicodedata
 from typing import Final
 
@@ -23,9 +22,7 @@ _CONTENT: Final = 8
 _FILE: Final = 2
 _NUMBER: Final = 5
 _ENTRY: Final = _SUFFIX + _CONTENT + _FILE + _NUMBER
-_NAMED: Final = struct.Struct(">qII")
-"""The hashes of an identifier's outline and of its spelling, and its line."""
-_HALF: Final = (1 << 32) - 1
+_MOST_NAMED: Final = 100_000
 _BATCH: Final = 512
 _MOST_PAIRS: Final = 1000
 """How many pairs of identifiers that look alike are remembered; a person mends the first of them."""
@@ -110,14 +107,14 @@ class Identities:
 class LookAlikes:
     """Identifiers that differ only in capitals, or in letters of another alphabet that look the same.
 
-    It costs about 20 bytes for each identifier. They are looked at some hundred at a time: one by one takes thrice as
-    long.
+    The first hundred thousand are remembered, in 200 bytes each. They are looked at some hundred at a time: one by one
+    takes thrice as long.
     """
 
     def __init__(self) -> None:
         self._waiting: list[str] = []
         self._lines: list[int] = []
-        self._first: dict[int, bytearray] = {}
+        self._first: dict[int, tuple[int, int]] = {}  # by outline: the spelling and the line that came first
         self._paired: set[int] = set()
         self._pairs: list[tuple[int, int]] = []
 
@@ -130,25 +127,19 @@ class LookAlikes:
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return lines: the first with an identifier, and the first with another that looks like it."""
-        self._look()
+        if self._waiting:
+            self._look()
         return self._pairs
 
     def _look(self) -> None:
         text = "\n".join(map(str.strip, self._waiting))
-        spellings = text if text.isascii() else unicodedata.normalize("NFC", text)
-        hashes = map(hash, outline(text).split("\n")), map(hash, spellings.split("\n"))
-        for outlined, spelt, line in zip(*hashes, self._lines, strict=True) if self._lines else ():
-            entry = _NAMED.pack(outlined, spelt & _HALF, line)
-            packed = self._first.get(outlined & _ARRAYS)
-            if packed is None:
-                self._first[outlined & _ARRAYS] = bytearray(entry)
-                continue
-            place = _place(packed, entry[:8], _NAMED.size)
-            if place < 0:
-                packed += entry
-                continue
-            _, its, first = _NAMED.unpack_from(packed, place)
-            if its != spelt & _HALF and spelt not in self._paired and len(self._pairs) < _MOST_PAIRS:
+        normal = text if text.isascii() else unicodedata.normalize("NFC", text)
+        outlines = map(hash, outline(text).split("\n"))
+        these = list(zip(map(hash, normal.split("\n")), self._lines, strict=True))
+        # Either gives back the identifier itself if there was none like it.
+        found = map(self._first.setdefault if len(self._first) < _MOST_NAMED else self._first.get, outlines, these)
+        for (known, first), (spelt, line) in zip(found, these, strict=True):
+            if known != spelt and spelt not in self._paired and len(self._pairs) < _MOST_PAIRS:
                 self._paired.add(spelt)
                 self._pairs.append((first, line))
         self._waiting, self._lines = [], []

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from quietcount_producers.files import occurrences
-from quietcount_producers.files.occurrences import Identities, Occurrences
+from quietcount_producers.files.occurrences import Identities, LookAlikes, Occurrences
 
 pytestmark = pytest.mark.quick
 
@@ -61,3 +61,18 @@ def test_a_line_costs_some_bytes() -> None:
     for number in range(lines):
         seen.next(b"facts %d" % number)
     assert sum(map(sys.getsizeof, seen._once._suffixes.values())) < 16 * lines
+
+
+def test_identifiers_that_look_alike_are_found_among_many_and_in_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(occurrences, "_MOST_NAMED", 2000)
+    looked = LookAlikes()
+    for number in range(6000):
+        looked.add(f"case {number}", number)
+    looked.add("CASE 17", 6000)
+    looked.add("CASE 17", 6001)
+    looked.add("Case 17 ", 6002)
+    looked.add("CASE 5999", 6003)
+    assert looked.pairs() == [(17, 6000), (17, 6002)]
+    assert len(looked._first) < 2000 + occurrences._BATCH
