@@ -67,7 +67,7 @@ demo: $(RUNTIME)  ## the whole job in seconds: synthetic cases in, safe publishe
 	@$(BIN)/quietcount demo --dir quietcount-demo
 
 # On more processes than most machines have to spare: many tests wait for a broker or a clock.
-SPREAD := $(BIN)/pytest -n 4 --dist loadgroup --maxschedchunk 1
+SPREAD := $(BIN)/pytest -n 3 --dist loadgroup --maxschedchunk 1
 
 .PHONY: test
 test: $(DEV)  ## at least one test of every promise, in minutes (ARGS="..." goes to pytest)

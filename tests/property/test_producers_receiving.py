@@ -1,6 +1,6 @@
 """Deliveries that somebody tampered with: each is taken with one answer, and no value leaves the private file.
 
-`QUIETCOUNT_MUTATIONS` sets how many (20,000; a soak runs 1,000,000), `QUIETCOUNT_SEED` repeats a run.
+`QUIETCOUNT_MUTATIONS` sets how many (5,000; a soak runs 1,000,000), `QUIETCOUNT_SEED` repeats a run.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def first_fault(folder: Path, seed: int, count: int) -> str | None:
 def seed_and_count() -> tuple[int, int]:
     seed = int(os.environ.get("QUIETCOUNT_SEED") or random.randrange(10**9))
     print("seed", seed)
-    return seed, int(os.environ.get("QUIETCOUNT_MUTATIONS") or 20_000)
+    return seed, int(os.environ.get("QUIETCOUNT_MUTATIONS") or 5_000)
 
 
 def test_a_tampered_delivery_gets_the_answer_of_a_good_one_and_no_value_of_it_leaves(

@@ -35,6 +35,14 @@ __all__ = ["project", "published_figures", "reconciled"]
 
 _FORMAT: Final = 2
 
+_COLUMN_TYPES: Final = """
+    SELECT table_name, list(data_type ORDER BY column_index)
+    FROM duckdb_columns() WHERE database_name = 'public' AND NOT internal
+    GROUP BY table_name
+"""
+_Types = Mapping[str, Sequence[str]]
+"""The types of the columns of each table."""
+
 
 def published_figures(estimate: int, around: int) -> tuple[int, int, int]:
     """Return what is shown of a figure, its lower and its upper end, as the public file has them (see figures.sql).
@@ -68,32 +76,34 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
     connection.execute(sql_of("figures.sql"))
     # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
     connection.execute("USE public")
+    # Asked once: it takes as long as inserting a small table.
+    types: _Types = dict(connection.execute(_COLUMN_TYPES).fetchall())
     connection.execute("BEGIN")
-    _insert(connection, "ledger", _ledger_rows(chain))
-    _insert(connection, "budget", _budget_rows(chain))
-    _insert(connection, "withheld", withheld_rows(chain))
-    _insert(connection, "descriptions", description_rows(chain))
-    _insert(connection, "labels", [*label_rows(chain), *bucket_label_rows(chain)])
-    _insert(connection, "buckets", bucket_rows(chain))
+    _insert(connection, types, "ledger", _ledger_rows(chain))
+    _insert(connection, types, "budget", _budget_rows(chain))
+    _insert(connection, types, "withheld", withheld_rows(chain))
+    _insert(connection, types, "descriptions", description_rows(chain))
+    _insert(connection, types, "labels", [*label_rows(chain), *bucket_label_rows(chain)])
+    _insert(connection, types, "buckets", bucket_rows(chain))
     for population in chain.declarations.values():
         for table in population.tables:
             describe_view(connection, population, table)
-        _fill(connection, chain, population)
+        _fill(connection, types, chain, population)
     notes = list(note_rows(chain))
     columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
     connection.execute(sql_of("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
-    _insert(connection, "about", [*_about_rows(chain), *about_rows(chain)])
+    _insert(connection, types, "about", [*_about_rows(chain), *about_rows(chain)])
     connection.execute(expanded(sql_of("dictionary.sql")))
     connection.execute("COMMIT")
     connection.execute("USE memory")
     connection.execute("DETACH public")
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, chain: Chain, population: Population) -> None:
+def _fill(connection: duckdb.DuckDBPyConnection, types: _Types, chain: Chain, population: Population) -> None:
     """Insert the figures of a population, and what their noise is made of."""
     reconciliation, entries = reconciled(chain, population)
     for name, rows in kernel_rows(reconciliation).items():
-        _insert(connection, name, [(population.name, *row) for row in rows])
+        _insert(connection, types, name, [(population.name, *row) for row in rows])
     counts: dict[str, CellFigures] = {}
     for cells in reconciliation.cells():
         counts[cells.table.name] = cells
@@ -195,16 +205,13 @@ def _load(
     connection.unregister("loaded")
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Iterable[tuple[object, ...]]) -> None:
+def _insert(
+    connection: duckdb.DuckDBPyConnection, types: _Types, table: str, rows: Iterable[tuple[object, ...]]
+) -> None:
     """Insert all rows of a table at once, in their order."""
     columns = [list(column) for column in zip(*rows, strict=True)]
     if columns:
-        types = connection.execute(
-            "SELECT data_type FROM duckdb_columns() WHERE database_name = 'public' AND table_name = ? "
-            "ORDER BY column_index",
-            [table],
-        ).fetchall()
-        values = ", ".join(f"unnest(?::{kind}[])" for (kind,) in types)
+        values = ", ".join(f"unnest(?::{kind}[])" for kind in types[table])
         connection.execute(f"INSERT INTO {table} SELECT {values}", columns)
 
 

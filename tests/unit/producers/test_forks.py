@@ -253,9 +253,13 @@ def inherited(path: Path) -> bool:
     """Return whether a child finds the file open: the descriptors that lead to it."""
     with EmbeddedLog(path) as log:
         log.append(CASE_EVENTS, [record()])
-        return str(path.resolve()) in forked(
-            lambda: [os.readlink(f"/proc/self/fd/{n}") for n in range(3, 40) if os.path.exists(f"/proc/self/fd/{n}")]  # noqa: PTH110, PTH115
-        )
+        return str(path.resolve()) in forked(_open_files)
+
+
+def _open_files() -> list[str]:
+    """The paths of what this process has open; the descriptor that lists them is closed again."""
+    links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]  # noqa: PTH208
+    return [os.readlink(link) for link in links if os.path.exists(link)]  # noqa: PTH110, PTH115
 
 
 def test_no_child_gets_the_file_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
