@@ -126,7 +126,10 @@ def percentiles(
 
 
 @pytest.mark.promise("intervals")
-@pytest.mark.parametrize("scale", [pytest.param(3.3, marks=pytest.mark.quick), 1.0, 0.4])
+@pytest.mark.parametrize(
+    "scale",
+    [pytest.param(3.3, marks=pytest.mark.quick), *(pytest.param(each, marks=pytest.mark.soak) for each in (1.0, 0.4))],
+)
 @pytest.mark.parametrize("counts", COUNTS, ids=str)
 def test_a_percentile_misses_at_most_one_time_in_forty_on_each_side(counts: tuple[int, ...], scale: float) -> None:
     for percent in (50, 25, 90):

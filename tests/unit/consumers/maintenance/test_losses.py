@@ -369,7 +369,7 @@ def test_a_twin_of_that_rule_is_found_everywhere(
     assert unknowing(released.copy(tmp_path / "project")) == set()
 
 
-@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.check) for first in (1, 2))])
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.soak) for first in (1, 2))])
 def test_damage_that_only_reading_everything_finds_is_recorded_as_a_loss(
     released: Project, tmp_path: Path, first: int
 ) -> None:
