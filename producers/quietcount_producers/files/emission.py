@@ -95,6 +95,8 @@ def check(
                     own = facts.event_id is not None or facts.record is not None
                     if (own or identities.several) and identities.repeats(record.value):
                         found.repeated += 1
+                        if records is not None:
+                            records.add(record)  # it counts once by its id; only what is shown leaves it out
                         continue
                     found.events += 1
                     work.note(found, facts, record)

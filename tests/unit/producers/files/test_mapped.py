@@ -166,7 +166,7 @@ def test_files_of_one_call_are_the_same_events_as_files_of_a_call_each(place: Pl
     place.run(*paths)
     for path in paths:
         place.run(path)
-    assert len(place.events()) == 6  # of one call, each is sent once
+    assert len(place.events()) == 8
     assert len({event.event_id for event in place.events()}) == 2
 
 
