@@ -13,6 +13,7 @@ from typing import Final
 from quietcount_producers.errors import EventRefused, ProducersError
 from quietcount_producers.files.rows import Row
 from quietcount_producers.files.text_lines import Lines
+from quietcount_producers.strict_json import DECODER
 
 __all__ = ["json_rows"]
 
@@ -22,18 +23,6 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _FORMAT: Final = "Give --format csv if it is CSV"
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise EventRefused("", "has a key twice, so it is unclear which of the two holds")
-    return found
-
-
-def _no_constant(_: str) -> object:
-    raise EventRefused("", "holds NaN or Infinity, which are not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 _LENIENT: Final = json.JSONDecoder()
 """Finds where a record ends that the other one refuses."""
 
@@ -109,7 +98,7 @@ def _line_rows(lines: Lines) -> Iterator[Row]:
 
 def _object(text: str) -> dict[str, object]:
     try:
-        value: object = _DECODER.decode(text)
+        value: object = DECODER.decode(text)
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
             raise EventRefused(
@@ -177,7 +166,7 @@ class _Document:
         line = self._line
         text = ""
         try:
-            value, text = self._value(_DECODER)
+            value, text = self._value(DECODER)
             return Row(line, text, _as_object(value), last=self._line)
         except EventRefused as refused:
             # The strict decoder stops inside the record, and the other one finds its end.

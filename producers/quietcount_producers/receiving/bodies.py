@@ -6,13 +6,12 @@ numbers, text that is not UTF-8. So is a nesting that is deeper than any tool's.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NoReturn
+from typing import Final
 
 from quietcount_producers.errors import EventRefused
 from quietcount_producers.mapping.paths import at
+from quietcount_producers.strict_json import DECODER
 
 __all__ = ["DEEPEST", "MOST_RECORDS", "Records", "records_of", "text_of"]
 
@@ -32,7 +31,7 @@ def records_of(body: bytes, path: str | None) -> Records:
     Raises EventRefused, which shows no value, if it has none.
     """
     try:
-        value: object = _DECODER.decode(body.decode("utf-8-sig"))
+        value: object = DECODER.decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise EventRefused("", "is not text in UTF-8") from None
     except (RecursionError, ValueError):  # a number of thousands of digits is a ValueError, too
@@ -72,24 +71,3 @@ def _members(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return [each for each in value.values() if isinstance(each, dict | list)]
     return [each for each in value if isinstance(each, dict | list)] if isinstance(value, list) else ()
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise EventRefused("", "has a key twice, so it is unclear which of the two holds")
-    return found
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise EventRefused("", "holds NaN or Infinity, which are not JSON")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise EventRefused("", "holds a number that is too large")
-    return number
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)

@@ -260,3 +260,10 @@ def test_a_file_that_is_named_twice_is_refused(place: Place) -> None:
     for twice in ((str(path), str(path)), (str(path), str(place.folder / "link.csv")), ("-", "-")):
         assert "is the same file as" in said(place.run(*twice))
     assert place.events() == []
+
+
+def test_a_number_beyond_all_numbers_is_refused_in_a_file_as_in_a_delivery(place: Place) -> None:
+    line = '{"event": "HelpRequested", "case": "c1", "occurred_on": "2023-10-03", "service_category": 1e999}\n'
+    result = place.emit(line, name="cases.jsonl")
+    assert "line 1: holds a number that is too large" in said(result)
+    assert place.events() == []
