@@ -23,9 +23,9 @@ from quietcount_aggregates.publication.metadata import (
     note_rows,
     withheld_rows,
 )
+from quietcount_aggregates.publication.published_bytes import detach
 from quietcount_aggregates.publication.template import sql_of, template
 from quietcount_aggregates.publication.views import describe_view
-from quietcount_aggregates.questions import expanded
 from quietcount_aggregates.reconciliation.averages import AverageFigures, averages
 from quietcount_aggregates.reconciliation.estimates import MILLION
 from quietcount_aggregates.reconciliation.figures import CellFigures, MarginFigures, Reconciliation
@@ -42,6 +42,9 @@ _COLUMN_TYPES: Final = """
 """
 _Types = Mapping[str, Sequence[str]]
 """The types of the columns of each table."""
+
+_ASKED: Final[dict[str, Sequence[str]]] = {}
+"""The types, once they are asked: they are the template's. To answer, DuckDB parses all views of its own first."""
 
 
 def published_figures(estimate: int, around: int) -> tuple[int, int, int]:
@@ -76,8 +79,7 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path, sig
     connection.execute(sql_of("figures.sql"))
     # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
     connection.execute("USE public")
-    # Asked once: it takes as long as inserting a small table.
-    types: _Types = dict(connection.execute(_COLUMN_TYPES).fetchall())
+    types = _column_types(connection)
     connection.execute("BEGIN")
     _insert(connection, types, "ledger", _ledger_rows(chain))
     _insert(connection, types, "budget", _budget_rows(chain))
@@ -86,17 +88,15 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path, sig
     _insert(connection, types, "labels", [*label_rows(chain), *bucket_label_rows(chain)])
     _insert(connection, types, "buckets", bucket_rows(chain))
     for population in chain.declarations.values():
-        for table in population.tables:
-            describe_view(connection, population, table)
+        meanings = [row for table in population.tables for row in describe_view(connection, population, table)]
+        _insert(connection, types, "data_dictionary", meanings)
         _fill(connection, types, chain, population)
     notes = list(note_rows(chain))
     columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
     connection.execute(sql_of("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
     _insert(connection, types, "about", [*_about_rows(chain, signed_head), *about_rows(chain)])
-    connection.execute(expanded(sql_of("dictionary.sql")))
     connection.execute("COMMIT")
-    connection.execute("USE memory")
-    connection.execute("DETACH public")
+    detach(connection, path, types)
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, types: _Types, chain: Chain, population: Population) -> None:
@@ -213,6 +213,12 @@ def _insert(
     if columns:
         values = ", ".join(f"unnest(?::{kind}[])" for kind in types[table])
         connection.execute(f"INSERT INTO {table} SELECT {values}", columns)
+
+
+def _column_types(connection: duckdb.DuckDBPyConnection) -> _Types:
+    if not _ASKED:
+        _ASKED.update(connection.execute(_COLUMN_TYPES).fetchall())
+    return _ASKED
 
 
 def _ledger_rows(chain: Chain) -> Iterable[tuple[object, ...]]:

@@ -23,7 +23,7 @@ from quietcount_aggregates.errors import (
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Head
 from quietcount_aggregates.publication.projection import project
-from quietcount_aggregates.publication.published_bytes import REPEATABLE, clear_remnants
+from quietcount_aggregates.publication.published_bytes import REPEATABLE
 from quietcount_aggregates.publication.published_file import changes_beside, opened
 from quietcount_schemas.defects import described
 
@@ -98,7 +98,6 @@ def _build(chain: Chain, draft: Path, signed_head: str) -> None:
         connection.execute("SET temp_directory = ''")
         connection.execute(REPEATABLE)
         project(connection, chain, draft, signed_head)
-    clear_remnants(draft)
     # The public file may be read by everyone; what must not be read lies in the folder `private`.
     draft.chmod(0o644)
     # Not the moment of writing, which would tell how long the release took.

@@ -8,11 +8,12 @@ DuckDB 2.0 leaves four things to chance:
 * Bit packing writes what was in memory in the place of each NULL. So a column of numbers, dates or times that may hold
   NULL is declared with `USING COMPRESSION uncompressed`.
 * A block of strings that is nearly full keeps what was in memory between the offsets and the strings; a block of long
-  strings keeps it in its last eight bytes. `clear_remnants` puts zeros there.
+  strings keeps it in its last eight bytes. `detach` puts zeros there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from quietcount_aggregates.errors import PublicationDefect
 
-__all__ = ["REPEATABLE", "clear_remnants"]
+__all__ = ["REPEATABLE", "detach"]
 
 REPEATABLE: Final = (
     "SET threads = 1; SET write_buffer_row_group_count = 1; "
@@ -40,9 +41,9 @@ _NEXT: Final = 8
 
 _STRINGS: Final = """
     SELECT DISTINCT block_id, block_offset, compression, count, additional_block_ids
-    FROM pragma_storage_info(?)
-    WHERE segment_type IN ('VARCHAR', 'BLOB') AND compression <> 'Constant'
+    FROM ({}) WHERE segment_type IN ('VARCHAR', 'BLOB') AND compression <> 'Constant'
 """
+_STORED: Final = "FROM pragma_storage_info('public.{}')"
 
 _Bytes = npt.NDArray[np.uint8]
 
@@ -57,14 +58,16 @@ class _Segment(NamedTuple):
     long: list[int]
 
 
-def clear_remnants(path: Path) -> None:
-    """Put zeros wherever the file at `path`, which nobody has open, holds memory of the process that built it.
+def detach(connection: duckdb.DuckDBPyConnection, path: Path, tables: Iterable[str]) -> None:
+    """Write the database `public` to its file at `path`, detach it, and put zeros over remnants of memory in the file.
 
-    Raises PublicationDefect if DuckDB laid the file out in a way that this was not made for.
+    `tables` are all its tables. Their layout is asked first: to open the file again would take long, because DuckDB
+    reads all macros. Raises PublicationDefect if DuckDB laid the file out in a way that this was not made for.
     """
-    with duckdb.connect(str(path), read_only=True) as connection:
-        tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        segments = [_Segment(*row) for table in tables for row in connection.execute(_STRINGS, table).fetchall()]
+    connection.execute("CHECKPOINT public")
+    stored = " UNION ALL ".join(_STORED.format(name) for name in tables)
+    segments = [_Segment(*row) for row in connection.execute(_STRINGS.format(stored)).fetchall()]
+    connection.execute("USE memory; DETACH public")
     file = np.memmap(path, np.uint8, "r+")
     for segment in segments:
         _clear(file, segment.block, _gap(segment, _contents(file, segment.block)))

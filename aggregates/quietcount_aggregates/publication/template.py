@@ -1,4 +1,4 @@
-"""The template: the public file without a row, with its tables and macros.
+"""The template: the public file before anything is published, with its tables, its macros, and what they mean.
 
 DuckDB takes a quarter of a second to parse the macros, and a command that publishes should not. So the template is kept
 beside Python's own compiled files, as what it is: compiled from the SQL here, by one version of DuckDB.
@@ -17,8 +17,8 @@ from typing import Final
 
 import duckdb
 
-from quietcount_aggregates.publication.published_bytes import REPEATABLE, clear_remnants
-from quietcount_aggregates.questions import macros
+from quietcount_aggregates.publication.published_bytes import REPEATABLE, detach
+from quietcount_aggregates.questions import expanded, macros
 
 __all__ = ["STORAGE_VERSION", "sql_of", "template"]
 
@@ -30,8 +30,8 @@ _KEPT: Final = Path(__file__).with_name("__pycache__")
 
 @functools.cache
 def template() -> bytes:
-    """Return the bytes of the public file without a row. Raises duckdb.Error if it cannot be built."""
-    statements = sql_of("projection.sql") + sql_of("metadata.sql") + macros()
+    """Return the bytes of the public file before anything is published. Raises duckdb.Error if it cannot be built."""
+    statements = sql_of("projection.sql") + sql_of("metadata.sql") + macros() + expanded(sql_of("dictionary.sql"))
     made_of = f"{duckdb.__version__}\n{STORAGE_VERSION}\n{REPEATABLE}\n{statements}"
     kept = _KEPT / f"statistics.{_digest(made_of.encode())[:16]}.duckdb"
     with contextlib.suppress(OSError):
@@ -46,8 +46,8 @@ def template() -> bytes:
             connection.execute(f"ATTACH '{path}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
             connection.execute("USE public")
             connection.execute(statements)
-            connection.execute("USE memory; DETACH public")
-        clear_remnants(path)
+            tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+            detach(connection, path, [name for (name,) in tables])
         content = path.read_bytes()
     with contextlib.suppress(OSError):  # an installation may be for reading only
         _keep(kept, content + _digest(content).encode())

@@ -9,7 +9,7 @@ import duckdb
 from quietcount_aggregates.populations import Population, Table
 from quietcount_aggregates.publication.metadata import condition_of
 
-__all__ = ["describe_view"]
+__all__ = ["Meaning", "describe_view"]
 
 _PERIOD: Final = {
     "period_start": "The first day of the period (UTC).",
@@ -37,8 +37,12 @@ _AVERAGES: Final = _PERIOD | {
 }
 
 
-def describe_view(connection: duckdb.DuckDBPyConnection, population: Population, table: Table) -> None:
-    """Create the view of a table, with its comments."""
+Meaning = tuple[str, str | None, str]
+"""A row of the data dictionary: a view, its column or None for the whole, and what that means."""
+
+
+def describe_view(connection: duckdb.DuckDBPyConnection, population: Population, table: Table) -> list[Meaning]:
+    """Create the view of a table, with its comments. Return them, in the order of the columns."""
     dimensions = "".join(
         f", split_part(split_part(cell, ', ', {place}), '=', 2) AS \"{dimension.name}\""
         for place, dimension in enumerate(table.by, 1)
@@ -67,12 +71,12 @@ def describe_view(connection: duckdb.DuckDBPyConnection, population: Population,
         )
     if population.description:
         text += f" {population.description}"
+    dimensions_meant = {dimension.name: f"One of {', '.join(dimension.symbols)}." for dimension in table.by}
+    meanings = {**_PERIOD, **dimensions_meant, **comments}
     connection.execute(f'COMMENT ON VIEW "{table.name}" IS {_quoted(text)}')
-    for column, comment in comments.items():
+    for column, comment in meanings.items():
         connection.execute(f'COMMENT ON COLUMN "{table.name}"."{column}" IS {_quoted(comment)}')
-    for dimension in table.by:
-        symbols = ", ".join(dimension.symbols)
-        connection.execute(f'COMMENT ON COLUMN "{table.name}"."{dimension.name}" IS {_quoted(f"One of {symbols}.")}')
+    return [(table.name, None, text), *((table.name, column, comment) for column, comment in meanings.items())]
 
 
 def _quoted(text: str) -> str:
