@@ -63,6 +63,7 @@ PROMISES = {
     "published-again": "A deleted published file comes back from the ledger with the same bytes",
     "queries": "A question is answered from the published file alone, in the form that was asked for",
     "report": "The report is one file that asks nobody for anything, and claims no more than its intervals allow",
+    "receipt": "A receipt states the bound that the ledger states, in the form that a public registry takes",
     "handed-on": "An export holds what is published, whole, in a form that others' programs open safely",
     # The house
     "demo": "The demo does the whole job",

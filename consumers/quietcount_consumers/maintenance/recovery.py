@@ -45,6 +45,7 @@ __all__ = [
     "follow_new_log",
     "opened_partitions",
     "publish_ledger",
+    "published_chain",
     "reading_ledger",
     "restore_ledger",
     "retire_population",
@@ -150,10 +151,8 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
     changes nothing, if there is a ledger, if the chain in the file does not hold, or if the public file in its
     place, the state or the witness knows of a newer one. A damaged state knows nothing: its loss is to be recorded.
     """
-    entries = _published_entries(published)
-    chain = Chain()
-    for entry in entries:
-        chain.extend(entry)
+    chain = published_chain(published)
+    entries = [entry.data for entry in chain.entries]
     ledger, said = rehearsed(chain), [bound_sentence(chain)]
     with contextlib.ExitStack() as stack:
         if state_path(configuration).exists():
@@ -178,6 +177,14 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
         if log.read() != entries:
             raise LedgerError(f"{log.place}: what was written did not come back", "Look at the disk, then run again")
     return said
+
+
+def published_chain(published: Path) -> Chain:
+    """Return the ledger in a published file, of which nothing but its chain is checked."""
+    chain = Chain()
+    for entry in _published_entries(published):
+        chain.extend(entry)
+    return chain
 
 
 def _published_entries(published: Path) -> list[bytes]:
