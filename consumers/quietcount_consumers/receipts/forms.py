@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from quietcount_consumers.receipts.receipt import Receipt, open_questions
-from quietcount_consumers.report.markup import Element, element, extend, html_of, page_head
+from quietcount_consumers.report.markup import Content, Element, element, extend, html_of, page_head
 
 __all__ = ["page_of", "yaml_of"]
 
@@ -71,8 +71,14 @@ def _shown(value: object) -> Iterator[Element]:
     items: list[Element] = []
     for line in str(value).splitlines():
         if line.startswith("- "):
-            items.append(element("li", line.removeprefix("- ")))
-        else:
-            yield element("p", line)
+            items.append(element("li", *_inline(line.removeprefix("- "))))
+        elif line:
+            yield element("p", *_inline(line))
     if items:
         yield element("ul", *items)
+
+
+def _inline(text: str) -> Iterator[Content]:
+    """Yield the text, and as code what stands between backticks."""
+    for place, part in enumerate(text.split("`")):
+        yield element("code", part) if place % 2 else part

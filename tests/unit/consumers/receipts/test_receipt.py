@@ -142,7 +142,7 @@ def test_words_that_attack_a_page_or_a_terminal_stay_words() -> None:
     assert list(style_faults(text)) == []
     assert not re.search(r"<(?:script|img|/style><script)", page)
     assert not re.search("[\x00-\x08\x0b-\x1f\u2028\u202e]", page + text)
-    assert {tag for tag in re.findall(r"<([a-z]\w*)[^>]* (?:src|href)=", page)} == set()
+    assert re.findall(r"<[a-z]\w*[^>]* (?:src|href)=", page) == []
 
 
 def test_a_published_file_alone_gives_its_receipt_as_yaml_or_as_a_page(tmp_path: Path) -> None:
