@@ -73,7 +73,7 @@ def ledger_verify_command(config: Path) -> None:
 
 
 @ledger_command.command("receipt", short_help="Write the record that the OpenDP deployments registry asks for.")
-@click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -84,7 +84,7 @@ STATES = (
 
 def faults(record: Any) -> Iterator[str]:
     """Yield what the registry would refuse, and what a record of the third tier leaves out."""
-    top = {"url_slug": TEXT, "status": STATES, "tier": "tier", "deployment": "groups"}
+    top: dict[str, Field] = {"url_slug": TEXT, "status": STATES, "tier": "tier", "deployment": "groups"}
     yield from _differences("record", record, top, set())
     yield from _differences("deployment", record["deployment"], dict.fromkeys(GROUPS, "groups"), set())
     for name, fields in GROUPS.items():
@@ -103,7 +103,7 @@ def style_faults(text: str) -> Iterator[str]:
                 yield f"backslashes: {token.value}"
 
 
-def _differences(name: str, found: dict[str, Any], wanted: dict[str, Field], optional: set[str]) -> Iterator[str]:
+def _differences(name: str, found: dict[str, Any], wanted: Mapping[str, Field], optional: set[str]) -> Iterator[str]:
     yield from (f"{name}: {each} is missing" for each in sorted(wanted.keys() - found.keys() - optional))
     yield from (f"{name}: {each} is not known" for each in sorted(found.keys() - wanted.keys()))
     for key, value in found.items():
@@ -119,7 +119,7 @@ def _fits(value: Any, wanted: Field) -> bool:
     if wanted == DAY:
         return isinstance(value, str) and dt.date.fromisoformat(value).isoformat() == value
     if wanted == "tier":
-        return value == 3
+        return bool(value == 3)
     if wanted == "parameters":
         return isinstance(value, dict) and all(isinstance(each, int | float) for each in value.values())
     return isinstance(value, dict if wanted == "groups" else str) and bool(value)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -18,12 +19,12 @@ from tests.report_world import ATTACK
 from tests.unit.aggregates.ledger.ledgers import END, NOW, QUARTERS, of, opened, settlement
 from tests.unit.consumers.receipts.registry_structure import GROUPS, faults, style_faults
 
+from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.description import Description
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Retired, StateLost
 from quietcount_aggregates.populations import Horizon
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.receipts import accounting
 from quietcount_consumers.receipts.forms import page_of, yaml_of
 from quietcount_consumers.receipts.receipt import SECTORS, Receipt, Said, open_questions, receipt_of
 
@@ -55,8 +56,11 @@ def test_a_receipt_has_every_field_that_the_registry_asks_for_and_no_other() -> 
         record = yaml.safe_load(text := yaml_of(receipt_of(chain_of(StateLost(1)), said)))
         assert list(faults(record)) == []
         assert list(style_faults(text)) == []
+        assert record["status"] == "Draft"
     assert GROUPS["basic"]["data_product_sector"] == SECTORS
-    assert record["status"] == "Draft"
+    offered = next(each for each in ledger_command.commands["receipt"].params if each.name == "sector").type
+    assert isinstance(offered, click.Choice)
+    assert tuple(offered.choices) == SECTORS
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,7 @@ def test_the_epsilon_of_a_receipt_is_the_bound_of_the_ledger(losses: int) -> Non
     chain = chain_of(*(StateLost(number + 1) for number in range(losses)))
     found = texts(receipt_of(chain, SAID))
     assert Decimal(str(found["privacy_parameters"]["epsilon"])) == chain.budget.bound == 6 * (1 + losses)
-    assert accounting.bound_sentence(chain) in found["privacy_parameters_details"]
+    assert bound_sentence(chain) in found["privacy_parameters_details"]
     assert ("was lost" in found["composition"]) is (losses > 0)
 
 
