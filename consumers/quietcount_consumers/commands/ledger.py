@@ -1,4 +1,4 @@
-"""The commands about the ledger: show, verify, receipt, retire, restore, record-loss, new-log."""
+"""The commands about the ledger: show, verify, head, receipt, retire, restore, record-loss, new-log, new-key."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ import click
 from quietcount_aggregates.bound import plain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
+from quietcount_consumers.commands.receipt import receipt_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, ledger_runs, verify_ledger
 from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
 from quietcount_consumers.maintenance.recovery import (
     follow_new_log,
-    published_chain,
     reading_ledger,
     restore_ledger,
     retire_population,
 )
+from quietcount_consumers.maintenance.signing import published_note, renew_key
 from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, wall_clock
-from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import Format, show_rows
 from quietcount_schemas.cli import config_option
 
 __all__ = ["ledger_command"]
-
-_SECTORS = ("Technology", "Healthcare", "Education", "Government", "Energy", "Finance")
-"""The sectors of the registry. A test holds them to the receipt's, which loads what draws a page."""
 
 
 @click.group("ledger")
@@ -37,6 +34,9 @@ def ledger_command() -> None:
     \b
     Example: quietcount ledger verify
     """
+
+
+ledger_command.add_command(receipt_command)
 
 
 @ledger_command.command("show", short_help="Show the entries of the ledger, and what is left to declare.")
@@ -72,60 +72,18 @@ def ledger_verify_command(config: Path) -> None:
         click.echo(line)
 
 
-@ledger_command.command("receipt", short_help="Write the record that the OpenDP deployments registry asks for.")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    default=Path("-"),
-    metavar="OUT",
-    help="Write into this file, and not to the standard output.",
-)
-@click.option(
-    "--format", "form", type=click.Choice(["yaml", "html"]), default="yaml", show_default=True, help="The form."
-)
-@click.option("--name", default="", help="What the data product is called.  [default: Statistics of the publisher]")
-@click.option("--intended-use", default="", help="What the figures are for.")
-@click.option("--region", default="", help="Which region the figures describe, or whose laws apply.")
-@click.option("--sector", type=click.Choice(_SECTORS), help="What the figures are about.")
-@click.option("--justification", default="", help="How the limits, periods and epsilons were chosen, and why.")
-@click.option(
-    "--source", "sources", multiple=True, help="A link or a paper about the deployment; several are possible."
-)
-@click.option("--author", "authors", multiple=True, help="Who fills this record in; several are possible.")
+@ledger_command.command("head", short_help="Print the signed head of the published ledger.")
 @config_option
-def ledger_receipt_command(
-    file: Path | None,
-    output: Path,
-    form: str,
-    config: Path,
-    name: str,
-    intended_use: str,
-    region: str,
-    sector: str | None,
-    justification: str,
-    sources: tuple[str, ...],
-    authors: tuple[str, ...],
-) -> None:
-    """Write what the ledger says of the guarantee, as the record that the OpenDP deployments registry asks for.
+def ledger_head_command(config: Path) -> None:
+    """Print the signed head of the newest ledger that was published: a signed note, for partners and readers.
 
-    From the published FILE alone, or without one from the project's ledger. Every number comes from the ledger. What
-    only a person knows comes from the options; what is missing is marked in the record, and listed on stderr.
+    Whoever keeps it can hold the publisher to it: no ledger of that name may ever have as many entries and another
+    digest.
 
     \b
-    Example: quietcount ledger receipt statistics.duckdb -o receipt.yaml
-    As a page: quietcount ledger receipt --format html -o receipt.html
+    Example: quietcount ledger head
     """
-    from quietcount_consumers.receipts.forms import page_of, yaml_of
-    from quietcount_consumers.receipts.receipt import Said, open_questions, receipt_of
-
-    chain = _read_ledger(Configuration.load(config)).chain if file is None else published_chain(file)
-    receipt = receipt_of(chain, Said(name, intended_use, region, sector or "", justification, sources, authors))
-    if write_output(output, yaml_of(receipt) if form == "yaml" else page_of(receipt)):
-        click.echo(f"Wrote {output}.", err=True)
-    for question in open_questions(receipt):
-        click.echo(f"Still to be stated: {question}.", err=True)
+    click.echo(published_note(Configuration.load(config).public_file).data, nl=False)
 
 
 @ledger_command.command("retire", short_help="End a population permanently; its epsilon stays spent.")
@@ -230,6 +188,30 @@ def ledger_new_log_command(config: Path, yes: bool) -> None:
         "The state follows the new log. Before you start the service, emit again what may not have been folded.",
         err=True,
     )
+
+
+@ledger_command.command("new-key", short_help="Sign with a new key in the place of one that is lost or stolen.")
+@config_option
+@click.option("--stolen", is_flag=True, help="Replace a key that is there, because somebody else may have it.")
+@click.option("--yes", is_flag=True, help="Make the new key without asking.")
+def ledger_new_key_command(config: Path, stolen: bool, yes: bool) -> None:
+    """Make a new signing key, name it in the ledger, and publish that: the ledger keeps its name.
+
+    Partners and readers refuse the new signatures until they accept the new key by hand. Tell them another way than
+    through the published file, which a thief could write as well.
+
+    \b
+    Example: quietcount ledger new-key
+    """
+
+    def agree(found: str) -> None:
+        click.echo(f"{found}.", err=True)
+        if not yes:
+            agreed("Every partner and reader has to accept the new key by hand. Is it to be made?")
+
+    signer = renew_key(Configuration.load(config), wall_clock(), agree, stolen=stolen)
+    click.echo("The ledger names the new key. Make a backup of it, and give this to partners and readers:", err=True)
+    click.echo(signer.text)
 
 
 def _read_ledger(configuration: Configuration) -> Ledger:
