@@ -218,8 +218,9 @@ def sources(chain: Chain, named: Sequence[str]) -> str:
     return _list(
         [
             *map(told, named),
-            f"The published file `statistics.duckdb` holds the whole ledger {chain.opened.ledger_id.hex()}: "
-            f"{head.length} entries, head {head.digest.hex()}. `quietcount ledger verify FILE` checks it.",
+            f"The published file `statistics.duckdb` holds the whole ledger: {head.length} entries, head "
+            f"{head.digest.hex()}, signed with the key `{chain.signer.text}`.",
+            "`quietcount ledger verify FILE` checks all of that, with nothing but the file.",
             *(f"{what}: {told(text)}" for what, text in said if text),
         ]
     )

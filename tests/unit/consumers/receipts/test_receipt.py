@@ -104,7 +104,7 @@ def test_each_table_has_its_sensitivity_its_horizon_and_its_scale() -> None:
     assert "`yearly`: at most 2, in each calendar year." in found["privacy_unit_details"]
     assert "`waiting`: at most 30, over the lifetime of the deployment." in found["privacy_unit_details"]
     assert "`waiting`: scale 30." in found["mechanisms"]
-    assert "`monthly`: scale 2." in found["mechanisms"]  # as the ledger records it with the release
+    assert "`monthly`: scale 10." in found["mechanisms"]  # as the ledger records it with the release
     assert (
         "`waiting` sums up `days`, moved to between 0 and 60, less 30."
         in found["preprocessing_and_hyperparameter_tuning"]
