@@ -15,6 +15,7 @@ from quietcount_aggregates.ledger.entries import (
     Described,
     Entry,
     Opened,
+    Rekeyed,
     Released,
     Retired,
     Settled,
@@ -120,6 +121,8 @@ def _summary(entry: Entry) -> tuple[str | None, str | None, dt.date | None, str]
             return None, None, None, "a commitment to where in the log that was"
         case Retired(name):
             return name, None, None, "not released any more"
+        case Rekeyed():
+            return None, None, None, "heads are signed with another key from here on"
         case Completed(name):
             return name, None, None, "its past is in the log"
         case StateLost(losses=losses, kept=kept):

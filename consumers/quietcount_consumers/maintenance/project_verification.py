@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from quietcount_aggregates.bound import bound_sentence
-from quietcount_aggregates.errors import LedgerBehind, StateError
+from quietcount_aggregates.errors import LedgerBehind, NoteError, StateError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.signed_heads import check_key
+from quietcount_aggregates.ledger.signed_heads import check_key, check_signed
 from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.publication.published_file import holder_of
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.contradiction import contradiction
-from quietcount_consumers.maintenance.published_copy import ChangedBeside, NotVerified, published_copy
+from quietcount_consumers.maintenance.published_copy import ChangedBeside, NotVerified, PublishedCopy, published_copy
 from quietcount_consumers.maintenance.recovery import reading_ledger
 from quietcount_consumers.maintenance.state_facts import state_of
 from quietcount_consumers.maintenance.verification import Verified, agreement, compared
@@ -50,7 +50,7 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
         return [*lines, f"{public} is not there; `quietcount run` brings it back with the same values."]
     try:
         with published_copy(public) as copy:
-            different, remark = compared(copy, chain)
+            different, remark = _signed(copy, chain) or compared(copy, chain)
     except ChangedBeside:
         raise
     except NotVerified as error:
@@ -102,6 +102,15 @@ def held_open(public: Path) -> list[tuple[str, str]]:
             "-readonly",
         )
     ]
+
+
+def _signed(copy: PublishedCopy, chain: Chain) -> tuple[str, str] | None:
+    """Return what is wrong with the signed head in a public file, as `compared` does; None if it is sound."""
+    try:
+        check_signed(chain, copy.note)
+    except NoteError as error:
+        return f"its signed head is not that of the ledger: {error.what}", ""
+    return None
 
 
 def _asked_witness(configuration: Configuration, ledger: Ledger) -> Iterator[str]:
