@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import duckdb
 import pytest
 import yaml
 from click.testing import CliRunner
-from tests.aggregates_world import MemoryLedger, utc
-from tests.exported_world import PUBLISHER, hostile_file
+from tests.aggregates_world import SIGNING_KEY, MemoryLedger, utc, world_in
+from tests.exported_world import PUBLISHER
 from tests.numbers_world import visits
 from tests.report_world import ATTACK
 from tests.unit.aggregates.ledger.ledgers import END, NOW, QUARTERS, of, opened, settlement
@@ -23,8 +24,12 @@ from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.description import Description
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Retired, StateLost
+from quietcount_aggregates.ledger.signed_heads import sign_head
+from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon
+from quietcount_aggregates.publication.publication import publish
 from quietcount_consumers.commands.ledger import ledger_command
+from quietcount_consumers.maintenance.published_copy import NotVerified
 from quietcount_consumers.receipts.forms import page_of, yaml_of
 from quietcount_consumers.receipts.receipt import SECTORS, Receipt, Said, open_questions, receipt_of
 
@@ -149,26 +154,52 @@ def test_words_that_attack_a_page_or_a_terminal_stay_words() -> None:
     assert re.findall(r"<[a-z]\w*[^>]* (?:src|href)=", page) == []
 
 
-def test_a_published_file_alone_gives_its_receipt_as_yaml_or_as_a_page(tmp_path: Path) -> None:
-    """No configuration is there, and what the publisher wrote is one line in each form."""
-    published = hostile_file(tmp_path / "statistics.duckdb", months=2)
-    runner = CliRunner()
-    told = runner.invoke(ledger_command, ["receipt", str(published), "--sector", "Healthcare", "--author", "A"])
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A month of real noise, signed, of a publisher whose name means something elsewhere."""
+    population = of("asked", 0.5, by=["colour"])
+    folder = tmp_path_factory.mktemp("published")
+    with world_in(folder, [population], mechanism=DiscreteLaplace(), published=False) as world:
+        world.ledger.describe(Description(dt.timedelta(days=7), PUBLISHER), utc(dt.date(2024, 1, 2)))
+        world.release(utc(dt.date(2024, 2, 8)))
+        chain = world.ledger.chain
+        publish(chain, world.public, sign_head(chain, SIGNING_KEY).data)
+        return world.public
+
+
+def test_a_published_file_alone_gives_its_receipt(published: Path, tmp_path: Path) -> None:
+    """No configuration is there, and what the publisher wrote is one line."""
+    written = tmp_path / "receipt.yaml"
+    asked = ["receipt", str(published), "--sector", "Healthcare", "--author", "A", "-o", str(written)]
+    told = CliRunner().invoke(ledger_command, asked)
     assert told.exit_code == 0, told.output
-    record = yaml.safe_load(told.stdout)
+    assert told.stdout == ""
+    record = yaml.safe_load(written.read_text(encoding="utf-8"))
     assert list(faults(record)) == []
     assert record["deployment"]["basic"]["data_curators"] == [" ".join(PUBLISHER.split())]
-    assert record["deployment"]["privacy_loss"]["privacy_parameters"] == {"epsilon": 4.0}  # 2, and a loss
+    assert record["deployment"]["privacy_loss"]["privacy_parameters"] == {
+        "epsilon": 100.0
+    }  # that of the world's ledger
     assert "(--intended-use)" in told.stderr
-    page = tmp_path / "receipt.html"
-    made = runner.invoke(ledger_command, ["receipt", str(published), "--format", "html", "-o", str(page)])
-    assert made.exit_code == 0, made.output
-    assert made.stdout == ""
-    assert "A person still has to state:" in page.read_text(encoding="utf-8")
+
+
+def test_a_receipt_for_people_marks_what_a_person_still_has_to_state() -> None:
+    assert "A person still has to state:" in page_of(receipt_of(chain_of(), Said()))
+    assert "A person still has to state:" not in page_of(receipt_of(chain_of(), SAID))
+
+
+def test_a_file_that_says_another_number_than_its_ledger_has_no_receipt(published: Path, tmp_path: Path) -> None:
+    altered = tmp_path / "statistics.duckdb"
+    altered.write_bytes(published.read_bytes())
+    with duckdb.connect(str(altered)) as connection:
+        connection.execute("UPDATE statistics SET noisy = noisy + 7")
+    refused = CliRunner().invoke(ledger_command, ["receipt", str(altered)])
+    assert isinstance(refused.exception, NotVerified)
+    assert refused.stdout == ""
 
 
 def test_a_file_that_is_no_publication_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.duckdb"
     other.write_bytes(b"no database")
     refused = CliRunner().invoke(ledger_command, ["receipt", str(other)])
-    assert "not a file that quietcount published" in str(refused.exception)
+    assert isinstance(refused.exception, NotVerified)
