@@ -10,7 +10,7 @@ from quietcount_aggregates.bound import bound_sentence, plain
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released, StateLost
 from quietcount_aggregates.populations import Horizon, Population, Table, exact_epsilon
-from quietcount_aggregates.publication.metadata import condition_of
+from quietcount_aggregates.publication.metadata import condition_of, contribution_sentences
 from quietcount_consumers.report.markup import clean
 
 __all__ = [
@@ -74,16 +74,11 @@ def domain(chain: Chain) -> str:
 
 def adjacency(chain: Chain) -> str:
     """Return when two logs are neighbours, and how far that moves each table."""
-    rows = [
-        f"`{told(table.name)}`: at most {table.sensitivity(population.max_contributions)}, "
-        f"{_HORIZONS[population.horizon]}."
-        for population, table in chain.tables
-    ]
+    rows = [f"`{told(name)}`: {told(sentence)}" for name, sentence in contribution_sentences(chain).items()]
     return (
         "Two logs are adjacent if one holds all that the other holds and, beside it, any events of one more case key. "
-        "One case key stands for one person: somebody who is registered under two identifiers is two. All true values "
-        "of a table, over all cells and periods together, then differ in L1 by:\n\n"
-        + _list(rows or ["No table is declared yet."])
+        "One case key stands for one person: somebody who is registered under two identifiers is two. How far the true "
+        "values of adjacent logs lie apart in L1, by table:\n\n" + _list(rows or ["No table is declared yet."])
     )
 
 

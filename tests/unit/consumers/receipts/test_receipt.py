@@ -92,6 +92,7 @@ def test_the_epsilon_of_a_receipt_is_the_bound_of_the_ledger(losses: int) -> Non
     assert Decimal(str(found["privacy_parameters"]["epsilon"])) == chain.budget.bound == 6 * (1 + losses)
     assert bound_sentence(chain) in found["privacy_parameters_details"]
     assert ("was lost" in found["composition"]) is (losses > 0)
+    assert ("as much again" in found["privacy_unit_details"]) is (losses > 0)
 
 
 def test_the_parts_of_a_receipt_add_up_to_what_the_ledger_declared() -> None:
@@ -106,8 +107,10 @@ def test_the_parts_of_a_receipt_add_up_to_what_the_ledger_declared() -> None:
 
 def test_each_table_has_its_sensitivity_its_horizon_and_its_scale() -> None:
     found = texts(receipt_of(chain_of(), SAID))
-    assert "`yearly`: at most 2, in each calendar year." in found["privacy_unit_details"]
-    assert "`waiting`: at most 30, over the lifetime of the deployment." in found["privacy_unit_details"]
+    moved = dict(re.findall(r"^- `(\w+)`: One case .* together(.*)$", found["privacy_unit_details"], re.MULTILINE))
+    assert moved["waiting"] == " by at most 30, over its lifetime."
+    assert moved["yearly"] == ", for each calendar year."
+    assert "`yearly`: One case adds at most 2 to" in found["privacy_unit_details"]
     assert "`waiting`: scale 30." in found["mechanisms"]
     assert "`monthly`: scale 10." in found["mechanisms"]  # as the ledger records it with the release
     assert (
