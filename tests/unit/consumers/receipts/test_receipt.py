@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.unit.consumers.receipts.registry_structure import GROUPS, faults, sty
 
 from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.description import Description
-from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.chain import Budget, Chain
 from quietcount_aggregates.ledger.entries import Retired, StateLost
 from quietcount_aggregates.ledger.signed_heads import sign_head
 from quietcount_aggregates.noise import DiscreteLaplace
@@ -85,14 +86,26 @@ def test_a_record_that_the_registry_refuses_is_found(group: str, key: str, value
     assert len(list(faults(record))) == 1
 
 
-@pytest.mark.parametrize("losses", [0, 1, 2])
-def test_the_epsilon_of_a_receipt_is_the_bound_of_the_ledger(losses: int) -> None:
+def check_bound(losses: int) -> None:
+    """A receipt states the bound of its ledger, which each loss raises by the lifetime epsilon."""
     chain = chain_of(*(StateLost(number + 1) for number in range(losses)))
     found = texts(receipt_of(chain, SAID))
     assert Decimal(str(found["privacy_parameters"]["epsilon"])) == chain.budget.bound == 6 * (1 + losses)
     assert bound_sentence(chain) in found["privacy_parameters_details"]
     assert ("was lost" in found["composition"]) is (losses > 0)
     assert ("as much again" in found["privacy_unit_details"]) is (losses > 0)
+
+
+@pytest.mark.parametrize("losses", [0, 1, 2])
+def test_the_epsilon_of_a_receipt_is_the_bound_of_the_ledger(losses: int) -> None:
+    check_bound(losses)
+
+
+@pytest.mark.parametrize("mutant", ["declared", "lifetime_epsilon", "yearly"])
+def test_a_receipt_that_states_another_number_is_found(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Budget, "bound", property(attrgetter(mutant)))
+    with pytest.raises(AssertionError):
+        check_bound(1)
 
 
 def test_the_parts_of_a_receipt_add_up_to_what_the_ledger_declared() -> None:
