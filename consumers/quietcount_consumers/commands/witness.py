@@ -56,7 +56,8 @@ def witness_init_command(folder: Path, name: str) -> None:
 
     write(f"{Partner.create(folder, name).verifier_key.text}\n")
     click.echo(
-        f"{folder} is the witness. Keep a backup of its key, and never go on with an older copy of the folder.", err=True
+        f"{folder} is the witness. Keep a backup of its key, and never go on with an older copy of the folder.",
+        err=True,
     )
 
 
@@ -82,7 +83,9 @@ def witness_cosign_command(file: Path, folder: Path, key_text: str | None, outpu
     told = _parsed(key_text)
     claimed = partner.unconfirmed(request)
     if claimed is not None and told is None:
-        click.echo(f"The ledger in {file} is signed with a key that this witness does not know:\n{claimed.text}", err=True)
+        click.echo(
+            f"The ledger in {file} is signed with a key that this witness does not know:\n{claimed.text}", err=True
+        )
         agreed("Is this the key that the project told you, by another way than this file?")
         told = claimed
     note = partner.cosign(request, told).data

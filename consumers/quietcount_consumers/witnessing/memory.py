@@ -60,7 +60,7 @@ class Memory:
         self.path = path
 
     def create(self, name: str) -> None:
-        """Make the file for a witness of this name, whole or not at all; what an interrupted start left is made again."""
+        """Make the file for a witness of this name, whole or not at all."""
         draft = self.path.with_name(f".{self.path.name}.new")
         with self._explained():
             for leftover in (draft, draft.with_name(f"{draft.name}-journal")):
@@ -164,6 +164,4 @@ class Writing:
 
 def _seen(row: tuple[str, str, int, str | None, int]) -> Seen:
     origin, key, length, note, timestamp = row
-    return Seen(
-        origin, VerifierKey.parse(key), length, None if note is None else SignedNote.parse(note), timestamp
-    )
+    return Seen(origin, VerifierKey.parse(key), length, None if note is None else SignedNote.parse(note), timestamp)

@@ -244,6 +244,47 @@ CONFIGURATION: Final = Section(
             ),
         ),
         Section(
+            "witnesses",
+            (
+                Key(
+                    "require",
+                    readers.whole_number(),
+                    "how many of the witnesses have to sign the ledger before anything is drawn from it or published "
+                    "([witnessing](witnessing.md))",
+                    0,
+                ),
+                Key(
+                    "copies",
+                    readers.copies('write a list of addresses and paths, as ["https://example.org/statistics.head"]'),
+                    "published copies that the ledger is compared with before anything is drawn: statistics.duckdb, or "
+                    "the signed head beside it",
+                    [],
+                ),
+            ),
+            (
+                Section(
+                    "witness",
+                    (
+                        Key(
+                            "key",
+                            readers.witness_key(),
+                            "the public key of one witness, as `quietcount witness init` printed it",
+                            required=True,
+                            service_alone=True,
+                        ),
+                        Key(
+                            "url",
+                            readers.url(),
+                            "where it answers; without it, you exchange files",
+                            default_text="none",
+                        ),
+                    ),
+                    repeated=True,
+                ),
+            ),
+            rules=(rules.witnesses_are_as_many_as_required,),
+        ),
+        Section(
             "population",
             (
                 Key("name", readers.text("write text"), "lower-case", required=True, service_alone=True),

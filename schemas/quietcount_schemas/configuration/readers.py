@@ -26,6 +26,7 @@ __all__ = [
     "brokers_of",
     "choice",
     "choices",
+    "copies",
     "day",
     "dimensions",
     "duration",
@@ -44,6 +45,7 @@ __all__ = [
     "url_path",
     "user_of_http",
     "whole_number",
+    "witness_key",
 ]
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -299,10 +301,41 @@ def url() -> Reader:
         _demand(parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
         _demand(not parts.query and not parts.fragment and given.isascii() and given.isprintable() and " " not in given)
         if parts.username is not None or parts.password is not None:
-            raise Unfit("write the name as schema_registry.username and the password into a file, not into the address")
+            raise Unfit(
+                "an address holds no name and no password; for the registry they are schema_registry.username and "
+                "schema_registry.password_file"
+            )
         return given
 
     return Reader('write an address, as "https://registry:8081"', read)
+
+
+def copies(wanted: str) -> Reader:
+    """Read a list of addresses of HTTP, as text, and of paths."""
+    address = url()
+
+    def read(value: object) -> str | Path:
+        given = _text(value)
+        return str(address.read(given)) if "://" in given else Path(given)
+
+    return Reader(wanted, lambda value: tuple(read(each) for each in _list(value)), json_of)
+
+
+def witness_key() -> Reader:
+    """Read the public key of a witness, as it tells it: name, id and key (c2sp.org/signed-note), of the kind 4."""
+
+    def read(value: object) -> str:
+        import hashlib
+        from base64 import b64decode, b64encode
+
+        name, key_id, text = _text(value).split("+", 2)
+        key = b64decode(text, validate=True)  # its error is a ValueError
+        _demand(bool(name) and not any(each.isspace() or each < " " for each in name))
+        _demand(len(key) == 33 and key[0] == 4 and b64encode(key).decode("ascii") == text)
+        _demand(hashlib.sha256(f"{name}\n".encode() + key).digest()[:4].hex() == key_id)
+        return str(value)
+
+    return Reader("write the key that `quietcount witness init` printed, as NAME+ID+KEY", read)
 
 
 def url_path() -> Reader:
