@@ -118,10 +118,12 @@ class Service:
             now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state.purge_due
         )
 
-    def show(self) -> None:
-        """Let what was published be seen, even if the service is closed. Raises PublicationError."""
-        if self._publication is not None:
-            self._publication.show()
+    def show(self) -> bool:
+        """Let what was published be seen, even if the service is closed; return whether it waits for witnesses.
+
+        Raises PublicationError, and LedgerBehind if a witness knows a head that the ledger does not hold.
+        """
+        return self._publication is not None and self._publication.show()
 
     def at_end(self) -> bool:
         """Return whether nothing was appended to the log since the last fold."""
