@@ -12,13 +12,13 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from quietcount_aggregates.errors import NoteError, SigningKeyError
-from quietcount_aggregates.ledger.entries import Head
-from quietcount_aggregates.ledger.signed_notes import SignedNote, SigningKey, sign
+from quietcount_aggregates.ledger.entries import Head, ledger_id_of
+from quietcount_aggregates.ledger.signed_notes import ED25519, SignedNote, SigningKey, VerifierKey, sign
 
 if TYPE_CHECKING:
     from quietcount_aggregates.ledger.chain import Chain
 
-__all__ = ["check_key", "check_signed", "origin_of", "read_head", "sign_head", "text_of"]
+__all__ = ["check_key", "check_signed", "origin_of", "read_head", "sign_head", "signer_of", "text_of"]
 
 _HEAD: Final = re.compile(r"(quietcount\.ledger/[0-9a-f]{32})\n([1-9][0-9]{0,17})\n([A-Za-z0-9+/]{43}=)\n")
 
@@ -26,6 +26,11 @@ _HEAD: Final = re.compile(r"(quietcount\.ledger/[0-9a-f]{32})\n([1-9][0-9]{0,17}
 def origin_of(ledger_id: bytes) -> str:
     """Return the name of a ledger, which is also that of its key."""
     return f"quietcount.ledger/{ledger_id.hex()}"
+
+
+def signer_of(public_key: bytes) -> VerifierKey:
+    """Return the key that a ledger names when it is opened with this one, to be given to partners and readers."""
+    return VerifierKey(origin_of(ledger_id_of(public_key)), ED25519, public_key)
 
 
 def text_of(ledger_id: bytes, head: Head) -> str:
@@ -49,7 +54,8 @@ def check_key(chain: Chain, key: SigningKey) -> None:
     """Raise SigningKeyError unless `key` is the one with which the heads of this ledger are signed now."""
     if key.public != chain.signer.public:
         raise SigningKeyError(
-            "the signing key is not the one that this ledger names, so nobody would accept what it signs",
+            f"{key.place}: is not the key that the ledger names, and nobody would accept what it signs. Nothing was "
+            "changed",
             "Restore the key of this ledger from a backup. If it is lost permanently, run: quietcount ledger new-key",
         )
 

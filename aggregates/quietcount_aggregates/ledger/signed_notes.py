@@ -188,23 +188,17 @@ class SignedNote:
 
 
 class SigningKey:
-    """An Ed25519 private key. Its repr shows nothing of it.
+    """An Ed25519 private key. Its repr shows nothing of it; `place` says in messages where it was read.
 
     Its file (mode 0600) is an unencrypted PKCS #8 PEM, which OpenSSL reads too.
     """
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
+    def __init__(self, key: Ed25519PrivateKey, place: str = "the signing key") -> None:
         self._key = key
+        self.place = place
 
     def __repr__(self) -> str:
         return "SigningKey(**********)"
-
-    @classmethod
-    def from_seed(cls, seed: bytes) -> SigningKey:
-        """Return the key that 32 secret random bytes make (RFC 8032)."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-        return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
     @classmethod
     def generate(cls, path: Path, *, replace: bool = False) -> SigningKey:
@@ -249,7 +243,7 @@ class SigningKey:
             key = None
         if not isinstance(key, Ed25519PrivateKey):
             raise SigningKeyError(f"{path}: is not an Ed25519 signing key", "Restore it from a backup")
-        return cls(key)
+        return cls(key, str(path))
 
     @property
     def public(self) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.aggregates_world import signing_key
 
 from quietcount_aggregates.errors import KeyMissing, LedgerError, NoteError, SigningKeyError
 from quietcount_aggregates.ledger.signed_notes import (
@@ -29,9 +30,9 @@ NOTE = (
     "— example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n"
 )
 
-KEY = SigningKey.from_seed(bytes(range(32)))
+KEY = signing_key(1)
 OWNER = VerifierKey("quietcount.example/1", ED25519, KEY.public)
-PARTNER_KEY = SigningKey.from_seed(bytes(32))
+PARTNER_KEY = signing_key(2)
 PARTNER = VerifierKey("partner.example", COSIGNATURE, PARTNER_KEY.public)
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n"), max_size=60).map("{}\n".format)
