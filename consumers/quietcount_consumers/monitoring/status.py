@@ -217,11 +217,9 @@ class Board:
             )
 
     def unpublished(self, *, waits: bool = False) -> None:
-        """Take back that what was posted last is published: it could not be put in its place, or waits for witnesses."""
+        """Take back that what was posted last is published: it could not be put in its place, or it `waits`."""
         with self._lock:
-            self._posted = replace(
-                self._posted, publication=self._shown.publication, publication_waits=waits
-            )
+            self._posted = replace(self._posted, publication=self._shown.publication, publication_waits=waits)
 
     def turn(self) -> None:
         """Show what was posted last; to be called at a point of the grid."""

@@ -23,11 +23,13 @@ from quietcount_consumers.witnessing.requests import MOST_BYTES, Request
 __all__ = ["AskedWitness", "contradicts"]
 
 _SECONDS: Final = 60.0
-"""How long one exchange may take as a whole: a witness that sees a long ledger for the first time verifies all of it."""
+"""How long one exchange may take as a whole: a witness that sees a long ledger first verifies all of it."""
 
 _MOST_REPLY: Final = 1 << 16
 _ROUNDS: Final = 4
 """Somebody else may hand the witness an entry between two of our requests; more often than this it plays with us."""
+
+_NO_SIGNATURE: Final = "it answers with something else than its signature"
 
 _SKEW: Final = 3600
 """Seconds by which the clock of a witness may differ from ours. An older cosignature may be one that somebody kept."""
@@ -79,17 +81,17 @@ class AskedWitness:
                     raise Unanswered(f"it answers with the status {other}")
         raise Unanswered("it changes what it says about how far it is")
 
-    def newest(self, ledger_id: bytes) -> Head | None:
-        """Return the newest head of a ledger that this witness signed; None if it has signed none. Raises Unanswered."""
-        reply = exchange(f"{self.url}/{ledger_id.hex()}/checkpoint", most=1 << 19, seconds=_SECONDS)
+    def newest(self, origin: str) -> Head | None:
+        """Return the newest head of a ledger that this witness signed, None if there is none. Raises Unanswered."""
+        reply = exchange(f"{self.url}/{origin.rpartition('/')[2]}/checkpoint", most=1 << 19, seconds=_SECONDS)
         if reply.status == HTTPStatus.NOT_FOUND:
             return None
         if reply.status != HTTPStatus.OK:
             raise Unanswered(f"it answers with the status {reply.status}")
         try:
             note = SignedNote.parse(reply.body)
-            origin, head = read_head(note)
-            if note.verified(self.key) is None or not origin.endswith(ledger_id.hex()):
+            named, head = read_head(note)
+            if note.verified(self.key) is None or named != origin:
                 raise NoteError("it is not its own, or not of this ledger")
         except NoteError:
             raise Unanswered("it shows a head that it did not sign") from None
@@ -97,7 +99,7 @@ class AskedWitness:
 
     def _objection(self, chain: Chain) -> Head:
         """Return the head for which the witness refuses ours. Raises Unanswered if it shows none."""
-        head = self.newest(chain.opened.ledger_id)
+        head = self.newest(chain.signer.name)
         if head is None or not contradicts(chain, head):
             raise Unanswered("it refuses our ledger, and shows nothing that would contradict it")
         return head
@@ -107,9 +109,9 @@ class AskedWitness:
             signed = SignedNote.parse(f"{note.text}\n".encode() + body)
             found = signed.verified(self.key)
         except NoteError:
-            found = None
+            raise Unanswered(_NO_SIGNATURE) from None
         if found is None or found.timestamp is None:
-            raise Unanswered("it answers with something else than its signature")
+            raise Unanswered(_NO_SIGNATURE)
         if abs(found.timestamp - self.clock()) > _SKEW:
             raise Unanswered("its signature is not of now: its clock or ours is wrong, or somebody repeats an old one")
         own = [each for each in signed.signatures if (each.name, each.key_id) == (self.key.name, self.key.key_id)]

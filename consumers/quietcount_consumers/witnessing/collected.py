@@ -16,7 +16,7 @@ __all__ = ["Collected"]
 
 
 class Collected:
-    """The file at `path`. A `public` one may be read by everybody, and has the time of what it is about, not of writing."""
+    """The file at `path`. A `public` one may be read by everybody, and says by no time when it was written."""
 
     def __init__(self, path: Path, *, public: bool = False) -> None:
         self.path = path
@@ -32,9 +32,15 @@ class Collected:
         kept = self._read()
         return kept is not None and kept.text == text
 
-    def keep(self, note: SignedNote, moment: float | None = None) -> None:
-        """Put `note` in the place of what was collected. Raises LedgerUnwritable."""
-        content = note.data.encode()
+    def add(self, note: SignedNote, moment: float | None = None) -> None:
+        """Keep the signatures of `note` beside those that were collected for its text, and forget any other text.
+
+        A newer signature of a key takes the place of its older one. `moment` is the time that a public file has, in
+        seconds since 1970. Raises LedgerUnwritable.
+        """
+        newer = {(each.name, each.key_id) for each in note.signatures}
+        older = [each for each in self.of(note).signatures if (each.name, each.key_id) not in newer]
+        content = note.with_signatures(*older).data.encode()
         try:
             if self.path.exists() and self.path.read_bytes() == content:
                 return

@@ -33,7 +33,9 @@ def note_of(copy: str | Path) -> SignedNote:
         try:
             if isinstance(copy, Path):
                 if not copy.is_file() or copy.stat().st_size > MOST_BYTES:
-                    raise Unanswered("there is no such file" if not copy.exists() else "it is no copy of what we publish")
+                    raise Unanswered(
+                        "there is no such file" if not copy.exists() else "it is no copy of what we publish"
+                    )
                 shutil.copyfile(copy, file)  # a mounted disk may go away while it is read
             else:
                 _fetch(copy, file)

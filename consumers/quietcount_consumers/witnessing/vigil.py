@@ -26,7 +26,7 @@ from quietcount_consumers.witnessing.collected import Collected
 from quietcount_consumers.witnessing.copies import note_of
 from quietcount_consumers.witnessing.fetching import Unanswered
 
-__all__ = ["Answer", "Vigil", "vigil_of"]
+__all__ = ["Answer", "Vigil", "unsigned", "vigil_of"]
 
 _RESTORE: Final = (
     "Put the newest ledger back, or bring it back from that copy or witness, with: quietcount ledger restore"
@@ -73,7 +73,7 @@ class Vigil:
         """Return whether anybody is named."""
         return bool(self.keys or self._copies)
 
-    def check_none(self, ledger_id: bytes) -> None:
+    def check_none(self, origin: str) -> None:
         """Raise LedgerBehind or WitnessesAway unless nobody knows anything of our ledger: there is none here yet.
 
         Copies cannot be compared with nothing, so none may be named yet.
@@ -84,7 +84,7 @@ class Vigil:
                 "Bring it back from a copy, with: quietcount ledger restore. If nothing was ever published, name the "
                 "copies after the first publication",
             )
-        answers = _together(lambda each: _said(each.key.name, lambda: each.newest(ledger_id)), self._asked)
+        answers = _together(lambda each: _said(each.key.name, lambda: each.newest(origin)), self._asked)
         for answer in answers:
             if answer.head is not None:
                 raise LedgerBehind(f"{answer.who} signed a ledger of ours, and there is none here", _RESTORE)
@@ -150,10 +150,17 @@ class Vigil:
         """Return how many witnesses signed `note`."""
         return sum(_holds(note, key) for key in self.keys)
 
+    def check_shown(self, chain: Chain) -> None:
+        """Raise LedgerBehind if a copy or a witness that answers shows a head that the ledger does not hold.
+
+        Nobody is asked to sign, so it needs no signing key; who does not answer is passed over.
+        """
+        _check_heads(chain, self.look(chain))
+
     def look(self, chain: Chain) -> list[Answer]:
         """Return how far each witness with an address and each copy is; none is asked to sign anything."""
-        ledger_id = chain.opened.ledger_id
-        heads = _together(lambda each: _said(each.key.name, lambda: each.newest(ledger_id)), self._asked)
+        origin = chain.signer.name
+        heads = _together(lambda each: _said(each.key.name, lambda: each.newest(origin)), self._asked)
         return [*heads, *_together(lambda copy: _said(str(copy), lambda: _head_of(copy, chain)), self._copies)]
 
     def _ask(
@@ -171,13 +178,8 @@ class Vigil:
         found = _together(ask, asked)
         signed = [signature for signature, _ in found if signature is not None]
         if signed:
-            self.pending.keep(self._without(self.pending.of(note), signed).with_signatures(*signed))
+            self.pending.add(SignedNote(note.text, (note.signatures[0], *signed)))
         return signed, [answer for _, answer in found]
-
-    def _without(self, note: SignedNote, newer: Sequence[Signature]) -> SignedNote:
-        """Return `note` without the older signatures of the keys that signed again."""
-        keys = {(each.name, each.key_id) for each in newer}
-        return SignedNote(note.text, tuple(each for each in note.signatures if (each.name, each.key_id) not in keys))
 
     def _check_enough(self, signed: Sequence[object], answers: Sequence[Answer]) -> None:
         needed = min(self.require, len(self._asked))
@@ -203,6 +205,11 @@ def vigil_of(configuration: Configuration, sign: Callable[[Chain], SignedNote]) 
     )
 
 
+def unsigned(_: Chain) -> SignedNote:
+    """Sign nothing: for a vigil that only looks."""
+    raise NoteError("nothing is signed here")
+
+
 def _head_of(copy: str | Path, chain: Chain) -> Head:
     """Return the head that a copy states under a key of this ledger. Raises Unanswered."""
     note = note_of(copy)
@@ -211,7 +218,9 @@ def _head_of(copy: str | Path, chain: Chain) -> Head:
         if origin != chain.signer.name:
             raise Unanswered("it is a copy of another ledger")
         if not any(note.verified(VerifierKey(origin, ED25519, key)) for key in reversed(chain.keys)):
-            raise Unanswered("it does not carry our signature: it was altered, or signed with a key of which we know not")
+            raise Unanswered(
+                "it does not carry our signature: it was altered, or signed with a key of which we know not"
+            )
     except NoteError:
         raise Unanswered("it was altered: our signature in it does not hold") from None
     return head

@@ -229,7 +229,10 @@ def test_a_witness_is_made_once_and_its_files_are_its_own(tmp_path: Path) -> Non
     partner = Partner.create(folder, "partner.example/w1")
     assert partner.verifier_key.kind == COSIGNATURE
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {"key": 0o600, "memory.sqlite": 0o600}
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
+        "key": 0o600,
+        "memory.sqlite": 0o600,
+    }
     with pytest.raises(WitnessError, match="already"):
         Partner.create(folder, "partner.example/w1")
     (folder / "key").unlink()  # as an interrupted start leaves it
