@@ -31,6 +31,8 @@ _ROUNDS: Final = 4
 
 _NO_SIGNATURE: Final = "it answers with something else than its signature"
 
+_NOT_ITS_OWN: Final = "it shows a head that it did not sign"
+
 _SKEW: Final = 3600
 """Seconds by which the clock of a witness may differ from ours. An older cosignature may be one that somebody kept."""
 
@@ -91,10 +93,11 @@ class AskedWitness:
         try:
             note = SignedNote.parse(reply.body)
             named, head = read_head(note)
-            if note.verified(self.key) is None or named != origin:
-                raise NoteError("it is not its own, or not of this ledger")
+            own = note.verified(self.key) is not None and named == origin
         except NoteError:
-            raise Unanswered("it shows a head that it did not sign") from None
+            raise Unanswered(_NOT_ITS_OWN) from None
+        if not own:
+            raise Unanswered(_NOT_ITS_OWN)
         return head
 
     def _objection(self, chain: Chain) -> Head:

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
-from quietcount_schemas.errors import Unavailable
-
 __all__ = ["Reply", "Unanswered", "exchange"]
 
 _STEP_SECONDS: Final = 10.0
@@ -27,8 +25,12 @@ _STEP_SECONDS: Final = 10.0
 _CHUNK: Final = 1 << 16
 
 
-class Unanswered(Unavailable):
-    """Nothing answered, or not in time, or what came is larger than it may be; the text says which."""
+class Unanswered(Exception):
+    """Nothing answered, or nothing that can be used; `what` says why, as the end of a sentence. No person sees it so."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True)

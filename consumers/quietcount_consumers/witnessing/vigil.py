@@ -207,7 +207,7 @@ def vigil_of(configuration: Configuration, sign: Callable[[Chain], SignedNote]) 
 
 def unsigned(_: Chain) -> SignedNote:
     """Sign nothing: for a vigil that only looks."""
-    raise NoteError("nothing is signed here")
+    raise NoteError("nothing is signed here", "Report this line")
 
 
 def _head_of(copy: str | Path, chain: Chain) -> Head:

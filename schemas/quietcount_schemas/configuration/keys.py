@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from quietcount_schemas.configuration import readers, rules
+from quietcount_schemas.configuration.partners import WITNESSES
 from quietcount_schemas.configuration.places import (
     DEFAULT_DATA_DIR,
     DEFAULT_IDS_FILE,
@@ -243,47 +244,7 @@ CONFIGURATION: Final = Section(
                 ),
             ),
         ),
-        Section(
-            "witnesses",
-            (
-                Key(
-                    "require",
-                    readers.whole_number(),
-                    "how many of the witnesses have to sign the ledger before anything is drawn from it or published "
-                    "([witnessing](witnessing.md))",
-                    0,
-                ),
-                Key(
-                    "copies",
-                    readers.copies('write a list of addresses and paths, as ["https://example.org/statistics.head"]'),
-                    "published copies that the ledger is compared with before anything is drawn: statistics.duckdb, or "
-                    "the signed head beside it",
-                    [],
-                ),
-            ),
-            (
-                Section(
-                    "witness",
-                    (
-                        Key(
-                            "key",
-                            readers.witness_key(),
-                            "the public key of one witness, as `quietcount witness init` printed it",
-                            required=True,
-                            service_alone=True,
-                        ),
-                        Key(
-                            "url",
-                            readers.url(),
-                            "where it answers; without it, you exchange files",
-                            default_text="none",
-                        ),
-                    ),
-                    repeated=True,
-                ),
-            ),
-            rules=(rules.witnesses_are_as_many_as_required,),
-        ),
+        WITNESSES,
         Section(
             "population",
             (

@@ -26,7 +26,6 @@ __all__ = [
     "brokers_of",
     "choice",
     "choices",
-    "copies",
     "day",
     "dimensions",
     "duration",
@@ -45,7 +44,6 @@ __all__ = [
     "url_path",
     "user_of_http",
     "whole_number",
-    "witness_key",
 ]
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -308,34 +306,6 @@ def url() -> Reader:
         return given
 
     return Reader('write an address, as "https://registry:8081"', read)
-
-
-def copies(wanted: str) -> Reader:
-    """Read a list of addresses of HTTP, as text, and of paths."""
-    address = url()
-
-    def read(value: object) -> str | Path:
-        given = _text(value)
-        return str(address.read(given)) if "://" in given else Path(given)
-
-    return Reader(wanted, lambda value: tuple(read(each) for each in _list(value)), json_of)
-
-
-def witness_key() -> Reader:
-    """Read the public key of a witness, as it tells it: name, id and key (c2sp.org/signed-note), of the kind 4."""
-
-    def read(value: object) -> str:
-        import hashlib
-        from base64 import b64decode, b64encode
-
-        name, key_id, text = _text(value).split("+", 2)
-        key = b64decode(text, validate=True)  # its error is a ValueError
-        _demand(bool(name) and not any(each.isspace() or each < " " for each in name))
-        _demand(len(key) == 33 and key[0] == 4 and b64encode(key).decode("ascii") == text)
-        _demand(hashlib.sha256(f"{name}\n".encode() + key).digest()[:4].hex() == key_id)
-        return str(value)
-
-    return Reader("write the key that `quietcount witness init` printed, as NAME+ID+KEY", read)
 
 
 def url_path() -> Reader:
