@@ -42,6 +42,7 @@ PROMISES = {
     # For operators
     "ledger-chain": "A ledger that was altered, shortened or replaced is noticed",
     "signed-heads": "The head of a published ledger is signed, and a chain rebuilt by others is not",
+    "witnessed": "With witnesses named, a ledger that is older or another one than theirs draws nothing",
     "older-refused": "An older copy of the ledger or the state is refused before anything is drawn",
     "one-releaser": "Of two services on one ledger the one that started last holds it; the other draws nothing",
     "losses": "Each loss has a way back that draws no value a second time",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,8 @@ from quietcount_aggregates.ledger.signed_notes import VerifierKey
 from quietcount_aggregates.populations import Population
 from quietcount_consumers.commands.receipt import receipt_command
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
 from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, ledger_runs
 from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
 from quietcount_consumers.maintenance.project_verification import compare_with_project, verify_project
@@ -25,10 +28,10 @@ from quietcount_consumers.maintenance.recovery import (
     restore_ledger,
     retire_population,
 )
-from quietcount_consumers.maintenance.signing import published_note, renew_key
+from quietcount_consumers.maintenance.signing import renew_key
 from quietcount_consumers.maintenance.verification import check_known, known_head, verify_file
 from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, wall_clock
-from quietcount_consumers.terminal.presentation import Format, show_rows
+from quietcount_consumers.terminal.presentation import Format, show_rows, write
 from quietcount_schemas.cli import EXIT_REFUSED, config_option
 from quietcount_schemas.errors import QuietcountError
 
@@ -140,7 +143,47 @@ def ledger_head_command(config: Path) -> None:
     \b
     Example: quietcount ledger head
     """
-    click.echo(published_note(Configuration.load(config).public_file).data, nl=False)
+    write(cosigned_head(Configuration.load(config)).data)
+
+
+@ledger_command.command("request", short_help="Write what a witness needs to sign the newest head.")
+@config_option
+@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write it into this file.")
+@click.option("--from", "start", type=click.IntRange(0), default=0, help="The first entry that the witness lacks.")
+def ledger_request_command(config: Path, output: Path | None, start: int) -> None:
+    """Write what a witness needs to sign the newest head of the ledger: its entries, and your signature.
+
+    It holds nothing but what is published, or will be once the witnesses have signed. The partner runs `quietcount
+    witness cosign` with it.
+
+    \b
+    Example: quietcount ledger request -o ledger.request
+    """
+    data = request_of(Configuration.load(config), start).data
+    if output is None:
+        write(data.decode())
+        return
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise ServiceError(
+            f"{output}: cannot be written ({os.strerror(error.errno or 0)})", "Run this again with another -o"
+        ) from None
+
+
+@ledger_command.command("cosign", short_help="Take a signed note back from a witness.")
+@click.argument("note", type=click.Path(path_type=Path))
+@config_option
+def ledger_cosign_command(note: Path, config: Path) -> None:
+    """Take the signed note of a partner, who made it with `quietcount witness cosign`.
+
+    Once as many witnesses as `witnesses.require` says have signed the newest head, the next tick publishes it.
+
+    \b
+    Example: quietcount ledger cosign signed.head
+    """
+    for name in take_cosignatures(Configuration.load(config), note):
+        click.echo(f"Taken: the signature of {name}.", err=True)
 
 
 @ledger_command.command("retire", short_help="End a population permanently; its epsilon stays spent.")

@@ -198,9 +198,9 @@ def mechanisms(chain: Chain) -> str:
             "Timing: the clock alone decides when a period is released and when the file is published. Nobody can "
             "submit a query to the data.",
             "Platform: metrics, logs, errors and file names hold no exact count.",
-            "Security: state, secrets and an embedded log are files of their owner alone; brokers have rights by role. The "
-            "attributes of a settled period are removed by rewriting the files that held them. Who has access to the "
-            "machine, the operator states.",
+            "Security: state, secrets and an embedded log are files of their owner alone, and brokers give rights by "
+            "role. The attributes of a settled period are removed by rewriting the files that held them.",
+            "Who has access to the machine, the operator states.",
             f"This record was made by quietcount {version('quietcount-consumers')} with OpenDP {version('opendp')}.",
         ]
     )
