@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import reading_ledger
 from quietcount_consumers.terminal.output import write_output
 from quietcount_schemas.cli import config_option
@@ -70,6 +71,8 @@ def receipt_command(
     if file is None:
         with reading_ledger(Configuration.load(config)) as ledger:
             chain = ledger.chain
+    elif not file.is_file():
+        raise ServiceError(f"{file}: there is no such file", "Name a file that was published: statistics.duckdb")
     else:
         chain = verify_file(file).chain
     receipt = receipt_of(chain, Said(name, intended_use, region, sector or "", justification, sources, authors))

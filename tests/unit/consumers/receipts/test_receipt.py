@@ -214,6 +214,11 @@ def test_a_file_that_says_another_number_than_its_ledger_has_no_receipt(publishe
     assert refused.stdout == ""
 
 
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(ledger_command, ["receipt", str(tmp_path / "none.duckdb")])
+    assert "there is no such file" in str(refused.exception)
+
+
 def test_a_file_that_is_no_publication_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.duckdb"
     other.write_bytes(b"no database")
