@@ -80,9 +80,7 @@ def stored_symbols(registry: SchemaRegistry) -> dict[str, list[str]]:
 
 
 def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -> None:
-    """Raise LedgerBehind unless the ledger holds what each of its witnesses has seen.
-
-    These are the public file, the state, the witness, and the private log of places.
+    """Raise LedgerBehind unless the ledger holds what public file, state, witness and private log of places have seen.
 
     To be called on a fenced ledger before anything is appended to it or published from it.
     """
@@ -134,9 +132,8 @@ def _unobserved(_: Step) -> None:
 class Releaser:
     """Releases the populations of one ledger from one state.
 
-    `topic` is the log's topic that the state folds. `signing_key` signs each head that is published, `observe` is
-    called at each step, and `publishing` does in the place of `publish` what it does. `today` is the real day (UTC),
-    which `now` may lie before.
+    `topic` is what of the log the state folds. `signing_key` signs each head that is published, `observe` is called at
+    each step, and `publishing` stands in for `publish`. `today` is the real day (UTC), which `now` may lie before.
     """
 
     def __init__(
