@@ -73,7 +73,7 @@ def ledger_show_command(config: Path, form: str | None) -> None:
 
 
 @ledger_command.command("verify", short_help="Verify a published file from itself alone, or a project's ledger.")
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @config_option
 @click.option(
     "--key", metavar="KEY", help="The ledger's key as the publisher gave it to you: the file has to be signed with it."
@@ -85,7 +85,7 @@ def ledger_show_command(config: Path, form: str | None) -> None:
 )
 @click.option(
     "--against",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="OLDER_FILE",
     help="Another copy of the published file: one of the two has to continue the other.",
 )
@@ -108,6 +108,9 @@ def ledger_verify_command(
     \b
     Example: quietcount ledger verify statistics.duckdb --against last-year.duckdb
     """
+    for path in (file, against):
+        if path is not None and not path.is_file():
+            raise click.UsageError(f"{path}: there is no such file. Name one that was published, statistics.duckdb.")
     told = None if key is None else _parsed(ctx, "--key", key, VerifierKey.parse)
     known = None if head is None else _parsed(ctx, "--head", head, known_head)
     try:

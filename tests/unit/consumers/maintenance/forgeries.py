@@ -14,8 +14,8 @@ from tests.published_world import published_in
 
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import GENESIS, Body, Entry, Opened, Rekeyed, Released, Retired, Settled
-from quietcount_aggregates.ledger.signed_heads import sign_head
-from quietcount_aggregates.ledger.signed_notes import SigningKey
+from quietcount_aggregates.ledger.signed_heads import sign_head, text_of
+from quietcount_aggregates.ledger.signed_notes import SigningKey, sign
 from quietcount_aggregates.publication import published_bytes
 from quietcount_aggregates.publication.publication import publish
 
@@ -28,6 +28,7 @@ __all__ = [
     "rekeyed",
     "reopened",
     "sound_in",
+    "stolen_name",
     "values_changed",
     "with_bound",
     "with_header",
@@ -131,6 +132,11 @@ def reopened(sound: Sound, key: SigningKey = THIEF) -> Chain:
 def rekeyed(sound: Sound) -> Chain:
     """Return the ledger after somebody who could write to it put in a key of theirs."""
     return chained(sound, [*sound.bodies, Rekeyed(THIEF.public)])
+
+
+def stolen_name(chain: Chain) -> str:
+    """Return the signed head of a chain as a thief signs it, in the name of the ledger."""
+    return sign(text_of(chain.opened.ledger_id, chain.head), THIEF, chain.signer.name).data
 
 
 def with_bound(sound: Sound, bound: str) -> Chain:
