@@ -85,8 +85,8 @@ def settlement(population: Population, month: int) -> list[Released]:
 class TrialLedger(Ledger):
     """A ledger that puts a settlement before the releases of an append, and has all places where the log ends."""
 
-    def __init__(self, log: LedgerLog) -> None:
-        super().__init__(log, SIGNING_KEY.public)
+    def __init__(self, log: LedgerLog, public_key: bytes = SIGNING_KEY.public) -> None:
+        super().__init__(log, public_key)
 
     def append(self, bodies: Sequence[Body], now: dt.datetime, point: LogPoint | None = END) -> list[Entry]:
         first = next((at for at, body in enumerate(bodies) if isinstance(body, Released)), len(bodies))
