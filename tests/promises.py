@@ -42,6 +42,7 @@ PROMISES = {
     # For operators
     "ledger-chain": "A ledger that was altered, shortened or replaced is noticed",
     "signed-heads": "The head of a published ledger is signed, and a chain rebuilt by others is not",
+    "witnessed": "With witnesses named, a ledger that is older or another one than theirs draws nothing",
     "older-refused": "An older copy of the ledger or the state is refused before anything is drawn",
     "one-releaser": "Of two services on one ledger the one that started last holds it; the other draws nothing",
     "losses": "Each loss has a way back that draws no value a second time",
@@ -64,6 +65,7 @@ PROMISES = {
     "published-again": "A deleted published file comes back from the ledger with the same bytes",
     "queries": "A question is answered from the published file alone, in the form that was asked for",
     "report": "The report is one file that asks nobody for anything, and claims no more than its intervals allow",
+    "receipt": "A receipt states the bound that the ledger states, in the form that a public registry takes",
     "handed-on": "An export holds what is published, whole, in a form that others' programs open safely",
     # The house
     "demo": "The demo does the whole job",

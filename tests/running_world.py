@@ -119,8 +119,9 @@ class Trial:
             raise self._failing[len(self.seen)]
         return Tick(True, [])
 
-    def show(self) -> None:
-        """Nothing was published."""
+    def show(self) -> bool:
+        """Nothing was published, and nothing waits."""
+        return False
 
     def status(self, now: dt.datetime, tick: Tick) -> Status:
         return Status(

@@ -35,6 +35,8 @@ __all__ = [
     "PopulationSection",
     "PublicationSection",
     "ServiceSection",
+    "WitnessSection",
+    "WitnessesSection",
     "beginning_after",
 ]
 
@@ -69,6 +71,31 @@ class PublicationSection:
     licence: str
     contact: str
     citation: str
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessSection:
+    """[[witnesses.witness]]: the public key of a witness (as text), and where it answers, if it does."""
+
+    key: str
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessesSection:
+    """[witnesses]: who vouches for the ledger, how many have to, and the published copies that it must not be behind.
+
+    A copy is an address (text) or a path.
+    """
+
+    require: int = 0
+    copies: tuple[str | Path, ...] = ()
+    witness: tuple[WitnessSection, ...] = ()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> WitnessesSection:
+        """Return the section that the checked values of its keys make."""
+        return cls(given["require"], given["copies"], tuple(WitnessSection(**each) for each in given["witness"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +145,7 @@ class Configuration:
     emitter: EmitterSection
     service: ServiceSection
     publication: PublicationSection
+    witnesses: WitnessesSection
     population: tuple[PopulationSection, ...]
     kafka: KafkaSettings | None
     """The brokers that `log` names, and the [kafka] section; None for the embedded log."""
@@ -152,6 +180,7 @@ class Configuration:
             emitter=EmitterSection(**values["emitter"]),
             service=ServiceSection(service["secret_file"], LogFormat(service["log_format"])),
             publication=PublicationSection(**values["publication"]),
+            witnesses=WitnessesSection.of(values["witnesses"]),
             population=tuple(PopulationSection.of(each) for each in values["population"]),
             kafka=KafkaSettings.of(given),
             schema_registry=RegistrySettings.of(given),

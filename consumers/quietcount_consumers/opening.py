@@ -11,7 +11,7 @@ from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
-from quietcount_aggregates.ledger.signed_heads import check_key
+from quietcount_aggregates.ledger.signed_heads import check_key, sign_head, signer_of
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism, cases_to_be_seen
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import HeldPublication
@@ -39,6 +39,8 @@ from quietcount_consumers.wiring import (
     watched_folders,
     witness_of,
 )
+from quietcount_consumers.witnessing.publication import WitnessedPublication
+from quietcount_consumers.witnessing.vigil import vigil_of
 from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -74,7 +76,7 @@ def open_service(
 
     Raises a QuietcountError if any of that must be refused; then nothing was folded or released. `admit` takes a
     ledger that has entries before anything is declared, and may raise. If `held`, what is published is not seen
-    before `show`, which is for the points of the tick's grid.
+    before `show`, which is for the points of the tick's grid; and nothing is if witnesses are named.
     """
     registry = configuration.registry()
     wanted = configuration.populations(registry)
@@ -83,7 +85,10 @@ def open_service(
     secret = secret_of(configuration)
     years = YearSecrets(configuration.years_dir)
     years.prepare()
-    publication = HeldPublication() if held else None
+    vigil = vigil_of(configuration, lambda chain: sign_head(chain, signing_key))
+    publication: HeldPublication | WitnessedPublication | None = HeldPublication() if held else None
+    if vigil:
+        publication = WitnessedPublication(vigil)
     resources = contextlib.ExitStack()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(open_log(configuration)))
@@ -95,6 +100,9 @@ def open_service(
             check_key(ledger.chain, signing_key)
             if admit is not None:
                 admit(ledger.chain)
+            vigil.compare(ledger.chain)
+        else:
+            vigil.check_none(signer_of(signing_key.public).name)
         ledger.fence()
         releaser = Releaser(
             state=state,
@@ -151,6 +159,7 @@ def open_service(
             grace=configuration.grace,
             say=say,
             publication=publication,
+            vouched=vigil.check_vouched,
             batch=batch,
             resources=resources,
         )

@@ -14,12 +14,12 @@ from typing import Final, NamedTuple, Protocol
 
 from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.due_periods import DuePeriod
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.publication.publication import HeldPublication
 from quietcount_aggregates.release import Releaser
 from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters, positions
-from quietcount_consumers.monitoring.log_events import RELEASED, Say, unheard
+from quietcount_consumers.monitoring.log_events import PUBLICATION_WAITS, RELEASED, WITNESSED, Say, unheard
 from quietcount_consumers.monitoring.standing import Standing
 from quietcount_consumers.monitoring.status import Status
 from quietcount_schemas.log import CASE_EVENTS, LogReader, LogWriter
@@ -37,6 +37,16 @@ class Log(LogReader, LogWriter, Protocol):
     """The log, read for case events and written for dead letters."""
 
 
+class Publication(Protocol):
+    """What was published and is not seen yet: a HeldPublication, or a WitnessedPublication."""
+
+    def show(self) -> str: ...
+
+
+def _by_itself(_: Chain) -> None:
+    """Ask nobody whether the ledger is the newest."""
+
+
 class Tick(NamedTuple):
     """What a tick came to: whether the fold reached the end of the log, and what was released."""
 
@@ -48,7 +58,8 @@ class Service:
     """One state, one log, one ledger, bound together: what `open_service` returns, for use in a with statement.
 
     Leaving it closes `resources`. `new_fold` returns a fold for the periods that are open when it is called. `opened`
-    is the tick (UTC) at which the whole ledger was read.
+    is the tick (UTC) at which the whole ledger was read. `vouched` is handed the ledger before anything is drawn, and
+    raises if others know of a newer one, or do not answer.
     """
 
     def __init__(
@@ -63,7 +74,8 @@ class Service:
         opened: dt.datetime,
         grace: dt.timedelta,
         say: Say = unheard,
-        publication: HeldPublication | None = None,
+        publication: Publication | None = None,
+        vouched: Callable[[Chain], None] = _by_itself,
         batch: int = BATCH,
         resources: contextlib.ExitStack,
     ) -> None:
@@ -78,6 +90,10 @@ class Service:
         self._grace = grace
         self._say = say
         self._publication = publication
+        self._vouched = vouched
+        self._now = opened
+        self._waits = ""
+        """What the publication was last said to wait for."""
         self._batch = batch
         self._resources = resources
 
@@ -96,8 +112,12 @@ class Service:
 
         If `stopping` says so, the fold ends after the batch in hand, and nothing is released.
         """
+        self._now = now
         self._refresh_ledger(now)
         self._check_topic()
+        if self.due(now):
+            # Before the fold, on the tick's grid: when others are asked must not say how long the fold took.
+            self._vouched(self._ledger.chain)
         caught_up = self._fold_to_end(now.date(), stopping)
         self._log.report(CASE_EVENTS, self._state.offsets)
         dead_letters.relay(self._state, self._log, CASE_EVENTS)
@@ -118,10 +138,18 @@ class Service:
             now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state.purge_due
         )
 
-    def show(self) -> None:
-        """Let what was published be seen, even if the service is closed. Raises PublicationError."""
-        if self._publication is not None:
-            self._publication.show()
+    def show(self) -> bool:
+        """Let what was published be seen, even if the service is closed; return whether it waits for witnesses.
+
+        Raises PublicationError, and LedgerBehind if a witness knows a head that the ledger does not hold.
+        """
+        waits = "" if self._publication is None else self._publication.show()
+        if waits and not self._waits:
+            self._say(PUBLICATION_WAITS.at(self._now, meaning=waits))
+        elif self._waits and not waits:
+            self._say(WITNESSED.at(self._now))
+        self._waits = waits
+        return bool(waits)
 
     def at_end(self) -> bool:
         """Return whether nothing was appended to the log since the last fold."""

@@ -65,6 +65,7 @@ VARIABLES = {
     "QUIETCOUNT_EMITTER__PEPPER_FILE": "other",
     "QUIETCOUNT_EMITTER__SPOOL": "other",
     "QUIETCOUNT_EMITTER__ALLOW_IDENTIFIERS": '["spaces"]',
+    "QUIETCOUNT_WITNESSES": '{"copies": ["other"]}',
     "QUIETCOUNT_PUBLICATION": '{"publisher": "other"}',
     "QUIETCOUNT_KAFKA": '{"topic_prefix": "other."}',
     "QUIETCOUNT_KAFKA__TOPIC_PREFIX": "other.",

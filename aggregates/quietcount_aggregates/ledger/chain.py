@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from quietcount_aggregates.description import Description
 from quietcount_aggregates.errors import RESTORE_LEDGER, LedgerBroken, LedgerError, LedgerNewer
+from quietcount_aggregates.ledger.declarations import objection_to
 from quietcount_aggregates.ledger.entries import (
     GENESIS,
     Body,
@@ -216,7 +217,7 @@ class Chain:
             return "a settlement is followed by its releases"
         match body:
             case Opened(lifetime_epsilon=epsilon, partitions=partitions):
-                if epsilon <= 0:
+                if not epsilon.is_finite() or epsilon <= 0:
                     return "the lifetime epsilon is not a positive number"
                 return None if partitions > 0 else "events lie in at least one partition"
             case Declared(population, whole_log, place):
@@ -231,6 +232,8 @@ class Chain:
                     return f"the tables of population {population.name!r} do not fit its period"
                 if not all(any(map(each.sums_what_counts, _counts_of(population, each))) for each in population.sums):
                     return f"a sum of population {population.name!r} names no table that counts what it sums up"
+                if (objection := objection_to(population)) is not None:
+                    return objection
                 if population.epsilon > self.budget.left:
                     return f"population {population.name!r} passes the lifetime epsilon"
                 if whole_log is not (place is None):

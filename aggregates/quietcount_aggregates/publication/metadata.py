@@ -13,7 +13,15 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Declared, Released, StateLost
 from quietcount_aggregates.populations import Filter, Horizon, Population, Table
 
-__all__ = ["about_rows", "condition_of", "description_rows", "label_rows", "note_rows", "withheld_rows"]
+__all__ = [
+    "about_rows",
+    "condition_of",
+    "contribution_sentences",
+    "description_rows",
+    "label_rows",
+    "note_rows",
+    "withheld_rows",
+]
 
 _NOT_STATED: Final = "not stated"
 _NONE: Final = "none"
@@ -21,7 +29,7 @@ _NONE: Final = "none"
 
 def description_rows(chain: Chain) -> Iterator[tuple[object, ...]]:
     """Yield a row of `descriptions` for each statistic."""
-    newest, losses = _newest(chain), _losses(chain)
+    newest, moved = _newest(chain), contribution_sentences(chain)
     for population, table in chain.tables:
         title = _title(population, table)
         until = newest.get(table.name, _NONE)
@@ -38,7 +46,7 @@ def description_rows(chain: Chain) -> Iterator[tuple[object, ...]]:
             table.period.value,
             table.first_day(population.first_day),
             population.counting,
-            _contribution(population, table, losses[population.name]),
+            moved[table.name],
             until,
             _next_release(chain, population, table),
             *_said(chain),
@@ -86,6 +94,12 @@ def note_rows(chain: Chain) -> Iterator[tuple[str, dt.date, dt.date, str, str]]:
     for name, start, end, reason in withheld_rows(chain):
         yield name, start, end, "withheld", f"Never released: {reason}."
     yield from _breaks(chain)
+
+
+def contribution_sentences(chain: Chain) -> dict[str, str]:
+    """Return how far one case moves each table, in a sentence, by the name of the table."""
+    losses = _losses(chain)
+    return {table.name: _contribution(population, table, losses[population.name]) for population, table in chain.tables}
 
 
 def condition_of(conditions: Iterable[Filter]) -> str:

@@ -76,6 +76,8 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path, sig
     path.write_bytes(template())
     quoted = str(path).replace("'", "''")
     connection.execute(f"ATTACH '{quoted}' AS public")
+    # Names of a ledger that somebody else wrote stand in statements here, and must reach no other file.
+    connection.execute("SET enable_external_access = false")
     connection.execute(sql_of("figures.sql"))
     # Views and macros keep the names they are written with: unqualified, they resolve in the file that is opened.
     connection.execute("USE public")

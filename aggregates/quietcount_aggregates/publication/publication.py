@@ -69,11 +69,15 @@ class HeldPublication:
         # A copy: what the ledger gains until then is not under this signature.
         self._held = chain.copy(), path, signed_head
 
-    def show(self) -> None:
-        """Publish what is held, if it is not published yet. Raises PublicationError; it is held still."""
+    def show(self) -> str:
+        """Publish what is held, if it is not published yet. Raises PublicationError; it is held still.
+
+        Returns "": it waits for nobody.
+        """
         if self._held is not None:
             publish(*self._held)
         self._held = None
+        return ""
 
 
 @contextlib.contextmanager

@@ -47,9 +47,9 @@ def declare_command(config: Path, name: str | None, yes: bool, as_of: dt.datetim
         telling_defects(),
         LogOutput(sys.stderr, configuration.log_format) as log,
         naming(config),
-        open_service(configuration, now, say=log.say, admit=admission(as_of, clock, log.say)),
+        open_service(configuration, now, say=log.say, admit=admission(as_of, clock, log.say)) as service,
     ):
-        pass
+        service.show()
 
 
 def _complete(configuration: Configuration, name: str, now: dt.datetime, *, yes: bool) -> None:

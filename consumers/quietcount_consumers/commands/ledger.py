@@ -1,29 +1,43 @@
-"""The commands about the ledger: show, verify, head, retire, restore, record-loss, new-log, new-key."""
+"""The commands about the ledger: show, verify, head, receipt, retire, restore, record-loss, new-log, new-key."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
+from click.core import ParameterSource
 
 from quietcount_aggregates.bound import plain
 from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.signed_notes import VerifierKey
 from quietcount_aggregates.populations import Population
+from quietcount_consumers.commands.receipt import receipt_command
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, ledger_runs, verify_ledger
+from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
+from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, ledger_runs
 from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
+from quietcount_consumers.maintenance.project_verification import compare_with_project, verify_project
 from quietcount_consumers.maintenance.recovery import (
     follow_new_log,
     reading_ledger,
     restore_ledger,
     retire_population,
 )
-from quietcount_consumers.maintenance.signing import published_note, renew_key
+from quietcount_consumers.maintenance.signing import renew_key
+from quietcount_consumers.maintenance.verification import check_known, known_head, verify_file
 from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, wall_clock
-from quietcount_consumers.terminal.presentation import Format, show_rows
-from quietcount_schemas.cli import config_option
+from quietcount_consumers.terminal.presentation import Format, show_rows, write
+from quietcount_schemas.cli import EXIT_REFUSED, config_option
+from quietcount_schemas.errors import QuietcountError
 
 __all__ = ["ledger_command"]
+
+_Read = TypeVar("_Read")
 
 
 @click.group("ledger")
@@ -33,6 +47,9 @@ def ledger_command() -> None:
     \b
     Example: quietcount ledger verify
     """
+
+
+ledger_command.add_command(receipt_command)
 
 
 @ledger_command.command("show", short_help="Show the entries of the ledger, and what is left to declare.")
@@ -55,17 +72,67 @@ def ledger_show_command(config: Path, form: str | None) -> None:
         click.echo(line, err=True)
 
 
-@ledger_command.command("verify", short_help="Verify the chain of the ledger, and the published file against it.")
+@ledger_command.command("verify", short_help="Verify a published file from itself alone, or a project's ledger.")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @config_option
-def ledger_verify_command(config: Path) -> None:
-    """Verify the chain of the ledger, and that the published file holds what the ledger says.
+@click.option(
+    "--key", metavar="KEY", help="The ledger's key as the publisher gave it to you: the file has to be signed with it."
+)
+@click.option(
+    "--head",
+    metavar="HEX|NOTE",
+    help="A head that you noted earlier, or a file with a signed one: the ledger has to hold it.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="OLDER_FILE",
+    help="Another copy of the published file: one of the two has to continue the other.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
+@click.pass_context
+def ledger_verify_command(
+    ctx: click.Context,
+    file: Path | None,
+    config: Path,
+    key: str | None,
+    head: str | None,
+    against: Path | None,
+    as_json: bool,
+) -> None:
+    """Verify a published FILE with nothing but itself in hand; without FILE, the ledger of a project.
+
+    Replays the ledger in the file by its rules, checks who signed it, and builds the file again from it: every number,
+    and nothing else, has to be in the file. In a project it also asks what else there knows how far the ledger went.
 
     \b
-    Example: quietcount ledger verify
+    Example: quietcount ledger verify statistics.duckdb --against last-year.duckdb
     """
-    configuration = Configuration.load(config)
-    for line in verify_ledger(_read_ledger(configuration).chain, configuration.public_file):
-        click.echo(line)
+    for path in (file, against):
+        if path is not None and not path.is_file():
+            raise click.UsageError(f"{path}: there is no such file. Name one that was published, statistics.duckdb.")
+    told = None if key is None else _parsed(ctx, "--key", key, VerifierKey.parse)
+    known = None if head is None else _parsed(ctx, "--head", head, known_head)
+    try:
+        if file is None:
+            configuration = Configuration.load(config)
+            verified, where = verify_project(configuration), configuration.public_file
+            verified.checks.extend(check_known(where, verified.chain, key=told, head=known, older=against))
+        else:
+            verified = verify_file(file, key=told, head=known, older=against)
+            if config.exists() or ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE:
+                sentence = compare_with_project(Configuration.load(config), file, verified.chain)
+                verified.checks.append(sentence)
+    except QuietcountError as error:
+        if not as_json:
+            raise
+        click.echo(json.dumps({"verdict": "wrong", "what": error.what, "remedy": error.remedy}, ensure_ascii=False))
+        ctx.exit(EXIT_REFUSED)
+    if as_json:
+        click.echo(json.dumps(verified.record, ensure_ascii=False))
+    else:
+        for line in verified.checks:
+            click.echo(line)
 
 
 @ledger_command.command("head", short_help="Print the signed head of the published ledger.")
@@ -79,7 +146,47 @@ def ledger_head_command(config: Path) -> None:
     \b
     Example: quietcount ledger head
     """
-    click.echo(published_note(Configuration.load(config).public_file).data, nl=False)
+    write(cosigned_head(Configuration.load(config)).data)
+
+
+@ledger_command.command("request", short_help="Write what a witness needs to sign the newest head.")
+@config_option
+@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write it into this file.")
+@click.option("--from", "start", type=click.IntRange(0), default=0, help="The first entry that the witness lacks.")
+def ledger_request_command(config: Path, output: Path | None, start: int) -> None:
+    """Write what a witness needs to sign the newest head of the ledger: its entries, and your signature.
+
+    It holds nothing but what is published, or will be once the witnesses have signed. The partner runs `quietcount
+    witness cosign` with it.
+
+    \b
+    Example: quietcount ledger request -o ledger.request
+    """
+    data = request_of(Configuration.load(config), start).data
+    if output is None:
+        write(data.decode())
+        return
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise ServiceError(
+            f"{output}: cannot be written ({os.strerror(error.errno or 0)})", "Run this again with another -o"
+        ) from None
+
+
+@ledger_command.command("cosign", short_help="Take a signed note back from a witness.")
+@click.argument("note", type=click.Path(path_type=Path))
+@config_option
+def ledger_cosign_command(note: Path, config: Path) -> None:
+    """Take the signed note of a partner, who made it with `quietcount witness cosign`.
+
+    Once as many witnesses as `witnesses.require` says have signed the newest head, the next tick publishes it.
+
+    \b
+    Example: quietcount ledger cosign signed.head
+    """
+    for name in take_cosignatures(Configuration.load(config), note):
+        click.echo(f"Taken: the signature of {name}.", err=True)
 
 
 @ledger_command.command("retire", short_help="End a population permanently; its epsilon stays spent.")
@@ -208,6 +315,18 @@ def ledger_new_key_command(config: Path, stolen: bool, yes: bool) -> None:
     signer = renew_key(Configuration.load(config), wall_clock(), agree, stolen=stolen)
     click.echo("The ledger names the new key. Make a backup of it, and give this to partners and readers:", err=True)
     click.echo(signer.text)
+
+
+def _parsed(ctx: click.Context, option: str, text: str, parse: Callable[[str], _Read]) -> _Read:
+    """Return what an option's text stands for; what it cannot stand for is wrong usage."""
+    try:
+        return parse(text)
+    except QuietcountError as error:
+        raise click.BadParameter(str(error), ctx, param_hint=option) from None
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(
+            f"no such head, and no such file ({type(error).__name__})", ctx, param_hint=option
+        ) from None
 
 
 def _read_ledger(configuration: Configuration) -> Ledger:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.errors import ConsumersError
+from quietcount_consumers.terminal.output import write_output
 from quietcount_schemas.cli import config_option
 
 __all__ = ["report_command"]
 
 _LANGUAGES = ("en", "ru", "uk")
-
-
-class ReportUnwritten(ConsumersError):
-    """A report that cannot be written where it was to go."""
 
 
 @click.command("report")
@@ -65,28 +59,5 @@ def report_command(output: Path, language: str, database: Path | None, config: P
         if console.is_terminal:
             stack.enter_context(console.status("Drawing the report"))
         text = report(path, language, alone=database is not None)
-    if str(output) == "-":
-        rest = memoryview(text.encode())
-        while rest:  # a pipe takes a part, and says no error before the next one
-            rest = rest[sys.stdout.buffer.write(rest) :]
-        sys.stdout.flush()
-    else:
-        _write(output, text)
+    if write_output(output, text):
         click.echo(f"Wrote {output}. Open it in a browser, or send it on: it is one file.", err=True)
-
-
-def _write(output: Path, text: str) -> None:
-    """Write the page whole, or leave what was there."""
-    from quietcount_schemas.private_files import write_file
-
-    place = output.resolve()  # a link stays, and what it leads to is replaced
-    try:
-        if place.exists() and not place.is_file():
-            place.write_bytes(text.encode())  # a device or a pipe takes no other file's place
-        else:
-            write_file(place, text.encode(), replace=True)
-    except OSError as error:
-        raise ReportUnwritten(
-            f"{output}: cannot be written ({os.strerror(error.errno or 0).lower()})",
-            "Name another file with -o, or mend the rights of its folder",
-        ) from None

@@ -74,6 +74,7 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
                 open_service(configuration, clock(), say=log.say, admit=admit) as service,
             ):
                 run_until_idle(service, clock, stop, flush=log.flush)
+                service.show()
         else:
             _serve(config, configuration, clock, as_of, log)
 
@@ -188,5 +189,6 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
             open_service(configuration, now, say=log.say, admit=admission(as_of, clock, log.say)) as service,
         ):
             released = service.tick(now, stop).released
+            service.show()
     rows = [(period.population, period.statistic, period.start, period.end) for period in released]
     show_rows(["population", "statistic", "period_start", "period_end"], rows, chosen_format(form))

@@ -62,5 +62,10 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "Run the service: fold in ticks, release what is due, publish.",
     ),
     ("topics", "quietcount_consumers.commands.topics:topics_command", "Make and check the topics on Kafka."),
+    (
+        "witness",
+        "quietcount_consumers.commands.witness:witness_command",
+        "Witness the ledger of another organisation: sign that it has one history.",
+    ),
 )
 """By command: its name, where it is ("module:attribute"), and its summary. A test holds all three to the command."""

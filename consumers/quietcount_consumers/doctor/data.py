@@ -31,9 +31,10 @@ from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
-from quietcount_consumers.maintenance.inspection import agreement, held_open, verify_ledger
+from quietcount_consumers.maintenance.project_verification import held_open, verify_ledger
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import StateFacts, is_read
+from quietcount_consumers.maintenance.verification import agreement
 from quietcount_consumers.wiring import open_ledger, signing_key_file
 from quietcount_producers.embedded import sqlite_file
 from quietcount_producers.errors import LogError

@@ -1,17 +1,13 @@
-"""Looking at a project without changing it: its ledger, what is due, whether the public file agrees."""
+"""Looking at a project without changing it: its ledger, and what is due."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import filecmp
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from quietcount_aggregates.bound import bound_sentence, plain
 from quietcount_aggregates.due_periods import DuePeriod, due_periods
-from quietcount_aggregates.errors import NoteError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import (
     Completed,
@@ -26,26 +22,10 @@ from quietcount_aggregates.ledger.entries import (
     StateLost,
 )
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.signed_heads import check_signed
-from quietcount_aggregates.ledger.signed_notes import SignedNote
-from quietcount_aggregates.publication.publication import publish
-from quietcount_aggregates.publication.published_file import changes_beside, holder_of
 from quietcount_consumers.configuration import Configuration, beginning_after
-from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.queries import QueryError, query
 from quietcount_consumers.wiring import open_ledger
 
-__all__ = ["agreement", "budget_lines", "due_now", "held_open", "ledger_rows", "ledger_runs", "verify_ledger"]
-
-# What the public file says without being a row of a table: a view or a macro can lie as well as a number.
-_CATALOG = {
-    "table": "SELECT table_name, sql, comment FROM duckdb_tables() WHERE NOT internal ORDER BY ALL",
-    "view": "SELECT view_name, sql, comment FROM duckdb_views() WHERE NOT internal ORDER BY ALL",
-    "macro": "SELECT function_name, parameters, macro_definition, comment FROM duckdb_functions() "
-    "WHERE NOT internal ORDER BY ALL",
-    "column": "SELECT table_name || '.' || column_name, data_type, comment FROM duckdb_columns() "
-    "WHERE NOT internal ORDER BY ALL",
-}
+__all__ = ["budget_lines", "due_now", "ledger_rows", "ledger_runs"]
 
 
 def ledger_rows(chain: Chain) -> tuple[list[str], list[tuple[object, ...]]]:
@@ -99,86 +79,6 @@ def budget_lines(chain: Chain) -> list[str]:
         f"of {plain(budget.lifetime_epsilon)}.",
         bound_sentence(chain),
     ]
-
-
-def verify_ledger(chain: Chain, public: Path) -> list[str]:
-    """Return what was verified, a line each, of a chain that was read and of the public file beside it.
-
-    Raises ServiceError when the public file does not hold exactly what the ledger says, and nothing beside it more.
-    """
-    lines = [f"The ledger's chain holds; its head is {chain.head.digest.hex()}.", bound_sentence(chain)]
-    if not public.exists():
-        return [*lines, f"{public} is not there; `quietcount run` brings it back with the same values."]
-    if (beside := changes_beside(public)) is not None:
-        raise ServiceError(
-            f"{beside}: another program wrote to the published file, and whoever opens that file reads this on top of "
-            "it",
-            "End that program and delete this file, then run again: nothing of ours is in it",
-        )
-    # Not beside the public file, whose folder may be read-only: what is built here is as public as that one.
-    with tempfile.TemporaryDirectory(prefix="quietcount-verify-") as folder:
-        again = Path(folder) / "statistics.duckdb"
-        publish(chain, again, _signed_head(chain, public))
-        altered = _difference(public, again)
-    if altered:
-        raise ServiceError(
-            f"{public}: {altered} does not hold what the ledger says; it is older (a service that runs publishes at "
-            "its next tick), or was altered",
-            "Delete it: `quietcount run` brings it back from the ledger",
-        )
-    return [*lines, f"{agreement(public)}.", *(f"{what}. {remedy}." for what, remedy in held_open(public))]
-
-
-def _signed_head(chain: Chain, public: Path) -> str:
-    """Return the signed head that the public file carries, if it is that of this chain; empty otherwise."""
-    try:
-        rows = query(public, "SELECT value FROM about WHERE key = 'signed_head'")[1]
-        note = SignedNote.parse(str(rows[0][0]))
-        check_signed(chain, note)
-    except (QueryError, IndexError, NoteError):
-        return ""
-    return note.data
-
-
-def held_open(public: Path) -> list[tuple[str, str]]:
-    """Return what there is to say, and what to do, if another program holds the public file open to write."""
-    holder = holder_of(public)
-    if holder is None:
-        return []
-    return [
-        (
-            f"{public} is held open to write by {holder}, so DuckDB opens it for nobody else. The service publishes "
-            "all the same, and that program keeps the old file",
-            "Ask its user to open the file for reading only, as in duckdb.connect(..., read_only=True) or duckdb "
-            "-readonly",
-        )
-    ]
-
-
-def agreement(public: Path) -> str:
-    """Return the sentence about a public file that was verified, without its full stop."""
-    return f"{public} holds exactly what the ledger says"
-
-
-def _difference(public: Path, again: Path) -> str | None:
-    """Return the first thing that is not the same in both files, or None."""
-    if filecmp.cmp(public, again, shallow=False):
-        return None
-    # Another version of DuckDB may have laid the same out in another way.
-    for kind, sql in _CATALOG.items():
-        found, wanted = query(public, sql)[1], query(again, sql)[1]
-        for name, *_ in [row for row in wanted if row not in found] + [row for row in found if row not in wanted]:
-            return f"{kind} {name}"
-    for (table,) in query(again, "SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL")[1]:
-        sql = f'SELECT * FROM "{table}" ORDER BY ALL'
-        wanted = query(again, sql)[1]
-        try:
-            same = query(public, sql)[1] == wanted
-        except QueryError:  # the file opens, and the blocks of this table are damaged
-            same = False
-        if not same:
-            return f"table {table}"
-    return None
 
 
 def due_now(

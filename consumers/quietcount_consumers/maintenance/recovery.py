@@ -24,7 +24,7 @@ from quietcount_aggregates.errors import (
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Body, Completed, Retired
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.signed_heads import check_key, sign_head
+from quietcount_aggregates.ledger.signed_heads import check_key, check_signed, sign_head
 from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import publish, published_head
@@ -38,6 +38,8 @@ from quietcount_consumers.maintenance.state_facts import state_missing, state_of
 from quietcount_consumers.positions import check_partitions, lost_of
 from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, signing_key_of, witness_of
+from quietcount_consumers.witnessing.requests import read_request
+from quietcount_consumers.witnessing.vigil import unsigned, vigil_of
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -171,6 +173,7 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
                 )
         check_published(configuration, ledger)
         witness_of(configuration).check(ledger)
+        vigil_of(configuration, unsigned).check_shown(chain)
         prepare_folders(configuration)
         log = stack.enter_context(contextlib.closing(open_ledger(configuration)))
         epoch = log.fence()
@@ -186,11 +189,27 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
 
 
 def published_chain(published: Path) -> Chain:
-    """Return the chain that a published file holds. Raises ServiceError for another file, and LedgerBroken."""
+    """Return the chain that a published file holds, or what a witness gave back (which is a request of ours).
+
+    Raises ServiceError for another file, WitnessError and NoteError for a request that is none, and LedgerBroken.
+    """
     chain = Chain()
+    if _is_request(published):
+        request = read_request(published)
+        for entry in request.entries:
+            chain.extend(entry)
+        check_signed(chain, request.note)
+        return chain
     for entry in _published_entries(published):
         chain.extend(entry)
     return chain
+
+
+def _is_request(published: Path) -> bool:
+    """Return whether a file begins as a request for all entries does."""
+    with contextlib.suppress(OSError), published.open("rb") as file:
+        return file.read(6) == b"old 0\n"
+    return False
 
 
 def _published_entries(published: Path) -> list[bytes]:
@@ -318,9 +337,11 @@ def _check_state(state: State, ledger: Ledger) -> None:
 def fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
     """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain.
 
-    Raises SigningKeyError if the key is not there that signs what is published then.
+    Witnesses and published copies are asked, too, and may be away. Raises SigningKeyError if the key is not there
+    that signs what is published then.
     """
-    signing_key_for(ledger, configuration)
+    key = signing_key_for(ledger, configuration)
+    vigil_of(configuration, lambda chain: sign_head(chain, key)).compare(ledger.chain)
     ledger.fence()
     check_newest(ledger, state, configuration.public_file, witness_of(configuration))
 
@@ -333,7 +354,12 @@ def signing_key_for(ledger: Ledger, configuration: Configuration) -> SigningKey:
 
 
 def publish_ledger(ledger: Ledger, configuration: Configuration) -> None:
-    """Let the witness see the ledger, then sign its head and publish it."""
+    """Let the witness see the ledger, then sign its head and publish it.
+
+    If other organisations have to sign first, the next tick or start of the service publishes.
+    """
     key = signing_key_for(ledger, configuration)
     witness_of(configuration).see(ledger.chain.head)
+    if configuration.witnesses.require:
+        return
     publish(ledger.chain, configuration.public_file, sign_head(ledger.chain, key).data)

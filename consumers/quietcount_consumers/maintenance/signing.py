@@ -29,6 +29,7 @@ from quietcount_consumers.maintenance.recovery import (
 )
 from quietcount_consumers.queries import query
 from quietcount_consumers.wiring import signing_key_file, witness_of
+from quietcount_consumers.witnessing.vigil import unsigned, vigil_of
 from quietcount_schemas.private_files import sync_folder
 
 __all__ = ["published_note", "renew_key"]
@@ -66,6 +67,7 @@ def renew_key(
             with contextlib.suppress(StateDamaged):  # its loss is recorded later, and that has to be signed
                 stack.enter_context(compared_state(configuration, ledger))
         _check(configuration, ledger)
+        vigil_of(configuration, unsigned).check_shown(ledger.chain)
         path = signing_key_file(configuration)
         following = path.with_name(f"{path.name}-next")
         if not _is_named(following, ledger):

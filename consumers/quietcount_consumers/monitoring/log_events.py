@@ -23,6 +23,7 @@ __all__ = [
     "NOT_SERVING",
     "POPULATION_DECLARED",
     "POPULATION_INCOMPLETE",
+    "PUBLICATION_WAITS",
     "RELEASED",
     "RELOADED",
     "RELOAD_REFUSED",
@@ -31,6 +32,7 @@ __all__ = [
     "STOPPED",
     "TABLE_OF_NOISE",
     "WAITING",
+    "WITNESSED",
     "EventKind",
     "Level",
     "LogEvent",
@@ -147,6 +149,17 @@ RELEASED: Final = EventKind(
     "The periods of a statistic from `period_start` to `period_end` are released and published.",
     "nothing",
 )
+PUBLICATION_WAITS: Final = EventKind(
+    "publication waits",
+    _WARNING,
+    ("meaning",),
+    "Too few witnesses have signed the newest head of the ledger; `meaning` says how many have. What was published "
+    "before stays. The release is in the ledger, and nothing is lost.",
+    "ask those who keep the witnesses; hand a request to those without an address (`quietcount ledger request`)",
+)
+WITNESSED: Final = EventKind(
+    "witnessed", _INFO, (), "Enough witnesses have signed, and what waited for them is published.", "nothing"
+)
 WAITING: Final = EventKind(
     "waiting",
     _WARNING,
@@ -218,6 +231,8 @@ CATALOGUE: Final = (
     POPULATION_INCOMPLETE,
     TABLE_OF_NOISE,
     RELEASED,
+    PUBLICATION_WAITS,
+    WITNESSED,
     WAITING,
     HALTED,
     GOING_ON,

@@ -250,6 +250,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("operation",),
     ),
     Metric(
+        "quietcount_publication_waits",
+        "1 while what is in the ledger is not published because too few witnesses have signed its head.",
+        _one(lambda view: float(view.status.publication_waits)),
+    ),
+    Metric(
         "quietcount_rejects_seen",
         "1 if records were rejected for this reason on the day (UTC) before the newest tick's.",
         _rejects,

@@ -118,6 +118,8 @@ class Status:
     """The tick of the newest release in the ledger."""
     publication: dt.datetime = NEVER
     """The newest tick at which the public file was built from the ledger."""
+    publication_waits: bool = False
+    """Whether what is in the ledger is not published yet because too few witnesses have signed its head."""
     purge: dt.datetime = NEVER
     """The newest tick after which nothing was left to purge, or had been left for less than a day."""
     rejects_seen: frozenset[RejectReason] = frozenset()
@@ -214,10 +216,10 @@ class Board:
                 purge=newest(status.purge, before.purge),
             )
 
-    def unpublished(self) -> None:
-        """Take back that what was posted last is published: it could not be put in its place."""
+    def unpublished(self, *, waits: bool = False) -> None:
+        """Take back that what was posted last is published: it could not be put in its place, or it `waits`."""
         with self._lock:
-            self._posted = replace(self._posted, publication=self._shown.publication)
+            self._posted = replace(self._posted, publication=self._shown.publication, publication_waits=waits)
 
     def turn(self) -> None:
         """Show what was posted last; to be called at a point of the grid."""

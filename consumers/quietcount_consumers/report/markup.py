@@ -8,16 +8,22 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from html import escape
+from importlib import resources
 from typing import Final
 from xml.etree.ElementTree import Element, tostring
 
-__all__ = ["Content", "Element", "clean", "element", "extend", "html_of", "xml_of"]
+from quietcount_consumers.report.palette import style
+
+__all__ = ["Content", "Element", "clean", "element", "extend", "html_of", "page_head", "xml_of"]
 
 Content = Element | str | None
 
 _CONTROLS: Final = ("Cc", "Cs", "Cn")
 _TURNS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Embeddings, overrides and isolates (Unicode, bidirectional algorithm)."""
+
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""Even if something slipped in, no browser would run it or fetch anything for it."""
 
 _VOID: Final = ("meta",)
 """The elements of the page that hold nothing, and have no end."""
@@ -41,6 +47,21 @@ def extend(parent: Element, *contents: Content) -> Element:
         else:
             parent.text = (parent.text or "") + clean(each)
     return parent
+
+
+def page_head(title: str) -> Element:
+    """Return the head of a page that asks nobody for anything, with the house's style."""
+    css = resources.files("quietcount_consumers.report").joinpath("page.css").read_text(encoding="utf-8")
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("style", f"{style()}\n{css}"),
+    )
 
 
 def html_of(page: Element) -> str:

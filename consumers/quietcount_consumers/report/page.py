@@ -5,22 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from importlib import resources
-from typing import Final
 
 from quietcount_consumers.report.figures import Figure, Headline, Note, Publication, Statistic
 from quietcount_consumers.report.illustrations import Illustrations
-from quietcount_consumers.report.markup import Content, Element, element, extend, html_of
-from quietcount_consumers.report.palette import style
+from quietcount_consumers.report.markup import Content, Element, element, extend, html_of, page_head
 from quietcount_consumers.report.sentences import bound, by, capital, counting, headline, note, odds, subject
 from quietcount_consumers.report.tables import Tables
 from quietcount_consumers.report.words import Words
 from quietcount_schemas.events.periods import Period
 
 __all__ = ["page_of"]
-
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-"""Even if something slipped in, no browser would run it or fetch anything for it."""
 
 
 def page_of(publication: Publication, words: Words) -> str:
@@ -42,17 +36,6 @@ class _Page:
         publication, say = self._publication, self._say
         publisher = publication.stated("publisher")
         title = say("page.title_of", publisher=publisher) if publisher else say("page.title")
-        css = resources.files("quietcount_consumers.report").joinpath("page.css").read_text(encoding="utf-8")
-        head = element(
-            "head",
-            element("meta", charset="utf-8"),
-            element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="referrer", content="no-referrer"),
-            element("meta", name="color-scheme", content="light dark"),
-            element("title", title),
-            element("style", f"{style()}\n{css}"),
-        )
         body = element(
             "body",
             element("a", say("page.skip"), href="#figures", class_="skip"),
@@ -60,7 +43,7 @@ class _Page:
             element("main", *self._main(), id="figures", tabindex="-1"),
             element("footer", element("p", say("page.made"))),
         )
-        return element("html", head, body, lang=self._words.language)
+        return element("html", page_head(title), body, lang=self._words.language)
 
     def _header(self, title: str) -> Element:
         publication, say, words = self._publication, self._say, self._words

@@ -86,7 +86,7 @@ class Served(Protocol):
 
     def status(self, now: dt.datetime, tick: Tick) -> Status: ...
 
-    def show(self) -> None: ...
+    def show(self) -> bool: ...
 
 
 class Server(Protocol):
@@ -211,8 +211,9 @@ class Runner:
         if self._newest is None:
             return
         try:
-            self._newest.show()
-        except Unavailable as error:
+            if self._newest.show():
+                self._board.unpublished(waits=True)
+        except MENDABLE as error:
             self._close()  # so that the next tick publishes again
             self._board.unpublished()
             self._idle(self._clock(), Failed(error))

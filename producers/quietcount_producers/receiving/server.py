@@ -8,7 +8,7 @@ import datetime as dt
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import FrameType
 from typing import Any, Final
 
@@ -16,15 +16,17 @@ from uvicorn import Config, Server
 
 from quietcount_producers.composing.composition import utc_today
 from quietcount_producers.errors import LogError
-from quietcount_producers.receiving.application import HEADER_BYTES, Application, Door
+from quietcount_producers.receiving.application import HEADER_BYTES, Application, Door, Receive, Send
 from quietcount_producers.receiving.places import HEADER_SECONDS, IDLE_SECONDS, Places
 from quietcount_producers.receiving.reception import Reception
 from quietcount_producers.receiving.settings import ReceiverSettings
 from quietcount_schemas.serving.listening import QUEUE, listening, written
 
-__all__ = ["configuration", "serve"]
+__all__ = ["Served", "configuration", "run", "serve"]
 
 Say = Callable[[str], None]
+Served = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
+"""An application of ASGI."""
 
 STOP_SECONDS: Final = 10
 """How long deliveries in hand are waited for at the end. A tool that gets no answer delivers again."""
@@ -52,7 +54,7 @@ class _Server(Server):
         self.should_exit = True
 
 
-def configuration(application: Application, places: Places, tls: ssl.SSLContext | None = None) -> Config:
+def configuration(application: Served, places: Places, tls: ssl.SSLContext | None = None) -> Config:
     """Return what uvicorn serves `application` with: no log, and no header that names the server or the time."""
     return Config(
         application,
@@ -83,23 +85,39 @@ def serve(settings: ReceiverSettings, reception: Reception, say: Say, today: Cal
     with listening(settings.address, settings.port, settings.refused) as listener, reception:
         scheme = "http" if tls is None else "https"
         say(f"Listening on {scheme}://{written(*listener.getsockname()[:2])}. The paths: {', '.join(reception.tokens)}")
-        with asyncio.Runner(loop_factory=_Loop) as runner:
-            runner.run(_serve(listener, reception, tls, say, today))
+        doors = {path: Door(tokens, reception.taker(path)) for path, tokens in reception.tokens.items()}
+        run(listener, lambda places: Application(doors, places), tls, lambda: _tell(reception, say, today))
     say("Stopped.")
+
+
+async def _nothing() -> None:
+    """Do nothing beside the server."""
+
+
+def run(
+    listener: socket.socket,
+    made: Callable[[Places], Served],
+    tls: ssl.SSLContext | None,
+    beside: Callable[[], Coroutine[Any, Any, None]] = _nothing,
+) -> None:
+    """Serve on `listener`, until SIGTERM or SIGINT, the application that `made` makes of the places for its clients.
+
+    `beside` runs meanwhile, and is cancelled in the end.
+    """
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        runner.run(_serve(listener, made, tls, beside))
 
 
 async def _serve(
     listener: socket.socket,
-    reception: Reception,
+    made: Callable[[Places], Served],
     tls: ssl.SSLContext | None,
-    say: Say,
-    today: Callable[[], dt.date],
+    beside: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     logging.getLogger("asyncio").setLevel(_SILENT)
     places = Places(asyncio.get_running_loop().call_later)
-    doors = {path: Door(tokens, reception.taker(path)) for path, tokens in reception.tokens.items()}
-    server = _Server(configuration(Application(doors, places), places, tls))
-    telling = asyncio.create_task(_tell(reception, say, today))
+    server = _Server(configuration(made(places), places, tls))
+    telling = asyncio.create_task(beside())
     await server.serve(sockets=[listener])
     telling.cancel()
 

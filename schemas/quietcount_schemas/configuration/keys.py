@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from quietcount_schemas.configuration import readers, rules
+from quietcount_schemas.configuration.partners import WITNESSES
 from quietcount_schemas.configuration.places import (
     DEFAULT_DATA_DIR,
     DEFAULT_IDS_FILE,
@@ -243,6 +244,7 @@ CONFIGURATION: Final = Section(
                 ),
             ),
         ),
+        WITNESSES,
         Section(
             "population",
             (

@@ -299,7 +299,10 @@ def url() -> Reader:
         _demand(parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
         _demand(not parts.query and not parts.fragment and given.isascii() and given.isprintable() and " " not in given)
         if parts.username is not None or parts.password is not None:
-            raise Unfit("write the name as schema_registry.username and the password into a file, not into the address")
+            raise Unfit(
+                "an address holds no name and no password; for the registry they are schema_registry.username and "
+                "schema_registry.password_file"
+            )
         return given
 
     return Reader('write an address, as "https://registry:8081"', read)

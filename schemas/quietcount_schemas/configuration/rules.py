@@ -15,6 +15,7 @@ __all__ = [
     "others_are_let_in_by_tls_and_password",
     "others_deliver_over_tls",
     "tls_is_on_with_its_files",
+    "witnesses_are_as_many_as_required",
 ]
 
 Rule = Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]
@@ -82,3 +83,18 @@ def a_name_is_given_once(whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         twice = next((name for name in sorted(names) if names.count(name) > 1), None)
         if twice is not None:
             yield key, f"two {what} are named {twice!a}; give each its own name"
+
+
+def witnesses_are_as_many_as_required(witnesses: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """[witnesses]: each is named once, and as many are named as have to sign."""
+    keys = [each["key"] for each in witnesses["witness"] if each["key"] is not None]
+    public = [key.rpartition("+")[2] for key in keys]
+    twice = next((key for key in keys if public.count(key.rpartition("+")[2]) > 1), None)
+    if twice is not None:
+        yield "witness", f"two tables [[witnesses.witness]] have the key of {twice.partition('+')[0]!a}; name each once"
+    required = witnesses["require"]
+    if required is not None and not 0 <= required <= len(witnesses["witness"]):
+        yield (
+            "require",
+            f"is {required}, and {len(witnesses['witness'])} witnesses are named: write a number up to that",
+        )

@@ -42,11 +42,12 @@ class Publishing(Trial):
         self.shown: list[tuple[dt.datetime, int, bool]] = []
         self._clock, self._failures = clock, failures
 
-    def show(self) -> None:
+    def show(self) -> bool:
         if self._failures:
             self._failures -= 1
             raise PublicationUnwritable("the folder cannot be written")
         self.shown.append((self._clock(), len(self.seen), self.closed))
+        return False
 
 
 def test_what_is_published_is_shown_at_the_next_point_of_the_grid_and_at_the_end() -> None:
@@ -176,8 +177,9 @@ class Built(HeldPublication):
         publish(chain, path.with_name("built"), signed_head)
         self._path = path
 
-    def show(self) -> None:
+    def show(self) -> str:
         self._path.with_name("built").replace(self._path)
+        return ""
 
 
 def held_and_shown(held: HeldPublication, chain: Chain, marker: Path) -> Path:

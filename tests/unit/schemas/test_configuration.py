@@ -159,12 +159,14 @@ def unknown(folder: Path, name: str) -> str:
 def test_a_value_that_is_refused_is_not_repeated() -> None:
     """It may be a secret that stands in the wrong place; the texts of Python's own errors would repeat it."""
     secret = "5ec2e7\0"
-    apart = ("", "population", "population.table", "receive.path")
+    apart = ("", "population", "population.table", "receive.path", "witnesses.witness")
     table: dict[str, object] = {each: dict.fromkeys(KEYS[each], secret) for each in KEYS if each not in apart}
     table |= {name: secret for name in KEYS[""] if name not in KEYS}
     tables = [dict.fromkeys(KEYS["population.table"], secret)]
     table["population"] = [dict.fromkeys(KEYS["population"], secret) | {"table": tables}]
     table["receive"] = dict.fromkeys(KEYS["receive"], secret) | {"path": [dict.fromkeys(KEYS["receive.path"], secret)]}
+    witness = dict.fromkeys(KEYS["witnesses.witness"], secret)
+    table["witnesses"] = dict.fromkeys(KEYS["witnesses"], secret) | {"witness": [witness]}
     given = checked(Path("quietcount.toml"), table, {})
     assert {fault.key.rpartition(".")[2] for fault in given.faults} == {
         name.rpartition(".")[2] for name, _ in each_key()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -15,7 +17,7 @@ from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.errors import BudgetError, LedgerBroken, PopulationError
 from quietcount_aggregates.ledger.entries import Declared, Entry, Retired
 from quietcount_aggregates.ledger.places import LogPoint
-from quietcount_aggregates.populations import Horizon, Late, Population, StatisticName, Sum
+from quietcount_aggregates.populations import Dimension, Epsilon, Horizon, Late, Population, StatisticName, Sum
 from quietcount_schemas.events.numbers import Buckets, Summed
 from quietcount_schemas.events.periods import Period
 
@@ -248,3 +250,56 @@ def test_a_population_whose_tables_changed_is_refused_with_the_table() -> None:
         assert key in str(refused.value)
         assert "new names" in refused.value.remedy
     assert ledger.declare([declared], ONE, NOW, end=END) == []
+
+
+def forged(**changes: Any) -> Population:
+    """Return a population that no catalogue declares, because its table was changed."""
+    population = of("two", 0.25, by=["colour"])
+    return replace(population, tables=(replace(population.tables[0], **changes),))
+
+
+def named(name: str, *symbols: str) -> tuple[Dimension, ...]:
+    return (Dimension(name, symbols, symbols[0]),)
+
+
+@pytest.mark.promise("budget")
+@pytest.mark.parametrize(
+    "population, says",
+    [
+        (forged(epsilon=Epsilon(-0.25)), "the epsilon of table 'two'"),
+        (forged(epsilon=Epsilon(math.nan)), "the epsilon of table 'two'"),
+        (forged(epsilon=Epsilon(0.0)), "the epsilon of table 'two'"),
+        (forged(name=StatisticName('two" AS SELECT 1; COPY')), "has a name that is none"),
+        (forged(name=StatisticName("ledger")), "the name of a table of every published file"),
+        (forged(by=named('a", getenv', "A")), "a field, or a symbol, with a name that is none"),
+        (forged(by=named("a", "A", "Ivan Petrov, 1987")), "a field, or a symbol, with a name that is none"),
+        (forged(by=named("a", "A", "A")), "one symbol twice"),
+        (forged(by=2 * named("a", "A")), "by fields, each once"),
+        (forged(by=named("cell", "A")), "by fields, each once"),
+        (forged(by=tuple(each for n in "abcdef" for each in named(n, *"ABCDEFGHIJ"))), "more cells than"),
+        (replace(forged(), max_contributions=0), "no possible number of times"),
+        (replace(forged(), max_contributions=90_000), "would hide everything"),
+        (replace(forged(), since=dt.date(1, 1, 1)), "begins on a day"),
+        (replace(forged(), since=dt.date(2024, 1, 2)), "begins on a day"),
+        (replace(forged(), events=("Asked'; --",)), "no type of event"),
+        (replace(forged(), title="x" * 10_001), "too long"),
+    ],
+)
+def test_a_declaration_that_no_catalogue_makes_breaks_the_chain(population: Population, says: str) -> None:
+    log = MemoryLedger()
+    head = opened(log).chain.head
+    with pytest.raises(LedgerBroken, match=says):
+        read([*log.entries, Entry.make(head.length, head.digest, NOW, Declared(population, whole_log=True)).data])
+
+
+def test_a_twin_that_takes_any_declaration_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quietcount_aggregates.ledger.chain.objection_to", lambda _: None)
+    with pytest.raises(pytest.fail.Exception):
+        test_a_declaration_that_no_catalogue_makes_breaks_the_chain(forged(epsilon=Epsilon(-0.25)), "the epsilon")
+
+
+@pytest.mark.parametrize("epsilon", ["NaN", "Infinity", "-1", "0"])
+def test_a_ledger_is_opened_with_a_bound_that_bounds(epsilon: str) -> None:
+    body = replace(opened().chain.opened, lifetime_epsilon=Decimal(epsilon))
+    with pytest.raises(LedgerBroken, match="lifetime epsilon is not a positive number"):
+        read([Entry.make(0, bytes(32), NOW, body).data])

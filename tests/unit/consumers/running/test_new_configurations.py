@@ -182,9 +182,10 @@ def test_a_new_configuration_that_is_being_tried_is_not_lost_by_one_that_cannot_
 
 def test_a_file_that_cannot_be_put_in_its_place_while_the_clock_is_wrong_makes_no_clock_right() -> None:
     class Late(Trial):
-        def show(self) -> None:
+        def show(self) -> bool:
             if len(seen) > 2:
                 raise PublicationUnwritable("the folder cannot be written")
+            return False
 
     clocks = MovedClocks()
     seen: list[Status] = []

@@ -235,7 +235,7 @@ def test_what_an_opening_that_failed_has_built_is_not_shown() -> None:
     shown: list[str] = []
 
     class Shown(Trial):
-        def show(self) -> None:
+        def show(self) -> bool:
             shown.append("old")
             raise PublicationUnwritable("the folder cannot be written")
 
@@ -246,7 +246,7 @@ def test_what_an_opening_that_failed_has_built_is_not_shown() -> None:
 
 def test_a_file_that_could_not_be_put_in_its_place_is_not_told_as_published() -> None:
     class Unshown(Trial):
-        def show(self) -> None:
+        def show(self) -> bool:
             raise PublicationUnwritable("the folder cannot be written")
 
         def status(self, now: dt.datetime, tick: Tick) -> Status:
@@ -333,9 +333,10 @@ def test_the_time_of_a_tick_is_the_time_that_was_judged() -> None:
     class Arming(Trial):
         shows = 0
 
-        def show(self) -> None:
+        def show(self) -> bool:
             self.shows += 1
             clocks.armed = self.shows == 2  # the next reading is the tick's first
+            return False
 
     clocks, trial = Glitch(), Arming()
     world = World(trial, clocks=clocks, waits=4)
