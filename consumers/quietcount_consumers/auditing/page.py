@@ -81,7 +81,7 @@ def _header(audit: Audit, title: str) -> Element:
     said = (
         f"All {len(audit.measurements)} measurements are as declared"
         if audit.holds
-        else f"{len(failed)} of {len(audit.measurements)} measurements do not hold. Publish nothing with this installation"
+        else f"{len(failed)} of {len(audit.measurements)} measurements do not hold: publish nothing"
     )
     return element(
         "header",
