@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
 from multiprocessing.connection import Connection
@@ -21,8 +22,12 @@ from typing import Any, Final, cast
 
 from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.measurement import CHECKS, Check, Measurement, Part
+from quietcount_consumers.errors import ServiceError
 
-__all__ = ["Audit", "Progress", "audit", "measured"]
+__all__ = ["PREFIX", "Audit", "Progress", "audit", "measured"]
+
+PREFIX: Final = "quietcount-audit-"
+"""What the name of the temporary folder begins with, and those of topics."""
 
 _MODULES: Final[Mapping[str, str]] = {
     "stories": "quietcount_consumers.auditing.story_distances",
@@ -83,8 +88,14 @@ def audit(
     It works in a temporary folder, which is gone at the end, also if this process is killed. `processes` is by default
     the number of cores; with 0 all is done in this process. Raises what a check raises that cannot be done.
     """
-    with tempfile.TemporaryDirectory(prefix="quietcount-audit-", ignore_cleanup_errors=True) as name, _topics(audited):
-        measurements = measured(audited, Path(name), checks=checks, processes=processes, progress=progress)
+    with _topics(audited), tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+        try:
+            measurements = measured(audited, Path(name), checks=checks, processes=processes, progress=progress)
+        except BrokenProcessPool:
+            raise ServiceError(
+                "a process of the audit was ended from outside, as it is when the memory is used up",
+                "Run it again with more memory, or do one check at a time with --only",
+            ) from None
     versions = {each: metadata.version(each) for each in _VERSIONS} | {"python": platform.python_version()}
     return Audit(
         measurements=tuple(measurements),
@@ -187,11 +198,16 @@ def _live(lifeline: Connection, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _topics(audited: Audited) -> Iterator[None]:
-    """Delete at the end the topics that the audit made on brokers."""
+    """Delete at the end the topics that the audit made on brokers. Raises LogError if they cannot be reached."""
+    settings = audited.kafka()
+    if settings is None:
+        yield
+        return
+    from quietcount_consumers.kafka.topics import delete_all_topics
+    from quietcount_producers.kafka.connection import reach
+
+    reach(settings, "quietcount-audit")
     try:
         yield
     finally:
-        if audited.topic_prefix:
-            from quietcount_consumers.auditing.topics import delete_all
-
-            delete_all(audited)
+        delete_all_topics(settings)

@@ -13,16 +13,18 @@ from typing import Final
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Population
 from quietcount_consumers.configuration import Configuration, PopulationSection
+from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.project import create_project
-from quietcount_schemas.configuration import DEFAULT_LOG
+from quietcount_producers.kafka.settings import KafkaSettings
+from quietcount_schemas.configuration import DEFAULT_LOG, checked
 from quietcount_schemas.events.periods import Period
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 __all__ = ["DRAWS", "STORIES", "Audited"]
 
-STORIES: Final = 30
-DRAWS: Final = 150_000
+STORIES: Final = 20
+DRAWS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,13 @@ class Audited:
         from quietcount_producers.settings import precision_of
 
         return precision_of([{"events": each.events, "period": each.period} for each in self.sections])
+
+    def kafka(self) -> KafkaSettings | None:
+        """Return the brokers that `log` names, with the prefix of all topics; None for the embedded log."""
+        table = {"log": self.log, "kafka": {"topic_prefix": self.topic_prefix}} if self.topic_prefix else {}
+        given = checked(Path("quietcount audit"), table, {"log": "--log"})
+        given.refuse_faults(ServiceError)
+        return KafkaSettings.of(given)
 
     def project(self, folder: Path, since: dt.date, name: str) -> Configuration:
         """Make a project of the audit's own in `folder`, with its own secrets, and return its configuration.

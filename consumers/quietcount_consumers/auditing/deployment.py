@@ -38,7 +38,7 @@ class Emission:
     event: str
     case: str
     occurred_on: dt.date
-    attributes: Mapping[str, object]
+    attributes: Mapping[str, Any]
     event_id: UUID
     revision: int = 0
 

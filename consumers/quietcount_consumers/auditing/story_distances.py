@@ -7,21 +7,22 @@ is compared cell by cell, so chance has no part in it.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from quietcount_aggregates.populations import Horizon, Population, Table
 from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.deployment import Played, played
+from quietcount_consumers.auditing.differences import distance, far
 from quietcount_consumers.auditing.margins import Release, margins, summed
 from quietcount_consumers.auditing.measurement import Measurement, Part
 from quietcount_consumers.auditing.storytelling import START, Storyteller
 
-__all__ = ["Told", "distance", "judged", "parts", "told"]
+__all__ = ["Told", "judged", "parts", "told"]
 
-_SECONDS: float = 8.0
+_SECONDS: Final = 14.0
 """What a story takes, about."""
 
 Values = Mapping[Release, Sequence[int]]
@@ -82,27 +83,6 @@ def told(audited: Audited, folder: Path, number: int) -> Told:
     return Told(number, moved, elsewhere, apart, disagreeing, sum(each.altered for each in found.values()))
 
 
-def distance(population: Population, table: Table, one: Values, other: Values) -> Counter[int]:
-    """Return the L1 distance of all releases of a table together: by calendar year if that is the horizon, else by 0.
-
-    A release that only one of two logs has is as far from nothing as its values are, and a cell more.
-    """
-    moved: Counter[int] = Counter()
-    for release in one.keys() | other.keys():
-        name, start = release
-        if name != table.name:
-            continue
-        year = start.year if population.horizon is Horizon.YEAR else 0
-        moved[year] += _far(one.get(release), other.get(release))
-    return moved
-
-
-def _far(one: Sequence[int] | None, other: Sequence[int] | None) -> int:
-    if one is None or other is None:
-        return 1 + sum(map(abs, one or other or ()))
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True))
-
-
 def _apart(table: Table, exact: Mapping[str, Values]) -> int:
     whole, half, rest = (
         {release: values for release, values in exact[name].items() if release[0] == table.name}
@@ -111,7 +91,7 @@ def _apart(table: Table, exact: Mapping[str, Values]) -> int:
     if not whole.keys() == half.keys() == rest.keys():
         return 1 + len(whole.keys() ^ half.keys()) + len(whole.keys() ^ rest.keys())
     return sum(
-        _far(values, [a + b for a, b in zip(half[release], rest[release], strict=True)])
+        far(values, [a + b for a, b in zip(half[release], rest[release], strict=True)])
         for release, values in whole.items()
     )
 

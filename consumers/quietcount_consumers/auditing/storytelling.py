@@ -119,7 +119,7 @@ class Storyteller:
             return rng.choice(sent)  # once more, perhaps long after its period was closed
         # Often, so that its limit is used up and more comes.
         case = case_name(rng.choice((0, 0, *range(CASES))))
-        if self._withdrawals and chance > 0.98:
+        if self._withdrawals and chance > 1 - 0.02 / len(self._populations):
             kind = rng.choice(self._withdrawals)
             return Emission(kind.name, case, occurred, self._told(rng, kind, occurred, symbols), _event_id(rng, 1))
         kind = rng.choice(self._idle) if self._idle and chance > 0.94 else rng.choice(self._counted)

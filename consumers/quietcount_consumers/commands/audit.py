@@ -31,11 +31,11 @@ _STARTING: Final = "the starting catalogue"
     "audit", short_help="Measure the guarantee on synthetic events, from emitted bytes to the published file."
 )
 @config_option
-@click.option("--stories", type=click.IntRange(1, 100_000), help="How many stories are told.  [default: 30]")
+@click.option("--stories", type=click.IntRange(1, 100_000), help="How many stories are told.  [default: 20]")
 @click.option(
     "--draws",
     type=click.IntRange(1000, 100_000_000),
-    help="How often the noise of each log is drawn: more come nearer to epsilon.  [default: 150000]",
+    help="How often the noise of each log is drawn: more come nearer to epsilon.  [default: 100000]",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Which stories are told.  [default: others each time]")
 @log_option
@@ -68,10 +68,10 @@ def audit_command(
     """
     from dataclasses import replace
 
-    from quietcount_consumers.auditing.audit import audit
+    from quietcount_consumers.auditing.audit import PREFIX, audit
 
     audited, catalogue = _audited(config, secrets.randbelow(2**31) if seed is None else seed)
-    prefix = "" if log == DEFAULT_LOG else f"quietcount-audit-{secrets.token_hex(4)}."
+    prefix = "" if log == DEFAULT_LOG else f"{PREFIX}{secrets.token_hex(4)}."
     audited = replace(
         audited,
         stories=stories or audited.stories,
