@@ -11,7 +11,6 @@ import datetime as dt
 import random
 import shutil
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ from quietcount_aggregates.release import Step
 from quietcount_consumers.maintenance import recovery
 from quietcount_consumers.maintenance.losses import Lost, record_state_loss
 from quietcount_consumers.maintenance.recovery import follow_new_log, restore_ledger
+from quietcount_consumers.maintenance.signing import renew_key
 from quietcount_consumers.maintenance.state_facts import state_of
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.wiring import open_ledger, open_log, witness_of
@@ -39,7 +39,7 @@ from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
-__all__ = ["EVERY_KNOWER", "PARTS", "Copy", "Crash", "Life", "drawn_twice"]
+__all__ = ["EVERY_KNOWER", "PARTS", "Copy", "Crash", "Life", "drawn_twice", "light_publications"]
 
 CONFIGURATION = catalogue(
     statistic("requests", "HelpRequested"), statistic("yearly", "HelpRequested", horizon="year"), grace="1d"
@@ -61,8 +61,6 @@ EVERY_KNOWER = ("ledger", "state", "public", "witness")
 """The parts that know how far the ledger went. If each of them is older than what was published, nothing else knows."""
 
 _STAMP = 1_000
-_TRIES = 12
-"""More refusals in a row than there are parts to put right."""
 
 Cell = tuple[str, str]
 """The table, and the first day of the period: each table has one cell a period."""
@@ -88,7 +86,9 @@ def light_publications() -> Iterator[None]:
             rows = [("ledger_length", str(head.length)), ("ledger_head", head.digest.hex())]
             connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
             connection.execute('CREATE TABLE ledger ("index" INTEGER, entry BLOB)')
-            connection.executemany("INSERT INTO ledger VALUES (?, ?)", [(each.index, each.data) for each in chain.entries])
+            connection.executemany(
+                "INSERT INTO ledger VALUES (?, ?)", [(each.index, each.data) for each in chain.entries]
+            )
             connection.execute("CREATE TABLE statistics (statistic VARCHAR, period_start DATE, noisy BIGINT)")
             for body in bodies:
                 if isinstance(body, Released):
@@ -141,7 +141,6 @@ class Life:
     archive: list[Path] = field(default_factory=list)
     """A copy of each published file, in the order in which they came out."""
     story: list[str] = field(default_factory=list)
-    outcomes: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.project = Project(self.folder / "project", CONFIGURATION)
@@ -261,6 +260,15 @@ class Life:
             self.tell(f"the newest {part} is put back")
         return copy is not None
 
+    def put_entries_back(self, copy: Copy) -> None:
+        """Put the entries of the ledger back, and leave the private log of places beside them as it is."""
+        self.put_back({"ledger": copy})
+        with contextlib.closing(sqlite3.connect(self._newest["ledger"].folder / "ledger" / "ledger.sqlite")) as newest:
+            places = newest.execute('SELECT * FROM places ORDER BY "index"').fetchall()
+        with contextlib.closing(sqlite3.connect(self.project.private / "ledger.sqlite")) as ledger, ledger:
+            held = ledger.execute("SELECT count(*) FROM places").fetchone()[0]
+            ledger.executemany("INSERT INTO places VALUES (?, ?)", places[held:])
+
     def _replace(self, part: str, copy: Copy | None) -> None:
         for path in self.files(part):
             path.unlink()  # the new file is another one: a program that has the old one open keeps it
@@ -325,7 +333,9 @@ class Life:
         """Hold that no cell has two values, and that nobody counts more often than the ledger says."""
         twice = drawn_twice(self)
         assert not twice, f"drawn twice: {twice}\n{self}"
-        counted = sum(value % _STAMP for (table, _), values in self.published.items() for value in values if table == "requests")
+        counted = sum(
+            value % _STAMP for (table, _), values in self.published.items() for value in values if table == "requests"
+        )
         most = self._people * (1 + self.losses)
         assert counted <= most, f"{counted} contributions of {self._people} cases, losses: {self.losses}\n{self}"
 
@@ -342,8 +352,13 @@ class Life:
         remedy = error.remedy
         if "ledger restore" in remedy or "newest ledger back" in remedy:
             self._restore_ledger()
+        elif "new-key" in remedy or "signing key" in error.what:
+            self._replace("signing", None)
+            self._command("new-key", lambda now: renew_key(self.configuration, now, lambda _: None))
         elif "--lost secret" in remedy:
-            self._command("record-loss --lost secret", lambda now: record_state_loss(self.configuration, now, Lost.SECRET))
+            self._command(
+                "record-loss --lost secret", lambda now: record_state_loss(self.configuration, now, Lost.SECRET)
+            )
         elif "--lost year" in remedy:
             self._command("record-loss --lost year", lambda now: record_state_loss(self.configuration, now, Lost.YEAR))
         elif "record-loss" in remedy:
@@ -357,6 +372,7 @@ class Life:
     def _named(self, error: QuietcountError) -> list[str]:
         """Return the parts that a refusal is about, most likely first."""
         words = {
+            "signing": "sign",
             "state": "state.duckdb",
             "log": "log",
             "secret": "secret",
