@@ -23,7 +23,7 @@ from quietcount_schemas.schema_registry.settings import RegistrySettings
 
 __all__ = ["DRAWS", "STORIES", "Audited"]
 
-STORIES: Final = 20
+STORIES: Final = 16
 DRAWS: Final = 100_000
 
 

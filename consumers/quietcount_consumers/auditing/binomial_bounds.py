@@ -99,11 +99,13 @@ def loss_between(one: Floats | Integers, other: Floats | Integers, alpha: float)
 def _telling(one: Floats | Integers, other: Floats | Integers, alpha: float) -> tuple[float, bool] | None:
     """Return the threshold whose bound is highest, and whether `one` lies above it more often; None if none tells."""
     every = np.unique(np.concatenate([one, other]))
-    thresholds = every[np.unique(np.linspace(0, len(every) - 1, _MOST_EVENTS).astype(np.int64))]
-    first, second = np.sort(one), np.sort(other)
+    thresholds: Floats = every[np.unique(np.linspace(0, len(every) - 1, _MOST_EVENTS).astype(np.int64))].astype(
+        np.float64
+    )
+    both: list[Floats] = [np.sort(each).astype(np.float64) for each in (one, other)]
     best: tuple[float, float, bool] = (0.0, 0.0, True)
     for upward in (True, False):
-        hits = [_beyond(values, thresholds, upward) for values in (first, second)]
+        hits = [_beyond(values, thresholds, upward) for values in both]
         likely, unlikely = hits if upward else hits[::-1]
         lower = chernoff(likely, len(one), alpha / 2)[0]
         upper = chernoff(unlikely, len(one), alpha / 2)[1]
@@ -115,7 +117,7 @@ def _telling(one: Floats | Integers, other: Floats | Integers, alpha: float) -> 
     return best[1:] if best[0] > 0 else None
 
 
-def _beyond(ordered: Floats | Integers, thresholds: Floats, upward: bool) -> Integers:
+def _beyond(ordered: Floats, thresholds: Floats, upward: bool) -> Integers:
     """Return how many values lie at each threshold or above it, or at it or below."""
     if upward:
         return len(ordered) - np.searchsorted(ordered, thresholds, side="left")

@@ -63,10 +63,11 @@ def told(audited: Audited, folder: Path, number: int) -> Told:
         "half": every & story.half,
         "rest": every - story.half,
     }
-    found = {
-        name: played(audited, folder / name, story.since, story.of(cases), f"{number}-{name}")
-        for name, cases in of_parts.items()
-    }
+    known: dict[frozenset[str], Played] = {}
+    for name, cases in of_parts.items():
+        if cases not in known:
+            known[cases] = played(audited, folder / name, story.since, story.of(cases), f"{number}-{name}")
+    found = {name: known[cases] for name, cases in of_parts.items()}
     exact = {name: each.exact for name, each in found.items()}
     moved: dict[str, int] = {}
     elsewhere: dict[str, int] = {}
@@ -79,8 +80,8 @@ def told(audited: Audited, folder: Path, number: int) -> Told:
             strange = [far for year, far in by_year.items() if year and year not in story.years]
             elsewhere[table.name] = max(strange, default=0)
         apart[population.name] = sum(_apart(table, exact) for table in population.tables)
-        disagreeing[population.name] = sum(_disagreeing(population, each) for each in found.values())
-    return Told(number, moved, elsewhere, apart, disagreeing, sum(each.altered for each in found.values()))
+        disagreeing[population.name] = sum(_disagreeing(population, each) for each in known.values())
+    return Told(number, moved, elsewhere, apart, disagreeing, sum(each.altered for each in known.values()))
 
 
 def _apart(table: Table, exact: Mapping[str, Values]) -> int:

@@ -31,7 +31,7 @@ _STARTING: Final = "the starting catalogue"
     "audit", short_help="Measure the guarantee on synthetic events, from emitted bytes to the published file."
 )
 @config_option
-@click.option("--stories", type=click.IntRange(1, 100_000), help="How many stories are told.  [default: 20]")
+@click.option("--stories", type=click.IntRange(1, 100_000), help="How many stories are told.  [default: 16]")
 @click.option(
     "--draws",
     type=click.IntRange(1000, 100_000_000),
