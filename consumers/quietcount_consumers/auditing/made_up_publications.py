@@ -21,6 +21,8 @@ import numpy.typing as npt
 from quietcount_aggregates.ledger.entries import Released, Settled
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.signed_heads import sign_head
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population, Table
 from quietcount_aggregates.publication.publication import publish
@@ -74,7 +76,8 @@ def published(
     now = dt.datetime.combine(max(_behind(each) for each in populations), dt.time(), dt.UTC)
     file = folder / "statistics.duckdb"
     with EmbeddedLedger(folder / "ledger.sqlite") as log:
-        ledger = Ledger(log)
+        key = SigningKey.generate(folder / "signing")
+        ledger = Ledger(log, key.public)
         ledger.fence()
         epsilon = sum((each.epsilon for each in populations), Decimal(0))
         point = LogPoint("made up", {0: 0})
@@ -82,7 +85,7 @@ def published(
         intent = secrets.token_bytes(16)
         bodies = [body for each in populations for body in _drawn(truths[each.name], mechanism, intent)]
         ledger.append([Settled(), *bodies], now, point)
-        publish(ledger.chain, file)
+        publish(ledger.chain, file, sign_head(ledger.chain, key).data)
     with contextlib.closing(opened(file)) as connection:
         connection.execute("SET threads = 1")
         yield Publication(connection, truths)
