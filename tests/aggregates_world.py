@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates.counting.fold import Fold
@@ -22,6 +23,8 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.signed_heads import sign_head
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.losses import begin_anew, record_loss
 from quietcount_aggregates.noise import NoiseMechanism
@@ -36,6 +39,7 @@ from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = [
     "SECRET",
+    "SIGNING_KEY",
     "TRIALS",
     "ExactMechanism",
     "ForgetfulLog",
@@ -45,11 +49,27 @@ __all__ = [
     "case_key",
     "event_id",
     "record_of",
+    "signed",
+    "signing_key",
     "utc",
     "world_in",
 ]
 
 SECRET = ConsumerSecret(bytes(range(32)))
+
+
+def signing_key(number: int) -> SigningKey:
+    """Return a test's signing key, the same one each time; it keeps nothing secret."""
+    return SigningKey(Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big")))
+
+
+SIGNING_KEY = signing_key(0)
+"""The owner's."""
+
+
+def signed(chain: Chain) -> str:
+    """Return the signed head with which a world publishes a chain."""
+    return sign_head(chain, SIGNING_KEY).data
 
 
 class ExactMechanism:
@@ -232,7 +252,7 @@ def record_of(codec: Codec, event: CaseEvent) -> NewRecord:
     return NewRecord(event.case_key, codec.encode(event), int(midnight.timestamp()) * 1000)
 
 
-def _unpublished(_: Chain, __: Path) -> None:
+def _unpublished(_: Chain, __: Path, ___: str) -> None:
     """Make no public file."""
 
 
@@ -290,7 +310,7 @@ class World:
     def restart(self, now: dt.datetime) -> None:
         """Start a new process: fence, recover, declare, adopt."""
         self.close()
-        self.ledger = Ledger(self.ledger_log)
+        self.ledger = Ledger(self.ledger_log, SIGNING_KEY.public)
         self.state = State(self.state_path)
         self.ledger.fence()
         reader: LogReader = self.log
@@ -304,6 +324,7 @@ class World:
             year_secrets=self.years,
             public=self.public,
             witness=Witness(self.public.with_name("witness")),
+            signing_key=SIGNING_KEY,
             observe=self.observe,
             today=self.today,
             publishing=self.publishing,

@@ -41,6 +41,7 @@ PROMISES = {
     "planned": "A plan, made before any budget is spent, gives the margins that the releases will have",
     # For operators
     "ledger-chain": "A ledger that was altered, shortened or replaced is noticed",
+    "signed-heads": "The head of a published ledger is signed, and a chain rebuilt by others is not",
     "older-refused": "An older copy of the ledger or the state is refused before anything is drawn",
     "one-releaser": "Of two services on one ledger the one that started last holds it; the other draws nothing",
     "losses": "Each loss has a way back that draws no value a second time",

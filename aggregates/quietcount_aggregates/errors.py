@@ -16,8 +16,11 @@ AggregatesError (a QuietcountError)
 │   ├── LedgerMissing     there is none where one was to be read
 │   ├── LedgerNewer       an entry was written by a newer version
 │   ├── LedgerFenced      another releaser has taken over
-│   ├── LedgerUnwritable  its file, or its witness, cannot be written now (also an Unavailable)
-│   └── LedgerUnavailable the ledger did not answer (also an Unavailable)
+│   ├── LedgerUnwritable  its file, its witness or its signing key cannot be written now (also an Unavailable)
+│   ├── LedgerUnavailable the ledger did not answer (also an Unavailable)
+│   ├── SigningKeyError   the signing key cannot be used, or belongs to another ledger
+│   │   └── KeyMissing    it is not there
+│   └── NoteError         a signed note, or a verifier key, that is none or does not hold
 └── PublicationError      statistics.duckdb cannot be written or read
     ├── PublicationDefect      DuckDB refused a statement of ours, or laid the file out anew (also a Defect)
     ├── PublicationHeld        it cannot be read now (also an Unavailable)
@@ -36,6 +39,7 @@ __all__ = [
     "RESTORE_PLACES",
     "AggregatesError",
     "BudgetError",
+    "KeyMissing",
     "LedgerBehind",
     "LedgerBroken",
     "LedgerError",
@@ -45,11 +49,13 @@ __all__ = [
     "LedgerUnavailable",
     "LedgerUnwritable",
     "NoiseError",
+    "NoteError",
     "PopulationError",
     "PublicationDefect",
     "PublicationError",
     "PublicationHeld",
     "PublicationUnwritable",
+    "SigningKeyError",
     "StateBehind",
     "StateDamaged",
     "StateDefect",
@@ -133,11 +139,23 @@ class LedgerNewer(LedgerError):
 
 
 class LedgerUnwritable(LedgerError, Unavailable):
-    """The ledger's file, or its witness, cannot be opened or written now; nothing was appended."""
+    """The ledger's file, its witness or its signing key cannot be opened or written now; nothing was appended."""
 
 
 class LedgerUnavailable(LedgerError, Unavailable):
     """The ledger did not answer in time; after an append it is not known whether the entries are in it."""
+
+
+class SigningKeyError(LedgerError):
+    """The key that signs the heads of the ledger cannot be used, or belongs to another ledger."""
+
+
+class KeyMissing(SigningKeyError):
+    """The key that signs the heads of the ledger is not there."""
+
+
+class NoteError(LedgerError, ValueError):
+    """A signed note or a verifier key that is not one, or a signature that does not hold."""
 
 
 class LedgerFenced(LedgerError):

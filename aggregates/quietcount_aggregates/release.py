@@ -21,6 +21,8 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released, Settled
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.signed_heads import check_key, sign_head
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.losses import is_out_of_place
 from quietcount_aggregates.noise import NoiseMechanism
@@ -78,9 +80,7 @@ def stored_symbols(registry: SchemaRegistry) -> dict[str, list[str]]:
 
 
 def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -> None:
-    """Raise LedgerBehind unless the ledger holds what each of its witnesses has seen.
-
-    These are the public file, the state, the witness, and the private log of places.
+    """Raise LedgerBehind unless the ledger holds what public file, state, witness and private log of places have seen.
 
     To be called on a fenced ledger before anything is appended to it or published from it.
     """
@@ -132,8 +132,8 @@ def _unobserved(_: Step) -> None:
 class Releaser:
     """Releases the populations of one ledger from one state.
 
-    `topic` is the log's topic that the state folds; `observe` is called at each step, and
-    `publishing` does in the place of `publish` what it does. `today` is the real day (UTC), which `now` may lie before.
+    `topic` is what of the log the state folds. `signing_key` signs each head that is published, `observe` is called at
+    each step, and `publishing` stands in for `publish`. `today` is the real day (UTC), which `now` may lie before.
     """
 
     def __init__(
@@ -148,6 +148,7 @@ class Releaser:
         year_secrets: YearSecrets,
         public: Path,
         witness: Witness,
+        signing_key: SigningKey,
         observe: Callable[[Step], None] | None = None,
         publishing: Publish | None = None,
         today: Callable[[], dt.date] | None = None,
@@ -163,6 +164,7 @@ class Releaser:
         self._public = public
         self._publishing = publishing
         self._witness = witness
+        self._signing_key = signing_key
         self._observe = observe or _unobserved
         self._today = today or _today
 
@@ -175,9 +177,11 @@ class Releaser:
     def recover(self) -> None:
         """Finish what a crash interrupted, from the ledger; call it on a fenced ledger and before folding anything.
 
-        Raises LedgerBehind if the ledger is older than what it published, and StateBehind if it has releases that this
-        state does not know.
+        Raises LedgerBehind if the ledger is older than what it published, StateBehind if it has releases that this
+        state does not know, and SigningKeyError if it names another key than the one that signs.
         """
+        if self._ledger.chain.entries:
+            check_key(self._ledger.chain, self._signing_key)
         check_newest(self._ledger, self._state, self._public, self._witness)
         self._check_schemas()
         chain, first_open = self._ledger.chain, self._state.first_open
@@ -201,13 +205,14 @@ class Releaser:
 
     def publish(self) -> None:
         """Publish the ledger, even over a damaged or altered public file: it does not outlive a start."""
-        self._witness.see(self._ledger.chain.head)
         self._publish(self._ledger.chain)
         with self._state.transaction():
             self._state.see(self._ledger.chain.head)
 
     def _publish(self, chain: Chain) -> None:
-        (self._publishing or publish)(chain, self._public)
+        # Before it is signed: whoever puts an older ledger back must not get a second head of this length signed.
+        self._witness.see(chain.head)
+        (self._publishing or publish)(chain, self._public, sign_head(chain, self._signing_key).data)
 
     def adopt(self) -> None:
         """Let the state count what is declared now; later populations from their places in the private log on."""
@@ -334,7 +339,6 @@ class Releaser:
         `bounding` is what the values were drawn from; after a crash the same is settled again.
         """
         chain = self._ledger.chain
-        self._witness.see(chain.head)
         self._publish(chain)
         self._observe(Step.PUBLISHED)
         with self._state.transaction():

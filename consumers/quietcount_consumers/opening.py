@@ -11,6 +11,7 @@ from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.signed_heads import check_key
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism, cases_to_be_seen
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import HeldPublication
@@ -34,6 +35,7 @@ from quietcount_consumers.wiring import (
     open_log,
     prepare_folders,
     secret_of,
+    signing_key_of,
     watched_folders,
     witness_of,
 )
@@ -77,6 +79,7 @@ def open_service(
     registry = configuration.registry()
     wanted = configuration.populations(registry)
     prepare_folders(configuration)
+    signing_key = signing_key_of(configuration)
     secret = secret_of(configuration)
     years = YearSecrets(configuration.years_dir)
     years.prepare()
@@ -86,10 +89,12 @@ def open_service(
         log = stack.enter_context(contextlib.closing(open_log(configuration)))
         # Open the state before taking the fence: a second service on the same folder stops here, and harms nothing.
         state = stack.enter_context(State(configuration.private_dir / "state.duckdb"))
-        ledger = Ledger(stack.enter_context(contextlib.closing(open_ledger(configuration))))
+        ledger = Ledger(stack.enter_context(contextlib.closing(open_ledger(configuration))), signing_key.public)
         ledger.refresh()
-        if admit is not None and ledger.chain.entries:
-            admit(ledger.chain)  # before the fence, which ends a service that runs elsewhere
+        if ledger.chain.entries:  # before the fence, which ends a service that runs elsewhere
+            check_key(ledger.chain, signing_key)
+            if admit is not None:
+                admit(ledger.chain)
         ledger.fence()
         releaser = Releaser(
             state=state,
@@ -101,6 +106,7 @@ def open_service(
             year_secrets=years,
             public=configuration.public_file,
             witness=witness_of(configuration),
+            signing_key=signing_key,
             observe=observe,
             publishing=publication,
         )

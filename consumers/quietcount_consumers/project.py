@@ -10,6 +10,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.errors import ServiceError
 from quietcount_producers.composing.pseudonyms import Pepper
@@ -66,8 +67,8 @@ def create_project(
     """
     configuration = folder / "quietcount.toml"
     secrets = folder / "secrets"
-    pepper, service = secrets / "pepper", secrets / "service"
-    for path in (configuration, pepper, service):
+    pepper, service, signing = secrets / "pepper", secrets / "service", secrets / "service-signing"
+    for path in (configuration, pepper, service, signing):
         if path.exists():
             raise ServiceError(f"{path}: exists already and is not overwritten", "Choose another folder")
     made: list[Path] = []
@@ -80,6 +81,7 @@ def create_project(
         for path, write in (
             (pepper, Pepper.generate),
             (service, ConsumerSecret.generate),
+            (signing, SigningKey.generate),
             (configuration, lambda path: write_file(path, text.encode())),
         ):
             write(path)
@@ -95,7 +97,7 @@ def create_project(
         if isinstance(cause, OSError):
             raise _explained(folder, cause) from None
         raise
-    return [configuration, pepper, service]
+    return [configuration, pepper, service, signing]
 
 
 def _explained(folder: Path, error: OSError) -> ServiceError:

@@ -1,4 +1,4 @@
-"""Wiring: makes, loads or opens what the configuration names (folders, secret, witness, log, ledger)."""
+"""Wiring: makes, loads or opens what the configuration names (folders, secret, signing key, witness, log, ledger)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quietcount_aggregates.errors import KeyMissing
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.configuration import Configuration
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
     from quietcount_consumers.kafka.ledger import KafkaLedger
     from quietcount_consumers.kafka.log import KafkaLog
 
-__all__ = ["check_files", "open_ledger", "open_log", "prepare_folders", "secret_of", "watched_folders", "witness_of"]
+__all__ = [
+    "check_files",
+    "open_ledger",
+    "open_log",
+    "prepare_folders",
+    "secret_of",
+    "signing_key_file",
+    "signing_key_of",
+    "watched_folders",
+    "witness_of",
+]
 
 
 def check_files(configuration: Configuration) -> None:
@@ -30,6 +42,7 @@ def check_files(configuration: Configuration) -> None:
     """
     configuration.populations(configuration.registry())
     ConsumerSecret.load(configuration.service.secret_file)
+    SigningKey.load(signing_key_file(configuration))
     if configuration.kafka is not None:
         configuration.kafka.client("quietcount-service")
 
@@ -66,6 +79,37 @@ def secret_of(configuration: Configuration) -> ConsumerSecret:
         made.append(configuration.private_dir / "ledger.sqlite")
     if path.exists() or any(each.exists() for each in made) or _has_entries(configuration):
         return ConsumerSecret.load(path)
+    _make_folder_of(path)
+    return ConsumerSecret.generate(path)
+
+
+def signing_key_file(configuration: Configuration) -> Path:
+    """Return where the key lies that signs the heads of the ledger: with the service's secret."""
+    secret = configuration.service.secret_file
+    return secret.with_name(secret.name + "-signing")
+
+
+def signing_key_of(configuration: Configuration) -> SigningKey:
+    """Load the key that signs the heads of the ledger; make it if there is no ledger yet that names one.
+
+    Raises KeyMissing if a ledger, a published file or the witness says that there was one.
+    """
+    path = signing_key_file(configuration)
+    published = (configuration.public_file, witness_of(configuration).path)
+    if path.exists() or any(each.exists() for each in published) or _has_entries(configuration):
+        try:
+            return SigningKey.load(path)
+        except KeyMissing as error:
+            raise KeyMissing(
+                error.what,
+                "Restore it from a backup. If it is lost permanently, run: quietcount ledger new-key",
+            ) from None
+    _make_folder_of(path)
+    return SigningKey.generate(path)
+
+
+def _make_folder_of(path: Path) -> None:
+    """Make the folder of the service's secrets unless it is there. Raises ServiceError."""
     try:
         if not path.parent.is_dir():  # one that is there may hold other things, and is not ours to close
             path.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +119,6 @@ def secret_of(configuration: Configuration) -> ConsumerSecret:
             f"{path.parent}: the folder of the service's secret cannot be made ({os.strerror(error.errno or 0)})",
             "Name another one with service.secret_file",
         ) from None
-    return ConsumerSecret.generate(path)
 
 
 def witness_of(configuration: Configuration) -> Witness:
@@ -118,8 +161,8 @@ def open_ledger(configuration: Configuration, *, create: bool = True) -> Embedde
 
 
 def _has_entries(configuration: Configuration) -> bool:
-    """Return whether there is a ledger on Kafka that somebody's first run has opened already."""
-    if configuration.kafka is None:
+    """Return whether there is a ledger that a first run has opened already."""
+    if configuration.kafka is None and not (configuration.private_dir / "ledger.sqlite").exists():
         return False
     with contextlib.closing(open_ledger(configuration, create=False)) as log:
         return bool(log.read())

@@ -80,7 +80,7 @@ def released() -> Chain:
         moment = dt.datetime.combine(day, dt.time(), dt.UTC)
         chain.extend(Entry.make(len(chain.entries), chain.head.digest, moment, body).data)
 
-    append(Opened(bytes(16), Decimal(10), 1), SINCE)
+    append(Opened(bytes(32), Decimal(10), 1), SINCE)
     append(Declared(population, whole_log=True), SINCE)
     month = SINCE
     for _ in range(MONTHS):

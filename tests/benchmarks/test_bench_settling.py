@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.aggregates_world import MemoryLedger, MemoryLog
+from tests.aggregates_world import SIGNING_KEY, MemoryLedger, MemoryLog
 from tests.populations import population_of
 
 from quietcount_aggregates.counting.fold import Fold
@@ -79,7 +79,7 @@ def records() -> list[Record]:
 def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
     """Settle a month; return the seconds, the peak memory (KiB), and the bytes of the limits and of the state."""
     asked = population(k, horizon)
-    log, ledger, secret = MemoryLog(), Ledger(MemoryLedger()), ConsumerSecret(bytes(32))
+    log, ledger, secret = MemoryLog(), Ledger(MemoryLedger(), SIGNING_KEY.public), ConsumerSecret(bytes(32))
     log.records[0] = records()
     with State(folder / "state.duckdb") as state:
         ledger.fence()
@@ -94,6 +94,7 @@ def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
             year_secrets=YearSecrets(folder / "years"),
             public=folder / "statistics.duckdb",
             witness=Witness(folder / "witness"),
+            signing_key=SIGNING_KEY,
         )
         releaser.adopt()
         folding = Fold(state, [asked], REGISTRY, secret, partitions=1)

@@ -230,7 +230,7 @@ def test_a_chain_that_lacks_an_entry_is_broken_even_if_its_keys_fit(
         ledger = Ledger(log)
         ledger.fence()
         ledger.append(
-            [OpenedEntry(bytes(16), Decimal(1), 1), *(StateLost(number) for number in (1, 2, 3))],
+            [OpenedEntry(bytes(32), Decimal(1), 1), *(StateLost(number) for number in (1, 2, 3))],
             now,
             LogPoint("log", {0: 0}),
         )

@@ -215,9 +215,9 @@ def kept_birth() -> None:
         def __init__(self) -> None:
             self.held: tuple[Path, Path] | None = None
 
-        def __call__(self, chain: Chain, path: Path) -> None:
+        def __call__(self, chain: Chain, path: Path, signed_head: str) -> None:
             built = path.parent / "private" / "store" / path.name
-            publication.publish(chain, built)
+            publication.publish(chain, built, signed_head)
             self.held = built, path
 
         def show(self) -> None:

@@ -7,8 +7,10 @@ allowed breaks the chain.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 
 from quietcount_aggregates.description import Description
@@ -22,17 +24,23 @@ from quietcount_aggregates.ledger.entries import (
     Entry,
     Head,
     Opened,
+    Rekeyed,
     Released,
     Retired,
     Settled,
     StateLost,
     of_newer_schema,
 )
+from quietcount_aggregates.ledger.signed_heads import origin_of
+from quietcount_aggregates.ledger.signed_notes import ED25519, VerifierKey
 from quietcount_aggregates.populations import Horizon, Population, Table
 
 __all__ = ["Budget", "Chain"]
 
 _DAY = dt.timedelta(days=1)
+
+_RAISED = 7
+"""By how many last digits at most a noise scale is raised: see DiscreteLaplace.scale in noise.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class Chain:
     is neither released nor withheld. `later` are the populations that were declared after the ledger was opened: they
     count what is appended after that. `incomplete` are those of them that begin before their declaration, until
     somebody says that their past is in the log: nothing of them is released. `described` is what the publisher says.
+    `keys` are the public keys with which the heads were signed, the newest last.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -78,6 +87,16 @@ class Chain:
     incomplete: set[str] = field(default_factory=set)
     losses: int = 0
     described: Description | None = None
+    keys: list[bytes] = field(default_factory=list)
+
+    def copy(self) -> Chain:
+        """Return a chain of the same entries, which can be extended without this one."""
+        return Chain(*(copy(getattr(self, each.name)) for each in fields(self)))
+
+    @property
+    def signer(self) -> VerifierKey:
+        """Return the key with which the heads of this ledger are signed now."""
+        return VerifierKey(origin_of(self.opened.ledger_id), ED25519, self.keys[-1])
 
     @property
     def head(self) -> Head:
@@ -174,7 +193,9 @@ class Chain:
                     self._withhold(entry)
             case Described(description):
                 self.described = description
-            case Opened() | Settled():
+            case Opened(public_key=key) | Rekeyed(key):
+                self.keys.append(key)
+            case Settled():
                 pass
         return entry
 
@@ -232,6 +253,9 @@ class Chain:
             case Described(description):
                 if description == self.described:
                     return "it describes nothing anew"
+            case Rekeyed(key):
+                if key in self.keys:
+                    return "the ledger named this key before, and a key that was given up is never used again"
             case Settled():
                 pass
         return None
@@ -254,6 +278,8 @@ class Chain:
             return f"statistic {body.statistic!r} is released period by period, and the next one starts on {due}"
         if body.period_end != table.period.end(body.period_start) or len(body.values) != table.cells:
             return f"the release of statistic {body.statistic!r} does not cover its declared period and cells"
+        if not _fits(body.noise_scale, table.sensitivity(population.max_contributions) / table.epsilon):
+            return f"the noise scale of statistic {body.statistic!r} is not the one that its epsilon asks for"
         first_open = self.first_open[body.population]
         if table.period is not population.period:
             if body.period_end >= first_open:
@@ -263,6 +289,17 @@ class Chain:
             if late:
                 return f"statistic {late[0]!r} is not released for a period that is settled"
         return None
+
+
+def _fits(scale: float, least: float) -> bool:
+    """Return whether a noise scale is `least`, or that raised by a few last digits: then no release tells more.
+
+    A larger one would be sound too, and would make every interval of the table wider than its declaration says.
+    """
+    most = least
+    for _ in range(_RAISED):
+        most = math.nextafter(most, math.inf)
+    return least <= scale <= most
 
 
 def _counts_of(population: Population, table: Table) -> list[Table]:

@@ -35,11 +35,13 @@ __all__ = [
     "Entry",
     "Head",
     "Opened",
+    "Rekeyed",
     "Released",
     "Retired",
     "Settled",
     "StateLost",
     "commitment_of",
+    "ledger_id_of",
     "of_newer_schema",
 ]
 
@@ -47,16 +49,26 @@ GENESIS = bytes(32)
 """What the first entry names as the digest of the entry before it."""
 
 _DOMAIN = b"quietcount ledger entry\x00"
+_LEDGER = b"quietcount ledger\x00"
 _MARKER = b"\xc3\x01"  # of Avro's single-object encoding
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The first entry: the ledger's identity, the bound it was opened with, and in how many partitions events lie."""
+    """The first entry: the owner's public key, the bound it was opened with, and in how many partitions events lie.
 
-    ledger_id: bytes
+    The key (Ed25519, 32 bytes) is made for this ledger alone, and its digest is the ledger's identity: nobody else can
+    open another ledger of the same name and sign for it.
+    """
+
+    public_key: bytes
     lifetime_epsilon: Decimal
     partitions: int
+
+    @property
+    def ledger_id(self) -> bytes:
+        """Return what tells two ledgers apart, for ever: 16 bytes."""
+        return ledger_id_of(self.public_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,14 @@ class StateLost:
     kept: bool = False
 
 
-Body = Opened | Declared | Described | Settled | Released | Retired | Completed | StateLost
+@dataclass(frozen=True, slots=True)
+class Rekeyed:
+    """The owner signs with another key (Ed25519, 32 bytes) from here on; the ledger keeps its identity."""
+
+    public_key: bytes
+
+
+Body = Opened | Declared | Described | Settled | Released | Retired | Completed | StateLost | Rekeyed
 
 
 def commitment_of(body: Body) -> bytes | None:
@@ -199,6 +218,11 @@ class Entry:
         return entry
 
 
+def ledger_id_of(public_key: bytes) -> bytes:
+    """Return the identity of the ledger that is opened with a key: 16 bytes."""
+    return hashlib.sha256(_LEDGER + public_key).digest()[:16]
+
+
 def of_newer_schema(data: bytes, index: int, previous: bytes) -> bool:
     """Return whether `data` is the entry at `index` after `previous`, in a schema that this version does not know.
 
@@ -226,7 +250,7 @@ def _record(body: Body) -> dict[str, Any]:
     match body:
         case Opened():
             return {
-                "ledger_id": body.ledger_id,
+                "public_key": body.public_key,
                 "lifetime_epsilon": str(body.lifetime_epsilon),
                 "partitions": body.partitions,
             }
@@ -257,12 +281,14 @@ def _record(body: Body) -> dict[str, Any]:
             return {"population": body.population}
         case StateLost():
             return {"losses": body.losses, "kept": body.kept}
+        case Rekeyed():
+            return {"public_key": body.public_key}
 
 
 def _body(name: str, fields: dict[str, Any]) -> Body:
     match name.rpartition(".")[2]:
         case "Opened":
-            return Opened(fields["ledger_id"], Decimal(fields["lifetime_epsilon"]), fields["partitions"])
+            return Opened(fields["public_key"], Decimal(fields["lifetime_epsilon"]), fields["partitions"])
         case "Declared":
             population = Population.from_canonical(fields["population"])
             if population.digest != fields["digest"]:
@@ -292,6 +318,8 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
             return Completed(fields["population"])
         case "StateLost":
             return StateLost(fields["losses"], fields["kept"])
+        case "Rekeyed":
+            return Rekeyed(fields["public_key"])
         case other:
             raise ValueError(other)
 

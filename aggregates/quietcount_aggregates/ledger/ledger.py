@@ -7,7 +7,6 @@ and the rules by which one may follow, are in chain.py.
 from __future__ import annotations
 
 import datetime as dt
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -46,10 +45,11 @@ _REPORT: Final = "Report this line. Nothing was appended"
 
 
 class Ledger:
-    """A chain bound to the log it is kept in."""
+    """A chain bound to the log it is kept in. `public_key` is the owner's, and only opening a ledger needs it."""
 
-    def __init__(self, log: LedgerLog) -> None:
+    def __init__(self, log: LedgerLog, public_key: bytes | None = None) -> None:
         self._log = log
+        self._public_key = public_key
         self._epoch: int | None = None
         self.chain = Chain()
         self._places: list[Place] = []
@@ -147,19 +147,7 @@ class Ledger:
         """
         if self._epoch is None:
             raise LedgerError("the ledger is open for reading only", "Call fence() before append()")
-        trial = Chain(
-            list(self.chain.entries),
-            dict(self.chain.declarations),
-            set(self.chain.retired),
-            dict(self.chain.releases),
-            dict(self.chain.first_open),
-            dict(self.chain.following),
-            dict(self.chain.withheld),
-            set(self.chain.later),
-            set(self.chain.incomplete),
-            self.chain.losses,
-            self.chain.described,
-        )
+        trial = self.chain.copy()
         made, places = [], []
         for body in bodies:
             placed = body
@@ -214,7 +202,9 @@ class Ledger:
         wanted = list(wanted)
         bodies: list[Body] = []
         if not self.chain.entries:
-            bodies.append(Opened(secrets.token_bytes(16), lifetime_epsilon, len(end.offsets)))
+            if self._public_key is None:
+                raise LedgerError("a ledger was to be opened without the key of its owner", _REPORT)
+            bodies.append(Opened(self._public_key, lifetime_epsilon, len(end.offsets)))
         elif self.chain.opened.lifetime_epsilon != lifetime_epsilon:
             opened = self.chain.opened.lifetime_epsilon
             raise BudgetError(

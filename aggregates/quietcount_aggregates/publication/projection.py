@@ -71,8 +71,8 @@ def reconciled(chain: Chain, population: Population) -> tuple[Reconciliation, li
     return Reconciliation(population, _bodies(entries), settlements), entries
 
 
-def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> None:
-    """Write the public file at `path`, which is not there yet, from a verified chain."""
+def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path, signed_head: str = "") -> None:
+    """Write the public file at `path`, which is not there yet, from a verified chain and its signed head."""
     path.write_bytes(template())
     quoted = str(path).replace("'", "''")
     connection.execute(f"ATTACH '{quoted}' AS public")
@@ -94,7 +94,7 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path) -> 
     notes = list(note_rows(chain))
     columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
     connection.execute(sql_of("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
-    _insert(connection, types, "about", [*_about_rows(chain), *about_rows(chain)])
+    _insert(connection, types, "about", [*_about_rows(chain, signed_head), *about_rows(chain)])
     connection.execute("COMMIT")
     detach(connection, path, types)
 
@@ -254,7 +254,7 @@ def _budget_rows(chain: Chain) -> Iterable[tuple[object, ...]]:
             )
 
 
-def _about_rows(chain: Chain) -> Iterable[tuple[str, str]]:
+def _about_rows(chain: Chain, signed_head: str) -> Iterable[tuple[str, str]]:
     yield "format", str(_FORMAT)
     yield "bound", bound_sentence(chain)
     yield "lifetime_epsilon", f"{chain.budget.lifetime_epsilon:f}"
@@ -264,6 +264,8 @@ def _about_rows(chain: Chain) -> Iterable[tuple[str, str]]:
     yield "ledger_id", chain.opened.ledger_id.hex()
     yield "ledger_length", str(chain.head.length)
     yield "ledger_head", chain.head.digest.hex()
+    yield "signer", chain.signer.text
+    yield "signed_head", signed_head or "none"
 
 
 def _status(chain: Chain, population: Population, end: dt.date) -> str:

@@ -120,7 +120,7 @@ CREATE TABLE ledger (
 );
 COMMENT ON TABLE ledger IS 'Every entry of the ledger this file was built from, so that anyone can check the chain.';
 COMMENT ON COLUMN ledger."index" IS 'The place in the chain, from 0.';
-COMMENT ON COLUMN ledger.kind IS 'opened, declared, described, settled, released, retired, completed or state_lost.';
+COMMENT ON COLUMN ledger.kind IS 'opened, declared, described, settled, released, retired, completed, state_lost or rekeyed.';
 COMMENT ON COLUMN ledger.population IS 'The population the entry is about, if any.';
 COMMENT ON COLUMN ledger.statistic IS 'The table of the population, for a release.';
 COMMENT ON COLUMN ledger.period_start IS 'The first day of the released period, for a release.';

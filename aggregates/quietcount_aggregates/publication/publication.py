@@ -34,19 +34,20 @@ __all__ = [
     "published_head",
 ]
 
-Publish = Callable[[Chain, Path], None]
-"""Publishes what a verified chain holds as the file at a path: `publish`, or a HeldPublication."""
+Publish = Callable[[Chain, Path, str], None]
+"""Publishes what a verified chain holds, with its signed head, as a file: `publish`, or a HeldPublication."""
 
 
-def publish(chain: Chain, path: Path) -> None:
+def publish(chain: Chain, path: Path, signed_head: str = "") -> None:
     """Build the public file from a verified chain and put it in the place of `path`.
 
-    A program that has the old file open keeps it. Raises PublicationError; the file that was there is then still whole.
+    `signed_head` is the note that signs the head of the chain; a file without one is nobody's word. A program that has
+    the old file open keeps it. Raises PublicationError; the file that was there is then still whole.
     """
     with _explained(path):
         _clear(path.parent, f"{path.name}.next*")
         with _draft(path.with_name(f"{path.name}.next")) as draft:
-            _build(chain, draft)
+            _build(chain, draft, signed_head)
             # DuckDB would put on top of the new file what another program had written beside the old one.
             if (beside := changes_beside(path)) is not None:
                 beside.unlink(missing_ok=True)
@@ -61,11 +62,12 @@ class HeldPublication:
     """
 
     def __init__(self) -> None:
-        self._held: tuple[Chain, Path] | None = None
+        self._held: tuple[Chain, Path, str] | None = None
 
-    def __call__(self, chain: Chain, path: Path) -> None:
-        """Remember that `chain` is to be published at `path`."""
-        self._held = chain, path
+    def __call__(self, chain: Chain, path: Path, signed_head: str = "") -> None:
+        """Remember that `chain` is to be published at `path`, with its signed head."""
+        # A copy: what the ledger gains until then is not under this signature.
+        self._held = chain.copy(), path, signed_head
 
     def show(self) -> None:
         """Publish what is held, if it is not published yet. Raises PublicationError; it is held still."""
@@ -90,12 +92,12 @@ def _clear(folder: Path, pattern: str) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _build(chain: Chain, draft: Path) -> None:
+def _build(chain: Chain, draft: Path, signed_head: str) -> None:
     """Build the public file at `draft`."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET temp_directory = ''")
         connection.execute(REPEATABLE)
-        project(connection, chain, draft)
+        project(connection, chain, draft, signed_head)
     # The public file may be read by everyone; what must not be read lies in the folder `private`.
     draft.chmod(0o644)
     # Not the moment of writing, which would tell how long the release took.

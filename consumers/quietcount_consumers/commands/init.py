@@ -34,8 +34,17 @@ def init_command(folder: Path, since: dt.date | None, log: str) -> None:
     Example: quietcount init helpline
     With history: quietcount init helpline --since 2023-04-01
     """
-    for path in create_project(folder, since=since, log=log):
+    from quietcount_aggregates.ledger.signed_heads import signer_of
+    from quietcount_aggregates.ledger.signed_notes import SigningKey
+
+    made = create_project(folder, since=since, log=log)
+    for path in made:
         click.echo(str(path))
+    click.echo(
+        "Give this key to partners and readers: with it they check that what is published is yours, and that nothing "
+        f"of it was taken back.\n{signer_of(SigningKey.load(made[-1]).public).text}",
+        err=True,
+    )
     if log == DEFAULT_LOG:
         click.echo(
             "Next: choose your populations in quietcount.toml (quietcount plan --help). Then emit events "

@@ -1,4 +1,4 @@
-"""The commands about the ledger: show, verify, retire, restore, record-loss, new-log."""
+"""The commands about the ledger: show, verify, head, retire, restore, record-loss, new-log, new-key."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from quietcount_consumers.maintenance.recovery import (
     restore_ledger,
     retire_population,
 )
+from quietcount_consumers.maintenance.signing import published_note, renew_key
 from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, wall_clock
 from quietcount_consumers.terminal.presentation import Format, show_rows
 from quietcount_schemas.cli import config_option
@@ -65,6 +66,20 @@ def ledger_verify_command(config: Path) -> None:
     configuration = Configuration.load(config)
     for line in verify_ledger(_read_ledger(configuration).chain, configuration.public_file):
         click.echo(line)
+
+
+@ledger_command.command("head", short_help="Print the signed head of the published ledger.")
+@config_option
+def ledger_head_command(config: Path) -> None:
+    """Print the signed head of the newest ledger that was published: a signed note, for partners and readers.
+
+    Whoever keeps it can hold the publisher to it: no ledger of that name may ever have as many entries and another
+    digest.
+
+    \b
+    Example: quietcount ledger head
+    """
+    click.echo(published_note(Configuration.load(config).public_file).data, nl=False)
 
 
 @ledger_command.command("retire", short_help="End a population permanently; its epsilon stays spent.")
@@ -169,6 +184,30 @@ def ledger_new_log_command(config: Path, yes: bool) -> None:
         "The state follows the new log. Before you start the service, emit again what may not have been folded.",
         err=True,
     )
+
+
+@ledger_command.command("new-key", short_help="Sign with a new key in the place of one that is lost or stolen.")
+@config_option
+@click.option("--stolen", is_flag=True, help="Replace a key that is there, because somebody else may have it.")
+@click.option("--yes", is_flag=True, help="Make the new key without asking.")
+def ledger_new_key_command(config: Path, stolen: bool, yes: bool) -> None:
+    """Make a new signing key, name it in the ledger, and publish that: the ledger keeps its name.
+
+    Partners and readers refuse the new signatures until they accept the new key by hand. Tell them another way than
+    through the published file, which a thief could write as well.
+
+    \b
+    Example: quietcount ledger new-key
+    """
+
+    def agree(found: str) -> None:
+        click.echo(f"{found}.", err=True)
+        if not yes:
+            agreed("Every partner and reader has to accept the new key by hand. Is it to be made?")
+
+    signer = renew_key(Configuration.load(config), wall_clock(), agree, stolen=stolen)
+    click.echo("The ledger names the new key. Make a backup of it, and give this to partners and readers:", err=True)
+    click.echo(signer.text)
 
 
 def _read_ledger(configuration: Configuration) -> Ledger:

@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from quietcount_aggregates.errors import LedgerError, LedgerNewer, StateError
+from quietcount_aggregates.errors import LedgerError, LedgerNewer, SigningKeyError, StateError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.signed_heads import check_key
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.publication.publication import published_head
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.limits import Limits
@@ -32,7 +34,7 @@ from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.maintenance.inspection import agreement, held_open, verify_ledger
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import StateFacts, is_read
-from quietcount_consumers.wiring import open_ledger
+from quietcount_consumers.wiring import open_ledger, signing_key_file
 from quietcount_producers.embedded import sqlite_file
 from quietcount_producers.errors import LogError
 from quietcount_schemas.finding import Finding
@@ -41,6 +43,7 @@ from quietcount_schemas.log import CASE_EVENTS, LedgerLog
 __all__ = [
     "check_populations",
     "check_published",
+    "check_signer",
     "check_state",
     "embedded_topic",
     "ledger_of",
@@ -93,6 +96,18 @@ def _copied(path: Path) -> Chain:
                 shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
         with EmbeddedLedger(copy, create=False, named=path) as log:
             return _verified(log)
+
+
+def check_signer(configuration: Configuration, chain: Chain) -> Iterator[Finding]:
+    """Look at whether the signing key is the one that the ledger names; any other fault is the check of secrets'."""
+    try:
+        key = SigningKey.load(signing_key_file(configuration))
+    except SigningKeyError:
+        return
+    try:
+        check_key(chain, key)
+    except SigningKeyError as error:
+        yield refused("ledger", error)
 
 
 def check_populations(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Finding]:

@@ -126,7 +126,7 @@ class _Examination:
             return
         seen = [self._configuration.public_file, witness_of(self._configuration).path]
         if self._chain.entries:
-            yield fine("ledger", "its chain holds")
+            yield from list(data.check_signer(self._configuration, self._chain)) or [fine("ledger", "its chain holds")]
         elif any(path.exists() for path in seen):
             yield wrong(
                 "ledger",

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from quietcount_aggregates.errors import StateError
+from quietcount_aggregates.errors import SigningKeyError, StateError
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor.verdicts import refused, warning, wrong
-from quietcount_consumers.wiring import witness_of
+from quietcount_consumers.wiring import signing_key_file, witness_of
 from quietcount_schemas.finding import Finding
 
 __all__ = ["check_certificate", "check_configuration_file", "check_folders", "check_secrets", "owner_of"]
@@ -64,6 +65,7 @@ def check_secrets(configuration: Configuration, owner: int, *, opened: bool) -> 
             "service's secret is lost)",
             service,
         )
+    yield from _check_signing_key(signing_key_file(configuration), opened=opened)
     folder = service.parent
     if folder.is_dir():
         mode = folder.stat().st_mode
@@ -103,9 +105,29 @@ def check_secrets(configuration: Configuration, owner: int, *, opened: bool) -> 
         )
 
 
+def _check_signing_key(path: Path, *, opened: bool) -> Iterator[Finding]:
+    """Look at the key that signs the heads of the ledger; the next start makes it if there is no ledger yet."""
+    if not path.exists():
+        if opened:
+            yield wrong(
+                "secrets",
+                "the signing key is missing, and the ledger names it",
+                "Restore it from a backup. If it is lost permanently, run: quietcount ledger new-key",
+                path,
+            )
+        return
+    try:
+        SigningKey.load(path)
+    except SigningKeyError as error:
+        if not path.stat().st_mode & _OTHERS:  # that has a finding already
+            yield refused("secrets", error)
+
+
 def _secret_files(configuration: Configuration) -> Iterator[Path]:
     service, kafka, metrics = configuration.service.secret_file, configuration.kafka, configuration.metrics
     yield service
+    yield (signing := signing_key_file(configuration))
+    yield signing.with_name(f"{signing.name}-next")  # which a crash may leave
     yield witness_of(configuration).path
     if configuration.years_dir.is_dir():
         yield from sorted(configuration.years_dir.iterdir())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quietcount_aggregates.bound import bound_sentence, plain
 from quietcount_aggregates.due_periods import DuePeriod, due_periods
+from quietcount_aggregates.errors import NoteError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import (
     Completed,
@@ -18,12 +19,15 @@ from quietcount_aggregates.ledger.entries import (
     Described,
     Entry,
     Opened,
+    Rekeyed,
     Released,
     Retired,
     Settled,
     StateLost,
 )
 from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.signed_heads import check_signed
+from quietcount_aggregates.ledger.signed_notes import SignedNote
 from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.publication.published_file import changes_beside, holder_of
 from quietcount_consumers.configuration import Configuration, beginning_after
@@ -114,7 +118,7 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
     # Not beside the public file, whose folder may be read-only: what is built here is as public as that one.
     with tempfile.TemporaryDirectory(prefix="quietcount-verify-") as folder:
         again = Path(folder) / "statistics.duckdb"
-        publish(chain, again)
+        publish(chain, again, _signed_head(chain, public))
         altered = _difference(public, again)
     if altered:
         raise ServiceError(
@@ -123,6 +127,17 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
             "Delete it: `quietcount run` brings it back from the ledger",
         )
     return [*lines, f"{agreement(public)}.", *(f"{what}. {remedy}." for what, remedy in held_open(public))]
+
+
+def _signed_head(chain: Chain, public: Path) -> str:
+    """Return the signed head that the public file carries, if it is that of this chain; empty otherwise."""
+    try:
+        rows = query(public, "SELECT value FROM about WHERE key = 'signed_head'")[1]
+        note = SignedNote.parse(str(rows[0][0]))
+        check_signed(chain, note)
+    except (QueryError, IndexError, NoteError):
+        return ""
+    return note.data
 
 
 def held_open(public: Path) -> list[tuple[str, str]]:
@@ -206,6 +221,8 @@ def _summary(entry: Entry) -> tuple[str | None, str | None, dt.date | None, str]
             return None, None, None, "a commitment to where in the log that was"
         case Retired(name):
             return name, None, None, "not released any more"
+        case Rekeyed():
+            return None, None, None, "heads are signed with another key from here on"
         case Completed(name):
             return name, None, None, "its past is in the log"
         case StateLost(losses=losses, kept=kept):

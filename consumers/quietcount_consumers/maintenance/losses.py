@@ -26,7 +26,13 @@ from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.maintenance.recovery import fence, publish_ledger, reading_ledger, state_path
+from quietcount_consumers.maintenance.recovery import (
+    fence,
+    publish_ledger,
+    reading_ledger,
+    signing_key_for,
+    state_path,
+)
 from quietcount_consumers.positions import check_known
 from quietcount_consumers.wiring import open_log
 from quietcount_schemas.log import CASE_EVENTS
@@ -82,6 +88,7 @@ def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost
     """
     with reading_ledger(configuration) as ledger:
         loss, said = _examined(configuration, ledger, lost), []
+        signing_key_for(ledger, configuration)
         if loss.damaged:
             aside = _set_aside(state_path(configuration))
             said.append(

@@ -24,6 +24,8 @@ from quietcount_aggregates.errors import (
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Body, Completed, Retired
 from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.signed_heads import check_key, sign_head
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import publish, published_head
 from quietcount_aggregates.release import check_newest
@@ -35,19 +37,23 @@ from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import state_missing, state_of
 from quietcount_consumers.positions import check_partitions, lost_of
 from quietcount_consumers.queries import QueryError, QueryHeld, query
-from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, witness_of
+from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, signing_key_of, witness_of
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS
 
 __all__ = [
+    "check_published",
+    "compared_state",
     "complete_population",
     "fence",
     "follow_new_log",
     "opened_partitions",
     "publish_ledger",
+    "published_chain",
     "reading_ledger",
     "restore_ledger",
     "retire_population",
+    "signing_key_for",
     "state_path",
 ]
 
@@ -111,6 +117,7 @@ def _append(
                 raise PopulationError(f"no population {name!r} is declared", f"Name one of: {known}")
             check(ledger.chain)
             check_newest(ledger, state, configuration.public_file, witness_of(configuration))
+            signing_key_for(ledger, configuration)
             agree(ledger.chain.declarations[name])  # not fenced yet: an answer may take longer than a fence lasts
             fence(ledger, state, configuration)
             ledger.append([body], now)
@@ -150,21 +157,19 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
     changes nothing, if there is a ledger, if the chain in the file does not hold, or if the public file in its
     place, the state or the witness knows of a newer one. A damaged state knows nothing: its loss is to be recorded.
     """
-    entries = _published_entries(published)
-    chain = Chain()
-    for entry in entries:
-        chain.extend(entry)
+    chain = published_chain(published)
+    entries = [entry.data for entry in chain.entries]
     ledger, said = rehearsed(chain), [bound_sentence(chain)]
     with contextlib.ExitStack() as stack:
         if state_path(configuration).exists():
             try:
-                stack.enter_context(_compared_state(configuration, ledger))
+                stack.enter_context(compared_state(configuration, ledger))
             except StateDamaged:
                 said.append(
                     "The state is damaged, so it cannot say whether this ledger is the newest. If it is lost "
                     "permanently, run now: quietcount ledger record-loss"
                 )
-        _check_published(configuration, ledger)
+        check_published(configuration, ledger)
         witness_of(configuration).check(ledger)
         prepare_folders(configuration)
         log = stack.enter_context(contextlib.closing(open_ledger(configuration)))
@@ -178,6 +183,14 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
         if log.read() != entries:
             raise LedgerError(f"{log.place}: what was written did not come back", "Look at the disk, then run again")
     return said
+
+
+def published_chain(published: Path) -> Chain:
+    """Return the chain that a published file holds. Raises ServiceError for another file, and LedgerBroken."""
+    chain = Chain()
+    for entry in _published_entries(published):
+        chain.extend(entry)
+    return chain
 
 
 def _published_entries(published: Path) -> list[bytes]:
@@ -200,7 +213,7 @@ def _published_entries(published: Path) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def _compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[None]:
+def compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[None]:
     """Hold the state, if no service runs on it and it knows of no newer ledger; it keeps the format that it has."""
     path = state_path(configuration)
     facts = state_of(configuration)
@@ -217,7 +230,11 @@ def _compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[No
         yield
 
 
-def _check_published(configuration: Configuration, ledger: Ledger) -> None:
+def check_published(configuration: Configuration, ledger: Ledger) -> None:
+    """Raise LedgerBehind if the public file in its place was built from more than the ledger holds.
+
+    Raises ServiceError if that file is damaged, and cannot say so.
+    """
     public = configuration.public_file
     try:
         head = published_head(public)
@@ -299,12 +316,24 @@ def _check_state(state: State, ledger: Ledger) -> None:
 
 
 def fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
-    """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain."""
+    """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain.
+
+    Raises SigningKeyError if the key is not there that signs what is published then.
+    """
+    signing_key_for(ledger, configuration)
     ledger.fence()
     check_newest(ledger, state, configuration.public_file, witness_of(configuration))
 
 
+def signing_key_for(ledger: Ledger, configuration: Configuration) -> SigningKey:
+    """Return the key that signs the heads of a ledger. Raises SigningKeyError if it is missing or another one."""
+    key = signing_key_of(configuration)
+    check_key(ledger.chain, key)
+    return key
+
+
 def publish_ledger(ledger: Ledger, configuration: Configuration) -> None:
-    """Let the witness see the ledger, then publish it."""
+    """Let the witness see the ledger, then sign its head and publish it."""
+    key = signing_key_for(ledger, configuration)
     witness_of(configuration).see(ledger.chain.head)
-    publish(ledger.chain, configuration.public_file)
+    publish(ledger.chain, configuration.public_file, sign_head(ledger.chain, key).data)

@@ -46,7 +46,10 @@ class Rehearsal:
 
 
 def rehearsed(chain: Chain) -> Ledger:
-    """Return a ledger in memory that holds what `chain` does; what is appended to it changes nothing else."""
-    ledger = Ledger(Rehearsal([entry.data for entry in chain.entries]))
+    """Return a ledger in memory that holds what `chain` does; what is appended to it changes nothing else.
+
+    If the chain is empty, what is opened here is nobody's: its key signs nothing.
+    """
+    ledger = Ledger(Rehearsal([entry.data for entry in chain.entries]), bytes(32))
     ledger.fence()
     return ledger

@@ -31,7 +31,8 @@ from tests.e2e.service.test_upgrades import CONFIGURATION, Line, asked, counted
 
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.state import state_file
-from quietcount_consumers.maintenance.recovery import restore_ledger
+from quietcount_consumers.maintenance.recovery import published_chain, restore_ledger
+from quietcount_consumers.maintenance.signing import published_note
 from quietcount_schemas.errors import QuietcountError
 
 pytestmark = pytest.mark.check
@@ -46,7 +47,11 @@ def test_the_backups_hold_what_the_page_says_and_no_witness(backed_up: Drill) ->
     limits = [f"state.limits.{name}.1" for name in ("court_cases.lifetime", "requests.lifetime")]
     state = ["state.duckdb", "state.duckdb.lock", *limits]
     assert names == ["log.sqlite", *state, "statistics.duckdb"]
-    assert sorted(path.name for path in backed_up.secrets_backup.iterdir()) == ["service", "service-years"]
+    assert sorted(path.name for path in backed_up.secrets_backup.iterdir()) == [
+        "service",
+        "service-signing",
+        "service-years",
+    ]
     for name in ("log.sqlite", *state):
         assert (backed_up.backup / name).stat().st_mode & 0o077 == 0
 
@@ -92,7 +97,8 @@ def test_backups_and_ways_back_are_right_wherever_the_secret_lies(
     before, made = drill.released, place.read_bytes()
     for number in range(len(page.blocks("Backing up"))):
         drill.do("Backing up", number).done()
-    assert sorted(path.name for path in drill.secrets_backup.iterdir()) == [place.name, f"{place.name}-years"]
+    endings = ("", "-signing", "-years")
+    assert sorted(path.name for path in drill.secrets_backup.iterdir()) == [f"{place.name}{each}" for each in endings]
     for folder in (drill.project.data, place.parent):
         shutil.rmtree(folder)
     for number in range(2):
@@ -283,6 +289,30 @@ def the_log_is_lost_or_an_older_one_was_put_back(drill: Drill) -> None:
     assert held(drill, before) == counted([*LINES, *NEW])
 
 
+def the_signing_key_is_lost_or_stolen(drill: Drill) -> None:
+    section = "The signing key is lost or stolen"
+    before = drill.released
+    key = drill.project.folder / "secrets" / "service-signing"
+    given_up = published_note(drill.project.public)
+    key.unlink()
+    drill.start().refused(*drill.page.messages(section))
+    drill.run("quietcount init other\nmv other/secrets/service-signing secrets/service-signing")
+    drill.start().refused("is not the key that the ledger names")
+    key.unlink()
+    drill.do(section).done()
+    assert (drill.secrets_backup / "service-signing").read_bytes() == key.read_bytes()
+    lost = published_chain(drill.project.public).signer
+    drill.quietcount("ledger", "new-key", "--yes").refused("is the key that the ledger names")
+    drill.quietcount("ledger", "new-key", "--stolen", "--yes").done()
+    signed = published_note(drill.project.public)
+    now = published_chain(drill.project.public).signer
+    assert signed.verified(now) is not None
+    assert signed.verified(lost) is None
+    assert signed.text.splitlines()[0] == given_up.text.splitlines()[0], "the ledger keeps its name"
+    drill.project.emit(NEW)
+    assert held(drill, before) == counted([*LINES, *NEW])
+
+
 def the_services_secret_is_lost(drill: Drill) -> None:
     section = "The service's secret is lost"
     before = drill.released
@@ -316,6 +346,7 @@ CASES: dict[str, Callable[[Drill], None]] = {
     "The whole data folder is an older copy": the_whole_data_folder_is_an_older_copy,
     "The public file is lost": the_public_file_is_lost,
     "The log is lost, or an older one was put back": the_log_is_lost_or_an_older_one_was_put_back,
+    "The signing key is lost or stolen": the_signing_key_is_lost_or_stolen,
     "The service's secret is lost": the_services_secret_is_lost,
 }
 

@@ -172,8 +172,8 @@ def birth(path: Path, require: Callable[[bool, str], None]) -> str:
 class Built(HeldPublication):
     """A faulty twin that builds at once, elsewhere, and renames what it built: the file system says when that was."""
 
-    def __call__(self, chain: Chain, path: Path) -> None:
-        publish(chain, path.with_name("built"))
+    def __call__(self, chain: Chain, path: Path, signed_head: str = "") -> None:
+        publish(chain, path.with_name("built"), signed_head)
         self._path = path
 
     def show(self) -> None:
@@ -216,8 +216,8 @@ def test_what_fails_amid_building_is_not_shown_and_leaves_nothing_and_is_still_h
     held = HeldPublication()
     held(chain, path)
 
-    def torn(connection: duckdb.DuckDBPyConnection, chain: Chain, draft: Path) -> None:
-        project_chain(connection, chain, draft)
+    def torn(connection: duckdb.DuckDBPyConnection, chain: Chain, draft: Path, signed_head: str) -> None:
+        project_chain(connection, chain, draft, signed_head)
         os.truncate(draft, 4096)
         raise duckdb.IOException("Could not write file")
 

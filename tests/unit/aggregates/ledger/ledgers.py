@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from tests.aggregates_world import TRIALS, MemoryLedger
+from tests.aggregates_world import SIGNING_KEY, TRIALS, MemoryLedger
 from tests.populations import population_of
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
@@ -18,6 +18,7 @@ from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.populations import Population, Table
 from quietcount_schemas.events.periods import Period
+from quietcount_schemas.log import LedgerLog
 
 __all__ = [
     "END",
@@ -61,7 +62,7 @@ def release_of(population: Population, table: Table, start: dt.date, **changes: 
         period_end=table.period.end(start),
         values=tuple(range(-1, table.cells - 1)),
         mechanism="test.exact",
-        noise_scale=2.0,
+        noise_scale=table.sensitivity(population.max_contributions) / table.epsilon,
         intent=bytes(16),
     )
     return replace(made, **changes)
@@ -83,6 +84,9 @@ def settlement(population: Population, month: int) -> list[Released]:
 
 class TrialLedger(Ledger):
     """A ledger that puts a settlement before the releases of an append, and has all places where the log ends."""
+
+    def __init__(self, log: LedgerLog, public_key: bytes = SIGNING_KEY.public) -> None:
+        super().__init__(log, public_key)
 
     def append(self, bodies: Sequence[Body], now: dt.datetime, point: LogPoint | None = END) -> list[Entry]:
         first = next((at for at, body in enumerate(bodies) if isinstance(body, Released)), len(bodies))

@@ -183,7 +183,7 @@ def forged(log: MemoryLedger, body: Any) -> list[bytes]:
 @pytest.mark.parametrize(
     "body, says",
     [
-        (Opened(bytes(16), Decimal(9), 1), "opened once"),
+        (Opened(bytes(32), Decimal(9), 1), "opened once"),
         (Declared(of("one")), "declared already"),
         (Declared(of("three", epsilon=0.001)), "lifetime epsilon"),
         (release(of("one")), "released already"),
@@ -210,8 +210,8 @@ def test_an_entry_that_the_rules_forbid_breaks_the_chain_even_when_it_is_well_ma
 @pytest.mark.parametrize(
     "body, says",
     [
-        (Opened(bytes(16), Decimal(0), 1), "positive number"),
-        (Opened(bytes(16), Decimal(1), 0), "at least one partition"),
+        (Opened(bytes(32), Decimal(0), 1), "positive number"),
+        (Opened(bytes(32), Decimal(1), 0), "at least one partition"),
         (Retired("one"), "opened once"),
     ],
 )

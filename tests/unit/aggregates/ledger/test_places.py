@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.aggregates_world import MemoryLedger
+from tests.aggregates_world import SIGNING_KEY, MemoryLedger
 from tests.unit.aggregates.ledger.ledgers import END, NOW, ONE, of, opened, release
 
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, LedgerError
@@ -33,7 +33,7 @@ def log() -> MemoryLedger:
 
 
 def fenced(log: MemoryLedger) -> Ledger:
-    ledger = Ledger(log)
+    ledger = Ledger(log, SIGNING_KEY.public)
     ledger.fence()
     return ledger
 
