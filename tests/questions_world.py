@@ -7,12 +7,15 @@ with their quarters (`MONTHS_AND_QUARTERS`), and cells reconciled with their tot
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
@@ -151,28 +154,47 @@ CREATE TABLE noise_weights (population VARCHAR, shape INTEGER, place INTEGER, re
 """
 
 
+@functools.cache
+def _empty() -> bytes:
+    """Return a public file without a row. It is built once: DuckDB takes half a second to parse the macros."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "empty.duckdb")
+        with duckdb.connect() as connection:
+            connection.execute(f"ATTACH '{path}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
+            connection.execute("USE public")
+            connection.execute(_TABLES + macros())
+            connection.execute("USE memory; DETACH public")
+        return path.read_bytes()
+
+
 @contextmanager
-def building(path: Path, mutation: tuple[str, str] = ("", "")) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Lend the connection that writes a public file at `path`; the macros are in it, with a piece of them exchanged."""
-    assert mutation[0] in macros()
+def building(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Lend the connection that writes a public file at `path`; the macros are in it."""
+    path.write_bytes(_empty())
     with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{path}' AS public (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.execute(f"ATTACH '{path}' AS public")
         connection.execute("USE public")
-        connection.execute(_TABLES)
-        connection.execute(macros().replace(*mutation) if mutation[0] else macros())
         yield connection
         connection.execute("USE memory")
         connection.execute("DETACH public")
+
+
+def mutated(path: Path, macro: str, right: str, wrong: str) -> Path:
+    """Exchange a piece of one of the macros of the public file at `path`, and return its path."""
+    [statement] = re.findall(rf"^CREATE (MACRO {macro}\(.*?;)$", macros(), re.MULTILINE | re.DOTALL)
+    assert right in statement
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"CREATE OR REPLACE {statement.replace(right, wrong)}")
+    return path
 
 
 def written(
     path: Path,
     *populations: Population,
     withheld: Sequence[tuple[str, dt.date, dt.date, str]] = (),
-    mutation: tuple[str, str] = ("", ""),
 ) -> Path:
     """Write a public file that holds the populations, and return its path."""
-    with building(path, mutation) as connection:
+    with building(path) as connection:
         for population in populations:
             fill(connection, population)
         for row in withheld:

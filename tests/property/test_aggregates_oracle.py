@@ -28,6 +28,8 @@ RUNS = int(os.environ.get("QUIETCOUNT_ORACLE_RUNS") or 200)
 """How many stories the first test judges, and a fiftieth of what the soak judges (200: 10,000 stories)."""
 SHARDS = 5
 """The first test and the soak are in so many parts, which may run side by side."""
+QUICK = 2
+"""How many parts of the first test are quick. The others are more trials of the same, and the soak has them."""
 
 
 def check_worlds(seeds: Iterable[int], folder: Path) -> None:
@@ -48,7 +50,9 @@ def check_worlds(seeds: Iterable[int], folder: Path) -> None:
 
 
 @pytest.mark.promise("corrections", "withdrawal", "late", "bound-per-case")
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [*range(QUICK), *(pytest.param(shard, marks=pytest.mark.soak) for shard in range(QUICK, SHARDS))]
+)
 def test_every_release_is_what_the_oracle_counts_adds_up_and_moves_with_one_case_by_at_most_k(
     shard: int, in_memory: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +13,24 @@ import pytest
 from quietcount_aggregates.publication import template as module
 from quietcount_aggregates.publication.template import template
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("template")]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of compiled files, in which there was nothing before: built once for all tests."""
+    folder = tmp_path_factory.mktemp("built") / "compiled"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_KEPT", folder)
+        again()
+    return folder
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of compiled files: empty at first."""
+def kept(compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of compiled files of the test's own."""
     folder = tmp_path / "compiled"
+    shutil.copytree(compiled, folder)
     monkeypatch.setattr(module, "_KEPT", folder)
     template.cache_clear()
     yield folder
