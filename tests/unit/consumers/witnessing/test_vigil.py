@@ -10,14 +10,24 @@ import pytest
 from tests.witnessed_projects import DECLARED, JANUARY, Witnessed, away
 
 from quietcount_aggregates.errors import LedgerBehind
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.signed_heads import read_head
 from quietcount_aggregates.ledger.signed_notes import SignedNote
+from quietcount_consumers.doctor.partners import check_partners
 from quietcount_consumers.errors import WitnessesAway
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
-from quietcount_consumers.maintenance.recovery import restore_ledger
+from quietcount_consumers.maintenance.recovery import reading_ledger, restore_ledger
 from quietcount_consumers.witnessing.vigil import Vigil
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("witnessed")]
+
+
+DOCTORED = ("has signed nothing", "cannot be reached", "there is no such file", "0 of the 1 required witnesses")
+
+
+def chain_of(world: Witnessed) -> Chain:
+    with reading_ledger(world.project.configuration) as ledger:
+        return ledger.chain
 
 
 def rolled_back(world: Witnessed, folder: Path) -> dict[tuple[str, str, str], int]:
@@ -187,3 +197,23 @@ def test_copies_named_before_anything_was_published_are_refused_with_what_to_do(
     world = Witnessed(tmp_path).name(copies=[tmp_path / "copy"])
     with pytest.raises(LedgerBehind, match="name the copies after the first publication"):
         world.work(DECLARED)
+
+
+def test_the_doctor_says_who_answers_and_how_far_each_is(tmp_path: Path) -> None:
+    world = Witnessed(tmp_path, partners=2)
+    world.work(DECLARED)
+    with world.serving(0) as urls:
+        world.name(require=1, urls=urls, copies=[tmp_path / "copy"])
+        chain = chain_of(world)
+        found = [f"{finding.where} {finding.what}" for finding in check_partners(world.project.configuration, chain)]
+        assert [part in text for part, text in zip(DOCTORED, found, strict=True)] == [True] * 4, found
+        world.name(require=1, urls=urls)
+        world.work(DECLARED)
+        found = [f"{finding.where} {finding.what}" for finding in check_partners(world.project.configuration, chain)]
+        assert f"partner.example/w1 knows {chain.head.length} of the {chain.head.length} entries" in found[0]
+        assert len(found) == 2
+        shorter = Chain()
+        for entry in chain.entries[:-1]:
+            shorter.extend(entry.data)
+        found = [f"{finding.where} {finding.what}" for finding in check_partners(world.project.configuration, shorter)]
+        assert "does not hold" in found[0]
