@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from pathlib import Path
 import pytest
 from tests import forking
 from tests.e2e.projects import Project, ended
+from tests.kafka.certificates import Authority
 from tests.witness_world import Owner, partner_in
 from tests.witnessed_projects import DECLARED, JANUARY, Witnessed
 
 from quietcount_aggregates.ledger.signed_notes import SignedNote, VerifierKey
 from quietcount_consumers.errors import WitnessRefused
+from quietcount_consumers.witnessing.fetching import Unanswered, exchange
 from quietcount_consumers.witnessing.partner import Partner
 from quietcount_consumers.witnessing.requests import Request
 
@@ -178,7 +181,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
     )
     try:
         assert process.stderr is not None
-        found = re.search(r"(http://127\.0\.0\.1:\d+)", process.stderr.readline())
+        found = re.search(r"(https?://127\.0\.0\.1:\d+)", process.stderr.readline())
         assert found is not None
         yield process, found[1]
     finally:
@@ -186,6 +189,24 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
+
+
+def test_over_tls_a_witness_answers_those_alone_who_trust_its_certificate(tmp_path: Path) -> None:
+    owner = Owner()
+    partner = partner_in(tmp_path / "w", "partner.example/w1", owner)
+    authority = Authority(tmp_path / "authority")
+    issued = authority.issue("witness", "127.0.0.1")
+    files = ["--certificate", str(issued.certificate), "--key-file", str(issued.key)]
+    body = owner.request().data
+    with serving(tmp_path / "w", *files) as (_, url):
+        assert url.startswith("https://")
+        with pytest.raises(Unanswered, match="does not vouch for its certificate"):
+            exchange(f"{url}/add-checkpoint", body, most=10_000, seconds=30)
+        trusting = ssl.create_default_context(cafile=authority.file)
+        reply = exchange(f"{url}/add-checkpoint", body, most=10_000, seconds=30, context=trusting)
+        assert reply.status == 200
+        signed = SignedNote.parse(f"{owner.note.text}\n".encode() + reply.body)
+        assert signed.verified(partner.verifier_key) is not None
 
 
 def test_over_http_a_project_goes_on_with_two_of_three_and_not_after_it_was_put_back(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def answering(said: Callable[[str], Said]) -> Iterator[str]:
 
         do_POST = do_GET  # noqa: N815 (the library's name)
 
-        def log_message(self, *_: object) -> None:
-            pass
+        def log_message(self, format: str, *_: object) -> None:  # noqa: A002 (the library's name)
+            """Say nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.01])

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 from tests.witnessed_projects import DECLARED, JANUARY, Witnessed
 
@@ -14,9 +15,10 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.signed_heads import read_head
 from quietcount_aggregates.ledger.signed_notes import SignedNote
 from quietcount_consumers.doctor.partners import check_partners
-from quietcount_consumers.errors import WitnessesAway
+from quietcount_consumers.errors import WitnessError, WitnessesAway
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of
 from quietcount_consumers.maintenance.recovery import reading_ledger, restore_ledger
+from quietcount_consumers.witnessing.requests import read_request
 from quietcount_consumers.witnessing.vigil import Vigil
 
 pytestmark = [pytest.mark.check, pytest.mark.promise("witnessed")]
@@ -142,3 +144,27 @@ def test_a_mutant_that_does_not_wait_publishes_what_nobody_has_signed(
     monkeypatch.setattr(Vigil, "enough", lambda *_: True)
     world.work(DECLARED)
     assert world.project.public.exists()
+
+
+@pytest.mark.parametrize(
+    "tables, words",
+    [
+        (
+            "CREATE VIEW about AS SELECT 'signed_head' AS key, 'x' AS value; CREATE TABLE ledger (x int)",
+            "is not a file",
+        ),
+        ("CREATE TABLE about (key text, value text); CREATE TABLE ledger (x int)", "damaged"),
+        (
+            "CREATE TABLE about (key text, value text); CREATE TABLE ledger AS "
+            "SELECT i AS \"index\", repeat('a', 1000)::blob AS entry FROM range(70000) t(i)",
+            "larger than any",
+        ),
+        ('CREATE TABLE about (key text, value text); CREATE TABLE ledger ("index" int, entry blob)', "no signed head"),
+    ],
+)
+def test_a_file_of_somebody_who_means_harm_is_refused_in_a_sentence(tables: str, words: str, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "bad.duckdb")) as connection:
+        connection.execute(tables)
+    with pytest.raises(WitnessError, match=words) as caught:
+        read_request(tmp_path / "bad.duckdb")
+    assert caught.value.remedy
