@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+import signal
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from kafka import KafkaAdminClient
 from tests.catalogues import catalogue, statistic
-from tests.e2e.projects import Finished, Project
+from tests.e2e.projects import Finished, Project, ended
+from tests.kafka.fixtures import Kafka
+from tests.serving_world import until
 
 from quietcount_aggregates import noise
 from quietcount_aggregates.noise import DiscreteLaplace
@@ -131,6 +137,7 @@ def test_bounds_on_a_probability_are_those_of_the_books() -> None:
 # ---------------------------------------------------------------- the stories
 
 
+@pytest.mark.check
 @pytest.mark.promise("audited")
 def test_a_story_shows_a_case_whose_limit_is_forgotten(
     audited: Audited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -247,3 +254,40 @@ def test_without_a_configuration_the_starting_catalogue_is_audited() -> None:
 def test_the_checks_of_the_command_are_those_of_the_wing() -> None:
     only = next(each for each in audit_command.params if each.name == "only")
     assert tuple(getattr(only.type, "choices", ())) == CHECKS
+
+
+# ---------------------------------------------------------------- its end
+
+
+def started(project: Project, place: Path) -> subprocess.Popen[str]:
+    """Start an audit, and wait until its processes work in the temporary folder."""
+    place.mkdir()
+    process = project.start("audit", "--stories", "2", "--draws", "1000", environment={"TMPDIR": str(place)})
+    until(lambda: any(place.glob("quietcount-audit-*/*/*")))
+    return process
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+def test_an_audit_that_is_ended_leaves_nothing_behind(
+    project: Project, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    place = tmp_path / "t"
+    process = started(project, place)
+    process.send_signal(number)
+    finished = ended(process)
+    assert finished.code == code
+    assert "Traceback" not in finished.err
+    until(lambda: not any(place.iterdir()))
+
+
+@pytest.mark.check
+@pytest.mark.promise("kafka")
+def test_on_brokers_the_audit_makes_topics_of_its_own_and_deletes_them(
+    project: Project, tmp_path: Path, kafka: Kafka
+) -> None:
+    arguments = ("--only", "stories", "--stories", "1", "--seed", "11", "--log", f"kafka://{kafka.bootstrap}", "--json")
+    finished = audit_of(project, tmp_path / "t", *arguments).done()
+    assert json.loads(finished.out)["holds"] is True
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap)) as admin:
+        assert not [name for name in admin.list_topics() if name.startswith("quietcount-audit-")]
