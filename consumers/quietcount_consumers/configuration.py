@@ -125,6 +125,23 @@ class PopulationSection:
         }
         return cls(**values)
 
+    def resolved(self, registry: SchemaRegistry) -> Population:
+        """Return the population, checked against the schemas. Raises PopulationError."""
+        return resolve(
+            self.name,
+            title=self.title,
+            description=self.description,
+            events=self.events,
+            registry=registry,
+            period=self.period,
+            where=self.where,
+            max_contributions=self.max_contributions,
+            horizon=self.horizon,
+            since=self.since,
+            late=self.late,
+            tables=self.table,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -238,23 +255,7 @@ class Configuration:
 
         A population without `since` keeps None here: its declaration in the ledger decides, or the clock for a new one.
         """
-        return [
-            resolve(
-                section.name,
-                title=section.title,
-                description=section.description,
-                events=section.events,
-                registry=registry,
-                period=section.period,
-                where=section.where,
-                max_contributions=section.max_contributions,
-                horizon=section.horizon,
-                since=section.since,
-                late=section.late,
-                tables=section.table,
-            )
-            for section in self.population
-        ]
+        return [section.resolved(registry) for section in self.population]
 
     def description(self, registry: SchemaRegistry, declared: Iterable[Population]) -> Description:
         """Return what is to be said beside the figures of the `declared` populations."""

@@ -31,7 +31,7 @@ from quietcount_schemas.schema_registry.settings import RegistrySettings
 if TYPE_CHECKING:
     from quietcount_producers.kafka.writer import KafkaWriter
 
-__all__ = ["EmitterSettings", "open_log"]
+__all__ = ["EmitterSettings", "open_log", "precision_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class EmitterSettings:
             log=values["log"],
             data_dir=values["data_dir"],
             schemas=values["schemas"],
-            precision=MappingProxyType(_precision(values["population"])),
+            precision=MappingProxyType(precision_of(values["population"])),
             beginnings=MappingProxyType(beginnings_of(values["population"])),
             kafka=KafkaSettings.of(given),
             schema_registry=RegistrySettings.of(given),
@@ -147,8 +147,11 @@ def open_log(settings: EmitterSettings) -> EmbeddedLog | KafkaWriter:
     return log
 
 
-def _precision(populations: Sequence[Mapping[str, Any]]) -> dict[str, Period]:
-    """Return, by event type, the coarsest precision that every population can still count with."""
+def precision_of(populations: Sequence[Mapping[str, Any]]) -> dict[str, Period]:
+    """Return, by event type, the coarsest precision that every population can still count with.
+
+    Of each population it takes the `events` and the `period`.
+    """
     periods: dict[str, set[Period]] = {}
     for population in populations:
         for name in population["events"]:

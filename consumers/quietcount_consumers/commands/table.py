@@ -6,6 +6,11 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     (
+        "audit",
+        "quietcount_consumers.commands.audit:audit_command",
+        "Measure the guarantee on synthetic events, from emitted bytes to the published file.",
+    ),
+    (
         "dead-letters",
         "quietcount_consumers.commands.dead_letters:dead_letters_command",
         "Look at rejected records, and replay those that are good now.",

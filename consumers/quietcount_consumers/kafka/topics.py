@@ -23,7 +23,7 @@ from quietcount_schemas.log import CASE_EVENTS
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
-__all__ = ["create_topics", "delete_topics", "describe_topics"]
+__all__ = ["create_topics", "delete_all_topics", "delete_topics", "describe_topics"]
 
 _CLIENT: Final = "quietcount-topics"
 _ACT_MS: Final = 8_000
@@ -117,6 +117,19 @@ def delete_topics(settings: KafkaSettings) -> list[str]:
 
     _asked(settings, "delete the topics of", delete)
     return deleted
+
+
+def delete_all_topics(settings: KafkaSettings) -> None:
+    """Delete every topic whose name begins with the prefix of `settings`, which must not be empty."""
+    if not settings.topic_prefix:
+        raise ValueError("without a prefix these are all topics of the brokers")
+
+    def delete(admin: KafkaAdminClient) -> None:
+        there = [name for name in admin.list_topics() if name.startswith(settings.topic_prefix)]
+        if there:
+            admin.delete_topics(there, timeout_ms=_ACT_MS, raise_errors=False)
+
+    _asked(settings, "delete the topics of", delete)
 
 
 def describe_topics(settings: KafkaSettings) -> ClusterDescription:

@@ -1,0 +1,1 @@
+"""The audit: the guarantee, measured on synthetic events that run through the real code."""
