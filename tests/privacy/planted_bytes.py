@@ -29,7 +29,7 @@ def guises(value: bytes) -> list[bytes]:
         # DuckDB writes an integer of 128 bits with its low word first, each word little-endian.
         found += [str(uuid.UUID(bytes=value)).encode(), low[::-1] + high[::-1], low + high, high[::-1] + low[::-1]]
         found.append(str(int.from_bytes(value, "big")).encode())
-    return found
+    return list(dict.fromkeys(found))
 
 
 def found(folder: Path, needles: Iterable[bytes]) -> dict[str, int]:
