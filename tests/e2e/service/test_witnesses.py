@@ -196,7 +196,7 @@ def test_over_tls_a_witness_answers_those_alone_who_trust_its_certificate(tmp_pa
     partner = partner_in(tmp_path / "w", "partner.example/w1", owner)
     authority = Authority(tmp_path / "authority")
     issued = authority.issue("witness", "127.0.0.1")
-    files = ["--certificate", str(issued.certificate), "--key-file", str(issued.key)]
+    files = ["--certificate", str(issued.certificate_file), "--key-file", str(issued.key_file)]
     body = owner.request().data
     with serving(tmp_path / "w", *files) as (_, url):
         assert url.startswith("https://")
