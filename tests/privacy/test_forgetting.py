@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.aggregates_world import SECRET, TRIALS, ForgetfulLog, World, marks_held, utc, world_in
 from tests.populations import population_of
+from tests.privacy.planted_bytes import found
 
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.noise import DiscreteLaplace
@@ -74,25 +75,6 @@ def marks_of(events: list[CaseEvent]) -> list[bytes]:
     return [
         int(low).to_bytes(8, "little") + int(high).to_bytes(8, "little") for high, low in SECRET.event_marks(keys, ids)
     ]
-
-
-def found(folder: Path, needles: list[bytes]) -> dict[str, int]:
-    """Return how many of the needles (16 bytes each) each file holds, files without any left out."""
-    counts = {}
-    wanted = {needle[:8]: needle for needle in needles}
-    beginnings = np.sort(np.frombuffer(b"".join(wanted), dtype=np.uint64))
-    for path in sorted(folder.rglob("*")):
-        data = path.read_bytes() if path.is_file() else b""
-        hits = 0
-        for shift in range(8):
-            words = np.frombuffer(data[shift : shift + (len(data) - shift) // 8 * 8], dtype=np.uint64)
-            near = beginnings[np.searchsorted(beginnings, words).clip(max=len(beginnings) - 1)]
-            for place in np.flatnonzero(near == words).tolist():
-                start = shift + 8 * place
-                hits += data[start : start + 16] == wanted[data[start : start + 8]]
-        if hits:
-            counts[path.name] = hits
-    return counts
 
 
 def settled(world: World) -> None:

@@ -3,7 +3,7 @@
 A life of a project is driven at random, by a seed that is in the message of a failure. Whenever it starts, the test
 knows which of the parts in place have seen all that was ever published. While any of them has, no cell may ever get a
 second value: the service goes on, or refuses until a person has done what it says. If none has, nothing protects: that
-is the case that README.md and docs/privacy.md name, and such a life ends with a control that draws again.
+is the case that README.md and THREATS.md name, and such a life ends with a control that draws again.
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ def test_if_everything_is_put_back_cells_are_drawn_again_as_the_pages_say(tmp_pa
         assert not life.protected
         life.run()
         assert set(drawn_twice(life)) == {("requests", "2023-02-01"), ("yearly", "2023-02-01")}
-    page = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
-    assert "**A rollback of everything.**" in page
+    page = (Path(__file__).parents[2] / "THREATS.md").read_text(encoding="utf-8")
+    assert "**A rollback of everything**" in page
 
 
 def unasked(alone: str, patch: pytest.MonkeyPatch) -> None:

@@ -273,6 +273,8 @@ MUTANTS: list[tuple[str, int, Change]] = [
     ("QuietcountReleaseOverdue", 0, rewritten("overdue", "due")),
     ("QuietcountReleaseOverdue", 0, rewritten(TRUSTED, "")),
     ("QuietcountReleaseOverdue", 0, standing(None)),
+    ("QuietcountPublicationWaits", 0, rewritten("== 1", "== 0")),
+    ("QuietcountPublicationWaits", 0, standing("30m")),
     ("QuietcountPurgeOverdue", 0, rewritten('{operation="purge"}', "")),
     ("QuietcountPurgeOverdue", 0, rewritten(OPEN, "")),
     ("QuietcountPurgeOverdue", 0, rewritten("and ignoring (operation) quietcount_clock_trusted == 1", "")),

@@ -21,8 +21,8 @@ _FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _SYMBOL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}|<?-?[0-9]{1,10}(?:\.\.-?[0-9]{1,10}|\+)?")
 """A symbol of an enum, or a bucket."""
 
-_MOST_WORDS: Final = 10_000
-"""Characters of a title or a description."""
+_WORDS: Final = re.compile(r"(?s).{0,10000}")
+"""A title or a description."""
 
 
 def objection_to(population: Population) -> str | None:
@@ -37,12 +37,12 @@ def _objections(population: Population) -> Iterator[str]:
 
     name = ascii(population.name)[:80]
     names = [population.name, *(table.name for table in population.tables)]
-    if not all(isinstance(each, str) and NAME.fullmatch(each) for each in names):
+    if not all(_is(NAME, each) for each in names):
         yield f"population {name} has a name that is none"
-    if not (population.events and all(isinstance(each, str) and _FIELD.fullmatch(each) for each in population.events)):
+    if not population.events or not all(_is(_FIELD, each) for each in population.events):
         yield f"population {name} counts what is no type of event"
     for words in (population.title, population.description):
-        if not isinstance(words, str) or len(words) > _MOST_WORDS:
+        if not _is(_WORDS, words):
             yield f"population {name} has a title, or a description, that is too long or no text"
     if not 1 <= population.max_contributions <= MAX_CONTRIBUTIONS:
         yield f"population {name} lets one case count no possible number of times"
@@ -76,7 +76,9 @@ def _objections_to_table(name: str, population: Population, table: Table) -> Ite
         yield f"the epsilon of {where} is none that can be declared"
     elif table.sensitivity(population.max_contributions) / table.epsilon > (MAX_SUM_SCALE if table.sum else MAX_SCALE):
         yield f"the noise of {where} would hide everything"
-    if table.sum is not None and (max(-table.sum.low, table.sum.high) > LARGEST_END or not _is_field(table.sum.field)):
+    if table.sum is not None and (
+        max(-table.sum.low, table.sum.high) > LARGEST_END or not _is(_FIELD, table.sum.field)
+    ):
         yield f"{where} sums up what is no field, or has too many digits"
     fields = [each.name for each in table.by]
     if fields != sorted(set(fields)) or PUBLISHED_COLUMNS.intersection(fields):
@@ -92,11 +94,12 @@ def _objections_to_table(name: str, population: Population, table: Table) -> Ite
 
 def _objections_to_dimension(where: str, dimension: Dimension) -> Iterator[str]:
     symbols = dimension.symbols
-    if not _is_field(dimension.name) or not all(isinstance(each, str) and _SYMBOL.fullmatch(each) for each in symbols):
+    if not _is(_FIELD, dimension.name) or not all(_is(_SYMBOL, each) for each in symbols):
         yield f"{where} has a field, or a symbol, with a name that is none"
     elif len(set(symbols)) != len(symbols) or dimension.default not in symbols:
         yield f"{where} has a field with one symbol twice, or without its default"
 
 
-def _is_field(name: object) -> bool:
-    return isinstance(name, str) and _FIELD.fullmatch(name) is not None
+def _is(pattern: re.Pattern[str], name: object) -> bool:
+    """Return whether a name is text, which JSON does not promise, and fits a pattern from end to end."""
+    return isinstance(name, str) and pattern.fullmatch(name) is not None

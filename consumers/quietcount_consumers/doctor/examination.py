@@ -20,7 +20,7 @@ from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.publication.publication import published_head
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.doctor import data, files
+from quietcount_consumers.doctor import data, files, partners
 from quietcount_consumers.doctor import machine as machines
 from quietcount_consumers.doctor.machine import Machine
 from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
@@ -99,6 +99,7 @@ class _Examination:
             self._check_kafka(configuration.kafka, check)
         made += ledger
         check("witnesses", self._check_witnesses, "the ledger holds all that was seen of it before")
+        check("partners", self._check_partners, "")
         made += state
         check("populations", self._check_populations, "they are as they were declared")
         check("published file", self._check_published, "it holds what the ledger says")
@@ -199,6 +200,12 @@ class _Examination:
             # A running service may have released since the ledger was read, so read it again.
             self._chain = data.ledger_of(self._configuration)
             self._compare_with_witnesses(self._chain)
+
+    def _check_partners(self) -> Iterator[Finding]:
+        if self._chain is None:
+            yield warning("partners", "the ledger could not be read", _LEDGER_FIRST)
+            return
+        yield from partners.check_partners(self._configuration, self._chain)
 
     def _compare_with_witnesses(self, chain: Chain) -> None:
         ledger = rehearsed(chain)

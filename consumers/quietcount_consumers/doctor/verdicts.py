@@ -28,6 +28,8 @@ CHECKS: Final = {
     "ledger": "it is there, its chain holds, it names the signing key, and the places beside it are those that it "
     "commits to",
     "witnesses": "the ledger holds all that the published file, the state and the witness have seen of it",
+    "partners": "each witness and published copy that is named answers, and holds nothing that the ledger does not "
+    "hold",
     "state": "it is there, of this version's format, and belongs to this log, ledger and secret",
     "populations": "the next start will take the populations of the configuration as they are declared",
     "published file": "it is there, holds exactly what the ledger says, and no program holds it open to write",

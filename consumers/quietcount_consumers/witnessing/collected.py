@@ -24,13 +24,13 @@ class Collected:
 
     def of(self, note: SignedNote) -> SignedNote:
         """Return `note` with the signatures that were collected for the same text."""
-        kept = self._read()
-        return note if kept is None or kept.text != note.text else note.with_signatures(*kept.signatures)
+        kept = self.kept(note.text)
+        return note if kept is None else note.with_signatures(*kept.signatures)
 
-    def holds(self, text: str) -> bool:
-        """Return whether the file is about this text."""
+    def kept(self, text: str) -> SignedNote | None:
+        """Return the note that is kept, if it is about this text."""
         kept = self._read()
-        return kept is not None and kept.text == text
+        return None if kept is None or kept.text != text else kept
 
     def add(self, note: SignedNote, moment: float | None = None) -> None:
         """Keep the signatures of `note` beside those that were collected for its text, and forget any other text.

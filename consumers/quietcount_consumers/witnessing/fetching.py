@@ -26,7 +26,7 @@ _CHUNK: Final = 1 << 16
 
 
 class Unanswered(Exception):
-    """Nothing answered, or nothing that can be used; `what` says why, as the end of a sentence. No person sees it so."""
+    """Nothing answered, or nothing that can be used; `what` says why, as the end of a sentence."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from quietcount_aggregates.errors import LedgerError, NoteError, SigningKeyError
+from quietcount_aggregates.errors import LedgerError, LedgerNewer, NoteError, SigningKeyError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Head
 from quietcount_aggregates.ledger.signed_heads import origin_of, read_head
@@ -220,6 +220,8 @@ class Partner:
                 continue
             try:
                 chain.extend(entry)
+            except LedgerNewer as error:
+                raise WitnessRefused(HTTPStatus.UNPROCESSABLE_ENTITY, error.what, error.remedy) from None
             except LedgerError as error:
                 raise _fork(error.what) from None
         if Head(head.length, chain.entries[head.length - 1].digest) != head:

@@ -23,6 +23,7 @@ DATABASE: Final = 12
 
 _MAGIC: Final = b"DUCK"
 _MAGIC_AT: Final = 8
+_MOST_BYTES: Final = 64 << 20
 _MOST_ENTRIES: Final = 1_000_000
 _SETTINGS: Final[Settings] = {
     "enable_external_access": False,
@@ -56,6 +57,9 @@ def _read(path: Path, *, entries: bool) -> tuple[tuple[bytes, ...], SignedNote]:
             heads = connection.execute("SELECT value FROM about WHERE key = 'signed_head' LIMIT 2").fetchall()
             found: list[tuple[Any, ...]] = []
             if entries:
+                size = connection.execute("SELECT sum(octet_length(entry)) FROM ledger").fetchone()
+                if size is not None and (size[0] or 0) > _MOST_BYTES:  # a small file can hold it, compressed
+                    raise WitnessError(f"{path}: its ledger is larger than any of ours", _ANOTHER)
                 found = connection.execute(
                     f'SELECT entry FROM ledger ORDER BY "index" LIMIT {_MOST_ENTRIES}'
                 ).fetchall()

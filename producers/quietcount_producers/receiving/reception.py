@@ -58,6 +58,7 @@ class Reception:
         with ExitStack() as resources:
             spool = resources.enter_context(EventSpool(self._folder))
             for path, mapping in self._mappings.items():
+                self._refusals[path].prepare()
                 self._intakes[path] = Intake(mapping, self._composer, spool, self._refusals[path])
             relay = Relay(self._folder, lambda: open_log(self._emitter))
             relay.start()

@@ -39,6 +39,19 @@ class Refusals:
         self.file = file
         self._today = today
 
+    def prepare(self) -> None:
+        """Make the folder, before anything is refused: others see when the folder around it was changed.
+
+        Raises LogUnwritable.
+        """
+        try:
+            make_private_folder(self.file.parent)
+        except OSError as error:
+            raise LogUnwritable(
+                f"Cannot make {self.file.parent}: {os.strerror(error.errno or 0).lower()}",
+                "Give its disk space, and check the rights of the folder",
+            ) from error
+
     def keep(self, refused: Iterable[tuple[Mapping[str, object] | str, str]]) -> None:
         """Add records, or bodies as text, each with the reason; all or none, durably. Raises LogUnwritable."""
         lines = "".join(_line(record, reason) for record, reason in refused).encode()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.aggregates_world import SIGNING_KEY
 from tests.unit.consumers.maintenance.forgeries import (
-    THIEF,
     Sound,
     chained,
     checked,
@@ -35,9 +32,11 @@ from quietcount_aggregates.publication import publication
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.maintenance import published_copy, published_objects, verification
 from quietcount_consumers.maintenance.published_copy import NotVerified
-from quietcount_consumers.maintenance.verification import known_head, verify_file
+from quietcount_consumers.maintenance.verification import Verified, check_known, known_head, verify_file
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("ledger-chain")]
+
+HEADERS, BLOCK = 3 * 4096, 256 * 1024
 
 CHECK = pytest.mark.check  # the same paths as a quick one takes, for another object
 
@@ -47,40 +46,27 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     return sound_in(tmp_path_factory.mktemp("sound"))
 
 
-@pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Chain, Path, str], None]:
-    """Publish as ever, each chain once: a publication takes most of the time of a verification."""
-    folder = tmp_path_factory.mktemp("rebuilt")
-
-    def publish(chain: Chain, path: Path, note: str) -> None:
-        kept = folder / f"{chain.head.digest.hex()}-{hash(note)}.duckdb"
-        if not kept.exists():
-            publication.publish(chain, kept, note)
-        shutil.copy(kept, path)
-
-    return publish
-
-
 @pytest.fixture(autouse=True)
-def published_once(rebuilt: Callable[[Chain, Path, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "publish", rebuilt)
+def published_once(sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "publish", sound.publish)
 
 
-def secret_in(begin: int, end: int) -> Callable[[bytearray], bytearray]:
-    """Write into zeros between two places of the block there, and settle its checksum: DuckDB reads the file."""
+def in_free_block(content: bytearray) -> bytearray:
+    """Write into the first block, which the template used and the file does not; nothing reads it."""
+    return with_secret(content, 0, 1000)
 
-    def edit(content: bytearray) -> bytearray:
-        secret = b"Ivan Petrov came on 2023-04-19"
-        number = next(
-            number
-            for number in range((len(content) - 12288) // 262144)
-            if not any(content[12288 + number * 262144 :][begin:end])
-        )
-        at = 12288 + number * 262144
-        content[at + begin : at + begin + len(secret)] = secret
-        return checked(content, at, at + 262144)
 
-    return edit
+def in_gap(content: bytearray) -> bytearray:
+    """Write behind what a block of a column holds."""
+    return with_secret(content, (len(content) - HEADERS) // BLOCK // 2, BLOCK - 100)
+
+
+def with_secret(content: bytearray, number: int, begin: int) -> bytearray:
+    """Write a sentence into a block and settle its checksum, so that DuckDB finds nothing wrong."""
+    secret = b"Ivan Petrov came on 2023-04-19"
+    at = HEADERS + number * BLOCK
+    content[at + begin : at + begin + len(secret)] = secret
+    return checked(content, at, at + BLOCK)
 
 
 def scaled(sound: Sound) -> list[bytes]:
@@ -149,7 +135,7 @@ FORGED: dict[str, tuple[Callable[[Sound], Path], str]] = {
         lambda s: s.altered('CREATE SCHEMA "Ivan Petrov came 2023-04-19"'),
         "schema Ivan Petrov came 2023-04-19 does not hold",
     ),
-    "bytes in a free block": (lambda s: s.edited(secret_in(9, 262144)), "holds bytes that belong to nothing"),
+    "bytes in a free block": (lambda s: s.edited(in_free_block), "holds bytes that belong to nothing"),
     "bytes at the end": (lambda s: s.edited(lambda b: b + b"SECRET" * 1000), "bytes that belong to nothing"),
     "a ledger that is a view": (
         lambda s: s.altered("ALTER TABLE ledger RENAME TO l", "CREATE VIEW ledger AS FROM l"),
@@ -198,9 +184,9 @@ ALSO_FORGED: dict[str, tuple[Callable[[Sound], Path], str]] = {
     ),
     "row more": (lambda s: s.altered("INSERT INTO about VALUES ('came', 'Ivan Petrov')"), "table about"),
     "no signature": (lambda s: s.altered("DELETE FROM about WHERE key = 'signed_head'"), "carries no signed head"),
-    "bytes in a gap": (lambda s: s.edited(secret_in(262144 - 64, 262144)), "bytes that belong to nothing"),
+    "bytes in a gap": (lambda s: s.edited(in_gap), "bytes that belong to nothing"),
     "cut short": (lambda s: s.edited(lambda b: b[:-1000]), "was cut short"),
-    "damaged": (lambda s: s.edited(lambda b: b[:20000] + bytes(100000) + b[120000:]), "is damaged"),
+    "damaged": (lambda s: s.edited(lambda b: b[: -BLOCK + 9] + bytes(9) + b[-BLOCK + 18 :]), "is damaged"),
     "empty": (lambda s: s.edited(lambda _: b""), "not a file that quietcount published"),
     "something else": (lambda s: s.edited(lambda _: b"name,count\n" * 5000), "not a file that quietcount published"),
 }
@@ -243,13 +229,13 @@ MUTANTS: dict[str, tuple[object, str, Any]] = {
     "no noise": (verification, "_check_mechanisms", lambda *_: None),
     "empty schema": (published_objects, "_catalogs", lambda _: iter(())),
     "bytes in a free block": (verification.filecmp, "cmp", lambda *_, **__: True),
-    "bytes at the end": (published_copy, "_BLOCK", 1),
     "an entry without end": (published_copy, "_LONGEST_ENTRY", 1 << 30),
     "a noise scale": (ledger_chain, "_fits", lambda *_: True),
 }
 """By forgery: the check that is left out, so that it is not found, or not said for what it is."""
 
 
+@CHECK
 @pytest.mark.parametrize("case", MUTANTS)
 def test_a_twin_that_leaves_a_check_out_is_found(sound: Sound, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     where, attribute, instead = MUTANTS[case]
@@ -258,29 +244,35 @@ def test_a_twin_that_leaves_a_check_out_is_found(sound: Sound, case: str, monkey
         check_refused(sound, FORGED[case])
 
 
-def check_known(sound: Sound) -> None:
-    """Hold that what somebody knew before is compared with a file that is sound in itself."""
-    key, older = sound.chain.signer, chained(sound, sound.bodies[:-3])
-    head = sound.folder / "head.note"
-    head.write_text(sound.note, encoding="utf-8")
-    for known in (sound.chain.head.digest.hex(), older.head.digest.hex()[:16], str(head)):
-        assert "The ledger holds that head" in verify_file(sound.file, head=known_head(known)).checks[-1]
-    assert "is the one that you named" in verify_file(sound.file, key=key).checks[-1]
-    for forged in (reopened(sound), rekeyed(sound)):
+def known(sound: Sound, chain: Chain, **what: Any) -> str:
+    """Return what comes of comparing a chain, whose file was verified, with what somebody knew before."""
+    (said,) = check_known(sound.file, chain, **{"key": None, "head": None, "older": None, **what})
+    return said
+
+
+def check_key_and_head(sound: Sound) -> None:
+    """Hold that a key and a head that somebody knew are those of the ledger, or it is refused."""
+    chain, older, other = sound.chain, chained(sound, sound.bodies[:-3]), reopened(sound)
+    note = sound.folder / "head.note"
+    note.write_text(sound.note, encoding="utf-8")
+    for head in (chain.head.digest.hex(), older.head.digest.hex()[:16], str(note)):
+        assert "The ledger holds that head" in known(sound, chain, head=known_head(head))
+    assert "is the one that you named" in known(sound, chain, key=chain.signer)
+    for forged in (other, rekeyed(sound)):
         with pytest.raises(NotVerified, match="signed with another key"):
-            verify_file(sound.published(forged, THIEF), key=key)
-    for known in (sound.chain.head.digest.hex(), str(head)):
+            known(sound, forged, key=chain.signer)
+    for head in (chain.head.digest.hex(), str(note)):
         with pytest.raises(NotVerified, match="does not hold the head"):
-            verify_file(sound.published(older), head=known_head(known))
+            known(sound, older, head=known_head(head))
     with pytest.raises(NotVerified, match="the head of another ledger"):
-        verify_file(sound.published(reopened(sound), THIEF), head=known_head(str(head)))
-    head.write_text(stolen_name(sound.chain), encoding="utf-8")
+        known(sound, other, head=known_head(str(note)))
+    note.write_text(stolen_name(chain), encoding="utf-8")
     with pytest.raises(NotVerified, match="is not signed with a key of the ledger"):
-        verify_file(sound.file, head=known_head(str(head)))
+        known(sound, chain, head=known_head(str(note)))
 
 
 def test_a_key_and_a_head_that_somebody_knew_before_are_compared(sound: Sound) -> None:
-    check_known(sound)
+    check_key_and_head(sound)
 
 
 @pytest.mark.parametrize("left_out", ["_check_told_key", "_check_head"])
@@ -288,45 +280,55 @@ def test_a_twin_that_compares_nothing_is_found(sound: Sound, left_out: str, monk
     said = "The ledger holds that head. It is the one that you named."
     monkeypatch.setattr(verification, left_out, lambda *_: said)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        check_known(sound)
+        check_key_and_head(sound)
 
 
-def check_copies(sound: Sound) -> None:
+def check_copies(sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold that of two copies one continues the other, or the first contradiction is named."""
+    copy = Path("copy.duckdb")
 
-    def compared(chain: Chain, key: Any = SIGNING_KEY) -> str:
-        return verify_file(sound.file, older=sound.published(chain, key)).checks[-1]
+    def compared(chain: Chain) -> str:
+        monkeypatch.setattr(verification, "verify_file", lambda _: Verified(chain))
+        return known(sound, sound.chain, older=copy)
 
-    older = sound.folder / "statistics.duckdb"
-    assert compared(sound.chain) == f"{older} holds the same ledger."
-    assert compared(chained(sound, sound.bodies[:-3])).startswith(
-        f"{older} is the older one: {sound.file} continues it"
-    )
-    assert compared(rekeyed(sound), THIEF).startswith(f"{sound.file} is the older one: {older} continues it")
-    twice = r"two values for one cell: population detailed, table detailed, period from 2024-06-01 to 2024-06-30"
-    for chain, key, says in (
-        (chained(sound, values_changed(sound)), SIGNING_KEY, twice),
-        (forked(sound), SIGNING_KEY, "the same up to ledger entry 13, and differ.*the retirement of population plain"),
-        (with_bound(sound, "99"), SIGNING_KEY, "the same up to ledger entry 0, and differ"),
-        (reopened(sound), THIEF, "are of two ledgers"),
+    assert compared(sound.chain) == f"{copy} holds the same ledger."
+    assert compared(chained(sound, sound.bodies[:-3])).startswith(f"{copy} is the older one: {sound.file} continues it")
+    assert compared(rekeyed(sound)).startswith(f"{sound.file} is the older one: {copy} continues it")
+    for chain, says in (
+        (
+            chained(sound, values_changed(sound)),
+            "two values for one cell: population plain, table plain, period from 2024-06-01 to 2024-06-30",
+        ),
+        (forked(sound), "the same up to ledger entry 3, and differ.*the retirement of population plain"),
+        (with_bound(sound, "99"), "the same up to ledger entry 0, and differ"),
+        (reopened(sound), "are of two ledgers"),
     ):
         with pytest.raises(NotVerified, match=says) as refused:
-            compared(chain, key)
+            compared(chain)
         assert "Keep both files" in refused.value.remedy
-    with pytest.raises(NotVerified, match="table statistics"):
-        verify_file(sound.file, older=sound.altered("DELETE FROM statistics"))
 
 
-def test_of_two_copies_one_continues_the_other_or_the_first_contradiction_is_named(sound: Sound) -> None:
-    check_copies(sound)
+def test_of_two_copies_one_continues_the_other_or_the_first_contradiction_is_named(
+    sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_copies(sound, monkeypatch)
 
 
 def test_a_twin_that_sees_no_contradiction_is_found(sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "contradiction", lambda *_: None)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        check_copies(sound)
+        check_copies(sound, monkeypatch)
 
 
+@CHECK
+def test_another_copy_is_verified_before_it_is_compared(sound: Sound) -> None:
+    with pytest.raises(NotVerified, match="carries no signed head"):
+        verify_file(sound.file, older=ALSO_FORGED["no signature"][0](sound))
+    older = sound.published(chained(sound, sound.bodies[:-3]))
+    assert f"{older} is the older one" in verify_file(sound.file, older=older).checks[-1]
+
+
+@CHECK
 def test_of_a_file_by_another_version_of_duckdb_it_is_said_what_could_not_be_compared(sound: Sound) -> None:
     path = sound.edited(lambda content: with_header(content, b"v1.4.9"))
     said = verify_file(path).checks[2]

@@ -350,3 +350,33 @@ def test_a_clock_set_back_during_a_long_tick_is_looked_at_at_once_and_not_when_t
     world = World(trial, clocks=clocks, tick=DAY, waits=10, at={3: lambda: clocks.jump(-2 * DAY)})
     world.run()
     assert "clock jumped" in world.events
+
+
+def test_what_waits_for_witnesses_is_shown_and_not_told_as_published() -> None:
+    class Waiting(Trial):
+        def show(self) -> bool:
+            return len(self.seen) < 3
+
+        def status(self, now: dt.datetime, tick: Tick) -> Status:
+            return replace(super().status(now, tick), publication=now)
+
+    seen: list[tuple[bool, bool]] = []
+
+    def look() -> None:
+        shown = world.board.shown
+        seen.append((shown.publication_waits, shown.publication > NEVER))
+
+    world = World(Waiting(), waits=5, at=dict.fromkeys(range(2, 6), look))
+    world.run()
+    assert seen == [(True, False), (True, False), (False, True), (False, True)]
+    assert "waiting" not in world.events, "the service works on"
+
+
+def test_a_witness_that_knows_another_history_when_it_is_published_halts_the_service() -> None:
+    class Forked(Trial):
+        def show(self) -> bool:
+            raise LedgerBehind("a witness holds a head that the ledger does not hold")
+
+    world = World(Forked(), LedgerBehind("still"), waits=3)
+    world.run()
+    assert "halted" in world.events

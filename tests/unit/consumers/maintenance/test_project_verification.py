@@ -1,0 +1,163 @@
+"""Verifying a project: its ledger, its published file, and what else in it knows how far the ledger went."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.commanded import contents, invoked, refused, released_month
+from tests.e2e.projects import Project
+
+from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.signed_heads import sign_head
+from quietcount_aggregates.ledger.signed_notes import SigningKey
+from quietcount_aggregates.publication.publication import publish
+from quietcount_consumers.commands.ledger import ledger_command
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.maintenance import project_verification
+from quietcount_consumers.wiring import signing_key_file, witness_of
+
+pytestmark = [pytest.mark.quick, pytest.mark.promise("older-refused")]
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that released a month; each test takes a copy."""
+    return released_month(tmp_path_factory.mktemp("released") / "project")
+
+
+@pytest.fixture
+def project(released: Project, tmp_path: Path) -> Project:
+    return released.copy(tmp_path / "project")
+
+
+def configuration_of(project: Project) -> Configuration:
+    return Configuration.load(project.config)
+
+
+def cut(project: Project, dropped: int) -> None:
+    """Drop the newest entries, and publish what is left with the project's own key: a rollback by the operator."""
+    with closing(sqlite3.connect(project.private / "ledger.sqlite")) as connection:
+        triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for (trigger,) in triggers:
+            connection.execute(f"DROP TRIGGER {trigger}")
+        (length,) = connection.execute("SELECT count(*) FROM entries").fetchone()
+        connection.execute('DELETE FROM entries WHERE "index" >= ?', (length - dropped,))
+        rows = connection.execute('SELECT entry FROM entries ORDER BY "index"').fetchall()
+        connection.commit()
+    chain = Chain()
+    for (entry,) in rows:
+        chain.extend(entry)
+    key = SigningKey.load(signing_key_file(configuration_of(project)))
+    publish(chain, project.public, sign_head(chain, key).data)
+
+
+def check_rollback(project: Project) -> None:
+    """Hold that a ledger that was cut, with a file that was built from it, is refused by all that remember it."""
+    cut(project, 3)
+    witness = witness_of(configuration_of(project)).path
+    assert f"what {witness.name} was built from" in refused(project, ledger_command, "verify")
+    witness.unlink()
+    assert "what the state was built from" in refused(project, ledger_command, "verify")
+    for file in project.private.glob("state*"):
+        file.unlink()
+    assert "the private log beside it has the place" in refused(project, ledger_command, "verify")
+
+
+def test_all_of_a_project_that_knows_the_ledger_is_asked_and_nothing_is_changed(project: Project) -> None:
+    before = contents(project)
+    said = invoked(project, ledger_command, "verify").stdout
+    for fact in (
+        "holds exactly what the ledger says, to the last byte",
+        "The ledger holds what the witness",
+        "The ledger holds what the state saw",
+        "The private log of places beside the ledger fits it",
+        "The signing key is that of the ledger",
+    ):
+        assert fact in said
+    assert contents(project) == before
+
+
+def test_a_ledger_that_was_cut_with_a_file_built_from_it_is_refused_by_each_that_remembers(project: Project) -> None:
+    check_rollback(project)
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("left_out", ["_asked_witness", "_asked_state"])
+def test_a_twin_that_does_not_ask_is_found(project: Project, left_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project_verification, left_out, lambda *_: ())
+    with pytest.raises(AssertionError):
+        check_rollback(project)
+
+
+@pytest.mark.check
+def test_the_key_of_another_ledger_and_what_is_not_there_are_said(project: Project) -> None:
+    configuration = configuration_of(project)
+    key = signing_key_file(configuration)
+    key.unlink()
+    assert (
+        f"The signing key could not be checked: {key} is not here" in invoked(project, ledger_command, "verify").stdout
+    )
+    SigningKey.generate(key)
+    assert "is not the key that the ledger names" in refused(project, ledger_command, "verify")
+    key.unlink()
+    witness_of(configuration).path.unlink()
+    for file in project.private.glob("state*"):
+        file.unlink()
+    said = invoked(project, ledger_command, "verify").stdout
+    assert "There is no witness" in said
+    assert "The state could not be asked" in said
+
+
+def check_membership(project: Project, tmp_path: Path) -> None:
+    """Hold that of a file it is said whether it is of the project, and that the ledger has to hold it."""
+    kept = tmp_path / "kept.duckdb"
+    shutil.copy(project.public, kept)
+    said = invoked(project, ledger_command, "verify", str(kept)).stdout
+    assert f"{kept} is of this project: its ledger holds all entries of the file and no more." in said
+    cut(project, 1)
+    assert "older than" in refused(project, ledger_command, "verify", str(kept))
+    said = invoked(project, ledger_command, "verify", str(project.public)).stdout
+    assert "is of this project" in said
+
+
+@pytest.mark.check
+def test_of_a_file_it_is_said_whether_it_is_of_the_project_whose_ledger_has_to_hold_it(
+    project: Project, tmp_path: Path
+) -> None:
+    check_membership(project, tmp_path)
+
+
+@pytest.mark.check
+def test_a_twin_that_does_not_compare_with_the_project_is_found(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "quietcount_consumers.commands.ledger.compare_with_project",
+        lambda _, path, __: f"{path} is of this project: its ledger holds all entries of the file and no more.",
+    )
+    with pytest.raises(AssertionError):
+        check_membership(project, tmp_path)
+
+
+@pytest.mark.check
+def test_a_file_of_another_project_is_verified_all_the_same(project: Project, tmp_path: Path) -> None:
+    other = released_month(tmp_path / "other")
+    said = invoked(project, ledger_command, "verify", str(other.public)).stdout
+    assert "is not of this project: its ledger is another one." in said
+
+
+@pytest.mark.check
+def test_a_project_that_is_not_there_is_missed_only_if_it_is_named(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QUIETCOUNT_CONFIG", raising=False)
+    arguments = ["verify", str(project.public)]
+    assert CliRunner().invoke(ledger_command, arguments).exit_code == 0
+    named = CliRunner().invoke(ledger_command, [*arguments, "--config", "missing.toml"])
+    assert named.exit_code == 1
