@@ -65,8 +65,8 @@ _STAMP = 1_000
 Cell = tuple[str, str]
 """The table, and the first day of the period: each table has one cell a period."""
 
-Known = frozenset[tuple[Cell, int]]
-"""Values of cells."""
+Known = frozenset[bytes]
+"""The digests of heads."""
 
 
 class Crash(BaseException):
@@ -153,7 +153,9 @@ class Life:
         self._events = 0
         self._numbers = 0
         self._seen: dict[bytes, Known] = {}
-        """By the digest of a head: the values that the ledger held then."""
+        """By the digest of a head: it, and those before it."""
+        self._published: set[bytes] = set()
+        """The heads of all that was ever published."""
         self._heads: dict[tuple[int, int, int], Head | None] = {}
         self._newest: dict[str, Copy] = {}
         """By part: the copy that was moved away when an older one was put back."""
@@ -201,6 +203,7 @@ class Life:
         public, head = self.project.public, self._published_head()
         if head is None:
             return
+        self._published.add(head.digest)
         kept = self.folder / f"published-{head.length}-{head.digest.hex()[:16]}.duckdb"
         if kept.exists():
             return
@@ -280,19 +283,18 @@ class Life:
     # Who knows what
 
     def learn(self) -> None:
-        """Remember what each head of the ledger that lies there stands for."""
-        values: set[tuple[Cell, int]] = set()
+        """Remember which heads the ledger that lies there had before each of its own."""
+        known: set[bytes] = set()
         for place, data in enumerate(self._entries()):
             try:
-                entry = Entry.read(data, place)
+                digest = Entry.read(data, place).digest
             except AggregatesError:
                 return
-            if isinstance(entry.body, Released):
-                values.add(((entry.body.statistic, entry.body.period_start.isoformat()), entry.body.values[0]))
-            self._seen[entry.digest] = frozenset(values)
+            known.add(digest)
+            self._seen[digest] = frozenset(known)
 
     def knowers(self) -> dict[str, Known]:
-        """Return, for each part that knows how far the ledger went, the values that it has seen in it."""
+        """Return, for each part that knows how far the ledger went, the heads that it had up to there."""
         self.learn()
         digests: dict[str, bytes] = {}
         for place, data in enumerate(self._entries()):
@@ -310,9 +312,8 @@ class Life:
 
     @property
     def protected(self) -> bool:
-        """Whether anything that lies there knows all that was published."""
-        everything = {(cell, value) for cell, values in self.published.items() for value in values}
-        return any(everything <= known for known in self.knowers().values())
+        """Whether anything that lies there knows each ledger of which a file was published."""
+        return any(self._published <= known for known in self.knowers().values())
 
     def _entries(self) -> list[bytes]:
         path = self.project.private / "ledger.sqlite"
