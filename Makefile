@@ -96,6 +96,11 @@ bench: $(DEV)  ## measurements, printed as ratios
 soak: $(DEV)  ## the trials that take minutes: kills, mutations, statistics of the guarantee
 	@$(BIN)/pytest -n 0 -s -m soak $(ARGS)
 
+.PHONY: audit
+audit: $(DEV)  ## the guarantee, measured; and rules broken on purpose, each of them found
+	@$(BIN)/quietcount audit
+	@$(BIN)/pytest -n 0 -s -m soak $(ARGS) tests/privacy/test_audit_mutants.py
+
 .PHONY: format
 format: $(DEV)  ## put the code into the house's form, with ruff's safe fixes
 	@$(BIN)/ruff check --quiet --fix-only .

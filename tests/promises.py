@@ -10,6 +10,7 @@ PROMISES = {
     "bound-per-case": "One case moves the releases of each table by at most its population's contribution bound",
     "noise": "The noise follows the exact distribution that the privacy map of the release asks for",
     "no-off-switch": "Nothing turns the noise off, and no seed makes it repeatable",
+    "audited": "The guarantee is measured from emitted bytes to the published file, and a broken rule is found",
     "budget": "The epsilons of all declarations together stay under the lifetime epsilon",
     "declared-for-life": "A declared population never changes",
     "drawn-once": "Each value is drawn once, whatever crashes, and is published as it was drawn",

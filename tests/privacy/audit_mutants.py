@@ -76,8 +76,16 @@ horizon = "year"
 name = "each_year"
 by = ["kind"]
 epsilon = 0.7
+[[population]]
+name = "days"
+events = ["Visited"]
+period = "day"
+[[population.table]]
+name = "each_day"
+by = ["kind"]
+epsilon = 0.7
 """
-"""Two contributions, buckets, a sum, a coarser table and a yearly horizon: many rules in one small catalogue."""
+"""Two contributions, buckets, a sum, a coarser table, a yearly horizon, and many short periods, for intervals alone."""
 
 
 def audited(folder: Path) -> Audited:
@@ -116,11 +124,16 @@ def audited(folder: Path) -> Audited:
 _STORIES = 12
 
 
+def only(audited: Audited, *populations: str) -> Audited:
+    return replace(audited, sections=tuple(each for each in audited.sections if each.name in populations))
+
+
 def stories(*numbers: int) -> Look:
     """Tell stories until one of them shows something: these first, which are known to, and that saves time alone."""
 
     def look(audited: Audited, folder: Path) -> list[Measurement]:
         found: list[Measurement] = []
+        audited = only(audited, "visits", "years")
         for number in dict.fromkeys([*numbers, *range(_STORIES)]):
             own = folder / str(number)
             own.mkdir()
@@ -133,14 +146,18 @@ def stories(*numbers: int) -> Look:
 
 
 def pairs(*names: str) -> Look:
-    return lambda audited, folder: lower_bounds.judged(
-        replace(audited, draws=20_000), [lower_bounds.bounded(replace(audited, draws=20_000), folder, names)]
-    )
+    """Bound what these pairs of logs tell, from fewer draws than the audit."""
+
+    def look(audited: Audited, folder: Path) -> list[Measurement]:
+        own = replace(only(audited, "visits", "years"), draws=20_000)
+        return lower_bounds.judged(own, [lower_bounds.bounded(own, folder, names)])
+
+    return look
 
 
 def draws(audited: Audited, _: Path) -> list[Measurement]:
     """Draw the noise of the last table as often as the audit does, without the twins that show its power."""
-    last = replace(audited, sections=audited.sections[-1:])
+    last = only(audited, "years")
     tasks = [part.arguments[0] for part in noise_fit.parts(last)]
     return noise_fit.measurements(
         last, {each: noise_fit.drawn(last, Path(), each) for each in tasks if each.factor == 1}
@@ -151,7 +168,7 @@ def intervals(population: str, publications: int, **questions: int) -> Look:
     """Make so many publications of one population, and ask each macro that is named so often of each."""
 
     def look(audited: Audited, folder: Path) -> list[Measurement]:
-        own = replace(audited, sections=tuple(each for each in audited.sections if each.name == population))
+        own = only(audited, population)
         return coverage.judged(own, [coverage.asked(own, folder, 0, publications, questions)])
 
     return look
@@ -439,13 +456,13 @@ MUTANTS: dict[str, Mutant] = {
     "seeded": Mutant("the noise has a seed", _seeded, "noise", "no seed", draws),
     # intervals
     "half_the_margin": Mutant(
-        "margins of half the width", _margins_of(0.5), "intervals", "cells", intervals("years", 6)
+        "margins of half the width", _margins_of(0.5), "intervals", "cells", intervals("days", 1)
     ),
     "nine_tenths_of_the_margin": Mutant(
-        "margins too narrow by 10 %", _margins_of(0.9), "intervals", "cells", intervals("years", 30)
+        "margins too narrow by 10 %", _margins_of(0.9), "intervals", "cells", intervals("days", 4)
     ),
     "cells_left_out": Mutant(
-        "empty cells are left out", _cells_left_out, "intervals", "cells", intervals("years", 6)
+        "empty cells are left out", _cells_left_out, "intervals", "cells", intervals("days", 1)
     ),
     "weighted_wrong": Mutant(
         "estimates weigh their draws by a fifth too much", _weighted_wrong, "intervals", "margins",
@@ -460,11 +477,11 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "difference_of_one_side": Mutant(
         "a difference has the noise of one side", _macros_with("m_difference", "m_a"), "intervals", "differences",
-        intervals("years", 8, year_on_year=2),
+        intervals("days", 3, year_on_year=1),
     ),
     "ratio_of_one_side": Mutant(
         "a percent change forgets the noise of its base", _macros_with("factor ** 2 * variance_a", "0"), "intervals",
-        "percent changes", intervals("years", 8, year_on_year=3),
+        "percent changes", intervals("days", 3, year_on_year=1),
     ),
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ must fail. Every statistical test here has a false-alarm rate of at most 1e-6.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pytest
 from quietcount_aggregates import noise
 from quietcount_aggregates.errors import NoiseError
 from quietcount_aggregates.noise import DiscreteLaplace
+from quietcount_consumers.auditing.binomial_bounds import loss_between
 from quietcount_consumers.auditing.exact_tails import chi_square, laplace_tail
 
 pytestmark = pytest.mark.quick
@@ -88,52 +89,14 @@ def test_a_million_draws_follow_the_exact_distribution() -> None:
 # ---------------------------------------------------------------- an audit from outside
 
 
-def log_factorials(n: int) -> npt.NDArray[np.float64]:
-    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-
-
-def clopper_pearson(hits: int, runs: int, alpha: float, table: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Return one-sided bounds, each wrong with probability alpha at most (Clopper and Pearson, 1934)."""
-    below, above = np.arange(hits + 1), np.arange(hits, runs + 1)
-
-    def tail(which: npt.NDArray[np.int64], p: float) -> float:
-        ways = table[runs] - table[which] - table[runs - which]
-        return float(np.exp(ways + which * math.log(p) + (runs - which) * math.log1p(-p)).sum())
-
-    def solve(exceeds: Callable[[float], bool]) -> float:
-        low, high = 1e-12, 1 - 1e-12
-        for _ in range(50):
-            middle = (low + high) / 2
-            low, high = (low, middle) if exceeds(middle) else (middle, high)
-        return (low + high) / 2
-
-    lower = 0.0 if hits == 0 else solve(lambda p: tail(above, p) > alpha)
-    upper = 1.0 if hits == runs else solve(lambda p: tail(below, p) < alpha)
-    return lower, upper
-
-
 def audited_epsilon(mechanism: DiscreteLaplace, runs: int, epsilon: float, k: int = 1) -> float:
     """Return a lower bound on the loss between two logs that differ in one case, wrong with probability 1e-6 at most.
 
-    The telling event (a threshold, above or below) is chosen on one half of the draws and tested on the other half. It
-    is chosen by the very bound that is tested: a looser one (1e-2) took, once in some twenty runs, an event so rare
-    that its bound at 1e-6 tells nothing, and the auditor found no loss at all.
+    The telling event is chosen by the very bound that is tested: a looser one (1e-2) took, once in some twenty runs, an
+    event so rare that its bound at 1e-6 tells nothing, and the auditor found no loss at all.
     """
-    outcomes = [draws(mechanism, count, runs, epsilon, k) for count in (20, 20 + k)]
-    half = runs // 2
-    table = log_factorials(half)
-    first = [[values[:half], values[half:]] for values in outcomes]
-
-    def bound(part: int, threshold: int, upward: bool) -> float:
-        hits = [int((v[part] >= threshold).sum() if upward else (v[part] <= threshold).sum()) for v in first]
-        likely, unlikely = (hits[1], hits[0]) if upward else (hits[0], hits[1])
-        lower = clopper_pearson(likely, half, FALSE_ALARM / 2, table)[0]
-        upper = clopper_pearson(unlikely, half, FALSE_ALARM / 2, table)[1]
-        return math.log(lower / upper) if lower > 0 else -math.inf
-
-    candidates = [(t, up) for t in range(20 - 6 * k, 20 + 7 * k + 1) for up in (True, False)]
-    chosen = max(candidates, key=lambda event: bound(0, *event))
-    return bound(1, *chosen)
+    one, other = (draws(mechanism, count, runs, epsilon, k) for count in (20 + k, 20))
+    return loss_between(one, other, FALSE_ALARM)
 
 
 @pytest.mark.promise("noise")

@@ -7,16 +7,16 @@ being clever: the code that it judges works on whole columns and on all open per
 from __future__ import annotations
 
 import datetime as dt
-import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Table
+from quietcount_consumers.auditing.margins import cells_of
 from quietcount_schemas.codec import CaseEvent
 
-__all__ = ["Oracle", "Place", "Releases", "cells_of", "margins", "summed"]
+__all__ = ["Oracle", "Place", "Releases"]
 
 EventKey = tuple[bytes, bytes]
 """The case key and the event id. Two cases may have the same event id."""
@@ -219,10 +219,6 @@ def holds(where: Sequence[Filter], event: CaseEvent) -> bool:
     return all(symbol(event, each.field) in each.accepted for each in where)
 
 
-def cells_of(table: Table) -> list[tuple[str, ...]]:
-    return list(itertools.product(*(dimension.symbols for dimension in table.by)))
-
-
 class Oracle:
     """All populations over one log. They share what is remembered of it, and nothing else.
 
@@ -345,38 +341,3 @@ class Oracle:
 
 def midnight(day: dt.date) -> dt.datetime:
     return dt.datetime.combine(day, dt.time(), dt.UTC)
-
-
-# ---------------------------------------------------------------- what released tables owe one another
-
-
-def margins(population: Population) -> list[tuple[Table, Table]]:
-    """Return each table with another one whose sums it is: of the same filter, by fewer fields or coarser."""
-    return [
-        (coarse, fine)
-        for coarse, fine in itertools.permutations(population.tables, 2)
-        if coarse.where == fine.where
-        and coarse.sum == fine.sum
-        and {each.name for each in coarse.by} <= {each.name for each in fine.by}
-        and coarse.period.is_made_of(fine.period)
-    ]
-
-
-def summed(coarse: Table, fine: Table, released: Releases) -> Releases:
-    """Return the releases of `coarse` as sums of those of `fine`, for each period of which `fine` has every part."""
-    names = [each.name for each in fine.by]
-    kept = [names.index(each.name) for each in coarse.by]
-    parts: dict[dt.date, Counter[tuple[str, ...]]] = defaultdict(Counter)
-    ends: dict[dt.date, tuple[dt.date, dt.date]] = {}
-    for (name, start), values in sorted(released.items()):
-        if name != fine.name:
-            continue
-        whole, following = coarse.period.start(start), fine.period.next(start)
-        ends[whole] = ends.get(whole, (start, following))[0], following
-        for cell, value in zip(cells_of(fine), values, strict=True):
-            parts[whole][tuple(cell[place] for place in kept)] += value
-    return {
-        (coarse.name, whole): tuple(parts[whole][cell] for cell in cells_of(coarse))
-        for whole, reach in ends.items()
-        if reach == (whole, coarse.period.next(whole))
-    }

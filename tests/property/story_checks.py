@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from tests.property.counting_oracle import Releases, cells_of, margins, summed
+from tests.property.counting_oracle import Releases
 from tests.property.stories import CASES, World
 from tests.property.story_schemas import PARTS, STORIES
 
 from quietcount_aggregates.populations import Horizon, Population, Table
+from quietcount_consumers.auditing.margins import cells_of, margins, summed
 
 __all__ = ["check_halves", "check_margins", "check_one_case", "differences"]
 

@@ -126,7 +126,7 @@ def measured(
     done = 0.0
     progress(done, work)
     order = sorted(range(len(parts)), key=lambda number: -parts[number][1].effort)
-    with _pool(folder, processes) as submit:
+    with _pool(folder, processes, len(parts)) as submit:
         futures = {submit(_done, parts[each][1], audited, folder / str(each)): each for each in order}
         for future in as_completed(futures):
             number = futures[future]
@@ -153,9 +153,10 @@ Submit = Callable[..., "Future[Any]"]
 
 
 @contextlib.contextmanager
-def _pool(folder: Path, processes: int | None) -> Iterator[Submit]:
+def _pool(folder: Path, processes: int | None, parts: int) -> Iterator[Submit]:
     """Yield what lets a function be called in another process, or in this one."""
     wanted = min(_MOST_PROCESSES, len(os.sched_getaffinity(0))) if processes is None else processes
+    wanted = min(wanted, parts)
     if not wanted:
         yield _called
         return
@@ -193,7 +194,7 @@ def _live(lifeline: Connection, folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
                 break
-        os._exit(1)
+        signal.raise_signal(signal.SIGKILL)  # whatever another thread has in hand
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -22,7 +22,7 @@ from quietcount_consumers.auditing.storytelling import START, Storyteller
 
 __all__ = ["Told", "judged", "parts", "told"]
 
-_SECONDS: Final = 14.0
+_SECONDS: Final = 9.0
 """What a story takes, about."""
 
 Values = Mapping[Release, Sequence[int]]

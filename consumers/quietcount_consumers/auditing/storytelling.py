@@ -88,7 +88,7 @@ class Storyteller:
         days: list[Day] = []
         day = START
         symbols = _Symbols(rng)
-        for _ in range(rng.randint(3, 5)):
+        for _ in range(rng.randint(2, 4)):
             day += dt.timedelta(days=rng.choice(_GAPS))
             fresh: list[Emission] = []
             for _ in range(rng.choice((2, 4, 9)) * len(self._populations)):
@@ -96,7 +96,7 @@ class Storyteller:
             sent += fresh
             days.append(Day(day, fresh, released=rng.random() < 0.5, restarted=rng.random() < 0.1))
         days.append(Day(all_over(self._populations, day, self._grace)))
-        if rng.random() < 0.4:  # long after, much comes again
+        if rng.random() < 0.3:  # long after, much comes again
             again = rng.sample(sent, len(sent) // 2)
             late = days[-1].day + dt.timedelta(days=rng.choice((1, 20)))
             days.append(Day(late, again, released=False, restarted=rng.random() < 0.2))
