@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from quietcount_aggregates.noise import CONFIDENCE
-from quietcount_consumers.auditing.asked_figures import CONDITIONAL, Answer, answers
+from quietcount_consumers.auditing.asked_figures import CONDITIONAL, QUESTIONS, Answer, answers
 from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.exact_tails import rate_allowed
 from quietcount_consumers.auditing.made_up_publications import BEGIN, Span, published
@@ -55,8 +55,13 @@ def parts(audited: Audited) -> list[Part]:
     return [Part(asked, (first, min(first + _AT_ONCE, publications)), _AT_ONCE * _SECONDS) for first in firsts]
 
 
-def asked(audited: Audited, folder: Path, first: int, behind: int) -> dict[str, Tally]:
-    """Make the publications from `first` to the one before `behind`, and return what their figures missed, by kind."""
+def asked(
+    audited: Audited, folder: Path, first: int, behind: int, questions: Mapping[str, int] = QUESTIONS
+) -> dict[str, Tally]:
+    """Make the publications from `first` to the one before `behind`, and return what their figures missed, by kind.
+
+    `questions` says how often each macro is asked of a publication.
+    """
     found: dict[str, Tally] = {}
     for number in range(first, behind):
         rng = np.random.default_rng([abs(audited.seed), number])
@@ -64,7 +69,7 @@ def asked(audited: Audited, folder: Path, first: int, behind: int) -> dict[str, 
         own.mkdir()
         populations = audited.populations(BEGIN)
         with published(own, populations, audited.mechanism(), rng) as publication:
-            every = list(answers(publication, populations, rng))
+            every = list(answers(publication, populations, rng, questions))
             spans = {each.name: publication.spans(each) for each in populations}
         tallies = tallied(every, spans, random.Random(f"{audited.seed} units {number}").choice)  # noqa: S311
         found = {kind: _sum([each[kind] for each in (found, tallies) if kind in each]) for kind in found | tallies}

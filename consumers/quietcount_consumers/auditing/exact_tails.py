@@ -15,7 +15,6 @@ from quietcount_consumers.auditing.measurement import FALSE_ALARM
 __all__ = [
     "chi_square",
     "chi_square_tail",
-    "laplace_mass",
     "laplace_tail",
     "noncentral_tail",
     "noncentrality_needed",
@@ -27,15 +26,6 @@ Integers = npt.NDArray[np.int64]
 
 
 # ---------------------------------------------------------------- the discrete Laplace distribution
-
-
-def laplace_mass(scale: float, places: Integers) -> Floats:
-    """Return P(X = x) for each x of `places`, for one discrete Laplace draw X of `scale`.
-
-    P(X = x) = (1 - a) / (1 + a) a^|x| with a = exp(-1/scale); 1 - a is taken by expm1, for large scales.
-    """
-    a = math.exp(-1 / scale)
-    return -math.expm1(-1 / scale) / (1 + a) * np.exp(-np.abs(places) / scale)
 
 
 def laplace_tail(scale: float, least: int) -> float:

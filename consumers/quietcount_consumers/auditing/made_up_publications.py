@@ -36,7 +36,7 @@ __all__ = ["BEGIN", "Publication", "published"]
 BEGIN: Final = dt.date(2001, 1, 1)
 """A Monday, so that periods of every kind begin on it."""
 
-_YEARS: Final = {Period.DAY: 1, Period.WEEK: 2, Period.MONTH: 4, Period.QUARTER: 6, Period.YEAR: 8}
+_YEARS: Final = {Period.DAY: 1, Period.WEEK: 2, Period.MONTH: 8, Period.QUARTER: 8, Period.YEAR: 12}
 """How many years of a population are published, by the period by which it settles; a year of days is twice as many."""
 
 _Integers = npt.NDArray[np.int64]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,7 +25,7 @@ from quietcount_consumers.auditing.exact_tails import Integers, chi_square, lapl
 from quietcount_consumers.auditing.made_up_publications import BEGIN
 from quietcount_consumers.auditing.measurement import FALSE_ALARM, Measurement, Part
 
-__all__ = ["Drawn", "Fit", "Noise", "Task", "draw", "drawn", "judged", "noises_of", "parts"]
+__all__ = ["Drawn", "Fit", "Noise", "Task", "draw", "drawn", "judged", "measurements", "noises_of", "parts"]
 
 MOST_DRAWS: Final = 400_000
 """Of one scale; a scale near 0 has almost nothing but zeros, and would need many more to show a small error."""
@@ -221,6 +221,8 @@ def _tasks(audited: Audited) -> list[Task]:
         tasks.append(Task(noise, cells, 1.0, most, releases))
         if fit.factor and most == fit.draws:
             tasks += [Task(noise, _CELLS, factor, most, 0) for factor in (2 - fit.factor, fit.factor)]
+        # The same once more, from its beginning: a mechanism with a seed would draw the same.
+        tasks.append(Task(noise, cells, 1.0, 0, min(releases, math.ceil(_FIRST / cells))))
     return tasks
 
 
@@ -235,20 +237,21 @@ def judged(audited: Audited, results: Sequence[Drawn]) -> list[Measurement]:
     They are its distribution (chi-square), its far tail, the independence of cells and releases, and the power: draws
     of a scale that is off by as much as stated have to be rejected. Each calls a sound mechanism broken with 1e-6.
     """
-    found = dict(zip(_tasks(audited), results, strict=True))
+    return measurements(audited, dict(zip(_tasks(audited), results, strict=True)))
+
+
+def measurements(audited: Audited, found: Mapping[Task, Drawn]) -> list[Measurement]:
+    """Return what the draws of some tasks show; each noise has its own at factor 1."""
     measured: list[Measurement] = []
+    begun: dict[Noise, list[tuple[int, ...]]] = {}
     for noise, tables in noises_of(audited.populations(BEGIN)).items():
-        own = {task.factor: drawn for task, drawn in found.items() if task.noise == noise}
-        measured += _judged(noise, [table.name for table in tables], own)
-    # Under a scale near 0 almost all draws are 0, and so alike without any seed.
-    first = [
-        tuple(each.first)
-        for task, each in found.items()
-        if len(each.first) == _FIRST and _chance_of_two_alike(task.noise.scale) < 0.9
-    ]
-    if first:
-        measured.append(_seedless(first))
-    return measured
+        own = {task: drawn for task, drawn in found.items() if task.noise == noise}
+        by_factor = {task.factor: drawn for task, drawn in own.items() if task.draws}
+        measured += _judged(noise, [table.name for table in tables], by_factor)
+        # Under a scale near 0 almost all draws are 0, and so alike without any seed.
+        if _chance_of_two_alike(noise.scale) < 0.9:
+            begun[noise] = [tuple(drawn.first) for task, drawn in own.items() if task.factor == 1]
+    return [*measured, _seedless(begun)]
 
 
 def _judged(noise: Noise, names: Sequence[str], found: dict[float, Drawn]) -> Iterable[Measurement]:
@@ -337,18 +340,22 @@ def _chance_of_two_alike(scale: float) -> float:
     return (1 - a) * (1 + a**2) / (1 + a) ** 3
 
 
-def _seedless(first: Sequence[tuple[int, ...]]) -> Measurement:
-    """Compare the first draws of all tasks: each began with a fresh mechanism, most in a process of its own.
+def _seedless(begun: Mapping[Noise, Sequence[tuple[int, ...]]]) -> Measurement:
+    """Compare the first draws of fresh mechanisms, each in a process of its own, that were asked for the same.
 
-    Two begin alike by chance with 0.9 to the power of 512 at most, below 1e-23.
+    Two begin alike by chance with 0.9 to the power of how many are compared, some hundred at least: below 1e-9 for 200.
     """
-    again = len(first) - len(set(first))
+    again = fresh = 0
+    for own in begun.values():
+        shortest = min(map(len, own))
+        fresh += len(own)
+        again += len(own) - len({first[:shortest] for first in own})
     return Measurement(
         "noise",
         "no seed",
         0.0,
         float(again),
-        1.0,
+        1 - FALSE_ALARM,
         again == 0,
-        f"How many of {len(first)} fresh mechanisms began with the draws of another",
+        f"How many of {fresh} fresh mechanisms drew what another one of the same noise had drawn",
     )
