@@ -84,9 +84,11 @@ lint: $(DEV)  ## formatting, ruff's rules, and the directions of imports
 	@$(BIN)/lint-imports
 
 .PHONY: types
-types: $(DEV)  ## mypy --strict and pyright
-	@$(BIN)/mypy
-	@$(BIN)/pyright
+types: mypy pyright  ## mypy --strict and pyright
+
+.PHONY: mypy pyright
+mypy pyright: $(DEV)
+	@$(BIN)/$@
 
 .PHONY: bench
 bench: $(DEV)  ## measurements, printed as ratios
