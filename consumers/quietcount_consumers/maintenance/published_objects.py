@@ -13,6 +13,8 @@ from typing import Final
 
 import duckdb
 
+from quietcount_aggregates.publication.published_file import Settings
+
 __all__ = ["attached", "difference", "shown", "written_by"]
 
 _KINDS: Final = {
@@ -42,7 +44,7 @@ _ACCIDENTAL: Final = frozenset({"constraint_index", "data_type_id", "estimated_s
 """What depends on the process that asks, is an estimate, or is listed elsewhere; numbers of objects (oid) are left out,
 too."""
 
-_SETTINGS: Final = {
+_SETTINGS: Final[Settings] = {
     "threads": 1,  # rows come in the order in which they lie
     "memory_limit": "1GB",
     "temp_directory": "",
@@ -61,7 +63,7 @@ _SHOWN: Final = 80
 @contextlib.contextmanager
 def attached(**files: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Attach files under the given names to an empty database, for reading only; nothing else can be reached."""
-    with duckdb.connect(":memory:", config=dict(_SETTINGS)) as connection:
+    with duckdb.connect(":memory:", config=_SETTINGS) as connection:
         for name, path in files.items():
             quoted = str(path).replace("'", "''")
             connection.execute(f"ATTACH '{quoted}' AS {name} (READ_ONLY, TYPE duckdb)")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +122,7 @@ FORGED: dict[str, tuple[Callable[[Sound], Path], str]] = {
         lambda s: s.published(changed := chained(s, values_changed(s)), note=stolen_name(changed)),
         "the head is not signed with the key that the ledger names",
     ),
-    "cut to a length that nobody signed": (
-        lambda s: s.published(chained(s, s.bodies[:-3]), note=s.note),
-        "states 16 entries",
-    ),
     "a noise scale": (lambda s: entered(s, scaled(s)), "the noise scale of statistic"),
-    "no noise": (lambda s: s.published(exact(s)), "its noise is of a kind that quietcount does not have"),
-    "a second signature with words in it": (
-        lambda s: s.published(s.chain, note=noted_twice(s)),
-        "another signature stands beside",
-    ),
-    "empty schema": (
-        lambda s: s.altered('CREATE SCHEMA "Ivan Petrov came 2023-04-19"'),
-        "schema Ivan Petrov came 2023-04-19 does not hold",
-    ),
     "bytes in a free block": (lambda s: s.edited(in_free_block), "holds bytes that belong to nothing"),
     "bytes at the end": (lambda s: s.edited(lambda b: b + b"SECRET" * 1000), "bytes that belong to nothing"),
     "a ledger that is a view": (
@@ -149,6 +137,19 @@ FORGED: dict[str, tuple[Callable[[Sound], Path], str]] = {
 """Each forgery, and what is said of it."""
 
 ALSO_FORGED: dict[str, tuple[Callable[[Sound], Path], str]] = {
+    "cut to a length that nobody signed": (
+        lambda s: s.published(chained(s, s.bodies[:-3]), note=s.note),
+        "states 16 entries",
+    ),
+    "a second signature with words in it": (
+        lambda s: s.published(s.chain, note=noted_twice(s)),
+        "another signature stands beside",
+    ),
+    "no noise": (lambda s: s.published(exact(s)), "its noise is of a kind that quietcount does not have"),
+    "empty schema": (
+        lambda s: s.altered('CREATE SCHEMA "Ivan Petrov came 2023-04-19"'),
+        "schema Ivan Petrov came 2023-04-19 does not hold",
+    ),
     "a value and its digest": (
         lambda s: s.altered("UPDATE statistics SET noisy = noisy + 7, release_id = 'ab' WHERE shown = 0"),
         "table statistics",
@@ -228,7 +229,7 @@ MUTANTS: dict[str, tuple[object, str, Any]] = {
     "chain rebuilt under the old signature": (verification, "check_signed", lambda *_: None),
     "no noise": (verification, "_check_mechanisms", lambda *_: None),
     "empty schema": (published_objects, "_catalogs", lambda _: iter(())),
-    "bytes in a free block": (verification.filecmp, "cmp", lambda *_, **__: True),
+    "bytes in a free block": (filecmp, "cmp", lambda *_, **__: True),
     "an entry without end": (published_copy, "_LONGEST_ENTRY", 1 << 30),
     "a noise scale": (ledger_chain, "_fits", lambda *_: True),
 }
@@ -241,7 +242,7 @@ def test_a_twin_that_leaves_a_check_out_is_found(sound: Sound, case: str, monkey
     where, attribute, instead = MUTANTS[case]
     monkeypatch.setattr(where, attribute, instead)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        check_refused(sound, FORGED[case])
+        check_refused(sound, (FORGED | ALSO_FORGED)[case])
 
 
 def known(sound: Sound, chain: Chain, **what: Any) -> str:
@@ -348,7 +349,7 @@ def test_what_another_program_left_beside_the_file_is_named(sound: Sound) -> Non
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder without a project."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("QUIETCOUNT_CONFIG", raising=False)
