@@ -99,7 +99,7 @@ soak: $(DEV)  ## the trials that take minutes: kills, mutations, statistics of t
 .PHONY: audit
 audit: $(DEV)  ## the guarantee, measured; and rules broken on purpose, each of them found
 	@$(BIN)/quietcount audit
-	@$(BIN)/pytest -n 2 -s -m soak $(ARGS) tests/privacy/test_audit_mutants.py
+	@$(BIN)/pytest -n 0 -s -m soak $(ARGS) tests/privacy/test_audit_mutants.py
 
 .PHONY: format
 format: $(DEV)  ## put the code into the house's form, with ruff's safe fixes

@@ -16,6 +16,7 @@ from quietcount_aggregates import noise
 from quietcount_aggregates.errors import NoiseError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_consumers.auditing.binomial_bounds import loss_between
+from quietcount_consumers.auditing.exact_tails import chi_square, laplace_tail
 
 pytestmark = pytest.mark.quick
 
@@ -51,20 +52,15 @@ def draws(mechanism: DiscreteLaplace, count: int, runs: int, epsilon: float, k: 
 def chi_square_p(drawn: Ints, scale: float) -> float:
     """Return the p-value of draws around 0 against the exact discrete Laplace distribution of `scale`.
 
-    The classes are -m..m and the two tails, so the degrees of freedom are 2m + 2, even, and the tail of the chi-square
-    distribution is a finite sum: Q(x; 2n) = exp(-x/2) (1 + (x/2) + ... + (x/2)^(n-1)/(n-1)!).
+    The classes are -m..m and the two tails.
     """
     a = math.exp(-1 / scale)
     middle = math.floor(4 * scale)
     inner = [(1 - a) / (1 + a) * a ** abs(x) for x in range(-middle, middle + 1)]
-    tail = a ** (middle + 1) / (1 + a)
-    expected = np.array([tail, *inner, tail]) * len(drawn)
-    assert expected.min() > 100, "too few draws for the tails"
+    tail = laplace_tail(scale, middle + 1)
+    assert tail * len(drawn) > 100, "too few draws for the tails"
     observed = np.bincount(np.clip(drawn, -middle - 1, middle + 1) + middle + 1, minlength=2 * middle + 3)
-    half = float(((observed - expected) ** 2 / expected).sum()) / 2
-    logs = [index * math.log(half) - math.lgamma(index + 1) - half for index in range(middle + 1)]
-    top = max(logs)
-    return min(1.0, math.exp(top) * sum(math.exp(log - top) for log in logs))
+    return chi_square(observed, [tail, *inner, tail])
 
 
 @pytest.mark.promise("noise")

@@ -32,6 +32,8 @@ PREFIX: Final = "quietcount-audit-"
 _MODULES: Final[Mapping[str, str]] = {
     "stories": "quietcount_consumers.auditing.story_distances",
     "epsilon": "quietcount_consumers.auditing.lower_bounds",
+    "noise": "quietcount_consumers.auditing.noise_fit",
+    "intervals": "quietcount_consumers.auditing.coverage",
 }
 _MOST_PROCESSES: Final = 8
 """Each takes some 300 MB."""
