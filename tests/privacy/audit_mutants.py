@@ -456,7 +456,9 @@ MUTANTS: dict[str, Mutant] = {
     "one_noise_for_two_cells": Mutant(
         "two cells share their noise", draw_of(_two_alike), "noise", "independence", few_draws
     ),
-    "opposite_noise": Mutant("the noise of two cells cancels out", draw_of(_opposite), "noise", "independence", few_draws),
+    "opposite_noise": Mutant(
+        "the noise of two cells cancels out", draw_of(_opposite), "noise", "independence", few_draws
+    ),
     "one_noise_for_two_releases": Mutant(
         "two releases share their noise", _every_second_release_again, "noise", "independence", few_draws
     ),
