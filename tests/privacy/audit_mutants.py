@@ -166,6 +166,11 @@ def draws(audited: Audited, _: Path) -> list[Measurement]:
     )
 
 
+def few_draws(audited: Audited, folder: Path) -> list[Measurement]:
+    """Do the same with fewer draws, which are enough to see two cells or releases that belong together."""
+    return draws(replace(audited, draws=3_000), folder)
+
+
 def intervals(population: str, publications: int, **questions: int) -> Look:
     """Make so many publications of one population, and ask each macro that is named so often of each."""
 
@@ -438,7 +443,9 @@ MUTANTS: dict[str, Mutant] = {
     "epsilon_of_the_population": Mutant(
         "each table has its population's whole epsilon", _epsilon_of_the_population, "epsilon", "", pairs("duplicated")
     ),
-    "scale_of_one": Mutant("the noise is for one contribution of two", _scale_of_one, "epsilon", "", pairs("duplicated")),
+    "scale_of_one": Mutant(
+        "the noise is for one contribution of two", _scale_of_one, "epsilon", "", pairs("duplicated")
+    ),
     "limit_not_enforced_to_epsilon": Mutant(
         "a case counts without a limit", _limit_not_enforced, "epsilon", "", pairs("duplicated")
     ),
@@ -447,16 +454,18 @@ MUTANTS: dict[str, Mutant] = {
     "half_the_scale": Mutant("noise of half the scale", of_scale(0.5), "noise", "scale", draws),
     "three_hundredths_off": Mutant("noise of 0.97 of the scale", of_scale(0.97), "noise", "scale", draws),
     "one_noise_for_two_cells": Mutant(
-        "two cells share their noise", draw_of(_two_alike), "noise", "independence", draws
+        "two cells share their noise", draw_of(_two_alike), "noise", "independence", few_draws
     ),
-    "opposite_noise": Mutant("the noise of two cells cancels out", draw_of(_opposite), "noise", "independence", draws),
+    "opposite_noise": Mutant(
+        "the noise of two cells cancels out", draw_of(_opposite), "noise", "independence", few_draws
+    ),
     "one_noise_for_two_releases": Mutant(
-        "two releases share their noise", _every_second_release_again, "noise", "independence", draws
+        "two releases share their noise", _every_second_release_again, "noise", "independence", few_draws
     ),
     "stops_short": Mutant("noise never leaves 6 scales", draw_of(_stops_short), "noise", "far tail", draws),
     "rounded_laplace": Mutant("rounded continuous noise", draw_of(_rounded_laplace), "noise", "scale", draws),
     "normal": Mutant("normal noise of the same variance", draw_of(_normal), "noise", "scale", draws),
-    "seeded": Mutant("the noise has a seed", _seeded, "noise", "no seed", draws),
+    "seeded": Mutant("the noise has a seed", _seeded, "noise", "no seed", few_draws),
     # intervals
     "half_the_margin": Mutant(
         "margins of half the width", _margins_of(0.5), "intervals", "cells", intervals("days", 1)
