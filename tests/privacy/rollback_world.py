@@ -14,21 +14,16 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from unittest import mock
 
 import duckdb
 from tests.aggregates_world import case_key, event_id, record_of, utc
 from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
 
-from quietcount_aggregates import release
 from quietcount_aggregates.errors import AggregatesError
-from quietcount_aggregates.ledger.chain import Chain
-from quietcount_aggregates.ledger.entries import Entry, Head, Released, StateLost
-from quietcount_aggregates.publication import publication
+from quietcount_aggregates.ledger.entries import Entry, Head, StateLost
 from quietcount_aggregates.publication.publication import published_head
 from quietcount_aggregates.release import Step
-from quietcount_consumers.maintenance import recovery
 from quietcount_consumers.maintenance.losses import Lost, record_state_loss
 from quietcount_consumers.maintenance.recovery import follow_new_log, restore_ledger
 from quietcount_consumers.maintenance.signing import renew_key
@@ -39,7 +34,7 @@ from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
-__all__ = ["EVERY_KNOWER", "PARTS", "Copy", "Crash", "Life", "drawn_twice", "light_publications"]
+__all__ = ["EVERY_KNOWER", "PARTS", "Copy", "Crash", "Life", "drawn_twice"]
 
 CONFIGURATION = catalogue(
     statistic("requests", "HelpRequested"), statistic("yearly", "HelpRequested", horizon="year"), grace="1d"
@@ -71,35 +66,6 @@ Known = frozenset[bytes]
 
 class Crash(BaseException):
     """The process ends here."""
-
-
-@contextlib.contextmanager
-def light_publications() -> Iterator[None]:
-    """Publish what the ledger holds without margins, views and macros: they take most of a release's time."""
-
-    def publish(chain: Chain, path: Path, *_: object) -> None:
-        draft = path.with_name(f"{path.name}.next")
-        head = chain.head
-        bodies = [entry.body for entry in chain.entries]
-        with duckdb.connect(str(draft)) as connection:
-            connection.execute("CREATE TABLE about (key VARCHAR, value VARCHAR)")
-            rows = [("ledger_length", str(head.length)), ("ledger_head", head.digest.hex())]
-            connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
-            connection.execute('CREATE TABLE ledger ("index" INTEGER, entry BLOB)')
-            connection.executemany(
-                "INSERT INTO ledger VALUES (?, ?)", [(each.index, each.data) for each in chain.entries]
-            )
-            connection.execute("CREATE TABLE statistics (statistic VARCHAR, period_start DATE, noisy BIGINT)")
-            for body in bodies:
-                if isinstance(body, Released):
-                    row = [body.statistic, body.period_start, body.values[0]]
-                    connection.execute("INSERT INTO statistics VALUES (?, ?, ?)", row)
-        draft.replace(path)
-
-    with contextlib.ExitStack() as stack:
-        for module in (publication, release, recovery):
-            stack.enter_context(mock.patch.object(module, "publish", publish))
-        yield
 
 
 class Stamped:
@@ -138,6 +104,8 @@ class Life:
     copies: list[Copy] = field(default_factory=list)
     published: dict[Cell, set[int]] = field(default_factory=dict)
     """Every value that was ever published of a cell."""
+    losses: int = 0
+    """How many a ledger ever recorded."""
     archive: list[Path] = field(default_factory=list)
     """A copy of each published file, in the order in which they came out."""
     story: list[str] = field(default_factory=list)
@@ -287,11 +255,13 @@ class Life:
         known: set[bytes] = set()
         for place, data in enumerate(self._entries()):
             try:
-                digest = Entry.read(data, place).digest
+                entry = Entry.read(data, place)
             except AggregatesError:
                 return
-            known.add(digest)
-            self._seen[digest] = frozenset(known)
+            known.add(entry.digest)
+            self._seen[entry.digest] = frozenset(known)
+            if isinstance(entry.body, StateLost):
+                self.losses = max(self.losses, entry.body.losses)
 
     def knowers(self) -> dict[str, Known]:
         """Return, for each part that knows how far the ledger went, the heads that it had up to there."""
@@ -324,11 +294,6 @@ class Life:
                 return log.read()
         except QuietcountError:
             return []
-
-    @property
-    def losses(self) -> int:
-        bodies = [Entry.read(data, place).body for place, data in enumerate(self._entries())]
-        return sum(isinstance(body, StateLost) for body in bodies)
 
     def check(self) -> None:
         """Hold that no cell has two values, and that nobody counts more often than the ledger says."""

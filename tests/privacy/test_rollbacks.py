@@ -17,7 +17,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from tests.privacy.rollback_world import EVERY_KNOWER, PARTS, Copy, Crash, Life, drawn_twice, light_publications
+from tests.privacy.light_publications import light_publications
+from tests.privacy.rollback_world import EVERY_KNOWER, PARTS, Copy, Crash, Life, drawn_twice
 
 from quietcount_aggregates.errors import LedgerBehind
 from quietcount_aggregates.ledger.entries import Head
@@ -166,6 +167,7 @@ def january_and_february(folder: Path) -> tuple[Life, Copy]:
     """Return a project that released two months, and a copy of it from before the second."""
     life = Life(folder, random.Random(1))
     life.run()
+    older = life.copy("of the first day")
     for day in (dt.date(2023, 2, 3), dt.date(2023, 3, 3)):
         older = life.copy(f"of before {day}")
         life.emit()

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.aggregates_world import SECRET, World, marks_held, utc, world_in
+from tests.privacy.planted_bytes import found
 from tests.privacy.settling_world import asked, first_of
-from tests.privacy.test_forgetting import EVENTS, events_on, found, marks_of
+from tests.privacy.test_forgetting import EVENTS, events_on, marks_of
 
 from quietcount_aggregates.counting import bounding
 from quietcount_consumers.embedded_ledger import EmbeddedLedger

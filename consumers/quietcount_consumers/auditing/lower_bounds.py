@@ -31,7 +31,7 @@ ALL: Final = "all populations"
 _GROUPS: Final = 4
 """The pairs of a group share the log without the case, which is played once."""
 _NEAREST: Final = "heavy"
-_CLOSER: Final = 4
+_CLOSER: Final = 3
 _SECONDS_A_PLAY: Final = 4.0
 _SECONDS_A_DRAW: Final = 1e-5
 
@@ -82,7 +82,7 @@ def _bounds(
     alpha = FALSE_ALARM / len(PAIRS)  # of each subject the best pair counts
     # All pairs come near to what is declared, unless something is broken: one of them is looked at more closely.
     nearest = pair == _NEAREST
-    runs = audited.draws * (_CLOSER if nearest else 1)
+    runs = _CLOSER * audited.draws if nearest else max(1, audited.draws // 2)
     everything: list[tuple[Floats, Floats]] = []
     declared = 0.0
     for population in populations:
@@ -98,7 +98,7 @@ def _bounds(
             yield Bound(pair, population.name, epsilon, _together(of_population, alpha))
         figure = telling_figure(population, one, other) if nearest and len(population.counts) > 1 else None
         if figure is not None:
-            sides = _estimates(mechanism, figure, audited.draws)
+            sides = _estimates(mechanism, figure, max(1, audited.draws // 2))  # made of many draws each
             yield Bound(pair, f"{population.name}: estimates", epsilon, loss_between(*sides, alpha))
         everything += of_population
         declared += epsilon

@@ -35,7 +35,7 @@ _STARTING: Final = "the starting catalogue"
 @click.option(
     "--draws",
     type=click.IntRange(1000, 100_000_000),
-    help="How often the noise of each log is drawn: more come nearer to epsilon.  [default: 100000]",
+    help="About how often the noise of each log is drawn: more come nearer to epsilon.  [default: 100000]",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Which stories are told.  [default: others each time]")
 @log_option

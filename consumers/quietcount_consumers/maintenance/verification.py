@@ -21,7 +21,7 @@ import duckdb
 from quietcount_aggregates.bound import bound_sentence
 from quietcount_aggregates.errors import NoteError, PublicationError
 from quietcount_aggregates.ledger.chain import Chain
-from quietcount_aggregates.ledger.entries import Head, Rekeyed, Released
+from quietcount_aggregates.ledger.entries import Rekeyed, Released
 from quietcount_aggregates.ledger.signed_heads import check_signed, read_head
 from quietcount_aggregates.ledger.signed_notes import SignedNote, VerifierKey
 from quietcount_aggregates.noise import DiscreteLaplace
@@ -80,7 +80,6 @@ class KnownHead:
     """A head that somebody noted earlier: the beginning of its digest in hex, or a signed note that states it."""
 
     text: str
-    head: Head | None = None
     note: SignedNote | None = None
 
 
@@ -89,7 +88,8 @@ def known_head(text: str) -> KnownHead:
     if _HEX.fullmatch(text.lower()):
         return KnownHead(text.lower())
     note = SignedNote.parse(Path(text).read_bytes())
-    return KnownHead(text, read_head(note)[1], note)
+    read_head(note)
+    return KnownHead(text, note)
 
 
 def verify_file(
@@ -180,7 +180,7 @@ def _check_told_key(path: Path, chain: Chain, key: VerifierKey) -> str:
 
 def _check_head(path: Path, chain: Chain, known: KnownHead) -> str:
     """Return where in the ledger a head is that was noted earlier. Raises NotVerified."""
-    if known.head is not None and known.note is not None:
+    if known.note is not None:
         origin, head = read_head(known.note)
         if origin != chain.signer.name:
             raise NotVerified(f"{known.text}: states the head of another ledger than that of {path}", _KEEP_BOTH)

@@ -66,6 +66,7 @@ QUERY = START | {
     "quietcount_producers.kafka.settings",
     "quietcount_schemas.configuration",
     "quietcount_schemas.configuration.keys",
+    "quietcount_schemas.configuration.partners",
     "quietcount_schemas.configuration.places",
     "quietcount_schemas.configuration.readers",
     "quietcount_schemas.configuration.reading",
