@@ -23,6 +23,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.signed_heads import sign_head
 from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.losses import begin_anew, record_loss
@@ -48,6 +49,7 @@ __all__ = [
     "case_key",
     "event_id",
     "record_of",
+    "signed",
     "signing_key",
     "utc",
     "world_in",
@@ -63,6 +65,11 @@ def signing_key(number: int) -> SigningKey:
 
 SIGNING_KEY = signing_key(0)
 """The owner's."""
+
+
+def signed(chain: Chain) -> str:
+    """Return the signed head with which a world publishes a chain."""
+    return sign_head(chain, SIGNING_KEY).data
 
 
 class ExactMechanism:

@@ -259,7 +259,7 @@ def _about_rows(chain: Chain, signed_head: str) -> Iterable[tuple[str, str]]:
     yield "ledger_length", str(chain.head.length)
     yield "ledger_head", chain.head.digest.hex()
     yield "signer", chain.signer.text
-    yield "signed_head", signed_head
+    yield "signed_head", signed_head or "none"
 
 
 def _status(chain: Chain, population: Population, end: dt.date) -> str:

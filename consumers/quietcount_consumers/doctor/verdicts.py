@@ -25,7 +25,8 @@ CHECKS: Final = {
     "brokers": "a broker lets this user in, and certificates will not run out soon",
     "rights": "this user may do on the topics what the service does, and not more",
     "topics": "each topic has the settings that it needs, as quietcount topics check says",
-    "ledger": "it is there, its chain holds, and the places beside it are those that it commits to",
+    "ledger": "it is there, its chain holds, it names the signing key, and the places beside it are those that it "
+    "commits to",
     "witnesses": "the ledger holds all that the published file, the state and the witness have seen of it",
     "state": "it is there, of this version's format, and belongs to this log, ledger and secret",
     "populations": "the next start will take the populations of the configuration as they are declared",

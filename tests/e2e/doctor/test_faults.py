@@ -35,6 +35,7 @@ from tests.e2e.projects import Project
 from tests.e2e.service.test_upgrades import of_a_newer_version
 from tests.kafka.certificates import Authority
 
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.doctor import examination as doctor
@@ -99,6 +100,10 @@ def other_secret(project: Project) -> None:
     path = project.folder / "secrets" / "service"
     path.unlink()
     ConsumerSecret.generate(path)
+
+
+def other_signing_key(project: Project) -> None:
+    SigningKey.generate(project.folder / "secrets" / "service-signing", replace=True)
 
 
 def forgotten_releases(project: Project) -> None:
@@ -185,6 +190,10 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("secrets", WRONG, "is open to others, who can see when", mode(0o755, "secrets")),
     ("secrets", WRONG, "secret is missing", gone("secrets", "service")),
     ("secrets", WRONG, "not a line of hexadecimal", garbage("secrets", "service")),
+    ("secrets", WRONG, "service-signing: others may read", mode(0o640, "secrets", "service-signing")),
+    ("secrets", WRONG, "signing key is missing", gone("secrets", "service-signing")),
+    ("secrets", WRONG, "is not an Ed25519 signing key", garbage("secrets", "service-signing")),
+    ("ledger", WRONG, "is not the key that the ledger names", other_signing_key),
     ("secrets", WARNING, "witness of the ledger is missing", gone("secrets", "service-head")),
     ("secrets", WARNING, "it is in the data folder", sealed("service")),
     ("folders", WRONG, "replace what is published", mode(0o777, "data")),

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 from tests import forking
-from tests.aggregates_world import TRIALS, World, world_in
+from tests.aggregates_world import TRIALS, World, signed, world_in
 from tests.populations import population_of
 from tests.published_world import SINCE, published_in
 
@@ -137,10 +137,10 @@ def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 def test_deleted_and_published_again_it_holds_the_same(world: World, tmp_path: Path) -> None:
     before = contents(world.public)
     again = tmp_path / "statistics.duckdb"
-    publish(world.ledger.chain, again)
+    publish(world.ledger.chain, again, signed(world.ledger.chain))
     assert contents(again) == before
     again.unlink()
-    publish(world.ledger.chain, again)
+    publish(world.ledger.chain, again, signed(world.ledger.chain))
     assert contents(again) == before
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tests.aggregates_world import World, utc, world_in
+from tests.aggregates_world import World, signed, utc, world_in
 from tests.numbers_world import VISITS, Visit, events_of, visits
 from tests.published_world import published_in
 
@@ -45,7 +45,7 @@ from quietcount_aggregates.publication.publication import publish
 chain = Chain()
 for entry in json.loads(Path(sys.argv[1]).read_text()):
     chain.extend(bytes.fromhex(entry))
-publish(chain, Path(sys.argv[2]))
+publish(chain, Path(sys.argv[2]), sys.argv[3])
 """
 
 BUILD = """
@@ -111,7 +111,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     )
     with published_in(folder) as world:
         world.ledger.describe(Description(dt.timedelta(days=7), "Helpline", labels=labels), utc(dt.date(2024, 7, 2)))
-        publish(world.ledger.chain, world.public)
+        publish(world.ledger.chain, world.public, signed(world.ledger.chain))
         yield world
 
 
@@ -131,9 +131,9 @@ def run(source: str, arguments: list[str], memory: dict[str, str]) -> int:
     return subprocess.run(command, env={**os.environ, **memory}, stderr=subprocess.DEVNULL, check=False).returncode
 
 
-def published(entries: Path, path: Path, memory: dict[str, str]) -> str:
+def published(entries: Path, path: Path, note: str, memory: dict[str, str]) -> str:
     """Publish in a process of its own, and return the digest of the file."""
-    assert run(PUBLISH, [str(entries), str(path)], memory) == 0
+    assert run(PUBLISH, [str(entries), str(path), note], memory) == 0
     return digest(path)
 
 
@@ -151,7 +151,7 @@ def test_one_process_publishes_the_same_bytes_again(world: World, tmp_path: Path
     for attempt in range(3):
         with duckdb.connect(":memory:") as connection:
             connection.execute("CREATE TABLE other AS SELECT md5((i + ?)::VARCHAR) FROM range(100000) r(i)", [attempt])
-        publish(world.ledger.chain, again)
+        publish(world.ledger.chain, again, signed(world.ledger.chain))
         digests.add(digest(again))
     assert len(digests) == 1
 
@@ -160,9 +160,10 @@ def test_one_process_publishes_the_same_bytes_again(world: World, tmp_path: Path
 def test_other_processes_publish_the_same_bytes_whatever_is_in_their_memory(
     world: World, entries: Path, tmp_path: Path
 ) -> None:
+    note = signed(world.ledger.chain)
     with ThreadPoolExecutor(2) as both:
         digests = set(
-            both.map(lambda each: published(entries, tmp_path / each[0], each[1]), [("0", ZEROS), ("j", JUNK)])
+            both.map(lambda each: published(entries, tmp_path / each[0], note, each[1]), [("0", ZEROS), ("j", JUNK)])
         )
     assert digests == {digest(world.public)}
 
@@ -171,8 +172,11 @@ def test_other_processes_publish_the_same_bytes_whatever_is_in_their_memory(
 @pytest.mark.promise("published-again")
 def test_two_hundred_processes_two_at_once_publish_the_same_bytes(world: World, entries: Path, tmp_path: Path) -> None:
     memories = [{}, JUNK, ZEROS, {"PYTHONHASHSEED": "7"}]
+    note = signed(world.ledger.chain)
     with ThreadPoolExecutor(2) as both:
-        digests = set(both.map(lambda n: published(entries, tmp_path / f"{n}.duckdb", memories[n % 4]), range(200)))
+        digests = set(
+            both.map(lambda n: published(entries, tmp_path / f"{n}.duckdb", note, memories[n % 4]), range(200))
+        )
     assert digests == {digest(world.public)}
 
 

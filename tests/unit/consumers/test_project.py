@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from quietcount_aggregates.ledger.signed_heads import signer_of
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.noise import margin
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.commands.init import init_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.project import configuration_text, create_project
+from quietcount_consumers.wiring import signing_key_file
 from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.settings import EmitterSettings
 from quietcount_schemas.events.periods import Period
@@ -35,11 +38,11 @@ def test_a_project_has_private_secrets_whatever_the_umask(tmp_path: Path) -> Non
     finally:
         os.umask(old)
     folder = tmp_path / "project"
-    assert paths == [folder / "quietcount.toml", folder / "secrets" / "pepper", folder / "secrets" / "service"]
+    secrets = [folder / "secrets" / name for name in ("pepper", "service", "service-signing")]
+    assert paths == [folder / "quietcount.toml", *secrets]
     assert mode(folder / "secrets") == 0o700
-    assert mode(folder / "secrets" / "pepper") == mode(folder / "secrets" / "service") == 0o600
-    pepper, service = ((folder / "secrets" / name).read_text() for name in ("pepper", "service"))
-    assert pepper != service
+    assert {mode(path) for path in secrets} == {0o600}
+    assert len({path.read_text() for path in secrets}) == 3
     assert sorted(path.name for path in folder.iterdir()) == ["quietcount.toml", "secrets"]
 
 
@@ -50,6 +53,7 @@ def test_what_it_writes_can_be_used_by_the_service_and_by_emitters(tmp_path: Pat
     assert 0 < sum(population.epsilon for population in populations) <= Decimal("2.5")
     assert configuration.lifetime_epsilon == Decimal("2.5")
     ConsumerSecret.load(configuration.service.secret_file)
+    SigningKey.load(signing_key_file(configuration))
     Pepper.load(configuration.emitter.pepper_file)
     settings = EmitterSettings.load(tmp_path / "quietcount.toml", {})
     assert settings.pepper_file == configuration.emitter.pepper_file
@@ -97,7 +101,7 @@ def test_the_population_that_is_commented_out_can_be_declared_if_its_epsilon_is_
     assert f"(margin +-{margin(1 / 0.2)})" in text.partition(commented)[0]
 
 
-@pytest.mark.parametrize("there", ["quietcount.toml", "secrets/pepper", "secrets/service"])
+@pytest.mark.parametrize("there", ["quietcount.toml", "secrets/pepper", "secrets/service", "secrets/service-signing"])
 def test_nothing_is_ever_overwritten(tmp_path: Path, there: str) -> None:
     path = tmp_path / there
     path.parent.mkdir(exist_ok=True)
@@ -108,7 +112,7 @@ def test_nothing_is_ever_overwritten(tmp_path: Path, there: str) -> None:
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
 
 
-@pytest.mark.parametrize("failing", ["pepper", "service", "quietcount.toml"])
+@pytest.mark.parametrize("failing", ["pepper", "service", "service-signing", "quietcount.toml"])
 def test_a_project_that_cannot_be_written_whole_can_be_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -116,7 +120,7 @@ def test_a_project_that_cannot_be_written_whole_can_be_begun_again(
     real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
-        if failing in Path(f"/proc/self/fd/{descriptor}").readlink().name:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(f".{failing}."):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real_fsync(descriptor)
 
@@ -148,8 +152,10 @@ def test_init_names_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
     result = CliRunner().invoke(init_command, [str(tmp_path / "helpline")])
     assert result.exit_code == 0
     folder = tmp_path / "helpline"
-    wrote = [folder / "quietcount.toml", folder / "secrets" / "pepper", folder / "secrets" / "service"]
-    assert result.stdout.split("\n") == [*map(str, wrote), ""]
+    wrote = [folder / "secrets" / name for name in ("pepper", "service", "service-signing")]
+    assert result.stdout.split("\n") == [*map(str, [folder / "quietcount.toml", *wrote]), ""]
+    assert "Give this key to partners and readers" in result.stderr
+    assert signer_of(SigningKey.load(wrote[-1]).public).text in result.stderr.splitlines()
     assert "quietcount run" in result.stderr
 
 
