@@ -70,7 +70,7 @@ def asked(
         populations = audited.populations(BEGIN)
         with published(own, populations, audited.mechanism(), rng) as publication:
             every = list(answers(publication, populations, rng, questions))
-            spans = {each.name: publication.spans(each) for each in populations}
+            spans: dict[str, Sequence[Span]] = {each.name: publication.spans(each) for each in populations}
         tallies = tallied(every, spans, random.Random(f"{audited.seed} units {number}").choice)  # noqa: S311
         found = {kind: _sum([each[kind] for each in (found, tallies) if kind in each]) for kind in found | tallies}
     return found

@@ -117,4 +117,5 @@ def _numbers(
         low, high = ends
         return np.rint(low + (high - low) * rng.beta(0.7, 1.5, size)).astype(np.int64)
     bounds = np.array(buckets.bounds, dtype=np.int64)
-    return rng.integers(bounds[symbols, 0], bounds[symbols, 1], endpoint=True)
+    found: _Integers = rng.integers(bounds[symbols, 0], bounds[symbols, 1], endpoint=True)
+    return found

@@ -72,7 +72,7 @@ def published(
     folder: Path, populations: Sequence[Population], mechanism: NoiseMechanism, rng: np.random.Generator
 ) -> Iterator[Publication]:
     """Publish years of made-up counts of populations that begin at BEGIN, and open the file."""
-    truths = {each.name: MadeUp.of(each, _behind(each), rng) for each in populations}
+    truths: dict[str, MadeUp] = {each.name: MadeUp.of(each, _behind(each), rng) for each in populations}
     now = dt.datetime.combine(max(_behind(each) for each in populations), dt.time(), dt.UTC)
     file = folder / "statistics.duckdb"
     with EmbeddedLedger(folder / "ledger.sqlite") as log:
