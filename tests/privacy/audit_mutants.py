@@ -363,9 +363,9 @@ def _sums_of_what_is_shown(patches: pytest.MonkeyPatch) -> None:
     )
 
 
-def _without_the_noise_of_the_count(patches: pytest.MonkeyPatch) -> None:
+def _averages_of_half_their_margin(patches: pytest.MonkeyPatch) -> None:
     real = Ratio.margin
-    patches.setattr(Ratio, "margin", lambda self, size, *rest: real(self, 0 * size, *rest))
+    patches.setattr(Ratio, "margin", lambda self, *rest: 0.5 * real(self, *rest))
 
 
 def _macros_with(old: str, new: str) -> Patch:
@@ -483,8 +483,8 @@ MUTANTS: dict[str, Mutant] = {
     "sums_of_what_is_shown": Mutant(
         "margins add up what is cut at 0", _sums_of_what_is_shown, "intervals", "margins", intervals("visits", 8)
     ),
-    "averages_of_a_certain_count": Mutant(
-        "an average forgets the noise of its count", _without_the_noise_of_the_count, "intervals", "averages",
+    "averages_of_half_their_margin": Mutant(
+        "averages have half their margin", _averages_of_half_their_margin, "intervals", "averages",
         intervals("visits", 8),
     ),
     "difference_of_one_side": Mutant(
