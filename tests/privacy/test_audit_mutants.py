@@ -49,7 +49,7 @@ def _rows(names: list[str]) -> dict[str, Row]:
 
 
 def _table(rows: dict[str, Row]) -> str:
-    lines = [("broken", "check", "subject", "declared", "measured", "seconds")]
+    lines: list[tuple[str, ...]] = [("broken", "check", "subject", "declared", "measured", "seconds")]
     for row in rows.values():
         found = row.found
         told = (found.subject, f"{found.declared:.4g}", f"{found.measured:.4g}") if found else ("nothing found", "", "")
