@@ -110,7 +110,7 @@ def test_the_bound_comes_near_to_what_is_declared_and_does_not_pass_it(audited: 
 def test_the_bound_passes_what_is_declared_if_a_rule_is_broken(
     audited: Audited, one: Sequence[int], mechanism: type[DiscreteLaplace]
 ) -> None:
-    """The loss is 2, and the bound of the 10,000 draws that are tested has the mean 1.7 or more (deviation below 0.05)."""
+    """The loss is 2. The bound of the 10,000 draws that are tested has a mean above 1.7 (deviation below 0.05)."""
     found = bounds(replace(audited, draws=40_000, mechanism=mechanism), one, [4, 0, 0, 0, 0])
     print(found)
     assert found["courts"] > 1

@@ -185,6 +185,8 @@ def _called(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 def _live(lifeline: Connection, folder: Path) -> None:
     """End this process as soon as the other end of the pipe is closed, as it is when the command is killed."""
+    # DuckDB shows its progress there in a process that has no program file.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the command says what becomes of them
 
     def watch() -> None:

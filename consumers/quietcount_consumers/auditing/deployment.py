@@ -182,15 +182,15 @@ class _Playing:
                 "SELECT statistic, period_start, cell, noisy, (estimate * 1000000)::HUGEINT FROM statistics"
             ).fetchall()
             sums = connection.execute(
-                "SELECT statistic, period_start, cell, noisy FROM averages WHERE noisy IS NOT NULL"
+                "SELECT statistic, period_start, cell, noisy, 0 FROM averages WHERE noisy IS NOT NULL"
             ).fetchall()
         for population in self._declared:
             for table in population.tables:
                 place = {cell: number for number, cell in enumerate(table.domain)}
                 found: dict[Release, list[tuple[int, int, int]]] = {}
-                for statistic, start, cell, noisy, *estimate in rows if table.sum is None else sums:
+                for statistic, start, cell, noisy, estimate in rows if table.sum is None else sums:
                     if statistic == table.name:
-                        found.setdefault((table.name, start), []).append((place[cell], noisy, *(estimate or [0])))
+                        found.setdefault((table.name, start), []).append((place[cell], noisy, estimate))
                 for release, cells in found.items():
                     cells.sort()
                     self.played.noisy[release] = tuple(noisy for _, noisy, _ in cells)

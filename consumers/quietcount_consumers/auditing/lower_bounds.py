@@ -95,7 +95,7 @@ def _bounds(
                 yield Bound(pair, table.name, float(table.epsilon), loss_between(*ratios, alpha))
         epsilon = float(population.epsilon)
         if len(of_population) > 1:
-            yield Bound(pair, population.name, epsilon, _together(of_population, alpha))
+            yield Bound(pair, f"{population.name}: all tables", epsilon, _together(of_population, alpha))
         figure = telling_figure(population, one, other) if nearest and len(population.counts) > 1 else None
         if figure is not None:
             sides = _estimates(mechanism, figure, max(1, audited.draws // 2))  # made of many draws each
@@ -144,7 +144,11 @@ def judged(audited: Audited, results: Sequence[Sequence[Bound]]) -> list[Measure
     order = [
         subject
         for population in audited.populations(BEGIN)
-        for subject in (*(t.name for t in population.tables), population.name, f"{population.name}: estimates")
+        for subject in (
+            *(table.name for table in population.tables),
+            f"{population.name}: all tables",
+            f"{population.name}: estimates",
+        )
     ]
     bounds = [found[subject] for subject in [*order, ALL] if subject in found]
     return [
