@@ -16,7 +16,7 @@ from tests.privacy.audit_mutants import CONTROLS, MUTANTS, Row, row_of
 pytestmark = pytest.mark.check
 
 QUICKEST = ("seeded", "one_noise_for_two_cells", "half_the_margin")
-OF_EACH_CHECK = ("numbers_unbounded", "epsilon_of_the_population", "stops_short", "cells_left_out")
+OF_EACH_CHECK = ("drawn_twice", "epsilon_of_the_population", "stops_short", "cells_left_out")
 
 
 @pytest.mark.promise("audited")
