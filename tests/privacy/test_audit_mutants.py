@@ -16,7 +16,7 @@ from tests.privacy.audit_mutants import CONTROLS, MUTANTS, Row, row_of
 pytestmark = pytest.mark.check
 
 QUICKEST = ("seeded", "one_noise_for_two_cells", "half_the_margin")
-OF_EACH_CHECK = ("numbers_unbounded", "epsilon_of_the_population", "stops_short", "cells_left_out")
+OF_EACH_CHECK = ("drawn_twice", "epsilon_of_the_population", "stops_short", "cells_left_out")
 
 
 @pytest.mark.promise("audited")
@@ -49,7 +49,7 @@ def _rows(names: list[str]) -> dict[str, Row]:
 
 
 def _table(rows: dict[str, Row]) -> str:
-    lines = [("broken", "check", "subject", "declared", "measured", "seconds")]
+    lines: list[tuple[str, ...]] = [("broken", "check", "subject", "declared", "measured", "seconds")]
     for row in rows.values():
         found = row.found
         told = (found.subject, f"{found.declared:.4g}", f"{found.measured:.4g}") if found else ("nothing found", "", "")

@@ -60,10 +60,10 @@ class MadeUp:
             name: rng.choice(len(each.symbols), size=len(period), p=_chances(each, population, rng))
             for name, each in dimensions.items()
         }
-        ends = {each.sum.field: [] for each in population.sums if each.sum is not None}  # type: dict[str, list[int]]
+        ends: dict[str, list[int]] = {}
         for table in population.sums:
             if table.sum is not None:
-                ends[table.sum.field] += [table.sum.low, table.sum.high]
+                ends.setdefault(table.sum.field, []).extend((table.sum.low, table.sum.high))
         numbers = {
             field: _numbers(dimensions.get(field), symbols.get(field), (min(of), max(of)), len(period), rng)
             for field, of in ends.items()

@@ -191,7 +191,9 @@ def draw(task: Task, asked: NoiseMechanism) -> Drawn:
     classes = np.bincount(np.sign(drawn) * sizes + side, minlength=2 * side + 1)
     neighbours = [released[:, at : at + 2] for at in range(min(task.cells - 1, _POSITIONS))]
     following = released[: task.releases // 2 * 2, 0].reshape(-1, 2)
-    pairs = [_paired(each, noise.scale) for each in (*neighbours, following) if len(each)]
+    # Also against the other sign, which is as likely: noise that cancels out is alike with that.
+    signs = (np.array([1, sign]) for sign in (1, -1))
+    pairs = [_paired(each * sign, noise.scale) for sign in signs for each in (*neighbours, following) if len(each)]
     return Drawn(classes.tolist(), int((np.abs(drawn) >= fit.far).sum()), pairs, drawn[:_FIRST].tolist(), scale)
 
 
@@ -330,7 +332,7 @@ def _independent(noise: Noise, subject: str, pairs: Sequence[Pairs]) -> Measurem
         farthest,
         1 - FALSE_ALARM,
         all(lower <= chance <= upper for lower, upper in bounds),
-        f"How often two cells, or two releases, are alike: the farthest of {len(pairs)} comparisons",
+        f"How often two cells, or two releases, are alike or opposite: the farthest of {len(pairs)} comparisons",
     )
 
 
