@@ -179,13 +179,11 @@ def building(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("DETACH public")
 
 
-def mutated(path: Path, macro: str, right: str, wrong: str) -> Path:
-    """Exchange a piece of one of the macros of the public file at `path`, and return its path."""
+def exchange(connection: duckdb.DuckDBPyConnection, macro: str, right: str, wrong: str) -> None:
+    """Exchange a piece of one of the macros of the public file that is open."""
     [statement] = re.findall(rf"^CREATE (MACRO {macro}\(.*?;)$", macros(), re.MULTILINE | re.DOTALL)
     assert right in statement
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(f"CREATE OR REPLACE {statement.replace(right, wrong)}")
-    return path
+    connection.execute(f"CREATE OR REPLACE {statement.replace(right, wrong)}")
 
 
 def written(

@@ -34,7 +34,7 @@ def begin_without(key: str, patch: pytest.MonkeyPatch) -> None:
 
 def check_a_declaration_after_the_settlement(folder: Path) -> None:
     """What comes between the two is folded again, and counts for the older population alone."""
-    with world_in(folder, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(folder, [population("monthly")], now=utc(SINCE), published=False) as world:
         world.release(utc(FEBRUARY))
         emitted(world, range(101, 106), dt.date(2024, 3, 1))
         world.populations.append(population("later", dt.date(2024, 3, 1)))
@@ -64,7 +64,7 @@ def test_a_loss_that_forgets_the_place_of_such_a_declaration_is_found(
 
 def check_a_place_that_is_unknown_and_older_than_a_settlement(folder: Path) -> None:
     """Its place lies in a log that is no more; what comes after a settlement in the next log came after it."""
-    with world_in(folder, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(folder, [population("monthly")], now=utc(SINCE), published=False) as world:
         world.populations.append(population("later", dt.date(2024, 2, 1)))
         world.restart(utc(dt.date(2024, 1, 20)))
         world.log = MemoryLog()
@@ -101,7 +101,7 @@ class Busy(MemoryLog):
 
 
 def check_that_a_purge_is_finished_after_a_loss(folder: Path) -> None:
-    with world_in(folder, [population("monthly")], now=utc(SINCE), log=Busy()) as world:
+    with world_in(folder, [population("monthly")], now=utc(SINCE), log=Busy(), published=False) as world:
         emitted(world, range(1, 6), dt.date(2024, 1, 10))
         world.release(utc(FEBRUARY))
         lose(world)
@@ -126,7 +126,7 @@ def test_a_state_that_begins_again_with_nothing_to_purge_is_found(
 
 def check_a_log_that_is_replaced_after_a_loss(folder: Path) -> None:
     """The state begins at a place of the log that was there: in the next one that place means nothing."""
-    with world_in(folder, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(folder, [population("monthly")], now=utc(SINCE), published=False) as world:
         emitted(world, range(1, 6), dt.date(2024, 1, 10))
         world.release(utc(FEBRUARY))
         lose(world)

@@ -151,7 +151,9 @@ def test_an_event_is_gone_when_all_populations_have_settled_it(tmp_path: Path) -
 
 def check_others(folder: Path, k: int) -> None:
     """Case 1 asked for green alone; by its correction, which is late, the event belongs to the red ones."""
-    with world_in(folder, [asked(k=k, where={"colour": ["RED"]}), asked("slow", period=Period.QUARTER)]) as world:
+    with world_in(
+        folder, [asked(k=k, where={"colour": ["RED"]}), asked("slow", period=Period.QUARTER)], published=False
+    ) as world:
         world.emit([event(1, 1, JANUARY, colour="GREEN"), event(2, 2, JANUARY)])
         settle(world, 1)
         assert world.there.rows("SELECT count(*) FROM open_events") == [(2,)], "the quarter needs both"

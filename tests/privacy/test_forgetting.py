@@ -259,7 +259,7 @@ def test_a_new_log_is_not_purged_by_where_the_old_one_was(tmp_path: Path) -> Non
 
 @pytest.mark.promise("year-forgotten")
 def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", populations()[1:]) as world:
+    with world_in(tmp_path / "world", populations()[1:], published=False) as world:
         world.emit(events_on(dt.date(2024, 6, 3), 1, 40))
         world.fold(dt.date(2024, 12, 30))
         world.release(utc(dt.date(2024, 12, 30)))
@@ -310,7 +310,7 @@ def test_that_a_years_secret_is_missed_does_not_tell_that_anybody_came(tmp_path:
 
 
 def test_a_years_marks_are_not_the_cases_marks_and_differ_between_years(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", populations()[1:]) as world:
+    with world_in(tmp_path / "world", populations()[1:], published=False) as world:
         events = events_on(dt.date(2024, 6, 3), 1, 1)
         keys = np.frombuffer(events[0].case_key, dtype=np.uint8).reshape(1, 16)
         marks = SECRET.case_marks(keys)
@@ -326,7 +326,7 @@ def test_a_years_marks_are_not_the_cases_marks_and_differ_between_years(tmp_path
 
 
 def test_a_years_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    with world_in(tmp_path / "world", populations()[1:]) as world:
+    with world_in(tmp_path / "world", populations()[1:], published=False) as world:
         marks = SECRET.case_marks(np.zeros((1, 16), dtype=np.uint8))
         world.years.create(2024)
         (world.folder / "years" / "2024").chmod(0o644)

@@ -63,7 +63,7 @@ def then_the_state(world: World) -> None:
 
 def check_bound(folder: Path, then: Callable[[World], None]) -> None:
     """Let a person come under a pepper, lose it, let `then` happen, and compare how often they count with the bound."""
-    with world_in(folder, [population()], now=utc(SINCE)) as world:
+    with world_in(folder, [population()], now=utc(SINCE), published=False) as world:
         come(world, 1, 1)
         release(world, 2)
         come(world, 1, 2)  # the limit is used up
@@ -103,7 +103,7 @@ def test_a_mutant_that_takes_a_loss_after_that_of_a_pepper_for_the_same_one_is_f
 
 
 def test_a_quarter_goes_on_when_a_pepper_is_lost_for_its_sums_are_in_the_state(tmp_path: Path) -> None:
-    with world_in(tmp_path, [population()], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population()], now=utc(SINCE), published=False) as world:
         come(world, 1, 1)
         release(world, 2)
         lose_pepper(world)

@@ -82,7 +82,7 @@ def folded_on(world: World) -> None:
 @pytest.mark.promise("older-refused")
 @pytest.mark.parametrize("step", [Step.APPENDED, Step.PUBLISHED])
 def test_a_state_that_folded_to_another_place_than_the_newest_settlement_is_refused(step: Step, tmp_path: Path) -> None:
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         emitted(world, range(1, 21), dt.date(2024, 1, 10))
         crashed(world, step)
         emitted(world, range(101, 106), dt.date(2024, 1, 20))
@@ -94,7 +94,7 @@ def test_a_state_that_folded_to_another_place_than_the_newest_settlement_is_refu
 @pytest.mark.promise("drawn-once")
 @pytest.mark.parametrize("step", [Step.APPENDED, Step.PUBLISHED, Step.STATE_WRITTEN])
 def test_a_state_at_the_place_of_the_newest_settlement_goes_on(step: Step, tmp_path: Path) -> None:
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), log=MemoryLog(3)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), log=MemoryLog(3), published=False) as world:
         emitted(world, range(1, 21), dt.date(2024, 1, 10))
         crashed(world, step)
         world.emit([asked(case, dt.date(2024, 1, 20)) for case in range(101, 106)])  # not folded, as it has to be
@@ -106,7 +106,7 @@ def test_a_state_at_the_place_of_the_newest_settlement_goes_on(step: Step, tmp_p
 
 def test_a_recovery_that_ignores_the_place_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_module, "is_out_of_place", lambda *_: False)
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         folded_on(world)
         world.restart(utc(FEBRUARY))
         world.release(utc(MARCH))
@@ -116,7 +116,7 @@ def test_a_recovery_that_ignores_the_place_is_caught(tmp_path: Path, monkeypatch
 
 def test_a_settlement_in_another_log_says_nothing_of_this_one(tmp_path: Path) -> None:
     """As after `quietcount ledger new-log` between a crash and the start that finishes its release."""
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         emitted(world, range(1, 21), dt.date(2024, 1, 10))
         crashed(world, Step.APPENDED)
         world.log = MemoryLog()
@@ -151,7 +151,7 @@ def lose(world: World) -> None:
 
 @pytest.mark.promise("losses", "deterministic-fold")
 def test_after_a_loss_a_later_population_begins_where_it_was_declared(tmp_path: Path) -> None:
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), log=MemoryLog(2)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), log=MemoryLog(2), published=False) as world:
         assert lost_after_a_later_declaration(world, lose) == {"2024-02-01": 8}
 
 
@@ -159,7 +159,7 @@ def test_a_loss_that_forgets_the_places_is_caught(tmp_path: Path, monkeypatch: p
     """The old rule: a later population begins again at the log's end."""
     monkeypatch.setattr(Ledger, "declared_at", lambda *_: None)
     monkeypatch.setattr(losses, "_declared_before_settlement", lambda _: set[str]())
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         assert lost_after_a_later_declaration(world, lose) == {"2024-02-01": 3}
 
 
@@ -169,7 +169,7 @@ def test_after_a_restored_ledger_and_a_loss_a_later_population_begins_at_the_log
         world.restart(utc(FEBRUARY))
         lose(world)
 
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         assert lost_after_a_later_declaration(world, restored) == {"2024-02-01": 3}
 
 
@@ -177,7 +177,7 @@ def test_a_restored_ledger_goes_on_with_what_the_state_knows(tmp_path: Path) -> 
     def restored(world: World) -> None:
         world.ledger_log = with_entries_of(world)
 
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         assert lost_after_a_later_declaration(world, restored) == {"2024-02-01": 8}
         places = world.ledger_log.read_places()
         assert len(places) == 1, "what is settled from then on has its place again"
@@ -198,13 +198,13 @@ def test_a_loss_in_another_log_than_the_declarations_begins_at_its_end(tmp_path:
         world.emit(emitted_elsewhere)
         lose(world)
 
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         assert lost_after_a_later_declaration(world, elsewhere) == {"2024-02-01": 3}
 
 
 def test_a_loss_is_recorded_once_and_what_it_settled_before_counts_nowhere_any_more(tmp_path: Path) -> None:
     """Killed between the ledger and the state, and asked again."""
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         emitted(world, range(1, 21), dt.date(2024, 1, 10))
         world.release(utc(FEBRUARY))
         lose(world)
@@ -224,7 +224,7 @@ def test_a_log_that_lost_its_end_is_counted_from_there_on(tmp_path: Path) -> Non
         world.log.records, world.log.ends = [[]], [3]
         lose(world)
 
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE)) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         assert lost_after_a_later_declaration(world, shortened) == {"2024-02-01": 3}
 
 
@@ -245,7 +245,7 @@ def test_an_older_ledger_is_refused_by_its_places_alone(tmp_path: Path) -> None:
 
 def test_damaged_places_stop_the_start(tmp_path: Path) -> None:
     ledger = MemoryLedger()
-    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), ledger_log=ledger) as world:
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), ledger_log=ledger, published=False) as world:
         world.release(utc(FEBRUARY))
         ledger.places[-1] = ledger.places[-1].replace(b'"key"', b'"kez"')
         with pytest.raises(LedgerBroken, match=r"docs/recovery\.md"):

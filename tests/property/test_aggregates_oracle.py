@@ -71,7 +71,14 @@ def check_apart(seed: int, folder: Path) -> None:
 
 
 @pytest.mark.promise("bound-per-case")
-@pytest.mark.parametrize("seed", [1000, *(pytest.param(seed, marks=pytest.mark.check) for seed in range(1001, 1006))])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        1000,
+        *(pytest.param(seed, marks=pytest.mark.check) for seed in (1001, 1002)),
+        *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1003, 1006)),
+    ],
+)
 def test_a_log_of_all_cases_is_the_sum_of_logs_of_its_halves(seed: int, in_memory: Path) -> None:
     check_apart(seed, in_memory)
 

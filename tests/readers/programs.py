@@ -1,4 +1,4 @@
-"""The programs that open an export in the tests, installed once a machine into a folder of their own.
+"""The programs that open an export or a published file in the tests, installed once a machine into folders of theirs.
 
 `python -m tests.readers.programs` installs them ahead of the tests.
 """
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["answered", "installed", "readers", "run"]
+__all__ = ["answered", "installed", "older_duckdb", "readers", "run"]
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _SECONDS = 600  # a slow line; a hanging one must not hang the tests
@@ -27,9 +27,18 @@ def readers() -> Path:
 
 
 def installed(requirements: Path) -> Path:
-    """A folder with the packages, which appears whole or not at all; two that ask at once install once."""
-    name = requirements.parent.name
-    asked = requirements.read_bytes() + sys.version.encode()
+    """A folder with the packages of a file of requirements."""
+    return packages(requirements.parent.name, requirements.read_text(encoding="utf-8"))
+
+
+def older_duckdb(version: str) -> Path:
+    """A folder with another DuckDB than ours."""
+    return packages(f"duckdb-{version}", f"duckdb=={version}\n")
+
+
+def packages(name: str, requirements: str) -> Path:
+    """A folder with packages, which appears whole or not at all; two that ask at once install once."""
+    asked = requirements.encode() + sys.version.encode()
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quietcount-tests"
     folder = caches / f"{name}-{hashlib.sha256(asked).hexdigest()[:16]}"
     caches.mkdir(parents=True, exist_ok=True)
@@ -39,7 +48,9 @@ def installed(requirements: Path) -> Path:
             draft = folder.with_suffix(".next")
             shutil.rmtree(draft, ignore_errors=True)
             pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-deps"]
-            command = [*pip, "--no-compile", "--target", str(draft), "-r", str(requirements)]
+            wanted = folder.with_suffix(".txt")
+            wanted.write_text(requirements, encoding="utf-8")
+            command = [*pip, "--no-compile", "--target", str(draft), "-r", str(wanted)]
             subprocess.run(command, check=True, timeout=_SECONDS)
             draft.rename(folder)
     return folder

@@ -39,6 +39,13 @@ def template() -> bytes:
         content, digest = whole[:-64], whole[-64:]
         if digest.decode(errors="replace") == _digest(content):  # else its disk lost a part of it
             return content
+    content = _built(statements)
+    with contextlib.suppress(OSError):  # an installation may be for reading only
+        _keep(kept, content + _digest(content).encode())
+    return content
+
+
+def _built(statements: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="quietcount-template-") as folder:
         path = Path(folder) / "statistics.duckdb"
         with duckdb.connect(":memory:") as connection:
@@ -48,10 +55,7 @@ def template() -> bytes:
             connection.execute(statements)
             tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
             detach(connection, path, [name for (name,) in tables])
-        content = path.read_bytes()
-    with contextlib.suppress(OSError):  # an installation may be for reading only
-        _keep(kept, content + _digest(content).encode())
-    return content
+        return path.read_bytes()
 
 
 def sql_of(name: str) -> str:

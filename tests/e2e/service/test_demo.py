@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.projects import Project
+from tests.readers.programs import older_duckdb
 from tests.unit.docs.test_readme import demo_block, shown
 
 from quietcount_consumers.demo import demonstration as demo_module
@@ -154,18 +155,16 @@ print(json.dumps([duckdb.__version__, answers]))
     "version", ["1.2.0", "1.4.0", *(pytest.param(each, marks=pytest.mark.soak) for each in ("1.3.2", "2.0.0"))]
 )
 def test_each_line_of_the_page_has_the_same_answer_in_every_duckdb_from_1_2_on(
-    demo: tuple[Path, dict[str, Any]], root: Path, tmp_path: Path, version: str
+    demo: tuple[Path, dict[str, Any]], root: Path, version: str
 ) -> None:
     """No extension is loaded, and the file is opened and attached under another name."""
     place, answer = demo
     public = str(Path(place, answer["statistics_db"]))
     lines = [sql for *_, sql in questions((root / "docs" / "querying.md").read_text(encoding="utf-8"))]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-deps"]
-    subprocess.run([*pip, "--target", str(tmp_path), f"duckdb=={version}"], check=True)
     asked = subprocess.run(
         [sys.executable, "-c", OLDER],
         input=json.dumps([public, lines]),
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(older_duckdb(version))},
         capture_output=True,
         text=True,
         check=False,

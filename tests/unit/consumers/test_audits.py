@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.projects import Project, simulated
+from tests.privacy.light_publications import light_publications
 
 from quietcount_aggregates.errors import LedgerBroken
 from quietcount_aggregates.ledger.ledger import Ledger
@@ -26,7 +27,7 @@ MINUTE = dt.timedelta(minutes=1)
 def service(tmp_path: Path) -> Iterator[Service]:
     """A service that has released January; emitted, but not folded yet, is all that came since."""
     project = Project(tmp_path / "project")
-    with open_service(project.configuration, OPENED) as service:
+    with light_publications(), open_service(project.configuration, OPENED) as service:
         assert service.tick(OPENED).released
         project.emit(simulated(20))
         yield service

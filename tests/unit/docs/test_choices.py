@@ -44,7 +44,7 @@ def counted(folder: Path, populations: list[Population], events: list[CaseEvent]
     symbols = {
         str(each.name): [symbol for field in each.tables[0].by for symbol in field.symbols] for each in populations
     }
-    with world_in(folder, populations, registry=REGISTRY) as world:
+    with world_in(folder, populations, registry=REGISTRY, published=False) as world:
         world.emit(events)
         world.fold(day)
         world.release(utc(day))

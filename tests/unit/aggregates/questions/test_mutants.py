@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from tests.questions_world import Table, alone, cells_and_total, months, months_and_quarters, mutated, written
+from tests.questions_world import Table, alone, cells_and_total, exchange, months, months_and_quarters, written
 
 pytestmark = pytest.mark.quick
 
@@ -44,16 +44,17 @@ def public(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def right_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return public(tmp_path_factory.mktemp("mutants") / "right.duckdb")
+def right_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The file, opened once: a mutant lives in a transaction that is rolled back."""
+    with duckdb.connect(str(public(tmp_path_factory.mktemp("mutants") / "right.duckdb"))) as connection:
+        yield connection
 
 
-def answer(path: Path, query: str) -> list[tuple[Any, ...]] | str:
-    with duckdb.connect(str(path), read_only=True) as connection:
-        try:
-            return connection.execute(query).fetchall()
-        except duckdb.Error as error:
-            return str(error)
+def answer(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]] | str:
+    try:
+        return connection.execute(query).fetchall()
+    except duckdb.Error as error:
+        return str(error)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +89,33 @@ def answer(path: Path, query: str) -> list[tuple[Any, ...]] | str:
     ids=str,
 )  # fmt: skip
 def test_a_macro_without_one_of_its_safeguards_answers_otherwise(
-    right_file: Path, tmp_path: Path, query: str, mutation: tuple[str, str]
+    right_file: duckdb.DuckDBPyConnection, query: str, mutation: tuple[str, str]
 ) -> None:
     right = answer(right_file, query)
-    path = tmp_path / "wrong.duckdb"
-    shutil.copyfile(right_file, path)
     macro = query.partition("FROM ")[2].partition("(")[0]
-    wrong = answer(mutated(path, macro, *mutation), query)
+    right_file.execute("BEGIN")
+    try:
+        exchange(right_file, macro, *mutation)
+        wrong = answer(right_file, query)
+    finally:
+        right_file.execute("ROLLBACK")
     print(right, wrong)
     assert right != wrong
+
+
+@pytest.mark.parametrize("query", [f"FROM total('plain', {ONE})", f"FROM total('plain', {HALF})"])
+def test_a_macro_that_is_written_again_as_it_was_answers_the_same(
+    right_file: duckdb.DuckDBPyConnection, query: str
+) -> None:
+    """What tells a mutant is what was exchanged, and not the exchange."""
+    right = answer(right_file, query)
+    right_file.execute("BEGIN")
+    try:
+        exchange(right_file, "total", "OR NOT whole", "OR NOT whole")
+        again = answer(right_file, query)
+    finally:
+        right_file.execute("ROLLBACK")
+    assert again == right
 
 
 def test_two_editions_without_the_guard_answer_from_the_wrong_one(tmp_path: Path) -> None:
@@ -104,7 +123,9 @@ def test_two_editions_without_the_guard_answer_from_the_wrong_one(tmp_path: Path
     with duckdb.connect() as connection:
         for name, estimate in (("a", 50.0), ("b", 70.0)):
             table = Table("plain", 2.0, MONTHS, [[estimate]] * 4)
-            path = mutated(written(tmp_path / f"{name}.duckdb", alone(table)), "total", *mutation)
+            path = written(tmp_path / f"{name}.duckdb", alone(table))
+            with duckdb.connect(str(path)) as file:
+                exchange(file, "total", *mutation)
             connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
         connection.execute("USE a")
         assert connection.execute(f"SELECT shown FROM b.total('plain', {ONE})").fetchall() == [(50,)]

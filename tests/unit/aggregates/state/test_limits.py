@@ -178,7 +178,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def test_a_settlement_leaves_the_files_that_the_state_lists_and_no_others(tmp_path: Path) -> None:
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         for month in (1, 2):
             world.emit([event(month, first_of(month))])
             world.fold(first_of(month + 1))
@@ -187,7 +187,7 @@ def test_a_settlement_leaves_the_files_that_the_state_lists_and_no_others(tmp_pa
 
 
 def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         world.emit([event(1, FIRST)])
         world.fold(first_of(2))
         world.release(utc(first_of(2)))
@@ -202,7 +202,7 @@ def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
 def check_older_state(folder: Path, *, missing: bool) -> None:
     """Start on an older state, or on none: the files of the right one are still there when it is put back."""
     state, aside = folder / "state.duckdb", folder / "aside"
-    with world_in(folder, [asked()]) as world:
+    with world_in(folder, [asked()], published=False) as world:
         for month in (1, 2):
             world.emit([event(month, first_of(month))])
             world.fold(first_of(month + 1))
@@ -247,7 +247,7 @@ def test_a_state_that_removes_files_before_anything_is_compared_is_caught(
 
 
 def check_retired(folder: Path) -> None:
-    with world_in(folder, [asked()]) as world:
+    with world_in(folder, [asked()], published=False) as world:
         world.emit([event(1, FIRST)])
         world.fold(first_of(2))
         world.release(utc(first_of(2)))
@@ -298,7 +298,7 @@ def test_a_start_that_does_that_once_alone_is_caught(tmp_path: Path, monkeypatch
 
 
 def test_a_state_whose_file_is_gone_is_refused_at_the_start(tmp_path: Path) -> None:
-    with world_in(tmp_path, [asked()]) as world:
+    with world_in(tmp_path, [asked()], published=False) as world:
         world.emit([event(1, FIRST)])
         world.fold(first_of(2))
         world.release(utc(first_of(2)))

@@ -111,7 +111,7 @@ def test_a_format_that_is_not_known_is_refused_and_left_alone(found: str, tmp_pa
 
 
 def test_the_reasons_of_a_day_are_remembered_for_that_day_and_the_next(tmp_path: Path) -> None:
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         send_rejected(world)
         world.fold(DAY)
         assert world.there.noted_on(DAY) == {RejectReason.EMPTY}
@@ -126,7 +126,7 @@ def test_the_reasons_of_a_day_are_remembered_for_that_day_and_the_next(tmp_path:
 
 
 def test_how_many_were_rejected_is_nowhere_in_the_days_of_rejects(tmp_path: Path) -> None:
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         for _ in range(5):
             send_rejected(world)
             world.fold(DAY)
@@ -137,7 +137,7 @@ def test_a_batch_that_is_not_kept_leaves_no_reason_behind(tmp_path: Path, monkey
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         records = [Record(0, 0, 0, None, b"", ())]
         monkeypatch.setattr(State, "mark", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -148,7 +148,7 @@ def test_a_batch_that_is_not_kept_leaves_no_reason_behind(tmp_path: Path, monkey
 
 
 def test_records_that_are_folded_again_have_their_reasons_again(tmp_path: Path) -> None:
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         send_rejected(world)
         world.fold(DAY)
         world.there.begin_anew({"asked": dt.date(2024, 1, 1)}, world.log.topic_id(CASE_EVENTS), {}, {})
@@ -160,7 +160,7 @@ def test_records_that_are_folded_again_have_their_reasons_again(tmp_path: Path) 
 
 def test_a_release_keeps_yesterdays_reasons_and_forgets_older_ones(tmp_path: Path) -> None:
     start, end = dt.date(2024, 1, 1), dt.date(2024, 2, 1)
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         world.emit([CaseEvent("Asked", case_key(1), event_id(1), 0, start, {"colour": "RED", "urgent": None})])
         send_rejected(world)
         world.fold(end - dt.timedelta(days=1))
@@ -174,7 +174,7 @@ def test_a_release_keeps_yesterdays_reasons_and_forgets_older_ones(tmp_path: Pat
 def test_a_state_of_an_older_format_goes_on_folding_and_releasing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         event = CaseEvent("Asked", case_key(1), event_id(1), 0, DAY, {"colour": "RED", "urgent": None})
         world.log.append(CASE_EVENTS, [record_of(Codec(TRIALS), event)])
         world.fold(DAY)

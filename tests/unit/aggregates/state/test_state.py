@@ -93,7 +93,7 @@ def first_of(folder: Path, logs: int) -> tuple[int, ...]:
 
     In the first log another case comes before it.
     """
-    with world_in(folder, [monthly()]) as world:
+    with world_in(folder, [monthly()], published=False) as world:
         world.emit([asked(2, 999, colour="NONE"), asked(1, 1)])
         world.fold(SINCE)
         for log in range(1, logs):
@@ -159,7 +159,7 @@ def test_every_file_of_the_state_is_for_its_owner_only_before_and_after_it_is_wr
 
 
 def test_offsets_are_kept_with_what_was_folded_or_not_at_all(tmp_path: Path) -> None:
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         world.emit([asked(1, 1), asked(2, 2)])
         world.fold(SINCE)
         assert world.there.offsets == {0: 2}
@@ -177,7 +177,7 @@ def test_offsets_are_kept_with_what_was_folded_or_not_at_all(tmp_path: Path) -> 
 
 @pytest.mark.promise("dead-letters")
 def test_a_rejected_record_is_set_aside_with_its_reason_and_stops_nothing(tmp_path: Path) -> None:
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         good = record_of(world.codec, asked(1, 1))
         other_key = good._replace(key=case_key(2))
         no_key = good._replace(key=None)
@@ -200,7 +200,7 @@ def test_a_rejected_record_is_set_aside_with_its_reason_and_stops_nothing(tmp_pa
 
 def test_a_large_rejected_record_is_cut(tmp_path: Path) -> None:
     """A topic takes records of a megabyte, and anybody may send many."""
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         large = bytes(range(256)) * 4096
         world.log.append(CASE_EVENTS, [NewRecord(case_key(1), large, 0)])
         world.fold(SINCE)
@@ -251,7 +251,7 @@ def test_a_rewrite_that_the_database_refuses_leaves_the_state_usable_after_a_res
 
 
 def test_adopting_again_what_is_known_changes_nothing(tmp_path: Path) -> None:
-    with world_in(tmp_path, [monthly()]) as world:
+    with world_in(tmp_path, [monthly()], published=False) as world:
         world.emit([asked(1, 1)])
         world.fold(SINCE)
         before = world.there.rows("FROM open_events")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.catalogues import COARSER, catalogue
 from tests.commanded import invoked
 from tests.e2e.projects import Project
 from tests.monitored_world import families
+from tests.privacy.light_publications import light_publications
 
 from quietcount_aggregates.due_periods import due_periods
 from quietcount_consumers.commands.ledger import ledger_command
@@ -32,8 +34,10 @@ def day(text: str | None) -> dt.date | None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "project", catalogue(COARSER))
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project whose public file is a light one: nobody looks at it here."""
+    with light_publications():
+        yield Project(tmp_path / "project", catalogue(COARSER))
 
 
 def after(project: Project, moment: dt.datetime) -> Status:

@@ -16,6 +16,7 @@ from tests.aggregates_world import TRIALS
 from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
 from tests.populations import population_of
+from tests.privacy.light_publications import light_publications
 
 from quietcount_aggregates.due_periods import due_periods
 from quietcount_aggregates.state.state import State
@@ -59,8 +60,10 @@ def held_up(project: Project, service: Service, moment: dt.datetime) -> Tick:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "project", NOISY)
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project whose public file is a light one: hardly a test looks at it, and it takes most of a release's time."""
+    with light_publications():
+        yield Project(tmp_path / "project", NOISY)
 
 
 def statuses(project: Project, moments: Sequence[dt.datetime], *, stop: Sequence[bool] = ()) -> Iterator[Status]:
@@ -228,7 +231,8 @@ def test_after_an_outage_of_months_everything_is_released_at_one_tick(project: P
     assert (first.release, second.release) == (NEVER, after + SECOND)
 
 
-def test_the_newest_released_figures_are_those_of_the_public_file(project: Project) -> None:
+def test_the_newest_released_figures_are_those_of_the_public_file(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", NOISY)
     project.emit(requests(40, "2023-01-05") + requests(30, "2023-02-05"))
     *_, status = statuses(project, [utc("2023-02-10"), utc("2023-03-10")])
     for name in ("requests", "daily"):
