@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from tests.catalogues import statistic
 from tests.commanded import digest, emitted, invoked, losses, refused, released_month
 from tests.e2e.projects import EXACT, Project, simulated
+from tests.privacy.light_publications import light_publications
 
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.ledger.chain import Chain
@@ -53,6 +55,13 @@ def project(tmp_path: Path) -> Project:
 def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that released a month."""
     return released_month(tmp_path_factory.mktemp("released") / "project")
+
+
+@pytest.fixture
+def light() -> Iterator[None]:
+    """For what is no concern of the public file: publishing it takes most of a release's time."""
+    with light_publications():
+        yield
 
 
 def test_a_recorded_loss_raises_the_bound_in_public_and_lets_releases_go_on(project: Project) -> None:
@@ -115,6 +124,7 @@ def test_no_loss_is_recorded_while_the_state_is_sound(released: Project, tmp_pat
     assert losses(project) == 0
 
 
+@pytest.mark.usefixtures("light")
 def test_no_loss_is_recorded_of_a_release_that_the_state_began_and_a_crash_cut_short(
     released: Project, tmp_path: Path
 ) -> None:
@@ -126,6 +136,7 @@ def test_no_loss_is_recorded_of_a_release_that_the_state_began_and_a_crash_cut_s
     assert losses(project) == 0
 
 
+@pytest.mark.usefixtures("light")
 def test_a_twin_that_does_not_look_is_found(released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = released.copy(tmp_path / "project")
     monkeypatch.setattr(recording, "_found", lambda *_: ("whatever is there", False))
@@ -162,6 +173,7 @@ def test_each_loss_of_a_pepper_has_its_price_and_the_command_says_if_one_is_reco
     assert losses(project) == 2
 
 
+@pytest.mark.usefixtures("light")
 def test_a_lost_pepper_leaves_the_state_as_it_is(released: Project, tmp_path: Path) -> None:
     """Its marks are of no use to anybody who comes back, and what is open would be lost: it cannot be emitted again."""
 
@@ -198,12 +210,14 @@ def check_the_price_that_a_sound_state_names(project: Project) -> None:
     assert losses(project) == 1
 
 
+@pytest.mark.usefixtures("light")
 def test_a_sound_state_after_a_recorded_loss_is_left_alone_and_no_price_is_named_that_nobody_pays(
     released: Project, tmp_path: Path
 ) -> None:
     check_the_price_that_a_sound_state_names(released.copy(tmp_path / "project"))
 
 
+@pytest.mark.usefixtures("light")
 def test_a_twin_that_always_names_a_price_is_found(
     released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +226,7 @@ def test_a_twin_that_always_names_a_price_is_found(
         check_the_price_that_a_sound_state_names(released.copy(tmp_path / "project"))
 
 
+@pytest.mark.usefixtures("light")
 def test_after_a_recorded_loss_the_secret_that_is_there_is_not_called_another_one(
     released: Project, tmp_path: Path
 ) -> None:
@@ -228,6 +243,7 @@ def test_after_a_recorded_loss_the_secret_that_is_there_is_not_called_another_on
     assert losses(project) == 1
 
 
+@pytest.mark.usefixtures("light")
 def test_a_service_whose_secret_is_lost_permanently_goes_on_with_a_new_one(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
     secret = project.configuration.service.secret_file
@@ -242,6 +258,7 @@ def test_a_service_whose_secret_is_lost_permanently_goes_on_with_a_new_one(relea
     assert losses(project) == 1
 
 
+@pytest.mark.usefixtures("light")
 def test_a_secret_that_is_there_is_not_recorded_as_lost(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
     secret = project.configuration.service.secret_file
@@ -263,6 +280,7 @@ def test_a_secret_that_is_there_is_not_recorded_as_lost(released: Project, tmp_p
     assert losses(project) == 1
 
 
+@pytest.mark.usefixtures("light")
 def test_a_years_secret_that_is_missing_is_recorded_as_lost(tmp_path: Path) -> None:
     yearly = EXACT + statistic("sentences", "SentencePassed", by="sentence", horizon="year")
     project = Project(tmp_path / "project", yearly)
@@ -276,6 +294,7 @@ def test_a_years_secret_that_is_missing_is_recorded_as_lost(tmp_path: Path) -> N
     assert losses(project) == 1
 
 
+@pytest.mark.usefixtures("light")
 def test_a_state_that_folded_to_another_place_than_its_release_counted_is_recorded_as_lost(
     released: Project, tmp_path: Path
 ) -> None:
@@ -325,6 +344,7 @@ def test_a_later_population_begins_again_where_the_ledgers_private_log_says(
     assert losses(project) == 1
 
 
+@pytest.mark.usefixtures("light")
 def test_a_state_that_does_not_know_what_was_released_is_recorded_as_lost(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
     older = (project.private / "state.duckdb").read_bytes()
@@ -356,12 +376,14 @@ def unknowing(project: Project) -> set[str]:
     return {name for name, text in said.items() if "the ledger has releases that" in text}
 
 
+@pytest.mark.usefixtures("light")
 def test_one_rule_says_everywhere_that_a_state_does_not_know_what_was_released(
     released: Project, tmp_path: Path
 ) -> None:
     assert unknowing(released.copy(tmp_path / "project")) == {"start", "retire", "doctor"}
 
 
+@pytest.mark.usefixtures("light")
 def test_a_twin_of_that_rule_is_found_everywhere(
     released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +391,7 @@ def test_a_twin_of_that_rule_is_found_everywhere(
     assert unknowing(released.copy(tmp_path / "project")) == set()
 
 
+@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.soak) for first in (1, 2))])
 def test_damage_that_only_reading_everything_finds_is_recorded_as_a_loss(
     released: Project, tmp_path: Path, first: int
@@ -430,6 +453,7 @@ def test_a_damaged_state_is_moved_aside_when_its_loss_is_recorded(project: Proje
     assert released.items() < project.released().items()
 
 
+@pytest.mark.usefixtures("light")
 def test_a_state_that_is_held_or_cannot_be_written_is_not_moved_aside(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
