@@ -33,7 +33,8 @@ def installed(requirements: Path) -> Path:
 
 def older_duckdb(version: str) -> Path:
     """A folder with another DuckDB than ours."""
-    return packages(f"duckdb-{version}", f"duckdb=={version}\n")
+    name = "duckdb-" + version.replace(".", "-")  # a dot would begin a suffix
+    return packages(name, f"duckdb=={version}\n")
 
 
 def packages(name: str, requirements: str) -> Path:

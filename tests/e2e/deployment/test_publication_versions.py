@@ -52,7 +52,7 @@ def test_it_opens_with_the_newest_duckdb_of_the_line_before(
     with published_in(tmp_path / "published") as world:
         public = world.public
     found = subprocess.run(
-        [sys.executable, "-c", code, str(public)], capture_output=True, text=True, env=environment, timeout=60
+        [sys.executable, "-c", code, str(public)], capture_output=True, text=True, env=environment, timeout=300
     )
     assert found.returncode == 0, found.stderr
     used, *answers = found.stdout.split()
