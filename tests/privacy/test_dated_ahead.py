@@ -25,7 +25,7 @@ JANUARY, FEBRUARY, MARCH = (dt.date(2024, month, 1) for month in (1, 2, 3))
 FAR = dt.date(2099, 6, 1)
 TWO_DAYS = dt.timedelta(days=2)
 
-past_world = partial(world_in, today=JANUARY)
+past_world = partial(world_in, today=JANUARY, published=False)
 """The settlements of these worlds are made at the time that they state."""
 
 Values = dict[dt.date, tuple[int, ...]]
