@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +16,6 @@ from quietcount_aggregates.ledger.signed_notes import VerifierKey
 from quietcount_aggregates.populations import Population
 from quietcount_consumers.commands.receipt import receipt_command
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
 from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, ledger_runs
 from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
@@ -30,7 +28,8 @@ from quietcount_consumers.maintenance.recovery import (
 )
 from quietcount_consumers.maintenance.signing import renew_key
 from quietcount_consumers.maintenance.verification import check_known, known_head, verify_file
-from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, wall_clock
+from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, output_option, wall_clock
+from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import Format, show_rows, write
 from quietcount_schemas.cli import EXIT_REFUSED, config_option
 from quietcount_schemas.errors import QuietcountError
@@ -121,8 +120,7 @@ def ledger_verify_command(
         else:
             verified = verify_file(file, key=told, head=known, older=against)
             if config.exists() or ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE:
-                sentence = compare_with_project(Configuration.load(config), file, verified.chain)
-                verified.checks.append(sentence)
+                verified.checks.extend(compare_with_project(Configuration.load(config), file, verified.chain))
     except QuietcountError as error:
         if not as_json:
             raise
@@ -151,9 +149,9 @@ def ledger_head_command(config: Path) -> None:
 
 @ledger_command.command("request", short_help="Write what a witness needs to sign the newest head.")
 @config_option
-@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write it into this file.")
+@output_option("FILE")
 @click.option("--from", "start", type=click.IntRange(0), default=0, help="The first entry that the witness lacks.")
-def ledger_request_command(config: Path, output: Path | None, start: int) -> None:
+def ledger_request_command(config: Path, output: Path, start: int) -> None:
     """Write what a witness needs to sign the newest head of the ledger: its entries, and your signature.
 
     It holds nothing but what is published, or will be once the witnesses have signed. The partner runs `quietcount
@@ -162,16 +160,7 @@ def ledger_request_command(config: Path, output: Path | None, start: int) -> Non
     \b
     Example: quietcount ledger request -o ledger.request
     """
-    data = request_of(Configuration.load(config), start).data
-    if output is None:
-        write(data.decode())
-        return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise ServiceError(
-            f"{output}: cannot be written ({os.strerror(error.errno or 0)})", "Run this again with another -o"
-        ) from None
+    write_output(output, request_of(Configuration.load(config), start).data.decode())
 
 
 @ledger_command.command("cosign", short_help="Take a signed note back from a witness.")

@@ -57,15 +57,21 @@ def cut(project: Project, dropped: int) -> None:
 
 
 def check_rollback(project: Project) -> None:
-    """Hold that a ledger that was cut, with a file that was built from it, is refused by all that remember it."""
+    """Hold that a ledger that was cut, with a file that was built from it, is refused by all that remember it.
+
+    It makes no difference whether the project is verified, or that file with the project at hand.
+    """
     cut(project, 3)
     witness = witness_of(configuration_of(project)).path
-    assert f"what {witness.name} was built from" in refused(project, ledger_command, "verify")
+    for file in ([], [str(project.public)]):
+        assert f"what {witness.name} was built from" in refused(project, ledger_command, "verify", *file)
     witness.unlink()
-    assert "what the state was built from" in refused(project, ledger_command, "verify")
-    for file in project.private.glob("state*"):
-        file.unlink()
-    assert "the private log beside it has the place" in refused(project, ledger_command, "verify")
+    for file in ([], [str(project.public)]):
+        assert "what the state was built from" in refused(project, ledger_command, "verify", *file)
+    for state in project.private.glob("state*"):
+        state.unlink()
+    for file in ([], [str(project.public)]):
+        assert "the private log beside it has the place" in refused(project, ledger_command, "verify", *file)
 
 
 def test_all_of_a_project_that_knows_the_ledger_is_asked_and_nothing_is_changed(project: Project) -> None:
@@ -121,8 +127,6 @@ def check_membership(project: Project, tmp_path: Path) -> None:
     assert f"{kept} is of this project: its ledger holds all entries of the file and no more." in said
     cut(project, 1)
     assert "older than" in refused(project, ledger_command, "verify", str(kept))
-    said = invoked(project, ledger_command, "verify", str(project.public)).stdout
-    assert "is of this project" in said
 
 
 @pytest.mark.check
@@ -138,7 +142,7 @@ def test_a_twin_that_does_not_compare_with_the_project_is_found(
 ) -> None:
     monkeypatch.setattr(
         "quietcount_consumers.commands.ledger.compare_with_project",
-        lambda _, path, __: f"{path} is of this project: its ledger holds all entries of the file and no more.",
+        lambda _, path, __: [f"{path} is of this project: its ledger holds all entries of the file and no more."],
     )
     with pytest.raises(AssertionError):
         check_membership(project, tmp_path)
