@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from quietcount_consumers.errors import WitnessError
-from quietcount_consumers.terminal.options import agreed, chosen_format, format_option
+from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, output_option
+from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import show_rows, write
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def witness_init_command(folder: Path, name: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @_dir_option
 @click.option("--key", "key_text", metavar="VKEY", help="The key that the project told you, in the place of asking.")
-@click.option("-o", "output", type=click.Path(path_type=Path), metavar="NOTE", help="Write the note into this file.")
-def witness_cosign_command(file: Path, folder: Path, key_text: str | None, output: Path | None) -> None:
+@output_option("NOTE")
+def witness_cosign_command(file: Path, folder: Path, key_text: str | None, output: Path) -> None:
     """Check the ledger in FILE by all its rules, and that it continues what you signed before; then sign its head.
 
     FILE is a published statistics.duckdb, or what the project made with `quietcount ledger request`. The signed note
@@ -88,16 +88,7 @@ def witness_cosign_command(file: Path, folder: Path, key_text: str | None, outpu
         )
         agreed("Is this the key that the project told you, by another way than this file?")
         told = claimed
-    note = partner.cosign(request, told).data
-    if output is None:
-        write(note)
-        return
-    try:
-        output.write_text(note, encoding="utf-8")
-    except OSError as error:
-        raise WitnessError(
-            f"{output}: cannot be written ({os.strerror(error.errno or 0)})", "Run this again with another -o"
-        ) from None
+    write_output(output, partner.cosign(request, told).data)
 
 
 @witness_command.command("trust", short_help="Let a ledger be known by its key, before the first request.")
