@@ -131,14 +131,16 @@ class Vigil:
                 "ledger cosign",
             )
 
-    def gathered(self, chain: Chain, note: SignedNote) -> SignedNote:
+    def gathered(self, chain: Chain, note: SignedNote, rest: Callable[[], None]) -> SignedNote:
         """Return `note`, of the head of `chain`, with all cosignatures that are collected, or had for the asking.
 
-        Raises LedgerBehind if a witness knows a head that the ledger does not hold.
+        `rest` is called before a witness is asked. Raises LedgerBehind if one knows a head that the ledger does not
+        hold.
         """
         note = self.pending.of(self.public.of(note))
         missing = [each for each in self._asked if not _holds(note, each.key)]
         if missing:
+            rest()
             _check_heads(chain, self._ask(chain, note, missing)[1])
         return self.pending.of(note)
 
