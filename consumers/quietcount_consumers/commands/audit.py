@@ -58,7 +58,7 @@ def audit_command(
 
     It takes the populations and the schemas of the configuration, or the starting catalogue if there is none. It never
     opens the project's log, ledger, state or secrets: it works in a temporary folder, which it removes. On Kafka it
-    makes topics of its own (quietcount-audit-...) and deletes them; the brokers must take anyone.
+    makes topics of its own (quietcount-audit-...) and deletes them; the brokers must need no password.
 
     It exits 0 if all that it measured is as declared, and 1 if anything is not.
 

@@ -124,7 +124,7 @@ def ledger_verify_command(
     except QuietcountError as error:
         if not as_json:
             raise
-        click.echo(json.dumps({"verdict": "wrong", "what": error.what, "remedy": error.remedy}, ensure_ascii=False))
+        click.echo(json.dumps({"holds": False, "what": error.what, "remedy": error.remedy}, ensure_ascii=False))
         ctx.exit(EXIT_REFUSED)
     if as_json:
         click.echo(json.dumps(verified.record, ensure_ascii=False))

@@ -47,7 +47,7 @@ def witness_command() -> None:
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=_FOLDER)
 @click.option("--name", required=True, metavar="NAME", help="Who signs: an address without scheme, as partner.org/w1.")
 def witness_init_command(folder: Path, name: str) -> None:
-    """Make a witness in the folder DIR, and write its public key to stdout: tell it to the project that you witness.
+    """Make a witness in the folder DIR, and write its public key to stdout: give it to the project that you witness.
 
     \b
     Example: quietcount witness init --name partner.example/w1
@@ -64,7 +64,9 @@ def witness_init_command(folder: Path, name: str) -> None:
 @witness_command.command("cosign", short_help="Check a ledger and sign its newest head.")
 @click.argument("file", type=click.Path(path_type=Path))
 @_dir_option
-@click.option("--key", "key_text", metavar="VKEY", help="The key that the project told you, in the place of asking.")
+@click.option(
+    "--key", "key_text", metavar="VKEY", help="The project's key, as it gave it to you: then you are not asked."
+)
 @output_option("NOTE")
 def witness_cosign_command(file: Path, folder: Path, key_text: str | None, output: Path) -> None:
     """Check the ledger in FILE by all its rules, and that it continues what you signed before; then sign its head.
@@ -86,7 +88,7 @@ def witness_cosign_command(file: Path, folder: Path, key_text: str | None, outpu
         click.echo(
             f"The ledger in {file} is signed with a key that this witness does not know:\n{claimed.text}", err=True
         )
-        agreed("Is this the key that the project told you, by another way than this file?")
+        agreed("Is this the key that the project gave you, by another way than this file?")
         told = claimed
     write_output(output, partner.cosign(request, told).data)
 
@@ -95,7 +97,7 @@ def witness_cosign_command(file: Path, folder: Path, key_text: str | None, outpu
 @click.argument("key_text", metavar="VKEY")
 @_dir_option
 def witness_trust_command(key_text: str, folder: Path) -> None:
-    """Let a ledger be known by the key that its project told you: `quietcount witness serve` then signs for it.
+    """Let a ledger be known by the key that its project gave you: `quietcount witness serve` then signs for it.
 
     \b
     Example: quietcount witness trust quietcount.ledger/0123...+89ab...+AX...
@@ -110,7 +112,7 @@ def witness_trust_command(key_text: str, folder: Path) -> None:
 @_dir_option
 @format_option
 def witness_show_command(folder: Path, form: str | None) -> None:
-    """Show how far each ledger went when this witness signed it last, and say its own key on stderr.
+    """Show how far each ledger went when this witness signed it last, and write its own key to stderr.
 
     \b
     Example: quietcount witness show --format json
