@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 from click.core import ParameterSource
@@ -27,16 +25,21 @@ from quietcount_consumers.maintenance.recovery import (
     retire_population,
 )
 from quietcount_consumers.maintenance.signing import renew_key
-from quietcount_consumers.maintenance.verification import check_known, known_head, verify_file
-from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, output_option, wall_clock
+from quietcount_consumers.maintenance.verification import KnownHead, check_known, known_head, verify_file
+from quietcount_consumers.terminal.options import (
+    PublicKey,
+    agreed,
+    chosen_format,
+    format_option,
+    output_option,
+    wall_clock,
+)
 from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import Format, show_rows, write
 from quietcount_schemas.cli import EXIT_REFUSED, config_option
 from quietcount_schemas.errors import QuietcountError
 
 __all__ = ["ledger_command"]
-
-_Read = TypeVar("_Read")
 
 
 @click.group("ledger")
@@ -75,7 +78,11 @@ def ledger_show_command(config: Path, form: str | None) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @config_option
 @click.option(
-    "--key", metavar="KEY", help="The ledger's key as the publisher gave it to you: the file has to be signed with it."
+    "--key",
+    "told",
+    type=PublicKey(),
+    metavar="KEY",
+    help="The ledger's key as the publisher gave it to you: the file has to be signed with it.",
 )
 @click.option(
     "--head",
@@ -94,7 +101,7 @@ def ledger_verify_command(
     ctx: click.Context,
     file: Path | None,
     config: Path,
-    key: str | None,
+    told: VerifierKey | None,
     head: str | None,
     against: Path | None,
     as_json: bool,
@@ -110,8 +117,7 @@ def ledger_verify_command(
     for path in (file, against):
         if path is not None and not path.is_file():
             raise click.UsageError(f"{path}: there is no such file. Name one that was published, statistics.duckdb.")
-    told = None if key is None else _parsed(ctx, "--key", key, VerifierKey.parse)
-    known = None if head is None else _parsed(ctx, "--head", head, known_head)
+    known = None if head is None else _known(ctx, head)
     try:
         if file is None:
             configuration = Configuration.load(config)
@@ -306,15 +312,15 @@ def ledger_new_key_command(config: Path, stolen: bool, yes: bool) -> None:
     click.echo(signer.text)
 
 
-def _parsed(ctx: click.Context, option: str, text: str, parse: Callable[[str], _Read]) -> _Read:
-    """Return what an option's text stands for; what it cannot stand for is wrong usage."""
+def _known(ctx: click.Context, text: str) -> KnownHead:
+    """Return the head that the text of --head stands for; what it cannot stand for is wrong usage."""
     try:
-        return parse(text)
+        return known_head(text)
     except QuietcountError as error:
-        raise click.BadParameter(str(error), ctx, param_hint=option) from None
+        raise click.BadParameter(str(error), ctx, param_hint="--head") from None
     except (OSError, ValueError) as error:
         raise click.BadParameter(
-            f"no such head, and no such file ({type(error).__name__})", ctx, param_hint=option
+            f"no such head, and no such file ({type(error).__name__})", ctx, param_hint="--head"
         ) from None
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quietcount_consumers.errors import WitnessError
-from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, output_option
+from quietcount_consumers.terminal.options import PublicKey, agreed, chosen_format, format_option, output_option
 from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import show_rows, write
 
@@ -65,10 +64,14 @@ def witness_init_command(folder: Path, name: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @_dir_option
 @click.option(
-    "--key", "key_text", metavar="VKEY", help="The project's key, as it gave it to you: then you are not asked."
+    "--key",
+    "told",
+    type=PublicKey(),
+    metavar="KEY",
+    help="The project's key, as it gave it to you: then you are not asked.",
 )
 @output_option("NOTE")
-def witness_cosign_command(file: Path, folder: Path, key_text: str | None, output: Path) -> None:
+def witness_cosign_command(file: Path, folder: Path, told: VerifierKey | None, output: Path) -> None:
     """Check the ledger in FILE by all its rules, and that it continues what you signed before; then sign its head.
 
     FILE is a published statistics.duckdb, or what the project made with `quietcount ledger request`. The signed note
@@ -82,7 +85,6 @@ def witness_cosign_command(file: Path, folder: Path, key_text: str | None, outpu
 
     partner = _partner(folder)
     request = read_request(file)
-    told = _parsed(key_text)
     claimed = partner.unconfirmed(request)
     if claimed is not None and told is None:
         click.echo(
@@ -94,16 +96,14 @@ def witness_cosign_command(file: Path, folder: Path, key_text: str | None, outpu
 
 
 @witness_command.command("trust", short_help="Let a ledger be known by its key, before the first request.")
-@click.argument("key_text", metavar="VKEY")
+@click.argument("key", type=PublicKey(), metavar="KEY")
 @_dir_option
-def witness_trust_command(key_text: str, folder: Path) -> None:
+def witness_trust_command(key: VerifierKey, folder: Path) -> None:
     """Let a ledger be known by the key that its project gave you: `quietcount witness serve` then signs for it.
 
     \b
     Example: quietcount witness trust quietcount.ledger/0123...+89ab...+AX...
     """
-    key = _parsed(key_text)
-    assert key is not None  # noqa: S101 (it was given)
     new = _partner(folder).trust(key)
     click.echo(f"{key.name} is known{'' if new else ' already'}.", err=True)
 
@@ -166,15 +166,3 @@ def _partner(folder: Path) -> Partner:
     from quietcount_consumers.witnessing.partner import Partner
 
     return Partner(folder)
-
-
-def _parsed(text: str | None) -> VerifierKey | None:
-    from quietcount_aggregates.errors import NoteError
-    from quietcount_aggregates.ledger.signed_notes import VerifierKey
-
-    if text is None:
-        return None
-    try:
-        return VerifierKey.parse(text)
-    except NoteError as error:
-        raise WitnessError(f"this is not a key: {error.what}", error.remedy) from None

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from quietcount_aggregates.errors import PopulationError
+from quietcount_aggregates.errors import NoteError, PopulationError
 from quietcount_consumers.running.timekeeping import Clock, Grid, fixed_clock
 from quietcount_consumers.terminal.moments import Moment, check_not_far_ahead
 from quietcount_consumers.terminal.presentation import Format, default_format
 from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
 
 if TYPE_CHECKING:
+    from quietcount_aggregates.ledger.signed_notes import VerifierKey
     from quietcount_consumers.configuration import Configuration
 
 __all__ = [
+    "PublicKey",
     "agreed",
     "as_of_option",
     "chosen_format",
@@ -46,6 +48,20 @@ class LogName(click.ParamType[str]):
         if value != DEFAULT_LOG and not _KAFKA.fullmatch(value):
             self.fail(f'write "{DEFAULT_LOG}", or brokers, as kafka://host:9092,host2:9092', param, ctx)
         return value
+
+
+class PublicKey(click.ParamType["VerifierKey"]):
+    """The public key of a ledger or of a witness, in one line: NAME+ID+KEY."""
+
+    name = "key"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> VerifierKey:
+        from quietcount_aggregates.ledger.signed_notes import VerifierKey
+
+        try:
+            return VerifierKey.parse(str(value))
+        except NoteError as error:
+            self.fail(str(error), param, ctx)
 
 
 def agreed(question: str) -> None:
