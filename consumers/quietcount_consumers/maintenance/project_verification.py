@@ -132,7 +132,7 @@ def _asked_witness(configuration: Configuration, ledger: Ledger) -> Iterator[str
     if not os.access(witness.path.parent, os.R_OK | os.X_OK):
         yield f"The witness beside the secrets could not be asked: {witness.path.parent} may not be read here."
     elif not witness.path.exists():
-        yield f"There is no witness: {witness.path} is missing."
+        yield f"There is no witness beside the secrets: {witness.path} is missing."
     else:
         witness.check(ledger)
         yield f"The ledger holds what the witness {witness.path} saw."

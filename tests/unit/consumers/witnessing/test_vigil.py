@@ -92,7 +92,11 @@ def test_a_command_that_does_not_stay_up_asks_at_a_point_of_the_grid_because_a_s
     happened: list[str] = []
 
     def noted(name: str, method: Callable[..., object]) -> Callable[..., object]:
-        return lambda *given: (happened.append(name), method(*given))[1]
+        def called(*given: object) -> object:
+            happened.append(name)
+            return method(*given)
+
+        return called
 
     monkeypatch.setattr(StopSignal, "wait", lambda *_: happened.append("wait"))
     monkeypatch.setattr(AskedWitness, "sign", noted("ask", AskedWitness.sign))
