@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -40,6 +41,8 @@ from quietcount_consumers.wiring import check_files
 from quietcount_schemas.cli import config_option
 
 __all__ = ["release_command", "run_command"]
+
+_MINUTE: Final = dt.timedelta(minutes=1)
 
 
 @click.command("run")
@@ -123,8 +126,8 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, as_of: dt.d
 
 
 def _resting(configuration: Configuration, stop: StopSignal) -> Callable[[], None]:
-    """Return what waits for the next point of the real clock's grid, or for a signal."""
-    return lambda: stop.wait(Grid(configuration.tick).left)
+    """Return what waits for the next point of the real clock's grid, or for a signal; a minute at most."""
+    return lambda: stop.wait(Grid(min(configuration.tick, _MINUTE)).left)
 
 
 def admission(as_of: dt.datetime | None, clock: Clock, say: Say) -> Callable[[Chain], None]:
