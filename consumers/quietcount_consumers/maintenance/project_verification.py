@@ -120,7 +120,11 @@ def _asked_all(configuration: Configuration, ledger: Ledger) -> list[str]:
 
     Raises a QuietcountError if one of them contradicts it.
     """
-    known = [*_asked_witness(configuration, ledger), *_asked_state(configuration, ledger)]
+    try:
+        known = [*_asked_witness(configuration, ledger), *_asked_state(configuration, ledger)]
+    except LedgerBehind:
+        ledger.refresh()  # a running service may have released since the ledger was read
+        known = [*_asked_witness(configuration, ledger), *_asked_state(configuration, ledger)]
     ledger.read_places()
     ledger.check_places()
     known.append("The private log of places beside the ledger fits it.")

@@ -13,6 +13,7 @@ from tests.commanded import contents, invoked, refused, released_month
 from tests.e2e.projects import Project
 
 from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.signed_heads import sign_head
 from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.publication.publication import publish
@@ -90,6 +91,23 @@ def test_all_of_a_project_that_knows_the_ledger_is_asked_and_nothing_is_changed(
 
 def test_a_ledger_that_was_cut_with_a_file_built_from_it_is_refused_by_each_that_remembers(project: Project) -> None:
     check_rollback(project)
+
+
+@pytest.mark.check
+def test_a_release_while_a_project_is_verified_is_no_rollback(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger was read before the release, and the witness after it."""
+    asked = project_verification._asked_witness
+    meanwhile = ["2023-03-08"]
+
+    def released_meanwhile(configuration: Configuration, ledger: Ledger) -> list[str]:
+        if meanwhile:
+            project.run_here(meanwhile.pop())
+        return list(asked(configuration, ledger))
+
+    monkeypatch.setattr(project_verification, "_asked_witness", released_meanwhile)
+    assert "The ledger holds what the witness" in invoked(project, ledger_command, "verify").stdout
 
 
 @pytest.mark.check
