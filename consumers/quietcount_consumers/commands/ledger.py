@@ -295,8 +295,8 @@ def ledger_new_log_command(config: Path, yes: bool) -> None:
 def ledger_new_key_command(config: Path, stolen: bool, yes: bool) -> None:
     """Make a new signing key, name it in the ledger, and publish that: the ledger keeps its name.
 
-    Partners and readers refuse the new signatures until they accept the new key by hand. Tell them another way than
-    through the published file, which a thief could write as well.
+    Partners and readers refuse the new signatures until they accept the new key by hand. Give it to them by another way
+    than the published file, which a thief could write as well.
 
     \b
     Example: quietcount ledger new-key

@@ -1,7 +1,7 @@
 """Asking a witness over HTTP: to sign the head of our ledger, or how far it saw it.
 
-Its answer counts by its signature alone. A witness that refuses shows a head that our ledger does not hold, or it is
-taken for one that did not answer: nobody can stop a project by words.
+Its answer counts by its signature alone. A witness that refuses has to show a head that our ledger does not hold. If it
+shows none, it counts as one that did not answer: nobody can stop a project by words alone.
 """
 
 from __future__ import annotations
