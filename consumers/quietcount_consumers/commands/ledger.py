@@ -10,7 +10,6 @@ from click.core import ParameterSource
 
 from quietcount_aggregates.bound import plain
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.signed_notes import VerifierKey
 from quietcount_aggregates.populations import Population
 from quietcount_consumers.commands.receipt import receipt_command
 from quietcount_consumers.configuration import Configuration
@@ -27,10 +26,10 @@ from quietcount_consumers.maintenance.recovery import (
 from quietcount_consumers.maintenance.signing import renew_key
 from quietcount_consumers.maintenance.verification import KnownHead, check_known, known_head, verify_file
 from quietcount_consumers.terminal.options import (
-    PublicKey,
     agreed,
     chosen_format,
     format_option,
+    key_of,
     output_option,
     wall_clock,
 )
@@ -79,8 +78,6 @@ def ledger_show_command(config: Path, form: str | None) -> None:
 @config_option
 @click.option(
     "--key",
-    "told",
-    type=PublicKey(),
     metavar="KEY",
     help="The ledger's key as the publisher gave it to you: the file has to be signed with it.",
 )
@@ -101,7 +98,7 @@ def ledger_verify_command(
     ctx: click.Context,
     file: Path | None,
     config: Path,
-    told: VerifierKey | None,
+    key: str | None,
     head: str | None,
     against: Path | None,
     as_json: bool,
@@ -117,6 +114,7 @@ def ledger_verify_command(
     for path in (file, against):
         if path is not None and not path.is_file():
             raise click.UsageError(f"{path}: there is no such file. Name one that was published, statistics.duckdb.")
+    told = None if key is None else key_of(key, "--key")
     known = None if head is None else _known(ctx, head)
     try:
         if file is None:

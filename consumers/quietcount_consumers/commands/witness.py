@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quietcount_consumers.terminal.options import PublicKey, agreed, chosen_format, format_option, output_option
+from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, key_of, output_option
 from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import show_rows, write
 
 if TYPE_CHECKING:
-    from quietcount_aggregates.ledger.signed_notes import VerifierKey
     from quietcount_consumers.witnessing.partner import Partner
 
 __all__ = ["witness_command"]
@@ -65,13 +64,12 @@ def witness_init_command(folder: Path, name: str) -> None:
 @_dir_option
 @click.option(
     "--key",
-    "told",
-    type=PublicKey(),
+    "key",
     metavar="KEY",
     help="The project's key, as it gave it to you: then you are not asked.",
 )
 @output_option("NOTE")
-def witness_cosign_command(file: Path, folder: Path, told: VerifierKey | None, output: Path) -> None:
+def witness_cosign_command(file: Path, folder: Path, key: str | None, output: Path) -> None:
     """Check the ledger in FILE by all its rules, and that it continues what you signed before; then sign its head.
 
     FILE is a published statistics.duckdb, or what the project made with `quietcount ledger request`. The signed note
@@ -83,6 +81,7 @@ def witness_cosign_command(file: Path, folder: Path, told: VerifierKey | None, o
     """
     from quietcount_consumers.witnessing.requests import read_request
 
+    told = None if key is None else key_of(key, "--key")
     partner = _partner(folder)
     request = read_request(file)
     claimed = partner.unconfirmed(request)
@@ -96,16 +95,17 @@ def witness_cosign_command(file: Path, folder: Path, told: VerifierKey | None, o
 
 
 @witness_command.command("trust", short_help="Let a ledger be known by its key, before the first request.")
-@click.argument("key", type=PublicKey(), metavar="KEY")
+@click.argument("key", metavar="KEY")
 @_dir_option
-def witness_trust_command(key: VerifierKey, folder: Path) -> None:
+def witness_trust_command(key: str, folder: Path) -> None:
     """Let a ledger be known by the key that its project gave you: `quietcount witness serve` then signs for it.
 
     \b
     Example: quietcount witness trust quietcount.ledger/0123...+89ab...+AX...
     """
-    new = _partner(folder).trust(key)
-    click.echo(f"{key.name} is known{'' if new else ' already'}.", err=True)
+    told = key_of(key, "KEY")
+    new = _partner(folder).trust(told)
+    click.echo(f"{told.name} is known{'' if new else ' already'}.", err=True)
 
 
 @witness_command.command("show", short_help="Show this witness's key, and how far each ledger went.")

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from quietcount_consumers.configuration import Configuration
 
 __all__ = [
-    "PublicKey",
     "agreed",
     "as_of_option",
     "chosen_format",
     "clock_of",
     "format_option",
+    "key_of",
     "log_option",
     "naming",
     "output_option",
@@ -48,20 +48,6 @@ class LogName(click.ParamType[str]):
         if value != DEFAULT_LOG and not _KAFKA.fullmatch(value):
             self.fail(f'write "{DEFAULT_LOG}", or brokers, as kafka://host:9092,host2:9092', param, ctx)
         return value
-
-
-class PublicKey(click.ParamType["VerifierKey"]):
-    """The public key of a ledger or of a witness, in one line: NAME+ID+KEY."""
-
-    name = "key"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> VerifierKey:
-        from quietcount_aggregates.ledger.signed_notes import VerifierKey
-
-        try:
-            return VerifierKey.parse(str(value))
-        except NoteError as error:
-            self.fail(str(error), param, ctx)
 
 
 def agreed(question: str) -> None:
@@ -91,6 +77,16 @@ format_option = click.option(
     type=click.Choice([form.value for form in Format]),
     help="How rows are written.  [default: table at a terminal, csv in a pipe]",
 )
+
+
+def key_of(text: str, hint: str) -> VerifierKey:
+    """Return the public key of a ledger or of a witness that a person gave as `hint`; any other text is wrong usage."""
+    from quietcount_aggregates.ledger.signed_notes import VerifierKey
+
+    try:
+        return VerifierKey.parse(text)
+    except NoteError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from None
 
 
 def output_option(metavar: str) -> Callable[[_Command], _Command]:
