@@ -18,11 +18,13 @@ from quietcount_consumers.opening import open_service
 from quietcount_consumers.wiring import prepare_folders, signing_key_of
 from quietcount_consumers.witnessing.partner import Partner
 
-__all__ = ["DECLARED", "JANUARY", "Witnessed", "at", "away"]
+__all__ = ["DECLARED", "FEBRUARY", "JANUARY", "Witnessed", "at", "away"]
 
 DECLARED = "2023-02-01"
 JANUARY = "2023-02-08"
 """From then on January is due."""
+FEBRUARY = "2023-03-08"
+"""From then on February is due."""
 
 
 def at(day: str) -> dt.datetime:

@@ -70,13 +70,16 @@ def open_service(
     say: Say = unheard,
     admit: Callable[[Chain], None] | None = None,
     held: bool = False,
+    rest: Callable[[], None] = lambda: None,
     batch: int = BATCH,
 ) -> Service:
     """Finish what a crash interrupted, declare and describe what is new, publish, and return the service.
 
     Raises a QuietcountError if any of that must be refused; then nothing was folded or released. `admit` takes a
     ledger that has entries before anything is declared, and may raise. If `held`, what is published is not seen
-    before `show`, which is for the points of the tick's grid; and nothing is if witnesses are named.
+    before `show`, which is for the points of the tick's grid; and nothing is if witnesses are named. `rest` returns at
+    such a point: it is called before witnesses are asked to sign what was drawn, and not needed if `show` is called at
+    one.
     """
     registry = configuration.registry()
     wanted = configuration.populations(registry)
@@ -88,7 +91,7 @@ def open_service(
     vigil = vigil_of(configuration, lambda chain: sign_head(chain, signing_key))
     publication: HeldPublication | WitnessedPublication | None = HeldPublication() if held else None
     if vigil:
-        publication = WitnessedPublication(vigil)
+        publication = WitnessedPublication(vigil, rest)
     resources = contextlib.ExitStack()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(open_log(configuration)))

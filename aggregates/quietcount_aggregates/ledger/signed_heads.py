@@ -18,14 +18,20 @@ from quietcount_aggregates.ledger.signed_notes import ED25519, SignedNote, Signi
 if TYPE_CHECKING:
     from quietcount_aggregates.ledger.chain import Chain
 
-__all__ = ["check_key", "check_signed", "origin_of", "read_head", "sign_head", "signer_of", "text_of"]
+__all__ = ["check_key", "check_signed", "is_origin", "origin_of", "read_head", "sign_head", "signer_of", "text_of"]
 
-_HEAD: Final = re.compile(r"(quietcount\.ledger/[0-9a-f]{32})\n([1-9][0-9]{0,17})\n([A-Za-z0-9+/]{43}=)\n")
+_ORIGIN: Final = r"quietcount\.ledger/[0-9a-f]{32}"
+_HEAD: Final = re.compile(rf"({_ORIGIN})\n([1-9][0-9]{{0,17}})\n([A-Za-z0-9+/]{{43}}=)\n")
 
 
 def origin_of(ledger_id: bytes) -> str:
     """Return the name of a ledger, which is also that of its key."""
     return f"quietcount.ledger/{ledger_id.hex()}"
+
+
+def is_origin(name: str) -> bool:
+    """Return whether a name is that of a ledger."""
+    return re.fullmatch(_ORIGIN, name) is not None
 
 
 def signer_of(public_key: bytes) -> VerifierKey:

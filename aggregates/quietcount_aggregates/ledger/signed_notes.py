@@ -177,9 +177,12 @@ class SignedNote:
         Raises NoteError if a signature names this key and does not hold: the note was altered or forged then. Of
         several cosignatures by one key, the latest counts.
         """
-        found = [each for each in self.signatures if (each.name, each.key_id) == (key.name, key.key_id)]
-        held = [Verification(key, _checked(self.text, key, each.content)) for each in found]
+        held = [Verification(key, _checked(self.text, key, each.content)) for each in self.signed_by(key)]
         return max(held, key=lambda each: each.timestamp or 0, default=None)
+
+    def signed_by(self, key: VerifierKey) -> tuple[Signature, ...]:
+        """Return the signatures that name `key`; whether they hold, `verified` says."""
+        return tuple(each for each in self.signatures if (each.name, each.key_id) == (key.name, key.key_id))
 
     def with_signatures(self, *signatures: Signature) -> SignedNote:
         """Return the note with these signatures under it, too; one that it carries already is not added again."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
 from typing import Final
 
 from quietcount_consumers.auditing.audit import Audit
 from quietcount_consumers.auditing.measurement import CHECKS, Measurement
-from quietcount_consumers.report.markup import Element, element, extend, html_of
-from quietcount_consumers.report.palette import style
+from quietcount_consumers.report.markup import Element, element, extend, html_of, page_head
 
 __all__ = ["COLUMNS", "certainty", "figure", "page_of", "verdict"]
 
 COLUMNS: Final = ("check", "subject", "declared", "measured", "confidence", "verdict")
 
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _TITLES: Final = {
     "stories": "Stories: what one case can change",
     "epsilon": "Epsilon: what an attacker can learn at least",
@@ -52,20 +49,9 @@ def verdict(holds: bool) -> str:
 
 def page_of(audit: Audit) -> str:
     """Return the page as HTML. It holds no program, and asks nobody for anything."""
-    css = resources.files("quietcount_consumers.report").joinpath("page.css").read_text(encoding="utf-8")
     title = f"Audit of {audit.catalogue}"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", f"{style()}\n{css}"),
-    )
-    return html_of(
-        element("html", head, element("body", _header(audit, title), element("main", *_main(audit))), lang="en")
-    )
+    body = element("body", _header(audit, title), element("main", *_main(audit)))
+    return html_of(element("html", page_head(title), body, lang="en"))
 
 
 def _header(audit: Audit, title: str) -> Element:

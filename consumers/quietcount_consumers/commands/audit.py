@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.errors import ConfigurationError, ConsumersError, ServiceError
+from quietcount_consumers.errors import ConfigurationError, ServiceError
 from quietcount_consumers.terminal.options import log_option, naming
+from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import Format, default_format, show_rows, write
 from quietcount_schemas.cli import DEFAULT_CONFIG, config_option
 from quietcount_schemas.configuration import DEFAULT_LOG
@@ -58,7 +58,7 @@ def audit_command(
 
     It takes the populations and the schemas of the configuration, or the starting catalogue if there is none. It never
     opens the project's log, ledger, state or secrets: it works in a temporary folder, which it removes. On Kafka it
-    makes topics of its own (quietcount-audit-...) and deletes them; the brokers must take anyone.
+    makes topics of its own (quietcount-audit-...) and deletes them; the brokers must need no password.
 
     It exits 0 if all that it measured is as declared, and 1 if anything is not.
 
@@ -69,6 +69,7 @@ def audit_command(
     from dataclasses import replace
 
     from quietcount_consumers.auditing.audit import PREFIX, audit
+    from quietcount_consumers.auditing.page import page_of
 
     audited, catalogue = _audited(config, secrets.randbelow(2**31) if seed is None else seed)
     prefix = "" if log == DEFAULT_LOG else f"{PREFIX}{secrets.token_hex(4)}."
@@ -81,11 +82,8 @@ def audit_command(
     )
     with ExitStack() as stack:
         found = audit(audited, catalogue, checks=(only,) if only else _CHECKS, progress=_progress(stack))
-    if output is not None:
-        from quietcount_consumers.auditing.page import page_of
-
-        _write(output, page_of(found))
-    _show(found, as_json)
+    if output is None or write_output(output, page_of(found)):  # on stdout the page takes the place of the table
+        _show(found, as_json)
     failed = list(dict.fromkeys(f"{each.check} of {each.subject}" for each in found.measurements if not each.holds))
     if failed:
         raise ServiceError(
@@ -143,15 +141,3 @@ def _show(found: Audit, as_json: bool) -> None:
         show_rows(COLUMNS, rows, form)
     else:
         show_rows((*COLUMNS, "detail"), [(*r, m.detail) for r, m in zip(rows, found.measurements, strict=True)], form)
-
-
-def _write(output: Path, text: str) -> None:
-    from quietcount_schemas.private_files import write_file
-
-    try:
-        write_file(output.resolve(), text.encode(), replace=True)
-    except OSError as error:
-        raise ConsumersError(
-            f"{output}: cannot be written ({os.strerror(error.errno or 0).lower()})",
-            "Name another file with -o, or mend the rights of its folder",
-        ) from None

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 from click.core import ParameterSource
 
 from quietcount_aggregates.bound import plain
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.signed_notes import VerifierKey
 from quietcount_aggregates.populations import Population
 from quietcount_consumers.commands.receipt import receipt_command
 from quietcount_consumers.configuration import Configuration
-from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
 from quietcount_consumers.maintenance.inspection import budget_lines, ledger_rows, ledger_runs
 from quietcount_consumers.maintenance.losses import Lost, examine_loss, record_state_loss
@@ -29,15 +24,21 @@ from quietcount_consumers.maintenance.recovery import (
     retire_population,
 )
 from quietcount_consumers.maintenance.signing import renew_key
-from quietcount_consumers.maintenance.verification import check_known, known_head, verify_file
-from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, wall_clock
+from quietcount_consumers.maintenance.verification import KnownHead, check_known, known_head, verify_file
+from quietcount_consumers.terminal.options import (
+    agreed,
+    chosen_format,
+    format_option,
+    key_of,
+    output_option,
+    wall_clock,
+)
+from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import Format, show_rows, write
 from quietcount_schemas.cli import EXIT_REFUSED, config_option
 from quietcount_schemas.errors import QuietcountError
 
 __all__ = ["ledger_command"]
-
-_Read = TypeVar("_Read")
 
 
 @click.group("ledger")
@@ -76,7 +77,9 @@ def ledger_show_command(config: Path, form: str | None) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @config_option
 @click.option(
-    "--key", metavar="KEY", help="The ledger's key as the publisher gave it to you: the file has to be signed with it."
+    "--key",
+    metavar="KEY",
+    help="The ledger's key as the publisher gave it to you: the file has to be signed with it.",
 )
 @click.option(
     "--head",
@@ -111,8 +114,8 @@ def ledger_verify_command(
     for path in (file, against):
         if path is not None and not path.is_file():
             raise click.UsageError(f"{path}: there is no such file. Name one that was published, statistics.duckdb.")
-    told = None if key is None else _parsed(ctx, "--key", key, VerifierKey.parse)
-    known = None if head is None else _parsed(ctx, "--head", head, known_head)
+    told = None if key is None else key_of(key, "--key")
+    known = None if head is None else _known(ctx, head)
     try:
         if file is None:
             configuration = Configuration.load(config)
@@ -121,12 +124,11 @@ def ledger_verify_command(
         else:
             verified = verify_file(file, key=told, head=known, older=against)
             if config.exists() or ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE:
-                sentence = compare_with_project(Configuration.load(config), file, verified.chain)
-                verified.checks.append(sentence)
+                verified.checks.extend(compare_with_project(Configuration.load(config), file, verified.chain))
     except QuietcountError as error:
         if not as_json:
             raise
-        click.echo(json.dumps({"verdict": "wrong", "what": error.what, "remedy": error.remedy}, ensure_ascii=False))
+        click.echo(json.dumps({"holds": False, "what": error.what, "remedy": error.remedy}, ensure_ascii=False))
         ctx.exit(EXIT_REFUSED)
     if as_json:
         click.echo(json.dumps(verified.record, ensure_ascii=False))
@@ -151,9 +153,9 @@ def ledger_head_command(config: Path) -> None:
 
 @ledger_command.command("request", short_help="Write what a witness needs to sign the newest head.")
 @config_option
-@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write it into this file.")
+@output_option("FILE")
 @click.option("--from", "start", type=click.IntRange(0), default=0, help="The first entry that the witness lacks.")
-def ledger_request_command(config: Path, output: Path | None, start: int) -> None:
+def ledger_request_command(config: Path, output: Path, start: int) -> None:
     """Write what a witness needs to sign the newest head of the ledger: its entries, and your signature.
 
     It holds nothing but what is published, or will be once the witnesses have signed. The partner runs `quietcount
@@ -162,16 +164,7 @@ def ledger_request_command(config: Path, output: Path | None, start: int) -> Non
     \b
     Example: quietcount ledger request -o ledger.request
     """
-    data = request_of(Configuration.load(config), start).data
-    if output is None:
-        write(data.decode())
-        return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise ServiceError(
-            f"{output}: cannot be written ({os.strerror(error.errno or 0)})", "Run this again with another -o"
-        ) from None
+    write_output(output, request_of(Configuration.load(config), start).data.decode())
 
 
 @ledger_command.command("cosign", short_help="Take a signed note back from a witness.")
@@ -300,8 +293,8 @@ def ledger_new_log_command(config: Path, yes: bool) -> None:
 def ledger_new_key_command(config: Path, stolen: bool, yes: bool) -> None:
     """Make a new signing key, name it in the ledger, and publish that: the ledger keeps its name.
 
-    Partners and readers refuse the new signatures until they accept the new key by hand. Tell them another way than
-    through the published file, which a thief could write as well.
+    Partners and readers refuse the new signatures until they accept the new key by hand. Give it to them by another way
+    than the published file, which a thief could write as well.
 
     \b
     Example: quietcount ledger new-key
@@ -317,15 +310,15 @@ def ledger_new_key_command(config: Path, stolen: bool, yes: bool) -> None:
     click.echo(signer.text)
 
 
-def _parsed(ctx: click.Context, option: str, text: str, parse: Callable[[str], _Read]) -> _Read:
-    """Return what an option's text stands for; what it cannot stand for is wrong usage."""
+def _known(ctx: click.Context, text: str) -> KnownHead:
+    """Return the head that the text of --head stands for; what it cannot stand for is wrong usage."""
     try:
-        return parse(text)
+        return known_head(text)
     except QuietcountError as error:
-        raise click.BadParameter(str(error), ctx, param_hint=option) from None
+        raise click.BadParameter(str(error), ctx, param_hint="--head") from None
     except (OSError, ValueError) as error:
         raise click.BadParameter(
-            f"no such head, and no such file ({type(error).__name__})", ctx, param_hint=option
+            f"no such head, and no such file ({type(error).__name__})", ctx, param_hint="--head"
         ) from None
 
 

@@ -9,6 +9,7 @@ import click
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import reading_ledger
+from quietcount_consumers.terminal.options import output_option
 from quietcount_consumers.terminal.output import write_output
 from quietcount_schemas.cli import config_option
 
@@ -20,14 +21,7 @@ _SECTORS = ("Technology", "Healthcare", "Education", "Government", "Energy", "Fi
 
 @click.command("receipt", short_help="Write the record that the OpenDP deployments registry asks for.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    default=Path("-"),
-    metavar="OUT",
-    help="Write into this file, and not to the standard output.",
-)
+@output_option("OUT")
 @click.option(
     "--format", "form", type=click.Choice(["yaml", "html"]), default="yaml", show_default=True, help="The form."
 )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -41,6 +42,8 @@ from quietcount_schemas.cli import config_option
 
 __all__ = ["release_command", "run_command"]
 
+_MINUTE: Final = dt.timedelta(minutes=1)
+
 
 @click.command("run")
 @config_option
@@ -71,7 +74,9 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
             with (
                 StopSignal() as stop,
                 naming(config),
-                open_service(configuration, clock(), say=log.say, admit=admit) as service,
+                open_service(
+                    configuration, clock(), say=log.say, admit=admit, rest=_resting(configuration, stop)
+                ) as service,
             ):
                 run_until_idle(service, clock, stop, flush=log.flush)
                 service.show()
@@ -118,6 +123,11 @@ def _serve(config: Path, configuration: Configuration, clock: Clock, as_of: dt.d
             supervisor=supervisor,
             server=server,
         ).run()
+
+
+def _resting(configuration: Configuration, stop: StopSignal) -> Callable[[], None]:
+    """Return what waits for the next point of the real clock's grid, or for a signal; a minute at most."""
+    return lambda: stop.wait(Grid(min(configuration.tick, _MINUTE)).left)
 
 
 def admission(as_of: dt.datetime | None, clock: Clock, say: Say) -> Callable[[Chain], None]:
@@ -186,7 +196,13 @@ def release_command(config: Path, as_of: dt.datetime | None, dry_run: bool, form
             hearing_threads(log.say, lambda: now),
             StopSignal() as stop,
             naming(config),
-            open_service(configuration, now, say=log.say, admit=admission(as_of, clock, log.say)) as service,
+            open_service(
+                configuration,
+                now,
+                say=log.say,
+                admit=admission(as_of, clock, log.say),
+                rest=_resting(configuration, stop),
+            ) as service,
         ):
             released = service.tick(now, stop).released
             service.show()

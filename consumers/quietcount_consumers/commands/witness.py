@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from quietcount_consumers.errors import WitnessError
-from quietcount_consumers.terminal.options import agreed, chosen_format, format_option
+from quietcount_consumers.terminal.options import agreed, chosen_format, format_option, key_of, output_option
+from quietcount_consumers.terminal.output import write_output
 from quietcount_consumers.terminal.presentation import show_rows, write
 
 if TYPE_CHECKING:
-    from quietcount_aggregates.ledger.signed_notes import VerifierKey
     from quietcount_consumers.witnessing.partner import Partner
 
 __all__ = ["witness_command"]
@@ -47,7 +45,7 @@ def witness_command() -> None:
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=_FOLDER)
 @click.option("--name", required=True, metavar="NAME", help="Who signs: an address without scheme, as partner.org/w1.")
 def witness_init_command(folder: Path, name: str) -> None:
-    """Make a witness in the folder DIR, and write its public key to stdout: tell it to the project that you witness.
+    """Make a witness in the folder DIR, and write its public key to stdout: give it to the project that you witness.
 
     \b
     Example: quietcount witness init --name partner.example/w1
@@ -64,9 +62,14 @@ def witness_init_command(folder: Path, name: str) -> None:
 @witness_command.command("cosign", short_help="Check a ledger and sign its newest head.")
 @click.argument("file", type=click.Path(path_type=Path))
 @_dir_option
-@click.option("--key", "key_text", metavar="VKEY", help="The key that the project told you, in the place of asking.")
-@click.option("-o", "output", type=click.Path(path_type=Path), metavar="NOTE", help="Write the note into this file.")
-def witness_cosign_command(file: Path, folder: Path, key_text: str | None, output: Path | None) -> None:
+@click.option(
+    "--key",
+    "key",
+    metavar="KEY",
+    help="The project's key, as it gave it to you: then you are not asked.",
+)
+@output_option("NOTE")
+def witness_cosign_command(file: Path, folder: Path, key: str | None, output: Path) -> None:
     """Check the ledger in FILE by all its rules, and that it continues what you signed before; then sign its head.
 
     FILE is a published statistics.duckdb, or what the project made with `quietcount ledger request`. The signed note
@@ -78,48 +81,38 @@ def witness_cosign_command(file: Path, folder: Path, key_text: str | None, outpu
     """
     from quietcount_consumers.witnessing.requests import read_request
 
+    told = None if key is None else key_of(key, "--key")
     partner = _partner(folder)
     request = read_request(file)
-    told = _parsed(key_text)
     claimed = partner.unconfirmed(request)
     if claimed is not None and told is None:
         click.echo(
             f"The ledger in {file} is signed with a key that this witness does not know:\n{claimed.text}", err=True
         )
-        agreed("Is this the key that the project told you, by another way than this file?")
+        agreed("Is this the key that the project gave you, by another way than this file?")
         told = claimed
-    note = partner.cosign(request, told).data
-    if output is None:
-        write(note)
-        return
-    try:
-        output.write_text(note, encoding="utf-8")
-    except OSError as error:
-        raise WitnessError(
-            f"{output}: cannot be written ({os.strerror(error.errno or 0)})", "Run this again with another -o"
-        ) from None
+    write_output(output, partner.cosign(request, told).data)
 
 
 @witness_command.command("trust", short_help="Let a ledger be known by its key, before the first request.")
-@click.argument("key_text", metavar="VKEY")
+@click.argument("key", metavar="KEY")
 @_dir_option
-def witness_trust_command(key_text: str, folder: Path) -> None:
-    """Let a ledger be known by the key that its project told you: `quietcount witness serve` then signs for it.
+def witness_trust_command(key: str, folder: Path) -> None:
+    """Let a ledger be known by the key that its project gave you: `quietcount witness serve` then signs for it.
 
     \b
     Example: quietcount witness trust quietcount.ledger/0123...+89ab...+AX...
     """
-    key = _parsed(key_text)
-    assert key is not None  # noqa: S101 (it was given)
-    new = _partner(folder).trust(key)
-    click.echo(f"{key.name} is known{'' if new else ' already'}.", err=True)
+    told = key_of(key, "KEY")
+    new = _partner(folder).trust(told)
+    click.echo(f"{told.name} is known{'' if new else ' already'}.", err=True)
 
 
 @witness_command.command("show", short_help="Show this witness's key, and how far each ledger went.")
 @_dir_option
 @format_option
 def witness_show_command(folder: Path, form: str | None) -> None:
-    """Show how far each ledger went when this witness signed it last, and say its own key on stderr.
+    """Show how far each ledger went when this witness signed it last, and write its own key to stderr.
 
     \b
     Example: quietcount witness show --format json
@@ -173,15 +166,3 @@ def _partner(folder: Path) -> Partner:
     from quietcount_consumers.witnessing.partner import Partner
 
     return Partner(folder)
-
-
-def _parsed(text: str | None) -> VerifierKey | None:
-    from quietcount_aggregates.errors import NoteError
-    from quietcount_aggregates.ledger.signed_notes import VerifierKey
-
-    if text is None:
-        return None
-    try:
-        return VerifierKey.parse(text)
-    except NoteError as error:
-        raise WitnessError(f"this is not a key: {error.what}", error.remedy) from None

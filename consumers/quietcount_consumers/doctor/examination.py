@@ -98,8 +98,8 @@ class _Examination:
         if configuration.kafka is not None:
             self._check_kafka(configuration.kafka, check)
         made += ledger
-        check("witnesses", self._check_witnesses, "the ledger holds all that was seen of it before")
-        check("partners", self._check_partners, "")
+        check("newest ledger", self._check_newest, "the ledger holds all that was seen of it before")
+        check("witnesses", self._check_witnesses, "")
         made += state
         check("populations", self._check_populations, "they are as they were declared")
         check("published file", self._check_published, "it holds what the ledger says")
@@ -190,24 +190,24 @@ class _Examination:
             yield replace(finding, code="schemas")
         self._configuration.registry()  # with the ids that are pinned
 
+    def _check_newest(self) -> Iterator[Finding]:
+        if self._chain is None:
+            yield warning("newest ledger", "the ledger could not be read", _LEDGER_FIRST)
+            return
+        try:
+            self._compare_with_what_saw_it(self._chain)
+        except LedgerBehind:
+            # A running service may have released since the ledger was read, so read it again.
+            self._chain = data.ledger_of(self._configuration)
+            self._compare_with_what_saw_it(self._chain)
+
     def _check_witnesses(self) -> Iterator[Finding]:
         if self._chain is None:
             yield warning("witnesses", "the ledger could not be read", _LEDGER_FIRST)
             return
-        try:
-            self._compare_with_witnesses(self._chain)
-        except LedgerBehind:
-            # A running service may have released since the ledger was read, so read it again.
-            self._chain = data.ledger_of(self._configuration)
-            self._compare_with_witnesses(self._chain)
-
-    def _check_partners(self) -> Iterator[Finding]:
-        if self._chain is None:
-            yield warning("partners", "the ledger could not be read", _LEDGER_FIRST)
-            return
         yield from partners.check_partners(self._configuration, self._chain)
 
-    def _compare_with_witnesses(self, chain: Chain) -> None:
+    def _compare_with_what_saw_it(self, chain: Chain) -> None:
         ledger = rehearsed(chain)
         seen = published_head(self._configuration.public_file)
         if seen is not None:

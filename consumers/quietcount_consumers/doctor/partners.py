@@ -18,7 +18,7 @@ from quietcount_schemas.finding import Finding
 
 __all__ = ["check_partners"]
 
-_CHECK: Final = "partners"
+_CHECK: Final = "witnesses"
 
 
 def check_partners(configuration: Configuration, chain: Chain) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def _finding(answer: Answer, chain: Chain) -> Finding:
         return warning(
             _CHECK,
             "has signed nothing of this ledger",
-            "Its keeper lets it know the ledger, with: quietcount witness trust",
+            "Its keeper has to run: quietcount witness trust KEY",
             answer.who,
         )
     if contradicts(chain, answer.head):

@@ -27,8 +27,8 @@ CHECKS: Final = {
     "topics": "each topic has the settings that it needs, as quietcount topics check says",
     "ledger": "it is there, its chain holds, it names the signing key, and the places beside it are those that it "
     "commits to",
-    "witnesses": "the ledger holds all that the published file, the state and the witness have seen of it",
-    "partners": "each witness and published copy that is named answers, and holds nothing that the ledger does not "
+    "newest ledger": "the ledger holds all that the published file, the state and the witness have seen of it",
+    "witnesses": "each witness and published copy that is named answers, and holds nothing that the ledger does not "
     "hold",
     "state": "it is there, of this version's format, and belongs to this log, ledger and secret",
     "populations": "the next start will take the populations of the configuration as they are declared",

@@ -64,26 +64,26 @@ def take_cosignatures(configuration: Configuration, path: Path) -> list[str]:
                 "was changed",
                 "Hand the partner a new request: quietcount ledger request",
             )
-        signed = [(key, signature) for key in vigil.keys for signature in _by(note, key, path)]
+        signed = [(key.name, signature) for key in vigil.keys for signature in _by(note, key, path)]
         if not signed:
             raise WitnessError(
                 f"{path}: carries no signature of a witness that the configuration names",
                 "Name the partner's key in [[witnesses.witness]]",
             )
+        signatures = [signature for _, signature in signed]
         moment = chain.entries[head.length - 1].recorded_at.timestamp()
         if head == chain.head:
             own = sign_head(chain, signing_key_for(ledger, configuration))
-            vigil.pending.add(SignedNote(own.text, (*own.signatures, *(signature for _, signature in signed))))
+            vigil.pending.add(own.with_signatures(*signatures))
         if head == published:
             own = published_note(configuration.public_file)
-            added = SignedNote(own.text, (*own.signatures, *(signature for _, signature in signed)))
-            vigil.public.add(added, moment)
-    return [key.name for key, _ in signed]
+            vigil.public.add(own.with_signatures(*signatures), moment)
+    return [name for name, _ in signed]
 
 
 def _by(note: SignedNote, key: VerifierKey, path: Path) -> list[Signature]:
     """Return the newest signature of `key` under a note, in a list: there may be none. Raises WitnessError."""
-    own = [each for each in note.signatures if (each.name, each.key_id) == (key.name, key.key_id)]
+    own = note.signed_by(key)
     try:
         note.verified(key)
     except NoteError as error:

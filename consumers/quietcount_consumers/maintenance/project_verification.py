@@ -32,11 +32,7 @@ def verify_project(configuration: Configuration) -> Verified:
     QuietcountError for the first thing that does not hold.
     """
     with reading_ledger(configuration) as ledger:
-        known = [*_asked_witness(configuration, ledger), *_asked_state(configuration, ledger)]
-        ledger.read_places()
-        ledger.check_places()
-        known.append("The private log of places beside the ledger fits it.")
-        known += _checked_key(configuration, ledger.chain)
+        known = _asked_all(configuration, ledger)
         return Verified(ledger.chain, [*verify_ledger(ledger.chain, configuration.public_file), *known])
 
 
@@ -63,30 +59,17 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
     return [*lines, f"{agreement(public)}{remark}.", *(f"{what}. {remedy}." for what, remedy in held_open(public))]
 
 
-def compare_with_project(configuration: Configuration, path: Path, chain: Chain) -> str:
-    """Return whether a file that was verified is of the project's ledger, and that the ledger holds it.
+def compare_with_project(configuration: Configuration, path: Path, chain: Chain) -> list[str]:
+    """Return whether a file that was verified is of the project's ledger, and that the ledger holds it, a line each.
 
-    Raises LedgerBehind if it is of that ledger, and the ledger lacks entries of the file or has others.
+    If it is, ask also what else in the project knows how far its ledger went: a ledger that was cut agrees with a file
+    that was built from it. Raises LedgerBehind if the ledger lacks entries of the file or has others, and what
+    `verify_project` raises for a ledger that others there contradict.
     """
     with reading_ledger(configuration) as ledger:
-        ours = ledger.chain
-    if ours.opened.ledger_id != chain.opened.ledger_id:
-        return f"{path} is not of this project: its ledger is another one."
-    parted = contradiction(ours, chain)
-    if parted is not None:
-        raise LedgerBehind(
-            f"the ledger of this project and {path} contradict each other, and both were made with its key. "
-            f"{parted.sentence}",
-            "Release nothing. Look for the newest ledger, and for who else has the signing key",
-        )
-    if ours.head.length < chain.head.length:
-        raise LedgerBehind(
-            f"the ledger of this project is older than {path}, which was published from it",
-            "Put the newest ledger back, or bring it back from that file, with: quietcount ledger restore",
-        )
-    newer = ours.head.length - chain.head.length
-    more = f" and {newer} more" if newer else " and no more"
-    return f"{path} is of this project: its ledger holds all entries of the file{more}."
+        if ledger.chain.opened.ledger_id != chain.opened.ledger_id:
+            return [f"{path} is not of this project: its ledger is another one."]
+        return [_membership(ledger.chain, path, chain), *_asked_all(configuration, ledger)]
 
 
 def held_open(public: Path) -> list[tuple[str, str]]:
@@ -104,6 +87,25 @@ def held_open(public: Path) -> list[tuple[str, str]]:
     ]
 
 
+def _membership(ours: Chain, path: Path, chain: Chain) -> str:
+    """Return that the project's ledger holds a file of it. Raises LedgerBehind."""
+    parted = contradiction(ours, chain)
+    if parted is not None:
+        raise LedgerBehind(
+            f"the ledger of this project and {path} contradict each other, and both were made with its key. "
+            f"{parted.sentence}",
+            "Release nothing. Look for the newest ledger, and for who else has the signing key",
+        )
+    if ours.head.length < chain.head.length:
+        raise LedgerBehind(
+            f"the ledger of this project is older than {path}, which was published from it",
+            "Put the newest ledger back, or bring it back from that file, with: quietcount ledger restore",
+        )
+    newer = ours.head.length - chain.head.length
+    more = f" and {newer} more" if newer else " and no more"
+    return f"{path} is of this project: its ledger holds all entries of the file{more}."
+
+
 def _signed(copy: PublishedCopy, chain: Chain) -> tuple[str, str] | None:
     """Return what is wrong with the signed head in a public file, as `compared` does; None if it is sound."""
     try:
@@ -113,12 +115,28 @@ def _signed(copy: PublishedCopy, chain: Chain) -> tuple[str, str] | None:
     return None
 
 
+def _asked_all(configuration: Configuration, ledger: Ledger) -> list[str]:
+    """Return what each part of the project that knows its ledger says of it, a line each.
+
+    Raises a QuietcountError if one of them contradicts it.
+    """
+    try:
+        known = [*_asked_witness(configuration, ledger), *_asked_state(configuration, ledger)]
+    except LedgerBehind:
+        ledger.refresh()  # a running service may have released since the ledger was read
+        known = [*_asked_witness(configuration, ledger), *_asked_state(configuration, ledger)]
+    ledger.read_places()
+    ledger.check_places()
+    known.append("The private log of places beside the ledger fits it.")
+    return [*known, *_checked_key(configuration, ledger.chain)]
+
+
 def _asked_witness(configuration: Configuration, ledger: Ledger) -> Iterator[str]:
     witness = witness_of(configuration)
     if not os.access(witness.path.parent, os.R_OK | os.X_OK):
         yield f"The witness beside the secrets could not be asked: {witness.path.parent} may not be read here."
     elif not witness.path.exists():
-        yield f"There is no witness: {witness.path} is missing."
+        yield f"There is no witness beside the secrets: {witness.path} is missing."
     else:
         witness.check(ledger)
         yield f"The ledger holds what the witness {witness.path} saw."

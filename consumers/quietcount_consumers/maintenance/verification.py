@@ -64,7 +64,7 @@ class Verified:
         """Return it for machines."""
         head = self.chain.head
         return {
-            "verdict": "true",
+            "holds": True,
             "ledger_id": self.chain.opened.ledger_id.hex(),
             "key": self.chain.signer.text,
             "head": head.digest.hex(),

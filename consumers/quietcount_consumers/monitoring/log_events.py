@@ -146,7 +146,8 @@ RELEASED: Final = EventKind(
     "released",
     _INFO,
     ("statistic", "period_start", "period_end"),
-    "The periods of a statistic from `period_start` to `period_end` are released and published.",
+    "The periods of a statistic from `period_start` to `period_end` are released, and published unless `publication "
+    "waits` follows.",
     "nothing",
 )
 PUBLICATION_WAITS: Final = EventKind(

@@ -5,22 +5,36 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from quietcount_aggregates.errors import PopulationError
+from quietcount_aggregates.errors import NoteError, PopulationError
 from quietcount_consumers.running.timekeeping import Clock, Grid, fixed_clock
 from quietcount_consumers.terminal.moments import Moment, check_not_far_ahead
 from quietcount_consumers.terminal.presentation import Format, default_format
 from quietcount_schemas.configuration import DEFAULT_LOG, KAFKA_SCHEME
 
 if TYPE_CHECKING:
+    from quietcount_aggregates.ledger.signed_notes import VerifierKey
     from quietcount_consumers.configuration import Configuration
 
-__all__ = ["agreed", "as_of_option", "chosen_format", "clock_of", "format_option", "log_option", "naming", "wall_clock"]
+__all__ = [
+    "agreed",
+    "as_of_option",
+    "chosen_format",
+    "clock_of",
+    "format_option",
+    "key_of",
+    "log_option",
+    "naming",
+    "output_option",
+    "wall_clock",
+]
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
 
 _KAFKA = re.compile(re.escape(KAFKA_SCHEME) + r"[A-Za-z0-9.,:_\[\]-]+/?")
 
@@ -63,6 +77,28 @@ format_option = click.option(
     type=click.Choice([form.value for form in Format]),
     help="How rows are written.  [default: table at a terminal, csv in a pipe]",
 )
+
+
+def key_of(text: str, hint: str) -> VerifierKey:
+    """Return the public key of a ledger or of a witness that a person gave as `hint`; any other text is wrong usage."""
+    from quietcount_aggregates.ledger.signed_notes import VerifierKey
+
+    try:
+        return VerifierKey.parse(text)
+    except NoteError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from None
+
+
+def output_option(metavar: str) -> Callable[[_Command], _Command]:
+    """Return the option that says where `write_output` writes: to stdout, unless it names a file."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+        default=Path("-"),
+        metavar=metavar,
+        help="Write into this file, and not to the standard output.",
+    )
 
 
 def chosen_format(form: str | None) -> Format:

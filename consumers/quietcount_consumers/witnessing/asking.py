@@ -1,7 +1,7 @@
 """Asking a witness over HTTP: to sign the head of our ledger, or how far it saw it.
 
-Its answer counts by its signature alone. A witness that refuses shows a head that our ledger does not hold, or it is
-taken for one that did not answer: nobody can stop a project by words.
+Its answer counts by its signature alone. A witness that refuses has to show a head that our ledger does not hold. If it
+shows none, it counts as one that did not answer: nobody can stop a project by words alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SECONDS: Final = 60.0
 
 _MOST_REPLY: Final = 1 << 16
 _ROUNDS: Final = 4
-"""Somebody else may hand the witness an entry between two of our requests; more often than this it plays with us."""
+"""Somebody else may hand the witness an entry between two of our requests. More often than this, it plays with us."""
 
-_NO_SIGNATURE: Final = "it answers with something else than its signature"
+_NO_SIGNATURE: Final = "it answers with something other than its signature"
 
 _NOT_ITS_OWN: Final = "it shows a head that it did not sign"
 
@@ -62,7 +62,7 @@ class AskedWitness:
             entries = tuple(entry.data for entry in chain.entries[size:])
             body = Request(size, entries, note).data
             if len(body) > MOST_BYTES:
-                raise Unanswered("it has too little of the ledger: hand it a request as a file once")
+                raise Unanswered("it lacks too much of the ledger. Hand it a request as a file, once")
             reply = exchange(f"{self.url}/add-checkpoint", body, most=_MOST_REPLY, seconds=_SECONDS)
             match reply.status:
                 case HTTPStatus.OK:
@@ -76,12 +76,14 @@ class AskedWitness:
                 case HTTPStatus.UNPROCESSABLE_ENTITY:
                     return self._objection(chain)
                 case HTTPStatus.NOT_FOUND:
-                    raise Unanswered("it does not know this ledger: its keeper lets it, with quietcount witness trust")
+                    raise Unanswered(
+                        "it does not know this ledger. Its keeper has to run: quietcount witness trust KEY"
+                    )
                 case HTTPStatus.FORBIDDEN:
-                    raise Unanswered("it knows another key for this ledger: its keeper takes the new one by hand")
+                    raise Unanswered("it knows another key for this ledger. Its keeper has to accept the new one")
                 case other:
                     raise Unanswered(f"it answers with the status {other}")
-        raise Unanswered("it changes what it says about how far it is")
+        raise Unanswered("it says each time that it has another number of entries")
 
     def newest(self, origin: str) -> Head | None:
         """Return the newest head of a ledger that this witness signed, None if there is none. Raises Unanswered."""
@@ -104,7 +106,7 @@ class AskedWitness:
         """Return the head for which the witness refuses ours. Raises Unanswered if it shows none."""
         head = self.newest(chain.signer.name)
         if head is None or not contradicts(chain, head):
-            raise Unanswered("it refuses our ledger, and shows nothing that would contradict it")
+            raise Unanswered("it refuses our ledger, and shows nothing that contradicts it")
         return head
 
     def _signature(self, note: SignedNote, body: bytes) -> Signature:
@@ -116,9 +118,10 @@ class AskedWitness:
         if found is None or found.timestamp is None:
             raise Unanswered(_NO_SIGNATURE)
         if abs(found.timestamp - self.clock()) > _SKEW:
-            raise Unanswered("its signature is not of now: its clock or ours is wrong, or somebody repeats an old one")
-        own = [each for each in signed.signatures if (each.name, each.key_id) == (self.key.name, self.key.key_id)]
-        return own[-1]
+            raise Unanswered(
+                "its signature has a wrong time: its clock or ours is wrong, or somebody repeats an old one"
+            )
+        return signed.signed_by(self.key)[-1]
 
 
 def _number(body: bytes) -> int | None:

@@ -17,7 +17,7 @@ from typing import Final
 from quietcount_aggregates.errors import LedgerError, LedgerNewer, NoteError, SigningKeyError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Head
-from quietcount_aggregates.ledger.signed_heads import origin_of, read_head
+from quietcount_aggregates.ledger.signed_heads import is_origin, origin_of, read_head
 from quietcount_aggregates.ledger.signed_notes import (
     COSIGNATURE,
     ED25519,
@@ -33,7 +33,6 @@ from quietcount_schemas.private_files import make_private_folder
 
 __all__ = ["Partner"]
 
-_ORIGIN: Final = "quietcount.ledger/"
 _TELL: Final = "Do not sign it. Ask the project what happened, and tell the other witnesses"
 
 
@@ -82,13 +81,13 @@ class Partner:
         return self._memory.ledgers()
 
     def trust(self, key: VerifierKey) -> bool:
-        """Let a ledger be known by the key that its owner told; return whether it is new.
+        """Let a ledger be known by the key that its owner gave; return whether it is new.
 
         Raises WitnessError for a key that is no ledger's, or if another key is known for the ledger.
         """
-        if key.kind != ED25519 or not key.name.startswith(_ORIGIN):
+        if key.kind != ED25519 or not is_origin(key.name):
             raise WitnessError(
-                "this is not the key of a ledger", "Copy the whole key that the project tells: quietcount.ledger/..."
+                "this is not the key of a ledger", "Copy the whole key that the project gave you: quietcount.ledger/..."
             )
         with self._memory.writing() as writing:
             seen = writing.seen(key.name)
@@ -136,7 +135,7 @@ class Partner:
                 raise WitnessRefused(
                     HTTPStatus.NOT_FOUND,
                     "this witness does not know the ledger",
-                    "Let its witness run: quietcount witness trust KEY",
+                    "Its keeper has to run: quietcount witness trust KEY",
                 )
             known = told or (seen.key if seen else None)
             assert known is not None  # noqa: S101 (for the type checkers)
@@ -146,7 +145,7 @@ class Partner:
                 raise WitnessRefused(
                     HTTPStatus.CONFLICT,
                     "this witness has another number of entries than the request begins with",
-                    "Begin with the number that it tells",
+                    "Begin with the number that it gives",
                     length=seen.length,
                 )
             chain = self._chain(seen, lambda: writing.entries(origin)).copy()
@@ -170,8 +169,7 @@ class Partner:
                 )
             # The time never goes back: a later head with an earlier time would contradict the earlier one.
             now = max(int(self._clock()), seen.timestamp)
-            own = [each for each in request.note.signatures if (each.name, each.key_id) == (known.name, known.key_id)]
-            note = SignedNote(request.note.text, tuple(own[:1]))
+            note = SignedNote(request.note.text, request.note.signed_by(known)[:1])
             new = [entry.data for entry in chain.entries[before.length :]]
             writing.keep(Seen(origin, known, head.length, note, now), new, before.length)
         self._chains[origin] = chain

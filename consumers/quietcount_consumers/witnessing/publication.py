@@ -6,6 +6,7 @@ the state is written without it, and the log is purged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from quietcount_aggregates.ledger.chain import Chain
@@ -19,12 +20,13 @@ __all__ = ["WitnessedPublication"]
 class WitnessedPublication:
     """Remembers what is to be published, and publishes it when `show` is called and the witnesses have signed.
 
-    `show` is for the points of the tick's grid: neither the file nor what the witnesses see says how long a release
-    took.
+    Witnesses are asked at points of the tick's grid, because their signatures have a time, which is published: it must
+    not say how long a release took. `rest` is called before they are asked, and returns at such a point.
     """
 
-    def __init__(self, vigil: Vigil) -> None:
+    def __init__(self, vigil: Vigil, rest: Callable[[], None]) -> None:
         self._vigil = vigil
+        self._rest = rest
         self._held: tuple[Chain, Path, str] | None = None
 
     def __call__(self, chain: Chain, path: Path, signed_head: str) -> None:
@@ -40,7 +42,7 @@ class WitnessedPublication:
         if self._held is None:
             return ""
         chain, path, signed_head = self._held
-        note = self._vigil.gathered(chain, SignedNote.parse(signed_head))
+        note = self._vigil.gathered(chain, SignedNote.parse(signed_head), self._rest)
         if not self._vigil.enough(note):
             return (
                 f"{self._vigil.signers(note)} of the {self._vigil.require} required witnesses have signed the newest "

@@ -131,14 +131,16 @@ class Vigil:
                 "ledger cosign",
             )
 
-    def gathered(self, chain: Chain, note: SignedNote) -> SignedNote:
+    def gathered(self, chain: Chain, note: SignedNote, rest: Callable[[], None]) -> SignedNote:
         """Return `note`, of the head of `chain`, with all cosignatures that are collected, or had for the asking.
 
-        Raises LedgerBehind if a witness knows a head that the ledger does not hold.
+        `rest` is called before a witness is asked. Raises LedgerBehind if one knows a head that the ledger does not
+        hold.
         """
         note = self.pending.of(self.public.of(note))
         missing = [each for each in self._asked if not _holds(note, each.key)]
         if missing:
+            rest()
             _check_heads(chain, self._ask(chain, note, missing)[1])
         return self.pending.of(note)
 
@@ -153,7 +155,7 @@ class Vigil:
     def check_shown(self, chain: Chain) -> None:
         """Raise LedgerBehind if a copy or a witness that answers shows a head that the ledger does not hold.
 
-        Nobody is asked to sign, so it needs no signing key; who does not answer is passed over.
+        Nobody is asked to sign, so it needs no signing key. Those that do not answer are left out.
         """
         _check_heads(chain, self.look(chain))
 
@@ -219,7 +221,7 @@ def _head_of(copy: str | Path, chain: Chain) -> Head:
             raise Unanswered("it is a copy of another ledger")
         if not any(note.verified(VerifierKey(origin, ED25519, key)) for key in reversed(chain.keys)):
             raise Unanswered(
-                "it does not carry our signature: it was altered, or signed with a key of which we know not"
+                "it does not carry our signature: it was altered, or signed with a key that we do not know"
             )
     except NoteError:
         raise Unanswered("it was altered: our signature in it does not hold") from None
@@ -238,9 +240,9 @@ def _check_heads(chain: Chain, answers: Sequence[Answer]) -> None:
         if answer.head is not None and contradicts(chain, answer.head):
             older = answer.head.length > chain.head.length
             raise LedgerBehind(
-                f"{answer.who} holds a head of this ledger that the ledger itself does not hold: "
-                f"{'it is an older copy' if older else 'it has two histories'}. Releasing from it would draw values "
-                "again that are public",
+                f"{answer.who} holds a head of this ledger that the ledger here does not hold: "
+                f"{'the ledger here is an older copy' if older else 'there are two histories'}. A release would draw "
+                "values again that are public",
                 _RESTORE,
             )
 

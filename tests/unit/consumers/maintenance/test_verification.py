@@ -363,11 +363,11 @@ def test_the_command_needs_the_file_alone_and_answers_programs_too(sound: Sound)
         return result.exit_code, json.loads(result.stdout)
 
     code, answer = asked(str(sound.file))
-    assert (code, answer["verdict"], answer["length"]) == (0, "true", 16)
+    assert (code, answer["holds"], answer["length"]) == (0, True, 16)
     assert (answer["key"], answer["head"]) == (sound.chain.signer.text, sound.chain.head.digest.hex())
     assert answer["newest_entry"] == "2024-07-01T00:00:00Z"
     code, answer = asked(str(sound.altered("DELETE FROM statistics")))
-    assert (code, answer["verdict"]) == (1, "wrong")
+    assert (code, answer["holds"]) == (1, False)
     assert "table statistics" in answer["what"]
     for wrong in (
         ["nothing.duckdb"],

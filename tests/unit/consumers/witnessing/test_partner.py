@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.aggregates_world import signing_key
 from tests.witness_world import Owner, partner_in
 
@@ -15,6 +16,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Rekeyed
 from quietcount_aggregates.ledger.signed_heads import origin_of, read_head, text_of
 from quietcount_aggregates.ledger.signed_notes import COSIGNATURE, SignedNote, VerifierKey, cosign, sign
+from quietcount_consumers.commands.witness import witness_command
 from quietcount_consumers.errors import WitnessError, WitnessRefused
 from quietcount_consumers.witnessing import memory
 from quietcount_consumers.witnessing.partner import Partner
@@ -256,6 +258,14 @@ def test_the_key_of_a_witness_is_no_key_of_a_ledger(tmp_path: Path) -> None:
     partner = partner_in(tmp_path / "w")
     with pytest.raises(WitnessError, match="not the key of a ledger"):
         partner.trust(partner.verifier_key)
+
+
+@pytest.mark.parametrize("arguments", [["trust"], ["cosign", "statistics.duckdb", "--key"]])
+def test_text_that_is_no_key_is_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
+    partner_in(tmp_path / "w")
+    result = CliRunner().invoke(witness_command, [*arguments, "quietcount", "--dir", str(tmp_path / "w")])
+    assert result.exit_code == 2
+    assert "a verifier key has three parts" in result.output
 
 
 def test_the_entries_have_to_be_those_of_the_ledger_that_the_head_names(tmp_path: Path) -> None:

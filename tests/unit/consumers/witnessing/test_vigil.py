@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.witnessed_projects import DECLARED, JANUARY, Witnessed, away
+from tests.commanded import invoked
+from tests.witnessed_projects import DECLARED, FEBRUARY, JANUARY, Witnessed, away
 
 from quietcount_aggregates.errors import LedgerBehind
 from quietcount_aggregates.ledger.signed_notes import SignedNote
+from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.errors import WitnessesAway
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
+from quietcount_consumers.running.ticks import StopSignal
+from quietcount_consumers.service import Service
+from quietcount_consumers.witnessing.asking import AskedWitness
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("witnessed")]
 
@@ -76,6 +82,37 @@ def test_two_of_three_witnesses_are_enough_and_one_is_not(tmp_path: Path) -> Non
     note = SignedNote.parse(world.project.public.with_suffix(".head").read_text())
     signed = [note.verified(partner.verifier_key) is not None for partner in world.partners]
     assert signed == [True, False, True]
+
+
+def test_a_command_that_does_not_stay_up_asks_at_a_point_of_the_grid_because_a_signature_has_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is published. Asked as soon as the work is done, it would say how long that took."""
+    world = Witnessed(tmp_path, partners=1)
+    happened: list[str] = []
+
+    def noted(name: str, method: Callable[..., object]) -> Callable[..., object]:
+        def called(*given: object) -> object:
+            happened.append(name)
+            return method(*given)
+
+        return called
+
+    monkeypatch.setattr(StopSignal, "wait", lambda *_: happened.append("wait"))
+    monkeypatch.setattr(AskedWitness, "sign", noted("ask", AskedWitness.sign))
+    monkeypatch.setattr(Service, "tick", noted("tick", Service.tick))
+    with world.serving(0) as urls:
+        world.name(require=1, urls=urls)
+        world.work(DECLARED)
+        for command in (run_command, release_command):
+            happened.clear()
+            options = ["--until-idle"] if command is run_command else []
+            invoked(world.project, command, *options, "--as-of", JANUARY if options else FEBRUARY)
+            assert "tick" in happened
+            assert happened[-2:] == ["wait", "ask"]
+        happened.clear()
+        invoked(world.project, run_command, "--until-idle", "--as-of", FEBRUARY)
+    assert "wait" not in happened, "nothing is left to be signed"
 
 
 def test_what_too_few_have_signed_is_in_the_ledger_and_is_published_later_as_it_was_drawn(tmp_path: Path) -> None:
