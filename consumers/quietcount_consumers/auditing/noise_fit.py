@@ -360,4 +360,5 @@ def _seedless(begun: Mapping[Noise, Sequence[tuple[int, ...]]]) -> Measurement:
         1 - FALSE_ALARM,
         again == 0,
         f"How many of {fresh} fresh mechanisms drew what another one of the same noise had drawn",
+        shown=fresh > 0,
     )
