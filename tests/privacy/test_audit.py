@@ -24,7 +24,7 @@ from quietcount_aggregates import noise
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.state.limits import Limits
 from quietcount_consumers.auditing import audit as audit_module
-from quietcount_consumers.auditing import coverage, lower_bounds, story_distances
+from quietcount_consumers.auditing import coverage, lower_bounds, noise_fit, story_distances
 from quietcount_consumers.auditing.audit import Audit
 from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.binomial_bounds import chernoff, clopper_pearson, log_factorials
@@ -189,6 +189,19 @@ def test_intervals_of_too_few_units_are_not_said_to_hold(audited: Audited) -> No
     few, enough = ({"cells": coverage.Tally(units, 0.0, units)} for units in (4, 5))
     assert [each.shown for each in coverage.judged(audited, [few])] == [False]
     assert [each.shown for each in coverage.judged(audited, [enough])] == [True]
+
+
+def test_noise_so_narrow_that_almost_every_draw_is_0_is_measured_too(tmp_path: Path) -> None:
+    """There are no classes then: what the mechanism chose is what remains to be looked at. No false alarm: 1e-6."""
+    project = Project(tmp_path / "project", TINY.replace("epsilon = 1.0", "epsilon = 10.0"))
+    narrow = replace(Audited.of(Configuration.load(project.config, environment={}), seed=1), draws=1000)
+    tasks = [part.arguments[0] for part in noise_fit.parts(narrow)]
+    drawn = {task: noise_fit.drawn(narrow, tmp_path, task) for task in tasks}
+    found = noise_fit.measurements(narrow, drawn)
+    assert (found[0].declared, found[0].measured, found[0].holds) == (0.1, pytest.approx(0.1), True)
+    assert [each.subject for each in found if not each.shown] == ["no seed"]
+    half = {task: each._replace(scale=0.05) for task, each in drawn.items()}
+    assert not noise_fit.measurements(narrow, half)[0].holds
 
 
 def test_if_no_event_is_in_all_tables_each_of_them_has_a_pair_in_which_the_case_comes(tmp_path: Path) -> None:
