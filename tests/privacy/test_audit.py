@@ -24,16 +24,17 @@ from quietcount_aggregates import noise
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.state.limits import Limits
 from quietcount_consumers.auditing import audit as audit_module
-from quietcount_consumers.auditing import lower_bounds, story_distances
+from quietcount_consumers.auditing import coverage, lower_bounds, noise_fit, story_distances
 from quietcount_consumers.auditing.audit import Audit
 from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.binomial_bounds import chernoff, clopper_pearson, log_factorials
 from quietcount_consumers.auditing.deployment import Played
 from quietcount_consumers.auditing.measurement import CHECKS, Measurement
-from quietcount_consumers.auditing.neighbours import BEGIN
+from quietcount_consumers.auditing.neighbours import BEGIN, PAIRS, Neighbours
 from quietcount_consumers.auditing.page import page_of
 from quietcount_consumers.auditing.recorder import Draw, Recorder
 from quietcount_consumers.auditing.story_distances import Told
+from quietcount_consumers.auditing.storytelling import case_name
 from quietcount_consumers.commands.audit import audit_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ConsumersError
@@ -152,7 +153,7 @@ def test_a_story_shows_a_case_whose_limit_is_forgotten(
 
 
 def test_each_way_in_which_a_story_may_differ_is_judged(audited: Audited) -> None:
-    right = Told(0, {"courts": 1}, {"courts": 0}, {"courts": 0}, {"courts": 0}, 0)
+    right = Told(0, {"courts": 1}, {"courts": 0}, {"courts": 0}, {"courts": 0}, 0, {"courts": 3})
     wrong = {
         "courts": [replace(right, moved={"courts": 2}), replace(right, elsewhere={"courts": 1})],
         "courts: halves": [replace(right, apart={"courts": 1})],
@@ -165,6 +166,61 @@ def test_each_way_in_which_a_story_may_differ_is_judged(audited: Audited) -> Non
             found = story_distances.judged(audited, [right, told])
             assert [each.subject for each in found if not each.holds] == [subject]
             assert all(each.measured > each.declared for each in found if not each.holds)
+
+
+# ---------------------------------------------------------------- nothing passes that was never met
+
+
+def test_a_table_that_no_story_met_does_not_hold(audited: Audited) -> None:
+    met = Told(0, {"courts": 1}, {"courts": 0}, {"courts": 0}, {"courts": 0}, 0, {"courts": 3})
+    nothing = replace(met, moved={"courts": 0}, met={"courts": 0})
+    assert all(each.holds and each.shown for each in story_distances.judged(audited, [nothing, met]))
+    found = [each for each in story_distances.judged(audited, [nothing]) if not each.holds]
+    assert [(each.subject, each.shown) for each in found] == [("courts", False)]
+
+
+def test_a_table_that_no_pair_of_logs_moves_does_not_hold_and_is_not_left_out(audited: Audited) -> None:
+    (found,) = lower_bounds.judged(audited, [[]])
+    assert (found.subject, found.measured, found.holds, found.shown) == ("courts", 0, False, False)
+
+
+def test_intervals_of_too_few_units_are_not_said_to_hold(audited: Audited) -> None:
+    """Up to four units, even if all intervals miss, that is likelier than 1e-6 (0.05 ** 4 is 6e-6)."""
+    few, enough = ({"cells": coverage.Tally(units, 0.0, units)} for units in (4, 5))
+    assert [each.shown for each in coverage.judged(audited, [few])] == [False]
+    assert [each.shown for each in coverage.judged(audited, [enough])] == [True]
+
+
+def test_noise_so_narrow_that_almost_every_draw_is_0_is_measured_too(tmp_path: Path) -> None:
+    """There are no classes then: what the mechanism chose is what remains to be looked at. No false alarm: 1e-6."""
+    project = Project(tmp_path / "project", TINY.replace("epsilon = 1.0", "epsilon = 10.0"))
+    narrow = replace(Audited.of(Configuration.load(project.config, environment={}), seed=1), draws=1000)
+    tasks = [part.arguments[0] for part in noise_fit.parts(narrow)]
+    drawn = {task: noise_fit.drawn(narrow, tmp_path, task) for task in tasks}
+    found = noise_fit.measurements(narrow, drawn)
+    assert (found[0].declared, found[0].measured, found[0].holds) == (0.1, pytest.approx(0.1), True)
+    assert [each.subject for each in found if not each.shown] == ["no seed"]
+    half = {task: each._replace(scale=0.05) for task, each in drawn.items()}
+    assert not noise_fit.measurements(narrow, half)[0].holds
+
+
+def test_if_no_event_is_in_all_tables_each_of_them_has_a_pair_in_which_the_case_comes(tmp_path: Path) -> None:
+    tables = "".join(
+        f'[[population.table]]\nname = "{name}"\nepsilon = 0.1\nwhere = {{ charge = ["{charge}"] }}\n'
+        for name, charge in (("desertions", "DESERTION"), ("evasions", "EVASION"))
+    )
+    population = '[[population]]\nname = "courts"\nevents = ["CourtCaseFiled"]\nperiod = "month"\n'
+    project = Project(tmp_path / "project", catalogue(population, tables))
+    audited = Audited.of(Configuration.load(project.config, environment={}), seed=1)
+    neighbours = Neighbours(audited.populations(BEGIN), audited.registry(), audited.grace)
+    charges = {
+        each.attributes["charge"]
+        for name in PAIRS
+        for day in neighbours.pair(name)[0]
+        for each in day.emissions
+        if each.case == case_name(0) and "charge" in each.attributes
+    }
+    assert charges == {"DESERTION", "EVASION"}
 
 
 def test_a_recorder_lets_the_real_mechanism_draw() -> None:
@@ -203,7 +259,7 @@ def test_the_command_measures_the_catalogue_and_leaves_nothing_behind(project: P
     assert set(found) == {"holds", "catalogue", "date", "seed", "stories", "draws", "versions", "measurements"}
     assert (found["holds"], found["catalogue"], found["seed"], found["stories"]) == (True, "quietcount.toml", 11, 1)
     assert set(found["versions"]) == {"quietcount", "duckdb", "opendp", "python"}
-    fields = {"check", "subject", "declared", "measured", "confidence", "holds", "detail"}
+    fields = {"check", "subject", "declared", "measured", "confidence", "holds", "detail", "shown"}
     assert all(set(each) == fields for each in found["measurements"])
     subjects = [each["subject"] for each in found["measurements"]]
     assert subjects == ["courts", "courts: halves", "courts: margins", "all tables"]
@@ -225,6 +281,12 @@ def test_what_does_not_hold_is_named_and_exits_1(project: Project, monkeypatch: 
     assert json.loads(result.stdout)["holds"] is False
     assert "DOES NOT HOLD" in page_of(found)
     assert "1 of 2 measurements do not hold" in page_of(found)
+    found = replace(found, measurements=(replace(wrong, measured=0.0, shown=False), right))
+    result = CliRunner().invoke(audit_command, ["--config", str(project.config), "--json"])
+    assert isinstance(result.exception, ConsumersError)
+    assert "nothing is shown of this" in result.exception.what
+    assert "epsilon of courts (seed 3)" in result.exception.what
+    assert "NOT SHOWN" in page_of(found)
 
 
 @pytest.mark.parametrize(

@@ -150,5 +150,8 @@ def judged(_: Audited, results: Sequence[dict[str, Tally]]) -> list[Measurement]
             f"How often {tally.figures:,} intervals missed what is true, in {tally.units:,} units that share no draw; "
             f"above {most:.3f} it would be no chance"
         )
-        found.append(Measurement("intervals", kind, stated, rate, 1 - FALSE_ALARM, rate <= most, detail))
+        shown = most < 1
+        if not shown:
+            detail = f"Only {tally.units} units that share no draw: too few to find any interval too narrow"
+        found.append(Measurement("intervals", kind, stated, rate, 1 - FALSE_ALARM, rate <= most, detail, shown))
     return found

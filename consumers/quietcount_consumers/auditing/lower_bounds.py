@@ -151,7 +151,7 @@ def judged(audited: Audited, results: Sequence[Sequence[Bound]]) -> list[Measure
         )
     ]
     bounds = [found[subject] for subject in [*order, ALL] if subject in found]
-    return [
+    measured = [
         Measurement(
             check="epsilon",
             subject=bound.subject,
@@ -164,3 +164,19 @@ def judged(audited: Audited, results: Sequence[Sequence[Bound]]) -> list[Measure
         )
         for bound in bounds
     ]
+    missing = [
+        Measurement(
+            check="epsilon",
+            subject=table.name,
+            declared=float(table.epsilon),
+            measured=0.0,
+            confidence=1 - FALSE_ALARM,
+            holds=False,
+            detail=f"In no pair of logs does the case move {table.name}, so nothing is shown of it",
+            shown=False,
+        )
+        for population in audited.populations(BEGIN)
+        for table in population.tables
+        if table.name not in found
+    ]
+    return [*measured, *missing]

@@ -28,7 +28,8 @@ class Measurement:
     """What one check measured of one subject.
 
     `check` is one of CHECKS, and `subject` a table, a population or a question. `declared` and `measured` are in the
-    unit that `detail` names in one plain sentence. `confidence` is 1.0 if chance has no part in it.
+    unit that `detail` names in one plain sentence. `confidence` is 1.0 if chance has no part in it. `shown` is false if
+    the check never met what it measures, or too little of it to find a fault. A table that was never met does not hold.
     """
 
     check: str
@@ -38,6 +39,7 @@ class Measurement:
     confidence: float
     holds: bool
     detail: str
+    shown: bool = True
 
 
 @dataclass(frozen=True, slots=True)

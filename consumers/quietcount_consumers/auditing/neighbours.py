@@ -40,10 +40,15 @@ class Neighbours:
         # By then each population has settled the period in which the logs begin.
         self._settled = max(each.period.next(BEGIN) for each in populations) + grace + dt.timedelta(days=1)
         self._ids = 0
+        self._favoured = 0
 
     def pair(self, name: str) -> tuple[list[Day], list[Day]]:
-        """Return the two logs of the pair `name`, the one with the case first."""
+        """Return the two logs of the pair `name`, the one with the case first.
+
+        If no event can be in all tables, each pair favours another one, so that none is left out.
+        """
         self._ids = 0
+        self._favoured = list(PAIRS).index(name)
         others = self._others()
         first, second = PAIRS[name](self)
         if name == "order":
@@ -120,7 +125,7 @@ class Neighbours:
     def _event(self, case: str, population: Population, day: dt.date) -> Emission:
         """Return an event that the population counts, in all of its tables if one event can be in all."""
         kind = self._registry.event_types[population.events[0]]
-        attributes = {each.name: _telling(each, population, day) for each in kind.attributes}
+        attributes = {each.name: _telling(each, population, day, self._favoured) for each in kind.attributes}
         return Emission(kind.name, case, day, attributes, self._id())
 
     def _withdrawals(self, day: dt.date) -> list[Emission]:
@@ -146,9 +151,14 @@ PAIRS: Final[dict[str, Callable[[Neighbours], tuple[list[Emission], list[Emissio
 """What the case does in each pair. In "order" the other cases come the other way round, too."""
 
 
-def _telling(field: Field, population: Population, day: dt.date) -> object:
-    """Return the value that each condition on a field accepts, as far as one does, and the highest of a number."""
-    conditions: list[Filter] = [*population.where, *(each for table in population.tables for each in table.where)]
+def _telling(field: Field, population: Population, day: dt.date, favoured: int) -> object:
+    """Return the value that each condition on a field accepts, as far as one does, and the highest of a number.
+
+    The conditions of the table at the place `favoured`, counted round, come before those of the others.
+    """
+    place = favoured % len(population.tables)
+    tables = [*population.tables[place:], *population.tables[:place]]
+    conditions: list[Filter] = [*population.where, *(each for table in tables for each in table.where)]
     accepted = [set(each.accepted) for each in conditions if each.field.name == field.name]
     if field.kind is FieldKind.BOOLEAN:
         names = {"true", "false"}

@@ -143,6 +143,8 @@ def _edges(scale: float) -> tuple[int, ...]:
 
 def _probabilities(scale: float, edges: Sequence[int]) -> Floats:
     """Return the probabilities of the classes, from the lower tail over the middle to the upper one."""
+    if not edges:
+        return np.ones(1)
     tails = [laplace_tail(scale, edge) for edge in edges]
     side = [one - other for one, other in zip(tails, [*tails[1:], 0.0], strict=True)]
     return np.array([*reversed(side), 1 - 2 * tails[0], *side])
@@ -265,14 +267,19 @@ def _judged(noise: Noise, names: Sequence[str], found: dict[float, Drawn]) -> It
     p = chi_square(drawn.classes, wanted) if fit.edges else 1.0
     twins = {factor: chi_square(each.classes, wanted) for factor, each in found.items() if factor != 1}
     sound = p > FALSE_ALARM and drawn.scale >= noise.scale * (1 - 1e-12)
+    said = f"{total:,} draws in {len(wanted)} classes: chi-square p = {p:.2g}; "
+    if not fit.edges:
+        said = (
+            f"Almost each of {total:,} draws has to be 0, so they have no classes: this is what the mechanism chose; "
+        )
     yield Measurement(
         "noise",
         subject,
         noise.scale,
-        _scale_of(drawn.classes, noise.scale, fit.edges),
+        _scale_of(drawn.classes, noise.scale, fit.edges) if fit.edges else drawn.scale,
         certain,
         sound,
-        f"{total:,} draws in {len(wanted)} classes: chi-square p = {p:.2g}; "
+        said
         + (
             f"a scale off by {100 * (fit.factor - 1):.0f} % is found"
             if twins
@@ -360,4 +367,5 @@ def _seedless(begun: Mapping[Noise, Sequence[tuple[int, ...]]]) -> Measurement:
         1 - FALSE_ALARM,
         again == 0,
         f"How many of {fresh} fresh mechanisms drew what another one of the same noise had drawn",
+        shown=fresh > 0,
     )

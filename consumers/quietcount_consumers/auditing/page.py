@@ -42,9 +42,11 @@ def certainty(measurement: Measurement) -> str:
     return "certain" if measurement.confidence >= 1 else f"{100 * measurement.confidence:.6g} %"
 
 
-def verdict(holds: bool) -> str:
-    """Return what came out, in two words at most."""
-    return "holds" if holds else "DOES NOT HOLD"
+def verdict(measurement: Measurement) -> str:
+    """Return what came out, in a few words."""
+    if not measurement.shown:
+        return "not shown" if measurement.holds else "NOT SHOWN"
+    return "holds" if measurement.holds else "DOES NOT HOLD"
 
 
 def page_of(audit: Audit) -> str:
@@ -69,6 +71,8 @@ def _header(audit: Audit, title: str) -> Element:
         if audit.holds
         else f"{len(failed)} of {len(audit.measurements)} measurements do not hold: publish nothing"
     )
+    if unseen := sum(not each.shown for each in audit.measurements):
+        said += f". {unseen} of them {'shows' if unseen == 1 else 'show'} nothing"
     return element(
         "header",
         element("h1", title),
@@ -86,7 +90,7 @@ def _main(audit: Audit) -> Iterator[Element]:
         titles = (element("th", each, scope="col", class_="words") for each in (*COLUMNS[1:], "in words"))
         body = element("tbody")
         for each in rows:
-            cells = [figure(each.declared), figure(each.measured), certainty(each), verdict(each.holds)]
+            cells = [figure(each.declared), figure(each.measured), certainty(each), verdict(each)]
             extend(
                 body,
                 element(

@@ -43,6 +43,8 @@ class Told:
     """How many published estimates are not the sum of those of a finer table."""
     altered: int
     """How many draws are not what was published."""
+    met: Mapping[str, int]
+    """How far the table is from one of zeros, in L1: with none, the story says nothing of it."""
 
 
 def parts(audited: Audited) -> list[Part]:
@@ -81,7 +83,11 @@ def told(audited: Audited, folder: Path, number: int) -> Told:
             elsewhere[table.name] = max(strange, default=0)
         apart[population.name] = sum(_apart(table, exact) for table in population.tables)
         disagreeing[population.name] = sum(_disagreeing(population, each) for each in known.values())
-    return Told(number, moved, elsewhere, apart, disagreeing, sum(each.altered for each in known.values()))
+    altered = sum(each.altered for each in known.values())
+    met = dict.fromkeys(moved, 0)
+    for (name, _), values in exact["whole"].items():
+        met[name] += sum(map(abs, values))
+    return Told(number, moved, elsewhere, apart, disagreeing, altered, met)
 
 
 def _apart(table: Table, exact: Mapping[str, Values]) -> int:
@@ -125,7 +131,11 @@ def judged(audited: Audited, results: Sequence[Told]) -> list[Measurement]:
             if strange:
                 moved += most
                 detail = f"One case moved {table.name} in a calendar year in which it did not come"
-            found.append(Measurement("stories", table.name, most, moved, 1.0, moved <= most and not strange, detail))
+            met = any(each.met[table.name] for each in results)
+            if not met:
+                detail = f"No story has anything that {table.name} counts, so nothing is shown of it"
+            holds = met and moved <= most and not strange
+            found.append(Measurement("stories", table.name, most, moved, 1.0, holds, detail, met))
         apart = max(results, key=lambda each: each.apart[population.name])
         found.append(
             _none(
