@@ -51,14 +51,21 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
     try:
         with published_copy(public) as copy:
             different, remark = _signed(copy, chain) or compared(copy, chain)
+            older = different is not None and _is_older(copy, chain)
     except ChangedBeside:
         raise
     except NotVerified as error:
         raise ServiceError(error.what, "Move it away: `quietcount run` brings it back from the ledger") from None
+    if older:
+        raise ServiceError(
+            f"{public}: it is sound, but older than the ledger: a release was cut short, is being published now, or "
+            "waits for witnesses",
+            "Leave it there. `quietcount run` publishes what the ledger holds; `quietcount doctor` says which "
+            "witnesses have not signed",
+        )
     if different is not None:
         raise ServiceError(
-            f"{public}: {different}; it is older (a service that runs publishes at its next tick), or was altered",
-            "Delete it: `quietcount run` brings it back from the ledger",
+            f"{public}: {different}; it was altered", "Delete it: `quietcount run` brings it back from the ledger"
         )
     return [*lines, f"{agreement(public)}{remark}.", *(f"{what}. {remedy}." for what, remedy in held_open(public))]
 
@@ -111,6 +118,14 @@ def _signed(copy: PublishedCopy, chain: Chain) -> tuple[str, str] | None:
     except NoteError as error:
         return f"its signed head is not that of the ledger: {error.what}", ""
     return None
+
+
+def _is_older(copy: PublishedCopy, chain: Chain) -> bool:
+    """Return whether a public file is sound, and built from the beginning of `chain` alone."""
+    beginning = copy.chain()
+    if beginning.head.length >= chain.head.length or contradiction(chain, beginning) is not None:
+        return False
+    return (_signed(copy, beginning) or compared(copy, beginning))[0] is None
 
 
 def _asked_witness(configuration: Configuration, ledger: Ledger) -> Iterator[str]:

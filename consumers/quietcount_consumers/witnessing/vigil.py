@@ -199,8 +199,8 @@ class Vigil:
             raise WitnessesAway(
                 f"{len(signed)} of {len(self._asked)} witnesses with an address answer, and {self.needed} have to "
                 f"({silent}). Nothing is drawn or recorded",
-                "Ask those who keep them; quietcount doctor says how each is. If one is lost permanently, take it out of "
-                "the configuration",
+                "Ask those who keep them; quietcount doctor says how each is. If one is lost permanently, take it out "
+                "of the configuration",
             )
 
 
