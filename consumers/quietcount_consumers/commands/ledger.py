@@ -113,11 +113,16 @@ def ledger_verify_command(
     """
     for path in (file, against):
         if path is not None and not path.is_file():
-            raise click.UsageError(f"{path}: there is no such file. Name one that was published, statistics.duckdb.")
+            what = "this is a folder" if path.is_dir() else "there is no such file"
+            raise click.UsageError(f"{path}: {what}. Name one that was published, statistics.duckdb.")
     told = None if key is None else key_of(key, "--key")
     known = None if head is None else _known(ctx, head)
     try:
         if file is None:
+            if not config.exists() and ctx.get_parameter_source("config") is not ParameterSource.COMMANDLINE:
+                raise click.UsageError(
+                    f"Name a file that was published, statistics.duckdb. There is no project here: no file {config}."
+                )
             configuration = Configuration.load(config)
             verified, where = verify_project(configuration), configuration.public_file
             verified.checks.extend(check_known(where, verified.chain, key=told, head=known, older=against))
@@ -316,9 +321,12 @@ def _known(ctx: click.Context, text: str) -> KnownHead:
         return known_head(text)
     except QuietcountError as error:
         raise click.BadParameter(str(error), ctx, param_hint="--head") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         raise click.BadParameter(
-            f"no such head, and no such file ({type(error).__name__})", ctx, param_hint="--head"
+            "this is neither a head nor a file that can be read. A head has 64 digits (0-9, a-f); give all of them, or "
+            "at least the first 16.",
+            ctx,
+            param_hint="--head",
         ) from None
 
 

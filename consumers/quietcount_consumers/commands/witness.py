@@ -43,7 +43,9 @@ def witness_command() -> None:
 
 @witness_command.command("init", short_help="Make a witness: its key, and what it remembers.")
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path, file_okay=False), default=_FOLDER)
-@click.option("--name", required=True, metavar="NAME", help="Who signs: an address without scheme, as partner.org/w1.")
+@click.option(
+    "--name", required=True, metavar="NAME", help="Who signs, in a form like partner.org/w1; it never changes."
+)
 def witness_init_command(folder: Path, name: str) -> None:
     """Make a witness in the folder DIR, and write its public key to stdout: give it to the project that you witness.
 
@@ -54,7 +56,8 @@ def witness_init_command(folder: Path, name: str) -> None:
 
     write(f"{Partner.create(folder, name).verifier_key.text}\n")
     click.echo(
-        f"{folder} is the witness. Keep a backup of its key, and never go on with an older copy of the folder.",
+        f"Tell that key to the project. The folder {folder} holds the witness: keep a backup of its key, and never "
+        "go on with an older copy of the folder.",
         err=True,
     )
 

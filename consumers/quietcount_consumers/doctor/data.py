@@ -156,7 +156,7 @@ def check_published(configuration: Configuration, chain: Chain, *, running: bool
     elif head.length < chain.head.length and chain.entries[head.length - 1].digest == head.digest:
         yield warning(
             "published file",
-            "it is older than the ledger: a release was cut short, or is being published now",
+            "it is older than the ledger: a release was cut short, is being published now, or waits for witnesses",
             f"{way}: it publishes what the ledger holds",
             public,
         )

@@ -10,10 +10,11 @@ from typing import Final
 
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.signed_heads import text_of
+from quietcount_aggregates.ledger.signed_notes import SignedNote
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor.verdicts import fine, warning, wrong
 from quietcount_consumers.witnessing.asking import contradicts
-from quietcount_consumers.witnessing.vigil import Answer, Vigil, unsigned, vigil_of
+from quietcount_consumers.witnessing.vigil import Answer, Vigil, holds, unsigned, vigil_of
 from quietcount_schemas.finding import Finding
 
 __all__ = ["check_partners"]
@@ -30,9 +31,21 @@ def check_partners(configuration: Configuration, chain: Chain) -> Iterator[Findi
     if not chain.entries:
         yield fine(_CHECK, "there is no ledger yet that they could know")
         return
-    for answer in vigil.look(chain):
+    answers = vigil.look(chain)
+    for answer in answers:
         yield _finding(answer, chain)
-    signed = _signed(vigil, chain)
+    names = {key.name for key in vigil.keys}
+    heard = sum(answer.who in names and not answer.silence for answer in answers)
+    if heard < vigil.needed:
+        yield wrong(
+            _CHECK,
+            f"{heard} of the witnesses with an address answer, and {vigil.needed} have to: nothing is drawn until then",
+            "Ask those who keep them. If one is lost permanently, take it out of the configuration",
+        )
+    notes = _collected(vigil, chain)
+    for key in vigil.by_file:
+        yield _by_file(key.name, any(holds(note, key) for note in notes))
+    signed = max((vigil.signers(note) for note in notes), default=0)
     if signed < vigil.require:
         yield warning(
             _CHECK,
@@ -62,8 +75,18 @@ def _finding(answer: Answer, chain: Chain) -> Finding:
     return fine(_CHECK, f"{answer.who} knows {answer.head.length} of the {length} entries")
 
 
-def _signed(vigil: Vigil, chain: Chain) -> int:
-    """Return how many witnesses have signed the newest head, as far as that was collected."""
+def _by_file(name: str, signed: bool) -> Finding:
+    if signed:
+        return fine(_CHECK, f"{name} has signed the newest head, by file")
+    return warning(
+        _CHECK,
+        "has no address, and has not signed the newest head",
+        "Hand its keeper a request (quietcount ledger request), and take the answer with: quietcount ledger cosign",
+        name,
+    )
+
+
+def _collected(vigil: Vigil, chain: Chain) -> list[SignedNote]:
+    """Return the notes with the cosignatures that were collected for the newest head."""
     text = text_of(chain.opened.ledger_id, chain.head)
-    kept = [note for each in (vigil.pending, vigil.public) if (note := each.kept(text)) is not None]
-    return max((vigil.signers(note) for note in kept), default=0)
+    return [note for each in (vigil.pending, vigil.public) if (note := each.kept(text)) is not None]

@@ -36,7 +36,15 @@ def request_of(configuration: Configuration, start: int) -> Request:
 
 
 def cosigned_head(configuration: Configuration) -> SignedNote:
-    """Return the signed head of the published file, with the cosignatures that were collected for it."""
+    """Return the signed head of the published file, with the cosignatures that were collected for it.
+
+    Raises ServiceError if nothing is published.
+    """
+    if not configuration.public_file.exists():
+        raise ServiceError(
+            f"{configuration.public_file}: there is no published file, so no head is published either",
+            "Start the service, with: quietcount run. If it runs, quietcount doctor says what it waits for",
+        )
     return vigil_of(configuration, unsigned).public.of(published_note(configuration.public_file))
 
 

@@ -47,14 +47,21 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
     try:
         with published_copy(public) as copy:
             different, remark = _signed(copy, chain) or compared(copy, chain)
+            older = different is not None and _is_older(copy, chain)
     except ChangedBeside:
         raise
     except NotVerified as error:
         raise ServiceError(error.what, "Move it away: `quietcount run` brings it back from the ledger") from None
+    if older:
+        raise ServiceError(
+            f"{public}: it is sound, but older than the ledger: a release was cut short, is being published now, or "
+            "waits for witnesses",
+            "Leave it there. `quietcount run` publishes what the ledger holds; `quietcount doctor` says which "
+            "witnesses have not signed",
+        )
     if different is not None:
         raise ServiceError(
-            f"{public}: {different}; it is older (a service that runs publishes at its next tick), or was altered",
-            "Delete it: `quietcount run` brings it back from the ledger",
+            f"{public}: {different}; it was altered", "Delete it: `quietcount run` brings it back from the ledger"
         )
     return [*lines, f"{agreement(public)}{remark}.", *(f"{what}. {remedy}." for what, remedy in held_open(public))]
 
@@ -129,6 +136,14 @@ def _asked_all(configuration: Configuration, ledger: Ledger) -> list[str]:
     ledger.check_places()
     known.append("The private log of places beside the ledger fits it.")
     return [*known, *_checked_key(configuration, ledger.chain)]
+
+
+def _is_older(copy: PublishedCopy, chain: Chain) -> bool:
+    """Return whether a public file is sound, and built from the beginning of `chain` alone."""
+    beginning = copy.chain()
+    if beginning.head.length >= chain.head.length or contradiction(chain, beginning) is not None:
+        return False
+    return (_signed(copy, beginning) or compared(copy, beginning))[0] is None
 
 
 def _asked_witness(configuration: Configuration, ledger: Ledger) -> Iterator[str]:

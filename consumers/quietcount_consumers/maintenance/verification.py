@@ -228,7 +228,7 @@ def _check_against(path: Path, chain: Chain, older: Path) -> str:
 def _chain_sentence(path: Path, chain: Chain) -> str:
     head = chain.head
     return (
-        f"The ledger in {path} keeps its rules from its first entry to its last one, of "
+        f"The ledger in {path} follows its rules from its first entry to its newest one, which was made at "
         f"{_moment(chain.entries[-1].recorded_at)}. It has {head.length} entries, and its head is {head.digest.hex()}."
     )
 

@@ -26,7 +26,7 @@ from quietcount_consumers.witnessing.collected import Collected
 from quietcount_consumers.witnessing.copies import note_of
 from quietcount_consumers.witnessing.fetching import Unanswered
 
-__all__ = ["Answer", "Vigil", "unsigned", "vigil_of"]
+__all__ = ["Answer", "Vigil", "holds", "unsigned", "vigil_of"]
 
 _RESTORE: Final = (
     "Put the newest ledger back, or bring it back from that copy or witness, with: quietcount ledger restore"
@@ -68,6 +68,20 @@ class Vigil:
         self.sign = sign
         self._asked = [AskedWitness(key, url, clock) for key, url in witnesses if url is not None]
         self._copies = copies
+
+    @property
+    def needed(self) -> int:
+        """Return how many witnesses with an address have to answer before anything is drawn.
+
+        A collected signature does not stand in for one of them: it was put back with everything else.
+        """
+        return min(self.require, len(self._asked))
+
+    @property
+    def by_file(self) -> list[VerifierKey]:
+        """Return the keys of the witnesses without an address."""
+        asked = {each.key for each in self._asked}
+        return [key for key in self.keys if key not in asked]
 
     def __bool__(self) -> bool:
         """Return whether anybody is named."""
@@ -119,10 +133,8 @@ class Vigil:
         if not self:
             return
         vouching = self.compare(chain)
-        asked = {each.key for each in self._asked}
-        by_file = [key for key in self.keys if key not in asked]
         note = self.pending.of(self.sign(chain))
-        vouching += sum(_holds(note, key) for key in by_file)
+        vouching += sum(holds(note, key) for key in self.by_file)
         if vouching < self.require:
             raise WitnessesAway(
                 f"{vouching} of the {self.require} required witnesses vouch for the newest head of the ledger. Nothing "
@@ -138,7 +150,7 @@ class Vigil:
         hold.
         """
         note = self.pending.of(self.public.of(note))
-        missing = [each for each in self._asked if not _holds(note, each.key)]
+        missing = [each for each in self._asked if not holds(note, each.key)]
         if missing:
             rest()
             _check_heads(chain, self._ask(chain, note, missing)[1])
@@ -150,7 +162,7 @@ class Vigil:
 
     def signers(self, note: SignedNote) -> int:
         """Return how many witnesses signed `note`."""
-        return sum(_holds(note, key) for key in self.keys)
+        return sum(holds(note, key) for key in self.keys)
 
     def check_shown(self, chain: Chain) -> None:
         """Raise LedgerBehind if a copy or a witness that answers shows a head that the ledger does not hold.
@@ -184,13 +196,13 @@ class Vigil:
         return signed, [answer for _, answer in found]
 
     def _check_enough(self, signed: Sequence[object], answers: Sequence[Answer]) -> None:
-        needed = min(self.require, len(self._asked))
-        if len(signed) < needed:
+        if len(signed) < self.needed:
             silent = "; ".join(f"{each.who}: {each.silence}" for each in answers if each.silence)
             raise WitnessesAway(
-                f"{len(signed)} of {len(self._asked)} witnesses answer, and {needed} have to ({silent}). Nothing is "
-                "drawn",
-                "Ask those who keep them; quietcount doctor says how each is",
+                f"{len(signed)} of {len(self._asked)} witnesses with an address answer, and {self.needed} have to "
+                f"({silent}). Nothing is drawn or recorded",
+                "Ask those who keep them; quietcount doctor says how each is. If one is lost permanently, take it out "
+                "of the configuration",
             )
 
 
@@ -247,7 +259,8 @@ def _check_heads(chain: Chain, answers: Sequence[Answer]) -> None:
             )
 
 
-def _holds(note: SignedNote, key: VerifierKey) -> bool:
+def holds(note: SignedNote, key: VerifierKey) -> bool:
+    """Return whether `note` carries a sound signature under `key`."""
     try:
         return note.verified(key) is not None
     except NoteError:

@@ -28,6 +28,7 @@ from tests.e2e.recovery.restore_drills import (
     page,
 )
 from tests.e2e.service.test_upgrades import CONFIGURATION, Line, asked, counted
+from tests.witness_world import partner_in, served
 
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.state import state_file
@@ -265,6 +266,34 @@ def the_whole_data_folder_is_an_older_copy(drill: Drill) -> None:
     losing(drill)
 
 
+def a_witness_or_a_published_copy_knows_a_newer_ledger(drill: Drill) -> None:
+    older = {name: drill.project.folder / f"older-{name}" for name in ("data", "secrets")}
+    for name, folder in older.items():
+        shutil.copytree(drill.project.folder / name, folder)
+    partner = partner_in(drill.project.folder / "w1", "partner.example/w1")
+    partner.trust(published_chain(drill.project.public).signer)
+    with served(partner) as url, drill.project.config.open("a") as configuration:
+        configuration.write(f'\n[witnesses]\nrequire = 1\n[[witnesses.witness]]\nkey = "{partner.verifier_key.text}"\n')
+        configuration.write(f'url = "{url}"\n')
+        configuration.flush()
+        drill.project.emit(NEW)
+        drill.clock = FEBRUARY_DUE
+        drill.start().done()
+        drill.do("Backing up", 0).done()
+        before = drill.released
+        for name, folder in older.items():
+            shutil.rmtree(drill.project.folder / name)
+            shutil.copytree(folder, drill.project.folder / name)
+        section = "A witness or a published copy knows a newer ledger"
+        drill.start().refused(*drill.page.messages(section))
+        again = drill.do("The whole data folder is an older copy")
+        again.refused(drill.page.messages("An older state is put back")[0])
+        drill.do("The machine is lost, and the state with it", 1).done()
+        drill.start().done()
+        assert drill.released == before
+        losing(drill)
+
+
 def the_public_file_is_lost(drill: Drill) -> None:
     before = drill.released
     drill.project.public.unlink()
@@ -344,6 +373,7 @@ CASES: dict[str, Callable[[Drill], None]] = {
     "The ledger is lost, or an older one was put back": the_ledger_is_lost_or_an_older_one_was_put_back,
     "The private log of places is damaged": the_private_log_of_places_is_damaged,
     "The whole data folder is an older copy": the_whole_data_folder_is_an_older_copy,
+    "A witness or a published copy knows a newer ledger": a_witness_or_a_published_copy_knows_a_newer_ledger,
     "The public file is lost": the_public_file_is_lost,
     "The log is lost, or an older one was put back": the_log_is_lost_or_an_older_one_was_put_back,
     "The signing key is lost or stolen": the_signing_key_is_lost_or_stolen,

@@ -232,4 +232,4 @@ def test_over_http_a_project_goes_on_with_two_of_three_and_not_after_it_was_put_
         assert first.stderr is not None
         assert first.stderr.read() == "Stopped.\n"
         away = world.project.quietcount("run", "--until-idle", "--as-of", JANUARY).refusal()
-        assert "0 of 3 witnesses answer, and 2 have to" in away
+        assert "0 of 3 witnesses with an address answer, and 2 have to" in away

@@ -183,3 +183,43 @@ def test_a_project_that_is_not_there_is_missed_only_if_it_is_named(
     assert CliRunner().invoke(ledger_command, arguments).exit_code == 0
     named = CliRunner().invoke(ledger_command, [*arguments, "--config", "missing.toml"])
     assert named.exit_code == 1
+
+
+def test_a_public_file_that_waits_for_witnesses_is_not_called_altered(project: Project) -> None:
+    """Whoever deleted it would take the newest publication from everybody."""
+    chain = Chain()
+    with closing(sqlite3.connect(project.private / "ledger.sqlite")) as connection:
+        rows = connection.execute('SELECT entry FROM entries ORDER BY "index"').fetchall()
+    for (entry,) in rows[:-1]:
+        chain.extend(entry)
+    key = SigningKey.load(signing_key_file(configuration_of(project)))
+    publish(chain, project.public, sign_head(chain, key).data)
+    message = refused(project, ledger_command, "verify")
+    assert "it is sound, but older than the ledger" in message
+    assert "Leave it there" in message
+    with project.public.open("ab") as file:
+        file.write(b"more")
+    assert "older" not in refused(project, ledger_command, "verify")
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["verify"], "Name a file that was published, statistics.duckdb. There is no project here"),
+        (["verify", "."], "this is a folder"),
+        (["verify", __file__, "--head", "70736c5a"], "at least the first 16"),
+    ],
+)
+def test_somebody_without_a_project_hears_what_to_name(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QUIETCOUNT_CONFIG", raising=False)
+    result = CliRunner().invoke(ledger_command, arguments)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+def test_a_head_is_asked_for_before_anything_is_published(project: Project) -> None:
+    project.public.unlink()
+    assert "no published file, so no head is published either" in refused(project, ledger_command, "head")

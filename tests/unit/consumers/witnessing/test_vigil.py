@@ -13,11 +13,14 @@ from tests.witnessed_projects import DECLARED, FEBRUARY, JANUARY, Witnessed, awa
 from quietcount_aggregates.errors import LedgerBehind
 from quietcount_aggregates.ledger.signed_notes import SignedNote
 from quietcount_consumers.commands.service import release_command, run_command
-from quietcount_consumers.errors import WitnessesAway
+from quietcount_consumers.doctor.partners import check_partners
+from quietcount_consumers.errors import WitnessesAway, WitnessRefused
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
+from quietcount_consumers.maintenance.recovery import reading_ledger
 from quietcount_consumers.running.ticks import StopSignal
 from quietcount_consumers.service import Service
 from quietcount_consumers.witnessing.asking import AskedWitness
+from quietcount_schemas.finding import Severity
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("witnessed")]
 
@@ -61,7 +64,7 @@ def test_a_project_that_is_put_back_whole_draws_nothing_if_a_witness_is_named(tm
         with pytest.raises(LedgerBehind):
             world.work(JANUARY)
     world.name(urls=[away()], require=1)
-    with pytest.raises(WitnessesAway, match="0 of 1 witnesses answer"):
+    with pytest.raises(WitnessesAway, match="0 of 1 witnesses with an address answer"):
         world.work(JANUARY)
     assert not world.published()
 
@@ -73,7 +76,7 @@ def test_two_of_three_witnesses_are_enough_and_one_is_not(tmp_path: Path) -> Non
         assert "publication waits" not in world.work(DECLARED)
         with world.serving(0) as fewer:
             world.name(require=2, urls=fewer)
-            with pytest.raises(WitnessesAway, match="1 of 3 witnesses answer, and 2 have to"):
+            with pytest.raises(WitnessesAway, match="1 of 3 witnesses with an address answer, and 2 have to"):
                 world.work(JANUARY)
             assert not world.published()
         world.name(require=2, urls=urls)
@@ -135,8 +138,44 @@ def test_what_too_few_have_signed_is_in_the_ledger_and_is_published_later_as_it_
     assert cosigned_head(world.project.configuration).verified(world.partners[0].verifier_key) is not None
 
 
-def exchanged(world: Witnessed, folder: Path) -> None:
+def test_a_signature_by_file_does_not_stand_in_for_a_witness_with_an_address(tmp_path: Path) -> None:
+    """It lies in the project, so whoever puts the project back puts it back, too. The doctor says what is missing."""
+    world = Witnessed(tmp_path, partners=3)
+    with world.serving(0, 1) as urls:
+        world.name(require=2, urls=[*urls[:2], None])
+        world.work(DECLARED)
+    exchanged(world, tmp_path, 2)
+    with world.serving(0) as urls:
+        world.name(require=2, urls=[*urls[:2], None])
+        with pytest.raises(WitnessesAway, match="1 of 2 witnesses with an address answer, and 2 have to"):
+            world.work(JANUARY)
+        with reading_ledger(world.project.configuration) as ledger:
+            found = list(check_partners(world.project.configuration, ledger.chain))
+        assert [finding.severity for finding in found] == [Severity.OK, Severity.WARNING, Severity.WRONG, Severity.OK]
+        assert "nothing is drawn until then" in found[2].what
+        assert found[3].what == "partner.example/w3 has signed the newest head, by file"
+        world.name(require=2, urls=[urls[0], None, None])
+        assert "released" in world.work(JANUARY)
+
+
+def test_a_project_that_is_put_back_whole_publishes_nothing_if_its_witness_signs_by_file(tmp_path: Path) -> None:
+    """It draws again, as the page says: the signature was put back as well. The partner signs no second history."""
+    world = Witnessed(tmp_path, partners=1).name(require=1, urls=[None])
+    world.work(DECLARED)
+    exchanged(world, tmp_path)
+    world.snapshot(tmp_path / "before")
+    world.work(JANUARY)
+    exchanged(world, tmp_path)
+    world.put_back(tmp_path / "before")
+    assert "publication waits" in world.work(JANUARY)
+    with pytest.raises(WitnessRefused, match="two histories"):
+        exchanged(world, tmp_path)
+    assert "publication waits" in world.work(JANUARY)
+    assert not world.published()
+
+
+def exchanged(world: Witnessed, folder: Path, number: int = 0) -> None:
     """Hand a request to the partner and take its note back."""
-    note = world.partners[0].cosign(request_of(world.project.configuration, 0))
+    note = world.partners[number].cosign(request_of(world.project.configuration, 0))
     (folder / "note").write_text(note.data)
-    assert take_cosignatures(world.project.configuration, folder / "note") == ["partner.example/w1"]
+    assert take_cosignatures(world.project.configuration, folder / "note") == [f"partner.example/w{number + 1}"]
