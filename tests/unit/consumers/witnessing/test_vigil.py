@@ -6,12 +6,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.witness_world import Owner
 from tests.witnessed_projects import DECLARED, JANUARY, Witnessed, away
 
 from quietcount_aggregates.errors import LedgerBehind
 from quietcount_aggregates.ledger.signed_notes import SignedNote
+from quietcount_aggregates.publication.publication import published_head
 from quietcount_consumers.errors import WitnessesAway
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
+from quietcount_consumers.witnessing.collected import Collected
+from quietcount_consumers.witnessing.publication import WitnessedPublication
+from quietcount_consumers.witnessing.vigil import Vigil, unsigned
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("witnessed")]
 
@@ -103,3 +108,23 @@ def exchanged(world: Witnessed, folder: Path) -> None:
     note = world.partners[0].cosign(request_of(world.project.configuration, 0))
     (folder / "note").write_text(note.data)
     assert take_cosignatures(world.project.configuration, folder / "note") == ["partner.example/w1"]
+
+
+def test_what_the_ledger_gains_while_a_publication_waits_is_not_published_under_an_older_signature(
+    tmp_path: Path,
+) -> None:
+    owner = Owner(grown=1)
+    vigil = Vigil(
+        require=0,
+        witnesses=[],
+        copies=[],
+        pending=Collected(tmp_path / "pending"),
+        public=Collected(tmp_path / "statistics.head", public=True),
+        sign=unsigned,
+    )
+    publication = WitnessedPublication(vigil)
+    publication(owner.chain, tmp_path / "statistics.duckdb", owner.note.data)
+    signed = owner.chain.head
+    owner.grow()
+    assert not publication.show()
+    assert published_head(tmp_path / "statistics.duckdb") == signed
