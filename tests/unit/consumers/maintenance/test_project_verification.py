@@ -161,3 +161,17 @@ def test_a_project_that_is_not_there_is_missed_only_if_it_is_named(
     assert CliRunner().invoke(ledger_command, arguments).exit_code == 0
     named = CliRunner().invoke(ledger_command, [*arguments, "--config", "missing.toml"])
     assert named.exit_code == 1
+
+
+@pytest.mark.promise("clear-errors")
+def test_a_configuration_that_happens_to_lie_there_and_cannot_be_read_takes_nothing_from_the_file(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QUIETCOUNT_CONFIG", raising=False)
+    (tmp_path / "quietcount.toml").write_text("[service\n")
+    arguments = ["verify", str(project.public)]
+    result = CliRunner().invoke(ledger_command, arguments)
+    assert result.exit_code == 0
+    assert "The project of quietcount.toml could not be asked: " in result.stdout
+    assert CliRunner().invoke(ledger_command, [*arguments, "--config", "quietcount.toml"]).exit_code == 1

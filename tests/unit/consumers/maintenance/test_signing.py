@@ -67,7 +67,7 @@ def test_a_published_file_whose_signature_was_altered_hands_on_no_head(released:
         text = note.data.replace("\n", "\n9", 1)
         file.execute("UPDATE about SET value = ? WHERE key = 'signed_head'", [text])
     assert "carries no sound signature" in refused(released, ledger_command, "head")
-    assert "table about does not hold what the ledger says" in refused(released, ledger_command, "verify")
+    assert "its signed head is not that of the ledger" in refused(released, ledger_command, "verify")
 
 
 @pytest.mark.parametrize(
