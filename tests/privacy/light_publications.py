@@ -22,15 +22,19 @@ __all__ = ["light_publications"]
 def light_publications() -> Iterator[None]:
     """Publish what the ledger holds without margins, views and macros: they take most of a release's time."""
 
-    def publish(chain: Chain, path: Path, *_: object) -> None:
+    def publish(chain: Chain, path: Path, signed_head: str = "", *_: object) -> None:
         draft = path.with_name(f"{path.name}.next")
         head = chain.head
         bodies = [entry.body for entry in chain.entries]
         with duckdb.connect(str(draft)) as connection:
             connection.execute("CREATE TABLE about (key VARCHAR, value VARCHAR)")
-            rows = [("ledger_length", str(head.length)), ("ledger_head", head.digest.hex())]
+            rows = [
+                ("ledger_length", str(head.length)),
+                ("ledger_head", head.digest.hex()),
+                ("signed_head", signed_head),
+            ]
             connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
-            connection.execute('CREATE TABLE ledger ("index" INTEGER, entry BLOB)')
+            connection.execute('CREATE TABLE ledger ("index" BIGINT, entry BLOB)')
             connection.executemany(
                 "INSERT INTO ledger VALUES (?, ?)", [(each.index, each.data) for each in chain.entries]
             )

@@ -40,6 +40,12 @@ __all__ = ["Budget", "Chain"]
 
 _DAY = dt.timedelta(days=1)
 
+_STRANGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What the figures in an entry may raise that nobody wrote in good faith."""
+
+_DIGITS = 50
+"""The most digits of a lifetime epsilon, before its point or behind it: written out, a billion fill the memory."""
+
 _RAISED = 7
 """By how many last digits at most a noise scale is raised: see DiscreteLaplace.scale in noise.py."""
 
@@ -149,6 +155,16 @@ class Chain:
 
     def extend(self, data: bytes) -> Entry:
         """Accept the next entry's bytes, or raise LedgerBroken or LedgerNewer and change nothing."""
+        try:
+            return self._extend(data)
+        except LedgerError:
+            raise
+        except _STRANGE as error:
+            raise LedgerBroken(
+                f"ledger entry {len(self.entries)} says what no ledger may say ({type(error).__name__})", RESTORE_LEDGER
+            ) from None
+
+    def _extend(self, data: bytes) -> Entry:
         place = len(self.entries)
         if of_newer_schema(data, place, self.head.digest):
             raise LedgerNewer(
@@ -219,6 +235,8 @@ class Chain:
             case Opened(lifetime_epsilon=epsilon, partitions=partitions):
                 if not epsilon.is_finite() or epsilon <= 0:
                     return "the lifetime epsilon is not a positive number"
+                if max(abs(epsilon.adjusted()), len(epsilon.as_tuple().digits)) > _DIGITS:
+                    return "the lifetime epsilon has more digits than anybody would state"
                 return None if partitions > 0 else "events lie in at least one partition"
             case Declared(population, whole_log, place):
                 names = [table.name for table in population.tables]

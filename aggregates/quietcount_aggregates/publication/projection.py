@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,8 +72,13 @@ def reconciled(chain: Chain, population: Population) -> tuple[Reconciliation, li
     return Reconciliation(population, _bodies(entries), settlements), entries
 
 
-def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path, signed_head: str = "") -> None:
-    """Write the public file at `path`, which is not there yet, from a verified chain and its signed head."""
+def project(
+    connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path, signed_head: str = "", version: str = ""
+) -> None:
+    """Write the public file at `path`, which is not there yet, from a verified chain and its signed head.
+
+    `version` is the one of quietcount that the file names; this one if it is empty.
+    """
     path.write_bytes(template())
     quoted = str(path).replace("'", "''")
     connection.execute(f"ATTACH '{quoted}' AS public")
@@ -96,7 +102,7 @@ def project(connection: duckdb.DuckDBPyConnection, chain: Chain, path: Path, sig
     notes = list(note_rows(chain))
     columns = enumerate(("statistics", "starts", "ends", "kinds", "notes"))
     connection.execute(sql_of("notes.sql"), {name: [note[place] for note in notes] for place, name in columns})
-    _insert(connection, types, "about", [*_about_rows(chain, signed_head), *about_rows(chain)])
+    _insert(connection, types, "about", [*_about_rows(chain, signed_head, version), *about_rows(chain)])
     connection.execute("COMMIT")
     detach(connection, path, types)
 
@@ -256,8 +262,9 @@ def _budget_rows(chain: Chain) -> Iterable[tuple[object, ...]]:
             )
 
 
-def _about_rows(chain: Chain, signed_head: str) -> Iterable[tuple[str, str]]:
+def _about_rows(chain: Chain, signed_head: str, version: str) -> Iterable[tuple[str, str]]:
     yield "format", str(_FORMAT)
+    yield "quietcount", version or metadata.version("quietcount-aggregates")
     yield "bound", bound_sentence(chain)
     yield "lifetime_epsilon", f"{chain.budget.lifetime_epsilon:f}"
     yield "epsilon_declared", f"{chain.budget.declared:f}"

@@ -38,16 +38,17 @@ Publish = Callable[[Chain, Path, str], None]
 """Publishes what a verified chain holds, with its signed head, as a file: `publish`, or a HeldPublication."""
 
 
-def publish(chain: Chain, path: Path, signed_head: str = "") -> None:
+def publish(chain: Chain, path: Path, signed_head: str = "", version: str = "") -> None:
     """Build the public file from a verified chain and put it in the place of `path`.
 
-    `signed_head` is the note that signs the head of the chain; a file without one is nobody's word. A program that has
-    the old file open keeps it. Raises PublicationError; the file that was there is then still whole.
+    `signed_head` is the note that signs the head of the chain; a file without one is nobody's word. `version` is the
+    one of quietcount that the file is to name, in the place of this one: for a comparison. A program that has the old
+    file open keeps it. Raises PublicationError; the file that was there is then still whole.
     """
     with _explained(path):
         _clear(path.parent, f"{path.name}.next*")
         with _draft(path.with_name(f"{path.name}.next")) as draft:
-            _build(chain, draft, signed_head)
+            _build(chain, draft, signed_head, version)
             # DuckDB would put on top of the new file what another program had written beside the old one.
             if (beside := changes_beside(path)) is not None:
                 beside.unlink(missing_ok=True)
@@ -96,12 +97,12 @@ def _clear(folder: Path, pattern: str) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _build(chain: Chain, draft: Path, signed_head: str) -> None:
+def _build(chain: Chain, draft: Path, signed_head: str, version: str) -> None:
     """Build the public file at `draft`."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET temp_directory = ''")
         connection.execute(REPEATABLE)
-        project(connection, chain, draft, signed_head)
+        project(connection, chain, draft, signed_head, version)
     # The public file may be read by everyone; what must not be read lies in the folder `private`.
     draft.chmod(0o644)
     # Not the moment of writing, which would tell how long the release took.

@@ -9,6 +9,8 @@ import click
 from click.core import ParameterSource
 
 from quietcount_aggregates.bound import plain
+from quietcount_aggregates.errors import LedgerBehind
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
 from quietcount_consumers.commands.receipt import receipt_command
@@ -128,8 +130,9 @@ def ledger_verify_command(
             verified.checks.extend(check_known(where, verified.chain, key=told, head=known, older=against))
         else:
             verified = verify_file(file, key=told, head=known, older=against)
-            if config.exists() or ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE:
-                verified.checks.extend(compare_with_project(Configuration.load(config), file, verified.chain))
+            named = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
+            if named or config.exists():
+                verified.checks.extend(_asked_project(config, file, verified.chain, named=named))
     except QuietcountError as error:
         if not as_json:
             raise
@@ -313,6 +316,21 @@ def ledger_new_key_command(config: Path, stolen: bool, yes: bool) -> None:
     signer = renew_key(Configuration.load(config), wall_clock(), agree, stolen=stolen)
     click.echo("The ledger names the new key. Make a backup of it, and give this to partners and readers:", err=True)
     click.echo(signer.text)
+
+
+def _asked_project(config: Path, file: Path, chain: Chain, *, named: bool) -> list[str]:
+    """Return what a project says of a file that was verified.
+
+    Raises LedgerBehind if its ledger contradicts it. A project that cannot be asked is an error only if it was `named`.
+    """
+    try:
+        return compare_with_project(Configuration.load(config), file, chain)
+    except LedgerBehind:
+        raise
+    except QuietcountError as error:
+        if named:
+            raise
+        return [f"The project of {config} could not be asked: {error.what}."]
 
 
 def _known(ctx: click.Context, text: str) -> KnownHead:

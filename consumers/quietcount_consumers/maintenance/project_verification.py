@@ -16,11 +16,11 @@ from quietcount_aggregates.publication.published_file import holder_of
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.contradiction import contradiction
-from quietcount_consumers.maintenance.published_copy import ChangedBeside, NotVerified, PublishedCopy, published_copy
 from quietcount_consumers.maintenance.recovery import reading_ledger
 from quietcount_consumers.maintenance.state_facts import state_of
 from quietcount_consumers.maintenance.verification import Verified, agreement, compared
 from quietcount_consumers.wiring import signing_key_file, witness_of
+from quietcount_consumers.witnessing.published_copy import NotVerified, PublishedCopy, check_beside, published_copy
 
 __all__ = ["compare_with_project", "held_open", "verify_ledger", "verify_project"]
 
@@ -44,12 +44,11 @@ def verify_ledger(chain: Chain, public: Path) -> list[str]:
     lines = [f"The ledger's chain holds; its head is {chain.head.digest.hex()}.", bound_sentence(chain)]
     if not public.exists():
         return [*lines, f"{public} is not there; `quietcount run` brings it back with the same values."]
+    check_beside(public)
     try:
         with published_copy(public) as copy:
             different, remark = _signed(copy, chain) or compared(copy, chain)
             older = different is not None and _is_older(copy, chain)
-    except ChangedBeside:
-        raise
     except NotVerified as error:
         raise ServiceError(error.what, "Move it away: `quietcount run` brings it back from the ledger") from None
     if older:

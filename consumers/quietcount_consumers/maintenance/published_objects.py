@@ -1,21 +1,19 @@
 """What is in a published file: how two files differ, by object, and by rows in their order.
 
-One of the two comes from somebody who may want to deceive. It is opened for reading only, attached beside an empty
-database, so that no table, view or macro of it stands in the place of one of DuckDB's, and nothing of it is executed.
+One of the two comes from somebody who may want to deceive: see published_copy.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
-from quietcount_aggregates.publication.published_file import Settings
+from quietcount_consumers.witnessing.published_copy import attached
 
-__all__ = ["attached", "difference", "shown", "written_by"]
+__all__ = ["difference", "shown", "written_by"]
 
 _KINDS: Final = {
     "duckdb_schemas": ("schema", "schema_name"),
@@ -44,32 +42,11 @@ _ACCIDENTAL: Final = frozenset({"constraint_index", "data_type_id", "estimated_s
 """What depends on the process that asks, is an estimate, or is listed elsewhere; numbers of objects (oid) are left out,
 too."""
 
-_SETTINGS: Final[Settings] = {
-    "threads": 1,  # rows come in the order in which they lie
-    "memory_limit": "1GB",
-    "temp_directory": "",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",
-}
-
 _VERSION: Final = slice(52, 116)
 """Where the first header of a DuckDB file says which DuckDB made it: the version, then its source; 32 bytes each."""
 
 _SHOWN: Final = 80
 """Characters of a strange name that a message has at most."""
-
-
-@contextlib.contextmanager
-def attached(**files: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Attach files under the given names to an empty database, for reading only; nothing else can be reached."""
-    with duckdb.connect(":memory:", config=_SETTINGS) as connection:
-        for name, path in files.items():
-            quoted = str(path).replace("'", "''")
-            connection.execute(f"ATTACH '{quoted}' AS {name} (READ_ONLY, TYPE duckdb)")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET lock_configuration = true")
-        yield connection
 
 
 def difference(found: Path, wanted: Path) -> str | None:

@@ -25,7 +25,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Body, Completed, Retired
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.signed_heads import check_key, check_signed, sign_head
-from quietcount_aggregates.ledger.signed_notes import SigningKey
+from quietcount_aggregates.ledger.signed_notes import SignedNote, SigningKey
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import publish, published_head
 from quietcount_aggregates.release import check_newest
@@ -36,8 +36,8 @@ from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import state_missing, state_of
 from quietcount_consumers.positions import check_partitions, lost_of
-from quietcount_consumers.queries import QueryError, QueryHeld, query
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, signing_key_of, witness_of
+from quietcount_consumers.witnessing.published_copy import NotVerified, published_copy
 from quietcount_consumers.witnessing.requests import read_request
 from quietcount_consumers.witnessing.vigil import unsigned, vigil_of
 from quietcount_schemas.errors import QuietcountError
@@ -191,17 +191,17 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
 def published_chain(published: Path) -> Chain:
     """Return the chain that a published file holds, or what a witness gave back (which is a request of ours).
 
-    Raises ServiceError for another file, WitnessError and NoteError for a request that is none, and LedgerBroken.
+    It is signed with the newest key in it: anybody can write a ledger that begins with somebody's public key. Raises
+    ServiceError for another file, WitnessError for a request that is none, NoteError and LedgerBroken.
     """
-    chain = Chain()
     if _is_request(published):
         request = read_request(published)
+        chain, note = Chain(), request.note
         for entry in request.entries:
             chain.extend(entry)
-        check_signed(chain, request.note)
-        return chain
-    for entry in _published_entries(published):
-        chain.extend(entry)
+    else:
+        chain, note = _published(published)
+    check_signed(chain, note)
     return chain
 
 
@@ -212,23 +212,19 @@ def _is_request(published: Path) -> bool:
     return False
 
 
-def _published_entries(published: Path) -> list[bytes]:
-    """Read the ledger in a published file, which may be the last copy that there is."""
+def _published(published: Path) -> tuple[Chain, SignedNote]:
+    """Read the ledger in a published file, which may be the last copy that there is, and its signed head."""
     if not published.exists():
         raise ServiceError(f"{published}: there is no such file", "Name the newest copy of what was published")
     try:
-        rows = query(published, 'SELECT entry FROM ledger ORDER BY "index"')[1]
-    except QueryHeld:
-        raise
-    except QueryError:
-        rows = []
-    if not rows:
+        with published_copy(published) as copy:
+            return copy.chain(), copy.note
+    except NotVerified as error:
         raise ServiceError(
-            f"{published}: is damaged, or not a file that quietcount published",
+            error.what,
             "Keep it, and try another copy: every published file holds the whole ledger, and anybody who copied one "
             "may have the newest",
-        )
-    return [bytes(entry) for (entry,) in rows]
+        ) from None
 
 
 @contextlib.contextmanager
@@ -302,9 +298,7 @@ def opened_partitions(configuration: Configuration) -> int | None:
     with contextlib.suppress(QuietcountError), reading_ledger(configuration) as ledger:
         return ledger.chain.opened.partitions
     with contextlib.suppress(QuietcountError):
-        chain = Chain()
-        chain.extend(_published_entries(configuration.public_file)[0])
-        return chain.opened.partitions
+        return published_chain(configuration.public_file).opened.partitions
     return None
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from quietcount_aggregates.errors import KeyMissing, LedgerUnwritable, NoteError, SigningKeyError, StateDamaged
 from quietcount_aggregates.ledger.entries import Rekeyed
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.signed_heads import check_signed
 from quietcount_aggregates.ledger.signed_notes import SignedNote, SigningKey, VerifierKey
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
@@ -27,8 +26,8 @@ from quietcount_consumers.maintenance.recovery import (
     reading_ledger,
     state_path,
 )
-from quietcount_consumers.queries import query
 from quietcount_consumers.wiring import signing_key_file, witness_of
+from quietcount_consumers.witnessing.published_copy import published_copy
 from quietcount_consumers.witnessing.vigil import unsigned, vigil_of
 from quietcount_schemas.private_files import sync_folder
 
@@ -40,17 +39,15 @@ def published_note(public: Path) -> SignedNote:
 
     Raises ServiceError for a file that is missing or not quietcount's, LedgerBroken, and NoteError.
     """
-    chain = published_chain(public)
-    rows = query(public, "SELECT value FROM about WHERE key = 'signed_head'")[1]
     try:
-        note = SignedNote.parse(str(rows[0][0]) if rows else "")
-        check_signed(chain, note)
+        published_chain(public)
     except NoteError as error:
         raise NoteError(
             f"{public}: carries no sound signature of its head: {error.what}",
             "Delete it: `quietcount run` brings it back from the ledger",
         ) from None
-    return note
+    with published_copy(public) as copy:
+        return copy.note
 
 
 def renew_key(

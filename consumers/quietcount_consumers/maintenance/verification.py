@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +28,14 @@ from quietcount_aggregates.ledger.signed_notes import SignedNote, VerifierKey
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.publication.publication import publish
 from quietcount_consumers.maintenance.contradiction import contradiction
-from quietcount_consumers.maintenance.published_copy import DISTRUST, NotVerified, PublishedCopy, published_copy
 from quietcount_consumers.maintenance.published_objects import difference, written_by
+from quietcount_consumers.witnessing.published_copy import (
+    DISTRUST,
+    NotVerified,
+    PublishedCopy,
+    check_beside,
+    published_copy,
+)
 
 __all__ = [
     "KnownHead",
@@ -42,6 +49,9 @@ __all__ = [
 
 _HEX: Final = re.compile(r"[0-9a-f]{16,64}")
 """A head, or the beginning of one: a citation of the statistics has its first 16 digits."""
+
+_RELEASE: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}((a|b|rc|\.post|\.dev)[0-9]{1,4})?")
+"""A version of quietcount as a file may name it. Anything longer could say something else."""
 
 _STRANGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, MemoryError)
 """What the figures of a ledger that nobody wrote in good faith may raise."""
@@ -100,6 +110,7 @@ def verify_file(
     `key` is the one that the publisher gave to whoever asks, `head` one that was noted earlier, and `older` another
     copy of the published file. Raises NotVerified for the first thing that does not hold.
     """
+    check_beside(path)
     with published_copy(path) as copy:
         chain = copy.chain()
         verified = Verified(chain, [_chain_sentence(path, chain)])
@@ -132,11 +143,13 @@ def compared(copy: PublishedCopy, chain: Chain) -> tuple[str | None, str]:
     Returns what is wrong with the copy, or None, and what is to be said of how they were compared, both without a full
     stop. Raises NotVerified if no file can be built from the chain, or if the copy is damaged.
     """
-    path = copy.path
+    path, this = copy.path, metadata.version("quietcount-aggregates")
+    said = copy.about.get("quietcount", "")
+    version = said if _RELEASE.fullmatch(said) else this
     with tempfile.TemporaryDirectory(prefix="quietcount-verify-") as folder:
         again = Path(folder) / "again.duckdb"
         try:
-            publish(chain, again, copy.note.data)
+            publish(chain, again, copy.note.data, version)
         except PublicationError as error:
             raise NotVerified(f"{path}: no file can be built from the ledger: {error.what}", error.remedy) from None
         except _STRANGE as error:
@@ -144,12 +157,17 @@ def compared(copy: PublishedCopy, chain: Chain) -> tuple[str | None, str]:
                 f"{path}: no figures can be made of what its ledger says ({type(error).__name__})", DISTRUST
             ) from None
         if filecmp.cmp(copy.file, again, shallow=False):
-            return None, ", to the last byte"
+            return None, ", to the last byte" + ("" if version == this else f". Quietcount {version} made it")
         made, ours = written_by(copy.file), written_by(again)
         try:
             differing = difference(copy.file, again)
         except duckdb.Error:
             return "is damaged", ""
+    if differing is not None and version != this:
+        return (
+            f"{differing} is not what this version of quietcount, {this}, makes of the ledger. The file says that "
+            f"{version} made it, which may have other rules and definitions: verify it with that version"
+        ), ""
     if differing is not None:
         return f"{differing} does not hold what the ledger says", ""
     if made == ours:

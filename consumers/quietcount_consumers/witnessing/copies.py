@@ -13,9 +13,8 @@ from typing import Final
 
 from quietcount_aggregates.errors import NoteError
 from quietcount_aggregates.ledger.signed_notes import SignedNote
-from quietcount_consumers.errors import WitnessError
 from quietcount_consumers.witnessing.fetching import Unanswered, exchange
-from quietcount_consumers.witnessing.published import DATABASE, is_database, published_note
+from quietcount_consumers.witnessing.published_copy import NotVerified, is_database, published_copy
 
 __all__ = ["MOST_BYTES", "note_of"]
 
@@ -41,10 +40,13 @@ def note_of(copy: str | Path) -> SignedNote:
                 _fetch(copy, file)
             with file.open("rb") as opened:
                 beginning = opened.read(_MOST_NOTE + 1)
-            return published_note(file) if is_database(beginning[:DATABASE]) else SignedNote.parse(beginning)
+            if not is_database(beginning):
+                return SignedNote.parse(beginning)
+            with published_copy(file) as published:
+                return published.note
         except OSError as error:
             raise Unanswered(f"it cannot be read ({(error.strerror or 'no reason is given').lower()})") from None
-        except (NoteError, WitnessError):
+        except (NoteError, NotVerified):
             raise Unanswered("it is neither a file that quietcount published nor the signed head of one") from None
 
 

@@ -52,6 +52,7 @@ class Application:
         self._partner = partner
         self._places = places
         self._signing = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._held = 0
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -84,16 +85,25 @@ class Application:
         if scope["method"] not in ("GET", "HEAD"):
             return _Answer(HTTPStatus.METHOD_NOT_ALLOWED)
         self._places.begin(scope, STORE_SECONDS, asked=True)
-        return await asyncio.to_thread(self._held_of, found[1].decode(), note_alone=found[2] is not None)
+        origin = origin_of(bytes.fromhex(found[1].decode()))
+        if found[2] is not None:
+            return await asyncio.to_thread(self._checkpoint, origin)
+        async with self._reading:  # one at a time: each has a whole ledger in memory
+            return await asyncio.to_thread(self._whole, origin)
 
-    def _held_of(self, ledger_id: str, *, note_alone: bool) -> _Answer:
+    def _checkpoint(self, origin: str) -> _Answer:
         try:
-            newest = self._partner.newest(origin_of(bytes.fromhex(ledger_id)))
+            note = self._partner.checkpoint(origin)
         except WitnessError:
             return _Answer(HTTPStatus.SERVICE_UNAVAILABLE)
-        if newest is None:
-            return _Answer(HTTPStatus.NOT_FOUND)
-        return _Answer(HTTPStatus.OK, newest.note.data.encode() if note_alone else newest.data)
+        return _Answer(HTTPStatus.NOT_FOUND) if note is None else _Answer(HTTPStatus.OK, note.data.encode())
+
+    def _whole(self, origin: str) -> _Answer:
+        try:
+            newest = self._partner.newest(origin)
+        except WitnessError:
+            return _Answer(HTTPStatus.SERVICE_UNAVAILABLE)
+        return _Answer(HTTPStatus.NOT_FOUND) if newest is None else _Answer(HTTPStatus.OK, newest.data)
 
     async def _add(self, scope: Mapping[str, Any], receive: Receive) -> _Answer | None:
         announced = next((int(value[:20]) for name, value in scope["headers"] if name == b"content-length"), 0)

@@ -6,10 +6,13 @@ redirect leads to another host, and no proxy of the environment is used. What is
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import http.client
 import os
+import socket
 import ssl
-import time
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -41,6 +44,71 @@ class Reply:
     body: bytes = b""
 
 
+class _Cut:
+    """Ends what is exchanged over some sockets once its time is over: a timeout alone begins again with each byte."""
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Cut:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def add(self, connected: socket.socket) -> None:
+        with self._lock:
+            self._sockets.append(connected)
+        if self.over:
+            self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        with self._lock:
+            for each in self._sockets:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # not TLS's own, which another thread reads
+
+
+class _Http(http.client.HTTPConnection):
+    def __init__(self, cut: _Cut, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._cut = cut
+
+    def connect(self) -> None:
+        super().connect()
+        self._cut.add(self.sock)
+
+
+class _Https(http.client.HTTPSConnection):
+    def __init__(self, cut: _Cut, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._cut = cut
+
+    def connect(self) -> None:
+        super().connect()
+        self._cut.add(self.sock)
+
+
+class _Timed(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens what a `cut` ends."""
+
+    def __init__(self, cut: _Cut, context: ssl.SSLContext) -> None:
+        urllib.request.HTTPSHandler.__init__(self, context=context)
+        self._cut, self._tls = cut, context
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(functools.partial(_Http, self._cut), req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(functools.partial(_Https, self._cut), req, context=self._tls)
+
+
 class _OnHost(urllib.request.HTTPRedirectHandler):
     """Follows a redirect to the same host, and not from https to http."""
 
@@ -68,35 +136,33 @@ def exchange(
     """
     headers: Mapping[str, str] = {"User-Agent": "quietcount", "Content-Type": "text/plain; charset=utf-8"}
     request = urllib.request.Request(url, body, dict(headers))  # noqa: S310 (the configuration takes http alone)
-    opener = urllib.request.build_opener(
-        _OnHost(),
-        urllib.request.ProxyHandler({}),
-        urllib.request.HTTPSHandler(context=context or ssl.create_default_context()),
-    )
-    until = time.monotonic() + seconds
-    try:
+    with _Cut(seconds) as cut:
+        opener = urllib.request.build_opener(
+            _OnHost(), urllib.request.ProxyHandler({}), _Timed(cut, context or ssl.create_default_context())
+        )
         try:
-            answer = opener.open(request, timeout=_STEP_SECONDS)
-        except urllib.error.HTTPError as error:
-            with error:
-                return Reply(error.code, _received(error, most, until, None))
-        with answer:
-            return Reply(answer.status, _received(answer, most, until, take))
-    except urllib.error.URLError as error:
-        raise _explained(error.reason) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _explained(error) from None
+            try:
+                answer = opener.open(request, timeout=_STEP_SECONDS)
+            except urllib.error.HTTPError as error:
+                with error:
+                    reply = Reply(error.code, _received(error, most, None))
+            else:
+                with answer:
+                    reply = Reply(answer.status, _received(answer, most, take))
+            if cut.over:  # an answer that was cut looks whole
+                raise TimeoutError
+        except (OSError, http.client.HTTPException) as error:
+            raise _explained(TimeoutError() if cut.over else getattr(error, "reason", error)) from None
+    return reply
 
 
-def _received(answer: Any, most: int, until: float, take: Callable[[bytes], object] | None) -> bytes:
-    """Return the body, unless it is too large or drips: a timeout alone begins again with each byte."""
+def _received(answer: Any, most: int, take: Callable[[bytes], object] | None) -> bytes:
+    """Return the body, unless it is too large."""
     raw, size = bytearray(), 0
     while chunk := answer.read1(_CHUNK):
         size += len(chunk)
         if size > most:
             raise Unanswered("it sends more than it should")
-        if time.monotonic() > until:
-            raise TimeoutError
         if take is None:
             raw += chunk
         else:

@@ -84,6 +84,11 @@ class Memory:
         with self._connected() as connection:
             return [_seen(row) for row in connection.execute(f"{_SEEN} ORDER BY origin")]
 
+    def seen(self, origin: str) -> Seen | None:
+        """Return what is known of a ledger; None for an unknown one."""
+        with self._connected() as connection:
+            return Writing(connection).seen(origin)
+
     def held(self, origin: str) -> tuple[Seen, list[bytes]] | None:
         """Return what is known of a ledger with all entries, as of one moment; None for an unknown one."""
         with self._connected() as connection:

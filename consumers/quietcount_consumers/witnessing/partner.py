@@ -185,6 +185,11 @@ class Partner:
             return None
         return Request(0, tuple(held[1]), self._cosigned(held[0].note, held[0].timestamp))
 
+    def checkpoint(self, origin: str) -> SignedNote | None:
+        """Return the newest head that this witness signed, with its cosignature; None as for `newest`."""
+        seen = self._memory.seen(origin)
+        return None if seen is None or seen.note is None else self._cosigned(seen.note, seen.timestamp)
+
     def _cosigned(self, note: SignedNote, timestamp: int) -> SignedNote:
         return note.with_signatures(cosign(note, self._key, self.name, timestamp))
 

@@ -31,7 +31,8 @@ class WitnessedPublication:
 
     def __call__(self, chain: Chain, path: Path, signed_head: str) -> None:
         """Remember that `chain` is to be published at `path`, with its signed head."""
-        self._held = chain, path, signed_head
+        # A copy: what the ledger gains until then is not under this signature.
+        self._held = chain.copy(), path, signed_head
 
     def show(self) -> str:
         """Publish what is held, if it can be; return what it still waits for, "" if for nothing.

@@ -18,7 +18,7 @@ from typing import Final
 from quietcount_aggregates.errors import NoteError
 from quietcount_aggregates.ledger.signed_notes import SignedNote
 from quietcount_consumers.errors import WitnessError
-from quietcount_consumers.witnessing.published import DATABASE, is_database, published_ledger
+from quietcount_consumers.witnessing.published_copy import DATABASE, is_database, published_copy
 
 __all__ = ["MOST_BYTES", "Request", "read_request"]
 
@@ -61,13 +61,14 @@ class Request:
 def read_request(path: Path) -> Request:
     """Return what a file asks a witness to sign: a request, or a published file with all entries of its ledger.
 
-    Raises WitnessError, also for a file that is too large.
+    Raises WitnessError, also for a file that is too large, and NotVerified for a published file that is none.
     """
     try:
         with path.open("rb") as file:
             beginning = file.read(DATABASE)
             if is_database(beginning):
-                return Request(0, *published_ledger(path))
+                with published_copy(path) as copy:
+                    return Request(0, tuple(copy.entries()), copy.note)
             data = beginning + file.read(MOST_BYTES)
     except OSError as error:
         raise WitnessError(f"{path}: cannot be read ({error.strerror})", "Check the path and its rights") from None

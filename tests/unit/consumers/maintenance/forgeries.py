@@ -62,17 +62,19 @@ class Sound:
         path.write_bytes(edit(bytearray(path.read_bytes())))
         return path
 
-    def published(self, chain: Chain, key: SigningKey = SIGNING_KEY, note: str | None = None) -> Path:
+    def published(
+        self, chain: Chain, key: SigningKey = SIGNING_KEY, note: str | None = None, version: str = ""
+    ) -> Path:
         """Return a file that was published from another chain; `note` stands in the place of its signed head."""
         path = self.folder / "statistics.duckdb"
-        self.publish(chain, path, sign_head(chain, key).data if note is None else note)
+        self.publish(chain, path, sign_head(chain, key).data if note is None else note, version)
         return path
 
-    def publish(self, chain: Chain, path: Path, note: str) -> None:
+    def publish(self, chain: Chain, path: Path, note: str, version: str = "") -> None:
         """Publish as ever, each chain and note once: that takes most of the time of a verification."""
-        kept = self.folder / f"{hashlib.sha256(chain.head.digest + note.encode()).hexdigest()}.duckdb"
+        kept = self.folder / f"{hashlib.sha256(chain.head.digest + f'{note}{version}'.encode()).hexdigest()}.duckdb"
         if not kept.exists():
-            publish(chain, kept, note)
+            publish(chain, kept, note, version)
         shutil.copy(kept, path)
 
     @property

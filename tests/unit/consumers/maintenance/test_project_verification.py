@@ -223,3 +223,17 @@ def test_somebody_without_a_project_hears_what_to_name(
 def test_a_head_is_asked_for_before_anything_is_published(project: Project) -> None:
     project.public.unlink()
     assert "no published file, so no head is published either" in refused(project, ledger_command, "head")
+
+
+@pytest.mark.promise("clear-errors")
+def test_a_configuration_that_happens_to_lie_there_and_cannot_be_read_takes_nothing_from_the_file(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QUIETCOUNT_CONFIG", raising=False)
+    (tmp_path / "quietcount.toml").write_text("[service\n")
+    arguments = ["verify", str(project.public)]
+    result = CliRunner().invoke(ledger_command, arguments)
+    assert result.exit_code == 0
+    assert "The project of quietcount.toml could not be asked: " in result.stdout
+    assert CliRunner().invoke(ledger_command, [*arguments, "--config", "quietcount.toml"]).exit_code == 1

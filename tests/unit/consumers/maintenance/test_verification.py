@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 from tests.unit.consumers.maintenance.forgeries import (
@@ -31,9 +32,10 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.publication import publication
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.maintenance import published_copy, published_objects, verification
-from quietcount_consumers.maintenance.published_copy import NotVerified
+from quietcount_consumers.maintenance import published_objects, verification
 from quietcount_consumers.maintenance.verification import Verified, check_known, known_head, verify_file
+from quietcount_consumers.witnessing import published_copy
+from quietcount_consumers.witnessing.published_copy import NotVerified
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("ledger-chain")]
 
@@ -92,6 +94,16 @@ def exact(sound: Sound) -> Chain:
     return chained(sound, [*sound.bodies[:-1], dataclasses.replace(body, mechanism="test.exact")])
 
 
+def computing(sound: Sound) -> Path:
+    """Return a file whose reader computes, for each row: here little, and as long as its maker wants."""
+    return sound.altered(
+        "ALTER TABLE about RENAME TO others",
+        "CREATE TABLE about (key VARCHAR, v VARCHAR, value VARCHAR GENERATED ALWAYS AS (v || ''))",
+        "INSERT INTO about (key, v) FROM others",
+        "DROP TABLE others",
+    )
+
+
 def noted_twice(sound: Sound) -> str:
     return sound.note + sound.note.splitlines(keepends=True)[-1].replace("quietcount.ledger/", "Ivan-Petrov-came/")
 
@@ -128,6 +140,11 @@ FORGED: dict[str, tuple[Callable[[Sound], Path], str]] = {
     "a ledger that is a view": (
         lambda s: s.altered("ALTER TABLE ledger RENAME TO l", "CREATE VIEW ledger AS FROM l"),
         "not a file that quietcount published",
+    ),
+    "a column that is computed": (computing, "not a file that quietcount published"),
+    "a version with words in it": (
+        lambda s: s.published(s.chain, version="Ivan Petrov came"),
+        "table about does not hold what the ledger says",
     ),
     "an entry without end": (
         lambda s: s.altered("UPDATE ledger SET entry = encode(repeat('x', 3000000)) WHERE \"index\" = 1"),
@@ -335,6 +352,15 @@ def test_of_a_file_by_another_version_of_duckdb_it_is_said_what_could_not_be_com
     said = verify_file(path).checks[2]
     assert f"{path} holds exactly what the ledger says, object by object and row by row" in said
     assert said.endswith("To compare these too, verify it with DuckDB v1.4.9.")
+
+
+def test_of_a_file_by_another_version_of_quietcount_it_is_said_which_one_has_to_judge_it(sound: Sound) -> None:
+    path = sound.published(sound.chain, version="0.0.7")
+    assert verify_file(path).checks[2].endswith("to the last byte. Quietcount 0.0.7 made it.")
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE OR REPLACE MACRO bound_of_version() AS 7")
+    with pytest.raises(NotVerified, match=r"macro .* The file says that 0\.0\.7 made it.* verify it with that version"):
+        verify_file(path)
 
 
 def test_what_another_program_left_beside_the_file_is_named(sound: Sound) -> None:

@@ -30,9 +30,9 @@ from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon
 from quietcount_aggregates.publication.publication import publish
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.maintenance.published_copy import NotVerified
 from quietcount_consumers.receipts.forms import page_of, yaml_of
 from quietcount_consumers.receipts.receipt import SECTORS, Receipt, Said, open_questions, receipt_of
+from quietcount_consumers.witnessing.published_copy import NotVerified
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("receipt")]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -141,6 +143,26 @@ def test_a_redirect_leads_to_no_other_host() -> None:
             assert exchange(f"{url}/here", most=100, seconds=10).body == b"ours"
             assert exchange(f"{url}/away", most=100, seconds=10).status == 302
             assert exchange(f"{url}/here", b"body", most=100, seconds=10).status == 302
+
+
+def test_headers_that_drip_are_given_up_too() -> None:
+    """Each comes well before a timeout of its own, and there is no end to them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                for _ in range(600):
+                    connection.sendall(b"X-A: b\r\n")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(Unanswered, match="did not answer in time"):
+            exchange(f"http://127.0.0.1:{listener.getsockname()[1]}", most=100, seconds=0.5)
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_what_drips_or_does_not_end_is_given_up() -> None:

@@ -10,14 +10,15 @@ import duckdb
 import pytest
 from tests.witnessed_projects import DECLARED, JANUARY, Witnessed
 
-from quietcount_aggregates.errors import LedgerBehind
+from quietcount_aggregates.errors import LedgerBehind, NoteError
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.signed_heads import read_head
 from quietcount_aggregates.ledger.signed_notes import SignedNote
 from quietcount_consumers.doctor.partners import check_partners
-from quietcount_consumers.errors import WitnessError, WitnessesAway
+from quietcount_consumers.errors import WitnessesAway
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of
-from quietcount_consumers.maintenance.recovery import reading_ledger, restore_ledger
+from quietcount_consumers.maintenance.recovery import published_chain, reading_ledger, restore_ledger
+from quietcount_consumers.witnessing.published_copy import NotVerified
 from quietcount_consumers.witnessing.requests import read_request
 from quietcount_consumers.witnessing.vigil import Vigil
 
@@ -95,6 +96,17 @@ def test_a_lost_ledger_comes_back_from_a_witness_and_an_older_one_is_refused(tmp
     assert world.project.ledger_values() == out
 
 
+def test_a_ledger_that_the_owner_did_not_sign_is_not_brought_back(tmp_path: Path) -> None:
+    """Anybody can write one that begins with the owner's public key."""
+    world = Witnessed(tmp_path)
+    world.work(DECLARED)
+    shutil.copyfile(world.project.public, tmp_path / "forged.duckdb")
+    with duckdb.connect(str(tmp_path / "forged.duckdb")) as connection:
+        connection.execute('DELETE FROM ledger WHERE "index" = (SELECT max("index") FROM ledger)')
+    with pytest.raises(NoteError, match="not the head"):
+        published_chain(tmp_path / "forged.duckdb")
+
+
 def test_copies_named_before_anything_was_published_are_refused_with_what_to_do(tmp_path: Path) -> None:
     world = Witnessed(tmp_path).name(copies=[tmp_path / "copy"])
     with pytest.raises(LedgerBehind, match="name the copies after the first publication"):
@@ -151,20 +163,32 @@ def test_a_mutant_that_does_not_wait_publishes_what_nobody_has_signed(
     [
         (
             "CREATE VIEW about AS SELECT 'signed_head' AS key, 'x' AS value; CREATE TABLE ledger (x int)",
-            "is not a file",
+            "is damaged, or not a file",
         ),
-        ("CREATE TABLE about (key text, value text); CREATE TABLE ledger (x int)", "damaged"),
+        ("CREATE TABLE about (key text, value text); CREATE TABLE ledger (x int)", "is damaged, or not a file"),
         (
             "CREATE TABLE about (key text, value text); CREATE TABLE ledger AS "
-            "SELECT i AS \"index\", repeat('a', 1000)::blob AS entry FROM range(70000) t(i)",
-            "larger than any",
+            "SELECT i AS \"index\", repeat('a', 2000000)::blob AS entry FROM range(3) t(i)",
+            "longer than any",
         ),
-        ('CREATE TABLE about (key text, value text); CREATE TABLE ledger ("index" int, entry blob)', "no signed head"),
+        (
+            'CREATE TABLE about (key text, value text); CREATE TABLE ledger ("index" bigint, entry blob)',
+            "no signed head",
+        ),
+        (
+            "CREATE MACRO duckdb_tables() AS TABLE (SELECT 'main' AS schema_name, false AS internal, unnest(['about', "
+            "'ledger']) AS table_name, false AS temporary); CREATE VIEW about AS SELECT 'signed_head' AS key, "
+            "count(*)::text AS value FROM range(10000000) a, range(10000000) b WHERE (a.range * b.range) % 7 = 3; "
+            "CREATE TABLE ledger (x int)",
+            "is damaged, or not a file",
+        ),
     ],
 )
-def test_a_file_of_somebody_who_means_harm_is_refused_in_a_sentence(tables: str, words: str, tmp_path: Path) -> None:
+def test_a_file_of_somebody_who_means_harm_is_refused_in_a_sentence_and_not_executed(
+    tables: str, words: str, tmp_path: Path
+) -> None:
     with duckdb.connect(str(tmp_path / "bad.duckdb")) as connection:
         connection.execute(tables)
-    with pytest.raises(WitnessError, match=words) as caught:
+    with pytest.raises(NotVerified, match=words) as caught:
         read_request(tmp_path / "bad.duckdb")
     assert caught.value.remedy

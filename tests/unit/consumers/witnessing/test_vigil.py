@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from tests.commanded import invoked
+from tests.witness_world import Owner
 from tests.witnessed_projects import DECLARED, FEBRUARY, JANUARY, Witnessed, away
 
 from quietcount_aggregates.errors import LedgerBehind
 from quietcount_aggregates.ledger.signed_notes import SignedNote
+from quietcount_aggregates.publication.publication import published_head
 from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.doctor.partners import check_partners
 from quietcount_consumers.errors import WitnessesAway, WitnessRefused
@@ -20,6 +22,9 @@ from quietcount_consumers.maintenance.recovery import reading_ledger
 from quietcount_consumers.running.ticks import StopSignal
 from quietcount_consumers.service import Service
 from quietcount_consumers.witnessing.asking import AskedWitness
+from quietcount_consumers.witnessing.collected import Collected
+from quietcount_consumers.witnessing.publication import WitnessedPublication
+from quietcount_consumers.witnessing.vigil import Vigil, unsigned
 from quietcount_schemas.finding import Severity
 
 pytestmark = [pytest.mark.quick, pytest.mark.promise("witnessed")]
@@ -179,3 +184,23 @@ def exchanged(world: Witnessed, folder: Path, number: int = 0) -> None:
     note = world.partners[number].cosign(request_of(world.project.configuration, 0))
     (folder / "note").write_text(note.data)
     assert take_cosignatures(world.project.configuration, folder / "note") == [f"partner.example/w{number + 1}"]
+
+
+def test_what_the_ledger_gains_while_a_publication_waits_is_not_published_under_an_older_signature(
+    tmp_path: Path,
+) -> None:
+    owner = Owner(grown=1)
+    vigil = Vigil(
+        require=0,
+        witnesses=[],
+        copies=[],
+        pending=Collected(tmp_path / "pending"),
+        public=Collected(tmp_path / "statistics.head", public=True),
+        sign=unsigned,
+    )
+    publication = WitnessedPublication(vigil)
+    publication(owner.chain, tmp_path / "statistics.duckdb", owner.note.data)
+    signed = owner.chain.head
+    owner.grow()
+    assert not publication.show()
+    assert published_head(tmp_path / "statistics.duckdb") == signed
