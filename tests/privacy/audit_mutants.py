@@ -37,9 +37,9 @@ from quietcount_aggregates.reconciliation import estimates, figures
 from quietcount_aggregates.reconciliation.averages import Ratio
 from quietcount_aggregates.reconciliation.figures import Reconciliation
 from quietcount_consumers.auditing import coverage, lower_bounds, noise_fit, story_distances
-from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.measurement import Measurement
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.trials.audited import Audited
 
 __all__ = ["CONTROLS", "MUTANTS", "Mutant", "Row", "audited", "row_of"]
 

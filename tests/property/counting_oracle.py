@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from quietcount_aggregates.populations import Dimension, Filter, Horizon, Late, Population, Table
-from quietcount_consumers.auditing.margins import cells_of
+from quietcount_consumers.trials.margins import cells_of
 from quietcount_schemas.codec import CaseEvent
 
 __all__ = ["Oracle", "Place", "Releases"]

@@ -10,7 +10,7 @@ from tests.property.stories import CASES, World
 from tests.property.story_schemas import PARTS, STORIES
 
 from quietcount_aggregates.populations import Horizon, Population, Table
-from quietcount_consumers.auditing.margins import cells_of, margins, summed
+from quietcount_consumers.trials.margins import cells_of, margins, summed
 
 __all__ = ["check_halves", "check_margins", "check_one_case", "differences"]
 

@@ -20,9 +20,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, cast
 
-from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.measurement import CHECKS, Check, Measurement, Part
 from quietcount_consumers.errors import ServiceError
+from quietcount_consumers.trials.audited import Audited
 
 __all__ = ["PREFIX", "Audit", "Progress", "audit", "measured"]
 

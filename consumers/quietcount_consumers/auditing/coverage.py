@@ -22,11 +22,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from quietcount_aggregates.noise import CONFIDENCE
-from quietcount_consumers.auditing.asked_figures import CONDITIONAL, QUESTIONS, Answer, answers
-from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.exact_tails import rate_allowed
-from quietcount_consumers.auditing.made_up_publications import BEGIN, Span, published
 from quietcount_consumers.auditing.measurement import FALSE_ALARM, Measurement, Part
+from quietcount_consumers.trials.asked_figures import CONDITIONAL, QUESTIONS, Answer, answers
+from quietcount_consumers.trials.audited import Audited
+from quietcount_consumers.trials.made_up_publications import BEGIN, Span, published
 
 __all__ = ["Tally", "asked", "judged", "parts", "tallied"]
 

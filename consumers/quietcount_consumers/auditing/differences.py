@@ -13,8 +13,8 @@ import numpy as np
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Horizon, Population, Table
 from quietcount_consumers.auditing.binomial_bounds import Floats
-from quietcount_consumers.auditing.deployment import Played
-from quietcount_consumers.auditing.margins import Release
+from quietcount_consumers.trials.deployment import Played
+from quietcount_consumers.trials.margins import Release
 
 __all__ = ["Pairing", "cells_of_table", "distance", "drawn", "far", "pairings"]
 

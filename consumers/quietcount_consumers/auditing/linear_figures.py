@@ -18,9 +18,9 @@ from quietcount_aggregates.reconciliation.blocks import Block, blocks_of
 from quietcount_aggregates.reconciliation.estimates import MILLION, estimate
 from quietcount_aggregates.reconciliation.solution import Solution
 from quietcount_consumers.auditing.binomial_bounds import Floats
-from quietcount_consumers.auditing.deployment import Played
 from quietcount_consumers.auditing.differences import Pairing, pairings
-from quietcount_consumers.auditing.margins import Release
+from quietcount_consumers.trials.deployment import Played
+from quietcount_consumers.trials.margins import Release
 
 __all__ = ["Weighted", "telling_figure"]
 

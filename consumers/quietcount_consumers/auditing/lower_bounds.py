@@ -17,13 +17,13 @@ import numpy as np
 
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population
-from quietcount_consumers.auditing.audited import Audited
 from quietcount_consumers.auditing.binomial_bounds import Floats, loss_between
-from quietcount_consumers.auditing.deployment import Day, Played, played
 from quietcount_consumers.auditing.differences import Pairing, cells_of_table, drawn
 from quietcount_consumers.auditing.linear_figures import Weighted, telling_figure
 from quietcount_consumers.auditing.measurement import FALSE_ALARM, Measurement, Part
-from quietcount_consumers.auditing.neighbours import BEGIN, PAIRS, Neighbours
+from quietcount_consumers.trials.audited import Audited
+from quietcount_consumers.trials.deployment import Day, Played, played
+from quietcount_consumers.trials.neighbours import BEGIN, PAIRS, Neighbours
 
 __all__ = ["Bound", "bounded", "judged", "parts"]
 

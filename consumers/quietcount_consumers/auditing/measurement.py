@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from quietcount_consumers.auditing.audited import Audited
+    from quietcount_consumers.trials.audited import Audited
 
 __all__ = ["CHECKS", "FALSE_ALARM", "Check", "Measurement", "Part"]
 

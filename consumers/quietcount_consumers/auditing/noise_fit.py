@@ -19,11 +19,11 @@ import numpy as np
 
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population, Table
-from quietcount_consumers.auditing.audited import DRAWS, Audited
 from quietcount_consumers.auditing.binomial_bounds import Floats, clopper_pearson, log_factorials
 from quietcount_consumers.auditing.exact_tails import Integers, chi_square, laplace_tail, noncentrality_needed
-from quietcount_consumers.auditing.made_up_publications import BEGIN
 from quietcount_consumers.auditing.measurement import FALSE_ALARM, Measurement, Part
+from quietcount_consumers.trials.audited import DRAWS, Audited
+from quietcount_consumers.trials.made_up_publications import BEGIN
 
 __all__ = ["Drawn", "Fit", "Noise", "Task", "draw", "drawn", "judged", "measurements", "noises_of", "parts"]
 

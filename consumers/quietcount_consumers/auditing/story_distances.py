@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from quietcount_aggregates.populations import Horizon, Population, Table
-from quietcount_consumers.auditing.audited import Audited
-from quietcount_consumers.auditing.deployment import Played, played
 from quietcount_consumers.auditing.differences import distance, far
-from quietcount_consumers.auditing.margins import Release, margins, summed
 from quietcount_consumers.auditing.measurement import Measurement, Part
-from quietcount_consumers.auditing.storytelling import START, Storyteller
+from quietcount_consumers.trials.audited import Audited
+from quietcount_consumers.trials.deployment import Played, played
+from quietcount_consumers.trials.margins import Release, margins, summed
+from quietcount_consumers.trials.storytelling import START, Storyteller
 
 __all__ = ["Told", "judged", "parts", "told"]
 

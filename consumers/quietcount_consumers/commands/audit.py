@@ -19,7 +19,7 @@ from quietcount_schemas.configuration import DEFAULT_LOG
 
 if TYPE_CHECKING:
     from quietcount_consumers.auditing.audit import Audit, Progress
-    from quietcount_consumers.auditing.audited import Audited
+    from quietcount_consumers.trials.audited import Audited
 
 __all__ = ["audit_command"]
 
@@ -101,7 +101,7 @@ def audit_command(
 
 def _audited(config: Path, seed: int) -> tuple[Audited, str]:
     """Return the catalogue of the configuration, or the starting one if none was named and none is there."""
-    from quietcount_consumers.auditing.audited import Audited
+    from quietcount_consumers.trials.audited import Audited
 
     if config == DEFAULT_CONFIG and not config.exists():
         return Audited.starting(seed), _STARTING

@@ -10,9 +10,9 @@ from tests.numbers_world import visits
 
 from quietcount_aggregates.catalogue import AskedTable
 from quietcount_aggregates.populations import StatisticName, Sum
-from quietcount_consumers.auditing.asked_figures import Answer
 from quietcount_consumers.auditing.coverage import Tally, tallied
-from quietcount_consumers.auditing.made_up_counts import MadeUp
+from quietcount_consumers.trials.asked_figures import Answer
+from quietcount_consumers.trials.made_up_counts import MadeUp
 from quietcount_schemas.events.periods import Period
 
 pytestmark = pytest.mark.quick

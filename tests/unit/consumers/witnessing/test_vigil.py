@@ -198,7 +198,7 @@ def test_what_the_ledger_gains_while_a_publication_waits_is_not_published_under_
         public=Collected(tmp_path / "statistics.head", public=True),
         sign=unsigned,
     )
-    publication = WitnessedPublication(vigil)
+    publication = WitnessedPublication(vigil, lambda: None)
     publication(owner.chain, tmp_path / "statistics.duckdb", owner.note.data)
     signed = owner.chain.head
     owner.grow()

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from quietcount_aggregates.noise import margin
 from quietcount_aggregates.populations import ALL, Dimension, Population, Table
-from quietcount_consumers.auditing.made_up_publications import Publication, Span
+from quietcount_consumers.trials.made_up_publications import Publication, Span
 from quietcount_schemas.events.periods import Period
 
 __all__ = ["CONDITIONAL", "QUESTIONS", "Answer", "answers"]

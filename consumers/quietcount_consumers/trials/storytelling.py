@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from quietcount_aggregates.populations import Population
-from quietcount_consumers.auditing.deployment import Day, Emission
+from quietcount_consumers.trials.deployment import Day, Emission
 from quietcount_schemas.events.event_types import EPOCH_ORDINAL, EventType, Field, FieldKind, Role
 from quietcount_schemas.registry import SchemaRegistry
 

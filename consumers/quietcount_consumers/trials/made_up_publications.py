@@ -27,8 +27,8 @@ from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population, Table
 from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.publication.published_file import opened
-from quietcount_consumers.auditing.made_up_counts import MadeUp
 from quietcount_consumers.embedded_ledger import EmbeddedLedger
+from quietcount_consumers.trials.made_up_counts import MadeUp
 from quietcount_schemas.events.periods import Period
 
 __all__ = ["BEGIN", "Publication", "published"]

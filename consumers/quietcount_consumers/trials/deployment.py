@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from quietcount_aggregates.publication.published_file import opened
-from quietcount_consumers.auditing.audited import Audited
-from quietcount_consumers.auditing.margins import Release
-from quietcount_consumers.auditing.recorder import Draw, Recorder
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.service import Service
+from quietcount_consumers.trials.audited import Audited
+from quietcount_consumers.trials.margins import Release
+from quietcount_consumers.trials.recorder import Draw, Recorder
 from quietcount_producers.composing.pseudonyms import Pepper
 from quietcount_producers.publisher import CaseEventPublisher
 
