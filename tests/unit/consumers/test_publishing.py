@@ -218,8 +218,8 @@ def test_what_fails_amid_building_is_not_shown_and_leaves_nothing_and_is_still_h
     held = HeldPublication()
     held(chain, path)
 
-    def torn(connection: duckdb.DuckDBPyConnection, chain: Chain, draft: Path, signed_head: str) -> None:
-        project_chain(connection, chain, draft, signed_head)
+    def torn(connection: duckdb.DuckDBPyConnection, chain: Chain, draft: Path, signed_head: str, version: str) -> None:
+        project_chain(connection, chain, draft, signed_head, version)
         os.truncate(draft, 4096)
         raise duckdb.IOException("Could not write file")
 

@@ -41,7 +41,10 @@ def settings(folder: Path, text: str) -> tuple[RegistrySettings, str]:
         ('url = "http://[x]"', "key 'schema_registry.url': write an address"),
         ('url = "http://a/?key=1"', "key 'schema_registry.url': write an address"),
         ('url = "http://a b"', "key 'schema_registry.url': write an address"),
-        ('url = "http://me:pass@a"', "'schema_registry.url': write the name as schema_registry.username"),
+        (
+            'url = "http://me:pass@a"',
+            "'schema_registry.url': an address holds no name and no password; for the registry they are",
+        ),
         ("url = 1", "key 'schema_registry.url': write an address"),
         ('username = "a"', "key 'schema_registry.username': goes with schema_registry.password_file, which is missing"),
         ('password_file = "a"', "key 'schema_registry.password_file': goes with schema_registry.username"),
