@@ -100,6 +100,8 @@ def open_service(
         ledger = Ledger(stack.enter_context(contextlib.closing(open_ledger(configuration))), signing_key.public)
         ledger.refresh()
         if ledger.chain.entries:  # before the fence, which ends a service that runs elsewhere
+            # First: a key that does not fit is no reason to make a new one if it is the ledger that was replaced.
+            witness_of(configuration).check(ledger)
             check_key(ledger.chain, signing_key)
             if admit is not None:
                 admit(ledger.chain)

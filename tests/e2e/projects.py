@@ -22,6 +22,7 @@ from tests.catalogues import catalogue, statistic
 from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.signed_notes import SigningKey
 from quietcount_aggregates.release import stored_symbols
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
@@ -105,6 +106,7 @@ class Project:
             (folder / "secrets").mkdir(parents=True, mode=0o700)
             Pepper.generate(folder / "secrets" / "pepper")
             ConsumerSecret.generate(folder / "secrets" / "service")
+            SigningKey.generate(folder / "secrets" / "service-signing")  # so that copies on Kafka have one ledger's
             self.config.write_text(configuration, encoding="utf-8")
 
     @property

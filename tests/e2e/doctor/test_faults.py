@@ -35,7 +35,7 @@ from tests.e2e.projects import Project
 from tests.e2e.service.test_upgrades import of_a_newer_version
 from tests.kafka.certificates import Authority
 
-from quietcount_aggregates.ledger.signed_notes import SigningKey
+from quietcount_aggregates.ledger.signed_notes import COSIGNATURE, SigningKey, VerifierKey
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.doctor import examination as doctor
@@ -159,6 +159,7 @@ def expired_certificate(project: Project) -> None:
     with_(f'metrics = {{ certificate_file = "{issued.certificate_file}", key_file = "{issued.key_file}" }}')(project)
 
 
+WITNESSED = f'witnesses = {{ require = 1, witness = [{{ key = "{VerifierKey("partner.example/w1", COSIGNATURE, bytes(32)).text}" }}] }}'
 SAID_BY = {
     "configuration": (doctor_files, "check_configuration_file"),
     "user": (doctor_machine, "check_user"),
@@ -175,6 +176,7 @@ SAID_BY = {
     "populations": (doctor._Examination, "_check_populations"),
     "published file": (doctor._Examination, "_check_published"),
     "metrics": (doctor._Examination, "_check_metrics"),
+    "witnesses": (doctor._Examination, "_check_witnesses"),
 }
 FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("configuration", WRONG, "everybody may write to it", mode(0o666, "quietcount.toml")),
@@ -251,6 +253,7 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("published file", WARNING, "is missing", gone("data", "statistics.duckdb")),
     ("published file", WRONG, "is damaged", garbage("data", "statistics.duckdb")),
     ("published file", WARNING, "is older than the ledger", unfinished_release),
+    ("witnesses", WARNING, "0 of the 1 required witnesses have signed", with_(WITNESSED)),
     ("metrics", WRONG, "there is no file", with_('metrics = { username = "a", password_file = "secrets/none" }')),
     ("metrics", WRONG, "another program listens", taken_port),
     ("metrics", WRONG, "is not valid now", expired_certificate),

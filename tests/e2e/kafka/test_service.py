@@ -17,7 +17,17 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Producer
 from tests.e2e.kafka.kafka_projects import kafka_configuration, kafka_project
-from tests.e2e.kafka.kafka_services import LATER, LINES, TRUE, nonzero, project, refused, rewriting, topic_of
+from tests.e2e.kafka.kafka_services import (
+    LATER,
+    LINES,
+    TRUE,
+    nonzero,
+    project,
+    refused,
+    rewriting,
+    settings_of,
+    topic_of,
+)
 from tests.e2e.projects import Project
 from tests.kafka.fixtures import Clusters, Kafka
 from tests.running_world import Hands, MovedClocks
@@ -90,7 +100,7 @@ def test_no_new_secret_is_made_where_the_ledger_on_kafka_has_entries(project: Pr
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(tmp_path: Path, kafka: Kafka) -> None:
     project = kafka_project(tmp_path / "project", kafka.bootstrap, kafka.prefix(), topics=False)
     message = refused(project, "run", "--until-idle", "--as-of", "2023-03-08")
-    assert topic_of(project) in message
+    assert settings_of(project).topic("releases") in message
     assert "quietcount topics create" in message
     assert not project.public.exists()
 

@@ -111,6 +111,9 @@ class Round:
         self.contenders = {
             name: Contender(Project(folder / name, text), folder / f"{name}.said") for name in ("first", "second")
         }
+        # One ledger, one key: a second machine for it has the secrets of the first.
+        keys = [each.project.folder / "secrets" / "service-signing" for each in self.contenders.values()]
+        keys[1].write_bytes(keys[0].read_bytes())
         self.chance = chance
         self.seen: dict[Cell, int] = {}
         project = self.contenders["first"].project

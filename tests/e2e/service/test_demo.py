@@ -258,10 +258,11 @@ def test_the_demo_obeys_no_variable_of_a_real_project(tmp_path: Path) -> None:
         "SCHEMA_REGISTRY": json.dumps({"url": "https://nowhere:8081"}),
         "METRICS": json.dumps({"listen": "nowhere"}),
         "PUBLICATION": json.dumps({"publisher": "somebody else"}),
+        "WITNESSES": json.dumps({"require": 1}),
         "CONFIG": str(real.config),
         "NO_SUCH_KEY": "1",
     }
-    shared = ("kafka", "schema_registry", "metrics", "publication")
+    shared = ("kafka", "schema_registry", "metrics", "publication", "witnesses")
     values |= {f"{section}__{key}".upper(): "nothing" for section in shared for key in KEYS[section]}
     known = {key.upper() for key in KEYS[""]} | {
         f"{section}__{key}".upper() for section in ("emitter", "service", *shared) for key in KEYS[section]
