@@ -159,7 +159,8 @@ def expired_certificate(project: Project) -> None:
     with_(f'metrics = {{ certificate_file = "{issued.certificate_file}", key_file = "{issued.key_file}" }}')(project)
 
 
-WITNESSED = f'witnesses = {{ require = 1, witness = [{{ key = "{VerifierKey("partner.example/w1", COSIGNATURE, bytes(32)).text}" }}] }}'
+WITNESS = VerifierKey("partner.example/w1", COSIGNATURE, bytes(32)).text
+WITNESSED = f'witnesses = {{ require = 1, witness = [{{ key = "{WITNESS}" }}] }}'
 SAID_BY = {
     "configuration": (doctor_files, "check_configuration_file"),
     "user": (doctor_machine, "check_user"),

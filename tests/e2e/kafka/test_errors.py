@@ -116,7 +116,7 @@ def test_a_missing_topic_is_told(kafka_secure: SecuredCluster, tmp_path: Path, c
     keys = kafka_secure.settings("TLS")
     message = refused(project_of(tmp_path, kafka_secure.addresses("TLS"), keys), command)
     assert "quietcount topics create" in message
-    assert f"{keys['topic_prefix']}releases" in message
+    assert f"{keys['topic_prefix']}case-events" in message
 
 
 @every_command

@@ -25,7 +25,6 @@ from tests.e2e.kafka.kafka_services import (
     project,
     refused,
     rewriting,
-    settings_of,
     topic_of,
 )
 from tests.e2e.projects import Project
@@ -100,7 +99,7 @@ def test_no_new_secret_is_made_where_the_ledger_on_kafka_has_entries(project: Pr
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(tmp_path: Path, kafka: Kafka) -> None:
     project = kafka_project(tmp_path / "project", kafka.bootstrap, kafka.prefix(), topics=False)
     message = refused(project, "run", "--until-idle", "--as-of", "2023-03-08")
-    assert settings_of(project).topic("releases") in message
+    assert topic_of(project) in message
     assert "quietcount topics create" in message
     assert not project.public.exists()
 
