@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -34,25 +35,25 @@ def test_nothing_broken_nothing_found(name: str) -> None:
 
 @pytest.mark.soak
 def test_every_broken_safeguard_is_found_and_the_table_says_by_what() -> None:
-    rows = _rows([*CONTROLS, *MUTANTS])
+    rows: dict[str, Row] = {}
+    print("\n" + _line("broken", "check", "subject", "declared", "measured", "seconds"))
+    for name, row in _rows([*CONTROLS, *MUTANTS]):
+        rows[name] = row
+        found = row.found
+        told = (found.subject, f"{found.declared:.4g}", f"{found.measured:.4g}") if found else ("nothing found", "", "")
+        print(_line(row.broken, row.check, *told, f"{row.seconds:.0f}"), flush=True)
     missed = [name for name in MUTANTS if rows[name].found is None]
-    print(_table(rows))
     assert not [name for name in CONTROLS if rows[name].found is not None], "a sound service was found broken"
     assert not missed, f"not found: {', '.join(missed)}"
 
 
-def _rows(names: list[str]) -> dict[str, Row]:
+def _rows(names: list[str]) -> Iterator[tuple[str, Row]]:
     """Break one safeguard after the other, in a process for each core: what one changes must not reach another."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=4) as pool:
-        return dict(zip(names, pool.map(row_of, names), strict=True))
+        yield from zip(names, pool.map(row_of, names), strict=True)
 
 
-def _table(rows: dict[str, Row]) -> str:
-    lines: list[tuple[str, ...]] = [("broken", "check", "subject", "declared", "measured", "seconds")]
-    for row in rows.values():
-        found = row.found
-        told = (found.subject, f"{found.declared:.4g}", f"{found.measured:.4g}") if found else ("nothing found", "", "")
-        lines.append((row.broken, row.check, *told, f"{row.seconds:.0f}"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n" + "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+def _line(*columns: str) -> str:
+    widths = (58, 9, 34, 9, 9, 7)
+    return "  ".join(map(str.ljust, columns, widths)).rstrip()

@@ -75,7 +75,9 @@ class _Cut:
                     socket.socket.shutdown(each, socket.SHUT_RDWR)  # not TLS's own, which another thread reads
 
 
-class _Http(http.client.HTTPConnection):
+class _Cuttable(http.client.HTTPConnection):
+    """A connection that a `cut` ends."""
+
     def __init__(self, cut: _Cut, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._cut = cut
@@ -85,14 +87,8 @@ class _Http(http.client.HTTPConnection):
         self._cut.add(self.sock)
 
 
-class _Https(http.client.HTTPSConnection):
-    def __init__(self, cut: _Cut, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._cut = cut
-
-    def connect(self) -> None:
-        super().connect()
-        self._cut.add(self.sock)
+class _CuttableTls(_Cuttable, http.client.HTTPSConnection):
+    """The same over TLS."""
 
 
 class _Timed(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
@@ -103,10 +99,10 @@ class _Timed(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         self._cut, self._tls = cut, context
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(_Http, self._cut), req)
+        return self.do_open(functools.partial(_Cuttable, self._cut), req)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(_Https, self._cut), req, context=self._tls)
+        return self.do_open(functools.partial(_CuttableTls, self._cut), req, context=self._tls)
 
 
 class _OnHost(urllib.request.HTTPRedirectHandler):
