@@ -273,7 +273,7 @@ MUTANTS: dict[str, Mutant] = {
         "margins of half the width", faults.margins_of(0.5), "intervals", "cells", intervals("days", 1)
     ),
     "nine_tenths_of_the_margin": Mutant(
-        "margins too narrow by 10 %", faults.margins_of(0.9), "intervals", "cells", intervals("days", 10)
+        "margins too narrow by 10 %", faults.margins_of(0.9), "intervals", "cells", intervals("days", 40)
     ),
     "cells_left_out": Mutant(
         "empty cells are left out", faults.cells_left_out, "intervals", "cells", intervals("days", 1)
@@ -293,7 +293,7 @@ MUTANTS: dict[str, Mutant] = {
         faults.averages_of_half_their_margin,
         "intervals",
         "averages",
-        intervals("visits", 8),
+        intervals("visits", 48),
     ),
     "difference_of_one_side": Mutant(
         "a difference has the noise of one side",
@@ -307,7 +307,7 @@ MUTANTS: dict[str, Mutant] = {
         faults.macros_with("factor ** 2 * variance_a", "0"),
         "intervals",
         "percent changes",
-        intervals("days", 3, year_on_year=1),
+        intervals("days", 8, year_on_year=4),
     ),
 }
 
