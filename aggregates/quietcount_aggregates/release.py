@@ -39,6 +39,7 @@ __all__ = [
     "Releaser",
     "Step",
     "check_newest",
+    "check_seen",
     "drop_ahead",
     "stored_symbols",
 ]
@@ -84,12 +85,20 @@ def check_newest(ledger: Ledger, state: State, public: Path, witness: Witness) -
 
     To be called on a fenced ledger before anything is appended to it or published from it.
     """
+    check_seen(ledger, state, public, witness)
+    ledger.check_places()
+
+
+def check_seen(ledger: Ledger, state: State, public: Path, witness: Witness) -> None:
+    """Raise LedgerBehind unless the ledger holds what public file, state and witness have seen; in this order.
+
+    The witness is also asked when the whole folder was put back. The others know that only the ledger was.
+    """
     head = published_head(public)
     if head is not None:
         ledger.check_not_behind(head, public.name)
     ledger.check_not_behind(state.head, state.path.name)
     witness.check(ledger)
-    ledger.check_places()
 
 
 def drop_ahead(state: State, now: dt.date, today: dt.date) -> None:

@@ -15,7 +15,7 @@ from quietcount_aggregates.ledger.signed_heads import check_key, sign_head, sign
 from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism, cases_to_be_seen
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import HeldPublication
-from quietcount_aggregates.release import Releaser, Step
+from quietcount_aggregates.release import Releaser, Step, check_seen
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration, beginning_after
@@ -101,7 +101,7 @@ def open_service(
         ledger.refresh()
         if ledger.chain.entries:  # before the fence, which ends a service that runs elsewhere
             # First: a key that does not fit is no reason to make a new one if it is the ledger that was replaced.
-            witness_of(configuration).check(ledger)
+            check_seen(ledger, state, configuration.public_file, witness_of(configuration))
             check_key(ledger.chain, signing_key)
             if admit is not None:
                 admit(ledger.chain)

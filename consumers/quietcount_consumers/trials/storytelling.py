@@ -25,6 +25,11 @@ __all__ = ["CASES", "START", "Story", "Storyteller", "all_over", "case_name"]
 START: Final = dt.date(2040, 11, 6)
 CASES: Final = 6
 """How many cases a story has."""
+NEWCOMER: Final = "newcomer"
+"""A case that comes long after the others, in some stories."""
+_FIRST: Final = 3
+"""How many events it has."""
+_LONG_PAST: Final = (45, 120, 200)
 _IDS: Final = 12
 """How many event ids the events of one population share: so few that cases share them, too."""
 _GAPS: Final = (1, 12, 25, 40, 60)
@@ -96,15 +101,22 @@ class Storyteller:
             sent += fresh
             days.append(Day(day, fresh, released=rng.random() < 0.5, restarted=rng.random() < 0.1))
         days.append(Day(all_over(self._populations, day, self._grace)))
+        told = len(days)
         if rng.random() < 0.3:  # long after, much comes again
             again = rng.sample(sent, len(sent) // 2)
             late = days[-1].day + dt.timedelta(days=rng.choice((1, 20)))
-            days.append(Day(late, again, released=False, restarted=rng.random() < 0.2))
+            # And one comes for the first time, with what is long past: of that year alone anything may be told of it.
+            past = late - dt.timedelta(days=rng.choice(_LONG_PAST))
+            first = [self._emission(rng, late, [], symbols) for _ in range(_FIRST)]
+            first = [replace(each, case=NEWCOMER, occurred_on=past) for each in first]
+            days.append(Day(late, [*again, *first], released=False, restarted=rng.random() < 0.2))
             days.append(Day(all_over(self._populations, late, self._grace)))
         days = [replace(each, emissions=_with_dated_ahead(rng, each.emissions)) for each in days]
         cases = [case_name(number) for number in range(CASES)]
         often = Counter(each.case for each in sent)
         left_out = often.most_common(1)[0][0] if rng.random() < 0.7 else rng.choice(cases)
+        if len(days) > told and rng.random() < 0.7:
+            left_out = NEWCOMER
         # One half is often that case alone: then the other half is the log without it, which has to be played anyway.
         half = [left_out] if rng.random() < 0.5 else rng.sample(cases, CASES // 2)
         return Story(
