@@ -14,11 +14,12 @@ from tests.e2e.projects import Cell, Project
 from tests.witness_world import partner_in, served
 
 from quietcount_aggregates.ledger.signed_heads import signer_of
+from quietcount_aggregates.ledger.signed_notes import VerifierKey
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.wiring import prepare_folders, signing_key_of
 from quietcount_consumers.witnessing.partner import Partner
 
-__all__ = ["DECLARED", "FEBRUARY", "JANUARY", "Witnessed", "at", "away"]
+__all__ = ["DECLARED", "FEBRUARY", "JANUARY", "Witnessed", "at", "away", "section"]
 
 DECLARED = "2023-02-01"
 JANUARY = "2023-02-08"
@@ -34,6 +35,15 @@ def at(day: str) -> dt.datetime:
 def away() -> str:
     """Return an address at which nobody listens."""
     return "http://127.0.0.1:1"
+
+
+def section(*, require: int, copies: Sequence[object], witnesses: Sequence[tuple[VerifierKey, str | None]]) -> str:
+    """Return the section of a configuration that names copies, and witnesses by their keys and addresses."""
+    lines = ["[witnesses]", f"require = {require}", f"copies = {json.dumps([str(each) for each in copies])}"]
+    for key, url in witnesses:
+        lines += ["[[witnesses.witness]]", f'key = "{key.text}"']
+        lines += [] if url is None else [f'url = "{url}"']
+    return "\n".join([*lines, ""])
 
 
 class Witnessed:
@@ -55,11 +65,10 @@ class Witnessed:
         self, *, require: int = 0, copies: Sequence[object] = (), urls: Sequence[str | None] | None = None
     ) -> Witnessed:
         """Write into the configuration who watches; `urls` are those of the partners, in their order."""
-        lines = ["[witnesses]", f"require = {require}", f"copies = {json.dumps([str(each) for each in copies])}"]
-        for partner, url in zip(self.partners, urls or [], strict=False):
-            lines += ["[[witnesses.witness]]", f'key = "{partner.verifier_key.text}"']
-            lines += [] if url is None else [f'url = "{url}"']
-        self.project.config.write_text("\n".join([self._written, *lines, ""]))
+        witnesses = [(each.verifier_key, url) for each, url in zip(self.partners, urls or [], strict=False)]
+        self.project.config.write_text(
+            f"{self._written}\n{section(require=require, copies=copies, witnesses=witnesses)}"
+        )
         return self
 
     def work(self, day: str) -> list[str]:

@@ -14,6 +14,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.publication import publication
 from quietcount_consumers.maintenance import recovery
+from quietcount_consumers.witnessing import publication as witnessed
 
 __all__ = ["light_publications"]
 
@@ -46,6 +47,6 @@ def light_publications() -> Iterator[None]:
         draft.replace(path)
 
     with contextlib.ExitStack() as stack:
-        for module in (publication, release, recovery):
+        for module in (publication, release, recovery, witnessed):
             stack.enter_context(mock.patch.object(module, "publish", publish))
         yield

@@ -1,5 +1,7 @@
 """A project whose files are copied and put back at random moments, and a person who does what each refusal names.
 
+Copies and witnesses outside of the machine, if there are any, are in `elsewhere`: nothing puts them back.
+
 Everything that was ever published is kept, and so is every published file. What is drawn carries the number of its draw
 above its count, so that a second draw of a cell never looks like the first, and what was counted can be read from it.
 """
@@ -19,11 +21,14 @@ import duckdb
 from tests.aggregates_world import case_key, event_id, record_of, utc
 from tests.catalogues import catalogue, statistic
 from tests.e2e.projects import Project
+from tests.privacy.elsewhere import ELSEWHERE, Elsewhere
 
 from quietcount_aggregates.errors import AggregatesError
 from quietcount_aggregates.ledger.entries import Entry, Head, StateLost
 from quietcount_aggregates.publication.publication import published_head
 from quietcount_aggregates.release import Step
+from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.errors import WitnessesAway
 from quietcount_consumers.maintenance.losses import Lost, record_state_loss
 from quietcount_consumers.maintenance.recovery import follow_new_log, restore_ledger
 from quietcount_consumers.maintenance.signing import renew_key
@@ -34,7 +39,7 @@ from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.log import CASE_EVENTS, NewRecord
 
-__all__ = ["EVERY_KNOWER", "PARTS", "Copy", "Crash", "Life", "drawn_twice"]
+__all__ = ["EVERY_KNOWER", "ON_THE_MACHINE", "PARTS", "Copy", "Crash", "Life", "drawn_twice"]
 
 CONFIGURATION = catalogue(
     statistic("requests", "HelpRequested"), statistic("yearly", "HelpRequested", horizon="year"), grace="1d"
@@ -44,6 +49,8 @@ PARTS = {
     "state": "data/private/store/state.*",
     "log": "data/private/store/log.sqlite*",
     "public": "data/statistics.duckdb*",
+    "signed": "data/statistics.head",
+    "collected": "data/private/store/statistics.head",
     "witness": "secrets/service-head",
     "secret": "secrets/service",
     "years": "secrets/service-years/*",
@@ -52,8 +59,12 @@ PARTS = {
 }
 """What there is to put back, by name: the files in the project's folder."""
 
-EVERY_KNOWER = ("ledger", "state", "public", "witness")
-"""The parts that know how far the ledger went. If each of them is older than what was published, nothing else knows."""
+ON_THE_MACHINE = ("ledger", "state", "public", "witness")
+EVERY_KNOWER = (*ON_THE_MACHINE, *ELSEWHERE)
+"""All that may know how far the ledger went. If each of them is older than what was published, nothing else knows.
+
+What is elsewhere knows only if the configuration names it.
+"""
 
 _STAMP = 1_000
 
@@ -113,7 +124,8 @@ class Life:
     def __post_init__(self) -> None:
         self.project = Project(self.folder / "project", CONFIGURATION)
         self.mechanism = Stamped()
-        self.configuration = self.project.configuration
+        (self.folder / "elsewhere").mkdir()
+        self.elsewhere = Elsewhere(self.project, self.folder / "elsewhere", self.chance)
         registry = self.configuration.registry()
         self._codec = Codec(registry)
         self._symbols = {each.name: each.symbols[0] for each in registry.event_types["HelpRequested"].attributes}
@@ -127,6 +139,18 @@ class Life:
         self._heads: dict[tuple[int, int, int], Head | None] = {}
         self._newest: dict[str, Copy] = {}
         """By part: the copy that was moved away when an older one was put back."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """What the file says now: who is asked elsewhere changes."""
+        return self.project.configuration
+
+    @property
+    def every_knower(self) -> tuple[str, ...]:
+        return (*ON_THE_MACHINE, *self.elsewhere.named)
+
+    def close(self) -> None:
+        self.elsewhere.close()
 
     # What happens
 
@@ -177,6 +201,7 @@ class Life:
             return
         shutil.copyfile(public, kept)
         self.archive.append(kept)
+        self.elsewhere.published(kept, head.digest)
         with duckdb.connect(str(kept), read_only=True) as connection:
             rows = connection.execute("SELECT statistic, period_start::VARCHAR, noisy FROM statistics").fetchall()
         for table, start, value in rows:
@@ -278,6 +303,7 @@ class Life:
         lines = (path.read_text().splitlines() for path in [witness_of(self.configuration).path] if path.exists())
         for line in lines:
             digests["witness"] = bytes.fromhex(line[-1].split()[1])
+        digests.update(self.elsewhere.heads())
         return {name: self._seen.get(digest, frozenset()) for name, digest in digests.items()}
 
     @property
@@ -318,6 +344,8 @@ class Life:
         remedy = error.remedy
         if "ledger restore" in remedy or "newest ledger back" in remedy:
             self._restore_ledger()
+        elif isinstance(error, WitnessesAway):
+            self._command("the witness's keeper is asked", lambda _: self.tell(self.elsewhere.called()))
         elif "new-key" in remedy or "signing key" in error.what:
             self._replace("signing", None)
             self._command("new-key", lambda now: renew_key(self.configuration, now, lambda _: None))
@@ -359,9 +387,14 @@ class Life:
                 self.put_newest_back(part)
 
     def _restore_ledger(self) -> None:
-        """Move the ledger away, and bring it back from a published copy: the newest, or one that is taken for it."""
-        wrong = self.chance.random() < 0.2
+        """Move the ledger away, and bring it back from the newest copy or from a witness, or from what is taken for it.
+
+        A witness may know more than the newest copy: it signs what a release is about to draw beyond.
+        """
+        wrong, given_back = self.chance.random() < 0.2, self.folder / "given-back"
         file = self.chance.choice(self.archive) if wrong else self.archive[-1]
+        if not wrong and self.elsewhere.restorable(given_back):
+            file = given_back
         self._replace("ledger", None)
         self._command(f"restore {file.name}", lambda _: restore_ledger(self.configuration, file))
 
