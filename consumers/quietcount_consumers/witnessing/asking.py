@@ -80,7 +80,9 @@ class AskedWitness:
                         "it does not know this ledger. Its keeper has to run: quietcount witness trust KEY"
                     )
                 case HTTPStatus.FORBIDDEN:
-                    raise Unanswered("it knows another key for this ledger. Its keeper has to accept the new one")
+                    return self._objection(
+                        chain, "it knows another key for this ledger. If ours is new, its keeper has to accept it"
+                    )
                 case other:
                     raise Unanswered(f"it answers with the status {other}")
         raise Unanswered("it says each time that it has another number of entries")
@@ -102,11 +104,13 @@ class AskedWitness:
             raise Unanswered(_NOT_ITS_OWN)
         return head
 
-    def _objection(self, chain: Chain) -> Head:
-        """Return the head for which the witness refuses ours. Raises Unanswered if it shows none."""
+    def _objection(
+        self, chain: Chain, otherwise: str = "it refuses our ledger, and shows nothing that contradicts it"
+    ) -> Head:
+        """Return the head for which the witness refuses ours. Raises Unanswered if it shows none: `otherwise`."""
         head = self.newest(chain.signer.name)
         if head is None or not contradicts(chain, head):
-            raise Unanswered("it refuses our ledger, and shows nothing that contradicts it")
+            raise Unanswered(otherwise)
         return head
 
     def _signature(self, note: SignedNote, body: bytes) -> Signature:

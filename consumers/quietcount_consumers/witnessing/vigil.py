@@ -36,11 +36,15 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one witness or copy said: a head that it knows, or why it said nothing."""
+    """What one witness or copy said: a head that it knows, or why it said nothing.
+
+    `unknown_key` says that a copy is there, but signed with a key that our ledger does not know: it may be newer.
+    """
 
     who: str
     head: Head | None = None
     silence: str = ""
+    unknown_key: bool = False
 
 
 class Vigil:
@@ -116,6 +120,7 @@ class Vigil:
         copies = _together(lambda copy: _said(str(copy), lambda: _head_of(copy, chain)), self._copies)
         signed, answers = self._ask(chain, note, self._asked)
         _check_heads(chain, [*copies, *answers])
+        _check_keys(copies)
         for copy in copies:
             if copy.silence:
                 raise WitnessesAway(
@@ -167,9 +172,12 @@ class Vigil:
     def check_shown(self, chain: Chain) -> None:
         """Raise LedgerBehind if a copy or a witness that answers shows a head that the ledger does not hold.
 
-        Nobody is asked to sign, so it needs no signing key. Those that do not answer are left out.
+        Nobody is asked to sign, so it needs no signing key. Those that do not answer are left out. A copy is not that
+        is signed with a key that the ledger does not know: raises WitnessesAway.
         """
-        _check_heads(chain, self.look(chain))
+        answers = self.look(chain)
+        _check_heads(chain, answers)
+        _check_keys(answers)
 
     def look(self, chain: Chain) -> list[Answer]:
         """Return how far each witness with an address and each copy is; none is asked to sign anything."""
@@ -224,16 +232,21 @@ def unsigned(_: Chain) -> SignedNote:
     raise NoteError("nothing is signed here", "Report this line")
 
 
+class _UnknownKey(Unanswered):
+    """A copy of this ledger that no key signed which the ledger knows."""
+
+
 def _head_of(copy: str | Path, chain: Chain) -> Head:
-    """Return the head that a copy states under a key of this ledger. Raises Unanswered."""
+    """Return the head that a copy states under a key of this ledger. Raises Unanswered, also as _UnknownKey."""
     note = note_of(copy)
     try:
         origin, head = read_head(note)
         if origin != chain.signer.name:
             raise Unanswered("it is a copy of another ledger")
         if not any(note.verified(VerifierKey(origin, ED25519, key)) for key in reversed(chain.keys)):
-            raise Unanswered(
-                "it does not carry our signature: it was altered, or signed with a key that we do not know"
+            raise _UnknownKey(
+                "it does not carry our signature: it was altered, or signed with a key that the ledger here does not "
+                "know"
             )
     except NoteError:
         raise Unanswered("it was altered: our signature in it does not hold") from None
@@ -244,7 +257,18 @@ def _said(who: str, look: Callable[[], Head | None]) -> Answer:
     try:
         return Answer(who, look())
     except Unanswered as error:
-        return Answer(who, silence=error.what)
+        return Answer(who, silence=error.what, unknown_key=isinstance(error, _UnknownKey))
+
+
+def _check_keys(answers: Sequence[Answer]) -> None:
+    """Raise WitnessesAway if a copy is signed with an unknown key: nothing proves, or denies, that it is newer."""
+    for answer in answers:
+        if answer.unknown_key:
+            raise WitnessesAway(
+                f"the published copy {answer.who} cannot be compared: {answer.silence}. Nothing is drawn or recorded",
+                "If the ledger here may be from before a new key, bring the newest ledger back. If the copy was "
+                "altered, mend it, or take it out of the key 'witnesses.copies'",
+            )
 
 
 def _check_heads(chain: Chain, answers: Sequence[Answer]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.commanded import invoked
 from tests.witness_world import Owner
-from tests.witnessed_projects import DECLARED, FEBRUARY, JANUARY, Witnessed, away
+from tests.witnessed_projects import DECLARED, FEBRUARY, JANUARY, Witnessed, at, away
 
 from quietcount_aggregates.errors import LedgerBehind
 from quietcount_aggregates.ledger.signed_notes import SignedNote
@@ -19,8 +19,10 @@ from quietcount_consumers.doctor.partners import check_partners
 from quietcount_consumers.errors import WitnessesAway, WitnessRefused
 from quietcount_consumers.maintenance.cosigning import cosigned_head, request_of, take_cosignatures
 from quietcount_consumers.maintenance.recovery import reading_ledger
+from quietcount_consumers.maintenance.signing import renew_key
 from quietcount_consumers.running.ticks import StopSignal
 from quietcount_consumers.service import Service
+from quietcount_consumers.wiring import signing_key_file
 from quietcount_consumers.witnessing.asking import AskedWitness
 from quietcount_consumers.witnessing.collected import Collected
 from quietcount_consumers.witnessing.publication import WitnessedPublication
@@ -72,6 +74,38 @@ def test_a_project_that_is_put_back_whole_draws_nothing_if_a_witness_is_named(tm
     with pytest.raises(WitnessesAway, match="0 of 1 witnesses with an address answer"):
         world.work(JANUARY)
     assert not world.published()
+
+
+def test_a_project_that_is_put_back_to_before_a_new_key_draws_and_records_nothing(tmp_path: Path) -> None:
+    """The copy is signed with a key that the older ledger does not know, and the witness knows that key alone."""
+    world = Witnessed(tmp_path, partners=1)
+    with world.serving(0) as urls:
+        world.name(urls=urls, require=1)
+        world.work(DECLARED)
+        world.snapshot(tmp_path / "before")
+        world.work(JANUARY)
+        renewed(world)
+        with pytest.raises(WitnessesAway, match="knows another key for this ledger. If ours is new"):
+            world.work(JANUARY)
+        request = request_of(world.project.configuration, 0)
+        world.partners[0].cosign(request, world.partners[0].unconfirmed(request))
+        world.work(JANUARY)
+        (tmp_path / "copy").write_text(cosigned_head(world.project.configuration).data)
+        world.put_back(tmp_path / "before")
+        with pytest.raises(LedgerBehind, match=r"partner\.example/w1 holds a head .* older copy"):
+            world.work(JANUARY)
+    world.name(copies=[tmp_path / "copy"])
+    for act in (lambda: world.work(JANUARY), lambda: renewed(world)):
+        with pytest.raises(WitnessesAway, match="a key that the ledger here does not know") as caught:
+            act()
+        assert "bring the newest ledger back" in caught.value.remedy
+    assert not world.published()
+
+
+def renewed(world: Witnessed) -> None:
+    """Lose the signing key, and make a new one."""
+    signing_key_file(world.project.configuration).unlink()
+    renew_key(world.project.configuration, at(JANUARY), lambda _: None)
 
 
 def test_two_of_three_witnesses_are_enough_and_one_is_not(tmp_path: Path) -> None:
