@@ -85,7 +85,7 @@ def test_a_project_that_is_put_back_to_before_a_new_key_draws_and_records_nothin
         world.snapshot(tmp_path / "before")
         world.work(JANUARY)
         renewed(world)
-        with pytest.raises(WitnessesAway, match="knows another key for this ledger. If ours is new"):
+        with pytest.raises(WitnessesAway, match=r"knows another key .* If ours is new"):
             world.work(JANUARY)
         request = request_of(world.project.configuration, 0)
         world.partners[0].cosign(request, world.partners[0].unconfirmed(request))
