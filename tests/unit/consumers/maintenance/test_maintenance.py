@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tests.commanded import contents, digest, emitted, invoked, refused, released_month
+from tests.commanded import contents, digest, invoked, refused
 from tests.e2e.projects import Project
 
 from quietcount_consumers.commands.ledger import ledger_command
@@ -21,17 +21,6 @@ from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.terminal.presentation import Format
 
 pytestmark = pytest.mark.quick
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return emitted(tmp_path / "project", 100)
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that released a month; a test that alters its files puts them back."""
-    return released_month(tmp_path_factory.mktemp("released") / "project")
 
 
 def test_a_dry_run_says_what_a_release_does_and_touches_nothing(project: Project) -> None:

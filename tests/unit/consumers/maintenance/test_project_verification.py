@@ -25,19 +25,10 @@ from quietcount_consumers.wiring import signing_key_file, witness_of
 pytestmark = [pytest.mark.quick, pytest.mark.promise("older-refused")]
 
 
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that released a month; each test takes a copy."""
-    return released_month(tmp_path_factory.mktemp("released") / "project")
-
-
 @pytest.fixture
 def project(released: Project, tmp_path: Path) -> Project:
+    """A project that released a month: a copy of its own for each test."""
     return released.copy(tmp_path / "project")
-
-
-def configuration_of(project: Project) -> Configuration:
-    return Configuration.load(project.config)
 
 
 def cut(project: Project, dropped: int) -> None:
@@ -53,7 +44,7 @@ def cut(project: Project, dropped: int) -> None:
     chain = Chain()
     for (entry,) in rows:
         chain.extend(entry)
-    key = SigningKey.load(signing_key_file(configuration_of(project)))
+    key = SigningKey.load(signing_key_file(project.configuration))
     publish(chain, project.public, sign_head(chain, key).data)
 
 
@@ -63,7 +54,7 @@ def check_rollback(project: Project) -> None:
     It makes no difference whether the project is verified, or that file with the project at hand.
     """
     cut(project, 3)
-    witness = witness_of(configuration_of(project)).path
+    witness = witness_of(project.configuration).path
     for file in ([], [str(project.public)]):
         assert f"what {witness.name} was built from" in refused(project, ledger_command, "verify", *file)
     witness.unlink()
@@ -120,7 +111,7 @@ def test_a_twin_that_does_not_ask_is_found(project: Project, left_out: str, monk
 
 @pytest.mark.check
 def test_the_key_of_another_ledger_and_what_is_not_there_are_said(project: Project) -> None:
-    configuration = configuration_of(project)
+    configuration = project.configuration
     key = signing_key_file(configuration)
     key.unlink()
     assert (
@@ -192,7 +183,7 @@ def test_a_public_file_that_waits_for_witnesses_is_not_called_altered(project: P
         rows = connection.execute('SELECT entry FROM entries ORDER BY "index"').fetchall()
     for (entry,) in rows[:-1]:
         chain.extend(entry)
-    key = SigningKey.load(signing_key_file(configuration_of(project)))
+    key = SigningKey.load(signing_key_file(project.configuration))
     publish(chain, project.public, sign_head(chain, key).data)
     message = refused(project, ledger_command, "verify")
     assert "it is sound, but older than the ledger" in message

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.commanded import contents, emitted, invoked, refused, released_month
+from tests.commanded import contents, invoked, refused
 from tests.e2e.projects import Project, simulated, true_cells
 
 from quietcount_aggregates.populations import Population
@@ -23,17 +23,6 @@ from quietcount_consumers.embedded_ledger import EmbeddedLedger
 from quietcount_consumers.maintenance.recovery import retire_population
 
 pytestmark = pytest.mark.quick
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return emitted(tmp_path / "project", 100)
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that released a month; a test that alters its files puts them back."""
-    return released_month(tmp_path_factory.mktemp("released") / "project")
 
 
 def check_that_a_no_retires_nothing(project: Project) -> None:

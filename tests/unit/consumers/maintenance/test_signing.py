@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner
-from tests.commanded import contents, invoked, refused, released_month
+from tests.commanded import contents, invoked, refused
 from tests.e2e.projects import Project
 
 from quietcount_aggregates.ledger.ledger import Ledger
@@ -27,15 +27,10 @@ pytestmark = [pytest.mark.quick, pytest.mark.promise("signed-heads")]
 NOW = dt.datetime(2023, 2, 8, tzinfo=dt.UTC)
 
 
-@pytest.fixture(scope="module")
-def released_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return released_month(tmp_path_factory.mktemp("released") / "project")
-
-
 @pytest.fixture
-def released(released_once: Project, tmp_path: Path) -> Project:
+def released(released: Project, tmp_path: Path) -> Project:
     """A project that released a month: a copy of its own for each test."""
-    return released_once.copy(tmp_path / "project")
+    return released.copy(tmp_path / "project")
 
 
 def key_of(project: Project) -> Path:
