@@ -28,7 +28,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "export",
-        "quietcount_consumers.commands.export:export_command",
+        "quietcount_consumers.commands.readers.export:export_command",
         "Write the published figures as CSV, Parquet, SQLite and a Data Package.",
     ),
     (
@@ -48,7 +48,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "query",
-        "quietcount_consumers.commands.query:query_command",
+        "quietcount_consumers.commands.readers.query:query_command",
         "Answer one SQL query from the published statistics.",
     ),
     (
@@ -58,7 +58,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "report",
-        "quietcount_consumers.commands.report:report_command",
+        "quietcount_consumers.commands.readers.report:report_command",
         "Write the published statistics as one page, with pictures and margins.",
     ),
     (

@@ -17,7 +17,7 @@ from tests.commanded import invoked, refused, released_month
 from tests.e2e.projects import Finished, Project, ended
 from tests.holders import holding
 
-from quietcount_consumers.commands.query import query_command
+from quietcount_consumers.commands.readers.query import query_command
 from quietcount_consumers.queries import QueryError
 
 pytestmark = pytest.mark.quick

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from tests.chromium import WANTED_BROWSER, Chromium, Tab, browser, chromium
 from tests.e2e.projects import Project
 
-from quietcount_consumers.commands.report import report_command
+from quietcount_consumers.commands.readers.report import report_command
 
 Require = Callable[[bool, str], None]
 

@@ -44,7 +44,7 @@ def forgotten(rows: Sequence[Row], root: Path) -> set[str]:
     found = {
         ".".join(file.relative_to(root / part).with_suffix("").parts)
         for part in ("schemas", "producers", "consumers")
-        for file in (root / part / f"quietcount_{part}" / "commands").glob("*.py")
+        for file in (root / part / f"quietcount_{part}" / "commands").rglob("*.py")
         if "\n@click." in file.read_text(encoding="utf-8")
     }
     named = {target.partition(":")[0] for _, target, _ in rows}

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from tests.exported_world import FORMULA, LABELS, empty_file, hostile_file
 from tests.holders import holding
 
-from quietcount_consumers.commands.export import export_command
+from quietcount_consumers.commands.readers.export import export_command
 from quietcount_consumers.exporting import spreadsheet_cells
 from quietcount_consumers.exporting.export import export
 from quietcount_consumers.exporting.licences import licence_of

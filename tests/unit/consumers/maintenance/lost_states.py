@@ -10,7 +10,7 @@ from tests.e2e.projects import Project
 
 from quietcount_aggregates.release import Step
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.commands.query import query_command
+from quietcount_consumers.commands.readers.query import query_command
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.losses import Lost
 

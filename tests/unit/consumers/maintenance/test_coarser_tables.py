@@ -20,7 +20,7 @@ from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.populations import Population
 from quietcount_consumers.commands.declare import declare_command
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.commands.query import query_command
+from quietcount_consumers.commands.readers.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.doctor import data
 from quietcount_consumers.doctor.data import check_populations, ledger_of

@@ -14,7 +14,7 @@ from tests.unit.consumers.maintenance.lost_states import MARCH, Crash, bound, ch
 
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.commands.query import query_command
+from quietcount_consumers.commands.readers.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.maintenance import losses as recording
 from quietcount_consumers.opening import open_service

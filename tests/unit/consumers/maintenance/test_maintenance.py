@@ -16,7 +16,7 @@ from tests.commanded import contents, digest, invoked, refused
 from tests.e2e.projects import Project
 
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.commands.query import query_command
+from quietcount_consumers.commands.readers.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.terminal.presentation import Format
 

@@ -16,7 +16,7 @@ from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state import migrations, state_file
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.commands.ledger import ledger_command
-from quietcount_consumers.commands.query import query_command
+from quietcount_consumers.commands.readers.query import query_command
 from quietcount_consumers.commands.service import release_command, run_command
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.embedded_ledger import EmbeddedLedger

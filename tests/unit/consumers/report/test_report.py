@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from tests.report_world import ATTACK, daily, lost, scarce, twice, unreleased, varied
 
 from quietcount_aggregates.populations import Horizon
-from quietcount_consumers.commands.report import report_command
+from quietcount_consumers.commands.readers.report import report_command
 from quietcount_consumers.queries import QueryError
 from quietcount_consumers.report import illustrations, report
 from quietcount_consumers.report.drawing import DrawingMissing

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import pytest
 
-from quietcount_consumers.commands.report import report_command
+from quietcount_consumers.commands.readers.report import report_command
 from quietcount_consumers.report.words import LANGUAGES, Words, plural
 from quietcount_schemas.events.periods import Period
 
