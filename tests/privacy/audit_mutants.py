@@ -173,139 +173,92 @@ class Mutant(NamedTuple):
     look: Look
 
 
-def _of_the_fold(name: str) -> faults.Patch:
-    return fold_mutants.MUTANTS[name]
+def _stories(broken: str, patch: faults.Patch, subject: str = "") -> Mutant:
+    return Mutant(broken, patch, "stories", subject, stories())
+
+
+def _fold(broken: str, name: str, subject: str = "") -> Mutant:
+    """Return a mutant of the fold, which the stories have to find."""
+    return _stories(broken, fold_mutants.MUTANTS[name], subject)
+
+
+def _epsilon(broken: str, patch: faults.Patch) -> Mutant:
+    return Mutant(broken, patch, "epsilon", "", pairs("duplicated"))
+
+
+def _noise(broken: str, patch: faults.Patch, subject: str, look: Look = draws) -> Mutant:
+    return Mutant(broken, patch, "noise", subject, look)
+
+
+def _intervals(broken: str, patch: faults.Patch, subject: str, look: Look) -> Mutant:
+    return Mutant(broken, patch, "intervals", subject, look)
 
 
 MUTANTS: dict[str, Mutant] = {
-    # stories
-    "limit_not_enforced": Mutant("a case counts without a limit", faults.limit_not_enforced, "stories", "", stories()),
-    "without_spent": Mutant("what counted is forgotten", _of_the_fold("without_spent"), "stories", "", stories()),
-    "spent_forgotten": Mutant(
-        "what counts now is not remembered", _of_the_fold("spent_forgotten"), "stories", "", stories()
+    "limit_not_enforced": _stories("a case counts without a limit", faults.limit_not_enforced),
+    "without_spent": _fold("what counted is forgotten", "without_spent"),
+    "spent_forgotten": _fold("what counts now is not remembered", "spent_forgotten"),
+    "turns_across_cases": _fold("cases share one limit", "turns_across_cases", "halves"),
+    "event_mark_without_case": _fold("an id of another case's event counts once", "event_mark_without_case", "halves"),
+    "numbers_unbounded": _fold("numbers are not moved between two ends", "numbers_unbounded", "waiting"),
+    "numbers_uncentred": _fold("the middle is not taken off", "numbers_uncentred", "waiting"),
+    "sums_of_what_is_open": _fold("a quarter counts its last month twice", "sums_of_what_is_open"),
+    "carried_over_the_year": _fold("what is late is carried over a year's end", "carried_over_the_year", "each_year"),
+    "counted_in_fives": _stories(
+        "counts are rounded before the noise", faults.counts_changed(lambda value: 5 * round(value / 5))
     ),
-    "turns_across_cases": Mutant(
-        "cases share one limit", _of_the_fold("turns_across_cases"), "stories", "halves", stories()
-    ),
-    "event_mark_without_case": Mutant(
-        "an id of another case's event counts once",
-        _of_the_fold("event_mark_without_case"),
-        "stories",
-        "halves",
-        stories(),
-    ),
-    "numbers_unbounded": Mutant(
-        "numbers are not moved between two ends", _of_the_fold("numbers_unbounded"), "stories", "waiting", stories()
-    ),
-    "numbers_uncentred": Mutant(
-        "the middle is not taken off", _of_the_fold("numbers_uncentred"), "stories", "waiting", stories()
-    ),
-    "sums_of_what_is_open": Mutant(
-        "a quarter counts its last month twice", _of_the_fold("sums_of_what_is_open"), "stories", "", stories()
-    ),
-    "carried_over_the_year": Mutant(
-        "what is late is carried over a year's end",
-        _of_the_fold("carried_over_the_year"),
-        "stories",
-        "each_year",
-        stories(),
-    ),
-    "counted_in_fives": Mutant(
-        "counts are rounded before the noise",
-        faults.counts_changed(lambda value: 5 * round(value / 5)),
-        "stories",
-        "",
-        stories(),
-    ),
-    "small_counts_hidden": Mutant(
+    "small_counts_hidden": _stories(
         "counts below 3 are set to 0 before the noise",
         faults.counts_changed(lambda value: value if value >= 3 else 0),
-        "stories",
         "halves",
-        stories(),
     ),
-    "drawn_twice": Mutant(
-        "noise is drawn twice, and the second published", faults.drawn_twice, "stories", "all tables", stories()
+    "drawn_twice": _stories("noise is drawn twice, and the second published", faults.drawn_twice, "all tables"),
+    "zeros_as_they_are": _stories("empty cells are published without noise", faults.zeros_as_they_are, "all tables"),
+    "cut_at_zero": _stories("draws are cut at 0", faults.cut_at_zero, "all tables"),
+    "epsilon_of_the_population": _epsilon(
+        "each table has its population's whole epsilon", faults.epsilon_of_the_population
     ),
-    "zeros_as_they_are": Mutant(
-        "empty cells are published without noise", faults.zeros_as_they_are, "stories", "all tables", stories()
+    "scale_of_one": _epsilon("the noise is for one contribution of two", faults.scale_of_one),
+    "limit_not_enforced_to_epsilon": _epsilon("a case counts without a limit", faults.limit_not_enforced),
+    "half_the_scale_to_epsilon": _epsilon("noise of half the scale", faults.of_scale(0.5)),
+    "half_the_scale": _noise("noise of half the scale", faults.of_scale(0.5), "scale"),
+    "three_hundredths_off": _noise("noise of 0.97 of the scale", faults.of_scale(0.97), "scale"),
+    "one_noise_for_two_cells": _noise(
+        "two cells share their noise", faults.draw_of(faults.two_alike), "independence", few_draws
     ),
-    "cut_at_zero": Mutant("draws are cut at 0", faults.cut_at_zero, "stories", "all tables", stories()),
-    # epsilon
-    "epsilon_of_the_population": Mutant(
-        "each table has its population's whole epsilon",
-        faults.epsilon_of_the_population,
-        "epsilon",
-        "",
-        pairs("duplicated"),
+    "opposite_noise": _noise(
+        "the noise of two cells cancels out", faults.draw_of(faults.opposite), "independence", few_draws
     ),
-    "scale_of_one": Mutant(
-        "the noise is for one contribution of two", faults.scale_of_one, "epsilon", "", pairs("duplicated")
+    "one_noise_for_two_releases": _noise(
+        "two releases share their noise", faults.every_second_release_again, "independence", few_draws
     ),
-    "limit_not_enforced_to_epsilon": Mutant(
-        "a case counts without a limit", faults.limit_not_enforced, "epsilon", "", pairs("duplicated")
+    "stops_short": _noise("noise never leaves 6 scales", faults.draw_of(faults.stops_short), "far tail"),
+    "rounded_laplace": _noise("rounded continuous noise", faults.draw_of(faults.rounded_laplace), "scale"),
+    "normal": _noise("normal noise of the same variance", faults.draw_of(faults.normal), "scale"),
+    "seeded": _noise("the noise has a seed", faults.seeded, "no seed", few_draws),
+    "half_the_margin": _intervals("margins of half the width", faults.margins_of(0.5), "cells", intervals("days", 1)),
+    "nine_tenths_of_the_margin": _intervals(
+        "margins too narrow by 10 %", faults.margins_of(0.9), "cells", intervals("days", 40)
     ),
-    "half_the_scale_to_epsilon": Mutant(
-        "noise of half the scale", faults.of_scale(0.5), "epsilon", "", pairs("duplicated")
+    "cells_left_out": _intervals("empty cells are left out", faults.cells_left_out, "cells", intervals("days", 1)),
+    "weighted_wrong": _intervals(
+        "estimates weigh their draws by a fifth too much", faults.weighted_wrong, "margins", intervals("visits", 4)
     ),
-    # noise
-    "half_the_scale": Mutant("noise of half the scale", faults.of_scale(0.5), "noise", "scale", draws),
-    "three_hundredths_off": Mutant("noise of 0.97 of the scale", faults.of_scale(0.97), "noise", "scale", draws),
-    "one_noise_for_two_cells": Mutant(
-        "two cells share their noise", faults.draw_of(faults.two_alike), "noise", "independence", few_draws
+    "sums_of_what_is_shown": _intervals(
+        "margins add up what is cut at 0", faults.sums_of_what_is_shown, "margins", intervals("visits", 8)
     ),
-    "opposite_noise": Mutant(
-        "the noise of two cells cancels out", faults.draw_of(faults.opposite), "noise", "independence", few_draws
+    "averages_of_half_their_margin": _intervals(
+        "averages have half their margin", faults.averages_of_half_their_margin, "averages", intervals("visits", 48)
     ),
-    "one_noise_for_two_releases": Mutant(
-        "two releases share their noise", faults.every_second_release_again, "noise", "independence", few_draws
-    ),
-    "stops_short": Mutant(
-        "noise never leaves 6 scales", faults.draw_of(faults.stops_short), "noise", "far tail", draws
-    ),
-    "rounded_laplace": Mutant(
-        "rounded continuous noise", faults.draw_of(faults.rounded_laplace), "noise", "scale", draws
-    ),
-    "normal": Mutant("normal noise of the same variance", faults.draw_of(faults.normal), "noise", "scale", draws),
-    "seeded": Mutant("the noise has a seed", faults.seeded, "noise", "no seed", few_draws),
-    # intervals
-    "half_the_margin": Mutant(
-        "margins of half the width", faults.margins_of(0.5), "intervals", "cells", intervals("days", 1)
-    ),
-    "nine_tenths_of_the_margin": Mutant(
-        "margins too narrow by 10 %", faults.margins_of(0.9), "intervals", "cells", intervals("days", 40)
-    ),
-    "cells_left_out": Mutant(
-        "empty cells are left out", faults.cells_left_out, "intervals", "cells", intervals("days", 1)
-    ),
-    "weighted_wrong": Mutant(
-        "estimates weigh their draws by a fifth too much",
-        faults.weighted_wrong,
-        "intervals",
-        "margins",
-        intervals("visits", 4),
-    ),
-    "sums_of_what_is_shown": Mutant(
-        "margins add up what is cut at 0", faults.sums_of_what_is_shown, "intervals", "margins", intervals("visits", 8)
-    ),
-    "averages_of_half_their_margin": Mutant(
-        "averages have half their margin",
-        faults.averages_of_half_their_margin,
-        "intervals",
-        "averages",
-        intervals("visits", 48),
-    ),
-    "difference_of_one_side": Mutant(
+    "difference_of_one_side": _intervals(
         "a difference has the noise of one side",
         faults.macros_with("m_difference", "m_a"),
-        "intervals",
         "differences",
         intervals("days", 3, year_on_year=1),
     ),
-    "ratio_of_one_side": Mutant(
+    "ratio_of_one_side": _intervals(
         "a percent change forgets the noise of its base",
         faults.macros_with("factor ** 2 * variance_a", "0"),
-        "intervals",
         "percent changes",
         intervals("days", 8, year_on_year=4),
     ),
