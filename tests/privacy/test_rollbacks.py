@@ -127,6 +127,7 @@ def lived(folder: Path, seed: int, rounds: int, *, whole: int = 0) -> Counter[st
         name = f"seed {seed}, life {number}"
         with tempfile.TemporaryDirectory(dir=folder) as place, light, closing(Life(Path(place), chance, name)) as life:
             outcomes += lived_through(life, min(15, rounds - done))
+        print(f"{name}: {dict(outcomes)}", flush=True)  # what held so far, if the rest is cut off
     raise AssertionError
 
 
