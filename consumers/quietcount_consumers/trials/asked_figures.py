@@ -22,7 +22,10 @@ from quietcount_schemas.events.periods import Period
 
 __all__ = ["CONDITIONAL", "QUESTIONS", "Answer", "answers"]
 
-CONDITIONAL: Final = frozenset({"percent changes", "shares", "averages"})
+BETWEEN_CELLS: Final = " between cells"
+"""Ends the kinds of what is compared in one span: there are few of them, and they would be lost among the others."""
+
+CONDITIONAL: Final = frozenset({"percent changes", f"percent changes{BETWEEN_CELLS}", "shares", "averages"})
 """The kinds of which only the told ones are counted, if the true whole is so large that one in twenty is told."""
 
 NUMBERS: Final = ("distribution", "percentile", "mean")
@@ -251,17 +254,19 @@ class _Asking:
         first, behind = self._span(truth, len(truth.spans) // 2)
         length = behind - first
         others = [at for at in range(len(truth.spans) - length + 1) if at >= behind or at + length <= first]
-        against, other, later = cells, mask, int(self.rng.choice(others)) if others else first
+        of, against, base = "", cells, mask
         if cells and (not others or self.rng.random() < 0.4):
-            against, later = cells.replace("=", "!=", 1), first
-            other = ~mask
-        elif not others:
+            # The cells that are named second are those of the first sum: what the others are compared with.
+            of, against, base, later = BETWEEN_CELLS, cells.replace("=", "!=", 1), ~mask, first
+        elif others:
+            later = int(self.rng.choice(others))
+        else:
             return
         one, two = ((truth.spans[at][0], truth.spans[at + length - 1][1]) for at in (first, later))
         (row,) = self._rows(
             "FROM compare(?, ?, ?, ?, ?, cells := ?, against := ?)", truth.table.name, *one, *two, cells, against
         )
-        yield from self._compared(truth, (one, two), (truth.total(*one, mask), truth.total(*two, other)), row)
+        yield from self._compared(truth, (one, two), (truth.total(*one, base), truth.total(*two, mask)), row, of)
 
     def year_on_year(self, truth: _Truth) -> Iterator[Answer]:
         """Compare each period of every second year with the one a year before: no two comparisons share a period."""
@@ -277,18 +282,18 @@ class _Asking:
                 yield from self._compared(truth, (one, two), (truth.total(*one, mask), truth.total(*two, mask)), row)
 
     def _compared(
-        self, truth: _Truth, spans: tuple[Span, ...], true: tuple[int, int], row: dict[str, Any]
+        self, truth: _Truth, spans: tuple[Span, ...], true: tuple[int, int], row: dict[str, Any], of: str = ""
     ) -> Iterator[Answer]:
         name, (one, two) = truth.population.name, true
         missed = _outside(two - one, row["difference_lower"], row["difference_upper"])
-        yield Answer("differences", name, spans, missed)
+        yield Answer(f"differences{of}", name, spans, missed)
         told = row["percent_change"] is not None
         percent = 100 * (two / one - 1) if one else float("inf")
         missed = not one or _outside(percent, row["percent_lower"], row["percent_upper"])
         if one >= _LARGE * float(row["from_upper"] - row["from_estimate"]):
-            yield Answer("percent changes", name, spans, missed if told else None)
+            yield Answer(f"percent changes{of}", name, spans, missed if told else None)
         else:
-            yield Answer("percent changes of few", name, spans, told and missed)
+            yield Answer(f"percent changes{of} of few", name, spans, told and missed)
 
     def share(self, truth: _Truth) -> Iterator[Answer]:
         cells, mask = self._chosen(truth, all_cells=0)
