@@ -101,13 +101,15 @@ class Storyteller:
             sent += fresh
             days.append(Day(day, fresh, released=rng.random() < 0.5, restarted=rng.random() < 0.1))
         days.append(Day(all_over(self._populations, day, self._grace)))
-        told = len(days)
+        newcomer = False
         if rng.random() < 0.3:  # long after, much comes again
             again = rng.sample(sent, len(sent) // 2)
             late = days[-1].day + dt.timedelta(days=rng.choice((1, 20)))
             # And one comes for the first time, with what is long past: of that year alone anything may be told of it.
-            past = late - dt.timedelta(days=rng.choice(_LONG_PAST))
-            first = [self._emission(rng, late, [], symbols) for _ in range(_FIRST)]
+            aside = random.Random(f"{late} {len(sent)}")  # noqa: S311 (a made-up story, not a secret)
+            first = [self._emission(aside, late, [], _Symbols(aside)) for _ in range(_FIRST)]
+            past = late - dt.timedelta(days=aside.choice(_LONG_PAST))
+            newcomer = aside.random() < 0.5
             first = [replace(each, case=NEWCOMER, occurred_on=past) for each in first]
             days.append(Day(late, [*again, *first], released=False, restarted=rng.random() < 0.2))
             days.append(Day(all_over(self._populations, late, self._grace)))
@@ -115,7 +117,7 @@ class Storyteller:
         cases = [case_name(number) for number in range(CASES)]
         often = Counter(each.case for each in sent)
         left_out = often.most_common(1)[0][0] if rng.random() < 0.7 else rng.choice(cases)
-        if len(days) > told and rng.random() < 0.7:
+        if newcomer:
             left_out = NEWCOMER
         # One half is often that case alone: then the other half is the log without it, which has to be played anyway.
         half = [left_out] if rng.random() < 0.5 else rng.sample(cases, CASES // 2)

@@ -121,7 +121,7 @@ def wings(root: Path, part: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for file in files_of(root):
         if file.suffix == ".py" and file.parts[:2] == (part, f"quietcount_{part}") and file.stem != "__init__":
-            found.setdefault("the package itself" if len(file.parts) == 3 else file.parts[2], set()).add(file.stem)
+            found.setdefault("/".join(file.parts[2:-1]) or "the package itself", set()).add(file.stem)
     return found
 
 
