@@ -35,20 +35,14 @@ from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import ClientFault, RejectReason
 
-__all__ = [
-    "Releaser",
-    "Step",
-    "check_newest",
-    "check_seen",
-    "drop_ahead",
-    "stored_symbols",
-]
-
+__all__ = ["Releaser", "Step", "check_newest", "check_seen", "drop_ahead", "stored_symbols"]
 
 _PUT_BACK: Final = (
     "Put the right state back, or stop the other service. If the state is lost permanently, run: quietcount ledger "
     "record-loss"
 )
+
+_REPORT: Final = "Report this line. What is due is released once that is mended"
 
 _DAYS_AHEAD = 2
 """How far ahead an event may be dated: an emitter's clock may be wrong by a day, and its time zone ahead of UTC.
@@ -319,15 +313,12 @@ class Releaser:
         bodies = {}
         for period in periods:
             if table.sum is None and min(counts[period.start]) < 0:
-                raise NoiseError(
-                    f"statistic {table.name!r}: an exact count is below 0; nothing was drawn",
-                    "Report this line. What is due is released once that is mended",
-                )
+                raise NoiseError(f"statistic {table.name!r}: an exact count is below 0; nothing was drawn", _REPORT)
             drawn = self._mechanism.draw(counts[period.start], scale=scale, sensitivity=reach, epsilon=table.epsilon)
             if len(drawn) != table.cells:
                 raise LedgerError(
                     f"statistic {table.name!r}: the draw does not cover the domain; nothing was released",
-                    "Report this line. What is due is released once that is mended",
+                    _REPORT,
                 )
             bodies[period] = Released(
                 population=population.name,
