@@ -146,6 +146,8 @@ class Broker:
         """SIGSTOP: connections stay open and nothing answers, as behind a dead network or a full disk."""
         if self.running:
             self._signal(signal.SIGSTOP)
+            # On a busy machine its threads go on until one of them gets to take the signal.
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             self._paused = True
 
     def resume(self) -> None:

@@ -385,6 +385,10 @@ class Life:
             # What this says is done next, if it is another thing.
             for part in self._named(error):
                 self.put_newest_back(part)
+        else:
+            if name.startswith(("new-key", "record-loss")):
+                # The ledger here went on: what was moved away is no longer the newest, and would be another history.
+                self._newest.pop("ledger", None)
 
     def _restore_ledger(self) -> None:
         """Move the ledger away, and bring it back from the newest copy or from a witness, or from what is taken for it.
