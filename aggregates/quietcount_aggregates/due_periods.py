@@ -6,9 +6,10 @@ import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.populations import Population
 
-__all__ = ["DuePeriod", "due_periods"]
+__all__ = ["DuePeriod", "due_in", "due_periods"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,16 @@ def due_periods(
                     due.append(DuePeriod(population.name, table.name, start, table.period.end(start)))
                 start = following
     return sorted(due, key=lambda each: (each.population, each.end, each.end - each.start, each.statistic))
+
+
+def due_in(chain: Chain, until: dt.datetime) -> list[DuePeriod]:
+    """Return what is due of a ledger once `until` has come, as `due_periods` does.
+
+    It follows from the ledger alone: whoever reads a settlement knows what is due in it.
+    """
+    complete = [
+        population
+        for name, population in chain.declarations.items()
+        if name not in chain.retired and name not in chain.incomplete
+    ]
+    return due_periods(complete, chain.first_open, until, dt.timedelta(), chain.withheld)

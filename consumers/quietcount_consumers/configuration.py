@@ -7,11 +7,12 @@ no secret, only the names of the secrets' files.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from quietcount_aggregates.catalogue import AskedTable, resolve
 from quietcount_aggregates.populations import Horizon, Late, Population
@@ -39,6 +40,9 @@ __all__ = [
     "WitnessesSection",
     "beginning_after",
 ]
+
+_STATE: Final = re.compile(r"state-(0|[1-9][0-9]{0,8})\.duckdb(?:\.wal)?")
+"""The name of a partition's state, or of its write-ahead log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +249,20 @@ class Configuration:
     def years_dir(self) -> Path:
         """Return the folder of the secrets of years, beside the service's secret."""
         return self.service.secret_file.with_name(self.service.secret_file.name + "-years")
+
+    def state_file(self, partition: int) -> Path:
+        """Return the path of the private state of a partition."""
+        return self.private_dir / f"state-{partition}.duckdb"
+
+    @property
+    def state_files(self) -> dict[int, Path]:
+        """Return the states that are there, or whose write-ahead log is, by partition."""
+        found = (_STATE.fullmatch(path.name) for path in self.private_dir.glob("state-*"))
+        return {int(each[1]): self.state_file(int(each[1])) for each in found if each is not None}
+
+    def years_of(self, partition: int) -> Path:
+        """Return the folder of the secrets of years of a partition's state: they go where the state goes."""
+        return self.years_dir / str(partition)
 
     def registry(self) -> SchemaRegistry:
         """Load the event types: the built-in ones and one's own, with the pinned ids of a Schema Registry."""

@@ -7,7 +7,6 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
@@ -16,8 +15,6 @@ from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism, cases_t
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step, check_seen
-from quietcount_aggregates.state.marks import YearSecrets
-from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import (
@@ -28,8 +25,9 @@ from quietcount_consumers.monitoring.log_events import (
     unheard,
 )
 from quietcount_consumers.monitoring.standing import Standing
+from quietcount_consumers.partitions import BATCH, Partitions, opened_states
 from quietcount_consumers.positions import check_known, check_partitions
-from quietcount_consumers.service import BATCH, Service
+from quietcount_consumers.service import Service
 from quietcount_consumers.wiring import (
     open_ledger,
     open_log,
@@ -86,8 +84,6 @@ def open_service(
     prepare_folders(configuration)
     signing_key = signing_key_of(configuration)
     secret = secret_of(configuration)
-    years = YearSecrets(configuration.years_dir)
-    years.prepare()
     vigil = vigil_of(configuration, lambda chain: sign_head(chain, signing_key))
     publication: HeldPublication | WitnessedPublication | None = HeldPublication() if held else None
     if vigil:
@@ -95,13 +91,18 @@ def open_service(
     resources = contextlib.ExitStack()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(open_log(configuration)))
-        # Open the state before taking the fence: a second service on the same folder stops here, and harms nothing.
-        state = stack.enter_context(State(configuration.private_dir / "state.duckdb"))
         ledger = Ledger(stack.enter_context(contextlib.closing(open_ledger(configuration))), signing_key.public)
         ledger.refresh()
+        found = log.partitions(CASE_EVENTS)
+        numbers = range(ledger.chain.opened.partitions) if ledger.chain.entries else found
+        if len(found) > len(numbers):
+            # Fewer may come of a broker that lags behind; the first tick looks again.
+            check_partitions(found, len(numbers))
+        # Open the states before taking the fence: a second service on the same folder stops here, and harms nothing.
+        states = opened_states(configuration, numbers, stack)
         if ledger.chain.entries:  # before the fence, which ends a service that runs elsewhere
             # First: a key that does not fit is no reason to make a new one if it is the ledger that was replaced.
-            check_seen(ledger, state, configuration.public_file, witness_of(configuration))
+            check_seen(ledger, states, configuration.public_file, witness_of(configuration))
             check_key(ledger.chain, signing_key)
             if admit is not None:
                 admit(ledger.chain)
@@ -109,51 +110,45 @@ def open_service(
         else:
             vigil.check_none(signer_of(signing_key.public).name)
         ledger.fence()
+        partitions = Partitions(
+            states, configuration, log=log, ledger=ledger, registry=registry, secret=secret, batch=batch
+        )
         releaser = Releaser(
-            state=state,
+            partitions.settlers,
             ledger=ledger,
-            log=log,
-            topic=CASE_EVENTS,
             registry=registry,
             mechanism=mechanism or DiscreteLaplace(),
-            year_secrets=years,
             public=configuration.public_file,
             witness=witness_of(configuration),
             signing_key=signing_key,
             observe=observe,
             publishing=publication,
         )
-        state.bind(topic_id=log.topic_id(CASE_EVENTS), secret_check=secret.check)
+        partitions.bind(topic_id=log.topic_id(CASE_EVENTS), secret_check=secret.check)
         releaser.recover()
         log.scrub()
         declared = ledger.chain.declarations
         dated = [each if each.name in declared else beginning_after(each, now.date()) for each in wanted]
-        partitions = log.partitions(CASE_EVENTS)
-        if ledger.chain.entries and len(partitions) > ledger.chain.opened.partitions:
-            # Fewer may come of a broker that lags behind; the first tick looks again.
-            check_partitions(partitions, ledger.chain.opened.partitions)
         # What is appended from here on counts for a population that is declared now.
         end = LogPoint(log.topic_id(CASE_EVENTS), log.end_offsets(CASE_EVENTS))
         if any(each.name not in declared for each in dated):
-            check_known(end.offsets, ledger.chain.opened.partitions if ledger.chain.entries else len(partitions))
+            check_known(end.offsets, len(numbers))
         new = ledger.declare(dated, configuration.lifetime_epsilon, now, end=end)
-        state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
+        partitions.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
         ledger.describe(configuration.description(registry, ledger.chain.declarations.values()), now)
         _say_declared(new, ledger.chain, now, say)
         releaser.adopt()
         releaser.publish()
+        partitions.renew()
         folders = watched_folders(configuration)
         service = Service(
             log=log,
-            state=state,
+            partitions=partitions,
             ledger=ledger,
             releaser=releaser,
-            new_fold=lambda: Fold(
-                state, releaser.populations, registry, secret, partitions=ledger.chain.opened.partitions
-            ),
             standing=Standing(
                 ledger.chain,
-                state,
+                partitions.states,
                 now,
                 interval=configuration.tick,
                 grace=configuration.grace,
@@ -165,7 +160,6 @@ def open_service(
             say=say,
             publication=publication,
             vouched=vigil.check_vouched,
-            batch=batch,
             resources=resources,
         )
         resources.enter_context(stack.pop_all())  # the service closes them from here on

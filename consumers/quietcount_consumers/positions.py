@@ -6,7 +6,7 @@ is that with which the ledger was opened: with another one the events of a case 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.errors import ASK_AGAIN, ServiceError
@@ -18,23 +18,25 @@ __all__ = ["check_known", "check_partitions", "lost_of", "move_to", "resumed"]
 _IF_LOST = "or, if that is lost permanently, run: quietcount ledger new-log"
 
 
-def resumed(state: State, log: LogReader, ends: Mapping[int, int], partitions: int) -> dict[int, int]:
-    """Return by partition the offset at which reading goes on; `partitions` is how many the log has to have.
+def resumed(states: Sequence[State], log: LogReader, ends: Mapping[int, int], partitions: int) -> dict[int, int]:
+    """Return by partition of `states` the offset at which reading goes on; the log has to have so many `partitions`.
 
     Raises LogUnavailable if a broker does not know of a partition yet, and ServiceError if there are more of them, or
     if the log lost records.
     """
     beginnings = log.beginning_offsets(CASE_EVENTS)
-    offsets = state.offsets
     check_known(ends.keys() & beginnings.keys(), partitions)
     check_partitions({*ends, *beginnings}, partitions)
-    lost = lost_of(state, log, beginnings, ends)
-    if lost is not None:
-        raise lost
-    # A broker that was killed may offer again what was purged: it was counted, and stays forgotten.
-    purged = state.purged
-    first = {partition: max(beginning, purged.get(partition, 0)) for partition, beginning in beginnings.items()}
-    return {partition: offsets.get(partition, first[partition]) for partition in ends}
+    offsets: dict[int, int] = {}
+    for state in states:
+        lost = lost_of(state, log, beginnings, ends)
+        if lost is not None:
+            raise lost
+        # A broker that was killed may offer again what was purged: it was counted, and stays forgotten.
+        partition = state.partition
+        first = max(beginnings[partition], state.purged.get(partition, 0))
+        offsets[partition] = state.offsets.get(partition, first)
+    return offsets
 
 
 def check_known(found: Collection[int], partitions: int) -> None:
@@ -58,17 +60,15 @@ def check_partitions(found: Collection[int], partitions: int) -> None:
         )
 
 
-def move_to(state: State, ends: Mapping[int, int]) -> None:
-    """Move the offsets of `state` forward to `ends`; raises ServiceError if one of them would go back."""
-    for partition, offset in state.offsets.items():
-        if offset > ends[partition]:
-            raise ServiceError(
-                f"{_place(partition)}: records came from behind the end that the log gave, so nothing is released",
-                "Look at the brokers, then start again",
-            )
+def move_to(state: State, end: int) -> None:
+    """Move the offset of `state` forward to `end`; raises ServiceError if it would go back."""
+    if state.offsets.get(state.partition, 0) > end:
+        raise ServiceError(
+            f"{_place(state.partition)}: records came from behind the end that the log gave, so nothing is released",
+            "Look at the brokers, then start again",
+        )
     with state.transaction() as connection:
-        for partition, end in ends.items():
-            connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, end])
+        connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [state.partition, end])
 
 
 def lost_of(

@@ -12,25 +12,21 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.due_periods import DuePeriod
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.release import Releaser
-from quietcount_aggregates.state.state import State
-from quietcount_consumers import dead_letters, positions
+from quietcount_consumers import dead_letters
 from quietcount_consumers.monitoring.log_events import PUBLICATION_WAITS, RELEASED, WITNESSED, Say, unheard
 from quietcount_consumers.monitoring.standing import Standing
 from quietcount_consumers.monitoring.status import Status
+from quietcount_consumers.partitions import Partitions
 from quietcount_schemas.log import CASE_EVENTS, LogReader, LogWriter
 
-__all__ = ["BATCH", "Service", "Tick"]
+__all__ = ["Service", "Tick"]
 
 _AUDIT_EVERY: Final = dt.timedelta(hours=1)
 """How often the whole ledger is read again: on the clock's grid, no matter what was folded."""
-
-BATCH: Final = 20_000
-"""Records in a batch: enough that its fixed costs (a transaction, its sync) fade, few enough to stop in a second."""
 
 
 class Log(LogReader, LogWriter, Protocol):
@@ -55,36 +51,31 @@ class Tick(NamedTuple):
 
 
 class Service:
-    """One state, one log, one ledger, bound together: what `open_service` returns, for use in a with statement.
+    """States, one log, one ledger, bound together: what `open_service` returns, for use in a with statement.
 
-    Leaving it closes `resources`. `new_fold` returns a fold for the periods that are open when it is called. `opened`
-    is the tick (UTC) at which the whole ledger was read. `vouched` is handed the ledger before anything is drawn, and
-    raises if others know of a newer one, or do not answer.
+    Leaving it closes `resources`. `opened` is the tick (UTC) at which the whole ledger was read. `vouched` is handed
+    the ledger before anything is drawn, and raises if others know of a newer one, or do not answer.
     """
 
     def __init__(
         self,
         *,
         log: Log,
-        state: State,
+        partitions: Partitions,
         ledger: Ledger,
         releaser: Releaser,
-        new_fold: Callable[[], Fold],
         standing: Standing,
         opened: dt.datetime,
         grace: dt.timedelta,
         say: Say = unheard,
         publication: Publication | None = None,
         vouched: Callable[[Chain], None] = _by_itself,
-        batch: int = BATCH,
         resources: contextlib.ExitStack,
     ) -> None:
         self._log = log
-        self._state = state
+        self._partitions = partitions
         self._ledger = ledger
         self._releaser = releaser
-        self._new_fold = new_fold
-        self._fold = new_fold()
         self._standing = standing
         self._audited = _hour(opened)
         self._grace = grace
@@ -94,7 +85,6 @@ class Service:
         self._now = opened
         self._waits = ""
         """What the publication was last said to wait for."""
-        self._batch = batch
         self._resources = resources
 
     def __enter__(self) -> Service:
@@ -114,28 +104,31 @@ class Service:
         """
         self._now = now
         self._refresh_ledger(now)
-        self._check_topic()
+        self._partitions.check_topic()
         if self.due(now):
             # Before the fold, on the tick's grid: when others are asked must not say how long the fold took.
             self._vouched(self._ledger.chain)
-        caught_up = self._fold_to_end(now.date(), stopping)
-        self._log.report(CASE_EVENTS, self._state.offsets)
-        dead_letters.relay(self._state, self._log, CASE_EVENTS)
+        caught_up = self._partitions.fold_to_end(now.date(), stopping)
+        self._log.report(CASE_EVENTS, self._partitions.offsets)
+        for state in self._partitions.states:
+            dead_letters.relay(state, self._log, CASE_EVENTS)
         due = self.due(now) if caught_up else []
+        # All letters are in one topic, so one state remembers how far that is purged.
+        first = self._partitions.states[0]
         if due:
             self._ledger.audit()
-            self._releaser.release(due, now)
-            self._fold = self._new_fold()
-            dead_letters.purge(self._state, self._log, now.date())
+            due = self._releaser.release(now, self._grace)
+            self._partitions.renew()
+            dead_letters.purge(first, self._log, now.date())
             self._say_released(due, now)
         self._releaser.purge()
-        dead_letters.purge_again(self._state, self._log)
+        dead_letters.purge_again(first, self._log)
         return Tick(caught_up, due)
 
     def status(self, now: dt.datetime, tick: Tick) -> Status:
         """Return what an operator may know after the tick at `now`, which came to `tick`."""
         return self._standing.after(
-            now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._state.purge_due
+            now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._partitions.purge_due
         )
 
     def show(self) -> bool:
@@ -153,8 +146,7 @@ class Service:
 
     def at_end(self) -> bool:
         """Return whether nothing was appended to the log since the last fold."""
-        offsets = self._state.offsets
-        return all(offsets.get(partition, 0) >= end for partition, end in self._log.end_offsets(CASE_EVENTS).items())
+        return self._partitions.at_end()
 
     def _refresh_ledger(self, now: dt.datetime) -> None:
         """Verify what is new in the ledger, and in the first tick of an hour all of it."""
@@ -170,28 +162,6 @@ class Service:
             periods = [period for period in due if period.statistic == name]
             first, last = periods[0].start, periods[-1].end
             self._say(RELEASED.at(now, statistic=name, period_start=first, period_end=last))
-
-    def _fold_to_end(self, clock: dt.date, stopping: Callable[[], bool]) -> bool:
-        ends = self._log.end_offsets(CASE_EVENTS)
-        offsets = positions.resumed(self._state, self._log, ends, self._ledger.chain.opened.partitions)
-        while any(offsets[partition] < end for partition, end in ends.items()):
-            if stopping():
-                return False
-            records = self._log.poll(CASE_EVENTS, offsets, ends, self._batch)
-            if not records:
-                break
-            # Check again: a topic that was made again meanwhile has other records at the same offsets.
-            self._check_topic()
-            self._fold.batch(records, clock, self._log.marks(CASE_EVENTS))
-            for record in records:
-                offsets[record.partition] = record.offset + 1
-        if self._state.offsets != ends:
-            # What lies before the end was purged, or never held a record: nothing comes from there.
-            positions.move_to(self._state, ends)
-        return True
-
-    def _check_topic(self) -> None:
-        self._state.bind(topic_id=self._log.topic_id(CASE_EVENTS))
 
 
 def _hour(now: dt.datetime) -> dt.datetime:

@@ -74,7 +74,7 @@ def prepare_folders(configuration: Configuration) -> None:
 def secret_of(configuration: Configuration) -> ConsumerSecret:
     """Load the service's secret; make it if nothing depends on it yet, so that a configuration is enough to start."""
     path = configuration.service.secret_file
-    made = [configuration.private_dir / "state.duckdb"]
+    made = list(configuration.state_files.values())
     if configuration.kafka is None:
         made.append(configuration.private_dir / "ledger.sqlite")
     if path.exists() or any(each.exists() for each in made) or _has_entries(configuration):

@@ -32,6 +32,7 @@ class RejectReason(StrEnum):
     DATE_OUT_OF_BOUNDS = "date_out_of_bounds"
     EVENT_ID_NOT_V4 = "event_id_not_v4"
     KEY_MISMATCH = "key_mismatch"
+    WRONG_PARTITION = "wrong_partition"
     DATED_AHEAD = "dated_ahead"
 
     @property
@@ -56,6 +57,7 @@ _EXPLANATIONS = {
     RejectReason.DATE_OUT_OF_BOUNDS: "a date is outside the bounds of its field",
     RejectReason.EVENT_ID_NOT_V4: "the event id is not a UUID of version 4",
     RejectReason.KEY_MISMATCH: "the record's key is not the case key inside it",
+    RejectReason.WRONG_PARTITION: "the record lies in another partition than Kafka's clients choose for its key",
     RejectReason.DATED_AHEAD: "it is dated more than two days after the settlement that met it",
 }
 
@@ -71,7 +73,6 @@ class ClientFault(StrEnum):
     TIMESTAMP = "timestamp"
     DATE_TOO_EXACT = "date_too_exact"
     HEADERS = "headers"
-    PARTITION = "partition"
     CHANGED_WITHOUT_REVISION = "changed_without_revision"
 
 

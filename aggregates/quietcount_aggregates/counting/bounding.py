@@ -32,17 +32,27 @@ _ENVELOPE = (
 
 
 class Bounding:
-    """The contributions of one state's open events to a set of populations.
+    """The contributions of one state's open events to a set of populations, as they stand before a place in the log.
 
-    Builds temporary tables when made; they describe the state as it was then, so nothing may be folded until the
-    object is done with.
+    `upto` is that place, an offset of the state's partition: what was folded from there on belongs to the next
+    settlement. What is dated after `latest` counts nowhere. Builds temporary tables when made, so nothing may be folded
+    until the object is done with.
     """
 
     def __init__(
-        self, state: State, populations: Sequence[Population], symbols: Symbols, year_secrets: YearSecrets
+        self,
+        state: State,
+        populations: Sequence[Population],
+        symbols: Symbols,
+        year_secrets: YearSecrets,
+        *,
+        upto: int,
+        latest: dt.date = dt.date.max,
     ) -> None:
         self._state = state
         self._connection = state.connection
+        self._connection.execute(f"SET VARIABLE settled_upto = {upto}::BIGINT")
+        self._settled = f'"offset" < {upto} AND occurred_on <= {date(latest)}'
         self._populations: dict[str, Population] = {population.name: population for population in populations}
         self._connection.execute(_sql("contributions.sql"))
         first_open, begins = state.first_open, state.begins
@@ -52,7 +62,7 @@ class Bounding:
         tables: dict[str, str] = {}
         for population in populations:
             name = population.name
-            condition = _behind(begins.get(name, {}))
+            condition = f"{self._settled} AND {_behind(begins.get(name, {}))}"
             if condition not in tables:
                 tables[condition] = f"versions_{len(tables)}"
                 self._connection.execute(_versions(tables[condition], condition))
@@ -230,7 +240,7 @@ def _versions(table: str, counted: str) -> str:
         FROM (
             SELECT *, min(first_offset) OVER (PARTITION BY event_mark) AS first_place
             FROM open_events
-            ANTI JOIN withdrawn USING (case_mark)
+            ANTI JOIN (SELECT case_mark FROM withdrawn WHERE "offset" < getvariable('settled_upto')) USING (case_mark)
             WHERE {counted}
             QUALIFY row_number() OVER (PARTITION BY event_mark ORDER BY revision DESC, "offset", "partition") = 1
         )
@@ -248,7 +258,7 @@ def _behind(places: Mapping[int, int]) -> str:
 def _remaining(versions: Mapping[str, Sequence[str]], columns: Sequence[str]) -> str:
     """Return SQL that makes the table of the events that stay open, with the `columns` that a population refers to."""
     wanted = ", ".join([*_ENVELOPE, *(f'"{column}"' for column in columns)])
-    parts = [f"SELECT {wanted} FROM open_events WHERE false"] + [
+    parts = [f"SELECT {wanted} FROM open_events WHERE \"offset\" >= getvariable('settled_upto')"] + [
         f"""
         SELECT {wanted} FROM {table} SEMI JOIN (
             SELECT event_mark FROM contributions JOIN following USING (population)

@@ -7,12 +7,12 @@ CREATE TABLE next.open_events (
 INSERT INTO next.open_events BY NAME SELECT * FROM remaining ORDER BY "partition", "offset", first_offset;
 
 INSERT INTO next.meta SELECT * FROM meta
-WHERE key NOT IN ('intent', 'purge_due')
+WHERE key <> 'purge_due'
     -- The checks of years whose secret is about to be destroyed go with it.
     AND NOT (key LIKE 'year %' AND try_cast(substr(key, 6) AS INTEGER) < (SELECT min(year_from) FROM following WHERE year_from > 0));
-INSERT INTO next.meta VALUES ('intent', ''), ('purge_due', 'yes');
+INSERT INTO next.meta VALUES ('purge_due', 'yes');
 INSERT INTO next.offsets SELECT * FROM offsets;
-INSERT INTO next.withdrawn SELECT DISTINCT case_mark FROM withdrawn ORDER BY case_mark;
+INSERT INTO next.withdrawn SELECT case_mark, min("offset") FROM withdrawn GROUP BY ALL ORDER BY case_mark;
 INSERT INTO next.dead_letters SELECT * FROM dead_letters;
 INSERT INTO next.begins SELECT * FROM begins WHERE population IN (SELECT population FROM opened);
 INSERT INTO next.dead_letter_ends SELECT DISTINCT * FROM dead_letter_ends;
@@ -32,7 +32,7 @@ INSERT INTO next.closed_events
 SELECT population, event_mark, CASE WHEN year_from = 0 THEN case_mark END, period
 FROM (
     SELECT population, event_mark, case_mark, period FROM closed_events SEMI JOIN following USING (population)
-    ANTI JOIN withdrawn USING (case_mark)
+    ANTI JOIN (SELECT case_mark FROM withdrawn WHERE "offset" < getvariable('settled_upto')) USING (case_mark)
     UNION ALL
     SELECT population, event_mark, case_mark, period FROM contributions JOIN following USING (population)
     WHERE period < day AND member

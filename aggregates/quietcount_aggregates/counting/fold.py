@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from quietcount_aggregates.counting.client_faults import ClientFaults, have_headers, timestamps_of
 from quietcount_aggregates.counting.columns import NO_NUMBER, ColumnDecoder, EventColumns, Rejection
+from quietcount_aggregates.counting.placing import partitions_of
 from quietcount_aggregates.populations import Population, counted_events
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_aggregates.state.state import State
@@ -34,12 +35,12 @@ REJECTED_BYTES: Final = 65_536
 """How many bytes of a rejected record are kept. An event has 512 at most, so what is larger is none and never will be;
 records of a megabyte each would fill memory, this file and the dead-letter topic with what nobody asked for."""
 
-# A C-level getter per record: the fold has two microseconds for each.
-_PARTITION, _OFFSET = attrgetter("partition"), attrgetter("offset")
+# A C-level getter: the fold has two microseconds for each record.
+_OFFSET = attrgetter("offset")
 
 
 class Fold:
-    """Folds batches of a log of so many `partitions` into one state, for one set of populations."""
+    """Folds batches of one partition, of so many `partitions` of a log, into its state, for one set of populations."""
 
     def __init__(
         self,
@@ -51,7 +52,8 @@ class Fold:
         partitions: int,
     ) -> None:
         self._state = state
-        self._client_faults = ClientFaults(populations, partitions)
+        self._partitions = partitions
+        self._client_faults = ClientFaults(populations)
         self._decoder = ColumnDecoder(registry)
         self._secret = secret
         self._counted = counted_events(populations)
@@ -64,49 +66,66 @@ class Fold:
         """Fold `records` in one transaction with the offsets after them; return whether some were rejected.
 
         `clock` is the day on which a rejected record or a client's fault was seen; nothing else follows from it.
-        `marks` are the log's after these records. The records of a partition must be in order. Raises StateError, and
-        then nothing of the batch was folded.
+        `marks` are the log's after these records, which must be in order. Raises StateError, and then nothing of the
+        batch was folded.
         """
         events, rejections = self._decoder.decode([record.value for record in records])
-        partitions = np.fromiter(map(_PARTITION, records), np.int32, len(records))
         offsets = np.fromiter(map(_OFFSET, records), np.int64, len(records))
         timestamps = timestamps_of(records)
         noted: set[RejectReason | ClientFault] = {ClientFault.HEADERS} if have_headers(records) else set()
         with self._state.transaction() as connection:
             for columns in events:
-                kept, mismatched = _checked(columns, records)
-                rejections.extend(mismatched)
-                noted.update(self._client_faults.seen(columns, kept, partitions, timestamps))
+                kept, refused = self._checked(columns, records)
+                rejections.extend(refused)
+                noted.update(self._client_faults.seen(columns, kept, timestamps))
                 if columns.event in self._withdrawals:
-                    self._withdraw(connection, columns, kept)
+                    self._withdraw(connection, columns, kept, offsets)
                 else:
-                    self._append(connection, columns, kept, partitions, offsets)
+                    self._append(connection, columns, kept, offsets)
             if rejections:
                 _reject(connection, rejections, records)
                 noted.update(rejection.reason for rejection in rejections)
             if noted:
                 self._state.note(noted, clock)
-            for partition in np.unique(partitions).tolist():
-                next_offset = int(offsets[partitions == partition].max()) + 1
-                connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", [partition, next_offset])
+            if records:
+                place = [self._state.partition, int(offsets.max()) + 1]
+                connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", place)
             if marks:
                 self._state.mark(marks)
         return bool(rejections)
 
+    def _checked(
+        self, columns: EventColumns, records: Sequence[Record]
+    ) -> tuple[npt.NDArray[np.bool_], list[Rejection]]:
+        """Return which rows lie under their case key and in its partition, and a rejection for each other."""
+        keyed = _keyed(columns, records)
+        placed = partitions_of(columns.case_keys, self._partitions) == self._state.partition
+        refused = [Rejection(row, RejectReason.KEY_MISMATCH) for row in columns.rows[~keyed].tolist()]
+        refused += [Rejection(row, RejectReason.WRONG_PARTITION) for row in columns.rows[keyed & ~placed].tolist()]
+        return keyed & placed, refused
+
     def _withdraw(
-        self, connection: duckdb.DuckDBPyConnection, columns: EventColumns, kept: npt.NDArray[np.bool_]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        columns: EventColumns,
+        kept: npt.NDArray[np.bool_],
+        offsets: npt.NDArray[np.int64],
     ) -> None:
         marks = self._secret.case_marks(columns.case_keys[kept])
         if len(marks):
-            with registered(connection, {"high": marks[:, 0].copy(), "low": marks[:, 1].copy()}):
-                connection.execute("INSERT INTO withdrawn SELECT (high::UHUGEINT << 64) | low FROM batch")
+            table = {
+                "high": marks[:, 0].copy(),
+                "low": marks[:, 1].copy(),
+                "offset": offsets[columns.rows[kept]],
+            }
+            with registered(connection, table):
+                connection.execute('INSERT INTO withdrawn SELECT (high::UHUGEINT << 64) | low, "offset" FROM batch')
 
     def _append(
         self,
         connection: duckdb.DuckDBPyConnection,
         columns: EventColumns,
         kept: npt.NDArray[np.bool_],
-        partitions: npt.NDArray[np.int32],
         offsets: npt.NDArray[np.int64],
     ) -> None:
         counted = columns.event in self._counted
@@ -126,7 +145,6 @@ class Fold:
             "event_low": event_marks[:, 1].copy(),
             "revision": columns.revisions[kept].astype(np.int32),
             "occurred": columns.occurred_on[kept].astype(np.int32),
-            "partition": partitions[rows],
             "offset": offsets[rows],
         }
         names = self._columns.get(columns.event, [])
@@ -143,7 +161,7 @@ class Fold:
                 SELECT ? AS event, (case_high::UHUGEINT << 64) | case_low AS case_mark,
                     (event_high::UHUGEINT << 64) | event_low AS event_mark, revision,
                     DATE '1970-01-01' + occurred AS occurred_on,
-                    "partition", "offset", "offset" AS first_offset{stored}
+                    {self._state.partition} AS "partition", "offset", "offset" AS first_offset{stored}
                 FROM batch
                 """,
                 [columns.event],
@@ -165,8 +183,8 @@ def _reject(connection: duckdb.DuckDBPyConnection, rejections: Sequence[Rejectio
     )
 
 
-def _checked(columns: EventColumns, records: Sequence[Record]) -> tuple[npt.NDArray[np.bool_], list[Rejection]]:
-    """Return which rows have their case key as the record's key, and a rejection for each other.
+def _keyed(columns: EventColumns, records: Sequence[Record]) -> npt.NDArray[np.bool_]:
+    """Return which rows have their case key as the record's key.
 
     A record that landed in the partition of another case's key would be judged out of its case's order.
     """
@@ -174,9 +192,6 @@ def _checked(columns: EventColumns, records: Sequence[Record]) -> tuple[npt.NDAr
     claimed = [records[row].key or b"" for row in rows]
     if set(map(len, claimed)) <= {16}:
         matrix = np.frombuffer(b"".join(claimed), dtype=np.uint8).reshape(-1, 16)
-        kept = (matrix == columns.case_keys).all(axis=1)
-    else:
-        own = [key.tobytes() for key in columns.case_keys]
-        kept = np.array([a == b for a, b in zip(claimed, own, strict=True)], dtype=np.bool_)
-    rejected = [Rejection(row, RejectReason.KEY_MISMATCH) for row in columns.rows[~kept].tolist()]
-    return kept, rejected
+        return np.asarray((matrix == columns.case_keys).all(axis=1))
+    own = [key.tobytes() for key in columns.case_keys]
+    return np.array([a == b for a, b in zip(claimed, own, strict=True)], dtype=np.bool_)

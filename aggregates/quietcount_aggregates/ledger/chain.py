@@ -36,7 +36,7 @@ from quietcount_aggregates.ledger.signed_heads import origin_of
 from quietcount_aggregates.ledger.signed_notes import ED25519, VerifierKey
 from quietcount_aggregates.populations import Horizon, Population, Table
 
-__all__ = ["Budget", "Chain"]
+__all__ = ["Budget", "Chain", "worst_of"]
 
 _DAY = dt.timedelta(days=1)
 
@@ -57,6 +57,7 @@ class Budget:
     lifetime_epsilon: Decimal
     declared: Decimal
     losses: int
+    """How often the record of one person was lost at most."""
     yearly: Decimal
     """How much of `declared` is for populations with a yearly horizon: once for each year in which a person came."""
 
@@ -66,7 +67,7 @@ class Budget:
 
     @property
     def bound(self) -> Decimal:
-        """Return the stated bound: the lifetime epsilon, once more for each recorded loss of the state."""
+        """Return the stated bound: the lifetime epsilon, once more for each loss that may concern one person."""
         return self.lifetime_epsilon * (1 + self.losses)
 
 
@@ -79,7 +80,8 @@ class Chain:
     part of it was counted in a state that was lost. `following` is, by table, the first day of the earliest period that
     is neither released nor withheld. `later` are the populations that were declared after the ledger was opened: they
     count what is appended after that. `incomplete` are those of them that begin before their declaration, until
-    somebody says that their past is in the log: nothing of them is released. `described` is what the publisher says.
+    somebody says that their past is in the log: nothing of them is released. `losses` is how often a state was lost,
+    and `lost` that by partition, under None if it was that of each. `described` is what the publisher says.
     `keys` are the public keys with which the heads were signed, the newest last.
     """
 
@@ -93,6 +95,7 @@ class Chain:
     later: set[str] = field(default_factory=set)
     incomplete: set[str] = field(default_factory=set)
     losses: int = 0
+    lost: dict[int | None, int] = field(default_factory=dict)
     described: Description | None = None
     keys: list[bytes] = field(default_factory=list)
 
@@ -127,9 +130,14 @@ class Chain:
         return Budget(
             lifetime_epsilon=self.opened.lifetime_epsilon,
             declared=sum((each.epsilon for each in populations), Decimal(0)),
-            losses=self.losses,
+            losses=self.worst,
             yearly=sum((each.epsilon for each in populations if each.horizon is Horizon.YEAR), Decimal(0)),
         )
+
+    @property
+    def worst(self) -> int:
+        """Return how often the record of one person was lost at most: a person is in one partition."""
+        return worst_of(self.lost)
 
     @property
     def tables(self) -> list[tuple[Population, Table]]:
@@ -146,12 +154,14 @@ class Chain:
             and (entry.body.population not in first_open or entry.body.period_end >= first_open[entry.body.population])
         ]
 
-    def is_ahead_of(self, first_open: Mapping[str, dt.date], intent: bytes) -> bool:
-        """Return whether the ledger has releases that a state neither knows nor began: its limits are forgotten.
+    def is_ahead_of(self, first_open: Mapping[str, dt.date]) -> bool:
+        """Return whether the ledger has releases that a state cannot learn of any more: its limits are forgotten.
 
-        A crash during a release leaves a state that does not know it, and says in its `intent` that it began it.
+        A crash during a release leaves a state that does not know the newest settlement, and no older one.
         """
-        return any(released.intent != intent for released in self.unknown_to(first_open))
+        newest = max((entry.index for entry in self.entries if isinstance(entry.body, Settled)), default=0)
+        older = {id(entry.body) for entry in self.releases.values() if entry.index < newest}
+        return any(id(released) in older for released in self.unknown_to(first_open))
 
     def extend(self, data: bytes) -> Entry:
         """Accept the next entry's bytes, or raise LedgerBroken or LedgerNewer and change nothing."""
@@ -204,8 +214,9 @@ class Chain:
                 self.incomplete.discard(name)
             case Completed(name):
                 self.incomplete.discard(name)
-            case StateLost(losses=losses, kept=kept):
+            case StateLost(losses=losses, partition=partition, kept=kept):
                 self.losses = losses
+                self.lost[partition] = self.lost.get(partition, 0) + 1
                 if not kept:
                     self._withhold(entry)
             case Described(description):
@@ -256,11 +267,11 @@ class Chain:
                     return f"population {population.name!r} passes the lifetime epsilon"
                 if whole_log is not (place is None):
                     return f"population {population.name!r} has to have a place if, and only if, it is declared later"
-            case Released(intent=intent):
+            case Released():
                 objection = self._release_objection(body)
                 if objection is not None:
                     return objection
-                if not isinstance(before, Settled) and not (isinstance(before, Released) and before.intent == intent):
+                if not isinstance(before, Settled | Released):
                     return "a release follows its settlement, or another release of it"
             case Retired(name):
                 if name not in self.declarations or name in self.retired:
@@ -268,9 +279,11 @@ class Chain:
             case Completed(name):
                 if name not in self.incomplete:
                     return f"no population {name!r} is there that waits for its past"
-            case StateLost(losses=losses):
+            case StateLost(losses=losses, partition=partition, kept=kept):
                 if losses != self.losses + 1:
                     return "losses are counted one by one"
+                if partition is not None and (kept or not 0 <= partition < self.opened.partitions):
+                    return "the loss of a state is that of one partition of the log, or of each"
             case Described(description):
                 if description == self.described:
                     return "it describes nothing anew"
@@ -310,6 +323,11 @@ class Chain:
             if late:
                 return f"statistic {late[0]!r} is not released for a period that is settled"
         return None
+
+
+def worst_of(lost: Mapping[int | None, int]) -> int:
+    """Return how many of the losses, counted by partition, concern one person at most."""
+    return lost.get(None, 0) + max((times for partition, times in lost.items() if partition is not None), default=0)
 
 
 def _fits(scale: float, least: float) -> bool:

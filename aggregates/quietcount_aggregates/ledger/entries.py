@@ -116,7 +116,6 @@ class Released:
     values: tuple[int, ...]
     mechanism: str
     noise_scale: float
-    intent: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +136,12 @@ class Completed:
 class StateLost:
     """A loss of the private state; `losses` counts this one too.
 
-    The state is `kept` if the emitters' pepper alone was lost: what it holds goes on to count.
+    Of one `partition`, or of each if that is None. The state is `kept` if the emitters' pepper alone was lost: what it
+    holds goes on to count.
     """
 
     losses: int
+    partition: int | None = None
     kept: bool = False
 
 
@@ -275,12 +276,11 @@ def _record(body: Body) -> dict[str, Any]:
                 "values": list(body.values),
                 "mechanism": body.mechanism,
                 "noise_scale": body.noise_scale,
-                "intent": body.intent,
             }
         case Retired() | Completed():
             return {"population": body.population}
         case StateLost():
-            return {"losses": body.losses, "kept": body.kept}
+            return {"losses": body.losses, "partition": body.partition, "kept": body.kept}
         case Rekeyed():
             return {"public_key": body.public_key}
 
@@ -310,14 +310,13 @@ def _body(name: str, fields: dict[str, Any]) -> Body:
                 values=tuple(fields["values"]),
                 mechanism=fields["mechanism"],
                 noise_scale=fields["noise_scale"],
-                intent=fields["intent"],
             )
         case "Retired":
             return Retired(fields["population"])
         case "Completed":
             return Completed(fields["population"])
         case "StateLost":
-            return StateLost(fields["losses"], fields["kept"])
+            return StateLost(fields["losses"], fields["partition"], fields["kept"])
         case "Rekeyed":
             return Rekeyed(fields["public_key"])
         case other:

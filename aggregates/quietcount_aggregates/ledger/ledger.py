@@ -32,7 +32,8 @@ from quietcount_aggregates.ledger.entries import (
     Settled,
     commitment_of,
 )
-from quietcount_aggregates.ledger.places import LogPoint, Place
+from quietcount_aggregates.ledger.places import LogPoint, Place, record_of
+from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.populations import Population
 from quietcount_schemas.log import LedgerLog
 
@@ -53,6 +54,10 @@ class Ledger:
         self._epoch: int | None = None
         self.chain = Chain()
         self._places: list[Place] = []
+        self._settlement: Settlement | None = None
+        """The newest one, settled or not."""
+        self._lines = 0
+        """How much of the private log was read."""
 
     def fence(self) -> None:
         """Shut out other releasers and read to the end: what follows is decided on the whole ledger and its places."""
@@ -61,25 +66,57 @@ class Ledger:
         self.read_places()
 
     def read_places(self) -> None:
-        """Read the private log of places to its end; raise LedgerBroken if one is not what its entry commits to."""
+        """Read the private log to its end; raise LedgerBroken if a place is not what its entry commits to."""
         entries = self.chain.entries
-        for number, data in enumerate(self._log.read_places(len(self._places)), start=len(self._places)):
-            place = Place.read(data, number)
+        for data in self._log.read_places(self._lines):
+            number, self._lines = self._lines, self._lines + 1
+            record = record_of(data, number)
+            if "settle" in record:
+                self._settlement = Settlement.of(record, data, number)
+                continue
+            place = Place.of(record, data, number)
             if place.entry < len(entries) and commitment_of(entries[place.entry].body) != place.commitment:
                 raise LedgerBroken(
-                    f"place {number} of the private log beside the ledger is not what the ledger commits to: one of "
+                    f"line {number} of the private log beside the ledger is not what the ledger commits to: one of "
                     "the two was altered, or belongs to another",
                     RESTORE_PLACES,
                 )
             self._places.append(place)
+
+    def settle(self, day: dt.date, newest: dt.date, until: dt.datetime, point: LogPoint) -> Settlement:
+        """Write down that what lies before `point` is settled next, for all that had ended by `until`; return that.
+
+        Nothing may be counted before. Raises LedgerFenced if another releaser took over.
+        """
+        settlement = Settlement.make(len(self.chain.entries), day, newest, until, point)
+        self._log.append([], [settlement.data], epoch=self._fenced, expected=settlement.after)
+        self.read_places()
+        if self._settlement != settlement:
+            raise _not_as_written()
+        return settlement
+
+    @property
+    def open_settlement(self) -> Settlement | None:
+        """Return the newest settlement, if nothing was appended to the ledger since."""
+        newest = self._settlement
+        return newest if newest is not None and newest.after == len(self.chain.entries) else None
+
+    @property
+    def settled(self) -> Settlement | None:
+        """Return the settlement of the newest releases; None if there are none, or if it is not known."""
+        entry, newest = self._newest_settled, self._settlement
+        if entry is None or newest is None or newest.after != entry.index:
+            return None
+        return newest if self._place_of(entry) == newest.point else None
 
     def check_places(self) -> None:
         """Raise LedgerBehind if a place is of an entry that the ledger does not hold, LedgerBroken if a place is gone.
 
         A restored ledger has no places of its old entries; from its first place on each entry has its own.
         """
-        placed = [place.entry for place in self._places]
-        if any(entry >= len(self.chain.entries) for entry in placed):
+        placed, settlement = [place.entry for place in self._places], self._settlement
+        length = len(self.chain.entries)
+        if any(entry >= length for entry in placed) or (settlement is not None and settlement.after > length):
             raise LedgerBehind(
                 "the ledger does not hold an entry of which the private log beside it has the place: an older copy, or "
                 "another ledger, was put in its place",
@@ -93,8 +130,12 @@ class Ledger:
     @property
     def settled_at(self) -> LogPoint | None:
         """Return up to where the newest releases count the log; None if there are none, or if that is not known."""
-        newest = next((each for each in reversed(self.chain.entries) if isinstance(each.body, Settled)), None)
+        newest = self._newest_settled
         return None if newest is None else self._place_of(newest)
+
+    @property
+    def _newest_settled(self) -> Entry | None:
+        return next((each for each in reversed(self.chain.entries) if isinstance(each.body, Settled)), None)
 
     def declared_at(self, population: str) -> LogPoint | None:
         """Return where the log ended when a population was declared; None if it counts all of it, or if unknown."""
@@ -145,8 +186,7 @@ class Ledger:
         A settlement and a later declaration get their place here: at `point`, under a new key, in the same
         append. The rules are tried on a copy first, so that nothing is appended that a reader would not accept.
         """
-        if self._epoch is None:
-            raise LedgerError("the ledger is open for reading only", "Call fence() before append()")
+        epoch = self._fenced
         trial = self.chain.copy()
         made, places = [], []
         for body in bodies:
@@ -162,18 +202,21 @@ class Ledger:
         self._log.append(
             [entry.data for entry in made],
             [place.data for place in places],
-            epoch=self._epoch,
+            epoch=epoch,
             expected=len(self.chain.entries),
         )
         self.refresh()
         if places:
             self.read_places()
         if self.chain.head != trial.head or self._places[len(self._places) - len(places) :] != places:
-            raise LedgerError(
-                "what was appended to the ledger did not come back as written; nothing is published from it",
-                "Look at the disk or the brokers, then start again",
-            )
+            raise _not_as_written()
         return made
+
+    @property
+    def _fenced(self) -> int:
+        if self._epoch is None:
+            raise LedgerError("the ledger is open for reading only", "Call fence() before append()")
+        return self._epoch
 
     def check_not_behind(self, head: Head, where: str) -> None:
         """Raise LedgerBehind unless this chain holds the head that `where` was built from."""
@@ -270,6 +313,13 @@ class Ledger:
                 "Put the declared value back (quietcount ledger show), or give the changed population, and its tables, "
                 "new names: it then spends its own epsilon",
             )
+
+
+def _not_as_written() -> LedgerError:
+    return LedgerError(
+        "what was appended to the ledger did not come back as written; nothing is published from it",
+        "Look at the disk or the brokers, then start again",
+    )
 
 
 def _check_budget(new: Sequence[Population], left: Decimal, lifetime_epsilon: Decimal) -> None:

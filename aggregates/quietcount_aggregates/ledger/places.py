@@ -4,7 +4,8 @@ An offset is an exact count, and every entry of the ledger is published. So a la
 their place in a private log beside the ledger, and the entry holds a keyed commitment: whoever has the ledger alone
 learns nothing of the place, and whoever has both sees whether they belong together.
 
-A place is a line of canonical JSON. A ledger that was restored from a published file has entries without places.
+A place is a line of canonical JSON. A ledger that was restored from a published file has entries without places. The
+log also holds settlements (settlements.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from quietcount_aggregates.errors import RESTORE_PLACES, LedgerBroken
 
-__all__ = ["LONGEST", "LogPoint", "Place"]
+__all__ = ["LONGEST", "LogPoint", "Place", "canonical", "offsets_of", "pairs_of", "record_of", "unreadable"]
 
 LONGEST: Final = 1_000_000
 """Bytes of a place at most: a partition takes up to 26, and no log has more than some ten thousand of them."""
@@ -53,46 +54,66 @@ class Place:
     @property
     def commitment(self) -> bytes:
         """Return what the ledger holds of this place: HMAC-SHA256, 32 bytes."""
-        return hmac.digest(self.key, _DOMAIN + _canonical(self._record), hashlib.sha256)
+        return hmac.digest(self.key, _DOMAIN + canonical(self._record), hashlib.sha256)
 
     @property
     def data(self) -> bytes:
         """Return the bytes that the private log holds."""
-        return _canonical({**self._record, "key": self.key.hex()})
+        return canonical({**self._record, "key": self.key.hex()})
 
     @property
     def _record(self) -> dict[str, Any]:
-        offsets = [[partition, offset] for partition, offset in sorted(self.point.offsets.items())]
-        return {"entry": self.entry, "log": self.point.topic_id, "offsets": offsets}
+        return {"entry": self.entry, "log": self.point.topic_id, "offsets": pairs_of(self.point)}
 
     @classmethod
-    def read(cls, data: bytes, number: int) -> Place:
-        """Decode place `number` of the private log; raise LedgerBroken unless its bytes are what `data` gives."""
+    def of(cls, record: Mapping[str, Any], data: bytes, number: int) -> Place:
+        """Return the place in line `number` of the private log, which holds `data` and was decoded to `record`.
+
+        Raises LedgerBroken unless its bytes are what `data` gives.
+        """
         try:
-            if len(data) > LONGEST:
-                raise ValueError("too long")
-            place = cls._of(json.loads(data))
-            if place.data != data:
+            key, entry = bytes.fromhex(record["key"]), record["entry"]
+            place = cls(entry, LogPoint(record["log"], offsets_of(record["offsets"])), key)
+            if len(key) != _KEY_BYTES or type(entry) is not int or entry < 0 or place.data != data:
                 raise ValueError("not canonical")
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise LedgerBroken(
-                f"place {number} of the private log beside the ledger cannot be read: it was altered or damaged",
-                RESTORE_PLACES,
-            ) from None
+        except (ValueError, TypeError, KeyError):
+            raise unreadable(number) from None
         return place
 
-    @classmethod
-    def _of(cls, record: Any) -> Place:
-        topic_id, pairs = record["log"], record["offsets"]
-        numbers = [record["entry"], *(number for pair in pairs for number in pair)]
-        # A bool is an int, and would be written as it was read.
-        if not isinstance(topic_id, str) or any(type(number) is not int for number in numbers):
-            raise TypeError
-        key = bytes.fromhex(record["key"])
-        if len(key) != _KEY_BYTES or not all(0 <= number <= _LAST_OFFSET for number in numbers):
-            raise ValueError("out of range")
-        return cls(record["entry"], LogPoint(topic_id, dict(pairs)), key)
+
+def record_of(data: bytes, number: int) -> Mapping[str, Any]:
+    """Decode line `number` of the private log; raise LedgerBroken if it is no record."""
+    try:
+        record = json.loads(data) if len(data) <= LONGEST else None
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise unreadable(number)
+    return record
 
 
-def _canonical(record: Mapping[str, Any]) -> bytes:
+def unreadable(number: int) -> LedgerBroken:
+    """Return the error for a line of the private log that is not one of ours."""
+    return LedgerBroken(
+        f"line {number} of the private log beside the ledger cannot be read: it was altered or damaged", RESTORE_PLACES
+    )
+
+
+def pairs_of(point: LogPoint) -> list[list[int]]:
+    """Return the offsets of a point as they are written, by partition."""
+    return [[partition, offset] for partition, offset in sorted(point.offsets.items())]
+
+
+def offsets_of(pairs: Any) -> dict[int, int]:
+    """Return offsets as they were written. Raises ValueError or TypeError."""
+    # A bool is an int, and would be written as it was read.
+    if any(type(number) is not int for pair in pairs for number in pair):
+        raise TypeError
+    if not all(0 <= number <= _LAST_OFFSET for pair in pairs for number in pair):
+        raise ValueError("out of range")
+    return dict(pairs)
+
+
+def canonical(record: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a record: one form alone is accepted again."""
     return json.dumps(record, sort_keys=True, separators=(",", ":")).encode()

@@ -268,7 +268,7 @@ def _about_rows(chain: Chain, signed_head: str, version: str) -> Iterable[tuple[
     yield "bound", bound_sentence(chain)
     yield "lifetime_epsilon", f"{chain.budget.lifetime_epsilon:f}"
     yield "epsilon_declared", f"{chain.budget.declared:f}"
-    yield "state_losses", str(chain.losses)
+    yield "state_losses", str(chain.worst)
     yield "mechanisms", ", ".join(sorted({body.mechanism for body in _bodies(chain.entries)}))
     yield "ledger_id", chain.opened.ledger_id.hex()
     yield "ledger_length", str(chain.head.length)

@@ -1,6 +1,6 @@
-"""state.duckdb: the private state of the fold.
+"""state-N.duckdb: the private state of the fold of partition N.
 
-It holds the offsets in the same transaction as what was folded up to them, the events of open periods (as marks and
+It holds the offset in the same transaction as what was folded up to them, the events of open periods (as marks and
 small codes), and the marks of closed events; those of limits are beside it (limits.py). It forgets by being written
 again without what is to be forgotten: DuckDB leaves the bytes of dropped tables in free blocks of a file that lives on.
 """
@@ -31,6 +31,10 @@ __all__ = ["State"]
 
 
 _FOREIGN = {
+    "partition": (
+        "is the state of another partition: a file was renamed, or put in the place of another",
+        "Give each file the name that it had",
+    ),
     "topic_id": (
         "the log is another one than this state was made with: it was deleted, or its topic was created again",
         "Put the right log back. If it is lost permanently, run: quietcount ledger new-log",
@@ -66,8 +70,9 @@ _PLACES_BEFORE = """
 class State:
     """An open state file, for one process at a time; use `close` or a with statement."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, partition: int = 0) -> None:
         self.path = path
+        self.partition = partition
         self.limits = Limits(path)
         self._lock = state_file.locked(path)
         try:
@@ -172,7 +177,7 @@ class State:
 
     @property
     def offsets(self) -> dict[int, int]:
-        """Return the next offset of each partition that was read from."""
+        """Return the next offset of the partition, if it was read from."""
         return dict(self.rows('SELECT "partition", next_offset FROM offsets'))
 
     @property
@@ -236,19 +241,15 @@ class State:
         self["head_length"], self["head_digest"] = str(head.length), head.digest.hex()
 
     @property
-    def intent(self) -> bytes:
-        """Return the intent of a release that may have been appended and is not closed here, or nothing."""
-        return bytes.fromhex(self["intent"])
-
-    def begin_release(self, intent: bytes, day: dt.date) -> None:
-        """State the intent of a release on `day` of the clock; within a transaction."""
-        self["intent"], self["released_on"] = intent.hex(), day.isoformat()
-
-    @property
     def released_on(self) -> dt.date | None:
-        """Return the day of the newest release that this state began; None before the first."""
+        """Return the day of the newest settlement that this state counted; None before the first."""
         day = self["released_on"]
         return dt.date.fromisoformat(day) if day else None
+
+    @released_on.setter
+    def released_on(self, day: dt.date) -> None:
+        """Remember it; within a transaction."""
+        self["released_on"] = day.isoformat()
 
     @property
     def purge_due(self) -> bool:
@@ -328,6 +329,7 @@ class State:
             connection.execute(
                 'UPDATE begins SET "offset" = coalesce((SELECT min(before) FROM places WHERE place >= "offset"), 0)'
             )
+            connection.execute('UPDATE withdrawn SET "offset" = -1')
             connection.execute("DROP TABLE places")
             self["topic_id"], self[_MARKS], self[_PURGED] = topic_id, "", ""
 
@@ -347,6 +349,7 @@ class State:
             for table in _LOST:
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("DELETE FROM meta WHERE key LIKE 'year %'")
+            connection.execute('UPDATE withdrawn SET "offset" = -1')
             for population, day in first_open.items():
                 connection.execute("INSERT INTO first_open VALUES (?, ?)", [population, day])
             self[_LOST_OPEN] = json.dumps({name: day.isoformat() for name, day in sorted(first_open.items())})
@@ -355,7 +358,7 @@ class State:
                     connection.execute("INSERT INTO begins VALUES (?, ?, ?)", [name, partition, offset])
             for partition, offset in start.items():
                 connection.execute("INSERT INTO offsets VALUES (?, ?)", [partition, offset])
-            for key in ("intent", "ledger_id", "secret_check", _MARKS):
+            for key in ("ledger_id", "secret_check", _MARKS):
                 self[key] = ""
             # In another log that came before the next start, `start` would skip what was never folded.
             self["topic_id"], self.purged, self["purge_due"] = topic_id, start, "yes"

@@ -2,7 +2,8 @@
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
 -- Where reading resumes; written in the transaction of what was folded, and nowhere else.
 CREATE TABLE offsets ("partition" INTEGER PRIMARY KEY, next_offset BIGINT NOT NULL);
-CREATE TABLE withdrawn (case_mark UHUGEINT NOT NULL);
+-- With the place of the withdrawal: a settlement knows of none behind its own place.
+CREATE TABLE withdrawn (case_mark UHUGEINT NOT NULL, "offset" BIGINT NOT NULL);
 -- What remains of settled contributions: how much of its limit each case used, in files of their own (limits.py); and
 -- which events of the other cases no longer count, for about a year after the period in which they were settled (its
 -- first day; close.sql says until when). With a yearly horizon these have no case mark.

@@ -44,7 +44,7 @@ OPEN_EVENT_COLUMNS = (
     '"partition" INTEGER NOT NULL, "offset" BIGINT NOT NULL, first_offset BIGINT NOT NULL'
 )
 
-_META = {"format": str(FORMAT), "intent": "", "purge_due": "", "head_length": "0", "head_digest": ""}
+_META = {"format": str(FORMAT), "purge_due": "", "head_length": "0", "head_digest": ""}
 
 _MAGIC = b"DUCK"  # at byte 8 of every file of DuckDB
 

@@ -81,7 +81,6 @@ def _released(population: Population, release: Release, one: Played) -> Released
         values=draw.drawn,
         mechanism="",
         noise_scale=draw.scale,
-        intent=b"",
     )
 
 

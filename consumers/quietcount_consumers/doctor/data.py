@@ -173,7 +173,7 @@ def check_state(
     configuration: Configuration, state: StateFacts, chain: Chain | None, topic_id: str | None
 ) -> Iterator[Finding]:
     """Compare the state with what it belongs to; `chain` and `topic_id` are None where they cannot be read."""
-    path = configuration.private_dir / "state.duckdb"
+    path = state.path
     found = state.meta.get("format", "unknown")
     if not is_read(found):
         newer = found.isdecimal() and int(found) > state_file.FORMAT
@@ -203,7 +203,7 @@ def check_state(
         yield wrong(
             "state", f"{path}: the ledger is another one than this state was made with", "Put the right ledger back"
         )
-    if chain.is_ahead_of(state.first_open, state.intent):
+    if chain.is_ahead_of(state.first_open):
         yield wrong(
             "state",
             f"{path}: the ledger has releases that it does not know: the state was lost, or is an older copy",
@@ -224,7 +224,7 @@ def _check_secrets_of(configuration: Configuration, state: StateFacts) -> Iterat
             yield wrong(
                 "state", f"{secret}: is another secret than this state was made with", "Put the right secret back"
             )
-    years = YearSecrets(configuration.years_dir)
+    years = YearSecrets(configuration.years_of(state.partition))
     for key, check in state.meta.items():
         if not key.startswith("year ") or not check:
             continue

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -63,7 +62,7 @@ class _Examination:
         self._owner = files.owner_of(configuration, machine.user())
         self._running = False
         self._chain: Chain | None = None
-        self._state: StateFacts | None = None
+        self._states: list[StateFacts] = []
         self._topic_id: str | None = None
 
     def findings(self) -> list[Finding]:
@@ -78,9 +77,7 @@ class _Examination:
         ledger = self._gathered("ledger", self._look_at_ledger)
         state = self._gathered("state", self._look_at_state)
         # Unlike Path.exists, this raises nothing if this user may not look; the check of the folders reports that.
-        opened = bool(self._chain and self._chain.entries) or os.path.lexists(
-            configuration.private_dir / "state.duckdb"
-        )
+        opened = bool(self._chain and self._chain.entries) or bool(configuration.state_files)
 
         check("configuration", lambda: files.check_configuration_file(self._config), "it can be used")
         check("user", lambda: machines.check_user(machine, owner), "the data are this user's")
@@ -152,7 +149,7 @@ class _Examination:
         if path.exists():
             self._topic_id = data.embedded_topic(path)
             yield fine("log", "it is there")
-        elif (configuration.private_dir / "state.duckdb").exists():
+        elif configuration.state_files:
             raise LogError(
                 f"{path}: is missing, and there is a state that was folded from it",
                 "Put the newest log back; if it is permanently lost, run: quietcount ledger new-log",
@@ -161,28 +158,37 @@ class _Examination:
             yield fine("log", "there is none yet; the first event or run makes it")
 
     def _look_at_state(self) -> Iterator[Finding]:
-        path = self._configuration.private_dir / "state.duckdb"
+        chain, files_there = self._chain, self._configuration.state_files
+        wanted = range(chain.opened.partitions) if chain is not None and chain.entries else sorted(files_there)
+        found = [finding for partition in wanted for finding in self._look_at_partition(partition)]
+        yield from found
+        if self._running:
+            yield fine("state", "a service is running, and holds it")
+        elif not files_there and not found:
+            yield fine("state", "there is none yet; the service makes it")
+        elif not found:
+            yield fine("state", "it belongs to this log, ledger and secret; no service is running")
+
+    def _look_at_partition(self, partition: int) -> Iterator[Finding]:
+        path = self._configuration.state_file(partition)
         try:
-            self._state = state_of(self._configuration)
-        except StateError:
+            state = state_of(self._configuration, partition)
+        except StateError as error:
             if path.exists():
-                raise
-            if self._chain is not None and self._chain.releases:
+                yield refused("state", error)
+            elif self._chain is not None and self._chain.releases:
                 yield wrong(
                     "state",
                     "it is missing, and only it knows the limits behind the ledger's releases",
                     "Put it back; if it is permanently lost, run: quietcount ledger record-loss",
                     path,
                 )
-            else:
-                yield fine("state", "there is none yet; the service makes it")
             return
-        if self._state is None:
+        if state is None:
             self._running = True
-            yield fine("state", "a service is running, and holds it")
             return
-        found = list(data.check_state(self._configuration, self._state, self._chain, self._topic_id))
-        yield from found or [fine("state", "it belongs to this log, ledger and secret; no service is running")]
+        self._states.append(state)
+        yield from data.check_state(self._configuration, state, self._chain, self._topic_id)
 
     def _check_schemas(self) -> Iterator[Finding]:
         inspected, clashes = inspect(self._configuration.schemas)
@@ -212,8 +218,8 @@ class _Examination:
         seen = published_head(self._configuration.public_file)
         if seen is not None:
             ledger.check_not_behind(seen, self._configuration.public_file.name)
-        if self._state is not None:
-            ledger.check_not_behind(self._state.head, "state.duckdb")
+        for state in self._states:
+            ledger.check_not_behind(state.head, state.path.name)
         witness_of(self._configuration).check(ledger)
 
     def _check_populations(self) -> Iterator[Finding]:

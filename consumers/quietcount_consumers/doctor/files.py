@@ -22,7 +22,7 @@ __all__ = ["check_certificate", "check_configuration_file", "check_folders", "ch
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _WRITERS: Final = stat.S_IWGRP | stat.S_IWOTH
-_KEPT: Final = ("ledger.sqlite", "log.sqlite", "state.duckdb")
+_KEPT: Final = ("ledger.sqlite", "log.sqlite")
 _SOON: Final = dt.timedelta(days=30)
 
 
@@ -130,7 +130,7 @@ def _secret_files(configuration: Configuration) -> Iterator[Path]:
     yield signing.with_name(f"{signing.name}-next")  # which a crash may leave
     yield witness_of(configuration).path
     if configuration.years_dir.is_dir():
-        yield from sorted(configuration.years_dir.iterdir())
+        yield from sorted(configuration.years_dir.glob("*/*"))
     yield configuration.emitter.pepper_file
     named = [metrics.key_file, metrics.password_file, configuration.schema_registry.password_file]
     if kafka is not None:

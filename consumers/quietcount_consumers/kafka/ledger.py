@@ -185,7 +185,7 @@ class KafkaLedger:
         if len(self._offsets) != expected:
             raise kafka_fence.fenced(self._settings)
         self._fence.check_size(entries, expected)
-        if not entries:
+        if not entries and not places:
             return
         self._asked(self._check_in_step, "append to")
         following = self._placed(places) if places else ()

@@ -125,5 +125,7 @@ def _summary(entry: Entry) -> tuple[str | None, str | None, dt.date | None, str]
             return None, None, None, "heads are signed with another key from here on"
         case Completed(name):
             return name, None, None, "its past is in the log"
-        case StateLost(losses=losses, kept=kept):
-            return None, None, None, f"losses so far: {losses}{', this one of the pepper alone' if kept else ''}"
+        case StateLost(losses=losses, partition=partition, kept=kept):
+            which = ", this one of the pepper alone" if kept else ""
+            which = which or (f", this one of partition {partition}" if partition is not None else "")
+            return None, None, None, f"losses so far: {losses}{which}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -20,7 +21,7 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import StateLost
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.places import LogPoint
-from quietcount_aggregates.losses import begin_anew, bound_after_loss, is_out_of_place, record_loss
+from quietcount_aggregates.losses import begin_anew, bound_after_losses, is_out_of_place, record_loss
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
@@ -31,8 +32,8 @@ from quietcount_consumers.maintenance.recovery import (
     publish_ledger,
     reading_ledger,
     signing_key_for,
-    state_path,
 )
+from quietcount_consumers.partitions import opened_states
 from quietcount_consumers.positions import check_known
 from quietcount_consumers.wiring import open_log
 from quietcount_schemas.log import CASE_EVENTS
@@ -50,21 +51,31 @@ class Lost(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What was found lost, the stated bound before and after that is recorded, and what is there of the state."""
+    """What was found lost, the stated bound before and after that is recorded, and what is there of the states."""
 
     found: str
     bound: Decimal
     after: Decimal
-    damaged: bool = False
-    kept: bool = False
-    """Whether the state goes on as it is: it is sound, and only the emitters lost something."""
+    partitions: tuple[int, ...] = ()
+    """Of which partitions the state begins again; none if the states go on, and only the emitters lost something."""
+    damaged: tuple[int, ...] = ()
+    """Of which of them the state is there, and damaged."""
+    part: bool = False
+    """Whether other partitions keep theirs."""
+
+    @property
+    def kept(self) -> bool:
+        return not self.partitions
 
     @property
     def price(self) -> str:
         """Say what recording the loss costs, in a sentence without its full stop."""
         if self.after == self.bound:
             return f"The loss is recorded already. The stated bound stays at epsilon {plain(self.bound)}"
-        said = ["Every case gets its limits again, and nobody is known to have withdrawn"]
+        cases = "Every case"
+        if self.part:
+            cases = f"Every case of partition {' and '.join(map(str, self.partitions))}, and of no other,"
+        said = [f"{cases} gets its limits again, and nobody is known to have withdrawn"]
         if not self.kept:
             said.append("What a table had counted of a longer period is lost, and that period is never released")
         said.append(f"The stated bound rises from epsilon {plain(self.bound)} to {plain(self.after)}, permanently")
@@ -89,13 +100,13 @@ def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost
     with reading_ledger(configuration) as ledger:
         loss, said = _examined(configuration, ledger, lost), []
         signing_key_for(ledger, configuration)
-        if loss.damaged:
-            aside = _set_aside(state_path(configuration))
+        for partition in loss.damaged:
+            aside = _set_aside(configuration.state_file(partition))
             said.append(
                 f"The damaged state is now {aside}. Delete it as soon as you have rescued from it what you can: it may "
                 "hold what quietcount promised to forget."
             )
-        _record(ledger, configuration, now, begin=not loss.kept)
+        _record(ledger, configuration, now, loss)
         secret = configuration.service.secret_file
         if lost is Lost.SECRET and not secret.exists():
             ConsumerSecret.generate(secret)
@@ -119,14 +130,25 @@ def _to_emit_again(chain: Chain) -> list[str]:
 
 def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> Loss:
     """Return what is lost. Raises ServiceError if it is nothing, with the price that it would have had."""
-    path = state_path(configuration)
-    bound, after = ledger.chain.budget.bound, bound_after_loss(ledger.chain)
-    if not path.exists() and not _wal(path).exists():
-        return Loss(f"{path} is missing", bound, after)
-    try:
-        found, kept = _found(configuration, ledger, lost)
-    except StateDamaged as error:
-        return Loss(error.what, bound, after, damaged=True)
+    chain, found, damaged = ledger.chain, dict[int, str](), list[int]()
+    partitions = range(chain.opened.partitions)
+    for partition in partitions:
+        path = configuration.state_file(partition)
+        if not path.exists() and not _wal(path).exists():
+            found[partition] = f"{path} is missing"
+            continue
+        try:
+            what = _found(configuration, ledger, partition, lost)
+        except StateDamaged as error:
+            what, damaged = error.what, [*damaged, partition]
+        if what:
+            found[partition] = what
+    if not found and lost is Lost.PEPPER:
+        return _lost_pepper(chain)
+    if not found and lost is Lost.YEAR:
+        raise _is_there(f"{configuration.years_dir}: holds the secret of each year that a state needs")
+    which = _concerned(chain, found or partitions)
+    bound, after = chain.budget.bound, bound_after_losses(chain, which)
     if not found:
         price = (
             f"A loss is recorded already, and the stated bound is epsilon {plain(bound)}"
@@ -135,39 +157,49 @@ def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -
             f"from epsilon {plain(bound)} to {plain(after)}, permanently"
         )
         raise ServiceError(
-            f"{path}: the state is sound, and knows all that the ledger released. Nothing was recorded. {price}",
+            f"{configuration.state_file(0)}: the state is sound, and knows all that the ledger released. Nothing was "
+            f"recorded. {price}"
+            if len(partitions) == 1
+            else f"{configuration.private_dir}: the state of each partition is sound, and knows all that the ledger "
+            f"released. Nothing was recorded. {price}",
             "If a secret is lost permanently, say which one: --lost pepper, --lost secret or --lost year. If a command "
-            "still calls the state damaged, move the state away, then run this again",
+            "still calls a state damaged, move that state away, then run this again",
         )
-    if kept:
-        after = bound_after_loss(ledger.chain, kept=True)
-        if ledger.chain.entries[-1].body == StateLost(ledger.chain.losses, kept=True):
-            found += ". The newest entry of the ledger records such a loss: go on only if another pepper is lost since"
-    return Loss(found, bound, after, kept=kept)
+    text = ". ".join(dict.fromkeys(found.values()))
+    return Loss(text, bound, after, tuple(found), tuple(damaged), part=None not in which)
 
 
-def _found(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> tuple[str, bool]:
-    """Return what is lost, in a sentence without its full stop, or nothing; and whether the state can go on as it is.
+def _lost_pepper(chain: Chain) -> Loss:
+    found = "The emitters have a new pepper, and recognise nobody who comes back"
+    if chain.entries[-1].body == StateLost(chain.losses, kept=True):
+        found += ". The newest entry of the ledger records such a loss: go on only if another pepper is lost since"
+    return Loss(found, chain.budget.bound, bound_after_losses(chain, [None], kept=True))
 
-    Raises StateDamaged.
-    """
-    path = state_path(configuration)
-    with State(path) as state:
+
+def _concerned(chain: Chain, partitions: Collection[int]) -> list[int | None]:
+    """Return of which partitions a loss is recorded: each by its number, or None for all of them together."""
+    return [None] if len(partitions) == chain.opened.partitions else list(partitions)
+
+
+def _found(configuration: Configuration, ledger: Ledger, partition: int, lost: Lost | None) -> str:
+    """Return what is lost of a partition, in a sentence without its full stop, or nothing. Raises StateDamaged."""
+    path = configuration.state_file(partition)
+    with State(path, partition) as state:
         ledger.check_not_behind(state.head, path.name)
         state.check_whole()
-        if ledger.chain.is_ahead_of(state.first_open, state.intent):
-            return f"{path} does not know what the ledger released", False
+        if ledger.chain.is_ahead_of(state.first_open):
+            return f"{path} does not know what the ledger released"
         ledger.read_places()
         if is_out_of_place(ledger, state):
-            return f"{path} has not folded exactly what the ledger released", False
-        return "" if lost is None else _lost_secret(configuration, state, lost), lost is Lost.PEPPER
+            return f"{path} has not folded what the ledger released"
+        return "" if lost is None else _lost_secret(configuration, state, lost)
 
 
 def _lost_secret(configuration: Configuration, state: State, lost: Lost) -> str:
     """Return that the secret is lost, or raise ServiceError if it is there. Of the pepper the service knows nothing."""
     match lost:
         case Lost.PEPPER:
-            return "The emitters have a new pepper, and recognise nobody who comes back"
+            return ""
         case Lost.SECRET:
             secret, known = configuration.service.secret_file, state["secret_check"]
             if not secret.exists():
@@ -178,10 +210,10 @@ def _lost_secret(configuration: Configuration, state: State, lost: Lost) -> str:
                 raise _is_there(f"{secret}: is the secret that the state was made with")
             return f"{secret} is another secret than the state was made with"
         case Lost.YEAR:
-            years = YearSecrets(configuration.years_dir)
+            years = YearSecrets(configuration.years_of(state.partition))
             lacking = [year for year, check in state.years.items() if years.check(year) != check]
             if not lacking:
-                raise _is_there(f"{configuration.years_dir}: holds the secret of each year that the state needs")
+                return ""
             return f"{years.path(lacking[0])} is missing, or is another secret than the state was made with"
 
 
@@ -189,17 +221,20 @@ def _is_there(what: str) -> ServiceError:
     return ServiceError(f"{what}. Nothing was recorded", "Run quietcount doctor: it says what is wrong")
 
 
-def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime, *, begin: bool) -> None:
-    with State(state_path(configuration)) as state:
+def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime, loss: Loss) -> None:
+    numbers = range(ledger.chain.opened.partitions)
+    with contextlib.ExitStack() as stack:
+        states = opened_states(configuration, numbers, stack)
         # The fence comes first: a release elsewhere could purge the log between that and what is read of it.
-        fence(ledger, state, configuration)
+        fence(ledger, states, configuration)
         with contextlib.closing(open_log(configuration)) as log:
             end = LogPoint(log.topic_id(CASE_EVENTS), log.end_offsets(CASE_EVENTS))
             beginnings = log.beginning_offsets(CASE_EVENTS)
-        check_known(end.offsets.keys() & beginnings.keys(), ledger.chain.opened.partitions)
-        record_loss(ledger, now, kept=not begin)
-        if begin:
-            begin_anew(state, ledger, beginnings, end)
+        check_known(end.offsets.keys() & beginnings.keys(), len(numbers))
+        for partition in [None] if loss.kept else _concerned(ledger.chain, loss.partitions):
+            record_loss(ledger, now, partition, kept=loss.kept)
+        for partition in loss.partitions:
+            begin_anew(states[partition], ledger, beginnings, end)
         publish_ledger(ledger, configuration)
 
 

@@ -160,16 +160,17 @@ def _asked_state(configuration: Configuration, ledger: Ledger) -> Iterator[str]:
     if not os.access(configuration.private_dir, os.R_OK | os.X_OK):
         yield f"The state could not be asked: {configuration.private_dir} may not be read here."
         return
-    try:
-        facts = state_of(configuration)
-    except StateError as error:
-        yield f"The state could not be asked: {error.what}."
-        return
-    if facts is None:
-        yield "The state was not asked: a service holds it, which compared it with the ledger when it started."
-    else:
-        ledger.check_not_behind(facts.head, "the state")
-        yield "The ledger holds what the state saw."
+    for partition in range(ledger.chain.opened.partitions):
+        try:
+            facts = state_of(configuration, partition)
+        except StateError as error:
+            yield f"The state could not be asked: {error.what}."
+            return
+        if facts is None:
+            yield "The state was not asked: a service holds it, which compared it with the ledger when it started."
+            return
+        ledger.check_not_behind(facts.head, facts.path.name)
+    yield "The ledger holds what the state saw."
 
 
 def _checked_key(configuration: Configuration, chain: Chain) -> Iterator[str]:

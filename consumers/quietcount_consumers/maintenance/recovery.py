@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from quietcount_aggregates.bound import bound_sentence
@@ -35,6 +35,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import state_missing, state_of
+from quietcount_consumers.partitions import opened_states, settlers_of
 from quietcount_consumers.positions import check_partitions, lost_of
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, signing_key_of, witness_of
 from quietcount_consumers.witnessing.published_copy import NotVerified, published_copy
@@ -49,6 +50,7 @@ __all__ = [
     "complete_population",
     "fence",
     "follow_new_log",
+    "open_states",
     "opened_partitions",
     "publish_ledger",
     "published_chain",
@@ -56,7 +58,6 @@ __all__ = [
     "restore_ledger",
     "retire_population",
     "signing_key_for",
-    "state_path",
 ]
 
 
@@ -107,49 +108,48 @@ def _append(
     agree: Callable[[Population], None],
 ) -> None:
     """Append an entry about a declared population, and publish the ledger."""
-    with reading_ledger(configuration) as ledger:
-        path = state_path(configuration)
-        if not path.exists():
-            raise state_missing(path)
-        # Open the state before the fence: that refuses while a service runs, and the fence would stop that service.
-        with State(path) as state:
-            _check_state(state, ledger)
-            if name not in ledger.chain.declarations:
-                known = ", ".join(ledger.chain.declarations) or "none"
-                raise PopulationError(f"no population {name!r} is declared", f"Name one of: {known}")
-            check(ledger.chain)
-            check_newest(ledger, state, configuration.public_file, witness_of(configuration))
-            signing_key_for(ledger, configuration)
-            agree(ledger.chain.declarations[name])  # not fenced yet: an answer may take longer than a fence lasts
-            fence(ledger, state, configuration)
-            ledger.append([body], now)
-            publish_ledger(ledger, configuration)
+    # The states are opened before the fence: that refuses while a service runs, and the fence would stop that service.
+    with reading_ledger(configuration) as ledger, open_states(configuration, ledger.chain) as states:
+        _check_states(states, ledger)
+        if name not in ledger.chain.declarations:
+            known = ", ".join(ledger.chain.declarations) or "none"
+            raise PopulationError(f"no population {name!r} is declared", f"Name one of: {known}")
+        check(ledger.chain)
+        check_newest(ledger, states, configuration.public_file, witness_of(configuration))
+        signing_key_for(ledger, configuration)
+        agree(ledger.chain.declarations[name])  # not fenced yet: an answer may take longer than a fence lasts
+        fence(ledger, states, configuration)
+        ledger.append([body], now)
+        publish_ledger(ledger, configuration)
 
 
 def follow_new_log(configuration: Configuration, agree: Callable[[], None] = lambda: None) -> None:
-    """Bind the state to the log that is there now, or to a new one; limits and marks stay as they are.
+    """Bind the states to the log that is there now, or to a new one; limits and marks stay as they are.
 
-    `agree` is called once everything was looked at, and may raise. Raises StateError if there is no state, and
-    ServiceError if there is nothing to follow, or if the log has another number of partitions.
+    A settlement that a crash cut short is finished first: afterwards nothing would say what lay before it. `agree` is
+    called once everything was looked at, and may raise. Raises StateError if there is no state, and ServiceError if
+    there is nothing to follow, or if the log has another number of partitions.
     """
-    path = state_path(configuration)
-    if not path.exists():
-        raise state_missing(path)
     with (
-        State(path) as state,
-        contextlib.closing(open_log(configuration)) as log,
         reading_ledger(configuration) as ledger,
+        open_states(configuration, ledger.chain) as states,
+        contextlib.closing(open_log(configuration)) as log,
     ):
         check_partitions(log.partitions(CASE_EVENTS), ledger.chain.opened.partitions)
         topic = log.topic_id(CASE_EVENTS)
         beginnings, ends = log.beginning_offsets(CASE_EVENTS), log.end_offsets(CASE_EVENTS)
-        if state["topic_id"] in ("", topic) and lost_of(state, log, beginnings, ends) is None:
+        if all(state["topic_id"] in ("", topic) and lost_of(state, log, beginnings, ends) is None for state in states):
             raise ServiceError(
                 f"{log.place}: is the log that the state folds already. Nothing was changed",
                 "If the log is lost, move this one away, then run this again",
             )
+        ledger.read_places()
+        registry = configuration.registry()
+        settlers = settlers_of(configuration, states, ledger, registry)
         agree()
-        state.follow(topic)
+        for settler in settlers:
+            settler.recover()
+            settler.state.follow(topic)
 
 
 def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
@@ -163,12 +163,12 @@ def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
     entries = [entry.data for entry in chain.entries]
     ledger, said = rehearsed(chain), [bound_sentence(chain)]
     with contextlib.ExitStack() as stack:
-        if state_path(configuration).exists():
+        for partition, path in sorted(configuration.state_files.items()):
             try:
-                stack.enter_context(compared_state(configuration, ledger))
+                stack.enter_context(compared_state(configuration, partition, ledger))
             except StateDamaged:
                 said.append(
-                    "The state is damaged, so it cannot say whether this ledger is the newest. If it is lost "
+                    f"{path} is damaged, so it cannot say whether this ledger is the newest. If it is lost "
                     "permanently, run now: quietcount ledger record-loss"
                 )
         check_published(configuration, ledger)
@@ -228,10 +228,10 @@ def _published(published: Path) -> tuple[Chain, SignedNote]:
 
 
 @contextlib.contextmanager
-def compared_state(configuration: Configuration, ledger: Ledger) -> Iterator[None]:
-    """Hold the state, if no service runs on it and it knows of no newer ledger; it keeps the format that it has."""
-    path = state_path(configuration)
-    facts = state_of(configuration)
+def compared_state(configuration: Configuration, partition: int, ledger: Ledger) -> Iterator[None]:
+    """Hold a state, if no service runs on it and it knows of no newer ledger; it keeps the format that it has."""
+    path = configuration.state_file(partition)
+    facts = state_of(configuration, partition)
     with contextlib.closing(state_file.locked(path)):  # says so where a service holds it
         if facts is None:
             raise StateError(f"{path}: was held by another program", "Run again")
@@ -265,9 +265,15 @@ def check_published(configuration: Configuration, ledger: Ledger) -> None:
         ledger.check_not_behind(head, public.name)
 
 
-def state_path(configuration: Configuration) -> Path:
-    """Return where the private state lies."""
-    return configuration.private_dir / "state.duckdb"
+@contextlib.contextmanager
+def open_states(configuration: Configuration, chain: Chain) -> Iterator[list[State]]:
+    """Open the state of each partition of a ledger. Raises StateError if one is missing, and then makes none."""
+    numbers = range(chain.opened.partitions)
+    for number in numbers:
+        if not configuration.state_file(number).exists():
+            raise state_missing(configuration.state_file(number))
+    with contextlib.ExitStack() as stack:
+        yield opened_states(configuration, numbers, stack)
 
 
 @contextlib.contextmanager
@@ -314,21 +320,22 @@ def _missing(configuration: Configuration, otherwise: LedgerMissing) -> LedgerMi
     return otherwise
 
 
-def _check_state(state: State, ledger: Ledger) -> None:
-    """Raise StateError if this is not the state of the service, before the fence is taken from one elsewhere.
+def _check_states(states: Iterable[State], ledger: Ledger) -> None:
+    """Raise StateError if these are not the states of the service, before the fence is taken from one elsewhere.
 
-    A start that is refused because the state is lost leaves an empty one behind.
+    A start that is refused because a state is lost leaves an empty one behind.
     """
-    state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
-    if ledger.chain.is_ahead_of(state.first_open, state.intent):
-        raise StateBehind(
-            f"the ledger has releases that {state.path} does not know: it is lost, an older copy, or not that of the "
-            "service which releases on this ledger",
-            "Run this where that service runs",
-        )
+    for state in states:
+        state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
+        if ledger.chain.is_ahead_of(state.first_open):
+            raise StateBehind(
+                f"the ledger has releases that {state.path} does not know: it is lost, an older copy, or not that of "
+                "the service which releases on this ledger",
+                "Run this where that service runs",
+            )
 
 
-def fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
+def fence(ledger: Ledger, states: Iterable[State], configuration: Configuration) -> None:
     """Fence the ledger and refuse an older copy: what is appended to that would be lost, or fork the chain.
 
     Witnesses and published copies are asked, too, and may be away. Raises SigningKeyError if the key is not there
@@ -337,7 +344,7 @@ def fence(ledger: Ledger, state: State, configuration: Configuration) -> None:
     key = signing_key_for(ledger, configuration)
     vigil_of(configuration, lambda chain: sign_head(chain, key)).compare(ledger.chain)
     ledger.fence()
-    check_newest(ledger, state, configuration.public_file, witness_of(configuration))
+    check_newest(ledger, states, configuration.public_file, witness_of(configuration))
 
 
 def signing_key_for(ledger: Ledger, configuration: Configuration) -> SigningKey:

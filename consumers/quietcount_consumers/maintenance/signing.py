@@ -24,7 +24,6 @@ from quietcount_consumers.maintenance.recovery import (
     publish_ledger,
     published_chain,
     reading_ledger,
-    state_path,
 )
 from quietcount_consumers.wiring import signing_key_file, witness_of
 from quietcount_consumers.witnessing.published_copy import published_copy
@@ -60,9 +59,9 @@ def renew_key(
     changes nothing, for a ledger that is older than what was published, and for a key of another ledger in the place.
     """
     with reading_ledger(configuration) as ledger, contextlib.ExitStack() as stack:
-        if state_path(configuration).exists():
+        for partition in sorted(configuration.state_files):
             with contextlib.suppress(StateDamaged):  # its loss is recorded later, and that has to be signed
-                stack.enter_context(compared_state(configuration, ledger))
+                stack.enter_context(compared_state(configuration, partition, ledger))
         _check(configuration, ledger)
         vigil_of(configuration, unsigned).check_shown(ledger.chain)
         path = signing_key_file(configuration)

@@ -23,8 +23,10 @@ __all__ = ["StateFacts", "is_read", "state_missing", "state_of"]
 
 @dataclass(frozen=True, slots=True)
 class StateFacts:
-    """What of the state the doctor compares with others; nothing of what it holds."""
+    """What of a state the doctor compares with others; nothing of what it holds."""
 
+    path: Path
+    partition: int
     meta: Mapping[str, str]
     first_open: Mapping[str, dt.date]
     used_up: Sequence[UsedUp] = ()
@@ -35,15 +37,10 @@ class StateFacts:
         """How far the state has seen the ledger go."""
         return Head(int(self.meta.get("head_length", "0")), bytes.fromhex(self.meta.get("head_digest", "")))
 
-    @property
-    def intent(self) -> bytes:
-        """The intent of a release that the state began and did not finish, or nothing."""
-        return bytes.fromhex(self.meta.get("intent", ""))
 
-
-def state_of(configuration: Configuration) -> StateFacts | None:
-    """Read what the state belongs to; None where a service holds it. Raises StateError, also where it is missing."""
-    path = configuration.private_dir / "state.duckdb"
+def state_of(configuration: Configuration, partition: int) -> StateFacts | None:
+    """Read what a state belongs to; None where a service holds it. Raises StateError, also where it is missing."""
+    path = configuration.state_file(partition)
     lock = path.with_name(path.name + ".lock")
     with contextlib.ExitStack() as stack:
         if lock.exists():
@@ -63,10 +60,10 @@ def state_of(configuration: Configuration) -> StateFacts | None:
             state_file.check_is_state(connection, path)
             meta = dict(_rows(connection, "SELECT key, value FROM meta"))
             if not is_read(meta.get("format", "")):
-                return StateFacts(meta, {})
+                return StateFacts(path, partition, meta, {})
             first_open = dict(_rows(connection, "SELECT population, day FROM first_open"))
             used_up = _rows(connection, "SELECT population, year, generation, marks, checksum FROM limits")
-            return StateFacts(meta, first_open, [UsedUp(*row) for row in used_up])
+            return StateFacts(path, partition, meta, first_open, [UsedUp(*row) for row in used_up])
         except (duckdb.Error, OSError) as error:
             raise state_file.explained(error, path) from None
 

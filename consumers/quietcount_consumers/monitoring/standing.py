@@ -6,7 +6,7 @@ The work follows the number of tables and of new ledger entries, and nothing tha
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
@@ -37,7 +37,7 @@ class Standing:
     def __init__(
         self,
         chain: Chain,
-        state: State,
+        states: Sequence[State],
         opened: dt.datetime,
         *,
         interval: dt.timedelta,
@@ -50,7 +50,7 @@ class Standing:
         self._digest = digest
         self._disk_free = disk_free
         self._chain = chain
-        self._state = state
+        self._states = states
         self._published = opened
         self._fold = self._purge = self._release = NEVER
         self._purge_owed: dt.datetime | None = None
@@ -74,7 +74,7 @@ class Standing:
         chain = self._chain
         budget = chain.budget
         # Yesterday's, never today's: a flag that rose at once would show when a record arrived.
-        noted = self._state.noted_on(now.date() - _DAY)
+        noted = {note for state in self._states for note in state.noted_on(now.date() - _DAY)}
         return Status(
             interval=self._interval,
             grace=self._grace,
@@ -99,8 +99,8 @@ class Standing:
 
     def _release_over(self) -> dt.datetime:
         """Return when the day of the newest release was over."""
-        day = self._state.released_on
-        return _LATER if day is None else dt.datetime.combine(day + _DAY, dt.time(), dt.UTC)
+        days = [day for state in self._states if (day := state.released_on) is not None]
+        return _LATER if not days else dt.datetime.combine(max(days) + _DAY, dt.time(), dt.UTC)
 
     def _newest_release(self) -> dt.datetime:
         """Return the tick of the newest release; one made by hand between two ticks counts for the first of them."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -82,8 +81,7 @@ def published(
         epsilon = sum((each.epsilon for each in populations), Decimal(0))
         point = LogPoint("made up", {0: 0})
         ledger.declare(populations, epsilon, now, end=point)
-        intent = secrets.token_bytes(16)
-        bodies = [body for each in populations for body in _drawn(truths[each.name], mechanism, intent)]
+        bodies = [body for each in populations for body in _drawn(truths[each.name], mechanism)]
         ledger.append([Settled(), *bodies], now, point)
         publish(ledger.chain, file, sign_head(ledger.chain, key).data)
     with contextlib.closing(opened(file)) as connection:
@@ -96,7 +94,7 @@ def _behind(population: Population) -> dt.date:
     return dt.date(BEGIN.year + _YEARS[population.period] * (2 if population.period is Period.DAY else 1), 1, 1)
 
 
-def _drawn(made: MadeUp, mechanism: NoiseMechanism, intent: bytes) -> Iterator[Released]:
+def _drawn(made: MadeUp, mechanism: NoiseMechanism) -> Iterator[Released]:
     """Draw the releases of a population in the order in which they fall due, as a release draws them."""
     population = made.population
     values = {table.name: _by_its_own_period(made, table) for table in population.tables}
@@ -126,7 +124,6 @@ def _drawn(made: MadeUp, mechanism: NoiseMechanism, intent: bytes) -> Iterator[R
                 values=tuple(drawn),
                 mechanism=mechanism.name,
                 noise_scale=scales[table.name],
-                intent=intent,
             )
 
 
