@@ -31,8 +31,10 @@ from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import Publish
 from quietcount_aggregates.release import Releaser, Step
+from quietcount_aggregates.settling import Settler, Settlers, stored_symbols
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
+from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, Mark, NewRecord, Position, Record
 from quietcount_schemas.registry import SchemaRegistry
@@ -119,7 +121,7 @@ class MemoryLog:
     def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
         stored = []
         for record in records:
-            partition = (record.key or b"\0")[0] % len(self.records)
+            partition = partition_for(record.key, len(self.records)) if record.key else 0
             offset = self.ends[partition]
             self.ends[partition] += 1
             self.records[partition].append(
@@ -232,7 +234,7 @@ TRIALS = _trial_registry()
 
 
 def case_key(number: int) -> bytes:
-    """Return the case key of a test's case; its first byte decides the partition."""
+    """Return the case key of a test's case."""
     return bytes([number % 256]) + b"case" * 3 + number.to_bytes(3, "big")
 
 
@@ -289,39 +291,54 @@ class World:
         self.today = None if today is None else lambda: today
         self.publishing: Publish | None = None if published else _unpublished
         self.secret = SECRET
-        self.years = YearSecrets(folder / "years")
         self.public = folder / "statistics.duckdb"
-        self.state_path = folder / "state.duckdb"
-        self.state: State | None = None
+        self.states: list[State] = []
         if start:
             self.restart(now or dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
 
     @property
     def there(self) -> State:
-        assert self.state is not None
-        return self.state
+        """The state, of a log of one partition."""
+        (state,) = self.states
+        return state
+
+    @property
+    def state_path(self) -> Path:
+        return self.state_of(0)
+
+    def state_of(self, partition: int) -> Path:
+        return self.folder / f"state-{partition}.duckdb"
+
+    @property
+    def years(self) -> YearSecrets:
+        return self.years_of(0)
+
+    def years_of(self, partition: int) -> YearSecrets:
+        return YearSecrets(self.folder / "years" / str(partition))
 
     def close(self) -> None:
         """End the process, so to speak."""
-        if self.state is not None:
-            self.state.close()
-            self.state = None
+        for state in self.states:
+            state.close()
+        self.states = []
 
     def restart(self, now: dt.datetime) -> None:
         """Start a new process: fence, recover, declare, adopt."""
         self.close()
         self.ledger = Ledger(self.ledger_log, SIGNING_KEY.public)
-        self.state = State(self.state_path)
+        self.states = [State(self.state_of(number), number) for number in self.log.partitions(CASE_EVENTS)]
         self.ledger.fence()
         reader: LogReader = self.log
+        symbols = stored_symbols(self.registry)
+        settlers = [
+            Settler(state, self.ledger, symbols=symbols, year_secrets=self.years_of(state.partition))
+            for state in self.states
+        ]
         self.releaser = Releaser(
-            state=self.state,
+            Settlers(settlers, reader, CASE_EVENTS),
             ledger=self.ledger,
-            log=reader,
-            topic=CASE_EVENTS,
             registry=self.registry,
             mechanism=self.mechanism,
-            year_secrets=self.years,
             public=self.public,
             witness=Witness(self.public.with_name("witness")),
             signing_key=SIGNING_KEY,
@@ -329,7 +346,8 @@ class World:
             today=self.today,
             publishing=self.publishing,
         )
-        self.state.bind(topic_id=self.log.topic_id(CASE_EVENTS))
+        for state in self.states:
+            state.bind(topic_id=self.log.topic_id(CASE_EVENTS))
         self.releaser.recover()
         self.ledger.declare(self.populations, Decimal(100), now, end=self.end)
         self.releaser.adopt()
@@ -341,20 +359,24 @@ class World:
         """Return where the log ends now."""
         return LogPoint(self.log.topic_id(CASE_EVENTS), self.log.end_offsets(CASE_EVENTS))
 
-    def lose_state(self, now: dt.datetime) -> None:
-        """Lose the state, and record that as `quietcount ledger record-loss` does; `restart` goes on."""
+    def lose_state(self, now: dt.datetime, partition: int | None = None) -> None:
+        """Lose a state, or each, and record that as `quietcount ledger record-loss` does; `restart` goes on."""
+        numbers = self.log.partitions(CASE_EVENTS)
+        lost = numbers if partition is None else [partition]
         self.close()
-        self.state_path.unlink(missing_ok=True)
-        with State(self.state_path) as state:
-            self.ledger.fence()
-            record_loss(self.ledger, now)
-            begin_anew(state, self.ledger, self.log.beginning_offsets(CASE_EVENTS), self.end)
+        self.ledger.fence()
+        record_loss(self.ledger, now, None if len(lost) == len(numbers) else partition)
+        for number in lost:
+            self.state_of(number).unlink(missing_ok=True)
+            with State(self.state_of(number), number) as state:
+                begin_anew(state, self.ledger, self.log.beginning_offsets(CASE_EVENTS), self.end)
 
     def _renew_fold(self) -> None:
         partitions = len(self.log.partitions(CASE_EVENTS))
-        self.folder_of_events = Fold(
-            self.there, self.releaser.populations, self.registry, self.secret, partitions=partitions
-        )
+        self.folds = [
+            Fold(state, self.releaser.populations, self.registry, self.secret, partitions=partitions)
+            for state in self.states
+        ]
 
     def emit(self, events: Sequence[CaseEvent]) -> None:
         """Append events to the log."""
@@ -364,17 +386,18 @@ class World:
         """Fold to the end of the log, in batches of the given sizes."""
         ends = self.log.end_offsets(CASE_EVENTS)
         while True:
-            at = self.there.offsets
+            at = {partition: offset for state in self.states for partition, offset in state.offsets.items()}
             positions = {partition: at.get(partition, 0) for partition in ends}
             records = self.log.poll(CASE_EVENTS, positions, ends, next(sizes) if sizes is not None else 10_000)
             if not records:
                 return
-            self.folder_of_events.batch(records, clock)
+            for partition, fold in enumerate(self.folds):
+                if own := [record for record in records if record.partition == partition]:
+                    fold.batch(own, clock)
 
     def release(self, now: dt.datetime, grace: dt.timedelta = dt.timedelta(0)) -> int:
         """Release what is due; return how many periods that was."""
-        due = self.releaser.due(now, grace)
-        self.releaser.release(due, now)
+        due = self.releaser.release(now, grace)
         self._renew_fold()
         return len(due)
 

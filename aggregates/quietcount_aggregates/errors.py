@@ -4,7 +4,7 @@ AggregatesError (a QuietcountError)
 ├── PopulationError       a population that cannot be declared as it is written
 ├── BudgetError           a declaration that would pass the lifetime epsilon
 ├── NoiseError            a draw whose privacy map does not hold
-├── StateError            state.duckdb cannot be used
+├── StateError            state-0.duckdb cannot be used
 │   ├── StateDamaged      the file is damaged, or no state at all
 │   ├── StateDefect       DuckDB refused a statement of ours: the state is sound (also a Defect)
 │   ├── StateUnwritable   the file cannot be written now: the disk is full (also an Unavailable)

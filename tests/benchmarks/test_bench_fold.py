@@ -96,7 +96,7 @@ def fold(path: Path, folder: Path, end: int) -> dict[str, Any]:
     """Fold the log up to `end`; return the seconds of each batch without polling, of all, and of a settlement."""
     batches = []
     folder.mkdir()
-    with EmbeddedLog(path) as log, State(folder / "state.duckdb") as state:
+    with EmbeddedLog(path) as log, State(folder / "state-0.duckdb") as state:
         state.adopt(populations())
         folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)), partitions=1)
         started, at = time.perf_counter(), 0

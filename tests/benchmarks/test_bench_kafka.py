@@ -72,7 +72,7 @@ def read(settings: KafkaSettings, count: int, batch: Callable[[Any, KafkaLog], N
 
 def fold(settings: KafkaSettings, count: int, folder: Path) -> None:
     """Fold `count` records as the service does."""
-    with State(folder / "state.duckdb") as state:
+    with State(folder / "state-0.duckdb") as state:
         state.adopt(populations())
         folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)), partitions=PARTITIONS)
 

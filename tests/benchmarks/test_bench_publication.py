@@ -91,7 +91,7 @@ def released() -> Chain:
                 values = tuple(rng.integers(-5, 50, table.cells).tolist())
                 start, end = table.period.start(month), Period.MONTH.end(month)
                 append(
-                    Released("p", table.name, population.digest, start, end, values, "x", 1 / table.epsilon, bytes(16)),
+                    Released("p", table.name, population.digest, start, end, values, "x", 1 / table.epsilon),
                     following,
                 )
         month = following

@@ -81,7 +81,7 @@ def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
     asked = population(k, horizon)
     log, ledger, secret = MemoryLog(), Ledger(MemoryLedger(), SIGNING_KEY.public), ConsumerSecret(bytes(32))
     log.records[0] = records()
-    with State(folder / "state.duckdb") as state:
+    with State(folder / "state-0.duckdb") as state:
         ledger.fence()
         ledger.declare([asked], asked.epsilon, RELEASED, end=LogPoint("", {0: 0}))
         releaser = Releaser(
@@ -106,8 +106,8 @@ def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        "limits": sum(path.stat().st_size for path in folder.glob("state.limits.*")),
-        "state": (folder / "state.duckdb").stat().st_size,
+        "limits": sum(path.stat().st_size for path in folder.glob("state-0.limits.*")),
+        "state": (folder / "state-0.duckdb").stat().st_size,
     }
 
 
@@ -115,7 +115,7 @@ def remember(folder: Path, settled: int) -> None:
     """Make a state that knows of `settled` cases which have used up their limit."""
     folder.mkdir()
     marks = np.random.default_rng(2).integers(0, 2**64, (settled, 2), dtype=np.uint64)
-    with State(folder / "state.duckdb") as state:
+    with State(folder / "state-0.duckdb") as state:
         listed = state.limits.extended("requests", LIFETIME, None, marks[np.lexsort((marks[:, 1], marks[:, 0]))])
         with state.transaction() as connection:
             connection.execute("INSERT INTO limits VALUES (?, ?, ?, ?, ?)", dataclasses.astuple(listed))

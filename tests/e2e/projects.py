@@ -205,7 +205,7 @@ class Project:
 
     def state(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return the content of the private state, table by table, but for what no two copies share."""
-        with duckdb.connect(str(self.private / "state.duckdb"), read_only=True) as connection:
+        with duckdb.connect(str(self.private / "state-0.duckdb"), read_only=True) as connection:
             tables = [row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
             content = {t: connection.execute(f'SELECT * FROM "{t}" ORDER BY ALL').fetchall() for t in sorted(tables)}
         content["meta"] = [row for row in content["meta"] if row[0] not in _OWN_TO_A_COPY]
@@ -217,7 +217,7 @@ class Project:
         registry = configuration.registry()
         populations = configuration.populations(registry)
         found: dict[Cell, int] = {}
-        with State(self.private / "state.duckdb") as state:
+        with State(self.private / "state-0.duckdb") as state:
             bounding = Bounding(state, populations, stored_symbols(registry), YearSecrets(configuration.years_dir))
             months = [dt.date(2023, month, 1) for month in range(1, 13)]
             for population, table in ((each, table) for each in populations for table in each.tables):

@@ -65,7 +65,7 @@ def kill_at(moment: str, number: int) -> Callable[[Step], None] | None:
         mock.patch.object(owner, name, patched).start()
 
     def to_state(_path: Path, target: object) -> bool:
-        return Path(str(target)).name == "state.duckdb"
+        return Path(str(target)).name == "state-0.duckdb"
 
     def dead_letter(_log: object, topic: str, _records: object) -> bool:
         return topic == DEAD_LETTERS

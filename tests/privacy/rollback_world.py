@@ -46,7 +46,7 @@ CONFIGURATION = catalogue(
 )
 PARTS = {
     "ledger": "data/private/store/ledger.sqlite*",
-    "state": "data/private/store/state.*",
+    "state": "data/private/store/state-*",
     "log": "data/private/store/log.sqlite*",
     "public": "data/statistics.duckdb*",
     "signed": "data/statistics.head",
@@ -367,7 +367,7 @@ class Life:
         """Return the parts that a refusal is about, most likely first."""
         words = {
             "signing": "sign",
-            "state": "state.duckdb",
+            "state": "state-0.duckdb",
             "log": "log",
             "secret": "secret",
             "years": "secret of",

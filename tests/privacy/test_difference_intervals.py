@@ -80,7 +80,7 @@ class Blocks(NamedTuple):
                 Released(
                     population.name, each.name, b"", start, each.period.end(start),
                     tuple(large * (place == draw) for place in range(*places[at : at + 2].tolist())),
-                    "x", scales[each.name], b"",
+                    "x", scales[each.name],
                 )
                 for at, (each, start) in enumerate(spans)
             ]  # fmt: skip

@@ -117,7 +117,7 @@ def residue(world: World, gone: list[CaseEvent]) -> int:
     """Release, and return how many marks that nothing needs any more the state's files hold."""
     # Events before the first period count nowhere, so that not even their marks are kept.
     needless = marks_of([event for event in gone if event.occurred_on < SINCE])
-    assert found(world.folder, needless).get("state.duckdb", 0) > len(needless) // 2, "the search finds too little"
+    assert found(world.folder, needless).get("state-0.duckdb", 0) > len(needless) // 2, "the search finds too little"
     world.release(utc(END))
     settled(world)
     return sum(found(world.folder, needless).values())
@@ -204,7 +204,7 @@ def test_the_state_holds_nothing_of_a_closed_event_but_its_marks(tmp_path: Path)
 def yearly(world: World) -> list[tuple[int, int]]:
     """Return each year of which cases have used up limits, with how many, from the files themselves."""
     listed = [each for each in world.there.used_up if each.population == "daily"]
-    assert len(listed) == len(list(world.folder.glob("state.limits.daily.*")))
+    assert len(listed) == len(list(world.folder.glob("state-0.limits.daily.*")))
     world.there.limits.check_whole(listed)
     return [(each.year, each.marks) for each in listed]
 
@@ -265,7 +265,7 @@ def test_a_years_secret_and_marks_are_gone_when_its_last_period_is_released(tmp_
         world.release(utc(dt.date(2024, 12, 30)))
         assert world.years.years() == [2024]
         assert yearly(world) == [(2024, 40)]
-        secret = (world.folder / "years" / "2024").read_bytes().strip()
+        secret = (world.folder / "years" / "0" / "2024").read_bytes().strip()
         world.emit(events_on(dt.date(2025, 1, 7), 2, 40))
         world.fold(dt.date(2025, 1, 6))
         world.release(utc(dt.date(2025, 1, 6)))
@@ -303,7 +303,7 @@ def test_a_twin_that_makes_a_years_secret_when_it_needs_it_is_found_out(
 def test_that_a_years_secret_is_missed_does_not_tell_that_anybody_came(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", populations()[1:], published=False) as world:
         world.release(utc(dt.date(2024, 6, 10)))
-        (world.folder / "years" / "2024").unlink()
+        (world.folder / "years" / "0" / "2024").unlink()
         with pytest.raises(StateError, match="the secret of 2024 is missing"):
             world.release(utc(dt.date(2024, 6, 17)))
         assert world.years.years() == [], "it was made anew"
@@ -329,7 +329,7 @@ def test_a_years_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
     with world_in(tmp_path / "world", populations()[1:], published=False) as world:
         marks = SECRET.case_marks(np.zeros((1, 16), dtype=np.uint8))
         world.years.create(2024)
-        (world.folder / "years" / "2024").chmod(0o644)
+        (world.folder / "years" / "0" / "2024").chmod(0o644)
         with pytest.raises(StateError, match="chmod 600"):
             world.years.marks(2024, marks)
 

@@ -28,7 +28,7 @@ from quietcount_schemas.log import RELEASES, SETTLEMENTS
 pytestmark = pytest.mark.check
 
 CONFIGURATION = catalogue(statistic("requests", "HelpRequested", by="help_kind", epsilon=0.2), grace="1d")
-FILES = {"state": "data/private/store/state.*", "public": "data/statistics.duckdb", "witness": "secrets/service-head"}
+FILES = {"state": "data/private/store/state-*", "public": "data/statistics.duckdb", "witness": "secrets/service-head"}
 ALONE = (*FILES, "places")
 
 

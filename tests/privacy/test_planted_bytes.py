@@ -103,7 +103,7 @@ def lived(project: Project) -> Planted:
     project.run_here(OPEN)
     there = found(project.folder, needles(project, sown))
     assert there["log.sqlite"] >= 2 * EVENTS, "the keys and the ids"
-    assert there["state.duckdb"] >= EVENTS // 2, "the marks"
+    assert there["state-0.duckdb"] >= EVENTS // 2, "the marks"
     return sown
 
 
@@ -173,7 +173,7 @@ def test_no_byte_of_a_settled_month_is_left_in_the_folder_of_a_broker(tmp_path: 
     disk = cluster.broker.folder / "data"
     wanted = needles(project, sown)
     assert sum(found(disk, wanted).values()) >= 2 * EVENTS
-    assert set(found(project.folder, wanted)) <= {"state.duckdb", "state.duckdb.wal"}, (
+    assert set(found(project.folder, wanted)) <= {"state-0.duckdb", "state-0.duckdb.wal"}, (
         "of the rest only the broker knows"
     )
     with CaseEventPublisher.from_config(project.config) as publisher:

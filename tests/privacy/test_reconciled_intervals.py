@@ -83,7 +83,7 @@ def releases(values: Sequence[Integers]) -> list[Released]:
     spans.append(("quarterly", MONTHS[0], Period.QUARTER))
     scales = {table.name: 1 / table.epsilon for table in POPULATION.tables}
     return [
-        Released("p", name, b"", start, period.end(start), tuple(cells.tolist()), "x", scales[StatisticName(name)], b"")
+        Released("p", name, b"", start, period.end(start), tuple(cells.tolist()), "x", scales[StatisticName(name)])
         for (name, start, period), cells in zip(spans, values, strict=True)
     ]
 

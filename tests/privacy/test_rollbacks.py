@@ -257,7 +257,7 @@ def unasked(alone: str, patch: pytest.MonkeyPatch) -> None:
     if alone in ELSEWHERE:
         patch.setattr(Vigil, "compare", lambda *_: 1)
         return
-    names = {"public": "statistics.duckdb", "state": "state.duckdb", "witness": "service-head"}
+    names = {"public": "statistics.duckdb", "state": "state-0.duckdb", "witness": "service-head"}
     check = Ledger.check_not_behind
 
     def checked(self: Ledger, head: Head, where: str) -> None:

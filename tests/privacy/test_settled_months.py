@@ -24,7 +24,7 @@ from quietcount_schemas.log import CASE_EVENTS
 pytestmark = pytest.mark.quick
 
 JANUARY, FEBRUARY = first_of(1), first_of(2)
-LIMITS = "state.limits.asked.lifetime.1"
+LIMITS = "state-0.limits.asked.lifetime.1"
 
 
 def marked(world: World, marks: set[int]) -> dict[tuple[str, str], int]:
@@ -58,7 +58,7 @@ def test_of_a_settled_month_whose_quarter_is_open_the_files_hold_sums_and_marks(
             world.fold(FEBRUARY)
             world.there.connection.execute("CHECKPOINT")
             assert sum(found(folder, names).values()) >= len(names), "the search does not find what is there"
-            assert found(folder, events)["state.duckdb"] > EVENTS // 2
+            assert found(folder, events)["state-0.duckdb"] > EVENTS // 2
             assert world.release(utc(FEBRUARY)) == 1, "the quarter is open"
             world.there.connection.execute("CHECKPOINT")
 
@@ -78,7 +78,7 @@ def test_of_a_settled_month_whose_quarter_is_open_the_files_hold_sums_and_marks(
             assert found(folder, names) == {}
             for marks in (events, cases):  # nothing is left of where they stood before
                 [(name, count)] = found(folder, marks).items()
-                assert name == "state.duckdb"
+                assert name == "state-0.duckdb"
                 assert EVENTS // 2 < count <= EVENTS
             assert found(folder, [number.to_bytes(16) for number in numbers_of(cases)]) == {LIMITS: EVENTS}
 

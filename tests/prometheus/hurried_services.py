@@ -140,7 +140,7 @@ def dying(faulty: Callable[[], bool]) -> None:
 def lose_state(config: Path, now: dt.datetime) -> None:
     """Lose the state and record that, as an operator does before the next start."""
     configuration = Configuration.load(config)
-    for file in configuration.private_dir.glob("state.duckdb*"):
+    for file in configuration.private_dir.glob("state-0.duckdb*"):
         file.unlink()
     record_state_loss(configuration, now)
 

@@ -66,6 +66,11 @@ class Place:
         return {"entry": self.entry, "log": self.point.topic_id, "offsets": pairs_of(self.point)}
 
     @classmethod
+    def read(cls, data: bytes, number: int) -> Place:
+        """Decode line `number` of the private log as a place. Raises LedgerBroken."""
+        return cls.of(record_of(data, number), data, number)
+
+    @classmethod
     def of(cls, record: Mapping[str, Any], data: bytes, number: int) -> Place:
         """Return the place in line `number` of the private log, which holds `data` and was decoded to `record`.
 

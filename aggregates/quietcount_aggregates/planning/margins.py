@@ -100,7 +100,7 @@ def made_up(population: Population, table: Table) -> Iterator[Released]:
     scale = table.sensitivity(population.max_contributions) / table.epsilon
     start = table.first_day(_FIRST)
     while (end := table.period.end(start)) <= _LAST:
-        yield Released(population.name, table.name, b"", start, end, (), "", scale, b"")
+        yield Released(population.name, table.name, b"", start, end, (), "", scale)
         start = table.period.next(start)
 
 

@@ -124,7 +124,7 @@ def with_events(project: Project) -> None:
 
 def unwritable(project: Project, process: int) -> None:
     """Let a folder be where the state was, when it is opened the next time: now."""
-    state = project.private / "state.duckdb"
+    state = project.private / "state-0.duckdb"
     state.rename(state.with_name("kept"))
     state.mkdir()
     os.kill(process, signal.SIGHUP)

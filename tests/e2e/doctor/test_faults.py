@@ -90,7 +90,7 @@ def sql(name: str, *statements: str) -> Fault:
 
 def meta(key: str, value: str) -> Fault:
     def do(project: Project) -> None:
-        with duckdb.connect(str(project.private / "state.duckdb")) as connection:
+        with duckdb.connect(str(project.private / "state-0.duckdb")) as connection:
             connection.execute("UPDATE meta SET value = ? WHERE key = ?", [value, key])
 
     return do
@@ -107,7 +107,7 @@ def other_signing_key(project: Project) -> None:
 
 
 def forgotten_releases(project: Project) -> None:
-    with duckdb.connect(str(project.private / "state.duckdb")) as connection:
+    with duckdb.connect(str(project.private / "state-0.duckdb")) as connection:
         connection.execute("UPDATE first_open SET day = DATE '2023-01-01'")
 
 
@@ -204,15 +204,15 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("folders", WRONG, "data: its owner may not read and write it", mode(0o555, "data")),
     ("folders", WRONG, "data: it is not a folder", turned_into_a_file("data")),
     ("folders", WRONG, "secrets: it is not a folder", turned_into_a_file("secrets")),
-    ("folders", WRONG, "state.duckdb: it is not a file", turned_into_a_folder(*STORE, "state.duckdb")),
+    ("folders", WRONG, "state-0.duckdb: it is not a file", turned_into_a_folder(*STORE, "state-0.duckdb")),
     ("folders", WRONG, "statistics.duckdb: it is not a file", turned_into_a_folder("data", "statistics.duckdb")),
     ("folders", WARNING, "cannot read what is published", mode(0o700, "data")),
     ("folders", WRONG, "private: it is open", mode(0o755, "data", "private")),
     ("folders", WRONG, "store: it is open", mode(0o710, *STORE)),
-    ("folders", WRONG, "state.duckdb: it is open", mode(0o644, *STORE, "state.duckdb")),
+    ("folders", WRONG, "state-0.duckdb: it is open", mode(0o644, *STORE, "state-0.duckdb")),
     ("folders", WRONG, "statistics.duckdb: others may write", mode(0o666, "data", "statistics.duckdb")),
     ("folders", WARNING, "statistics.duckdb: other users cannot", mode(0o600, "data", "statistics.duckdb")),
-    ("folders", WARNING, "may hold what was to be forgotten", garbage(*STORE, "state.duckdb.damaged")),
+    ("folders", WARNING, "may hold what was to be forgotten", garbage(*STORE, "state-0.duckdb.damaged")),
     ("disk", WRONG, "less than 2% is free for the data", machine(room=0.01)),
     ("disk", WARNING, "less than 10% is free for the data", machine(room=0.05)),
     ("schemas", WRONG, "who", unsafe_schema),
@@ -229,13 +229,13 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("ledger", WRONG, "written by a newer version", of_a_newer_version),
     ("newest ledger", WRONG, "does not hold what statistics.duckdb was built from", old_ledger),
     ("newest ledger", WRONG, "is not a witness", garbage("secrets", "service-head")),
-    ("state", WRONG, "only it knows the limits behind", gone(*STORE, "state.duckdb")),
-    ("state", WRONG, "is damaged", garbage(*STORE, "state.duckdb")),
+    ("state", WRONG, "only it knows the limits behind", gone(*STORE, "state-0.duckdb")),
+    ("state", WRONG, "is damaged", garbage(*STORE, "state-0.duckdb")),
     (
         "state",
         WRONG,
         "is missing, damaged, or belongs to another moment",
-        gone(*STORE, "state.limits.requests.lifetime.1"),
+        gone(*STORE, "state-0.limits.requests.lifetime.1"),
     ),
     ("state", WRONG, "in format 99", meta("format", "99")),
     ("state", WRONG, "is another secret", other_secret),

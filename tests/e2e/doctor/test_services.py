@@ -27,7 +27,7 @@ __all__ = ["healthy", "project", "unverified"]  # the fixtures
 def test_a_service_that_runs_is_told_of_and_not_disturbed(project: Project, unverified: None) -> None:
     process = project.start("run", "--as-of", "2023-03-08")
     try:
-        lock = project.private / "state.duckdb.lock"
+        lock = project.private / "state-0.duckdb.lock"
         deadline = time.monotonic() + 60
         # Looked at from outside: whoever tried the lock would hold it in the moment in which the service wants it.
         while f":{lock.stat().st_ino} " not in Path("/proc/locks").read_text(encoding="ascii"):
@@ -54,7 +54,7 @@ def test_a_missing_published_file_is_to_be_waited_for_only_if_a_service_runs(
     project.public.unlink()
     with contextlib.ExitStack() as stack:
         if runs:
-            stack.enter_context(state_file.locked(project.private / "state.duckdb"))
+            stack.enter_context(state_file.locked(project.private / "state-0.duckdb"))
         (found_it,) = [each for each in examine(project.config, Healthy()) if each.code == "published file"]
     assert found_it.severity is WARNING
     assert found_it.remedy.startswith("Wait for the next tick" if runs else "Start the service")

@@ -116,7 +116,7 @@ def test_records_that_are_gone_before_they_were_folded_stop_the_service(
 def test_a_log_that_ends_before_what_was_folded_stops_the_service(project: Project) -> None:
     project.emit(LINES)
     project.run_here("2023-01-02")
-    with State(project.private / "state.duckdb") as state:
+    with State(project.private / "state-0.duckdb") as state:
         state.connection.execute("UPDATE offsets SET next_offset = next_offset + 1000")
     message = refused(project, "run", "--until-idle", "--as-of", "2024-01-08")
     assert "ends before records that were folded" in message
@@ -128,7 +128,7 @@ def test_a_log_whose_leader_lacked_records_stops_the_service_and_is_not_purged(p
     """What a real election leaves is tried in `test_leaders.py`; here the state remembers what the log lacks."""
     project.emit(LINES)
     project.run_here("2023-01-02")
-    with State(project.private / "state.duckdb") as state:
+    with State(project.private / "state-0.duckdb") as state:
         marks = state.marks
         assert marks
         assert {p: mark.offset for p, mark in marks.items()} == {
@@ -153,11 +153,11 @@ def test_an_older_state_without_marks_opens_and_learns_them(project: Project) ->
     half = len(LINES) // 2
     project.emit(LINES[:half])
     project.run_here("2023-01-02")
-    with State(project.private / "state.duckdb") as state, state.transaction() as connection:
+    with State(project.private / "state-0.duckdb") as state, state.transaction() as connection:
         connection.execute("DELETE FROM meta WHERE key = 'log_marks'")
     project.emit(LINES[half:], "rest.jsonl")
     project.run_here("2023-01-02")
-    with State(project.private / "state.duckdb") as state:
+    with State(project.private / "state-0.duckdb") as state:
         assert state.marks
     project.run_here()
     assert nonzero(project) == TRUE
@@ -192,7 +192,7 @@ def test_the_offsets_are_never_moved_back(project: Project) -> None:
 def test_a_release_purges_the_log_up_to_its_place_and_no_further(project: Project) -> None:
     project.emit(LINES)
     project.run_here("2023-06-08")
-    with State(project.private / "state.duckdb") as state:
+    with State(project.private / "state-0.duckdb") as state:
         place = state.offsets
         assert state.rows("FROM open_events"), "what is open is in the state"
     project.emit(LINES[:5], "more.jsonl")
@@ -236,7 +236,7 @@ def test_the_groups_offsets_are_written_after_and_never_read(project: Project, a
     assert _counted_with_foreign_group_offsets(project, admin) == TRUE
     group = settings_of(project).topic("quietcount")
     told = {tp.partition: at.offset for tp, at in admin.list_group_offsets([group])[group].items()}
-    with State(project.private / "state.duckdb") as state:
+    with State(project.private / "state-0.duckdb") as state:
         assert told == state.offsets
 
 

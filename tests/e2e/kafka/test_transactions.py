@@ -54,7 +54,7 @@ def test_a_release_waits_for_a_transaction_that_is_open_and_loses_nothing(
         foreign.abort_transaction()
     project.run_here()
     assert nonzero(project) == TRUE
-    with State(project.private / "state.duckdb") as state:
+    with State(project.private / "state-0.duckdb") as state:
         assert state.rows("SELECT * FROM dead_letters") == []
     with KafkaLog(settings_of(project)) as log:
         dead = log.end_offsets("case-events.dead-letter")

@@ -45,8 +45,8 @@ __all__ = ["backed_up", "drill", "page"]  # fixtures, which tests ask for by nam
 
 def test_the_backups_hold_what_the_page_says_and_no_witness(backed_up: Drill) -> None:
     names = sorted(path.name for path in backed_up.backup.iterdir())
-    limits = [f"state.limits.{name}.1" for name in ("court_cases.lifetime", "requests.lifetime")]
-    state = ["state.duckdb", "state.duckdb.lock", *limits]
+    limits = [f"state-0.limits.{name}.1" for name in ("court_cases.lifetime", "requests.lifetime")]
+    state = ["state-0.duckdb", "state-0.duckdb.lock", *limits]
     assert names == ["log.sqlite", *state, "statistics.duckdb"]
     assert sorted(path.name for path in backed_up.secrets_backup.iterdir()) == [
         "service",
@@ -157,14 +157,14 @@ def the_machine_is_lost_and_the_state_with_it(drill: Drill) -> None:
 def the_state_is_lost_or_damaged(drill: Drill) -> None:
     before = drill.released
     lost = drill.copy(drill.project.folder.parent / "lost")
-    (lost.project.private / "state.duckdb").unlink()
+    (lost.project.private / "state-0.duckdb").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(lost.project.folder)
-        lost.start().refused("the ledger has releases that data/private/store/state.duckdb does not know")
-    (drill.project.private / "state.duckdb").write_bytes(b"nothing of a state" * 1000)
+        lost.start().refused("the ledger has releases that data/private/store/state-0.duckdb does not know")
+    (drill.project.private / "state-0.duckdb").write_bytes(b"nothing of a state" * 1000)
     drill.start().refused("is damaged")
     drill.do("The state is lost or damaged").done()
-    assert (drill.project.private / "state.duckdb.damaged").exists()
+    assert (drill.project.private / "state-0.duckdb.damaged").exists()
     drill.project.emit(LINES)  # more than what the command names
     drill.clock = FEBRUARY_DUE
     drill.do("The state is lost or damaged", 1).done()
@@ -207,7 +207,7 @@ def the_ledger_is_lost_or_an_older_one_was_put_back(drill: Drill) -> None:
     assert drill.project.released().items() >= before.items()
     # The backup is older than what was published since, and there is a ledger in the place.
     drill.quietcount("ledger", "restore", "--yes", str(drill.backup / "statistics.duckdb")).refused(
-        "the ledger does not hold what state.duckdb was built from"
+        "the ledger does not hold what state-0.duckdb was built from"
     )
     drill.quietcount("ledger", "restore", "--yes", "data/statistics.duckdb").refused(
         "there is a ledger already, and it is never written over"
@@ -225,10 +225,10 @@ def the_ledger_is_lost_or_an_older_one_was_put_back(drill: Drill) -> None:
 def test_a_lost_ledger_and_a_damaged_state_are_mended_as_the_page_says(drill: Drill, damage: str) -> None:
     section = "The ledger is lost, or an older one was put back"
     before = drill.released
-    state = drill.project.private / "state.duckdb"
+    state = drill.project.private / "state-0.duckdb"
     state.write_bytes(b"nothing of a state" * 1000 if damage == "garbage" else b"")
     if damage != "garbage":
-        state.with_name("state.duckdb.wal").write_bytes(b"what DuckDB would replay")
+        state.with_name("state-0.duckdb.wal").write_bytes(b"what DuckDB would replay")
     for path in drill.project.private.glob("ledger.sqlite*"):
         path.unlink()
     drill.quietcount("ledger", "record-loss", "--yes").refused("with: quietcount ledger restore")
@@ -396,13 +396,13 @@ def test_the_page_tells_the_words_in_which_an_older_version_refuses(
 ) -> None:
     (message,) = page.messages("Upgrading")
     assert f"format {state_file.FORMAT + 1}; this version reads format {state_file.FORMAT}." in message
-    text = (drill.project.private / "state.duckdb").read_bytes()
+    text = (drill.project.private / "state-0.duckdb").read_bytes()
     monkeypatch.setattr(state_file, "FORMAT", state_file.FORMAT - 1)
     # One version earlier, the same words.
     older = message.replace(f"reads format {state_file.FORMAT + 1}", f"reads format {state_file.FORMAT}")
     older = older.replace(f"in format {state_file.FORMAT + 2}", f"in format {state_file.FORMAT + 1}")
     drill.start().refused(older)
-    assert (drill.project.private / "state.duckdb").read_bytes() == text
+    assert (drill.project.private / "state-0.duckdb").read_bytes() == text
 
 
 def test_a_ledger_of_another_project_is_refused_and_so_is_a_file_that_is_none_of_ours(

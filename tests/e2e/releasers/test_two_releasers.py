@@ -272,10 +272,10 @@ def test_a_retirement_where_the_state_is_not_fences_no_service(
         with open_service(elsewhere.configuration, MOMENT):
             pass
         other.private.mkdir(parents=True)
-        shutil.copy(elsewhere.private / "state.duckdb", other.private)
+        shutil.copy(elsewhere.private / "state-0.duckdb", other.private)
     elif state == "empty":
         other.private.mkdir(parents=True)
-        with State(other.private / "state.duckdb"):
+        with State(other.private / "state-0.duckdb"):
             pass
     later = MOMENT + dt.timedelta(days=35)
     with open_service(project.configuration, MOMENT) as service:

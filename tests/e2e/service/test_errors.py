@@ -178,7 +178,7 @@ def test_a_second_service_on_one_folder_is_refused_and_harms_nothing(
     try:
         assert first.stdout is not None
         first.stdout.readline()
-        rewrite = project.private / "state.duckdb.next"
+        rewrite = project.private / "state-0.duckdb.next"
         rewrite.write_bytes(b"the first service is writing its state anew")
         for command in (RUN, ("release", "--as-of", "2024-01-08"), ("ledger", "retire", "requests")):
             assert "another quietcount service holds it" in here(project, *command).refusal()
@@ -218,7 +218,7 @@ def test_a_lost_state_is_refused_until_the_loss_is_recorded(project: Project, he
     project.emit(LINES)
     project.run_here("2023-06-08")
     released = project.released()
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     message = here(project, *RUN).refusal()
     assert "quietcount ledger record-loss" in message
     assert project.released() == released

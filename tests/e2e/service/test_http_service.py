@@ -359,7 +359,7 @@ def flood(address: Address, stop: threading.Event, answered: list[int]) -> None:
 def folded_to_the_end(project: Project) -> None:
     with project.log() as log:
         end = log.end_offsets(CASE_EVENTS)[0]
-    with duckdb.connect(str(project.private / "state.duckdb"), read_only=True) as connection:
+    with duckdb.connect(str(project.private / "state-0.duckdb"), read_only=True) as connection:
         assert connection.execute("SELECT next_offset FROM offsets").fetchall() == [(end,)]
 
 

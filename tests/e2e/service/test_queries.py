@@ -88,7 +88,7 @@ def test_a_query_reaches_the_public_file_and_no_other(published: Project, sql: s
     before = sorted(path.name for path in published.private.iterdir())
     places = {
         "secret": published.folder / "secrets" / "service",
-        "state": published.private / "state.duckdb",
+        "state": published.private / "state-0.duckdb",
         "private": published.private,
     }
     with pytest.raises(QueryError) as caught:

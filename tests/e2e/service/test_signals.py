@@ -48,7 +48,7 @@ def test_a_signal_amid_a_backlog_ends_after_the_batch_and_the_rest_is_folded_nex
     assert "Traceback" not in finished.err
     with project.log() as log:
         end = log.end_offsets(CASE_EVENTS)[0]
-    with duckdb.connect(str(project.private / "state.duckdb"), read_only=True) as connection:
+    with duckdb.connect(str(project.private / "state-0.duckdb"), read_only=True) as connection:
         row = connection.execute("SELECT next_offset FROM offsets").fetchone()
     assert row is not None, "the batch in hand was not folded"
     assert 0 < row[0] < end

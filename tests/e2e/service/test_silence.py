@@ -65,7 +65,7 @@ def traces(project: Project, closed: list[dict[str, object]]) -> dict[str, list[
 def found(project: Project, wanted: dict[str, list[bytes]]) -> dict[str, set[str]]:
     """Return, by kind, the files of the data folder that hold any of it."""
     files = {path.name: path.read_bytes() for path in project.data.rglob("*") if path.is_file()}
-    assert {"log.sqlite", "ledger.sqlite", "state.duckdb", "statistics.duckdb"} <= set(files)
+    assert {"log.sqlite", "ledger.sqlite", "state-0.duckdb", "statistics.duckdb"} <= set(files)
     result: dict[str, set[str]] = {}
     for kind, forms in wanted.items():
         holding = {name for name, content in files.items() if any(form in content for form in forms)}

@@ -159,7 +159,7 @@ def deaths(project: Project, folder: Path, twin: str = "") -> list[Path]:
     folder.mkdir()
     paths = [folder / f"{number}.duckdb" for number in range(MOST_STATEMENTS)]
     for path in paths:
-        shutil.copyfile(project.private / "state.duckdb", path)
+        shutil.copyfile(project.private / "state-0.duckdb", path)
     ended = subprocess.run(
         [sys.executable, "-c", _DYING, twin, *map(str, paths)],
         capture_output=True,
@@ -212,7 +212,7 @@ def test_a_migration_in_pieces_leaves_one_that_does_not(project: Project, tmp_pa
 
 def test_a_state_of_a_newer_format_is_refused_and_left_alone(project: Project) -> None:
     published = project.released()
-    path = project.private / "state.duckdb"
+    path = project.private / "state-0.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", [str(state_file.FORMAT + 1)])
     before = path.read_bytes()

@@ -73,7 +73,7 @@ def log(tmp_path: Path) -> Iterator[EmbeddedLog]:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
-    with State(tmp_path / "state.duckdb") as state:
+    with State(tmp_path / "state-0.duckdb") as state:
         yield state
 
 

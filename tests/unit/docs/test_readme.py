@@ -102,7 +102,7 @@ def test_the_names_that_other_programs_use_do_not_change(root: Path) -> None:
     for name in (
         "statistics.duckdb",
         "private/store/ledger.sqlite",
-        "private/store/state.duckdb",
+        "private/store/state-0.duckdb",
         "private/store/log.sqlite",
     ):
         assert f"| `{name}` |" in page

@@ -164,7 +164,7 @@ def fail(kind: str) -> None:
         case "refused":
             raise QuietcountError("the budget is spent; declare a smaller epsilon")
         case "full":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "data/state.duckdb")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "data/state-0.duckdb")
         case "interrupt":
             raise KeyboardInterrupt
         case "pipe":
@@ -261,7 +261,7 @@ def test_a_distribution_that_cannot_be_loaded_is_named_once_and_breaks_no_other(
     "arguments, code, message",
     [
         (["fail", "refused"], 1, "Error: the budget is spent; declare a smaller epsilon\n"),
-        (["fail", "full"], 1, "Error: No space left on device: data/state.duckdb\n"),
+        (["fail", "full"], 1, "Error: No space left on device: data/state-0.duckdb\n"),
         (["broken"], 1, "No module named 'quietcount_missing'"),
         (["fail", "usage"], 2, "no such kind"),
         (["nowhere"], 2, "No such command 'nowhere'"),

@@ -63,7 +63,6 @@ def release_of(population: Population, table: Table, start: dt.date, **changes: 
         values=tuple(range(-1, table.cells - 1)),
         mechanism="test.exact",
         noise_scale=table.sensitivity(population.max_contributions) / table.epsilon,
-        intent=bytes(16),
     )
     return replace(made, **changes)
 

@@ -65,7 +65,7 @@ def released() -> Chain:
             if table.period.end(month) == end and start >= SINCE:
                 values = tuple(rng.integers(-5, 60, table.cells).tolist())
                 digest, scale = population.digest, 1 / table.epsilon
-                append(Released("p", table.name, digest, start, end, values, "x", scale, bytes(16)), following)
+                append(Released("p", table.name, digest, start, end, values, "x", scale), following)
         month = following
     return chain
 

@@ -51,7 +51,7 @@ def written(limits: Limits, settlements: Sequence[Sequence[int]]) -> UsedUp | No
 
 
 def check_counts(folder: Path, settlements: Sequence[Sequence[int]], asked_for: Sequence[int]) -> None:
-    limits = Limits(folder / "state.duckdb")
+    limits = Limits(folder / "state-0.duckdb")
     listed = written(limits, settlements)
     if listed is not None:
         counts = Counter(mark for marks in settlements for mark in marks)
@@ -91,9 +91,9 @@ def test_a_lookup_that_goes_on_behind_the_mark_at_the_end_of_a_piece_is_caught(
 
 
 def test_only_its_owner_may_read_a_file(tmp_path: Path) -> None:
-    limits = Limits(tmp_path / "state.duckdb")
+    limits = Limits(tmp_path / "state-0.duckdb")
     listed = limits.extended("asked", 2024, None, words_of([1]))
-    assert limits.path(listed).name == "state.limits.asked.2024.1"
+    assert limits.path(listed).name == "state-0.limits.asked.2024.1"
     assert stat.S_IMODE(limits.path(listed).stat().st_mode) == 0o600
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_what_was_written_is_refused_before_anything_counts(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits_module, "_PIECE", 4)
-    limits = Limits(tmp_path / "state.duckdb")
+    limits = Limits(tmp_path / "state-0.duckdb")
     listed = limits.extended("asked", LIFETIME, None, words_of(range(10)))
     DAMAGE[damage](limits.path(listed))
     reading: list[Callable[[], object]] = [
@@ -133,7 +133,7 @@ def test_a_file_that_is_not_what_was_written_is_refused_before_anything_counts(
 
 @pytest.mark.parametrize("at_work", ["read", "write"])
 def test_a_disk_that_fails_is_no_damage(at_work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = Limits(tmp_path / "state.duckdb")
+    limits = Limits(tmp_path / "state-0.duckdb")
     listed = limits.extended("asked", LIFETIME, None, words_of([1]))
 
     def refuse(*_: object, **__: object) -> None:
@@ -147,7 +147,7 @@ def test_a_disk_that_fails_is_no_damage(at_work: str, tmp_path: Path, monkeypatc
 def check_sizes(folder: Path) -> None:
     sizes = set()
     for number, count in enumerate((0, 1, 34, 57)):
-        limits = Limits(folder / f"{number}" / "state.duckdb")
+        limits = Limits(folder / f"{number}" / "state-0.duckdb")
         (folder / f"{number}").mkdir()
         sizes.add(limits.path(limits.extended("asked", LIFETIME, None, words_of(range(count)))).stat().st_size)
     assert sizes <= {0, 1 << 18}, "a backup store sees how many came"
@@ -174,7 +174,7 @@ def event(case: int, day: dt.date) -> CaseEvent:
 
 
 def files_of(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("state.limits.*"))
+    return sorted(path.name for path in folder.glob("state-0.limits.*"))
 
 
 def test_a_settlement_leaves_the_files_that_the_state_lists_and_no_others(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_settlement_leaves_the_files_that_the_state_lists_and_no_others(tmp_pa
             world.emit([event(month, first_of(month))])
             world.fold(first_of(month + 1))
             world.release(utc(first_of(month + 1)))
-            assert files_of(tmp_path) == [f"state.limits.asked.lifetime.{month}"]
+            assert files_of(tmp_path) == [f"state-0.limits.asked.lifetime.{month}"]
 
 
 def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
 
 def check_older_state(folder: Path, *, missing: bool) -> None:
     """Start on an older state, or on none: the files of the right one are still there when it is put back."""
-    state, aside = folder / "state.duckdb", folder / "aside"
+    state, aside = folder / "state-0.duckdb", folder / "aside"
     with world_in(folder, [asked()], published=False) as world:
         for month in (1, 2):
             world.emit([event(month, first_of(month))])

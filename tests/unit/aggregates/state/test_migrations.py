@@ -81,7 +81,7 @@ def test_a_state_of_an_older_format_becomes_what_a_new_one_is(tmp_path: Path, mo
 
 
 def test_a_migration_that_fails_leaves_the_old_format_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     state_file.create(path)
     before = described(path)
     with monkeypatch.context() as patched:
@@ -97,7 +97,7 @@ def test_a_migration_that_fails_leaves_the_old_format_whole(tmp_path: Path, monk
 
 @pytest.mark.parametrize("found", ["0", "", "one", "-1", str(state_file.FORMAT + 1)])
 def test_a_format_that_is_not_known_is_refused_and_left_alone(found: str, tmp_path: Path) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     state_file.create(path)
     with duckdb.connect(str(path)) as connection:
         connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", [found])
@@ -141,9 +141,9 @@ def test_a_batch_that_is_not_kept_leaves_no_reason_behind(tmp_path: Path, monkey
         records = [Record(0, 0, 0, None, b"", ())]
         monkeypatch.setattr(State, "mark", killed)
         with pytest.raises(KeyboardInterrupt):
-            world.folder_of_events.batch(records, DAY, {0: Mark(1, 0)})
+            world.folds[0].batch(records, DAY, {0: Mark(1, 0)})
         assert world.there.noted_on(DAY) == frozenset()
-        world.folder_of_events.batch(records, DAY)
+        world.folds[0].batch(records, DAY)
         assert world.there.noted_on(DAY) == {RejectReason.EMPTY}
 
 

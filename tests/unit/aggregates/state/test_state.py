@@ -40,7 +40,7 @@ def asked(case: int, event: int, day: dt.date = SINCE, colour: str = "RED") -> C
 
 
 def test_a_state_written_in_a_newer_format_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     with State(path) as state, state.transaction():
         state["format"] = str(state_file.FORMAT + 1)
     with pytest.raises(
@@ -51,7 +51,7 @@ def test_a_state_written_in_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key, says", [("topic_id", "topic"), ("ledger_id", "ledger"), ("secret_check", "secret")])
 def test_a_state_of_another_topic_ledger_or_secret_is_refused(key: str, says: str, tmp_path: Path) -> None:
-    with State(tmp_path / "state.duckdb") as state:
+    with State(tmp_path / "state-0.duckdb") as state:
         state.bind(**{key: "one"})
         state.bind(**{key: "one"})
         with pytest.raises(StateError, match=says) as refused:
@@ -62,7 +62,7 @@ def test_a_state_of_another_topic_ledger_or_secret_is_refused(key: str, says: st
 
 
 def test_a_state_goes_on_with_a_new_log_and_what_came_first_keeps_its_turn(tmp_path: Path) -> None:
-    with State(tmp_path / "state.duckdb") as state:
+    with State(tmp_path / "state-0.duckdb") as state:
         state.bind(topic_id="one")
         state.connection.execute("INSERT INTO offsets VALUES (0, 7)")
         state.begin_at("later", {0: 6})
@@ -119,16 +119,16 @@ def test_a_twin_that_leaves_the_places_of_the_old_log_as_they_were_is_found_out(
 
 
 def test_what_is_no_state_and_what_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
-    damaged = tmp_path / "state.duckdb"
+    damaged = tmp_path / "state-0.duckdb"
     damaged.write_bytes(b"not a database" * 1000)
     with pytest.raises(StateError, match=r"state\.duckdb"):
         State(damaged)
     with pytest.raises(StateError, match="folder exists"):
-        State(tmp_path / "missing" / "state.duckdb")
+        State(tmp_path / "missing" / "state-0.duckdb")
 
 
 def test_a_second_service_on_the_same_state_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     code = (
         "import sys; from pathlib import Path; from quietcount_aggregates.state.state import State\n"
         "from quietcount_aggregates.errors import StateError\n"
@@ -150,7 +150,7 @@ def test_every_file_of_the_state_is_for_its_owner_only_before_and_after_it_is_wr
             world.emit([asked(1, 1)])
             world.fold(SINCE)
             for _ in range(2):
-                for path in tmp_path.glob("state.duckdb*"):
+                for path in tmp_path.glob("state-0.duckdb*"):
                     assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
                 world.release(utc(dt.date(2024, 2, 1)))
             assert stat.S_IMODE(world.public.stat().st_mode) == 0o644
@@ -167,11 +167,11 @@ def test_offsets_are_kept_with_what_was_folded_or_not_at_all(tmp_path: Path) -> 
         records = world.log.poll(CASE_EVENTS, {0: 2}, {0: 3}, 10)
         world.there.connection.execute("ALTER TABLE offsets RENAME TO elsewhere")
         with pytest.raises(StateError):
-            world.folder_of_events.batch(records, SINCE)
+            world.folds[0].batch(records, SINCE)
         world.there.connection.execute("ALTER TABLE elsewhere RENAME TO offsets")
         assert world.there.offsets == {0: 2}
         assert world.there.connection.execute("SELECT count(*) FROM open_events").fetchone() == (2,)
-        assert world.folder_of_events.batch(records, SINCE) is False
+        assert world.folds[0].batch(records, SINCE) is False
         assert world.there.offsets == {0: 3}
 
 
@@ -208,16 +208,16 @@ def test_a_large_rejected_record_is_cut(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_database_quotes_no_data(tmp_path: Path) -> None:
-    with State(tmp_path / "state.duckdb") as state, pytest.raises(StateError) as refused, state.transaction() as inner:
+    with State(tmp_path / "state-0.duckdb") as state, pytest.raises(StateError) as refused, state.transaction() as inner:
         inner.execute("SELECT CAST('someone@example.org' AS INTEGER)")
     assert "someone" not in str(refused.value)
     assert isinstance(refused.value.__cause__, duckdb.Error)
 
 
 def test_leftovers_of_an_interrupted_rewrite_are_removed(tmp_path: Path) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     State(path).close()
-    for name in ("state.duckdb.next", "state.duckdb.next.wal"):
+    for name in ("state-0.duckdb.next", "state-0.duckdb.next.wal"):
         (tmp_path / name).write_bytes(b"half")
     with State(path):
         assert sorted(p.name for p in tmp_path.glob("*.next*")) == []
@@ -226,9 +226,9 @@ def test_leftovers_of_an_interrupted_rewrite_are_removed(tmp_path: Path) -> None
 def test_a_disk_that_fails_when_leftovers_are_removed_is_told_and_lets_go_of_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     State(path).close()
-    (tmp_path / "state.duckdb.next").write_bytes(b"half")
+    (tmp_path / "state-0.duckdb.next").write_bytes(b"half")
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -241,7 +241,7 @@ def test_a_disk_that_fails_when_leftovers_are_removed_is_told_and_lets_go_of_the
 
 
 def test_a_rewrite_that_the_database_refuses_leaves_the_state_usable_after_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     with State(path) as state:
         state.bind(topic_id="one")
         with pytest.raises(StateError):

@@ -52,7 +52,7 @@ Outcome = Callable[[], object]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A sound state of some pages."""
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     with State(path) as state, state.transaction() as connection:
         connection.execute("INSERT INTO meta SELECT 'key ' || i, repeat('v', 50) FROM range(2000) t(i)")
         connection.execute("INSERT INTO offsets SELECT i, i FROM range(3) t(i)")
@@ -135,14 +135,14 @@ def check_damaged(path: Path) -> None:
     ids=["empty", "a byte", "text", "zeros", "SQLite"],
 )
 def test_a_file_that_is_no_database_is_no_state(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     path.write_bytes(content)
     check_damaged(path)
     assert path.read_bytes() == content
 
 
 def test_somebody_elses_database_is_no_state(tmp_path: Path) -> None:
-    path = tmp_path / "state.duckdb"
+    path = tmp_path / "state-0.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE TABLE theirs (a INTEGER)")
     check_damaged(path)
@@ -249,9 +249,9 @@ def test_a_write_ahead_log_as_a_kill_leaves_it_is_none(interrupted: Path) -> Non
 @pytest.mark.parametrize(
     "error",
     [
-        duckdb.TransactionException('Failed to commit: Could not write file "state.duckdb": No space left on device'),
-        duckdb.FatalException('Could not write file "state.duckdb": Input/output error'),
-        duckdb.IOException('Cannot open file "state.duckdb": Permission denied'),
+        duckdb.TransactionException('Failed to commit: Could not write file "state-0.duckdb": No space left on device'),
+        duckdb.FatalException('Could not write file "state-0.duckdb": Input/output error'),
+        duckdb.IOException('Cannot open file "state-0.duckdb": Permission denied'),
     ],
     ids=["full", "failing", "closed"],
 )

@@ -29,10 +29,10 @@ def test_a_recorded_loss_raises_the_bound_in_public_and_lets_releases_go_on(proj
     before = project.released()
     sql = "SELECT value FROM about WHERE key = 'bound'"
     assert "stays under epsilon 100;" in invoked(project, query_command, sql).stdout
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     asked = CliRunner().invoke(ledger_command, ["record-loss", "--config", str(project.config)], input="n\n")
     assert asked.exit_code == 1
-    assert "state.duckdb is missing." in asked.output
+    assert "state-0.duckdb is missing." in asked.output
     assert "Every case gets its limits again" in asked.output
     assert "that period is never released" in asked.output
     assert "a copy of the state from after the last release, answer no and put it back" in asked.output
@@ -52,7 +52,7 @@ def test_a_recorded_loss_raises_the_bound_in_public_and_lets_releases_go_on(proj
 
 def test_before_a_release_the_log_holds_all_and_nothing_has_to_be_emitted_again(project: Project) -> None:
     invoked(project, run_command, "--until-idle", "--as-of", "2023-01-20")
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     assert "mit again" not in invoked(project, ledger_command, "record-loss", "--yes").stderr
 
 
@@ -89,12 +89,12 @@ def test_a_twin_that_does_not_look_is_found(released: Project, tmp_path: Path, m
 def test_the_price_of_a_loss_is_that_of_the_ledger(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
     for before, after in ((100, 200), (200, 300)):
-        (project.private / "state.duckdb").unlink()
+        (project.private / "state-0.duckdb").unlink()
         said = invoked(project, ledger_command, "record-loss", "--yes").stderr
         assert f"The stated bound rises from epsilon {before} to {after}, permanently." in said
         assert f"stays under epsilon {after};" in bound(project)
         # Once more without a release in between, as after a crash.
-        (project.private / "state.duckdb").unlink()
+        (project.private / "state-0.duckdb").unlink()
         said = invoked(project, ledger_command, "record-loss", "--yes").stderr
         assert f"The loss is recorded already. The stated bound stays at epsilon {after}." in said
         assert f"stays under epsilon {after};" in bound(project)
@@ -103,7 +103,7 @@ def test_the_price_of_a_loss_is_that_of_the_ledger(released: Project, tmp_path: 
 
 def check_the_price_that_a_sound_state_names(project: Project) -> None:
     """Lose the state, record that, put the state back: a second loss would cost nothing, and none is recorded."""
-    state = project.private / "state.duckdb"
+    state = project.private / "state-0.duckdb"
     sound = state.read_bytes()
     state.unlink()
     invoked(project, ledger_command, "record-loss", "--yes")
@@ -132,7 +132,7 @@ def test_a_twin_that_always_names_a_price_is_found(
 
 
 def begun(project: Project) -> dict[str, dict[int, int]]:
-    with State(project.private / "state.duckdb") as state:
+    with State(project.private / "state-0.duckdb") as state:
         return state.begins
 
 
@@ -153,7 +153,7 @@ def test_a_later_population_begins_again_where_the_ledgers_private_log_says(
         invoked(project, ledger_command, "restore", str(project.public), "--yes")
         project.run_here("2023-02-10")
         assert begun(project) == {"later": declared}, "the state knows it"
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     invoked(project, ledger_command, "record-loss", "--yes")
     with closing(open_log(project.configuration)) as log:
         ends = log.end_offsets(CASE_EVENTS)

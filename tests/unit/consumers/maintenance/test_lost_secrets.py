@@ -38,7 +38,7 @@ def test_a_lost_pepper_leaves_the_state_as_it_is(released: Project, tmp_path: Pa
     project = released.copy(tmp_path / "project")
 
     def held() -> list[list[tuple[object, ...]]]:
-        with State(project.private / "state.duckdb") as state:
+        with State(project.private / "state-0.duckdb") as state:
             return [state.rows(f"FROM {table} ORDER BY ALL") for table in ("open_events", "limits", "offsets")]
 
     before = held()
@@ -49,7 +49,7 @@ def test_a_lost_pepper_leaves_the_state_as_it_is(released: Project, tmp_path: Pa
     assert held() == before
     project.run_here("2023-03-08")
     assert losses(project) == 1
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     said = invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes").stderr
     assert "emit again all that is dated" in said, "the state is lost as well"
 
@@ -61,7 +61,7 @@ def test_after_a_recorded_loss_the_secret_that_is_there_is_not_called_another_on
     """The state begins again and knows no secret: which one is there makes no difference."""
     project = released.copy(tmp_path / "project")
     secret = project.configuration.service.secret_file
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     invoked(project, ledger_command, "record-loss", "--yes")
     said = refused(project, ledger_command, "record-loss", "--lost", "secret", "--yes")
     assert f"{secret}: is there, and the state takes it as its secret when it is next opened" in said

@@ -30,7 +30,7 @@ def test_a_state_that_folded_to_another_place_than_its_release_counted_is_record
     project = released.copy(tmp_path / "project")
     with pytest.raises(Crash), open_service(project.configuration, MARCH, observe=crash) as service:
         service.tick(MARCH)
-    with State(project.private / "state.duckdb") as state:
+    with State(project.private / "state-0.duckdb") as state:
         state.connection.execute("UPDATE offsets SET next_offset = next_offset - 1")
     before = project.ledger_values()
     assert "has not folded exactly" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
@@ -44,19 +44,19 @@ def test_a_state_that_folded_to_another_place_than_its_release_counted_is_record
 @pytest.mark.usefixtures("light")
 def test_a_state_that_does_not_know_what_was_released_is_recorded_as_lost(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
-    older = (project.private / "state.duckdb").read_bytes()
+    older = (project.private / "state-0.duckdb").read_bytes()
     project.run_here("2023-03-08")
-    (project.private / "state.duckdb").write_bytes(older)
+    (project.private / "state-0.duckdb").write_bytes(older)
     said = invoked(project, ledger_command, "record-loss", "--yes").stderr
-    assert "state.duckdb does not know what the ledger released." in said
+    assert "state-0.duckdb does not know what the ledger released." in said
     assert losses(project) == 1
 
 
 def unknowing(project: Project) -> set[str]:
     """Put an older state back under a newer ledger; return who says that it does not know what was released."""
-    older = (project.private / "state.duckdb").read_bytes()
+    older = (project.private / "state-0.duckdb").read_bytes()
     project.run_here("2023-03-08")
-    (project.private / "state.duckdb").write_bytes(older)
+    (project.private / "state-0.duckdb").write_bytes(older)
     said = {}
     for name, command, arguments in (
         ("start", run_command, ("--until-idle", "--as-of", "2023-03-08")),
@@ -64,7 +64,7 @@ def unknowing(project: Project) -> set[str]:
     ):
         result = CliRunner().invoke(command, [*arguments, "--config", str(project.config)])
         said[name] = str(result.exception)
-        (project.private / "state.duckdb").write_bytes(older)
+        (project.private / "state-0.duckdb").write_bytes(older)
     facts, chain = state_of(project.configuration), ledger_of(project.configuration)
     assert facts is not None
     said["doctor"] = " ".join(
@@ -94,14 +94,14 @@ def test_damage_that_only_reading_everything_finds_is_recorded_as_a_loss(
     released: Project, tmp_path: Path, first: int
 ) -> None:
     """Each third block is damaged in turn; a state that is called sound goes on and releases."""
-    state = released.private / "state.duckdb"
+    state = released.private / "state-0.duckdb"
     whole = state.read_bytes()
     said = []
     for number, place in enumerate(range(12288 + 5000 + first * 262144, len(whole), 3 * 262144)):
         project = released.copy(tmp_path / f"project-{number}")
         content = bytearray(whole)
         content[place] ^= 1
-        (project.private / "state.duckdb").write_bytes(content)
+        (project.private / "state-0.duckdb").write_bytes(content)
         result = CliRunner().invoke(ledger_command, ["record-loss", "--yes", "--config", str(project.config)])
         said.append("damaged" if result.exit_code == 0 else "sound")
         project.run_here("2023-03-08")
@@ -114,14 +114,14 @@ def test_damage_that_only_reading_everything_finds_is_recorded_as_a_loss(
 def test_a_damaged_state_is_moved_aside_when_its_loss_is_recorded(project: Project, damage: str) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
     released = project.released()
-    state = project.private / "state.duckdb"
+    state = project.private / "state-0.duckdb"
     if damage == "garbage":
         state.write_bytes(b"not a database" * 1000)
     elif damage == "cut":
         state.write_bytes(state.read_bytes()[:6000])
     elif damage.startswith("write-ahead log"):
         state.write_bytes(b"")
-        state.with_name("state.duckdb.wal").write_bytes(b"what DuckDB would replay")
+        state.with_name("state-0.duckdb.wal").write_bytes(b"what DuckDB would replay")
         if damage.endswith("alone"):
             state.unlink()
     else:
@@ -129,7 +129,7 @@ def test_a_damaged_state_is_moved_aside_when_its_loss_is_recorded(project: Proje
         with duckdb.connect(str(state)) as connection:
             connection.execute("CREATE TABLE theirs (a INTEGER)")
     damaged = state.read_bytes() if state.exists() else None
-    taken = state.with_name("state.duckdb.damaged")
+    taken = state.with_name("state-0.duckdb.damaged")
     taken.write_bytes(b"of an earlier time")
     for command, arguments in (
         (run_command, ("--until-idle", "--as-of", "2023-03-08")),
@@ -138,12 +138,12 @@ def test_a_damaged_state_is_moved_aside_when_its_loss_is_recorded(project: Proje
     ):
         assert "quietcount ledger record-loss" in refused(project, command, *arguments)
     said = invoked(project, ledger_command, "record-loss", "--yes").stderr
-    aside = state.with_name("state.duckdb.damaged-2")
+    aside = state.with_name("state-0.duckdb.damaged-2")
     assert str(aside) in said
     assert "stays under epsilon 200;" in said
     assert (aside.read_bytes() if aside.exists() else None) == damaged
     assert taken.read_bytes() == b"of an earlier time"
-    assert not state.with_name("state.duckdb.wal").exists()
+    assert not state.with_name("state-0.duckdb.wal").exists()
     if damage.startswith("write-ahead log"):
         assert aside.with_name(f"{aside.name}.wal").read_bytes() == b"what DuckDB would replay"
     invoked(project, run_command, "--until-idle", "--as-of", "2023-03-08")
@@ -155,7 +155,7 @@ def test_a_state_that_is_held_or_cannot_be_written_is_not_moved_aside(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invoked(project, release_command, "--as-of", "2023-02-08")
-    state = project.private / "state.duckdb"
+    state = project.private / "state-0.duckdb"
     with State(state):
         assert "another quietcount service holds it" in refused(project, ledger_command, "record-loss", "--yes")
 

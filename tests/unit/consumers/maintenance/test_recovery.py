@@ -131,11 +131,11 @@ def test_a_restore_that_is_refused_changes_nothing_not_even_the_format_of_the_st
     # As the version after this one, whose format is another.
     monkeypatch.setattr(migrations, "STEPS", {**migrations.STEPS, state_file.FORMAT: "SELECT 1"})
     monkeypatch.setattr(state_file, "FORMAT", state_file.FORMAT + 1)
-    assert "state.duckdb was built from" in refused(project, ledger_command, "restore", "--yes", str(older))
+    assert "state-0.duckdb was built from" in refused(project, ledger_command, "restore", "--yes", str(older))
     assert contents(project) == before
     with State(project.folder / "other.duckdb") as other:
         other.bind(ledger_id="0" * 32)
-    (project.folder / "other.duckdb").replace(project.private / "state.duckdb")
+    (project.folder / "other.duckdb").replace(project.private / "state-0.duckdb")
     assert "the ledger is another one" in refused(project, ledger_command, "restore", "--yes", str(project.public))
     assert not (project.private / "ledger.sqlite").exists()
 
@@ -143,7 +143,7 @@ def test_a_restore_that_is_refused_changes_nothing_not_even_the_format_of_the_st
 def test_a_ledger_is_not_restored_under_a_service_that_runs(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
     without_ledger(project)
-    with State(project.private / "state.duckdb"):
+    with State(project.private / "state-0.duckdb"):
         said = refused(project, ledger_command, "restore", "--yes", str(project.public))
         assert "another quietcount service holds it" in said
     assert not (project.private / "ledger.sqlite").exists()
@@ -162,7 +162,7 @@ def test_retire_before_the_first_run_brings_nothing_into_being(tmp_path: Path) -
 
 
 def test_retire_without_the_state_names_the_way_on_and_makes_none(released: Project) -> None:
-    state = released.private / "state.duckdb"
+    state = released.private / "state-0.duckdb"
     state.rename(aside := state.with_name("aside"))
     try:
         assert "record-loss" in refused(released, ledger_command, "retire", "requests")
@@ -183,7 +183,7 @@ def test_after_a_lost_log_the_service_goes_on_with_a_new_one(project: Project) -
     assert asked.exit_code == 1
     assert "Is the old log lost permanently?" in asked.output
     assert "Nothing was changed." in asked.output
-    with State(project.private / "state.duckdb"):
+    with State(project.private / "state-0.duckdb"):
         assert "another quietcount service holds it" in refused(project, ledger_command, "new-log", "--yes")
     assert "emit again" in invoked(project, ledger_command, "new-log", "--yes").stderr
     # Emitted again, as the command says: what was folded from the old log counts once.

@@ -161,7 +161,7 @@ def test_a_sound_key_is_replaced_only_if_it_is_said_to_be_stolen_and_a_no_change
 
 def test_a_lost_key_is_replaced_even_if_the_state_is_lost_too(released: Project) -> None:
     key_of(released).unlink()
-    for path in released.private.glob("state.*"):
+    for path in released.private.glob("state-*"):
         path.unlink()
     assert "the signing key is missing" in refused(released, ledger_command, "record-loss", "--yes")
     invoked(released, ledger_command, "new-key", "--yes")

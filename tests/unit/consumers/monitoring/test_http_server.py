@@ -78,7 +78,7 @@ def test_it_gets_no_secret_from_the_environment_and_has_nothing_open_of_the_serv
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
     monkeypatch.chdir(tmp_path)
     twin(monkeypatch, tmp_path, DUMPABLE)  # else root alone might look
-    with (tmp_path / "state.duckdb").open("w") as state:
+    with (tmp_path / "state-0.duckdb").open("w") as state:
         os.set_inheritable(state.fileno(), True)
         with server:
             assert get(server)[0] == 200

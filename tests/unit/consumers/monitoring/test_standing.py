@@ -115,7 +115,7 @@ def test_a_period_that_is_withheld_is_neither_due_nor_the_newest(project: Projec
     """Its sums went with the state; what was released before stays the newest until the next is."""
     before = after(project, utc("2023-05-08"))
     assert newest(before, "by_quarter") == (day("2023-01-01"), day("2023-04-01"))
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     invoked(project, ledger_command, "record-loss", "--yes")
     status = opened(project)
     assert status.state_losses == 1
@@ -135,7 +135,7 @@ def opened(project: Project) -> Status:
 
 def test_a_first_period_that_is_withheld_leaves_a_table_without_any(project: Project) -> None:
     after(project, utc("2023-02-08"))
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     invoked(project, ledger_command, "record-loss", "--yes")
     status = opened(project)
     assert newest(status, "by_quarter") == (None, day("2023-04-01"))

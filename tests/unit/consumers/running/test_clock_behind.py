@@ -84,7 +84,7 @@ def check_what_a_loss_hides(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Record a loss by a clock that is behind: its entry is the last one, and not the latest."""
-    (project.private / "state.duckdb").unlink()
+    (project.private / "state-0.duckdb").unlink()
     record_state_loss(project.configuration, RELEASED - dt.timedelta(days=10))
     check_refused(project, COMMANDS[0], monkeypatch, capsys)
 

@@ -170,7 +170,7 @@ def test_what_too_few_have_signed_is_in_the_ledger_and_is_published_later_as_it_
     drawn = world.project.ledger_values()
     assert drawn
     assert not world.published(), "what was published before stays"
-    assert world.project.private.joinpath("state.duckdb").exists()
+    assert world.project.private.joinpath("state-0.duckdb").exists()
     exchanged(world, tmp_path)
     assert "publication waits" not in world.work(JANUARY)
     assert world.published() == drawn
