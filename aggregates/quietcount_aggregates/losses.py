@@ -28,7 +28,7 @@ def is_out_of_place(ledger: Ledger, state: State) -> bool:
     return state.offsets.get(state.partition, 0) < settled.point.offsets.get(state.partition, 0)
 
 
-def record_loss(ledger: Ledger, now: dt.datetime, partition: int | None, *, kept: bool = False) -> int:
+def record_loss(ledger: Ledger, now: dt.datetime, partition: int | None = None, *, kept: bool = False) -> int:
     """Record in the fenced ledger that the state of a partition, or of each, is lost; return how many losses there are.
 
     A loss that nothing was released after is recorded already: asking again, after a crash, adds none. That does not

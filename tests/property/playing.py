@@ -83,7 +83,8 @@ class _Playing:
         if step.new_log:  # the service's command for it, and a start
             deployment.log, self.number = self.logs(self.world), self.number + 1
             if not step.lost:
-                deployment.there.follow(deployment.log.topic_id(CASE_EVENTS))
+                for state in deployment.states:
+                    state.follow(deployment.log.topic_id(CASE_EVENTS))
         if step.lost:
             deployment.lose_state(utc(step.day))
             if oracle is not None:
@@ -121,7 +122,8 @@ class _Playing:
 
     def fold(self, step: Step, sizes: Iterator[int]) -> None:
         self.deployment.fold(step.day, sizes)
-        dead_letters.relay(self.deployment.there, self.letters, CASE_EVENTS)
+        for state in self.deployment.states:
+            dead_letters.relay(state, self.letters, CASE_EVENTS)
 
     def release(self, step: Step) -> None:
         earlier = self.deployment.released.keys()

@@ -118,7 +118,11 @@ def test_many_stories_agree_with_the_oracle_keep_the_bound_and_add_up(shard: int
 def contents(world: Any) -> list[Any]:
     """Return what the state holds, in an order of its own."""
     tables = ("open_events", "withdrawn", "limits", "closed_events", "sums", "first_open", "offsets")
-    return [sorted(world.there.connection.execute(f"SELECT * FROM {t}").fetchall(), key=repr) for t in tables]
+    return [
+        sorted(state.connection.execute(f"SELECT * FROM {t}").fetchall(), key=repr)
+        for state in world.states
+        for t in tables
+    ]
 
 
 @pytest.mark.check

@@ -77,7 +77,7 @@ class Ledger:
             place = Place.of(record, data, number)
             if place.entry < len(entries) and commitment_of(entries[place.entry].body) != place.commitment:
                 raise LedgerBroken(
-                    f"line {number} of the private log beside the ledger is not what the ledger commits to: one of "
+                    f"place {number} of the private log beside the ledger is not what the ledger commits to: one of "
                     "the two was altered, or belongs to another",
                     RESTORE_PLACES,
                 )

@@ -100,7 +100,7 @@ def record_of(data: bytes, number: int) -> Mapping[str, Any]:
 def unreadable(number: int) -> LedgerBroken:
     """Return the error for a line of the private log that is not one of ours."""
     return LedgerBroken(
-        f"line {number} of the private log beside the ledger cannot be read: it was altered or damaged", RESTORE_PLACES
+        f"place {number} of the private log beside the ledger cannot be read: it was altered or damaged", RESTORE_PLACES
     )
 
 

@@ -70,17 +70,6 @@ def test_a_chain_says_which_releases_a_state_does_not_know(log: MemoryLedger) ->
     assert len(chain.unknown_to({})) == 3
 
 
-@pytest.mark.parametrize(
-    "intent, ahead", [(bytes(16), False), (b"", True), (b"another intent..", True)], ids=["its own", "none", "another"]
-)
-def test_a_ledger_is_ahead_of_a_state_that_did_not_begin_the_release_that_it_does_not_know(
-    log: MemoryLedger, intent: bytes, ahead: bool
-) -> None:
-    chain = read(log.entries)
-    assert chain.is_ahead_of({**chain.first_open, "one": dt.date(2024, 2, 1)}, intent) is ahead
-    assert not chain.is_ahead_of(chain.first_open, intent)
-
-
 @pytest.mark.promise("ledger-chain")
 def test_every_single_flipped_bit_breaks_the_chain_or_the_head(log: MemoryLedger) -> None:
     """A chain vouches for its end by its head alone: a forged last entry is seen by whoever kept the head."""
@@ -164,14 +153,6 @@ def test_a_settlement_is_followed_by_its_releases_and_nothing_else(body: Any, lo
     with pytest.raises(LedgerBroken, match="is followed by its releases"):
         read([*settled, Entry.make(head.length, head.digest, NOW, body).data])
     read([*settled, Entry.make(head.length, head.digest, NOW, release(of("one"), 3)).data])
-
-
-def test_a_release_of_another_intent_needs_a_settlement_of_its_own(log: MemoryLedger) -> None:
-    ledger = opened(log)
-    other = release(of("one"), 4, intent=b"another intent..")
-    with pytest.raises(LedgerBroken, match="follows its settlement"):
-        ledger.append([release(of("one"), 3), other], NOW)
-    ledger.append([Settled(), release(of("one"), 3), Settled(), other], NOW)
 
 
 def forged(log: MemoryLedger, body: Any) -> list[bytes]:

@@ -44,7 +44,7 @@ def test_a_state_written_in_a_newer_format_is_refused(tmp_path: Path) -> None:
     with State(path) as state, state.transaction():
         state["format"] = str(state_file.FORMAT + 1)
     with pytest.raises(
-        StateError, match=rf"state\.duckdb: written in format {state_file.FORMAT + 1}.*newer quietcount"
+        StateError, match=rf"state-0\.duckdb: written in format {state_file.FORMAT + 1}.*newer quietcount"
     ):
         State(path)
 
@@ -121,7 +121,7 @@ def test_a_twin_that_leaves_the_places_of_the_old_log_as_they_were_is_found_out(
 def test_what_is_no_state_and_what_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
     damaged = tmp_path / "state-0.duckdb"
     damaged.write_bytes(b"not a database" * 1000)
-    with pytest.raises(StateError, match=r"state\.duckdb"):
+    with pytest.raises(StateError, match=r"state-0\.duckdb"):
         State(damaged)
     with pytest.raises(StateError, match="folder exists"):
         State(tmp_path / "missing" / "state-0.duckdb")
@@ -208,7 +208,8 @@ def test_a_large_rejected_record_is_cut(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_database_quotes_no_data(tmp_path: Path) -> None:
-    with State(tmp_path / "state-0.duckdb") as state, pytest.raises(StateError) as refused, state.transaction() as inner:
+    path = tmp_path / "state-0.duckdb"
+    with State(path) as state, pytest.raises(StateError) as refused, state.transaction() as inner:
         inner.execute("SELECT CAST('someone@example.org' AS INTEGER)")
     assert "someone" not in str(refused.value)
     assert isinstance(refused.value.__cause__, duckdb.Error)
