@@ -53,7 +53,7 @@ PARTS = {
     "collected": "data/private/store/statistics.head",
     "witness": "secrets/service-head",
     "secret": "secrets/service",
-    "years": "secrets/service-years/*",
+    "years": "secrets/service-years/0/*",
     "signing": "secrets/service-signing",
     "pepper": "secrets/pepper",
 }
@@ -298,7 +298,7 @@ class Life:
             if (head := self._published_head()) is not None:
                 digests["public"] = head.digest
         with contextlib.suppress(QuietcountError):
-            if (facts := state_of(self.configuration)) is not None:
+            if (facts := state_of(self.configuration, 0)) is not None:
                 digests["state"] = facts.head.digest
         lines = (path.read_text().splitlines() for path in [witness_of(self.configuration).path] if path.exists())
         for line in lines:

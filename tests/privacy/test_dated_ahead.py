@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 from tests.aggregates_world import TRIALS, MemoryLog, UnpurgedLog, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import release
+from quietcount_aggregates import settling
+from quietcount_aggregates.counting import bounding
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.populations import Horizon, Population
-from quietcount_aggregates.release import Step, drop_ahead
+from quietcount_aggregates.release import Step
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.events.periods import Period
@@ -239,38 +244,55 @@ def test_a_settlement_of_the_past_drops_nothing_that_has_come_true_since(tmp_pat
 # ---------------------------------------------------------------- mutants
 
 
+def settling_until(patch: pytest.MonkeyPatch, newest_of: Callable[[dt.date], dt.date]) -> None:
+    """Make a twin whose settlements take other days to be the last that an event may have."""
+    real = Ledger.settle
+
+    def mutant(self: Ledger, day: dt.date, _: dt.date, until: dt.datetime, point: LogPoint) -> Settlement:
+        return real(self, day, newest_of(day), until, point)
+
+    patch.setattr(Ledger, "settle", mutant)
+
+
 def test_a_settlement_that_takes_its_own_time_for_today_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release, "drop_ahead", lambda state, now, _: drop_ahead(state, now, now))
+    settling_until(monkeypatch, lambda day: day + TWO_DAYS)
     with pytest.raises(AssertionError):
         check_the_past(tmp_path)
 
 
 def test_a_settlement_that_drops_nothing_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "drop_ahead", lambda *_: None)
+    settling_until(monkeypatch, lambda _: dt.date.max)
     with pytest.raises(AssertionError, match="is kept until then"):
         lived(tmp_path)
 
 
 @pytest.mark.parametrize("days", [1, 3, 40])
 def test_another_number_of_days_is_caught(days: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "_DAYS_AHEAD", days)
+    settling_until(monkeypatch, lambda day: day + dt.timedelta(days=days))
     with pytest.raises(AssertionError):
         check_two_days(tmp_path)
 
 
 def test_dropping_an_event_with_all_its_versions_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def mutant(state: State, day: dt.date, _: dt.date) -> None:
-        ahead = "SELECT event_mark FROM open_events WHERE occurred_on > ?::DATE + 2"
-        state.connection.execute(f"DELETE FROM open_events WHERE event_mark IN ({ahead})", [day])
+    real = bounding._versions
 
-    monkeypatch.setattr(release, "drop_ahead", mutant)
+    def mutant(table: str, counted: str) -> str:
+        newest = re.search("occurred_on <= (DATE '[0-9-]+')", counted)
+        assert newest is not None
+        ahead = f"SELECT event_mark FROM open_events WHERE occurred_on > {newest[1]}"
+        return real(table, f"{counted} AND event_mark NOT IN ({ahead})")
+
+    monkeypatch.setattr(bounding, "_versions", mutant)
     with pytest.raises(AssertionError, match="judged by its own date"):
         check_versions(tmp_path)
 
 
 def test_a_flag_that_is_raised_without_a_reject_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "drop_ahead", lambda state, day, _: state.note({RejectReason.DATED_AHEAD}, day))
+    def mutant(state: State, _: int, settlement: Settlement) -> None:
+        state.note({RejectReason.DATED_AHEAD}, settlement.day)
+
+    monkeypatch.setattr(settling, "note_ahead", mutant)
     with pytest.raises(AssertionError):
         test_the_reject_is_shown_for_the_day_of_the_settlement_and_nothing_of_how_many(tmp_path)

@@ -89,7 +89,7 @@ def lived(folder: Path, check: Callable[[World, list[CaseEvent], list[CaseEvent]
     )
     folder.mkdir()
     with EmbeddedLog(folder / "log.sqlite") as log, EmbeddedLedger(folder / "ledger.sqlite") as ledger:
-        log.create_topic(CASE_EVENTS, 2)
+        log.create_topic(CASE_EVENTS, 1)
         with world_in(folder, populations(), log=log, ledger_log=ledger, mechanism=DiscreteLaplace()) as world:
             world.emit(closed + before + still_open)
             world.fold(END, iter(lambda: 700, 0))

@@ -91,10 +91,10 @@ def test_a_mutant_that_takes_a_loss_after_that_of_a_pepper_for_the_same_one_is_f
 ) -> None:
     right = losses.record_loss
 
-    def once(ledger: Ledger, now: dt.datetime, *, kept: bool = False) -> int:
+    def once(ledger: Ledger, now: dt.datetime, partition: int | None = None, *, kept: bool = False) -> int:
         if ledger.chain.entries[-1].kind == "state_lost":
             return ledger.chain.losses
-        return right(ledger, now, kept=kept)
+        return right(ledger, now, partition, kept=kept)
 
     monkeypatch.setattr(losses, "record_loss", once)
     monkeypatch.setattr("tests.aggregates_world.record_loss", once)

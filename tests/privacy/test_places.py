@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +12,16 @@ import pytest
 from tests.aggregates_world import TRIALS, MemoryLedger, MemoryLog, World, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
-from quietcount_aggregates import losses
-from quietcount_aggregates import release as release_module
+from quietcount_aggregates import losses, settling
 from quietcount_aggregates.errors import LedgerBehind, LedgerBroken, StateBehind
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Settled
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.places import Place
+from quietcount_aggregates.ledger.places import record_of
+from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.release import Step
+from quietcount_aggregates.settling import Settler
 from quietcount_consumers.maintenance.inspection import ledger_rows, ledger_runs
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.events.periods import Period
@@ -72,23 +74,50 @@ def crashed(world: World, step: Step) -> None:
 # ---------------------------------------------------------------- recovery
 
 
-def folded_on(world: World) -> None:
-    """Crash after the append; then somebody folds on with that state, which no version does."""
+@pytest.mark.promise("drawn-once", "deterministic-fold")
+@pytest.mark.parametrize("step", [Step.SETTLEMENT_WRITTEN, Step.COUNTED, Step.APPENDED, Step.PUBLISHED])
+def test_what_was_folded_behind_a_settlement_waits_for_the_next_one(step: Step, tmp_path: Path) -> None:
+    """As of a worker that folds on while the releaser draws."""
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
+        folded_on(world, step)
+        world.restart(utc(FEBRUARY))
+        world.fold(FEBRUARY)
+        world.release(utc(FEBRUARY))
+        world.release(utc(MARCH))
+        drawn = step in (Step.APPENDED, Step.PUBLISHED)
+        assert counted(world, "monthly") == (
+            {"2024-01-01": 20, "2024-02-01": 5} if drawn else {"2024-01-01": 25, "2024-02-01": 0}
+        )
+
+
+def folded_on(world: World, step: Step) -> None:
+    """Crash at a step, and fold what comes then before the settlement is finished."""
     emitted(world, range(1, 21), dt.date(2024, 1, 10))
-    crashed(world, Step.APPENDED)
+    crashed(world, step)
     emitted(world, range(101, 106), dt.date(2024, 1, 20))
 
 
 @pytest.mark.promise("older-refused")
 @pytest.mark.parametrize("step", [Step.APPENDED, Step.PUBLISHED])
-def test_a_state_that_folded_to_another_place_than_the_newest_settlement_is_refused(step: Step, tmp_path: Path) -> None:
+def test_a_state_that_has_not_folded_what_the_newest_settlement_counts_is_refused(step: Step, tmp_path: Path) -> None:
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
-        emitted(world, range(1, 21), dt.date(2024, 1, 10))
-        crashed(world, step)
-        emitted(world, range(101, 106), dt.date(2024, 1, 20))
+        older(world, step)
         for _ in range(2):  # the first refusal changes nothing
-            with pytest.raises(StateBehind, match=r"has not folded exactly .* record-loss"):
+            with pytest.raises(StateBehind, match=r"has not folded what .* record-loss"):
                 world.restart(utc(FEBRUARY))
+
+
+def older(world: World, step: Step) -> None:
+    """Crash at a step, and put a state in the place that had folded half of it."""
+    emitted(world, range(1, 11), dt.date(2024, 1, 10))
+    aside = world.folder / "aside"
+    world.close()
+    shutil.copy(world.state_path, aside)
+    world.restart(utc(SINCE))
+    emitted(world, range(11, 21), dt.date(2024, 1, 10))
+    crashed(world, step)
+    world.close()
+    shutil.copy(aside, world.state_path)
 
 
 @pytest.mark.promise("drawn-once")
@@ -105,26 +134,39 @@ def test_a_state_at_the_place_of_the_newest_settlement_goes_on(step: Step, tmp_p
 
 
 def test_a_recovery_that_ignores_the_place_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_module, "is_out_of_place", lambda *_: False)
+    monkeypatch.setattr(settling, "is_out_of_place", lambda *_: False)
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
-        folded_on(world)
+        older(world, Step.APPENDED)
+        world.restart(utc(FEBRUARY))
+        assert world.there.used_up[0].marks == 10, "of twenty cases that counted, ten may count once more"
+
+
+def test_a_settlement_that_counts_all_that_was_folded_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Settler.close
+
+    def mutant(self: Settler, settlement: Settlement | None) -> None:
+        real(self, None)
+
+    monkeypatch.setattr(Settler, "close", mutant)
+    with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
+        folded_on(world, Step.APPENDED)
         world.restart(utc(FEBRUARY))
         world.release(utc(MARCH))
         # Twenty-five cases came, and the twin lost five of them: it forgot what the release had not counted.
         assert sum(counted(world, "monthly").values()) == 20
 
 
-def test_a_settlement_in_another_log_says_nothing_of_this_one(tmp_path: Path) -> None:
-    """As after `quietcount ledger new-log` between a crash and the start that finishes its release."""
+def test_a_settlement_in_another_log_than_the_states_cannot_be_finished(tmp_path: Path) -> None:
+    """`quietcount ledger new-log` finishes it before it follows."""
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         emitted(world, range(1, 21), dt.date(2024, 1, 10))
         crashed(world, Step.APPENDED)
         world.log = MemoryLog()
         world.there.follow(world.log.topic_id(CASE_EVENTS))
-        world.restart(utc(FEBRUARY))
-        emitted(world, range(101, 106), dt.date(2024, 2, 10))
-        world.release(utc(MARCH))
-        assert counted(world, "monthly") == {"2024-01-01": 20, "2024-02-01": 5}
+        with pytest.raises(StateBehind):
+            world.restart(utc(FEBRUARY))
 
 
 # ---------------------------------------------------------------- later populations, and losses
@@ -180,7 +222,7 @@ def test_a_restored_ledger_goes_on_with_what_the_state_knows(tmp_path: Path) -> 
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         assert lost_after_a_later_declaration(world, restored) == {"2024-02-01": 8}
         places = world.ledger_log.read_places()
-        assert len(places) == 1, "what is settled from then on has its place again"
+        assert [record_of(line, 0).keys() >= {"settle"} for line in places] == [True, False], "a settlement, its place"
 
 
 def with_entries_of(world: World) -> MemoryLedger:
@@ -286,7 +328,7 @@ def test_no_offset_is_in_any_published_byte_or_in_what_the_ledger_shows(tmp_path
         assert lost_after_a_later_declaration(world, lose)
         kinds = [entry.kind for entry in world.ledger.chain.entries]
         assert {"settled", "state_lost", "declared"} <= set(kinds)
-        ends = [Place.read(data, number).point.offsets[0] for number, data in enumerate(ledger.places)]
+        ends = [record_of(data, number)["offsets"][0][1] for number, data in enumerate(ledger.places)]
         most = log.end_offsets(CASE_EVENTS)[0] - FIRST_OFFSET
         assert seen(b"".join(ledger.places), most) == sorted(set(ends)), "the private log has them"
         assert seen(json.dumps(world.there.offsets).encode(), most) == [FIRST_OFFSET + most]

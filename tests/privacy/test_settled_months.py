@@ -52,7 +52,7 @@ def test_of_a_settled_month_whose_quarter_is_open_the_files_hold_sums_and_marks(
     folder = tmp_path / "world"
     folder.mkdir()
     with EmbeddedLog(folder / "log.sqlite") as log, EmbeddedLedger(folder / "ledger.sqlite") as ledger:
-        log.create_topic(CASE_EVENTS, 2)
+        log.create_topic(CASE_EVENTS, 1)
         with world_in(folder, [asked()], log=log, ledger_log=ledger) as world:
             world.emit(gone + kept)
             world.fold(FEBRUARY)

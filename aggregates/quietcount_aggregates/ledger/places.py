@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from quietcount_aggregates.errors import RESTORE_PLACES, LedgerBroken
 
-__all__ = ["LONGEST", "LogPoint", "Place", "canonical", "offsets_of", "pairs_of", "record_of", "unreadable"]
+__all__ = ["LONGEST", "LogPoint", "Place", "canonical", "number_of", "pairs_of", "point_of", "record_of", "unreadable"]
 
 LONGEST: Final = 1_000_000
 """Bytes of a place at most: a partition takes up to 26, and no log has more than some ten thousand of them."""
@@ -77,9 +77,9 @@ class Place:
         Raises LedgerBroken unless its bytes are what `data` gives.
         """
         try:
-            key, entry = bytes.fromhex(record["key"]), record["entry"]
-            place = cls(entry, LogPoint(record["log"], offsets_of(record["offsets"])), key)
-            if len(key) != _KEY_BYTES or type(entry) is not int or entry < 0 or place.data != data:
+            key, entry = bytes.fromhex(record["key"]), number_of(record["entry"])
+            place = cls(entry, point_of(record), key)
+            if len(key) != _KEY_BYTES or place.data != data:
                 raise ValueError("not canonical")
         except (ValueError, TypeError, KeyError):
             raise unreadable(number) from None
@@ -109,14 +109,20 @@ def pairs_of(point: LogPoint) -> list[list[int]]:
     return [[partition, offset] for partition, offset in sorted(point.offsets.items())]
 
 
-def offsets_of(pairs: Any) -> dict[int, int]:
-    """Return offsets as they were written. Raises ValueError or TypeError."""
-    # A bool is an int, and would be written as it was read.
-    if any(type(number) is not int for pair in pairs for number in pair):
+def point_of(record: Mapping[str, Any]) -> LogPoint:
+    """Return a point as it was written. Raises KeyError, ValueError or TypeError."""
+    if not isinstance(record["log"], str):
         raise TypeError
-    if not all(0 <= number <= _LAST_OFFSET for pair in pairs for number in pair):
+    return LogPoint(record["log"], {number_of(partition): number_of(offset) for partition, offset in record["offsets"]})
+
+
+def number_of(value: Any) -> int:
+    """Return a number as it was written. Raises ValueError or TypeError."""
+    if type(value) is not int:  # a bool is an int, and would be written as it was read
+        raise TypeError
+    if not 0 <= value <= _LAST_OFFSET:
         raise ValueError("out of range")
-    return dict(pairs)
+    return value
 
 
 def canonical(record: Mapping[str, Any]) -> bytes:

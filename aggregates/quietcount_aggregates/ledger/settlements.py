@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from quietcount_aggregates.ledger.places import LogPoint, canonical, offsets_of, pairs_of, unreadable
+from quietcount_aggregates.ledger.places import LogPoint, canonical, number_of, pairs_of, point_of, unreadable
 
 __all__ = ["IDENTITY_BYTES", "Settlement"]
 
@@ -68,13 +68,13 @@ class Settlement:
             identity = bytes.fromhex(record["settle"])
             found = cls(
                 identity,
-                record["after"],
+                number_of(record["after"]),
                 dt.date.fromisoformat(record["day"]),
                 dt.date.fromisoformat(record["newest"]),
                 dt.datetime.fromisoformat(record["until"]),
-                LogPoint(record["log"], offsets_of(record["offsets"])),
+                point_of(record),
             )
-            if len(identity) != IDENTITY_BYTES or type(found.after) is not int or found.data != data:
+            if len(identity) != IDENTITY_BYTES or found.data != data:
                 raise ValueError("not canonical")
         except (ValueError, TypeError, KeyError):
             raise unreadable(number) from None

@@ -127,7 +127,9 @@ def test_a_file_that_is_not_what_was_written_is_refused_before_anything_counts(
     if damage != "a flipped bit":  # `used` finds that first
         reading.append(lambda: limits.extended("asked", LIFETIME, listed, words_of([3])))
     for read in reading:
-        with pytest.raises(StateDamaged, match=r"is missing, damaged, or belongs to another moment than state-0\.duckdb"):
+        with pytest.raises(
+            StateDamaged, match=r"is missing, damaged, or belongs to another moment than state-0\.duckdb"
+        ):
             read()
 
 
