@@ -9,7 +9,8 @@ AggregatesError (a QuietcountError)
 │   ├── StateDefect       DuckDB refused a statement of ours: the state is sound (also a Defect)
 │   ├── StateUnwritable   the file cannot be written now: the disk is full (also an Unavailable)
 │   ├── StateHeld         another process has it (also an Unavailable)
-│   └── StateBehind       the ledger has releases that this state does not know
+│   ├── StateBehind       the ledger has releases that this state does not know
+│   └── SumsMissing       not every partition has handed over what it counted
 ├── LedgerError           the ledger cannot be used
 │   ├── LedgerBroken      an entry does not follow from the one before
 │   ├── LedgerBehind      the ledger is older than what was published from it
@@ -29,6 +30,7 @@ AggregatesError (a QuietcountError)
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from quietcount_schemas.defects import Defect
@@ -62,6 +64,7 @@ __all__ = [
     "StateError",
     "StateHeld",
     "StateUnwritable",
+    "SumsMissing",
 ]
 
 
@@ -116,6 +119,21 @@ class StateHeld(StateError, Unavailable):
 
 class StateBehind(StateError):
     """The ledger has releases that this state does not know: the per-case limits would be forgotten."""
+
+
+class SumsMissing(StateError):
+    """Not every partition has handed over what it counted for a settlement, so nothing is released.
+
+    `partitions` are those that are missing.
+    """
+
+    def __init__(self, partitions: Collection[int]) -> None:
+        self.partitions = frozenset(partitions)
+        names = ", ".join(map(str, sorted(self.partitions)))
+        super().__init__(
+            f"the settlement waits for what partition {names} of the log counts. Nothing is released in part",
+            "Look at the workers that fold it: each has to run, and to reach the brokers",
+        )
 
 
 class LedgerError(AggregatesError):

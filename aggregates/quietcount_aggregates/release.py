@@ -19,7 +19,6 @@ from quietcount_aggregates.errors import LedgerError, NoiseError, PopulationErro
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released, Settled
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.ledger.signed_heads import check_key, sign_head
 from quietcount_aggregates.ledger.signed_notes import SigningKey
@@ -27,7 +26,7 @@ from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population, Table
 from quietcount_aggregates.publication.publication import Publish, publish, published_head
-from quietcount_aggregates.settling import Settlers, Sums, behind, populations_of, stored_symbols
+from quietcount_aggregates.settling import Counting, Sums, behind, populations_of, stored_symbols
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.registry import SchemaRegistry
 
@@ -92,7 +91,7 @@ class Releaser:
 
     def __init__(
         self,
-        settlers: Settlers,
+        settlers: Counting,
         *,
         ledger: Ledger,
         registry: SchemaRegistry,
@@ -115,6 +114,7 @@ class Releaser:
         self._signing_key = signing_key
         self._observe = observe or _unobserved
         self._today = today or _today
+        self._open: Settlement | None = None
 
     @property
     def populations(self) -> list[Population]:
@@ -156,7 +156,8 @@ class Releaser:
     def release(self, now: dt.datetime, grace: dt.timedelta) -> list[DuePeriod]:
         """Release what is due, all in one append, and return it; the states must have folded to the end of the log.
 
-        Raises StateBehind if another service has released on this ledger meanwhile.
+        Raises StateBehind if another service has released on this ledger meanwhile, and SumsMissing if states that are
+        elsewhere have not counted yet. Then the next call goes on with the same settlement.
         """
         due = self.due(now, grace)
         if not due:
@@ -165,10 +166,10 @@ class Releaser:
             if self._ledger.chain.unknown_to(state.first_open):
                 # `recover` finishes ours: these came in while this service ran, from one that shut it out.
                 raise behind(state)
-        settlement = self.settle(now, grace, self._settlers.point)
-        sums = self._settlers.sums(settlement, due)
+        settlement = self._settled or self._settle(now, grace)
+        sums = self._settlers.sums(settlement, due_in(self._ledger.chain, settlement.until))
         self._observe(Step.COUNTED)
-        self.append(settlement, sums, now)
+        due = self._append(settlement, sums, now)
         self._publish(self._ledger.chain)
         self._observe(Step.PUBLISHED)
         self._settlers.close(settlement)
@@ -177,20 +178,38 @@ class Releaser:
         self._observe(Step.PURGED)
         return due
 
-    def settle(self, now: dt.datetime, grace: dt.timedelta, point: LogPoint) -> Settlement:
-        """Write down that what is due at `now` counts what lies before `point`."""
+    def _settle(self, now: dt.datetime, grace: dt.timedelta) -> Settlement:
+        """Write down that what is due at `now` counts what the log holds now."""
         newest = max(now.date(), self._today()) + _AHEAD
-        settlement = self._ledger.settle(now.date(), newest, now - grace, point)
+        settlement = Settlement.make(
+            len(self._ledger.chain.entries),
+            now.date(),
+            newest,
+            now - grace,
+            self._settlers.point,
+            self._settlers.seal_to,
+        ).signed(self._signing_key)
+        self._ledger.settle(settlement)
+        self._open = settlement
         self._observe(Step.SETTLEMENT_WRITTEN)
         return settlement
 
-    def append(self, settlement: Settlement, sums: Sums, now: dt.datetime) -> None:
+    @property
+    def _settled(self) -> Settlement | None:
+        """Return the settlement that waits for sums, if it still holds. Who counts here waits for nobody."""
+        waits = self._open is not None and self._open.seal_to and self._ledger.open_settlement == self._open
+        return self._open if waits else None
+
+    def _append(self, settlement: Settlement, sums: Sums, now: dt.datetime) -> list[DuePeriod]:
         """Draw what is due in a settlement, and append it to the ledger. Raises NoiseError for sums that cannot be."""
-        bodies = self._draw(due_in(self._ledger.chain, settlement.until), sums)
+        due = due_in(self._ledger.chain, settlement.until)
+        bodies = self._draw(due, sums)
         self._observe(Step.DRAWN)
         # One place for all periods: what lies before it is what they count.
         self._ledger.append([Settled(), *bodies], now, settlement.point)
+        self._open = None
         self._observe(Step.APPENDED)
+        return due
 
     def purge(self) -> None:
         """Cut the log off at the place of the newest settlement, if that is left to do; else do nothing."""

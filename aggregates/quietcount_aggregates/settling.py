@@ -8,9 +8,9 @@ the same settlement again, after a crash or elsewhere, gives the same numbers.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add
-from typing import Final
+from typing import Final, Protocol
 
 from quietcount_aggregates.counting.bounding import Bounding, keep_year
 from quietcount_aggregates.due_periods import DuePeriod
@@ -28,7 +28,17 @@ from quietcount_schemas.log import LogReader
 from quietcount_schemas.registry import SchemaRegistry
 from quietcount_schemas.rejection import ClientFault, RejectReason
 
-__all__ = ["Settler", "Settlers", "Sums", "behind", "note_changed", "populations_of", "stored_symbols"]
+__all__ = [
+    "Counting",
+    "Settler",
+    "Settlers",
+    "Sums",
+    "added",
+    "behind",
+    "note_changed",
+    "populations_of",
+    "stored_symbols",
+]
 
 _PUT_BACK: Final = (
     "Put the right state back, or stop the other service. If the state is lost permanently, run: quietcount ledger "
@@ -172,6 +182,10 @@ class Settler:
         self._counted = settlement, bounding
         return counted
 
+    def forget(self) -> None:
+        """Let more be folded: what `sums` counted is counted again by `close`."""
+        self._counted = None
+
     def close(self, settlement: Settlement | None) -> None:
         """Write the state again without the periods that the ledger has released.
 
@@ -227,6 +241,53 @@ class Settler:
         return [first_open[name].year for name in yearly if name in first_open]
 
 
+class Counting(Protocol):
+    """What counts for a releaser: the states that are here, as `Settlers`, or workers that are elsewhere."""
+
+    @property
+    def states(self) -> Sequence[State]:
+        """The states that are here."""
+        ...
+
+    @property
+    def point(self) -> LogPoint:
+        """Up to where the log is settled next."""
+        ...
+
+    @property
+    def seal_to(self) -> bytes:
+        """The public key to which what is counted elsewhere is sealed; empty if all is counted here."""
+        ...
+
+    def recover(self) -> None:
+        """Finish what a crash interrupted. Raises StateBehind."""
+        ...
+
+    def adopt(self) -> None:
+        """Count what is declared now."""
+        ...
+
+    def sums(self, settlement: Settlement, due: Sequence[DuePeriod]) -> Sums:
+        """Return what all partitions count together. Raises SumsMissing, and StateBehind."""
+        ...
+
+    def close(self, settlement: Settlement) -> None:
+        """Forget what the ledger has released."""
+        ...
+
+    def purge(self) -> None:
+        """Cut off what nobody needs any more."""
+        ...
+
+
+def added(parts: Iterable[Sums]) -> Sums:
+    """Return the sums of several partitions together."""
+    first, *others = parts
+    for other in others:
+        first = {period: list(map(add, cells, other[period])) for period, cells in first.items()}
+    return first
+
+
 class Settlers:
     """The settlers of all states that a process holds, of one log; `topic` is what of it they fold."""
 
@@ -235,9 +296,16 @@ class Settlers:
         self._log = log
         self._topic = topic
 
+    def __iter__(self) -> Iterator[Settler]:
+        return iter(self._settlers)
+
     @property
     def states(self) -> list[State]:
         return [settler.state for settler in self._settlers]
+
+    @property
+    def seal_to(self) -> bytes:
+        return b""
 
     @property
     def point(self) -> LogPoint:
@@ -258,10 +326,7 @@ class Settlers:
 
     def sums(self, settlement: Settlement, due: Sequence[DuePeriod]) -> Sums:
         """Return what all states count together for a settlement."""
-        first, *others = (settler.sums(settlement, due) for settler in self._settlers)
-        for other in others:
-            first = {period: list(map(add, cells, other[period])) for period, cells in first.items()}
-        return first
+        return added([settler.sums(settlement, due) for settler in self._settlers])
 
     def close(self, settlement: Settlement) -> None:
         """Write each state again without what the ledger has released."""

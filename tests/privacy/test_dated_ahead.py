@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.aggregates_world import TRIALS, MemoryLog, UnpurgedLog, World, case_key, event_id, utc, world_in
@@ -14,8 +15,6 @@ from tests.populations import population_of
 
 from quietcount_aggregates import settling
 from quietcount_aggregates.counting import bounding
-from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Step
@@ -246,12 +245,12 @@ def test_a_settlement_of_the_past_drops_nothing_that_has_come_true_since(tmp_pat
 
 def settling_until(patch: pytest.MonkeyPatch, newest_of: Callable[[dt.date], dt.date]) -> None:
     """Make a twin whose settlements take other days to be the last that an event may have."""
-    real = Ledger.settle
+    real = Settlement.make
 
-    def mutant(self: Ledger, day: dt.date, _: dt.date, until: dt.datetime, point: LogPoint) -> Settlement:
-        return real(self, day, newest_of(day), until, point)
+    def mutant(after: int, day: dt.date, _: dt.date, *more: Any) -> Settlement:
+        return real(after, day, newest_of(day), *more)
 
-    patch.setattr(Ledger, "settle", mutant)
+    patch.setattr(Settlement, "make", mutant)
 
 
 def test_a_settlement_that_takes_its_own_time_for_today_is_caught(

@@ -72,7 +72,7 @@ class Ledger:
             number, self._lines = self._lines, self._lines + 1
             record = record_of(data, number)
             if "settle" in record:
-                self._settlement = Settlement.of(record, data, number)
+                self._settlement = self._signed(Settlement.of(record, data, number), number)
                 continue
             place = Place.of(record, data, number)
             if place.entry < len(entries) and commitment_of(entries[place.entry].body) != place.commitment:
@@ -83,17 +83,28 @@ class Ledger:
                 )
             self._places.append(place)
 
-    def settle(self, day: dt.date, newest: dt.date, until: dt.datetime, point: LogPoint) -> Settlement:
-        """Write down that what lies before `point` is settled next, for all that had ended by `until`; return that.
+    def _signed(self, settlement: Settlement, number: int) -> Settlement:
+        """Return a settlement that is signed as the ledger's heads are. Raises LedgerBroken."""
+        if settlement.is_signed(self.chain.keys):
+            return settlement
+        self.refresh()  # a key may have been named since the ledger was read
+        if not settlement.is_signed(self.chain.keys):
+            raise LedgerBroken(
+                f"place {number} of the private log beside the ledger is a settlement that nobody signed with a key "
+                "of the ledger: it was altered, or belongs to another",
+                RESTORE_PLACES,
+            )
+        return settlement
 
-        Nothing may be counted before. Raises LedgerFenced if another releaser took over.
+    def settle(self, settlement: Settlement) -> None:
+        """Write down what is settled next. Nothing may be counted before.
+
+        Raises LedgerFenced if another releaser took over.
         """
-        settlement = Settlement.make(len(self.chain.entries), day, newest, until, point)
         self._log.append([], [settlement.data], epoch=self._fenced, expected=settlement.after)
         self.read_places()
         if self._settlement != settlement:
             raise _not_as_written()
-        return settlement
 
     @property
     def open_settlement(self) -> Settlement | None:
