@@ -70,15 +70,18 @@ class Loss:
     @property
     def price(self) -> str:
         """Say what recording the loss costs, in a sentence without its full stop."""
-        if self.after == self.bound:
-            return f"The loss is recorded already. The stated bound stays at epsilon {plain(self.bound)}"
+        stays = f"The stated bound stays at epsilon {plain(self.bound)}"
+        if self.after == self.bound and not self.part:
+            return f"The loss is recorded already. {stays}"
         cases = "Every case"
         if self.part:
             cases = f"Every case of partition {' and '.join(map(str, self.partitions))}, and of no other,"
         said = [f"{cases} gets its limits again, and nobody is known to have withdrawn"]
         if not self.kept:
             said.append("What a table had counted of a longer period is lost, and that period is never released")
-        said.append(f"The stated bound rises from epsilon {plain(self.bound)} to {plain(self.after)}, permanently")
+        rises = f"The stated bound rises from epsilon {plain(self.bound)} to {plain(self.after)}, permanently"
+        # A person is in one partition, so only the one that was lost most often counts.
+        said.append(f"{stays}: it covers that loss" if self.after == self.bound else rises)
         return ". ".join(said)
 
 

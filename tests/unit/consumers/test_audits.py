@@ -35,7 +35,9 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def alter(service: Service, index: int = 1) -> None:
     """Alter an older entry as whoever may write to the file can."""
-    with contextlib.closing(sqlite3.connect(service._state.path.with_name("ledger.sqlite"))) as connection:
+    with contextlib.closing(
+        sqlite3.connect(service._partitions.states[0].path.with_name("ledger.sqlite"))
+    ) as connection:
         for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute(f"DROP TRIGGER {trigger}")
         (entry,) = connection.execute('SELECT entry FROM entries WHERE "index" = ?', [index]).fetchone()

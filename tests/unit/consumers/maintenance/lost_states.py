@@ -14,7 +14,7 @@ from quietcount_consumers.commands.readers.query import query_command
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.losses import Lost
 
-__all__ = ["MARCH", "Crash", "bound", "check_a_sound_state_is_left_alone", "crash"]
+__all__ = ["MARCH", "Crash", "asked", "bound", "check_a_sound_state_is_left_alone", "crash"]
 
 MARCH = dt.datetime(2023, 3, 8, tzinfo=dt.UTC)
 
@@ -26,6 +26,14 @@ class Crash(BaseException):
 def crash(step: Step) -> None:
     if step is Step.APPENDED:
         raise Crash
+
+
+def asked(cases: range, month: str) -> list[dict[str, object]]:
+    """Return requests for help of these cases, all of one kind and day."""
+    return [
+        {"event": "HelpRequested", "case": f"case {n}", "occurred_on": f"{month}-10", "help_kind": "DESERTION"}
+        for n in cases
+    ]
 
 
 def bound(project: Project) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.commanded import invoked, losses, refused
 from tests.e2e.projects import Project, simulated
 from tests.unit.consumers.maintenance.lost_states import MARCH, Crash, bound, check_a_sound_state_is_left_alone, crash
 
+from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.readers.query import query_command
@@ -80,7 +83,7 @@ def test_no_loss_is_recorded_of_a_release_that_the_state_began_and_a_crash_cut_s
 @pytest.mark.usefixtures("light")
 def test_a_twin_that_does_not_look_is_found(released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = released.copy(tmp_path / "project")
-    monkeypatch.setattr(recording, "_found", lambda *_: ("whatever is there", False))
+    monkeypatch.setattr(recording, "_found", lambda *_: "whatever is there")
     with pytest.raises(AssertionError):
         check_a_sound_state_is_left_alone(project)
     assert losses(project) == 1
@@ -126,7 +129,10 @@ def test_a_sound_state_after_a_recorded_loss_is_left_alone_and_no_price_is_named
 def test_a_twin_that_always_names_a_price_is_found(
     released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "bound_after_loss", lambda chain: chain.budget.bound + chain.budget.lifetime_epsilon)
+    def one_more(chain: Chain, _: Iterable[int | None]) -> Decimal:
+        return chain.budget.bound + chain.budget.lifetime_epsilon
+
+    monkeypatch.setattr(recording, "bound_after_losses", one_more)
     with pytest.raises(AssertionError):
         check_the_price_that_a_sound_state_names(released.copy(tmp_path / "project"))
 

@@ -114,7 +114,7 @@ def test_a_years_secret_that_is_missing_is_recorded_as_lost(tmp_path: Path) -> N
     project = Project(tmp_path / "project", yearly)
     project.emit(simulated(50))
     project.run_here("2023-02-08")
-    (secret,) = project.configuration.years_dir.glob("2023")
+    (secret,) = project.configuration.years_of(0).glob("2023")
     secret.unlink()
     assert "--lost year" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     assert "2023 is missing" in invoked(project, ledger_command, "record-loss", "--lost", "year", "--yes").stderr

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from tests.commanded import invoked, losses, refused
 from tests.e2e.projects import Project
-from tests.unit.consumers.maintenance.lost_states import MARCH, Crash, crash
+from tests.unit.consumers.maintenance.lost_states import MARCH, Crash, check_a_sound_state_is_left_alone, crash
 
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.ledger.chain import Chain
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.quick
 
 
 @pytest.mark.usefixtures("light")
-def test_a_state_that_folded_to_another_place_than_its_release_counted_is_recorded_as_lost(
+def test_a_state_that_has_not_folded_what_its_release_counted_is_recorded_as_lost(
     released: Project, tmp_path: Path
 ) -> None:
     project = released.copy(tmp_path / "project")
@@ -33,20 +33,53 @@ def test_a_state_that_folded_to_another_place_than_its_release_counted_is_record
     with State(project.private / "state-0.duckdb") as state:
         state.connection.execute("UPDATE offsets SET next_offset = next_offset - 1")
     before = project.ledger_values()
-    assert "has not folded exactly" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
+    assert "has not folded what the newest releases of the ledger count" in refused(
+        project, run_command, "--until-idle", "--as-of", "2023-03-08"
+    )
     assert project.ledger_values() == before
     said = invoked(project, ledger_command, "record-loss", "--yes").stderr
-    assert "has not folded exactly what the ledger released." in said
+    assert "has not folded what the ledger released." in said
     project.run_here("2023-03-08")
     assert losses(project) == 1
+
+
+def held(project: Project) -> dict[Path, bytes]:
+    """Return the state's files, as a backup has them."""
+    return {path: path.read_bytes() for path in project.private.glob("state-*")}
+
+
+def put_back(project: Project, older: dict[Path, bytes]) -> None:
+    """Put a backup of the state in the place of the state, as docs/recovery.md says."""
+    for path in held(project):
+        path.unlink()
+    for path, content in older.items():
+        path.write_bytes(content)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_state_that_had_folded_what_the_newest_release_counts_finishes_it(released: Project, tmp_path: Path) -> None:
+    project, undisturbed = (released.copy(tmp_path / name) for name in ("project", "undisturbed"))
+    older = held(project)
+    project.run_here("2023-03-08")
+    before = project.ledger_values()
+    put_back(project, older)
+    check_a_sound_state_is_left_alone(project)
+    project.run_here("2023-03-08")
+    assert project.ledger_values() == before
+    for each in (project, undisturbed):
+        each.run_here("2023-03-08")
+        each.run_here("2024-01-08")
+    assert project.ledger_values() == undisturbed.ledger_values(), "a case counts again, or not at all"
+    assert losses(project) == 0
 
 
 @pytest.mark.usefixtures("light")
 def test_a_state_that_does_not_know_what_was_released_is_recorded_as_lost(released: Project, tmp_path: Path) -> None:
     project = released.copy(tmp_path / "project")
-    older = (project.private / "state-0.duckdb").read_bytes()
-    project.run_here("2023-03-08")
-    (project.private / "state-0.duckdb").write_bytes(older)
+    older = held(project)
+    for month in ("2023-03-08", "2023-04-08"):
+        project.run_here(month)
+    put_back(project, older)
     said = invoked(project, ledger_command, "record-loss", "--yes").stderr
     assert "state-0.duckdb does not know what the ledger released." in said
     assert losses(project) == 1
@@ -55,17 +88,18 @@ def test_a_state_that_does_not_know_what_was_released_is_recorded_as_lost(releas
 def unknowing(project: Project) -> set[str]:
     """Put an older state back under a newer ledger; return who says that it does not know what was released."""
     older = (project.private / "state-0.duckdb").read_bytes()
-    project.run_here("2023-03-08")
+    for month in ("2023-03-08", "2023-04-08"):
+        project.run_here(month)
     (project.private / "state-0.duckdb").write_bytes(older)
     said = {}
     for name, command, arguments in (
-        ("start", run_command, ("--until-idle", "--as-of", "2023-03-08")),
+        ("start", run_command, ("--until-idle", "--as-of", "2023-04-08")),
         ("retire", ledger_command, ("retire", "requests")),
     ):
         result = CliRunner().invoke(command, [*arguments, "--config", str(project.config)])
         said[name] = str(result.exception)
         (project.private / "state-0.duckdb").write_bytes(older)
-    facts, chain = state_of(project.configuration), ledger_of(project.configuration)
+    facts, chain = state_of(project.configuration, 0), ledger_of(project.configuration)
     assert facts is not None
     said["doctor"] = " ".join(
         f"{each.where} {each.what}" for each in check_state(project.configuration, facts, chain, None)
@@ -159,7 +193,7 @@ def test_a_state_that_is_held_or_cannot_be_written_is_not_moved_aside(
     with State(state):
         assert "another quietcount service holds it" in refused(project, ledger_command, "record-loss", "--yes")
 
-    def full(_: Path) -> None:
+    def full(_: Path, __: int) -> None:
         raise StateError("the disk is full; make room")
 
     monkeypatch.setattr("quietcount_consumers.maintenance.losses.State", full)

@@ -59,7 +59,7 @@ def check_rollback(project: Project) -> None:
         assert f"what {witness.name} was built from" in refused(project, ledger_command, "verify", *file)
     witness.unlink()
     for file in ([], [str(project.public)]):
-        assert "what the state was built from" in refused(project, ledger_command, "verify", *file)
+        assert "what state-0.duckdb was built from" in refused(project, ledger_command, "verify", *file)
     for state in project.private.glob("state*"):
         state.unlink()
     for file in ([], [str(project.public)]):

@@ -195,8 +195,13 @@ def test_after_a_lost_log_the_service_goes_on_with_a_new_one(project: Project) -
 
 
 def test_a_new_log_is_refused_where_there_is_none_to_follow(project: Project) -> None:
-    assert "record-loss" in refused(project, ledger_command, "new-log")  # before it asks
+    assert "there is no ledger yet" in refused(project, ledger_command, "new-log")  # before it asks
     invoked(project, release_command, "--as-of", "2023-02-08")
+    state = project.private / "state-0.duckdb"
+    state.rename(aside := state.with_name("aside"))
+    assert "record-loss" in refused(project, ledger_command, "new-log")
+    assert not state.exists()
+    aside.rename(state)
     before = project.state()
     assert "folds already" in refused(project, ledger_command, "new-log", "--yes")
     assert project.state() == before
