@@ -22,7 +22,7 @@ from tests.populations import population_of
 from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.populations import Horizon, Population
-from quietcount_aggregates.release import stored_symbols
+from quietcount_aggregates.settling import stored_symbols
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_producers.embedded.embedded_log import EmbeddedLog
@@ -108,7 +108,7 @@ def fold(path: Path, folder: Path, end: int) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         before = time.perf_counter()
-        Bounding(state, populations(), stored_symbols(REGISTRY), YearSecrets(folder / "years"))
+        Bounding(state, populations(), stored_symbols(REGISTRY), YearSecrets(folder / "years"), upto=at)
         settled = time.perf_counter() - before
     return {"seconds": seconds, "batches": batches, "peak": peak, "settled": settled}
 

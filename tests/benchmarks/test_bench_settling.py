@@ -29,6 +29,7 @@ from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Releaser
+from quietcount_aggregates.settling import Settler, Settlers, stored_symbols
 from quietcount_aggregates.state.limits import LIFETIME
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
@@ -84,14 +85,13 @@ def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
     with State(folder / "state-0.duckdb") as state:
         ledger.fence()
         ledger.declare([asked], asked.epsilon, RELEASED, end=LogPoint("", {0: 0}))
+        years = YearSecrets(folder / "years")
+        settler = Settler(state, ledger, symbols=stored_symbols(REGISTRY), year_secrets=years)
         releaser = Releaser(
-            state=state,
+            Settlers([settler], log, CASE_EVENTS),
             ledger=ledger,
-            log=log,
-            topic=CASE_EVENTS,
             registry=REGISTRY,
             mechanism=DiscreteLaplace(),
-            year_secrets=YearSecrets(folder / "years"),
             public=folder / "statistics.duckdb",
             witness=Witness(folder / "witness"),
             signing_key=SIGNING_KEY,
@@ -101,7 +101,7 @@ def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
         for start in range(0, CONTRIBUTIONS, 20_000):
             folding.batch(log.records[0][start : start + 20_000], SINCE)
         started = time.perf_counter()
-        releaser.release(releaser.due(RELEASED, dt.timedelta(0)), RELEASED)
+        releaser.release(RELEASED, dt.timedelta(0))
         seconds = time.perf_counter() - started
     return {
         "seconds": seconds,

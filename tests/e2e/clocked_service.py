@@ -21,7 +21,7 @@ from unittest import mock
 from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.publication import publication
-from quietcount_aggregates.release import Releaser
+from quietcount_aggregates.settling import Settler
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_consumers import service
@@ -34,6 +34,7 @@ from quietcount_consumers.monitoring.server import MonitoringServer
 from quietcount_consumers.monitoring.status import Board, Status
 from quietcount_consumers.monitoring.supervision import Supervisor
 from quietcount_consumers.opening import open_service
+from quietcount_consumers.partitions import Partitions
 from quietcount_consumers.running.runner import Runner
 from quietcount_consumers.running.ticks import StopSignal
 from quietcount_consumers.running.timekeeping import SystemClocks
@@ -131,14 +132,14 @@ def raw_counter() -> None:
 
 def lag_gauge() -> None:
     """A metric of how many records lay before the end of the log when the tick began."""
-    fold_to_end, lag = Service._fold_to_end, [0]
+    fold_to_end, lag = Partitions.fold_to_end, [0]
 
-    def measured(self: Service, *arguments: Any) -> bool:
-        ends, offsets = self._log.end_offsets(CASE_EVENTS), self._state.offsets
+    def measured(self: Partitions, *arguments: Any) -> bool:
+        ends, offsets = self._log.end_offsets(CASE_EVENTS), self.offsets
         lag[0] = sum(end - offsets.get(partition, 0) for partition, end in ends.items())
         return fold_to_end(self, *arguments)
 
-    instead(Service, "_fold_to_end", measured)
+    instead(Partitions, "fold_to_end", measured)
     gauge = Metric("quietcount_log_lag", "Records to fold.", lambda _: [((), float(lag[0]))])
     instead(metrics, "METRICS", (*metrics.METRICS, gauge))
 
@@ -239,7 +240,7 @@ def years_by_need() -> None:
 
     instead(YearSecrets, "prepare", lambda _self: None)
     instead(YearSecrets, "create", needed)
-    instead(Releaser, "_keep_years", lambda _self, _now: None)
+    instead(Settler, "_keep_years", lambda _self, _day: None)
 
 
 def sign_of_life_at_work() -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.signed_notes import SigningKey
-from quietcount_aggregates.release import stored_symbols
+from quietcount_aggregates.settling import stored_symbols
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.configuration import Configuration
@@ -204,10 +205,14 @@ class Project:
         return found
 
     def state(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return the content of the private state, table by table, but for what no two copies share."""
-        with duckdb.connect(str(self.private / "state-0.duckdb"), read_only=True) as connection:
-            tables = [row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
-            content = {t: connection.execute(f'SELECT * FROM "{t}" ORDER BY ALL').fetchall() for t in sorted(tables)}
+        """Return the content of all private states, table by table, but for what no two copies share."""
+        content: dict[str, list[tuple[Any, ...]]] = {}
+        for _, path in sorted(self.configuration.state_files.items()):
+            with duckdb.connect(str(path), read_only=True) as connection:
+                tables = [row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+                for name in sorted(tables):
+                    rows = connection.execute(f'SELECT * FROM "{name}" ORDER BY ALL').fetchall()
+                    content.setdefault(name, []).extend(rows)
         content["meta"] = [row for row in content["meta"] if row[0] not in _OWN_TO_A_COPY]
         return content
 
@@ -216,16 +221,17 @@ class Project:
         configuration = self.configuration
         registry = configuration.registry()
         populations = configuration.populations(registry)
-        found: dict[Cell, int] = {}
-        with State(self.private / "state-0.duckdb") as state:
-            bounding = Bounding(state, populations, stored_symbols(registry), YearSecrets(configuration.years_dir))
-            months = [dt.date(2023, month, 1) for month in range(1, 13)]
-            for population, table in ((each, table) for each in populations for table in each.tables):
-                for start, counts in bounding.counts(population.name, table, months).items():
-                    for cell, count in zip(table.domain, counts, strict=True):
-                        if count:
-                            found[table.name, start.isoformat(), cell] = count
-        return found
+        found: Counter[Cell] = Counter()
+        months = [dt.date(2023, month, 1) for month in range(1, 13)]
+        for partition, path in configuration.state_files.items():
+            with State(path, partition) as state:
+                years, upto = YearSecrets(configuration.years_of(partition)), state.offsets.get(partition, 0)
+                bounding = Bounding(state, populations, stored_symbols(registry), years, upto=upto)
+                for population, table in ((each, table) for each in populations for table in each.tables):
+                    for start, counts in bounding.counts(population.name, table, months).items():
+                        for cell, count in zip(table.domain, counts, strict=True):
+                            found[table.name, start.isoformat(), cell] += count
+        return {cell: count for cell, count in found.items() if count}
 
 
 def ended(process: subprocess.Popen[str]) -> Finished:

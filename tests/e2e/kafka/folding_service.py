@@ -29,6 +29,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.kafka.log import GROUP
 from quietcount_consumers.monitoring.log_output import LogOutput
 from quietcount_consumers.opening import open_service
+from quietcount_consumers.partitions import Partitions
 from quietcount_consumers.running.runner import Admit
 from quietcount_consumers.running.ticks import Signals, run_until_idle
 from quietcount_consumers.running.timekeeping import fixed_clock
@@ -105,19 +106,19 @@ def _everything(_newest: dt.datetime) -> None:
 
 
 def _tell(telling: Connection) -> None:
-    batch, fold = Fold.batch, Service._fold_to_end
+    batch, fold = Fold.batch, Partitions.fold_to_end
 
     def told_batch(self: Fold, *arguments: Any) -> bool:
         telling.send_bytes(BATCH_BEGINS)
         return batch(self, *arguments)
 
-    def told_fold(self: Service, *arguments: Any) -> bool:
+    def told_fold(self: Partitions, *arguments: Any) -> bool:
         reached = fold(self, *arguments)
         telling.send_bytes(FOLDED)
         return reached
 
     mock.patch.object(Fold, "batch", told_batch).start()
-    mock.patch.object(Service, "_fold_to_end", told_fold).start()
+    mock.patch.object(Partitions, "fold_to_end", told_fold).start()
 
 
 def _keep_offsets_apart(configuration: Configuration, where: str, when: str) -> None:
@@ -143,14 +144,14 @@ _Place = tuple[Callable[[State, Mapping[int, int]], None], Callable[[State], Off
 def _in_a_file(configuration: Configuration) -> _Place:
     path = configuration.private_dir / "offsets.json"
 
-    def read(_: State) -> Offsets:
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return {int(partition): offset for partition, offset in kept.items()}
+    def kept() -> Offsets:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return {int(partition): offset for partition, offset in found.items()}
 
-    def write(state: State, after: Mapping[int, int]) -> None:
-        path.write_text(json.dumps({**read(state), **after}), encoding="utf-8")
+    def write(_: State, after: Mapping[int, int]) -> None:
+        path.write_text(json.dumps({**kept(), **after}), encoding="utf-8")
 
-    return write, read
+    return write, lambda state: _own(state, kept())
 
 
 def _in_the_group(configuration: Configuration) -> _Place:
@@ -159,9 +160,10 @@ def _in_the_group(configuration: Configuration) -> _Place:
     topic, group = settings.topic(CASE_EVENTS), settings.topic(GROUP)
     admin = KafkaAdminClient(bootstrap_servers=settings.servers)
 
-    def read(_: State) -> Offsets:
+    def read(state: State) -> Offsets:
         kept = admin.list_group_offsets([group])[group]
-        return {each.partition: at.offset for each, at in kept.items() if each.topic == topic and at.offset >= 0}
+        found = {each.partition: at.offset for each, at in kept.items() if each.topic == topic and at.offset >= 0}
+        return _own(state, found)
 
     def write(_: State, after: Mapping[int, int]) -> None:
         admin.alter_group_offsets(
@@ -169,6 +171,11 @@ def _in_the_group(configuration: Configuration) -> _Place:
         )
 
     return write, read
+
+
+def _own(state: State, offsets: Offsets) -> Offsets:
+    """Return the offset of the partition that a state is of, if there is one."""
+    return {partition: offset for partition, offset in offsets.items() if partition == state.partition}
 
 
 def _in_the_state(_: Configuration) -> _Place:

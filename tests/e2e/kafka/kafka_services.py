@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.e2e.kafka.kafka_projects import kafka_project, settings_of
 from tests.e2e.projects import Project, simulated, true_cells
 from tests.kafka.fixtures import Kafka
 
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.commands.ledger import ledger_command
 from quietcount_consumers.commands.service import run_command
 from quietcount_consumers.kafka.log import KafkaLog
@@ -53,6 +55,14 @@ def refused(project: Project, *arguments: str) -> str:
 def went_on(project: Project) -> None:
     result = CliRunner().invoke(ledger_command, ["new-log", "--yes", "--config", str(project.config)])
     assert result.exit_code == 0, (result.output, result.exception)
+
+
+@contextlib.contextmanager
+def states_of(project: Project) -> Iterator[list[State]]:
+    """Open the state of each partition, in their order."""
+    with contextlib.ExitStack() as stack:
+        files = sorted(project.configuration.state_files.items())
+        yield [stack.enter_context(State(path, partition)) for partition, path in files]
 
 
 def topic_of(project: Project) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.e2e.kafka.kafka_services import (
     project,
     recreate,
     refused,
+    states_of,
     topic_of,
     went_on,
 )
@@ -38,6 +39,10 @@ from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, LogReader, Mark, N
 pytestmark = pytest.mark.check
 
 __all__ = ["admin", "project"]  # fixtures, which tests ask for by name
+
+
+def offsets_of(states: Sequence[State]) -> dict[int, int]:
+    return {partition: offset for state in states for partition, offset in state.offsets.items()}
 
 
 def test_a_topic_that_was_made_anew_is_not_folded_as_if_it_were_the_old_one(
@@ -116,8 +121,8 @@ def test_records_that_are_gone_before_they_were_folded_stop_the_service(
 def test_a_log_that_ends_before_what_was_folded_stops_the_service(project: Project) -> None:
     project.emit(LINES)
     project.run_here("2023-01-02")
-    with State(project.private / "state-0.duckdb") as state:
-        state.connection.execute("UPDATE offsets SET next_offset = next_offset + 1000")
+    with states_of(project) as states:
+        states[2].connection.execute("UPDATE offsets SET next_offset = next_offset + 1000")
     message = refused(project, "run", "--until-idle", "--as-of", "2024-01-08")
     assert "ends before records that were folded" in message
     assert "quietcount ledger new-log" in message
@@ -128,15 +133,13 @@ def test_a_log_whose_leader_lacked_records_stops_the_service_and_is_not_purged(p
     """What a real election leaves is tried in `test_leaders.py`; here the state remembers what the log lacks."""
     project.emit(LINES)
     project.run_here("2023-01-02")
-    with State(project.private / "state-0.duckdb") as state:
-        marks = state.marks
-        assert marks
-        assert {p: mark.offset for p, mark in marks.items()} == {
-            p: offset for p, offset in state.offsets.items() if p in marks
-        }
-        with state.transaction():
-            state.mark({p: Mark(mark.offset, mark.epoch + 7) for p, mark in marks.items()})
-            state["purge_due"] = "yes"
+    with states_of(project) as states:
+        for state in states:
+            marks = state.marks
+            assert {p: mark.offset for p, mark in marks.items()} == state.offsets
+            with state.transaction():
+                state.mark({p: Mark(mark.offset, mark.epoch + 7) for p, mark in marks.items()})
+                state["purge_due"] = "yes"
     with KafkaLog(settings_of(project)) as log:
         beginnings = log.beginning_offsets(CASE_EVENTS)
         message = refused(project, "run", "--until-idle", "--as-of", "2024-01-08")
@@ -153,12 +156,13 @@ def test_an_older_state_without_marks_opens_and_learns_them(project: Project) ->
     half = len(LINES) // 2
     project.emit(LINES[:half])
     project.run_here("2023-01-02")
-    with State(project.private / "state-0.duckdb") as state, state.transaction() as connection:
-        connection.execute("DELETE FROM meta WHERE key = 'log_marks'")
+    with states_of(project) as states:
+        for state in states:
+            state.connection.execute("DELETE FROM meta WHERE key = 'log_marks'")
     project.emit(LINES[half:], "rest.jsonl")
     project.run_here("2023-01-02")
-    with State(project.private / "state-0.duckdb") as state:
-        assert state.marks
+    with states_of(project) as states:
+        assert all(state.marks.keys() == {state.partition} for state in states)
     project.run_here()
     assert nonzero(project) == TRUE
 
@@ -183,18 +187,19 @@ def test_the_offsets_are_never_moved_back(project: Project) -> None:
     project.emit(LINES)
     with open_service(project.configuration, BEFORE) as service:
         service.tick(BEFORE)
-        before = service._state.offsets
+        state = service._partitions.states[1]
+        before = state.offsets
         with pytest.raises(ServiceError, match="behind the end"):
-            positions.move_to(service._state, {p: at - (p == 1) for p, at in before.items()})
-        assert service._state.offsets == before
+            positions.move_to(state, before[1] - 1)
+        assert state.offsets == before
 
 
 def test_a_release_purges_the_log_up_to_its_place_and_no_further(project: Project) -> None:
     project.emit(LINES)
     project.run_here("2023-06-08")
-    with State(project.private / "state-0.duckdb") as state:
-        place = state.offsets
-        assert state.rows("FROM open_events"), "what is open is in the state"
+    with states_of(project) as states:
+        place = offsets_of(states)
+        assert all(state.rows("FROM open_events") for state in states), "what is open is in the state"
     project.emit(LINES[:5], "more.jsonl")
     project.run_here("2023-06-09")  # nothing is due
     with KafkaLog(settings_of(project)) as log:
@@ -236,8 +241,8 @@ def test_the_groups_offsets_are_written_after_and_never_read(project: Project, a
     assert _counted_with_foreign_group_offsets(project, admin) == TRUE
     group = settings_of(project).topic("quietcount")
     told = {tp.partition: at.offset for tp, at in admin.list_group_offsets([group])[group].items()}
-    with State(project.private / "state-0.duckdb") as state:
-        assert told == state.offsets
+    with states_of(project) as states:
+        assert told == offsets_of(states)
 
 
 def test_a_twin_that_goes_on_from_the_groups_offsets_is_found_out(
@@ -245,7 +250,7 @@ def test_a_twin_that_goes_on_from_the_groups_offsets_is_found_out(
 ) -> None:
     group = settings_of(project).topic("quietcount")
 
-    def foreign(_state: State, _log: LogReader, ends: dict[int, int], _partitions: int) -> dict[int, int]:
+    def foreign(_states: Sequence[State], _log: LogReader, ends: dict[int, int], _partitions: int) -> dict[int, int]:
         told = {tp.partition: at.offset for tp, at in admin.list_group_offsets([group])[group].items()}
         return {p: told.get(p, 0) for p in ends}
 

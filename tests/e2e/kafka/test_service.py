@@ -56,10 +56,9 @@ def test_what_was_emitted_is_released_once_and_no_log_or_ledger_lies_in_the_data
     assert nonzero(project) == TRUE
     assert project.ledger_values() == project.released()
     assert sorted(path.name for path in project.private.iterdir()) == [
-        "state-0.duckdb",
-        "state-0.duckdb.lock",
-        "state-0.limits.court_cases.lifetime.1",
-        "state-0.limits.requests.lifetime.1",
+        f"state-{partition}.{rest}"
+        for partition in range(3)
+        for rest in ("duckdb", "duckdb.lock", "limits.court_cases.lifetime.1", "limits.requests.lifetime.1")
     ]
 
 
@@ -79,7 +78,8 @@ def test_a_lost_state_is_recorded_in_a_ledger_on_kafka(project: Project) -> None
     project.emit(LINES)
     project.run_here("2023-06-08")
     released = project.released()
-    (project.private / "state-0.duckdb").unlink()
+    for path in project.configuration.state_files.values():
+        path.unlink()
     assert "quietcount ledger record-loss" in refused(project, "run", "--until-idle", "--as-of", "2024-01-08")
     result = CliRunner().invoke(ledger_command, ["record-loss", "--yes", "--config", str(project.config)])
     assert result.exit_code == 0, result.output
@@ -91,7 +91,8 @@ def test_no_new_secret_is_made_where_the_ledger_on_kafka_has_entries(project: Pr
     project.run_here("2023-03-08")
     secret = project.configuration.service.secret_file
     secret.unlink()
-    (project.private / "state-0.duckdb").unlink()
+    for path in project.configuration.state_files.values():
+        path.unlink()
     assert str(secret) in refused(project, "run", "--until-idle", "--as-of", "2023-03-08")
     assert not secret.exists()
 

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from tests.e2e.kafka.kafka_projects import settings_of
-from tests.e2e.kafka.kafka_services import LATER, LINES, TRUE, nonzero, project, rewriting, topic_of
+from tests.e2e.kafka.kafka_services import LATER, LINES, TRUE, nonzero, project, rewriting, states_of, topic_of
 from tests.e2e.projects import Project
 from tests.kafka.fixtures import Kafka
 
-from quietcount_aggregates.state.state import State
 from quietcount_consumers.kafka import log as kafka_log
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.opening import open_service
@@ -54,8 +53,8 @@ def test_a_release_waits_for_a_transaction_that_is_open_and_loses_nothing(
         foreign.abort_transaction()
     project.run_here()
     assert nonzero(project) == TRUE
-    with State(project.private / "state-0.duckdb") as state:
-        assert state.rows("SELECT * FROM dead_letters") == []
+    with states_of(project) as states:
+        assert [state.rows("SELECT * FROM dead_letters") for state in states] == [[], [], []]
     with KafkaLog(settings_of(project)) as log:
         dead = log.end_offsets("case-events.dead-letter")
     assert not any(dead.values())  # an aborted record is no rejected one

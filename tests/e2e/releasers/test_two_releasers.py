@@ -23,12 +23,13 @@ from tests.e2e.releasers import releaser
 from tests.e2e.releasers.forked_releasers import LONGEST, fork
 from tests.kafka.fixtures import Kafka
 
-from quietcount_aggregates.due_periods import DuePeriod
+from quietcount_aggregates.due_periods import DuePeriod, due_in
 from quietcount_aggregates.errors import LedgerUnavailable, StateError
 from quietcount_aggregates.ledger.entries import Settled
-from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.release import Releaser, Step
+from quietcount_aggregates.settling import Sums
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.kafka import fence as kafka_fence
 from quietcount_consumers.kafka.fence import Fence
@@ -211,15 +212,21 @@ def check_what_was_appended_is_not_drawn_again(project: Project, monkeypatch: py
     """The answer to the commit of the release is lost; the service opens anew, as it does at its next tick."""
     configuration = project.configuration
     mechanism = Counting()
-    with open_service(configuration, MOMENT, mechanism=mechanism) as service, monkeypatch.context() as patched:
+    with monkeypatch.context() as patched:
         commit = Fence.commit
 
         def lost(self: Fence) -> None:
             commit(self)
             raise kafka_fence.outcome_unknown(self._settings)
 
-        patched.setattr(Fence, "commit", lost)
-        with contextlib.suppress(LedgerUnavailable):
+        def from_here_on(step: Step) -> None:
+            if step is Step.DRAWN:  # the settlement's own commit is answered
+                patched.setattr(Fence, "commit", lost)
+
+        with (
+            open_service(configuration, MOMENT, mechanism=mechanism, observe=from_here_on) as service,
+            contextlib.suppress(LedgerUnavailable),
+        ):
             service.tick(MOMENT)
     with open_service(configuration, MOMENT, mechanism=mechanism) as service:
         service.tick(MOMENT)
@@ -246,16 +253,17 @@ def test_a_release_whose_answer_was_lost_is_read_and_not_drawn_again(
 def test_a_twin_that_draws_again_after_an_unknown_outcome_is_found(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Releaser.release
+    original = Releaser._append
 
-    def insisting(self: Releaser, due: Sequence[DuePeriod], now: dt.datetime) -> None:
+    def insisting(self: Releaser, settlement: Settlement, sums: Sums, now: dt.datetime) -> list[DuePeriod]:
+        due = due_in(self._ledger.chain, settlement.until)
         try:
-            original(self, due, now)
+            return original(self, settlement, sums, now)
         except LedgerUnavailable:
-            place = LogPoint(self._state["topic_id"], self._state.offsets)
-            self._ledger.append([Settled(), *self._draw(self._bounding(), due, bytes(16))], now, place)
+            self._ledger.append([Settled(), *self._draw(due, sums)], now, settlement.point)
+            return due
 
-    monkeypatch.setattr(Releaser, "release", insisting)
+    monkeypatch.setattr(Releaser, "_append", insisting)
     with pytest.raises((AssertionError, LedgerUnavailable)):
         check_what_was_appended_is_not_drawn_again(project, monkeypatch)
 
@@ -272,11 +280,12 @@ def test_a_retirement_where_the_state_is_not_fences_no_service(
         with open_service(elsewhere.configuration, MOMENT):
             pass
         other.private.mkdir(parents=True)
-        shutil.copy(elsewhere.private / "state-0.duckdb", other.private)
+        for path in elsewhere.configuration.state_files.values():
+            shutil.copy(path, other.private)
     elif state == "empty":
         other.private.mkdir(parents=True)
-        with State(other.private / "state-0.duckdb"):
-            pass
+        for partition in range(2):
+            State(other.configuration.state_file(partition), partition).close()
     later = MOMENT + dt.timedelta(days=35)
     with open_service(project.configuration, MOMENT) as service:
         service.tick(MOMENT)
