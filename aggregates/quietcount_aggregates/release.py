@@ -197,8 +197,10 @@ class Releaser:
     @property
     def _settled(self) -> Settlement | None:
         """Return the settlement that waits for sums, if it still holds. Who counts here waits for nobody."""
-        waits = self._open is not None and self._open.seal_to and self._ledger.open_settlement == self._open
-        return self._open if waits else None
+        if self._open is None or not self._open.seal_to:
+            return None
+        self._ledger.read_places()  # another releaser may have taken over
+        return self._open if self._ledger.open_settlement == self._open else None
 
     def _append(self, settlement: Settlement, sums: Sums, now: dt.datetime) -> list[DuePeriod]:
         """Draw what is due in a settlement, and append it to the ledger. Raises NoiseError for sums that cannot be."""

@@ -201,7 +201,7 @@ class Settler:
             state.see(chain.head)
             state.purged = {self._partition: upto}
             if settlement is not None:
-                state.released_on = settlement.day
+                state["released_on"] = settlement.day.isoformat()
                 note_ahead(state, upto, settlement)
                 note_changed(state, upto, settlement.day)
         following = {name: chain.first_open.get(name, day) for name, day in state.first_open.items()}
@@ -271,7 +271,7 @@ class Counting(Protocol):
         """Return what all partitions count together. Raises SumsMissing, and StateBehind."""
         ...
 
-    def close(self, settlement: Settlement) -> None:
+    def close(self, settlement: Settlement, /) -> None:
         """Forget what the ledger has released."""
         ...
 

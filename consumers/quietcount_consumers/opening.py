@@ -15,6 +15,7 @@ from quietcount_aggregates.noise import DiscreteLaplace, NoiseMechanism, cases_t
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step, check_seen
+from quietcount_aggregates.settling import Counting
 from quietcount_consumers.configuration import Configuration, beginning_after
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import (
@@ -39,6 +40,9 @@ from quietcount_consumers.wiring import (
 )
 from quietcount_consumers.witnessing.publication import WitnessedPublication
 from quietcount_consumers.witnessing.vigil import vigil_of
+from quietcount_consumers.workers.duty import BOTH, Duty, Role
+from quietcount_consumers.workers.elsewhere import Elsewhere
+from quietcount_consumers.workers.sums_channel import SumsChannel
 from quietcount_schemas.events.periods import Period
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -70,6 +74,7 @@ def open_service(
     held: bool = False,
     rest: Callable[[], None] = lambda: None,
     batch: int = BATCH,
+    duty: Duty = BOTH,
 ) -> Service:
     """Finish what a crash interrupted, declare and describe what is new, publish, and return the service.
 
@@ -77,7 +82,7 @@ def open_service(
     ledger that has entries before anything is declared, and may raise. If `held`, what is published is not seen
     before `show`, which is for the points of the tick's grid; and nothing is if witnesses are named. `rest` returns at
     such a point: it is called before witnesses are asked to sign what was drawn, and not needed if `show` is called at
-    one.
+    one. With the `duty` to release alone, it folds nothing and adds up what workers hand over.
     """
     registry = configuration.registry()
     wanted = configuration.populations(registry)
@@ -99,7 +104,7 @@ def open_service(
             # Fewer may come of a broker that lags behind; the first tick looks again.
             check_partitions(found, len(numbers))
         # Open the states before taking the fence: a second service on the same folder stops here, and harms nothing.
-        states = opened_states(configuration, numbers, stack)
+        states = opened_states(configuration, duty.folded(len(numbers)), stack)
         if ledger.chain.entries:  # before the fence, which ends a service that runs elsewhere
             # First: a key that does not fit is no reason to make a new one if it is the ledger that was replaced.
             check_seen(ledger, states, configuration.public_file, witness_of(configuration))
@@ -113,8 +118,12 @@ def open_service(
         partitions = Partitions(
             states, configuration, log=log, ledger=ledger, registry=registry, secret=secret, batch=batch
         )
+        counting: Counting = partitions.settlers
+        if duty.role is Role.RELEASE:
+            sums_log = stack.enter_context(contextlib.closing(open_log(configuration)))
+            counting = Elsewhere(log, ledger, SumsChannel(sums_log, secret))
         releaser = Releaser(
-            partitions.settlers,
+            counting,
             ledger=ledger,
             registry=registry,
             mechanism=mechanism or DiscreteLaplace(),

@@ -95,12 +95,12 @@ class Partitions:
             for state in self.states
         }
 
-    def fold_to_end(self, clock: dt.date, stopping: Callable[[], bool]) -> bool:
-        """Fold to the end of the log as it stands now; return false if `stopping` said so before.
+    def fold_to_end(self, clock: dt.date, stopping: Callable[[], bool], ends: Mapping[int, int] | None = None) -> bool:
+        """Fold to the end of the log, as it stands now or stood at `ends`; return false if `stopping` said so before.
 
         Raises ServiceError if the log lost records, and LogUnavailable.
         """
-        ends = self._log.end_offsets(CASE_EVENTS)
+        ends = self._log.end_offsets(CASE_EVENTS) if ends is None else ends
         offsets = positions.resumed(self.states, self._log, ends, self._ledger.chain.opened.partitions)
         ends = {partition: ends[partition] for partition in offsets}
         while any(offsets[partition] < end for partition, end in ends.items()):

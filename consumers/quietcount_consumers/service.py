@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from quietcount_aggregates.due_periods import DuePeriod
+from quietcount_aggregates.errors import SumsMissing
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.release import Releaser
@@ -83,6 +84,8 @@ class Service:
         self._publication = publication
         self._vouched = vouched
         self._now = opened
+        self._missing: frozenset[int] | None = None
+        """The partitions whose workers have yet to hand over what they counted; None if there are no workers."""
         self._waits = ""
         """What the publication was last said to wait for."""
         self._resources = resources
@@ -114,21 +117,32 @@ class Service:
             dead_letters.relay(state, self._log, CASE_EVENTS)
         due = self.due(now) if caught_up else []
         # All letters are in one topic, so one state remembers how far that is purged.
-        first = self._partitions.states[0]
+        first = self._partitions.states[:1]
+        self._missing = None if first else frozenset()
         if due:
             self._ledger.audit()
-            due = self._releaser.release(now, self._grace)
+            try:
+                due = self._releaser.release(now, self._grace)
+            except SumsMissing as error:
+                self._missing = error.partitions
+                return Tick(caught_up, [])
             self._partitions.renew()
-            dead_letters.purge(first, self._log, now.date())
+            if first:
+                dead_letters.purge(first[0], self._log, now.date())
             self._say_released(due, now)
         self._releaser.purge()
-        dead_letters.purge_again(first, self._log)
+        if first:
+            dead_letters.purge_again(first[0], self._log)
         return Tick(caught_up, due)
 
     def status(self, now: dt.datetime, tick: Tick) -> Status:
         """Return what an operator may know after the tick at `now`, which came to `tick`."""
         return self._standing.after(
-            now, caught_up=tick.caught_up, released=bool(tick.released), purged=not self._partitions.purge_due
+            now,
+            caught_up=tick.caught_up,
+            released=bool(tick.released),
+            purged=not self._partitions.purge_due,
+            missing=self._missing,
         )
 
     def show(self) -> bool:

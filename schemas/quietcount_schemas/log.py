@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 __all__ = [
     "CASE_EVENTS",
     "DEAD_LETTERS",
+    "PARTIAL_SUMS",
     "RELEASES",
     "SETTLEMENTS",
     "LedgerLog",
@@ -29,6 +30,8 @@ DEAD_LETTERS = "case-events.dead-letter"
 RELEASES = "releases"
 SETTLEMENTS = "settlements"
 """The private log of places: the service alone may read it."""
+PARTIAL_SUMS = "partial-sums"
+"""What workers counted, sealed to the releaser; used only if there are workers."""
 
 
 class NewRecord(NamedTuple):

@@ -353,7 +353,6 @@ def test_a_crash_while_the_state_is_written_anew_leaves_the_old_one(
         live(world, [1])
         world.emit(events_of(2))
         world.fold(DAYS[1])
-        due = world.releaser.due(utc(DAYS[1]), dt.timedelta(0))
         with monkeypatch.context() as patch:
             patch.setattr("quietcount_aggregates.release.publish", lambda *_: None)
             if failing == "fsync":
@@ -363,7 +362,7 @@ def test_a_crash_while_the_state_is_written_anew_leaves_the_old_one(
             # The witness syncs and replaces a file of its own, before.
             patch.setattr(world.releaser._witness, "see", lambda _: None)
             with pytest.raises(StateError, match=r"cannot be (replaced|written)"):
-                world.releaser.release(due, utc(DAYS[1]))
+                world.releaser.release(utc(DAYS[1]), dt.timedelta(0))
         world.restart(utc(DAYS[1]))
         check_once(world)
         live(world, [3])

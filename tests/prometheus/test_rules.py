@@ -275,6 +275,8 @@ MUTANTS: list[tuple[str, int, Change]] = [
     ("QuietcountReleaseOverdue", 0, standing(None)),
     ("QuietcountPublicationWaits", 0, rewritten("== 1", "== 0")),
     ("QuietcountPublicationWaits", 0, standing("30m")),
+    ("QuietcountPartitionMissing", 0, rewritten("== 1", "== 0")),
+    ("QuietcountPartitionMissing", 0, standing(None)),
     ("QuietcountPurgeOverdue", 0, rewritten('{operation="purge"}', "")),
     ("QuietcountPurgeOverdue", 0, rewritten(OPEN, "")),
     ("QuietcountPurgeOverdue", 0, rewritten("and ignoring (operation) quietcount_clock_trusted == 1", "")),

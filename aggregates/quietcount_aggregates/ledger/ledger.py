@@ -54,8 +54,10 @@ class Ledger:
         self._epoch: int | None = None
         self.chain = Chain()
         self._places: list[Place] = []
+        self._settlements: dict[int, Settlement] = {}
+        """By the length of the ledger when it was written, the newest; settled or not."""
         self._settlement: Settlement | None = None
-        """The newest one, settled or not."""
+        """The newest of all."""
         self._lines = 0
         """How much of the private log was read."""
 
@@ -72,7 +74,8 @@ class Ledger:
             number, self._lines = self._lines, self._lines + 1
             record = record_of(data, number)
             if "settle" in record:
-                self._settlement = self._signed(Settlement.of(record, data, number), number)
+                settlement = self._signed(Settlement.of(record, data, number), number)
+                self._settlement = self._settlements[settlement.after] = settlement
                 continue
             place = Place.of(record, data, number)
             if place.entry < len(entries) and commitment_of(entries[place.entry].body) != place.commitment:
@@ -115,10 +118,11 @@ class Ledger:
     @property
     def settled(self) -> Settlement | None:
         """Return the settlement of the newest releases; None if there are none, or if it is not known."""
-        entry, newest = self._newest_settled, self._settlement
-        if entry is None or newest is None or newest.after != entry.index:
+        entry = self._newest_settled
+        found = None if entry is None else self._settlements.get(entry.index)
+        if entry is None or found is None:
             return None
-        return newest if self._place_of(entry) == newest.point else None
+        return found if self._place_of(entry) == found.point else None
 
     def check_places(self) -> None:
         """Raise LedgerBehind if a place is of an entry that the ledger does not hold, LedgerBroken if a place is gone.

@@ -32,6 +32,7 @@ class ConsumerSecret:
     def __init__(self, key: bytes) -> None:
         self._mac = _BulkMac(hashlib.sha256(b"quietcount marks\x00" + key).digest())
         self._check = hashlib.sha256(b"quietcount secret check\x00" + key).hexdigest()[:32]
+        self._sums_key = hashlib.sha256(b"quietcount partial sums\x00" + key).digest()
 
     def __repr__(self) -> str:
         return "ConsumerSecret(**********)"
@@ -51,6 +52,11 @@ class ConsumerSecret:
     def check(self) -> str:
         """Return a value that lets a state recognise the secret it was made with."""
         return self._check
+
+    @property
+    def sums_key(self) -> bytes:
+        """Return the key under which a worker vouches for what it counted: 32 bytes."""
+        return self._sums_key
 
     def case_marks(self, case_keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
         """Return the mark of each case key: (n, 16) bytes in, (n, 2) words (high, low) out."""

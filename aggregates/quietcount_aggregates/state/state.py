@@ -246,11 +246,6 @@ class State:
         day = self["released_on"]
         return dt.date.fromisoformat(day) if day else None
 
-    @released_on.setter
-    def released_on(self, day: dt.date) -> None:
-        """Remember it; within a transaction."""
-        self["released_on"] = day.isoformat()
-
     @property
     def purge_due(self) -> bool:
         """Return whether a release left the log to be purged."""

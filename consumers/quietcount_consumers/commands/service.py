@@ -38,6 +38,9 @@ from quietcount_consumers.terminal.options import (
 )
 from quietcount_consumers.terminal.presentation import show_rows
 from quietcount_consumers.wiring import check_files
+from quietcount_consumers.workers.duty import Duty, Role, duty_of
+from quietcount_consumers.workers.worker import Worker
+from quietcount_consumers.workers.worker_opening import check_workers, open_worker
 from quietcount_schemas.cli import config_option
 
 __all__ = ["release_command", "run_command"]
@@ -48,8 +51,16 @@ _MINUTE: Final = dt.timedelta(minutes=1)
 @click.command("run")
 @config_option
 @click.option("--until-idle", is_flag=True, help="Stop when the log is folded to its end and nothing is due.")
+@click.option(
+    "--role",
+    type=click.Choice([each.value for each in Role]),
+    default=Role.BOTH.value,
+    show_default=True,
+    help="What this process does; the others need Kafka, and one process for each partition.",
+)
+@click.option("--partitions", metavar="LIST", help="Which partitions of the log a worker folds, as in 0-3,6.")
 @as_of_option
-def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> None:
+def run_command(config: Path, until_idle: bool, role: str, partitions: str | None, as_of: dt.datetime | None) -> None:
     """Run the service: fold in ticks, release what is due, publish.
 
     SIGTERM and SIGINT let the batch in hand be folded, then end with 0; SIGHUP reads the configuration again. When the
@@ -60,8 +71,12 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
     Example: quietcount run
     What is there, and no more: quietcount run --until-idle
     History, as of a day: quietcount run --until-idle --as-of 2023-12-08
+    A worker, and the one that releases: quietcount run --role fold --partitions 0-3; quietcount run --role release
     """
+    duty = duty_of(role, partitions)
     configuration = Configuration.load(config)
+    if duty.role is not Role.BOTH:
+        check_workers(configuration)
     forbid_core_dumps()
     clock = clock_of(configuration, as_of)
     with (
@@ -74,26 +89,47 @@ def run_command(config: Path, until_idle: bool, as_of: dt.datetime | None) -> No
             with (
                 StopSignal() as stop,
                 naming(config),
-                open_service(
-                    configuration, clock(), say=log.say, admit=admit, rest=_resting(configuration, stop)
-                ) as service,
+                _opened(configuration, clock(), duty, log.say, admit, rest=_resting(configuration, stop)) as service,
             ):
                 run_until_idle(service, clock, stop, flush=log.flush)
                 service.show()
         else:
-            _serve(config, configuration, clock, as_of, log)
+            _serve(config, configuration, clock, as_of, log, duty)
 
 
-def _serve(config: Path, configuration: Configuration, clock: Clock, as_of: dt.datetime | None, log: LogOutput) -> None:
+def _opened(
+    configuration: Configuration,
+    now: dt.datetime,
+    duty: Duty,
+    say: Say,
+    admit: Callable[[Chain], None],
+    *,
+    held: bool = False,
+    rest: Callable[[], None] = lambda: None,
+) -> Service | Worker:
+    """Open what the duty asks for."""
+    if duty.role is Role.FOLD:
+        return open_worker(configuration, now, duty, admit=admit)
+    return open_service(configuration, now, say=say, admit=admit, held=held, rest=rest, duty=duty)
+
+
+def _serve(
+    config: Path,
+    configuration: Configuration,
+    clock: Clock,
+    as_of: dt.datetime | None,
+    log: LogOutput,
+    duty: Duty,
+) -> None:
     """Run the lasting service, with all that belongs to it."""
 
-    def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service:
+    def opening(configuration: Configuration, now: dt.datetime, admit: Admit) -> Service | Worker:
         def admitted(chain: Chain) -> None:
             check_not_behind(as_of, chain)
             admit(chain.latest)
 
         with naming(config):
-            return open_service(configuration, now, say=log.say, admit=admitted, held=True)
+            return _opened(configuration, now, duty, log.say, admitted, held=True)
 
     def reading() -> Configuration:
         fresh = Configuration.load(config)

@@ -13,7 +13,7 @@ from quietcount_consumers.kafka.topic_settings import TOPICS
 from quietcount_consumers.kafka.topics import describe_topics
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.finding import Finding
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, PARTIAL_SUMS, RELEASES, SETTLEMENTS
 
 __all__ = ["check_rights", "check_topics", "topic_of"]
 
@@ -24,6 +24,7 @@ NEEDED: Final = {
     DEAD_LETTERS: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}),
     RELEASES: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
     SETTLEMENTS: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
+    PARTIAL_SUMS: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}),
 }
 """By topic, what the service does there: see compose/security.md."""
 _DANGEROUS: Final = frozenset({"WRITE", "DELETE", "ALTER", "ALTER_CONFIGS"})

@@ -6,15 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, PARTIAL_SUMS, RELEASES, SETTLEMENTS
 
 __all__ = ["MOST_REPLICAS", "PARTITIONS", "TOPICS", "Wanted", "wanted_settings"]
 
-TOPICS: Final = (CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS)
+TOPICS: Final = (CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS, PARTIAL_SUMS)
 
-PARTITIONS: Final[Mapping[str, int]] = {CASE_EVENTS: 4, DEAD_LETTERS: 1, RELEASES: 1, SETTLEMENTS: 1}
-"""How many partitions a new topic gets. One process folds all of them, so a few are enough for case events. Each one
-more is one more newest segment in which purged events wait until the broker frees their disk space."""
+PARTITIONS: Final[Mapping[str, int]] = {
+    CASE_EVENTS: 4,
+    DEAD_LETTERS: 1,
+    RELEASES: 1,
+    SETTLEMENTS: 1,
+    PARTIAL_SUMS: 1,
+}
+"""How many partitions a new topic gets. Case events need as many as there will ever be workers, and a few are enough
+for one process. Each one more is one more newest segment in which purged events wait until the broker frees their disk
+space."""
 
 MOST_REPLICAS: Final = 3
 """With three copies one broker can fail while another is down for maintenance."""
@@ -155,5 +162,10 @@ _ONE_TOPIC: Final[Mapping[str, Mapping[str, Wanted]]] = {
         "max.message.bytes": Wanted(
             str(_A_BATCH), "The broker refuses the place of a log with many partitions", least=_A_BATCH
         ),
+    },
+    PARTIAL_SUMS: {
+        "max.message.bytes": Wanted(str(_A_BATCH), "The broker refuses what a worker hands over", least=_A_BATCH),
+        "segment.ms": Wanted("3600000", _SEGMENTS, least=1, most=_A_DAY - 1),
+        "segment.bytes": Wanted(str(2 * _MEBIBYTE), _SEGMENTS, least=_A_BATCH, most=16 * _MEBIBYTE),
     },
 }

@@ -148,6 +148,10 @@ def _faults(view: View) -> Iterator[Sample]:
     return (((fault.value,), float(fault in view.status.faults_seen)) for fault in ClientFault)
 
 
+def _partitions(view: View) -> Iterator[Sample]:
+    return (((str(partition),), float(missing)) for partition, missing in view.status.missing)
+
+
 def _disks(view: View) -> Iterator[Sample]:
     free = dict(view.status.disk_free)
     return (((folder,), free.get(folder, _NOTHING)) for folder in _FOLDERS)
@@ -253,6 +257,13 @@ METRICS: Final[tuple[Metric, ...]] = (
         "quietcount_publication_waits",
         "1 while what is in the ledger is not published because too few witnesses have signed its head.",
         _one(lambda view: float(view.status.publication_waits)),
+    ),
+    Metric(
+        "quietcount_partition_missing",
+        "1 if a settlement has waited for an hour or more for what the worker of this partition counts; of a releaser "
+        "with workers alone.",
+        _partitions,
+        ("partition",),
     ),
     Metric(
         "quietcount_rejects_seen",

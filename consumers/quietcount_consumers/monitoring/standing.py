@@ -6,7 +6,7 @@ The work follows the number of tables and of new ledger entries, and nothing tha
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
@@ -23,6 +23,7 @@ PATIENCE = dt.timedelta(days=1)
 """For how long a purge may be put off and count as done. A program that reads or writes the embedded log at that moment
 puts it off, and a time as precise as the tick would show that an emitter was at work."""
 
+_WORKERS_PATIENCE = dt.timedelta(hours=1)
 _DAY = dt.timedelta(days=1)
 _LATER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
@@ -44,6 +45,7 @@ class Standing:
         grace: dt.timedelta,
         digest: str,
         disk_free: Callable[[], tuple[tuple[str, float], ...]],
+        publishes: bool = True,
     ) -> None:
         self._interval = interval
         self._grace = grace
@@ -51,18 +53,23 @@ class Standing:
         self._disk_free = disk_free
         self._chain = chain
         self._states = states
-        self._published = opened
+        self._published = opened if publishes else NEVER
+        self._missing_since: dict[int, dt.datetime] = {}
         self._fold = self._purge = self._release = NEVER
         self._purge_owed: dt.datetime | None = None
         self._seen = 0
         self._statistics: dict[str, StatisticStatus] = {}
 
-    def after(self, now: dt.datetime, *, caught_up: bool, released: bool, purged: bool) -> Status:
+    def after(
+        self, now: dt.datetime, *, caught_up: bool, released: bool, purged: bool, missing: Collection[int] | None = None
+    ) -> Status:
         """Return the status after the tick at `now`.
 
         `caught_up` says whether the log was folded to its end, `released` whether anything was released and
-        published, `purged` whether nothing is left to purge.
+        published, `purged` whether nothing is left to purge. `missing` are the partitions that a settlement waits for,
+        None if there are no workers. They are shown once that has lasted for an hour: workers have ticks of their own.
         """
+        self._missing_since = {partition: self._missing_since.get(partition, now) for partition in missing or ()}
         if caught_up:
             self._fold = now
         if released:
@@ -95,7 +102,12 @@ class Standing:
             budget=BudgetStatus(budget.lifetime_epsilon, budget.bound, budget.left),
             statistics=self._figures(),
             disk_free=self._disk_free(),
+            missing=() if missing is None else tuple(self._missing(now)),
         )
+
+    def _missing(self, now: dt.datetime) -> Iterator[tuple[int, bool]]:
+        for partition in range(self._chain.opened.partitions):
+            yield partition, now - self._missing_since.get(partition, now) >= _WORKERS_PATIENCE
 
     def _release_over(self) -> dt.datetime:
         """Return when the day of the newest release was over."""

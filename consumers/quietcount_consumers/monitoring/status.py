@@ -128,6 +128,8 @@ class Status:
     """What clients got wrong, on that day, about records that count."""
     budget: BudgetStatus = field(default_factory=lambda: BudgetStatus(Decimal(0)))
     statistics: tuple[StatisticStatus, ...] = ()
+    missing: tuple[tuple[int, bool], ...] = ()
+    """By partition, whether a settlement has waited for its worker for an hour or more; empty without workers."""
     disk_free: tuple[tuple[str, float], ...] = ()
     """By folder ("data", "secrets"), the share of its disk that is free, rounded down to a coarse step."""
 

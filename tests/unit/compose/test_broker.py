@@ -12,7 +12,7 @@ from tests.deployment import properties_of, script
 
 from quietcount_consumers.configuration import Configuration
 from quietcount_producers.kafka.settings import KafkaSettings
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, PARTIAL_SUMS, RELEASES, SETTLEMENTS
 
 pytestmark = pytest.mark.quick
 
@@ -104,7 +104,7 @@ def test_the_table_names_the_topics_and_ids_that_quietcount_uses(root: Path) -> 
     named: dict[str, set[str]] = {}
     for entry in entries:
         named.setdefault(entry["resource"], set()).add(entry["name"])
-    assert named["topic"] == {CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS}
+    assert named["topic"] == {CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS, PARTIAL_SUMS}
     assert named["transactional_id"] == {"quietcount.releases"}
     assert named["group"] == {"quietcount"}
 

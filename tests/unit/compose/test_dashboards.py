@@ -27,7 +27,7 @@ OF_PROMETHEUS = {"up": {"job"}, "ALERTS": {"alertname", "alertstate", "severity"
 """What Prometheus itself has of every target and of every alert, with its labels."""
 EMITTERS: dict[str, set[str]] = {BUILD_INFO: {"version"}, SPOOL_AGE: set()}
 CATALOGUE = {metric.name: set(metric.labels) for metric in METRICS} | EMITTERS
-NOT_SHOWN = {"quietcount_publication_waits"}
+NOT_SHOWN = {"quietcount_publication_waits", "quietcount_partition_missing"}
 """Metrics of the catalogue that are deliberately on no panel: few name witnesses, and an alert says it to them."""
 KINDS = {"row", "text", "stat", "table", "timeseries", "state-timeline", "bargauge"}
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

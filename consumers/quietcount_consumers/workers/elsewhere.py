@@ -1,0 +1,67 @@
+"""The releaser's view of workers: it folds nothing, and adds up what they hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quietcount_aggregates.due_periods import DuePeriod
+from quietcount_aggregates.errors import SumsMissing
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.places import LogPoint
+from quietcount_aggregates.ledger.settlements import Settlement
+from quietcount_aggregates.settling import Sums, added
+from quietcount_aggregates.state.state import State
+from quietcount_consumers.positions import check_known, check_partitions
+from quietcount_consumers.workers.sealing import ReleaserKey
+from quietcount_consumers.workers.sums_channel import SumsChannel
+from quietcount_schemas.log import CASE_EVENTS, LogReader
+
+__all__ = ["Elsewhere"]
+
+
+class Elsewhere:
+    """Counts nothing itself: see Counting in quietcount_aggregates.settling."""
+
+    def __init__(self, log: LogReader, ledger: Ledger, channel: SumsChannel) -> None:
+        self._log = log
+        self._ledger = ledger
+        self._channel = channel
+        self._key = ReleaserKey()
+
+    @property
+    def states(self) -> list[State]:
+        return []
+
+    @property
+    def point(self) -> LogPoint:
+        """Return where the log ends. Raises LogUnavailable or ServiceError unless it says so of each partition."""
+        ends, partitions = self._log.end_offsets(CASE_EVENTS), self._ledger.chain.opened.partitions
+        check_known(ends, partitions)
+        check_partitions(ends, partitions)
+        return LogPoint(self._log.topic_id(CASE_EVENTS), ends)
+
+    @property
+    def seal_to(self) -> bytes:
+        return self._key.public
+
+    def recover(self) -> None:
+        """Nothing here can have been cut short."""
+
+    def adopt(self) -> None:
+        """Each worker does that when it reads the declaration."""
+
+    def sums(self, settlement: Settlement, due: Sequence[DuePeriod]) -> Sums:
+        """Return what all partitions count together. Raises SumsMissing, and ServiceError if two differ."""
+        received = self._channel.received(self._key, settlement, self._ledger.chain, due)
+        wanted = range(self._ledger.chain.opened.partitions)
+        missing = [partition for partition in wanted if partition not in received]
+        if missing:
+            raise SumsMissing(missing)
+        return added([received[partition] for partition in wanted])
+
+    def close(self, _: Settlement) -> None:
+        """Each worker forgets when it reads the release."""
+        self._channel.clear()
+
+    def purge(self) -> None:
+        """Each worker purges its partitions."""

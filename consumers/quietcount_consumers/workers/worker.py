@@ -1,0 +1,133 @@
+"""A worker: folds its partitions, counts what the releaser settles, and forgets what the ledger has released."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections.abc import Callable
+from typing import Final
+
+from quietcount_aggregates.due_periods import due_in
+from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_consumers import dead_letters
+from quietcount_consumers.monitoring.standing import Standing
+from quietcount_consumers.monitoring.status import Status
+from quietcount_consumers.partitions import Partitions
+from quietcount_consumers.service import Log, Tick
+from quietcount_consumers.workers.sums_channel import SumsChannel
+from quietcount_schemas.log import CASE_EVENTS
+
+__all__ = ["Worker"]
+
+_AUDIT_EVERY: Final = dt.timedelta(hours=1)
+
+
+class Worker:
+    """The states of some partitions, bound to the log and to a ledger that another process appends to.
+
+    For use in a with statement; leaving it closes `resources`. `opened` is the tick at which the ledger was read.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        partitions: Partitions,
+        ledger: Ledger,
+        channel: SumsChannel,
+        standing: Standing,
+        opened: dt.datetime,
+        resources: contextlib.ExitStack,
+    ) -> None:
+        self._log = log
+        self._partitions = partitions
+        self._ledger = ledger
+        self._channel = channel
+        self._standing = standing
+        self._audited = opened
+        self._resources = resources
+        self._answered = b""
+        """The settlement for which the sums were handed over."""
+        self._length = 0
+        """How much of the ledger the states have followed."""
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    def tick(self, now: dt.datetime, stopping: Callable[[], bool] = lambda: False) -> Tick:
+        """Follow the ledger, fold to the end of the log, and count what is settled; release nothing."""
+        # The end comes first: a declaration that is not read yet has its place there or behind it.
+        ends = self._log.end_offsets(CASE_EVENTS)
+        self._read(now)
+        self._partitions.check_topic()
+        self.follow()
+        caught_up = self._partitions.fold_to_end(now.date(), stopping, ends)
+        self._log.report(CASE_EVENTS, self._partitions.offsets)
+        for state in self._partitions.states:
+            dead_letters.relay(state, self._log, CASE_EVENTS)
+        if caught_up:
+            self._answer()
+        self._partitions.settlers.purge()
+        return Tick(caught_up, [])
+
+    def due(self, _: dt.datetime) -> object:
+        """Return what a tick would release: nothing."""
+        return []
+
+    def status(self, now: dt.datetime, tick: Tick) -> Status:
+        """Return what an operator may know after the tick at `now`, which came to `tick`."""
+        return self._standing.after(
+            now, caught_up=tick.caught_up, released=False, purged=not self._partitions.purge_due
+        )
+
+    def show(self) -> bool:
+        """Nothing is published here."""
+        return False
+
+    def at_end(self) -> bool:
+        """Return whether nothing was appended to the log since the last fold."""
+        return self._partitions.at_end()
+
+    def follow(self) -> None:
+        """Let the states forget what the ledger has released, and count what it declares.
+
+        Raises StateBehind if the ledger has releases that a state cannot learn of any more.
+        """
+        chain = self._ledger.chain
+        if len(chain.entries) == self._length:
+            return
+        for settler in self._partitions.settlers:
+            settler.recover()
+        self._partitions.settlers.adopt()
+        self._partitions.renew()
+        for state in self._partitions.states:
+            if state.partition == 0:  # all letters are in one topic, so one state remembers how far that is purged
+                dead_letters.purge(state, self._log, chain.latest.date())
+        self._length = len(chain.entries)
+
+    def _read(self, now: dt.datetime) -> None:
+        """Verify what is new in the ledger, and once an hour all of it; raise LedgerBehind for an older one."""
+        if now - self._audited >= _AUDIT_EVERY:
+            self._ledger.audit()
+            self._audited = now
+        else:
+            self._ledger.refresh()
+        self._ledger.read_places()
+        for state in self._partitions.states:
+            self._ledger.check_not_behind(state.head, state.path.name)
+
+    def _answer(self) -> None:
+        """Hand over what the newest settlement asks for, once, if all of it is folded."""
+        settlement, offsets = self._ledger.open_settlement, self._partitions.offsets
+        if settlement is None or settlement.identity == self._answered or not settlement.seal_to:
+            return
+        if any(offsets[partition] < settlement.point.offsets.get(partition, 0) for partition in offsets):
+            return  # it was written after this tick asked for the end of the log
+        due = due_in(self._ledger.chain, settlement.until)
+        for settler in self._partitions.settlers:
+            self._channel.send(settlement, settler.state.partition, due, settler.sums(settlement, due))
+            settler.forget()
+        self._answered = settlement.identity

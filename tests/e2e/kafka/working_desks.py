@@ -1,0 +1,97 @@
+"""A releaser and its workers on a broker, each in a folder of its own as on a machine of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.e2e.kafka.kafka_projects import kafka_project
+from tests.e2e.projects import EXACT
+from tests.kafka.fixtures import Kafka
+
+from quietcount_aggregates.release import Step
+from quietcount_consumers.monitoring.status import Status
+from quietcount_consumers.opening import open_service
+from quietcount_consumers.service import Service, Tick
+from quietcount_consumers.workers.duty import Duty, Role
+from quietcount_consumers.workers.worker import Worker
+from quietcount_consumers.workers.worker_opening import open_worker
+
+__all__ = ["Desk", "desk_on"]
+
+
+class Desk:
+    """`shares` has the partitions of each worker. What is open stays open from tick to tick, as in a process."""
+
+    def __init__(self, folder: Path, kafka: Kafka, shares: Sequence[Sequence[int]], prefix: str = "") -> None:
+        self.prefix = prefix or kafka.prefix()
+        self.releaser = kafka_project(folder / "releaser", kafka.bootstrap, self.prefix, EXACT, topics=not prefix)
+        self.shares = [tuple(share) for share in shares]
+        self.workers = [
+            kafka_project(folder / f"worker-{number}", kafka.bootstrap, self.prefix, EXACT, topics=False)
+            for number in range(len(shares))
+        ]
+        for worker in self.workers:
+            shutil.copy2(self.releaser.configuration.service.secret_file, worker.configuration.service.secret_file)
+        self._service: Service | None = None
+        self._open: list[Worker | None] = [None] * len(shares)
+
+    def close(self) -> None:
+        self.end_releaser()
+        for number in range(len(self.workers)):
+            self.end(number)
+
+    def end_releaser(self) -> None:
+        if self._service is not None:
+            self._service.__exit__()
+            self._service = None
+
+    def end(self, number: int) -> None:
+        worker, self._open[number] = self._open[number], None
+        if worker is not None:
+            worker.__exit__()
+
+    def release(self, now: dt.datetime, observe: Callable[[Step], None] | None = None) -> Tick:
+        """Let the releaser do a tick."""
+        if self._service is None:
+            self._service = open_service(self.releaser.configuration, now, observe=observe, duty=Duty(Role.RELEASE))
+        tick = self._service.tick(now)
+        self.status: Status = self._service.status(now, tick)
+        return tick
+
+    def work(self, number: int, now: dt.datetime) -> Tick:
+        """Let a worker do a tick."""
+        worker = self._open[number]
+        if worker is None:
+            duty = Duty(Role.FOLD, self.shares[number])
+            worker = self._open[number] = open_worker(self.workers[number].configuration, now, duty, batch=50)
+        return worker.tick(now)
+
+    def turn(self, now: dt.datetime) -> Tick:
+        """Let everybody do a tick, and the releaser one more."""
+        first = self.release(now)
+        for number in range(len(self.workers)):
+            self.work(number, now)
+        return self.release(now) if not first.released else first
+
+    def move(self, source: int, target: int, partition: int) -> None:
+        """Copy the state of a partition, with its secrets of years, to another worker, as docs/workers.md says."""
+        ours, theirs = self.workers[source].configuration, self.workers[target].configuration
+        theirs.private_dir.mkdir(parents=True, exist_ok=True)
+        for path in ours.private_dir.glob(f"state-{partition}.*"):
+            if not path.name.endswith(".lock"):
+                shutil.copy2(path, theirs.private_dir / path.name)
+        shutil.copytree(ours.years_of(partition), theirs.years_of(partition), dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def desk_on(folder: Path, kafka: Kafka, shares: Sequence[Sequence[int]], prefix: str = ""):
+    """Yield a desk, and close all that is open."""
+    desk = Desk(folder, kafka, shares, prefix)
+    try:
+        yield desk
+    finally:
+        desk.close()
