@@ -188,7 +188,7 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("secrets", WRONG, "service: others may read", mode(0o640, "secrets", "service")),
     ("secrets", WRONG, "pepper: others may read", mode(0o604, "secrets", "pepper")),
     ("secrets", WRONG, "service-head: others may read", mode(0o644, "secrets", "service-head")),
-    ("secrets", WRONG, "2023: others may read", mode(0o644, "secrets", "service-years", "2023")),
+    ("secrets", WRONG, "2023: others may read", mode(0o644, "secrets", "service-years", "0", "2023")),
     ("secrets", WRONG, "may write to it, and so replace", mode(0o777, "secrets")),
     ("secrets", WRONG, "is open to others, who can see when", mode(0o755, "secrets")),
     ("secrets", WRONG, "secret is missing", gone("secrets", "service")),
@@ -242,7 +242,7 @@ FAULTS: list[tuple[str, Severity, str, Fault]] = [
     ("state", WRONG, "another one than this state was made with", meta("topic_id", "0" * 32)),
     ("state", WRONG, "the ledger is another one", meta("ledger_id", "0" * 32)),
     ("state", WRONG, "the ledger has releases that it does not know", forgotten_releases),
-    ("state", WRONG, "the secret of 2023 is missing", gone("secrets", "service-years", "2023")),
+    ("state", WRONG, "the secret of 2023 is missing", gone("secrets", "service-years", "0", "2023")),
     ("populations", WRONG, "'epsilon of table ", lambda project: change(project, "epsilon = 20.0", "epsilon = 10.0")),
     (
         "populations",
