@@ -155,6 +155,22 @@ def test_an_append_that_is_refused_leaves_no_place(bench: Bench) -> None:
         assert newer.read_places() == [b"a"]
 
 
+def test_places_without_an_entry_are_appended_under_the_same_fence(bench: Bench) -> None:
+    """As a settlement is, before anything is counted."""
+    with closing(bench.open()) as older, closing(bench.open()) as newer:
+        first = older.fence()
+        older.append([b"one"], [b"a"], epoch=first, expected=0)
+        older.append([], [b"b", b"c"], epoch=first, expected=1)
+        assert (older.read(), older.read_places()) == ([b"one"], [b"a", b"b", b"c"])
+        second = newer.fence()
+        assert newer.read_places() == [b"a", b"b", b"c"]
+        for ledger, epoch, expected in ((older, first, 1), (newer, second, 0), (newer, second, 2)):
+            with pytest.raises(LedgerFenced):
+                ledger.append([], [b"refused"], epoch=epoch, expected=expected)
+        newer.append([b"two"], [b"d"], epoch=newer.fence(), expected=1)
+        assert (newer.read(), newer.read_places()) == ([b"one", b"two"], [b"a", b"b", b"c", b"d"])
+
+
 def test_a_ledger_that_nothing_was_appended_to_is_empty(ledger: LedgerLog) -> None:
     assert ledger.read() == []
     epoch = ledger.fence()
