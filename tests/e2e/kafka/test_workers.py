@@ -37,7 +37,14 @@ class Crash(BaseException):
 
 @pytest.mark.quick
 @pytest.mark.promise("kafka", "deterministic-fold")
-@pytest.mark.parametrize("shares", [[(0, 1, 2)], pytest.param([(0,), (1, 2)], marks=pytest.mark.check)])
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [(0, 1), (2, 3)],
+        pytest.param([(0, 1, 2, 3)], marks=pytest.mark.check),
+        pytest.param([(0,), (1,), (2,), (3,)], marks=pytest.mark.check),
+    ],
+)
 def test_what_workers_count_together_is_what_is_released(
     shares: Sequence[Sequence[int]], tmp_path: Path, kafka: Kafka
 ) -> None:
@@ -49,7 +56,7 @@ def test_what_workers_count_together_is_what_is_released(
         assert nonzero(desk.releaser) == TRUE
         assert not list(desk.releaser.private.glob("state-*")), "the releaser has no state"
         assert not any(worker.public.exists() for worker in desk.workers), "a worker publishes nothing"
-        with KafkaLog(desk.releaser.configuration.kafka) as log:  # type: ignore[arg-type]
+        with KafkaLog(desk.releaser.configuration.kafka) as log:
             assert log.beginning_offsets(PARTIAL_SUMS) == log.end_offsets(PARTIAL_SUMS) != {0: 0}
 
 
@@ -59,7 +66,7 @@ def test_whoever_is_killed_when_the_same_is_released_once(tmp_path: Path, kafka:
     seed = random.SystemRandom().randrange(1 << 32)
     chance = random.Random(seed)
     print(f"seed {seed}")
-    with desk_on(tmp_path, kafka, [(0,), (1,), (2,)]) as desk:
+    with desk_on(tmp_path, kafka, [(0,), (1, 3), (2,)]) as desk:
         desk.turn(BEFORE)
         desk.releaser.emit(LINES)
 
@@ -88,7 +95,7 @@ def test_whoever_is_killed_when_the_same_is_released_once(tmp_path: Path, kafka:
 
 @pytest.mark.promise("kafka")
 def test_a_worker_that_is_away_delays_the_release_and_is_named(tmp_path: Path, kafka: Kafka) -> None:
-    with desk_on(tmp_path, kafka, [(0, 2), (1,)]) as desk:
+    with desk_on(tmp_path, kafka, [(0, 2, 3), (1,)]) as desk:
         desk.turn(BEFORE)
         desk.releaser.emit(LINES)
         for minutes in (0, 1, 30, 59):
@@ -106,7 +113,7 @@ def test_a_worker_that_is_away_delays_the_release_and_is_named(tmp_path: Path, k
 
 
 def missing(status: Status) -> list[int]:
-    assert [partition for partition, _ in status.missing] == [0, 1, 2]
+    assert [partition for partition, _ in status.missing] == [0, 1, 2, 3]
     return [partition for partition, is_missing in status.missing if is_missing]
 
 
@@ -114,7 +121,7 @@ def missing(status: Status) -> list[int]:
 def test_a_worker_that_wakes_up_after_its_partition_moved_is_harmless_and_an_old_copy_is_refused(
     tmp_path: Path, kafka: Kafka
 ) -> None:
-    with desk_on(tmp_path, kafka, [(0, 1, 2), ()]) as desk:
+    with desk_on(tmp_path, kafka, [(0, 1, 2, 3), ()]) as desk:
         desk.turn(BEFORE)
         desk.releaser.emit(LINES)
         desk.turn(MARCH)
@@ -126,7 +133,7 @@ def test_a_worker_that_wakes_up_after_its_partition_moved_is_harmless_and_an_old
         for month in (5, 7):
             assert desk.turn(dt.datetime(2023, month, 8, tzinfo=dt.UTC)).released
         desk.end(0)
-        desk.shares[0] = (0, 1)
+        desk.shares[0] = (0, 1, 3)
         desk.turn(AFTER)
         assert nonzero(desk.releaser) == TRUE
         desk.end(1)
@@ -137,7 +144,7 @@ def test_a_worker_that_wakes_up_after_its_partition_moved_is_harmless_and_an_old
 
 @pytest.mark.promise("drawn-once")
 def test_two_different_sums_of_a_partition_stop_everything_and_are_named(tmp_path: Path, kafka: Kafka) -> None:
-    with desk_on(tmp_path, kafka, [(0, 1), (2,), (2,)]) as desk:
+    with desk_on(tmp_path, kafka, [(0, 1, 3), (2,), (2,)]) as desk:
         desk.release(BEFORE)
         desk.releaser.emit(LINES)
         for number in (0, 1, 2):
@@ -155,7 +162,7 @@ def test_two_different_sums_of_a_partition_stop_everything_and_are_named(tmp_pat
 
 @pytest.mark.promise("drawn-once")
 def test_of_two_releasers_the_older_one_is_shut_out(tmp_path: Path, kafka: Kafka) -> None:
-    with desk_on(tmp_path / "one", kafka, [(0, 1, 2)]) as desk:
+    with desk_on(tmp_path / "one", kafka, [(0, 1, 2, 3)]) as desk:
         desk.turn(BEFORE)
         desk.releaser.emit(LINES)
         desk.release(MARCH)
@@ -169,7 +176,7 @@ def test_of_two_releasers_the_older_one_is_shut_out(tmp_path: Path, kafka: Kafka
 
 
 def test_a_worker_with_another_secret_is_told_apart(tmp_path: Path, kafka: Kafka) -> None:
-    with desk_on(tmp_path, kafka, [(0, 1, 2)]) as desk:
+    with desk_on(tmp_path, kafka, [(0, 1, 2, 3)]) as desk:
         desk.release(BEFORE)
         secret = desk.workers[0].configuration.service.secret_file
         secret.unlink()

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.e2e.kafka.kafka_projects import kafka_project
+from tests.e2e.kafka.kafka_projects import kafka_project, settings_of
 from tests.e2e.projects import EXACT
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.release import Step
+from quietcount_consumers.kafka.topics import create_topics
 from quietcount_consumers.monitoring.status import Status
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.service import Service, Tick
@@ -20,7 +21,9 @@ from quietcount_consumers.workers.duty import Duty, Role
 from quietcount_consumers.workers.worker import Worker
 from quietcount_consumers.workers.worker_opening import open_worker
 
-__all__ = ["Desk", "desk_on"]
+__all__ = ["PARTITIONS", "Desk", "desk_on"]
+
+PARTITIONS = 4
 
 
 class Desk:
@@ -28,7 +31,9 @@ class Desk:
 
     def __init__(self, folder: Path, kafka: Kafka, shares: Sequence[Sequence[int]], prefix: str = "") -> None:
         self.prefix = prefix or kafka.prefix()
-        self.releaser = kafka_project(folder / "releaser", kafka.bootstrap, self.prefix, EXACT, topics=not prefix)
+        self.releaser = kafka_project(folder / "releaser", kafka.bootstrap, self.prefix, EXACT, topics=False)
+        if not prefix:
+            create_topics(settings_of(self.releaser), partitions=PARTITIONS)
         self.shares = [tuple(share) for share in shares]
         self.workers = [
             kafka_project(folder / f"worker-{number}", kafka.bootstrap, self.prefix, EXACT, topics=False)
@@ -88,7 +93,7 @@ class Desk:
 
 
 @contextlib.contextmanager
-def desk_on(folder: Path, kafka: Kafka, shares: Sequence[Sequence[int]], prefix: str = ""):
+def desk_on(folder: Path, kafka: Kafka, shares: Sequence[Sequence[int]], prefix: str = "") -> Iterator[Desk]:
     """Yield a desk, and close all that is open."""
     desk = Desk(folder, kafka, shares, prefix)
     try:
