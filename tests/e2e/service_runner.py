@@ -20,7 +20,9 @@ from unittest import mock
 
 from quietcount_aggregates.counting import fold as fold_module
 from quietcount_aggregates.counting.fold import Fold
+from quietcount_aggregates.due_periods import DuePeriod, due_in
 from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.entries import Settled
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.publication.publication import publish
 from quietcount_aggregates.release import Releaser, Step
@@ -152,6 +154,22 @@ def publish_before_append() -> None:
     mock.patch.object(Ledger, "append", append).start()
 
 
+def forget_what_was_released() -> None:
+    """The faulty twin: it does not recover, and takes for due what was due before the ledger had any release."""
+
+    def before_any_release(chain: Chain, until: dt.datetime) -> Sequence[DuePeriod]:
+        older = Chain()
+        for entry in chain.entries:
+            if isinstance(entry.body, Settled):
+                break
+            older.extend(entry.data)
+        return due_in(older, until)
+
+    mock.patch("quietcount_aggregates.release.due_in", before_any_release).start()
+    mock.patch.object(Releaser, "recover", return_value=None).start()
+    mock.patch.object(Chain, "unknown_to", return_value=[]).start()
+
+
 PUBLIC: list[Path] = []
 
 
@@ -224,8 +242,7 @@ def main() -> None:
         PUBLIC.append(configuration.public_file)
         publish_before_append()
     if given.no_recovery:
-        mock.patch.object(Releaser, "recover", return_value=None).start()
-        mock.patch.object(Chain, "unknown_to", return_value=[]).start()
+        forget_what_was_released()
     with (
         LogOutput(sys.stderr) as log,
         StopSignal() as stop,
