@@ -21,6 +21,7 @@ from quietcount_schemas.rejection import ClientFault, RejectReason
 pytestmark = pytest.mark.check
 
 NOON = dt.datetime(2023, 10, 20, 12, tzinfo=dt.UTC)
+OCTOBER = ("requests", "2023-10-01", "help_kind=DESERTION")
 REQUESTS = 60
 """Of three partitions each gets some: that none lies in its own happens in one of 10^10 runs."""
 SECONDS = 30  # for a broker that answers at once when it is well
@@ -64,6 +65,11 @@ def test_a_client_that_leaves_all_to_its_library_is_seen_on_the_day_after(projec
     faults, rejects = later
     assert faults == {ClientFault.TIMESTAMP, ClientFault.DATE_TOO_EXACT, ClientFault.HEADERS}
     assert rejects == {RejectReason.WRONG_PARTITION}
+    counted = project.open_cells()[OCTOBER]
+    assert 1 < counted < REQUESTS + 1
+    project.quietcount("dead-letters", "replay").done()
+    project.run_here("2023-10-22")
+    assert project.open_cells()[OCTOBER] == REQUESTS + 1, "a replay puts each into the partition of its key"
 
 
 def test_a_client_that_only_forgets_the_timestamp_has_one_fault(project: Project) -> None:
