@@ -13,7 +13,7 @@ from _pytest.mark.structures import Mark
 
 TIERS = {
     "quick": "the tests that anyone runs, at least one of each promise (make test)",
-    "check": "the rest of what a change can break (make check)",
+    "check": "the rest of what a change can break (make check, which runs the quick ones too)",
     "soak": "a trial that takes minutes (make soak)",
     "bench": "a measurement that prints ratios (make bench)",
 }

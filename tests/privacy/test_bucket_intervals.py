@@ -200,9 +200,20 @@ def means(counts: Sequence[int], scale: float, mutation: Mutation = UNCHANGED) -
 
 
 @pytest.mark.promise("intervals")
-@pytest.mark.parametrize("scale", [3.3, 1.0, 0.4])
 @pytest.mark.parametrize(
-    "counts", [pytest.param(each, marks=[pytest.mark.quick] if each == COUNTS[8] else []) for each in COUNTS], ids=str
+    "counts, scale",
+    [
+        pytest.param(COUNTS[8], 3.3, marks=pytest.mark.quick),
+        *(pytest.param(COUNTS[8], scale) for scale in (1.0, 0.4)),
+        *(pytest.param(each, 3.3) for each in COUNTS if each != COUNTS[8]),
+        *(
+            pytest.param(each, scale, marks=pytest.mark.soak)
+            for each in COUNTS
+            if each != COUNTS[8]
+            for scale in (1.0, 0.4)
+        ),
+    ],
+    ids=str,
 )
 def test_a_mean_misses_at_most_one_time_in_forty_on_each_side(counts: tuple[int, ...], scale: float) -> None:
     assert means(counts, scale).hold()

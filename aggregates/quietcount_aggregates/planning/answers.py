@@ -52,7 +52,7 @@ def asking() -> Iterator[Answers]:
         # Macros that are asked refuse the name "memory", which is no file of ours.
         connection.execute("ATTACH ':memory:' AS planned; USE planned")
         sql = resources.files("quietcount_aggregates.planning").joinpath("made_up.sql").read_text(encoding="utf-8")
-        connection.execute(sql + macros() + sql_of("figures.sql"))
+        connection.execute(sql + macros("compare", "share") + sql_of("figures.sql"))
         yield Answers(connection)
 
 

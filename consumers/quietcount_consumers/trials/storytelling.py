@@ -29,7 +29,8 @@ NEWCOMER: Final = "newcomer"
 """A case that comes long after the others, in some stories."""
 _FIRST: Final = 3
 """How many events it has."""
-_LONG_PAST: Final = (45, 120, 200)
+_BEFORE_ITS_END: Final = (0, 20, 45)
+"""How many days before the end of the year that is past they are dated."""
 _IDS: Final = 12
 """How many event ids the events of one population share: so few that cases share them, too."""
 _GAPS: Final = (1, 12, 25, 40, 60)
@@ -101,24 +102,21 @@ class Storyteller:
             sent += fresh
             days.append(Day(day, fresh, released=rng.random() < 0.5, restarted=rng.random() < 0.1))
         days.append(Day(all_over(self._populations, day, self._grace)))
-        newcomer = False
-        if rng.random() < 0.3:  # long after, much comes again
+        comes_again = rng.random() < 0.3
+        if comes_again:  # long after, much comes again
             again = rng.sample(sent, len(sent) // 2)
             late = days[-1].day + dt.timedelta(days=rng.choice((1, 20)))
-            # And one comes for the first time, with what is long past: of that year alone anything may be told of it.
-            aside = random.Random(f"{late} {len(sent)}")  # noqa: S311 (a made-up story, not a secret)
-            first = [self._emission(aside, late, [], _Symbols(aside)) for _ in range(_FIRST)]
-            past = late - dt.timedelta(days=aside.choice(_LONG_PAST))
-            newcomer = aside.random() < 0.5
-            first = [replace(each, case=NEWCOMER, occurred_on=past) for each in first]
-            days.append(Day(late, [*again, *first], released=False, restarted=rng.random() < 0.2))
+            days.append(Day(late, again, released=False, restarted=rng.random() < 0.2))
             days.append(Day(all_over(self._populations, late, self._grace)))
         days = [replace(each, emissions=_with_dated_ahead(rng, each.emissions)) for each in days]
         cases = [case_name(number) for number in range(CASES)]
         often = Counter(each.case for each in sent)
         left_out = often.most_common(1)[0][0] if rng.random() < 0.7 else rng.choice(cases)
-        if newcomer:
-            left_out = NEWCOMER
+        if comes_again:
+            # Drawn apart from the rest of the story, which is the same without it.
+            aside = random.Random(f"{days[-2].day} {len(sent)}")  # noqa: S311 (a made-up story, not a secret)
+            days[-2] = replace(days[-2], emissions=[*days[-2].emissions, *self._newcomer(aside, days[-2].day)])
+            left_out = NEWCOMER if aside.random() < 0.5 else left_out
         # One half is often that case alone: then the other half is the log without it, which has to be played anyway.
         half = [left_out] if rng.random() < 0.5 else rng.sample(cases, CASES // 2)
         return Story(
@@ -127,6 +125,16 @@ class Storyteller:
             left_out=left_out,
             half=frozenset(half),
         )
+
+    def _newcomer(self, rng: random.Random, late: dt.date) -> list[Emission]:
+        """Return what a case does that comes for the first time, with events of the year before.
+
+        Nothing of it is dated ahead: it may be told of that year alone.
+        """
+        last = dt.date(late.year - 1, 12, 31) if late.year > START.year else late
+        past = last - dt.timedelta(days=rng.choice(_BEFORE_ITS_END))
+        events = [self._emission(rng, late, [], _Symbols(rng)) for _ in range(_FIRST)]
+        return [replace(each, case=NEWCOMER, occurred_on=past) for each in events]
 
     def _emission(self, rng: random.Random, day: dt.date, sent: Sequence[Emission], symbols: _Symbols) -> Emission:
         """Return one more event of a story in which some were sent."""

@@ -128,8 +128,9 @@ def test_no_byte_of_a_purged_record_stays_in_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.check
+@pytest.mark.parametrize("logs", [8, pytest.param(40, marks=pytest.mark.soak)])
 def test_the_search_for_residue_finds_what_a_plain_delete_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: int
 ) -> None:
     """The mutant: a DELETE with secure_delete on, as one would write without knowing better."""
 
@@ -143,8 +144,8 @@ def test_the_search_for_residue_finds_what_a_plain_delete_leaves(
     with monkeypatch.context() as patch:
         patch.setattr(EmbeddedLog, "purge", careless)
         (tmp_path / "careless").mkdir()
-        assert purged_residue(tmp_path / "careless", 40) > 0
-    assert purged_residue(tmp_path, 40) == 0
+        assert purged_residue(tmp_path / "careless", logs) > 0
+    assert purged_residue(tmp_path, logs) == 0
 
 
 def test_purging_gives_the_room_back(tmp_path: Path) -> None:
