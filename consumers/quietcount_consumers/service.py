@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Protocol
 
 from quietcount_aggregates.counting.fold import Fold
@@ -24,7 +25,7 @@ from quietcount_consumers.monitoring.standing import Standing
 from quietcount_consumers.monitoring.status import Status
 from quietcount_schemas.log import CASE_EVENTS, LogReader, LogWriter
 
-__all__ = ["BATCH", "Service", "Tick"]
+__all__ = ["BATCH", "Service", "Tick", "uncollected"]
 
 _AUDIT_EVERY: Final = dt.timedelta(hours=1)
 """How often the whole ledger is read again: on the clock's grid, no matter what was folded."""
@@ -45,6 +46,22 @@ class Publication(Protocol):
 
 def _by_itself(_: Chain) -> None:
     """Ask nobody whether the ledger is the newest."""
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python's collector of cycles from running in the body, which reads and folds a batch.
+
+    A batch makes tens of thousands of records at once. They hold no cycles, and the collector would go through them
+    again and again as they come: a fifth of what polling Kafka costs the processor, a quarter with the embedded log.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 class Tick(NamedTuple):
@@ -177,12 +194,13 @@ class Service:
         while any(offsets[partition] < end for partition, end in ends.items()):
             if stopping():
                 return False
-            records = self._log.poll(CASE_EVENTS, offsets, ends, self._batch)
-            if not records:
-                break
-            # Check again: a topic that was made again meanwhile has other records at the same offsets.
-            self._check_topic()
-            self._fold.batch(records, clock, self._log.marks(CASE_EVENTS))
+            with uncollected():
+                records = self._log.poll(CASE_EVENTS, offsets, ends, self._batch)
+                if not records:
+                    break
+                # Check again: a topic that was made again meanwhile has other records at the same offsets.
+                self._check_topic()
+                self._fold.batch(records, clock, self._log.marks(CASE_EVENTS))
             for record in records:
                 offsets[record.partition] = record.offset + 1
         if self._state.offsets != ends:
