@@ -1,0 +1,38 @@
+"""What each measurement is held against: its figure, the mark beside it, and whether the mark is held.
+
+A mark that is missed is printed and fails nothing: what else the machine does is in every figure.
+"""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+__all__ = ["LINES", "SHARE", "hold", "peak_of", "size"]
+
+SHARE = Fraction(os.environ.get("QUIETCOUNT_BENCH_SHARE", "1"))
+"""How much of the full size is measured, such as 1/10."""
+
+LINES: list[str] = []
+"""What was printed, to be shown together at the end of the run."""
+
+
+def size(full: int) -> int:
+    """Return how many to measure with where `full` is asked for."""
+    return max(int(full * SHARE), 1)
+
+
+def hold(what: str, found: float, *, least: float | None = None, most: float | None = None) -> None:
+    """Print a ratio, its mark, which it is to reach (`least`) or not to pass (`most`), and whether that is so."""
+    held = (least is None or found >= least) and (most is None or found <= most)
+    mark = f"at least {least:g}" if least is not None else f"at most {most:g}" if most is not None else "no mark"
+    verdict = "" if least is most else "held" if held else "MISSED"
+    LINES.append(f"{what:<88}{found:>8.2f}   {mark:<14}{verdict}".rstrip())
+    print(LINES[-1])
+
+
+def peak_of(process: str = "self") -> int:
+    """Return the peak memory of a process so far, in KiB. A child does not inherit VmHWM, as it does ru_maxrss."""
+    lines = Path("/proc", process, "status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
