@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["LINES", "SHARE", "hold", "peak_of", "size"]
 
-SHARE = Fraction(os.environ.get("QUIETCOUNT_BENCH_SHARE", "1"))
+SHARE = Fraction(os.environ.get("QUIETCOUNT_TEST_SHARE", "1"))
 """How much of the full size is measured, such as 1/10."""
 
 LINES: list[str] = []

@@ -5,7 +5,6 @@ Prints the times and the peak memory as ratios within one run, and the bytes on 
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import os
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 from tests.aggregates_world import SIGNING_KEY, MemoryLedger, MemoryLog
 from tests.benchmarks.marks import hold, peak_of, size
+from tests.benchmarks.settled_cases import remember
 from tests.populations import population_of
 
 from quietcount_aggregates.counting.fold import Fold
@@ -29,7 +29,6 @@ from quietcount_aggregates.ledger.witness import Witness
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon, Population
 from quietcount_aggregates.release import Releaser
-from quietcount_aggregates.state.limits import LIFETIME
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.codec import CaseEvent, Codec
@@ -111,16 +110,6 @@ def settle(folder: Path, k: int, horizon: Horizon) -> dict[str, Any]:
     }
 
 
-def remember(folder: Path, settled: int) -> None:
-    """Make a state that knows of `settled` cases which have used up their limit."""
-    folder.mkdir()
-    marks = np.random.default_rng(2).integers(0, 2**64, (settled, 2), dtype=np.uint64)
-    with State(folder / "state.duckdb") as state:
-        listed = state.limits.extended("requests", LIFETIME, None, marks[np.lexsort((marks[:, 1], marks[:, 0]))])
-        with state.transaction() as connection:
-            connection.execute("INSERT INTO limits VALUES (?, ?, ?, ?, ?)", dataclasses.astuple(listed))
-
-
 def child(folder: Path, settled: int, k: int = 1, horizon: Horizon = Horizon.LIFETIME) -> dict[str, Any]:
     """Settle in a process of its own, so that its peak memory is its own."""
     done = subprocess.run(
@@ -165,8 +154,9 @@ def test_settling_behind_many_settled_cases(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     place, behind = Path(sys.argv[1]), int(sys.argv[2])
+    place.mkdir()
     if (process := os.fork()) == 0:  # so that its memory is not that of the settlement
-        remember(place, behind)
+        remember(place / "state.duckdb", "requests", behind)
         os._exit(0)
     assert os.waitpid(process, 0)[1] == 0
     print(json.dumps(settle(place, int(sys.argv[3]), Horizon(sys.argv[4]))))
