@@ -6,10 +6,12 @@ A mark that is missed is printed and fails nothing: what else the machine does i
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-__all__ = ["LINES", "SHARE", "hold", "peak_of", "size"]
+__all__ = ["LINES", "SHARE", "hold", "measured", "peak_of", "size"]
 
 SHARE = Fraction(os.environ.get("QUIETCOUNT_TEST_SHARE", "1"))
 """How much of the full size is measured, such as 1/10."""
@@ -26,9 +28,9 @@ def size(full: int) -> int:
 def hold(what: str, found: float, *, least: float | None = None, most: float | None = None) -> None:
     """Print a ratio, its mark, which it is to reach (`least`) or not to pass (`most`), and whether that is so."""
     held = (least is None or found >= least) and (most is None or found <= most)
-    mark = f"at least {least:g}" if least is not None else f"at most {most:g}" if most is not None else "no mark"
-    verdict = "" if least is most else "held" if held else "MISSED"
-    LINES.append(f"{what:<88}{found:>8.2f}   {mark:<14}{verdict}".rstrip())
+    mark = ", ".join(f"{word} {mark:g}" for word, mark in (("least", least), ("most", most)) if mark is not None)
+    verdict = "no mark" if not mark else "held" if held else "MISSED"
+    LINES.append(f"{what:<88}{found:>8.2f}   {mark:<22}{verdict}".rstrip())
     print(LINES[-1])
 
 
@@ -36,3 +38,10 @@ def peak_of(process: str = "self") -> int:
     """Return the peak memory of a process so far, in KiB. A child does not inherit VmHWM, as it does ru_maxrss."""
     lines = Path("/proc", process, "status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def measured(work: Callable[[], object]) -> dict[str, float]:
+    """Return the seconds of the clock and of the processor, with all threads."""
+    started, used = time.perf_counter(), time.process_time()
+    work()
+    return {"clock": time.perf_counter() - started, "processor": time.process_time() - used}

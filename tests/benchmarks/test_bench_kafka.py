@@ -11,14 +11,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from tests.benchmarks.marks import hold, peak_of, size
+from tests.benchmarks.marks import hold, measured, peak_of, size
 from tests.benchmarks.peers import reading
 from tests.benchmarks.test_bench_fold import REGISTRY, populations
 from tests.benchmarks.volume import SINCE, requests
@@ -41,13 +40,6 @@ COUNTED = size(200_000)
 """How many the peers count, which are slower."""
 PARTITIONS = 4
 PEERS = {"confluent": "confluent-kafka's consumer doing nothing", "quix": "quixstreams", "bytewax": "bytewax"}
-
-
-def measured(work: Callable[[], None]) -> dict[str, float]:
-    """Return the seconds of the clock and of the processor, the client's own thread included."""
-    started, used = time.perf_counter(), time.process_time()
-    work()
-    return {"clock": time.perf_counter() - started, "processor": time.process_time() - used}
 
 
 def client(settings: KafkaSettings, count: int) -> dict[str, float]:
