@@ -30,7 +30,7 @@ def hold(what: str, found: float, *, least: float | None = None, most: float | N
     held = (least is None or found >= least) and (most is None or found <= most)
     mark = ", ".join(f"{word} {mark:g}" for word, mark in (("least", least), ("most", most)) if mark is not None)
     verdict = "no mark" if not mark else "held" if held else "MISSED"
-    LINES.append(f"{what:<88}{found:>8.2f}   {mark:<22}{verdict}".rstrip())
+    LINES.append(f"{found:>8.2f}   {mark:<24}{verdict:<9}{what}")
     print(LINES[-1])
 
 

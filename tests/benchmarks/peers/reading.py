@@ -4,8 +4,9 @@
 from the first record until all that was counted is stored, as JSON. WHAT is one of
 
 * `confluent`: confluent-kafka's consumer, which does nothing with them;
-* `quix`: quixstreams, which decodes and counts them in its durable state, with its changelog topic. It counts by the
-  record's own key. A statistic by a symbol would write every event to one more topic first;
+* `quix`: quixstreams, which decodes and counts them by a symbol, in its durable state with its changelog topic. To
+  bring the events of a symbol together it writes each to one more topic;
+* `quix-by-case`: the same without that topic. It counts by the record's own key, so there is no statistic yet;
 * `bytewax`: bytewax, which decodes and counts them by a symbol, with its recovery store.
 """
 
@@ -59,25 +60,34 @@ def confluent(servers: str, topic: str, partitions: int, count: int) -> dict[str
     return watch.stop()
 
 
-def quix(servers: str, topic: str, count: int, folder: Path, decode: Callable[[bytes], Any]) -> dict[str, float]:
+def quix(
+    servers: str, topic: str, count: int, folder: Path, decode: Callable[[bytes], Any], *, by_symbol: bool
+) -> dict[str, float]:
     quixstreams: Any = importlib.import_module("quixstreams")
-    watch = Watch()
+    watch, left = Watch(), count
     application = quixstreams.Application(
         broker_address=servers,
-        consumer_group=topic,
+        consumer_group=f"{topic}.{by_symbol}",
         auto_offset_reset="earliest",
         state_dir=folder,
         loglevel="ERROR",
     )
 
-    def counted(value: bytes, state: Any) -> None:
-        decode(value)
-        state.set("count", state.get("count", 0) + 1)
+    def decoded(value: bytes) -> dict[str, str]:
         watch.seen()
+        return {"help_kind": decode(value)["help_kind"]}
+
+    def counted(_: dict[str, str], state: Any) -> None:
+        nonlocal left
+        state.set("count", state.get("count", 0) + 1)
+        left -= 1
+        if not left:
+            application.stop()
 
     events = application.topic(topic, key_deserializer="bytes", value_deserializer="bytes")
-    application.dataframe(events).apply(counted, stateful=True)
-    application.run(count=count)
+    frame = application.dataframe(events).apply(decoded)
+    (frame.group_by("help_kind") if by_symbol else frame).apply(counted, stateful=True)
+    application.run()
     return watch.stop()
 
 
@@ -111,7 +121,8 @@ def main(what: str, servers: str, topic: str, partitions: str, count: str, folde
     decode = decoder(Path(schema))
     works: dict[str, Callable[[], dict[str, float]]] = {
         "confluent": lambda: confluent(servers, topic, int(partitions), int(count)),
-        "quix": lambda: quix(servers, topic, int(count), Path(folder), decode),
+        "quix": lambda: quix(servers, topic, int(count), Path(folder), decode, by_symbol=True),
+        "quix-by-case": lambda: quix(servers, topic, int(count), Path(folder), decode, by_symbol=False),
         "bytewax": lambda: bytewax(servers, topic, int(count), Path(folder), decode),
     }
     print(json.dumps(works[what]()))
