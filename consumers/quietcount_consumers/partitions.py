@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Mapping
+import gc
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from quietcount_aggregates.counting.fold import Fold
@@ -17,7 +18,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_schemas.log import CASE_EVENTS, LogReader, Record
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["BATCH", "Partitions", "opened_states", "settlers_of"]
+__all__ = ["BATCH", "Partitions", "opened_states", "settlers_of", "uncollected"]
 
 BATCH: Final = 20_000
 """Records in a batch: enough that its fixed costs (a transaction, its sync) fade, few enough to stop in a second."""
@@ -42,6 +43,22 @@ def settlers_of(
         years.prepare()
         settlers.append(Settler(state, ledger, symbols=symbols, year_secrets=years))
     return settlers
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python's collector of cycles from running in the body, which reads and folds a batch.
+
+    A batch makes tens of thousands of records at once. They hold no cycles, and the collector would go through them
+    again and again as they come: a fifth of what polling Kafka costs the processor, a quarter with the embedded log.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 class Partitions:
@@ -106,12 +123,13 @@ class Partitions:
         while any(offsets[partition] < end for partition, end in ends.items()):
             if stopping():
                 return False
-            records = self._log.poll(CASE_EVENTS, offsets, ends, self._batch)
-            if not records:
-                break
-            # Check again: a topic that was made again meanwhile has other records at the same offsets.
-            self.check_topic()
-            self._fold(records, clock, offsets)
+            with uncollected():
+                records = self._log.poll(CASE_EVENTS, offsets, ends, self._batch)
+                if not records:
+                    break
+                # Check again: a topic that was made again meanwhile has other records at the same offsets.
+                self.check_topic()
+                self._fold(records, clock, offsets)
         for state in self.states:
             if state.offsets != {state.partition: ends[state.partition]}:
                 # What lies before the end was purged, or never held a record: nothing comes from there.

@@ -1,41 +1,37 @@
-"""How fast the fold is, beside polling the same log and doing nothing; whether its memory stays flat, and whether the
-work of a batch grows with what was folded before. Prints ratios within one run; judges no time.
+"""How fast the fold is beside reading the same rows and doing nothing, and whether rate and memory stay flat.
+
+Prints ratios within one run, and judges no time.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
-import random
-import resource
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.benchmarks.marks import hold, peak_of, size
+from tests.benchmarks.volume import SINCE, requests
 from tests.populations import population_of
 
-from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.populations import Horizon, Population
-from quietcount_aggregates.settling import stored_symbols
-from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
+from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_aggregates.state.state import State
+from quietcount_consumers.partitions import BATCH, uncollected
 from quietcount_producers.embedded.embedded_log import EmbeddedLog
-from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.events.periods import Period
-from quietcount_schemas.log import CASE_EVENTS, NewRecord
+from quietcount_schemas.log import CASE_EVENTS
 from quietcount_schemas.registry import SchemaRegistry
 
 pytestmark = pytest.mark.bench
 
-BATCH = 20_000
-SMALL, LARGE = 100_000, 500_000
-SINCE = dt.date(2024, 1, 1)
+EVENTS, CASES = size(10_000_000), size(2_000_000)
 REGISTRY = SchemaRegistry.load()
 
 
@@ -51,108 +47,90 @@ def populations() -> list[Population]:
     ]
 
 
-def events(count: int) -> Iterator[list[NewRecord]]:
-    """Yield requests for help in batches: most cases come once, one event in twenty is a duplicate or a correction."""
-    rng = random.Random(1)
-    codec = Codec(REGISTRY)
-    dimensions = REGISTRY.event_type("HelpRequested").dimensions
-    last: list[CaseEvent] = []
-    for start in range(0, count, BATCH):
-        records = []
-        for _ in range(min(BATCH, count - start)):
-            if last and rng.random() < 0.05:
-                old = rng.choice(last)
-                day, key, event_id = old.occurred_on, old.case_key, old.event_id
-                revision = rng.randrange(2)
-            else:
-                day, key = SINCE + dt.timedelta(days=rng.randrange(180)), rng.randbytes(16)
-                event_id = rng.randbytes(6) + b"\x4a" + rng.randbytes(1) + b"\xb1" + rng.randbytes(7)
-                revision = 0
-            attributes = {field.name: rng.choice(field.symbols) for field in dimensions}
-            event = CaseEvent("HelpRequested", key, event_id, revision, day, attributes)
-            last = [*last[-50:], event]
-            records.append(NewRecord(key, codec.encode(event), (day - dt.date(1970, 1, 1)).days * 86_400_000))
-        yield records
+def read(path: Path) -> float:
+    """Read every row with Python's own driver, as many at a time as a batch, and do nothing."""
+    with sqlite3.connect(path) as connection:
+        started = time.perf_counter()
+        rows = connection.execute('SELECT "offset", timestamp, key, value, headers FROM records')
+        while rows.fetchmany(BATCH):
+            pass
+        seconds = time.perf_counter() - started
+    connection.close()
+    return seconds
 
 
-def emit(path: Path, count: int) -> None:
-    """Fill a log with the events."""
+def poll(path: Path) -> float:
+    """Poll every record, and do nothing."""
     with EmbeddedLog(path) as log:
-        log.create_topic(CASE_EVENTS, 1)
-        for records in events(count):
-            log.append(CASE_EVENTS, records)
-
-
-def poll(path: Path, end: int) -> float:
-    """Read the log and do nothing; return the seconds it took."""
-    with EmbeddedLog(path) as log:
-        started, at = time.perf_counter(), 0
-        while records := log.poll(CASE_EVENTS, {0: at}, {0: end}, BATCH):
+        started, at, end = time.perf_counter(), 0, log.end_offsets(CASE_EVENTS)
+        while records := log.poll(CASE_EVENTS, {0: at}, end, BATCH):
             at = records[-1].offset + 1
         return time.perf_counter() - started
 
 
-def fold(path: Path, folder: Path, end: int) -> dict[str, Any]:
-    """Fold the log up to `end`; return the seconds of each batch without polling, of all, and of a settlement."""
-    batches = []
+def fold(path: Path, folder: Path) -> dict[str, Any]:
+    """Poll and fold as the service does; return the seconds of batches, and the peak memory (KiB) after each."""
+    taken, peaks = [], []
     folder.mkdir()
     with EmbeddedLog(path) as log, State(folder / "state-0.duckdb") as state:
         state.adopt(populations())
         folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)), partitions=1)
-        started, at = time.perf_counter(), 0
-        while records := log.poll(CASE_EVENTS, {0: at}, {0: end}, BATCH):
-            before = time.perf_counter()
-            folding.batch(records, SINCE)
-            batches.append(time.perf_counter() - before)
+        at, end, used = 0, log.end_offsets(CASE_EVENTS), time.process_time()
+        while at < end[0]:
+            started = time.perf_counter()
+            with uncollected():
+                records = log.poll(CASE_EVENTS, {0: at}, end, BATCH)
+                assert not folding.batch(records, SINCE)
             at = records[-1].offset + 1
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        before = time.perf_counter()
-        Bounding(state, populations(), stored_symbols(REGISTRY), YearSecrets(folder / "years"), upto=at)
-        settled = time.perf_counter() - before
-    return {"seconds": seconds, "batches": batches, "peak": peak, "settled": settled}
+            taken.append(time.perf_counter() - started)
+            peaks.append(peak_of())
+        used = time.process_time() - used
+    disk = (folder / "state-0.duckdb").stat().st_size
+    return {"batches": taken, "peaks": peaks, "processor": used, "disk": disk}
 
 
-def child(path: Path, folder: Path, end: int) -> dict[str, Any]:
+def child(path: Path, folder: Path) -> dict[str, Any]:
     """Fold in a process of its own, so that its peak memory is its own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, __file__, str(path), str(folder), str(end)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=True,
-        timeout=600,
-    )
+    command = [sys.executable, __file__, str(path), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def test_the_fold_beside_polling_and_doing_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "log.sqlite"
-    emit(path, LARGE)
-    polled = min(poll(path, LARGE) for _ in range(3))
-    small, large = child(path, tmp_path / "small", SMALL), child(path, tmp_path / "large", LARGE)
-    fifth = len(large["batches"]) // 5
-    first, last = sum(large["batches"][:fifth]), sum(large["batches"][-fifth:])
-    print()
-    table = [
-        (f"poll {LARGE:,} events and do nothing", f"{LARGE / polled:,.0f} a second"),
-        ("poll and fold them", f"{LARGE / large['seconds']:,.0f} a second"),
-        ("fold, with polling / polling alone", f"{polled / large['seconds']:.2f} of its rate"),
-        ("fold, without polling", f"{LARGE / sum(large['batches']):,.0f} a second"),
-        ("last fifth of the batches / first fifth", f"{last / first:.2f} of its time"),
-        ("slowest batch / median batch", f"{max(large['batches']) / sorted(large['batches'])[fifth * 5 // 2]:.1f}"),
-        (f"peak memory after {SMALL:,} events", f"{small['peak'] / 1024:,.0f} MiB"),
-        (f"peak memory after {LARGE:,} events", f"{large['peak'] / 1024:,.0f} MiB"),
-        (f"settle {SMALL:,} open events", f"{small['settled']:.2f} s"),
-        (f"settle {LARGE:,} open events", f"{large['settled']:.2f} s"),
-    ]
-    for what, value in table:
-        print(f"{what:<42}{value:>22}")
-    # Loose on purpose: a batch whose work grows with what was folded before would be five times as slow by now.
-    assert last / first < 3
+def filled(path: Path, count: int, cases: int) -> Path:
+    """Make a log with so many requests of so many cases."""
+    with EmbeddedLog(path) as log:
+        log.create_topic(CASE_EVENTS, 1)
+        for records in requests(count, cases, BATCH, REGISTRY):
+            log.append(CASE_EVENTS, records)
+    return path
+
+
+def test_the_fold_beside_reading_and_doing_nothing(tmp_path: Path) -> None:
+    path = filled(tmp_path / "log.sqlite", EVENTS, CASES)
+    rows, polled, found = read(path), poll(path), child(path, tmp_path / "state")
+    batches = found["batches"]
+    fifth, seconds = len(batches) // 5, sum(batches)
+    first, last = sum(batches[:fifth]), sum(batches[-fifth:])
+    told = f"{EVENTS:,} events of {CASES:,} cases"
+    print(f"\n{told}: read {EVENTS / rows:,.0f} rows a second, poll {EVENTS / polled:,.0f}", end="")
+    print(f", poll and fold {EVENTS / seconds:,.0f}")
+    print(f"a fold by the processor {found['processor'] / EVENTS * 1e6:.2f} µs an event;", end=" ")
+    print(f"on the disk {found['disk'] / EVENTS:.0f} bytes an open event")
+    hold(f"embedded log: fold with polling / polling and doing nothing, {told}", polled / seconds, least=0.7)
+    hold(f"embedded log: fold with polling / rows from Python's own driver, {told}", rows / seconds)
+    hold(f"rate of the last fifth / of the first fifth, {told}", first / last, least=0.9)
+    hold(
+        f"peak memory after all / after the first fifth, {told}",
+        found["peaks"][-1] / found["peaks"][fifth - 1],
+        most=1.2,
+    )
+    hold("slowest batch / median batch, by the clock", max(batches) / sorted(batches)[len(batches) // 2])
+    print(
+        f"peak memory {found['peaks'][fifth - 1] / 1024:,.0f} MiB after a fifth, {found['peaks'][-1] / 1024:,.0f} MiB"
+    )
 
 
 if __name__ == "__main__":
-    print(json.dumps(fold(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(fold(Path(sys.argv[1]), Path(sys.argv[2]))))

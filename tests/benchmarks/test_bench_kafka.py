@@ -1,46 +1,52 @@
-"""How fast the service folds from a real broker, beside the client that polls the same records and does nothing, and
-whether memory stays flat whatever the backlog. Prints ratios within one run; judges no time.
+"""How fast the service folds from a real broker, beside the plain client that polls the same records and does nothing,
+and beside programs of others that count them. Prints ratios within one run, and judges no time.
+
+The plain client is the one that quietcount is built on, kafka-python's. Each is measured from its first poll on, and a
+peer from its first record on, because it joins a group before.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from tests.benchmarks.test_bench_fold import BATCH, REGISTRY, SINCE, events, populations
+from tests.benchmarks.marks import hold, measured, peak_of, size
+from tests.benchmarks.peers import reading
+from tests.benchmarks.test_bench_fold import REGISTRY, populations
+from tests.benchmarks.volume import SINCE, requests
 from tests.kafka.fixtures import Kafka
+from tests.readers.programs import installed
 
 from quietcount_aggregates.counting.fold import Fold
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.kafka.topics import create_topics
+from quietcount_consumers.partitions import BATCH, uncollected
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = pytest.mark.bench
 
-SMALL, LARGE = 100_000, 500_000
+LARGE, SMALL = size(1_000_000), size(200_000)
 PARTITIONS = 4
+PEERS = {
+    "confluent": "confluent-kafka's consumer doing nothing",
+    "quix": "quixstreams' durable count of one statistic",
+    "quix-by-case": "quixstreams' durable count by case, which is no statistic yet",
+    "bytewax": "bytewax's durable count of one statistic",
+}
+"""What the fold, which has four statistics, is measured beside."""
 
 
-def measured(work: Callable[[], None]) -> dict[str, float]:
-    """Return the seconds of the clock and of the processor, the client's own thread included."""
-    started, used = time.perf_counter(), time.process_time()
-    work()
-    return {"clock": time.perf_counter() - started, "processor": time.process_time() - used}
-
-
-def client(settings: KafkaSettings, count: int) -> None:
+def client(settings: KafkaSettings, count: int) -> dict[str, float]:
     """Poll `count` records as the client does and do nothing with them."""
     consumer = KafkaConsumer(
         bootstrap_servers=list(settings.brokers),
@@ -52,25 +58,37 @@ def client(settings: KafkaSettings, count: int) -> None:
     consumer.assign(partitions)
     for partition in partitions:
         consumer.seek(partition, 0)
-    while count > 0:
-        count -= sum(map(len, consumer.poll(1000, max_records=BATCH).values()))
+    left = count
+
+    def work() -> None:
+        nonlocal left
+        while left > 0:
+            left -= sum(map(len, consumer.poll(1000, max_records=BATCH).values()))
+
+    found = measured(work)
     consumer.close()
+    return found
 
 
-def read(settings: KafkaSettings, count: int, batch: Callable[[Any, KafkaLog], None]) -> None:
+def read(settings: KafkaSettings, count: int, batch: Callable[[Any, KafkaLog], None]) -> dict[str, float]:
     """Poll `count` records as the service does."""
-    with KafkaLog(settings) as log:
-        ends = log.end_offsets(CASE_EVENTS)
-        at = dict.fromkeys(ends, 0)
-        while count > 0:
-            records = log.poll(CASE_EVENTS, at, ends, min(BATCH, count))
-            batch(records, log)
-            count -= len(records)
+
+    def work() -> None:
+        left, at = count, dict.fromkeys(ends, 0)
+        while left > 0:
+            with uncollected():
+                records = log.poll(CASE_EVENTS, at, ends, min(BATCH, left))
+                batch(records, log)
+            left -= len(records)
             for record in records:
                 at[record.partition] = record.offset + 1
 
+    with KafkaLog(settings) as log:
+        ends = log.end_offsets(CASE_EVENTS)
+        return measured(work)
 
-def fold(settings: KafkaSettings, count: int, folder: Path) -> None:
+
+def fold(settings: KafkaSettings, count: int, folder: Path) -> dict[str, float]:
     """Fold `count` records as the service does."""
     with State(folder / "state-0.duckdb") as state:
         state.adopt(populations())
@@ -80,31 +98,48 @@ def fold(settings: KafkaSettings, count: int, folder: Path) -> None:
             log.topic_id(CASE_EVENTS)
             folding.batch(records, SINCE, log.marks(CASE_EVENTS))
 
-        read(settings, count, batch)
+        return read(settings, count, batch)
 
 
 def child(what: str, settings: KafkaSettings, count: int, folder: Path) -> dict[str, float]:
     """Measure in a process of its own, so that its peak memory and its processor's time are its own."""
     folder.mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, __file__, what, settings.servers, settings.topic_prefix, str(count), str(folder)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-        timeout=600,
-    )
-    found: dict[str, float] = json.loads(done.stdout)
+    command = [__file__, what, settings.servers, settings.topic_prefix, str(count), str(folder)]
+    return told(command, os.pathsep.join(sys.path))
+
+
+def peer(what: str, settings: KafkaSettings, count: int, folder: Path) -> dict[str, float]:
+    """Let a program of others read `count` records."""
+    folder.mkdir(parents=True)
+    program = Path(reading.__file__)
+    schema = folder / "schema.avsc"
+    schema.write_text(json.dumps(REGISTRY.event_type("HelpRequested").current.definition), encoding="utf-8")
+    topic = settings.topic(CASE_EVENTS)
+    command = [str(program), what, settings.servers, topic, str(PARTITIONS), str(count), str(folder), str(schema)]
+    return told(command, str(installed(program.with_name("requirements.txt"))))
+
+
+def told(command: list[str], path: str) -> dict[str, float]:
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def test_folding_from_kafka_beside_polling_and_doing_nothing(tmp_path: Path, kafka: Kafka) -> None:
+def filled(kafka: Kafka, count: int) -> KafkaSettings:
+    """Make a topic with `count` requests."""
     settings = KafkaSettings(brokers=(kafka.bootstrap,), topic_prefix=kafka.prefix())
     create_topics(settings, partitions=PARTITIONS)
     with KafkaLog(settings) as log:
-        for records in events(LARGE):
+        for records in requests(count, max(count // 5, 1), BATCH, REGISTRY):
             log.append(CASE_EVENTS, records)
-    # In turns, so that what else the machine does meets each of them; the least time of each is told.
+    return settings
+
+
+def test_folding_from_kafka_beside_polling_and_doing_nothing(tmp_path: Path, kafka: Kafka) -> None:
+    settings = filled(kafka, LARGE)
+    # In turns, so that what else the machine does meets each of them; the least time of each counts.
     runs: dict[str, list[dict[str, float]]] = {"client": [], "poll": [], "fold": []}
     for number in range(3):
         for what, found in runs.items():
@@ -113,27 +148,34 @@ def test_folding_from_kafka_beside_polling_and_doing_nothing(tmp_path: Path, kaf
         what: {key: min(run[key] for run in found) for key in ("clock", "processor")} for what, found in runs.items()
     }
     small = child("fold", settings, SMALL, tmp_path / "small")
-    peak = runs["fold"][0]["peak"]
     print()
-    for what, name in (("client", "the client polls and does nothing"), ("poll", "poll"), ("fold", "poll and fold")):
-        print(f"{name:<42}{LARGE / least[what]['clock']:>14,.0f} a second")
-    for key in ("clock", "processor"):
-        for what in ("poll", "fold"):
+    for what, times in least.items():
+        print(
+            f"{what:<8}{LARGE / times['clock']:>12,.0f} a second, {times['processor'] / LARGE * 1e6:.2f} µs of CPU each"
+        )
+    for what, mark in (("poll", None), ("fold", 1.3)):
+        for key, least_mark in (("processor", mark), ("clock", None)):
             ratio = least["client"][key] / least[what][key]
-            print(f"{what + ' / the client, by the ' + key:<42}{ratio:>14.2f} of its rate")
-    print(f"{f'peak memory after {SMALL:,} events':<42}{small['peak'] / 1024:>14,.0f} MiB")
-    print(f"{f'peak memory after {LARGE:,} events':<42}{peak / 1024:>14,.0f} MiB")
-    # Loose on purpose: a reader that took in the backlog would hold five times as much.
-    assert peak / small["peak"] < 2
+            hold(f"{what} from Kafka / plain client doing nothing, by {key}, {LARGE:,} events", ratio, least=least_mark)
+    hold(f"peak memory of {LARGE:,} events / of {SMALL:,}", runs["fold"][0]["peak"] / small["peak"])
+
+
+def test_folding_from_kafka_beside_programs_of_others(tmp_path: Path, kafka: Kafka) -> None:
+    settings = filled(kafka, LARGE)
+    ours = child("fold", settings, LARGE, tmp_path / "ours")
+    for what, name in PEERS.items():
+        found = peer(what, settings, LARGE, tmp_path / what)
+        for key in ("clock", "processor"):
+            mark = 8 if (what, key) == ("quix", "clock") else None
+            hold(f"fold / {name}, by {key}, {LARGE:,} events", found[key] / ours[key], least=mark)
 
 
 if __name__ == "__main__":
     what, servers, prefix, number, place = sys.argv[1:]
     given = KafkaSettings(brokers=(servers,), topic_prefix=prefix)
-    works: dict[str, Callable[[], None]] = {
+    works: dict[str, Callable[[], dict[str, float]]] = {
         "client": lambda: client(given, int(number)),
         "poll": lambda: read(given, int(number), lambda *_: None),
         "fold": lambda: fold(given, int(number), Path(place)),
     }
-    result = measured(works[what])
-    print(json.dumps({**result, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    print(json.dumps({**works[what](), "peak": peak_of()}))

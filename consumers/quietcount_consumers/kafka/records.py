@@ -162,10 +162,15 @@ def records_in(batch: Any, partition: int) -> list[Record]:
     try:
         for place in range(count):
             offset = base + place
-            size, at = varint(data, at)
+            # A call for each number would be half of the work. Nearly every size has two bytes, and the others one.
+            size = data[at]
+            if size >= 0x80 > data[at + 1]:
+                size, at = size & 0x7F | data[at + 1] << 7, at + 2
+                size = (size >> 1) ^ -(size & 1)
+            else:
+                size, at = varint(data, at)
             end = at + size
             at += 1  # the attributes: no record has any
-            # Nearly every number has one byte, and a call for each would be half of the work.
             delta = data[at]
             if delta < 0x80:
                 delta, at = (delta >> 1) ^ -(delta & 1), at + 1
@@ -176,10 +181,10 @@ def records_in(batch: Any, partition: int) -> list[Record]:
                 offset = base + told
                 if not (records[-1].offset if records else base - 1) < offset <= batch.last_offset:
                     raise CorruptRecordError(f"{where} holds records that are not in order")
-            elif data[at] < 0x80:
-                at += 1
             else:
-                _, at = varint(data, at)
+                while data[at] >= 0x80:
+                    at += 1
+                at += 1
             length = data[at]
             if length < 0x80:
                 length, at = (length >> 1) ^ -(length & 1), at + 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner
+from tests.e2e.kafka.kafka_projects import settings_of
 from tests.e2e.kafka.kafka_services import LINES, TRUE, nonzero
 from tests.e2e.kafka.working_desks import desk_on
 from tests.kafka.fixtures import Kafka
@@ -56,7 +57,7 @@ def test_what_workers_count_together_is_what_is_released(
         assert nonzero(desk.releaser) == TRUE
         assert not list(desk.releaser.private.glob("state-*")), "the releaser has no state"
         assert not any(worker.public.exists() for worker in desk.workers), "a worker publishes nothing"
-        with KafkaLog(desk.releaser.configuration.kafka) as log:
+        with KafkaLog(settings_of(desk.releaser)) as log:
             assert log.beginning_offsets(PARTIAL_SUMS) == log.end_offsets(PARTIAL_SUMS) != {0: 0}
 
 

@@ -258,3 +258,24 @@ def test_a_write_ahead_log_as_a_kill_leaves_it_is_none(interrupted: Path) -> Non
 def test_a_disk_that_fails_is_neither_damage_nor_a_defect(path: Path, error: Exception) -> None:
     with State(path) as state, pytest.raises(StateUnwritable):
         fail(state, error)
+
+
+def test_memory_that_nothing_needs_is_given_back_and_the_limit_is_as_before(tmp_path: Path) -> None:
+    """In a fold, DuckDB would keep every block that it wrote."""
+    connection = state_file.connect(tmp_path / "state.duckdb")
+
+    def asked(question: str) -> object:
+        return connection.execute(question).fetchall()[0][0]
+
+    def kept() -> int:
+        return int(str(asked("SELECT sum(memory_usage_bytes) FROM duckdb_memory() WHERE tag = 'BASE_TABLE'")))
+
+    limit = asked("SELECT current_setting('memory_limit')")
+    connection.execute("CREATE TABLE events AS SELECT hash(range) AS a, hash(-range) AS b FROM range(6_000_000)")
+    connection.execute("CHECKPOINT")
+    before = kept()
+    state_file.give_back(connection)
+    assert kept() <= 48_000_000 < before
+    assert asked("SELECT current_setting('memory_limit')") == limit
+    assert asked("SELECT count(*) FROM events") == 6_000_000
+    connection.close()
