@@ -26,6 +26,7 @@ from quietcount_aggregates.ledger.entries import Body, Completed, Retired
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.ledger.signed_heads import check_key, check_signed, sign_head
 from quietcount_aggregates.ledger.signed_notes import SignedNote, SigningKey
+from quietcount_aggregates.losses import is_out_of_place
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import publish, published_head
 from quietcount_aggregates.release import check_newest
@@ -325,9 +326,10 @@ def _check_states(states: Iterable[State], ledger: Ledger) -> None:
 
     A start that is refused because a state is lost leaves an empty one behind.
     """
+    ledger.read_places()
     for state in states:
         state.bind(ledger_id=ledger.chain.opened.ledger_id.hex())
-        if ledger.chain.is_ahead_of(state.first_open):
+        if ledger.chain.is_ahead_of(state.first_open) or is_out_of_place(ledger, state):
             raise StateBehind(
                 f"the ledger has releases that {state.path} does not know: it is lost, an older copy, or not that of "
                 "the service which releases on this ledger",
