@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.e2e.kafka.kafka_projects import kafka_project, settings_of
 from tests.e2e.projects import EXACT
+from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.release import Step
@@ -29,7 +30,7 @@ PARTITIONS = 4
 class Desk:
     """`shares` has the partitions of each worker. What is open stays open from tick to tick, as in a process."""
 
-    def __init__(self, folder: Path, kafka: Kafka, shares: Sequence[Sequence[int]], prefix: str = "") -> None:
+    def __init__(self, folder: Path, kafka: Kafka | Cluster, shares: Sequence[Sequence[int]], prefix: str = "") -> None:
         self.prefix = prefix or kafka.prefix()
         self.releaser = kafka_project(folder / "releaser", kafka.bootstrap, self.prefix, EXACT, topics=False)
         if not prefix:
@@ -93,7 +94,7 @@ class Desk:
 
 
 @contextlib.contextmanager
-def desk_on(folder: Path, kafka: Kafka, shares: Sequence[Sequence[int]], prefix: str = "") -> Iterator[Desk]:
+def desk_on(folder: Path, kafka: Kafka | Cluster, shares: Sequence[Sequence[int]], prefix: str = "") -> Iterator[Desk]:
     """Yield a desk, and close all that is open."""
     desk = Desk(folder, kafka, shares, prefix)
     try:
