@@ -18,8 +18,16 @@ __all__ = ["begin_anew", "bound_after_losses", "is_out_of_place", "record_loss"]
 def is_out_of_place(ledger: Ledger, state: State) -> bool:
     """Return whether a state that is to finish the newest settlement has not folded what that counts.
 
-    So it is if the place of that is not known, or lies in another log than the state's.
+    So it is if the place of that is not known, or lies in another log than the state's; and whatever it has folded, if
+    its loss was recorded since it last saw the ledger: another one has begun in its place.
     """
+    for entry in ledger.chain.entries[state.head.length :]:
+        if (
+            isinstance(entry.body, StateLost)
+            and not entry.body.kept
+            and entry.body.partition in (state.partition, None)
+        ):
+            return True
     if not ledger.chain.unknown_to(state.first_open):
         return False
     settled = ledger.settled
@@ -67,19 +75,23 @@ def begin_anew(state: State, ledger: Ledger, beginnings: Mapping[int, int], end:
             for name in chain.later
         },
     )
+    with state.transaction():
+        state.see(chain.head)
 
 
 def bound_after_losses(chain: Chain, partitions: Iterable[int | None], *, kept: bool = False) -> Decimal:
     """Return the stated bound once the losses of these partitions are recorded; None is that of each.
 
-    A person is in one partition, so it rises by one lifetime epsilon at most, and only for a partition that was lost as
-    often as any other.
+    Under one pepper a person is in one partition, so it rises by one lifetime epsilon at most, and only for a partition
+    that was lost as often as any other since the newest loss of a pepper.
     """
+    if kept:
+        return chain.budget.lifetime_epsilon * (2 + chain.worst)
     lost = dict(chain.lost)
     for partition in partitions:
-        if kept or not _is_recorded(chain, partition):
+        if not _is_recorded(chain, partition):
             lost[partition] = lost.get(partition, 0) + 1
-    return chain.budget.lifetime_epsilon * (1 + worst_of(lost))
+    return chain.budget.lifetime_epsilon * (1 + chain.earlier + worst_of(lost))
 
 
 def _declared_before_settlement(chain: Chain) -> set[str]:

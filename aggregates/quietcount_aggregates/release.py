@@ -30,7 +30,7 @@ from quietcount_aggregates.settling import Counting, Sums, behind, populations_o
 from quietcount_aggregates.state.state import State
 from quietcount_schemas.registry import SchemaRegistry
 
-__all__ = ["Releaser", "Step", "check_newest", "check_seen"]
+__all__ = ["Releaser", "Step", "check_newest", "check_schemas", "check_seen"]
 
 _REPORT: Final = "Report this line. What is due is released once that is mended"
 
@@ -74,6 +74,21 @@ def check_seen(ledger: Ledger, states: Iterable[State], public: Path, witness: W
     witness.check(ledger)
 
 
+def check_schemas(populations: Iterable[Population], registry: SchemaRegistry) -> None:
+    """Raise PopulationError if the schemas no longer have what a declared population counts."""
+    stored = stored_symbols(registry)
+    for population in populations:
+        columns = [f"{event}.{field}" for event in population.events for field in population.fields_of(event)]
+        gone = [name for name in population.events if name not in registry.event_types]
+        gone += [column for column in columns if column not in stored]
+        if gone:
+            raise PopulationError(
+                f"population {population.name!r} counts {gone[0]}, which the schemas no longer have",
+                "Put the schema back, or end the population permanently with: quietcount ledger retire "
+                f"{population.name}",
+            )
+
+
 def _today() -> dt.date:
     return dt.datetime.now(dt.UTC).date()
 
@@ -105,8 +120,7 @@ class Releaser:
     ) -> None:
         self._settlers = settlers
         self._ledger = ledger
-        self._events = frozenset(registry.event_types)
-        self._symbols = stored_symbols(registry)
+        self._registry = registry
         self._mechanism = mechanism
         self._public = public
         self._publishing = publishing
@@ -130,7 +144,7 @@ class Releaser:
         if self._ledger.chain.entries:
             check_key(self._ledger.chain, self._signing_key)
         check_newest(self._ledger, self._settlers.states, self._public, self._witness)
-        self._check_schemas()
+        check_schemas(self.populations, self._registry)
         self._settlers.recover()
 
     def publish(self) -> None:
@@ -187,7 +201,7 @@ class Releaser:
             newest,
             now - grace,
             self._settlers.point,
-            self._settlers.seal_to,
+            self._settlers.new_key(),
         ).signed(self._signing_key)
         self._ledger.settle(settlement)
         self._open = settlement
@@ -200,7 +214,11 @@ class Releaser:
         if self._open is None or not self._open.seal_to:
             return None
         self._ledger.read_places()  # another releaser may have taken over
-        return self._open if self._ledger.open_settlement == self._open else None
+        asked, there = self._open.point, self._settlers.point
+        reached = all(there.offsets.get(partition, 0) >= offset for partition, offset in asked.offsets.items())
+        if self._ledger.open_settlement != self._open or asked.topic_id != there.topic_id or not reached:
+            return None  # a log that is another one by now, or lost its end, never comes to that place
+        return self._open
 
     def _append(self, settlement: Settlement, sums: Sums, now: dt.datetime) -> list[DuePeriod]:
         """Draw what is due in a settlement, and append it to the ledger. Raises NoiseError for sums that cannot be."""
@@ -216,19 +234,6 @@ class Releaser:
     def purge(self) -> None:
         """Cut the log off at the place of the newest settlement, if that is left to do; else do nothing."""
         self._settlers.purge()
-
-    def _check_schemas(self) -> None:
-        """Raise PopulationError if the schemas no longer have what a declared population counts."""
-        for population in self.populations:
-            columns = [f"{event}.{field}" for event in population.events for field in population.fields_of(event)]
-            gone = [name for name in population.events if name not in self._events]
-            gone += [column for column in columns if column not in self._symbols]
-            if gone:
-                raise PopulationError(
-                    f"population {population.name!r} counts {gone[0]}, which the schemas no longer have",
-                    "Put the schema back, or end the population permanently with: quietcount ledger retire "
-                    f"{population.name}",
-                )
 
     def _draw(self, due: Sequence[DuePeriod], sums: Sums) -> list[Released]:
         """Return the drawn releases in the order of `due`."""

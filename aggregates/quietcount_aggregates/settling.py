@@ -124,14 +124,8 @@ class Settler:
         Raises StateBehind if the ledger has releases that this state can not learn of any more.
         """
         state, chain = self.state, self._ledger.chain
-        if chain.is_ahead_of(state.first_open):
+        if chain.is_ahead_of(state.first_open) or is_out_of_place(self._ledger, state):
             raise behind(state)
-        if is_out_of_place(self._ledger, state):
-            raise StateBehind(
-                f"{state.path} has not folded what the newest releases of the ledger count: it is an older copy, or "
-                "was altered",
-                _PUT_BACK,
-            )
         state.limits.check_whole(state.used_up)
         # Not before: until here the state may be an older copy, and the files may belong to the right one.
         state.limits.remove_others(state.used_up)
@@ -254,9 +248,8 @@ class Counting(Protocol):
         """Up to where the log is settled next."""
         ...
 
-    @property
-    def seal_to(self) -> bytes:
-        """The public key to which what is counted elsewhere is sealed; empty if all is counted here."""
+    def new_key(self) -> bytes:
+        """Return the public key to which what is counted elsewhere is to be sealed; empty if all is counted here."""
         ...
 
     def recover(self) -> None:
@@ -303,8 +296,8 @@ class Settlers:
     def states(self) -> list[State]:
         return [settler.state for settler in self._settlers]
 
-    @property
-    def seal_to(self) -> bytes:
+    def new_key(self) -> bytes:
+        """Return no key: all is counted here."""
         return b""
 
     @property

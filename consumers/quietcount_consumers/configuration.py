@@ -6,7 +6,9 @@ no secret, only the names of the secrets' files.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -256,8 +258,11 @@ class Configuration:
 
     @property
     def state_files(self) -> dict[int, Path]:
-        """Return the states that are there, or whose write-ahead log is, by partition."""
-        found = (_STATE.fullmatch(path.name) for path in self.private_dir.glob("state-*"))
+        """Return the states that are there, or whose write-ahead log is, by partition; none if nobody may look."""
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = os.listdir(self.private_dir)
+        found = map(_STATE.fullmatch, names)
         return {int(each[1]): self.state_file(int(each[1])) for each in found if each is not None}
 
     def years_of(self, partition: int) -> Path:

@@ -17,6 +17,7 @@ from quietcount_aggregates.publication.publication import HeldPublication
 from quietcount_aggregates.release import Releaser, Step, check_seen
 from quietcount_aggregates.settling import Counting
 from quietcount_consumers.configuration import Configuration, beginning_after
+from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.log_events import (
     POPULATION_DECLARED,
@@ -44,7 +45,7 @@ from quietcount_consumers.workers.duty import BOTH, Duty, Role
 from quietcount_consumers.workers.elsewhere import Elsewhere
 from quietcount_consumers.workers.sums_channel import SumsChannel
 from quietcount_schemas.events.periods import Period
-from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.log import CASE_EVENTS, PARTIAL_SUMS
 
 __all__ = ["open_service"]
 
@@ -103,6 +104,7 @@ def open_service(
         if len(found) > len(numbers):
             # Fewer may come of a broker that lags behind; the first tick looks again.
             check_partitions(found, len(numbers))
+        _check_all_here(configuration, ledger, duty)
         # Open the states before taking the fence: a second service on the same folder stops here, and harms nothing.
         states = opened_states(configuration, duty.folded(len(numbers)), stack)
         if ledger.chain.entries:  # before the fence, which ends a service that runs elsewhere
@@ -121,6 +123,7 @@ def open_service(
         counting: Counting = partitions.settlers
         if duty.role is Role.RELEASE:
             sums_log = stack.enter_context(contextlib.closing(open_log(configuration)))
+            sums_log.topic_id(PARTIAL_SUMS)  # says what to do about a topic that is missing
             counting = Elsewhere(log, ledger, SumsChannel(sums_log, secret))
         releaser = Releaser(
             counting,
@@ -173,6 +176,19 @@ def open_service(
         )
         resources.enter_context(stack.pop_all())  # the service closes them from here on
     return service
+
+
+def _check_all_here(configuration: Configuration, ledger: Ledger, duty: Duty) -> None:
+    """Raise ServiceError if one process is to do all, and workers elsewhere have states that it lacks."""
+    if duty.role is not Role.BOTH or not ledger.chain.entries:
+        return
+    ledger.read_places()
+    missing = [each for each in range(ledger.chain.opened.partitions) if each not in configuration.state_files]
+    if ledger.has_workers and missing:
+        raise ServiceError(
+            f"a worker folds partition {missing[0]} of the log, and its state is not here. Nothing was changed",
+            "Run it with --role release. Or stop the workers, and bring their states here: docs/workers.md",
+        )
 
 
 def _say_declared(new: Iterable[Population], chain: Chain, now: dt.datetime, say: Say) -> None:

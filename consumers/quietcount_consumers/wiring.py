@@ -35,14 +35,15 @@ __all__ = [
 ]
 
 
-def check_files(configuration: Configuration) -> None:
+def check_files(configuration: Configuration, *, signs: bool = True) -> None:
     """Read each file that a running service needs to open again; raise a QuietcountError for the first fault.
 
     The log, the ledger and the state are not among them: the running service has these in hand.
     """
     configuration.populations(configuration.registry())
     ConsumerSecret.load(configuration.service.secret_file)
-    SigningKey.load(signing_key_file(configuration))
+    if signs:  # a worker has no signing key
+        SigningKey.load(signing_key_file(configuration))
     if configuration.kafka is not None:
         configuration.kafka.client("quietcount-service")
 

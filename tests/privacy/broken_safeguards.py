@@ -121,13 +121,13 @@ def every_second_release_again(patches: pytest.MonkeyPatch) -> None:
 
 def drawn_twice(patches: pytest.MonkeyPatch) -> None:
     """Draw, and publish a second draw: both are known to somebody."""
-    asked = "(counts[period.start], scale=scale, sensitivity=reach, epsilon=table.epsilon)"
+    asked = "(sums[period], scale=scale, sensitivity=reach, epsilon=table.epsilon)"
     changes = f"drawn = self._mechanism.draw{asked}", f"_, drawn = (self._mechanism.draw{asked} for _ in range(2))"
     patches.setattr(release.Releaser, "_draw_table", rewritten(release.Releaser, "_draw_table", release, changes))
 
 
 def zeros_as_they_are(patches: pytest.MonkeyPatch) -> None:
-    changes = "values=tuple(drawn)", "values=tuple(d if e else 0 for d, e in zip(drawn, counts[period.start]))"
+    changes = "values=tuple(drawn)", "values=tuple(d if e else 0 for d, e in zip(drawn, sums[period]))"
     patches.setattr(release.Releaser, "_draw_table", rewritten(release.Releaser, "_draw_table", release, changes))
 
 

@@ -18,7 +18,7 @@ from tests.privacy.planted_bytes import found
 from quietcount_aggregates.errors import StateError
 from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.populations import Horizon, Population
-from quietcount_aggregates.release import Releaser
+from quietcount_aggregates.settling import Settler
 from quietcount_aggregates.state import state_file
 from quietcount_aggregates.state.state import State
 from quietcount_aggregates.state.state_file import OPEN_EVENT_COLUMNS
@@ -137,7 +137,7 @@ def _in_place(statements: Callable[[str], list[str]]) -> Callable[[State, str, o
         connection.execute("ATTACH ':memory:' AS next")
         connection.execute("USE next")
         connection.execute(state_file.schema())
-        connection.execute("USE state")
+        connection.execute('USE "state-0"')
         connection.execute(fill)
         names = [
             row[0]
@@ -296,7 +296,7 @@ def test_years_have_secrets_by_the_clock_whether_anybody_came_or_not(tmp_path: P
 def test_a_twin_that_makes_a_years_secret_when_it_needs_it_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Releaser, "_keep_years", lambda *_: None)
+    monkeypatch.setattr(Settler, "_keep_years", lambda *_: None)
     assert years_kept(tmp_path / "empty", 0) != years_kept(tmp_path / "busy", 40)
 
 

@@ -71,7 +71,7 @@ def test_each_part_that_was_not_put_back_keeps_a_ledger_on_kafka_from_being_draw
     older, (entries, places) = copied(project, tmp_path / "older"), ledger_of(project)
     project.run_here(str(dt.date(2023, 3, 3)))
     newer, drawn, newest_places = copied(project, tmp_path / "newer"), project.released(), ledger_of(project)[1]
-    assert len(newest_places) == len(places) + 1
+    assert len(newest_places) == len(places) + 2, "a settlement, and its place"
     for alone in ALONE:
         made_again(project, entries, newest_places if alone == "places" else places)
         put_back(project, newer, [alone] if alone in FILES else [])

@@ -103,7 +103,7 @@ def test_a_state_that_has_not_folded_what_the_newest_settlement_counts_is_refuse
     with world_in(tmp_path, [population("monthly")], now=utc(SINCE), published=False) as world:
         older(world, step)
         for _ in range(2):  # the first refusal changes nothing
-            with pytest.raises(StateBehind, match=r"has not folded what .* record-loss"):
+            with pytest.raises(StateBehind, match=r"does not know: .* record-loss"):
                 world.restart(utc(FEBRUARY))
 
 

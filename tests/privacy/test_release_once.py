@@ -124,7 +124,7 @@ def check_crash(step: Step, folder: Path, logs: dict[str, Any], expected: dict[A
         live(world, [1])
         before = dict(world.released)
         crash_at(step, world)
-        appended = step not in (Step.SETTLEMENT_WRITTEN, Step.DRAWN)
+        appended = step not in (Step.SETTLEMENT_WRITTEN, Step.COUNTED, Step.DRAWN)
         assert (dict(world.released) != before) == appended
         check_once(world)
         world.fold(DAYS[1])

@@ -18,11 +18,11 @@ from tests.property.playing import played
 from tests.property.stories import world_of
 from tests.property.story_checks import check_halves, check_margins, check_one_case
 
-from quietcount_aggregates import release
 from quietcount_aggregates.counting import bounding, contributions
 from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.populations import Dimension, Horizon, Late, Population
 from quietcount_aggregates.state.limits import Limits
 from quietcount_aggregates.state.marks import ConsumerSecret
@@ -65,7 +65,9 @@ _sums_forgotten = partial(_script_with, "close.sql", "FROM waiting", "FROM waiti
 _closed_events_forgotten = partial(
     _script_with, "close.sql", "FROM closed_events SEMI JOIN following", "FROM closed_events ANTI JOIN following"
 )
-_withdrawal_forgotten = partial(_script_with, "close.sql", "FROM withdrawn", "FROM withdrawn WHERE false")
+_withdrawal_forgotten = partial(
+    _script_with, "close.sql", "FROM withdrawn GROUP BY", "FROM withdrawn WHERE false GROUP BY"
+)
 
 
 def _spent_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -75,7 +77,9 @@ def _spent_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def _withdrawal_ignored(patch: pytest.MonkeyPatch) -> None:
     real = bounding._versions
-    joined = "ANTI JOIN withdrawn USING (case_mark)"
+    joined = (
+        "ANTI JOIN (SELECT case_mark FROM withdrawn WHERE \"offset\" < getvariable('settled_upto')) USING (case_mark)"
+    )
     patch.setattr(bounding, "_versions", lambda *asked: _replaced(joined, "", real(*asked)))
 
 
@@ -174,7 +178,12 @@ def _a_new_log_comes_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def _dated_ahead_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(release, "drop_ahead", lambda *_: None)
+    real = Settlement.make
+
+    def mutant(after: int, day: dt.date, _: dt.date, *more: Any) -> Settlement:
+        return real(after, day, dt.date.max, *more)
+
+    patch.setattr(Settlement, "make", mutant)
 
 
 def _begins_with_the_log(patch: pytest.MonkeyPatch) -> None:
@@ -196,13 +205,16 @@ def _limits_kept_after_a_loss(patch: pytest.MonkeyPatch) -> None:
     real = Deployment.lose_state
 
     def mutant(self: Deployment, now: dt.datetime) -> None:
-        used = self.there.used_up
-        files = {self.there.limits.path(each): self.there.limits.path(each).read_bytes() for each in used}
+        kept = {
+            state.partition: [(each, state.limits.path(each).read_bytes()) for each in state.used_up]
+            for state in self.states
+        }
         real(self, now)
-        with State(self.state_path) as state, state.transaction() as connection:
-            for path, each in zip(files, used, strict=True):
-                path.write_bytes(files[path])
-                connection.execute("INSERT INTO limits VALUES (?, ?, ?, ?, ?)", astuple(each))
+        for partition, used in kept.items():
+            with State(self.state_of(partition), partition) as state, state.transaction() as connection:
+                for each, content in used:
+                    state.limits.path(each).write_bytes(content)
+                    connection.execute("INSERT INTO limits VALUES (?, ?, ?, ?, ?)", astuple(each))
 
     patch.setattr(Deployment, "lose_state", mutant)
 

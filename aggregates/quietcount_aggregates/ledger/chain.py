@@ -81,7 +81,8 @@ class Chain:
     is neither released nor withheld. `later` are the populations that were declared after the ledger was opened: they
     count what is appended after that. `incomplete` are those of them that begin before their declaration, until
     somebody says that their past is in the log: nothing of them is released. `losses` is how often a state was lost,
-    and `lost` that by partition, under None if it was that of each. `described` is what the publisher says.
+    and `lost` that by partition since the newest loss of a pepper, under None if it was that of each. `earlier` is how
+    often what is known of one person was lost until then. `described` is what the publisher says.
     `keys` are the public keys with which the heads were signed, the newest last.
     """
 
@@ -96,6 +97,7 @@ class Chain:
     incomplete: set[str] = field(default_factory=set)
     losses: int = 0
     lost: dict[int | None, int] = field(default_factory=dict)
+    earlier: int = 0
     described: Description | None = None
     keys: list[bytes] = field(default_factory=list)
 
@@ -124,6 +126,11 @@ class Chain:
         """Return the latest time of an entry. It may not be the last one's: a clock can be put back between the two."""
         return max(entry.recorded_at for entry in self.entries)
 
+    def keys_at(self, length: int) -> list[bytes]:
+        """Return the public key with which the head of so many entries was signed, in a list: there may be none."""
+        bodies = [entry.body for entry in self.entries[:length]]
+        return [body.public_key for body in bodies if isinstance(body, Opened | Rekeyed)][-1:]
+
     @property
     def budget(self) -> Budget:
         populations = self.declarations.values()
@@ -136,8 +143,8 @@ class Chain:
 
     @property
     def worst(self) -> int:
-        """Return how often the record of one person was lost at most: a person is in one partition."""
-        return worst_of(self.lost)
+        """Return how often the record of one person was lost at most: under one pepper a person is in one partition."""
+        return self.earlier + worst_of(self.lost)
 
     @property
     def tables(self) -> list[tuple[Population, Table]]:
@@ -216,8 +223,10 @@ class Chain:
                 self.incomplete.discard(name)
             case StateLost(losses=losses, partition=partition, kept=kept):
                 self.losses = losses
-                self.lost[partition] = self.lost.get(partition, 0) + 1
-                if not kept:
+                if kept:  # under a new pepper a person has a new key, which may lie in another partition
+                    self.earlier, self.lost = self.earlier + 1 + worst_of(self.lost), {}
+                else:
+                    self.lost[partition] = self.lost.get(partition, 0) + 1
                     self._withhold(entry)
             case Described(description):
                 self.described = description

@@ -58,6 +58,8 @@ class Ledger:
         """By the length of the ledger when it was written, the newest; settled or not."""
         self._settlement: Settlement | None = None
         """The newest of all."""
+        self._checked = 0
+        """How many places were held against their entries."""
         self._lines = 0
         """How much of the private log was read."""
 
@@ -68,36 +70,48 @@ class Ledger:
         self.read_places()
 
     def read_places(self) -> None:
-        """Read the private log to its end; raise LedgerBroken if a place is not what its entry commits to."""
+        """Read the private log to its end; raise LedgerBroken if a place is not what its entry commits to.
+
+        A place whose entry is not read yet is checked once it is.
+        """
+        again = True
+        while again:
+            again = False
+            for data in self._log.read_places(self._lines):
+                record = record_of(data, self._lines)
+                if "settle" in record:
+                    settlement = Settlement.of(record, data, self._lines)
+                    again |= self._check_signed(settlement)
+                    self._settlement = self._settlements[settlement.after] = settlement
+                else:
+                    self._places.append(Place.of(record, data, self._lines))
+                self._lines += 1
+        self._check_commitments()
+
+    def _check_commitments(self) -> None:
         entries = self.chain.entries
-        for data in self._log.read_places(self._lines):
-            number, self._lines = self._lines, self._lines + 1
-            record = record_of(data, number)
-            if "settle" in record:
-                settlement = self._signed(Settlement.of(record, data, number), number)
-                self._settlement = self._settlements[settlement.after] = settlement
-                continue
-            place = Place.of(record, data, number)
-            if place.entry < len(entries) and commitment_of(entries[place.entry].body) != place.commitment:
+        while self._checked < len(self._places) and self._places[self._checked].entry < len(entries):
+            place = self._places[self._checked]
+            if commitment_of(entries[place.entry].body) != place.commitment:
                 raise LedgerBroken(
-                    f"place {number} of the private log beside the ledger is not what the ledger commits to: one of "
-                    "the two was altered, or belongs to another",
+                    f"place {self._checked} of the private log beside the ledger is not what the ledger commits to: "
+                    "one of the two was altered, or belongs to another",
                     RESTORE_PLACES,
                 )
-            self._places.append(place)
+            self._checked += 1
 
-    def _signed(self, settlement: Settlement, number: int) -> Settlement:
-        """Return a settlement that is signed as the ledger's heads are. Raises LedgerBroken."""
-        if settlement.is_signed(self.chain.keys):
-            return settlement
-        self.refresh()  # a key may have been named since the ledger was read
-        if not settlement.is_signed(self.chain.keys):
+    def _check_signed(self, settlement: Settlement) -> bool:
+        """Raise LedgerBroken unless a settlement is signed as the heads were then; return if the ledger was read."""
+        behind = settlement.after > len(self.chain.entries)
+        if behind:  # what it follows may have been appended since the ledger was read
+            self.refresh()
+        if not settlement.is_signed(self.chain.keys_at(settlement.after)):
             raise LedgerBroken(
-                f"place {number} of the private log beside the ledger is a settlement that nobody signed with a key "
-                "of the ledger: it was altered, or belongs to another",
+                f"place {self._lines} of the private log beside the ledger is a settlement that was not signed with "
+                "the key that the ledger named then: it was altered, or belongs to another",
                 RESTORE_PLACES,
             )
-        return settlement
+        return behind
 
     def settle(self, settlement: Settlement) -> None:
         """Write down what is settled next. Nothing may be counted before.
@@ -108,6 +122,11 @@ class Ledger:
         self.read_places()
         if self._settlement != settlement:
             raise _not_as_written()
+
+    @property
+    def has_workers(self) -> bool:
+        """Return whether the newest settlement counts what other processes folded."""
+        return self._settlement is not None and bool(self._settlement.seal_to)
 
     @property
     def open_settlement(self) -> Settlement | None:

@@ -32,7 +32,7 @@ class Settlement:
 
     `identity` is random, 16 bytes. `after` is the length of the ledger when it was written. `newest` is the last day
     that an event may be dated: what lies further ahead is dropped. `seal_to` is the public key (X25519, 32 bytes) of
-    the releaser, which lives as long as its process; it is empty if one process does all.
+    the releaser for this settlement; it is empty if one process does all.
     """
 
     identity: bytes

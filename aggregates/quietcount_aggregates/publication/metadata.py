@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from quietcount_aggregates.ledger.chain import Chain
+from quietcount_aggregates.ledger.chain import Chain, worst_of
 from quietcount_aggregates.ledger.entries import Declared, Released, StateLost
 from quietcount_aggregates.populations import Filter, Horizon, Population, Table
 
@@ -153,14 +153,22 @@ def _contribution(population: Population, table: Table, losses: int) -> str:
 
 
 def _losses(chain: Chain) -> dict[str, int]:
-    """Return how often that record, or the pepper, was lost since the declaration, by population."""
-    losses: dict[str, int] = {}
+    """Return how often that of one case, or the pepper, was lost at most since the declaration, by population."""
+    since: dict[str, tuple[int, dict[int | None, int]]] = {}
     for entry in chain.entries:
-        if isinstance(entry.body, Declared):
-            losses[entry.body.population.name] = 0
-        elif isinstance(entry.body, StateLost):
-            losses = {name: before + 1 for name, before in losses.items()}
-    return losses
+        match entry.body:
+            case Declared(population):
+                since[population.name] = 0, {}
+            case StateLost(kept=True):  # under a new pepper a case may lie in another partition
+                since = {name: (earlier + 1 + worst_of(lost), {}) for name, (earlier, lost) in since.items()}
+            case StateLost(partition=partition):
+                since = {
+                    name: (earlier, {**lost, partition: lost.get(partition, 0) + 1})
+                    for name, (earlier, lost) in since.items()
+                }
+            case _:
+                pass
+    return {name: earlier + worst_of(lost) for name, (earlier, lost) in since.items()}
 
 
 def _newest(chain: Chain) -> dict[str, str]:

@@ -244,8 +244,16 @@ def ledger_restore_command(file: Path, config: Path, yes: bool) -> None:
     type=click.Choice([each.value for each in Lost]),
     help="Which secret is lost: needed if the state is sound.",
 )
+@click.option(
+    "--partition",
+    "partitions",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="N",
+    help="Look at this partition alone: needed if its state was on a worker's machine.",
+)
 @click.option("--yes", is_flag=True, help="Record it without asking.")
-def ledger_record_loss_command(config: Path, lost: str | None, yes: bool) -> None:
+def ledger_record_loss_command(config: Path, lost: str | None, partitions: tuple[int, ...], yes: bool) -> None:
     """Record that the private state or a secret is lost, raise the stated bound permanently, and let releasing go on.
 
     Looks at the state first. If it is sound, it records nothing, unless you say which secret is lost: the emitters'
@@ -256,7 +264,7 @@ def ledger_record_loss_command(config: Path, lost: str | None, yes: bool) -> Non
     """
     configuration = Configuration.load(config)
     secret = None if lost is None else Lost(lost)
-    loss = examine_loss(configuration, secret)
+    loss = examine_loss(configuration, secret, partitions)
     click.echo(f"{loss.found}.\n{loss.price}.", err=True)
     if not yes:
         if secret is None:
@@ -266,7 +274,7 @@ def ledger_record_loss_command(config: Path, lost: str | None, yes: bool) -> Non
                 err=True,
             )
         agreed("Is it lost permanently, and is that to be recorded?")
-    for line in record_state_loss(configuration, wall_clock(), secret):
+    for line in record_state_loss(configuration, wall_clock(), secret, partitions):
         click.echo(line, err=True)
 
 

@@ -71,7 +71,8 @@ def run_command(config: Path, until_idle: bool, role: str, partitions: str | Non
     Example: quietcount run
     What is there, and no more: quietcount run --until-idle
     History, as of a day: quietcount run --until-idle --as-of 2023-12-08
-    A worker, and the one that releases: quietcount run --role fold --partitions 0-3; quietcount run --role release
+    One of several workers: quietcount run --role fold --partitions 0-3
+    And the one that releases: quietcount run --role release
     """
     duty = duty_of(role, partitions)
     configuration = Configuration.load(config)
@@ -134,7 +135,7 @@ def _serve(
     def reading() -> Configuration:
         fresh = Configuration.load(config)
         with naming(config):
-            check_files(fresh)
+            check_files(fresh, signs=duty.role is not Role.FOLD)
         return fresh
 
     grid = clock if isinstance(clock, Grid) else Grid(configuration.tick)

@@ -38,6 +38,7 @@ from quietcount_consumers.maintenance.verification import agreement
 from quietcount_consumers.wiring import open_ledger, signing_key_file
 from quietcount_producers.embedded import sqlite_file
 from quietcount_producers.errors import LogError
+from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Finding
 from quietcount_schemas.log import CASE_EVENTS, LedgerLog
 
@@ -47,6 +48,7 @@ __all__ = [
     "check_signer",
     "check_state",
     "embedded_topic",
+    "has_workers",
     "ledger_of",
 ]
 
@@ -79,6 +81,18 @@ def ledger_of(configuration: Configuration) -> Chain:
                 raise
             time.sleep(_PAUSE_SECONDS)
     return Chain()
+
+
+def has_workers(configuration: Configuration) -> bool:
+    """Return whether workers fold for this ledger; false if that cannot be read."""
+    if configuration.kafka is None:
+        return False
+    with contextlib.suppress(QuietcountError), contextlib.closing(open_ledger(configuration, create=False)) as log:
+        ledger = Ledger(log)
+        ledger.refresh()
+        ledger.read_places()
+        return ledger.has_workers
+    return False
 
 
 def _verified(log: LedgerLog) -> Chain:

@@ -78,6 +78,8 @@ class _Examination:
         state = self._gathered("state", self._look_at_state)
         # Unlike Path.exists, this raises nothing if this user may not look; the check of the folders reports that.
         opened = bool(self._chain and self._chain.entries) or bool(configuration.state_files)
+        # A worker has no signing key and no witness: these are the releaser's.
+        opened = opened and (configuration.public_file.exists() or not data.has_workers(configuration))
 
         check("configuration", lambda: files.check_configuration_file(self._config), "it can be used")
         check("user", lambda: machines.check_user(machine, owner), "the data are this user's")
@@ -176,6 +178,8 @@ class _Examination:
         except StateError as error:
             if path.exists():
                 yield refused("state", error)
+            elif self._chain is not None and self._chain.releases and data.has_workers(self._configuration):
+                yield fine("state", f"partition {partition} is not on this machine: a worker folds it elsewhere")
             elif self._chain is not None and self._chain.releases:
                 yield wrong(
                     "state",

@@ -29,6 +29,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.maintenance.recovery import (
     fence,
+    folded_here,
     publish_ledger,
     reading_ledger,
     signing_key_for,
@@ -85,23 +86,26 @@ class Loss:
         return ". ".join(said)
 
 
-def examine_loss(configuration: Configuration, lost: Lost | None) -> Loss:
+def examine_loss(configuration: Configuration, lost: Lost | None, partitions: Collection[int] = ()) -> Loss:
     """Return what a person would record as lost, and its price; change nothing.
 
-    Raises ServiceError if nothing is lost: the state is sound, and `lost` names no secret or one that is there.
+    Looks at the `partitions` that are named, or at all. Raises ServiceError if nothing is lost: the state is sound, and
+    `lost` names no secret or one that is there.
     """
     with reading_ledger(configuration) as ledger:
-        return _examined(configuration, ledger, lost)
+        return _examined(configuration, ledger, lost, partitions)
 
 
-def record_state_loss(configuration: Configuration, now: dt.datetime, lost: Lost | None = None) -> list[str]:
+def record_state_loss(
+    configuration: Configuration, now: dt.datetime, lost: Lost | None = None, partitions: Collection[int] = ()
+) -> list[str]:
     """Record the loss in the ledger, begin the state again if it is lost, and return what there is to say, a line each.
 
     Looks first, as `examine_loss` does. A damaged state is moved aside, never overwritten. The ledger must hold all
     that was published: an older copy of it is refused. If the service's secret is gone, it makes a new one.
     """
     with reading_ledger(configuration) as ledger:
-        loss, said = _examined(configuration, ledger, lost), []
+        loss, said = _examined(configuration, ledger, lost, partitions), []
         signing_key_for(ledger, configuration)
         for partition in loss.damaged:
             aside = _set_aside(configuration.state_file(partition))
@@ -131,10 +135,27 @@ def _to_emit_again(chain: Chain) -> list[str]:
     ]
 
 
-def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None) -> Loss:
+def _looked_at(configuration: Configuration, ledger: Ledger, lost: Lost | None, named: Collection[int]) -> list[int]:
+    """Return at which partitions to look. Raises ServiceError if workers may have the states that are not here."""
+    number = ledger.chain.opened.partitions
+    if beyond := [each for each in named if not 0 <= each < number]:
+        raise ServiceError(
+            f"--partition {beyond[0]}: the log has {number} partitions, numbered from 0", "Name one that is there"
+        )
+    here = folded_here(configuration, ledger)
+    if not named and len(here) < number and lost is not Lost.PEPPER:
+        raise ServiceError(
+            "workers fold the partitions whose state is not here, so nothing says that it is lost. Nothing was "
+            "recorded",
+            "If one is lost permanently, name it: --partition N. Stop workers and releaser before: docs/workers.md",
+        )
+    return sorted(named) or here
+
+
+def _examined(configuration: Configuration, ledger: Ledger, lost: Lost | None, named: Collection[int]) -> Loss:
     """Return what is lost. Raises ServiceError if it is nothing, with the price that it would have had."""
     chain, found, damaged = ledger.chain, dict[int, str](), list[int]()
-    partitions = range(chain.opened.partitions)
+    partitions = _looked_at(configuration, ledger, lost, named)
     for partition in partitions:
         path = configuration.state_file(partition)
         if not path.exists() and not _wal(path).exists():
@@ -190,11 +211,9 @@ def _found(configuration: Configuration, ledger: Ledger, partition: int, lost: L
     with State(path, partition) as state:
         ledger.check_not_behind(state.head, path.name)
         state.check_whole()
-        if ledger.chain.is_ahead_of(state.first_open):
-            return f"{path} does not know what the ledger released"
         ledger.read_places()
-        if is_out_of_place(ledger, state):
-            return f"{path} has not folded what the ledger released"
+        if ledger.chain.is_ahead_of(state.first_open) or is_out_of_place(ledger, state):
+            return f"{path} does not know what the ledger released"
         return "" if lost is None else _lost_secret(configuration, state, lost)
 
 
@@ -225,19 +244,20 @@ def _is_there(what: str) -> ServiceError:
 
 
 def _record(ledger: Ledger, configuration: Configuration, now: dt.datetime, loss: Loss) -> None:
-    numbers = range(ledger.chain.opened.partitions)
+    number = ledger.chain.opened.partitions
     with contextlib.ExitStack() as stack:
-        states = opened_states(configuration, numbers, stack)
+        states = opened_states(configuration, {*folded_here(configuration, ledger), *loss.partitions}, stack)
         # The fence comes first: a release elsewhere could purge the log between that and what is read of it.
         fence(ledger, states, configuration)
         with contextlib.closing(open_log(configuration)) as log:
             end = LogPoint(log.topic_id(CASE_EVENTS), log.end_offsets(CASE_EVENTS))
             beginnings = log.beginning_offsets(CASE_EVENTS)
-        check_known(end.offsets.keys() & beginnings.keys(), len(numbers))
+        check_known(end.offsets.keys() & beginnings.keys(), number)
         for partition in [None] if loss.kept else _concerned(ledger.chain, loss.partitions):
             record_loss(ledger, now, partition, kept=loss.kept)
-        for partition in loss.partitions:
-            begin_anew(states[partition], ledger, beginnings, end)
+        for state in states:
+            if state.partition in loss.partitions:
+                begin_anew(state, ledger, beginnings, end)
         publish_ledger(ledger, configuration)
 
 

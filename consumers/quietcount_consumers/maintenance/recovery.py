@@ -50,6 +50,7 @@ __all__ = [
     "compared_state",
     "complete_population",
     "fence",
+    "folded_here",
     "follow_new_log",
     "open_states",
     "opened_partitions",
@@ -110,7 +111,7 @@ def _append(
 ) -> None:
     """Append an entry about a declared population, and publish the ledger."""
     # The states are opened before the fence: that refuses while a service runs, and the fence would stop that service.
-    with reading_ledger(configuration) as ledger, open_states(configuration, ledger.chain) as states:
+    with reading_ledger(configuration) as ledger, open_states(configuration, ledger) as states:
         _check_states(states, ledger)
         if name not in ledger.chain.declarations:
             known = ", ".join(ledger.chain.declarations) or "none"
@@ -133,7 +134,7 @@ def follow_new_log(configuration: Configuration, agree: Callable[[], None] = lam
     """
     with (
         reading_ledger(configuration) as ledger,
-        open_states(configuration, ledger.chain) as states,
+        open_states(configuration, ledger) as states,
         contextlib.closing(open_log(configuration)) as log,
     ):
         check_partitions(log.partitions(CASE_EVENTS), ledger.chain.opened.partitions)
@@ -150,7 +151,10 @@ def follow_new_log(configuration: Configuration, agree: Callable[[], None] = lam
         agree()
         for settler in settlers:
             settler.recover()
-            settler.state.follow(topic)
+            state = settler.state
+            # Of several partitions one alone may be lost: in the others every place holds as before.
+            if state["topic_id"] not in ("", topic) or lost_of(state, log, beginnings, ends) is not None:
+                state.follow(topic)
 
 
 def restore_ledger(configuration: Configuration, published: Path) -> list[str]:
@@ -266,10 +270,20 @@ def check_published(configuration: Configuration, ledger: Ledger) -> None:
         ledger.check_not_behind(head, public.name)
 
 
+def folded_here(configuration: Configuration, ledger: Ledger) -> list[int]:
+    """Return the partitions whose state has to be here: all of them, or with workers those that are."""
+    ledger.read_places()
+    partitions = range(ledger.chain.opened.partitions)
+    return [each for each in partitions if not ledger.has_workers or each in configuration.state_files]
+
+
 @contextlib.contextmanager
-def open_states(configuration: Configuration, chain: Chain) -> Iterator[list[State]]:
-    """Open the state of each partition of a ledger. Raises StateError if one is missing, and then makes none."""
-    numbers = range(chain.opened.partitions)
+def open_states(configuration: Configuration, ledger: Ledger) -> Iterator[list[State]]:
+    """Open the state of each partition of a ledger, or those that are here if there are workers.
+
+    Raises StateError if one is missing, and then makes none.
+    """
+    numbers = folded_here(configuration, ledger)
     for number in numbers:
         if not configuration.state_file(number).exists():
             raise state_missing(configuration.state_file(number))

@@ -59,6 +59,13 @@ def renew_key(
     changes nothing, for a ledger that is older than what was published, and for a key of another ledger in the place.
     """
     with reading_ledger(configuration) as ledger, contextlib.ExitStack() as stack:
+        seen = (configuration.public_file, witness_of(configuration).path)
+        ledger.read_places()
+        if ledger.has_workers and not any(path.exists() for path in seen):
+            raise ServiceError(
+                "this machine has a worker and not the releaser, whose key it is. Nothing was changed",
+                "Run it where the releaser runs",
+            )
         for partition in sorted(configuration.state_files):
             with contextlib.suppress(StateDamaged):  # its loss is recorded later, and that has to be signed
                 stack.enter_context(compared_state(configuration, partition, ledger))

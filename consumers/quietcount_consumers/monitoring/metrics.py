@@ -293,7 +293,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "quietcount_ledger_state_losses",
-        "How many losses of the private state the ledger records; each raises the stated bound.",
+        "How many losses of the private state the ledger records; each may raise the stated bound.",
         _one(lambda view: float(view.status.state_losses)),
     ),
     Metric(

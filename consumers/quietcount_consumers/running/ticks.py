@@ -13,12 +13,16 @@ import select
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol
+from typing import Final, Protocol
 
 from quietcount_consumers.running.timekeeping import Clock
 from quietcount_consumers.service import Tick
 
 __all__ = ["Signals", "StopSignal", "Ticking", "run_until_idle"]
+
+
+_A_MOMENT: Final = 1.0
+"""Seconds between two looks at what workers hand over."""
 
 
 class Ticking(Protocol):
@@ -109,7 +113,10 @@ def run_until_idle(
     """
     while not stop():
         now = clock()
-        service.tick(now, stop)
+        released = service.tick(now, stop).released
         flush()
-        if service.at_end() and not service.due(now):
-            return
+        if service.at_end():
+            if not service.due(now):
+                return
+            if not released:
+                stop.wait(_A_MOMENT)  # for what workers count

@@ -40,12 +40,14 @@ class Elsewhere:
         check_partitions(ends, partitions)
         return LogPoint(self._log.topic_id(CASE_EVENTS), ends)
 
-    @property
-    def seal_to(self) -> bytes:
+    def new_key(self) -> bytes:
+        """Return the public half of a new key; the one before is forgotten."""
+        self._key = ReleaserKey()
         return self._key.public
 
     def recover(self) -> None:
-        """Nothing here can have been cut short."""
+        """Clear away what was sealed to a key that went with its process."""
+        self._channel.clear()
 
     def adopt(self) -> None:
         """Each worker does that when it reads the declaration."""
@@ -62,6 +64,7 @@ class Elsewhere:
     def close(self, _: Settlement) -> None:
         """Each worker forgets when it reads the release."""
         self._channel.clear()
+        self._key = ReleaserKey()
 
     def purge(self) -> None:
         """Each worker purges its partitions."""

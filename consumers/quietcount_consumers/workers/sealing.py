@@ -1,7 +1,8 @@
 """Sealing: what a partition counts, in pieces of one size that the releaser alone can open.
 
 Partial sums are exact counts. A piece is encrypted with HPKE (RFC 9180: X25519, HKDF-SHA256, AES-256-GCM) to a key that
-the releaser makes when it starts and never writes down: once it has released, nobody can open what lay on the brokers.
+the releaser makes for each settlement and never writes down: once it has released, nobody can open what lay on the
+brokers.
 Within is an HMAC-SHA256 under the service's secret, which the broker does not have, so nobody else can make one up.
 
 How many pieces there are follows from the ledger alone: 8 bytes a cell, whatever its count.
@@ -24,7 +25,7 @@ from quietcount_aggregates.due_periods import DuePeriod
 from quietcount_aggregates.ledger.settlements import IDENTITY_BYTES, Settlement
 from quietcount_aggregates.settling import Sums
 
-__all__ = ["PIECE_BYTES", "Forged", "Piece", "ReleaserKey", "joined", "sealed"]
+__all__ = ["PIECE_BYTES", "Forged", "Piece", "ReleaserKey", "joined", "pieces_of", "sealed"]
 
 PIECE_BYTES: Final = 65_536
 """Of counts in one piece; each is as long, however little is in it."""
@@ -51,7 +52,7 @@ class Piece(NamedTuple):
 
 
 class ReleaserKey:
-    """The releaser's key, for as long as its process lives. Its repr shows nothing of it."""
+    """The releaser's key for one settlement. Its repr shows nothing of it."""
 
     def __init__(self) -> None:
         self._key = X25519PrivateKey.generate()
@@ -88,6 +89,11 @@ def sealed(
         header = _HEADER.pack(settlement.identity, partition, number, len(pieces))
         content = header + piece.ljust(PIECE_BYTES, b"\0")
         yield _SUITE.encrypt(_code(mac_key, content) + content, key, _INFO)
+
+
+def pieces_of(cells: int) -> int:
+    """Return in how many pieces so many cells come."""
+    return -(-cells * _CELL.itemsize // PIECE_BYTES)
 
 
 def joined(pieces: Sequence[Piece], due: Sequence[tuple[DuePeriod, int]]) -> dict[DuePeriod, list[int]]:

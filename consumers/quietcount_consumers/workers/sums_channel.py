@@ -11,7 +11,7 @@ from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.settling import Sums
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.errors import ServiceError
-from quietcount_consumers.workers.sealing import Forged, Piece, ReleaserKey, joined, sealed
+from quietcount_consumers.workers.sealing import Forged, Piece, ReleaserKey, joined, pieces_of, sealed
 from quietcount_schemas.log import PARTIAL_SUMS, LogReader, LogWriter, NewRecord
 
 __all__ = ["SumsChannel"]
@@ -59,10 +59,16 @@ class SumsChannel:
                 )
         cells: dict[str, int] = {table.name: table.cells for _, table in chain.tables}
         sizes = [(period, cells[period.statistic]) for period in due]
+        wanted = pieces_of(sum(size for _, size in sizes))
+        if any(piece.pieces != wanted for pieces in found.values() for piece in pieces.values()):
+            raise ServiceError(
+                "a worker counted other tables than the releaser asked for. Nothing is released",
+                "Run one version of quietcount on all machines",
+            )
         return {
             partition: joined(list(pieces.values()), sizes)
             for partition, pieces in found.items()
-            if len(pieces) == pieces[min(pieces)].pieces
+            if len(pieces) == wanted
         }
 
     def clear(self) -> None:

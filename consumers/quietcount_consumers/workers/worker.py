@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from quietcount_aggregates.due_periods import due_in
+from quietcount_aggregates.ledger.entries import Settled
 from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.state.state import State
 from quietcount_consumers import dead_letters
 from quietcount_consumers.monitoring.standing import Standing
 from quietcount_consumers.monitoring.status import Status
@@ -46,8 +48,8 @@ class Worker:
         self._standing = standing
         self._audited = opened
         self._resources = resources
-        self._answered = b""
-        """The settlement for which the sums were handed over."""
+        self._answered = b"", opened
+        """The settlement for which the sums were handed over, and in which hour."""
         self._length = 0
         """How much of the ledger the states have followed."""
 
@@ -63,14 +65,16 @@ class Worker:
         ends = self._log.end_offsets(CASE_EVENTS)
         self._read(now)
         self._partitions.check_topic()
-        self.follow()
+        self.follow(now)
         caught_up = self._partitions.fold_to_end(now.date(), stopping, ends)
         self._log.report(CASE_EVENTS, self._partitions.offsets)
         for state in self._partitions.states:
             dead_letters.relay(state, self._log, CASE_EVENTS)
         if caught_up:
-            self._answer()
+            self._answer(now)
         self._partitions.settlers.purge()
+        for state in self._with_letters:
+            dead_letters.purge_again(state, self._log)
         return Tick(caught_up, [])
 
     def due(self, _: dt.datetime) -> object:
@@ -91,8 +95,13 @@ class Worker:
         """Return whether nothing was appended to the log since the last fold."""
         return self._partitions.at_end()
 
-    def follow(self) -> None:
-        """Let the states forget what the ledger has released, and count what it declares.
+    @property
+    def _with_letters(self) -> list[State]:
+        """Return the state that remembers how far the dead letters are purged, if it is here: all are in one topic."""
+        return [state for state in self._partitions.states if state.partition == 0]
+
+    def follow(self, now: dt.datetime | None = None) -> None:
+        """Let the states forget what the ledger has released, and count what it declares; `now` is that of a tick.
 
         Raises StateBehind if the ledger has releases that a state cannot learn of any more.
         """
@@ -103,9 +112,10 @@ class Worker:
             settler.recover()
         self._partitions.settlers.adopt()
         self._partitions.renew()
-        for state in self._partitions.states:
-            if state.partition == 0:  # all letters are in one topic, so one state remembers how far that is purged
-                dead_letters.purge(state, self._log, chain.latest.date())
+        fresh = chain.entries[self._length :] if self._length else []
+        if now is not None and any(isinstance(entry.body, Settled) for entry in fresh):
+            for state in self._with_letters:
+                dead_letters.purge(state, self._log, now.date())
         self._length = len(chain.entries)
 
     def _read(self, now: dt.datetime) -> None:
@@ -119,15 +129,21 @@ class Worker:
         for state in self._partitions.states:
             self._ledger.check_not_behind(state.head, state.path.name)
 
-    def _answer(self) -> None:
-        """Hand over what the newest settlement asks for, once, if all of it is folded."""
+    def _answer(self, now: dt.datetime) -> None:
+        """Hand over what the newest settlement asks for, if all of it is folded; again after an hour, if it is open."""
         settlement, offsets = self._ledger.open_settlement, self._partitions.offsets
-        if settlement is None or settlement.identity == self._answered or not settlement.seal_to:
+        if settlement is None or not settlement.seal_to or (settlement.identity, _hour(now)) == self._answered:
             return
+        if settlement.point.topic_id != self._partitions.settlers.point.topic_id:
+            return  # of a log that was lost; the releaser settles again
         if any(offsets[partition] < settlement.point.offsets.get(partition, 0) for partition in offsets):
             return  # it was written after this tick asked for the end of the log
         due = due_in(self._ledger.chain, settlement.until)
         for settler in self._partitions.settlers:
             self._channel.send(settlement, settler.state.partition, due, settler.sums(settlement, due))
             settler.forget()
-        self._answered = settlement.identity
+        self._answered = settlement.identity, _hour(now)
+
+
+def _hour(now: dt.datetime) -> dt.datetime:
+    return now.replace(minute=0, second=0, microsecond=0)

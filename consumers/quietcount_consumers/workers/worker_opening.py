@@ -9,6 +9,8 @@ from collections.abc import Callable
 from quietcount_aggregates.errors import LedgerMissing
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
+from quietcount_aggregates.release import check_schemas
+from quietcount_aggregates.settling import populations_of
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
@@ -19,7 +21,7 @@ from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, 
 from quietcount_consumers.workers.duty import Duty
 from quietcount_consumers.workers.sums_channel import SumsChannel
 from quietcount_consumers.workers.worker import Worker
-from quietcount_schemas.log import CASE_EVENTS
+from quietcount_schemas.log import CASE_EVENTS, PARTIAL_SUMS
 
 __all__ = ["check_workers", "open_worker"]
 
@@ -70,12 +72,14 @@ def open_worker(
         partitions = Partitions(
             states, configuration, log=log, ledger=ledger, registry=registry, secret=secret, batch=batch
         )
+        check_schemas(populations_of(ledger.chain), registry)
         partitions.bind(
             topic_id=log.topic_id(CASE_EVENTS),
             secret_check=secret.check,
             ledger_id=ledger.chain.opened.ledger_id.hex(),
         )
         sums_log = stack.enter_context(contextlib.closing(open_log(configuration)))
+        sums_log.topic_id(PARTIAL_SUMS)  # says what to do about a topic that is missing
         folders = watched_folders(configuration)
         worker = Worker(
             log=log,

@@ -65,7 +65,7 @@ def topics(deployment: Deployment, root: Path) -> subprocess.CompletedProcess[st
 def test_the_administrator_makes_the_topics_and_finds_them_right(
     deployment: Deployment, topics: subprocess.CompletedProcess[str], root: Path
 ) -> None:
-    assert topics.stdout.split() == [CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS]
+    assert topics.stdout.split() == [CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS, PARTIAL_SUMS]
     checked = deployment.quietcount("administrator", root / "compose" / "quietcount.toml", "topics", "check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -136,7 +136,7 @@ def test_what_the_real_service_shows_has_no_fault_and_all_that_the_rules_ask_for
         <= {metric.name for metric in METRICS}
         == metric_names("\n".join(line.split()[2] for line in shown.decode().splitlines() if line.startswith("# TYPE")))
     )
-    for name in sorted(wanted):
+    for name in sorted(wanted - {"quietcount_partition_missing"}):  # of a releaser with workers alone
         assert server.query(name), name
 
 

@@ -96,8 +96,10 @@ def check_what_was_acknowledged_is_folded_once(
         np.frombuffer(b"".join(uuid.UUID(line["event_id"]).bytes for line in lines), np.uint8).reshape(-1, 16),
     )
     numbers = {(int(high) << 64) | int(low): number for number, (high, low) in enumerate(marks)}
-    with duckdb.connect(str(project.private / "state-0.duckdb"), read_only=True) as connection:
-        found = {row[0] for row in connection.execute("SELECT event_mark FROM open_events").fetchall()}
+    found: set[int] = set()
+    for path in configuration.state_files.values():
+        with duckdb.connect(str(path), read_only=True) as connection:
+            found |= {row[0] for row in connection.execute("SELECT event_mark FROM open_events").fetchall()}
     assert found <= set(numbers)
     folded = {numbers[mark] for mark in found}
     missing = set(acknowledged) - folded

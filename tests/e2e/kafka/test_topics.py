@@ -31,7 +31,7 @@ from quietcount_producers.errors import LogError
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Severity
-from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS, NewRecord
+from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, PARTIAL_SUMS, RELEASES, SETTLEMENTS, NewRecord
 
 pytestmark = pytest.mark.check
 
@@ -143,7 +143,8 @@ def test_what_is_there_already_stays_as_it_is_and_is_checked(
     name = settings.topic(RELEASES)
     admin.create_topics({name: {"num_partitions": 3, "replication_factor": 1, "configs": {"retention.ms": "1000"}}})
     result = command("create", "--partitions", "2")
-    assert set(result.stdout.split()) == {settings.topic(topic) for topic in (CASE_EVENTS, DEAD_LETTERS, SETTLEMENTS)}
+    made = (CASE_EVENTS, DEAD_LETTERS, SETTLEMENTS, PARTIAL_SUMS)
+    assert set(result.stdout.split()) == {settings.topic(topic) for topic in made}
     assert f"{name}: is already there" in result.stderr
     assert "partitions" in refused(result)
     assert f"{name}: retention.ms is 1000, not -1." in result.stderr
@@ -153,6 +154,7 @@ def test_what_is_there_already_stays_as_it_is_and_is_checked(
         DEAD_LETTERS: 1,
         RELEASES: 3,
         SETTLEMENTS: 1,
+        PARTIAL_SUMS: 1,
     }
     assert (described.topics[RELEASES].settings or {})["retention.ms"] == "1000"
 

@@ -193,12 +193,13 @@ def an_older_state_is_put_back(drill: Drill) -> None:
         patch.chdir(released_since.project.folder)
         go_on(released_since, [])
         newer = released_since.released
-        unknown, not_folded = drill.page.messages(section)
-        released_since.do(section).refused(not_folded)
+        (unknown,) = drill.page.messages(section)
+        released_since.do(section).refused(unknown)
         assert released_since.released == newer
         released_since.run("rm data/private/store/state-*\nmv aside/state-* data/private/store/")
         released_since.project.run_here("2023-04-08")
         newer = released_since.released
+        released_since.clock = "2023-04-08"
         released_since.do(section).refused(unknown)
         assert released_since.released == newer
 

@@ -60,4 +60,4 @@ def test_a_twin_that_follows_the_new_log_first_is_found(project: Project, monkey
         hasty.setattr(Settler, "recover", lambda _: None)
         invoked(project, ledger_command, "new-log", "--yes")
     said = refused(project, run_command, "--until-idle", "--as-of", "2023-04-08")
-    assert "has not folded what the newest releases of the ledger count" in said
+    assert "does not know: the state was lost" in said

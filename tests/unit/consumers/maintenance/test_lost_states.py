@@ -33,12 +33,10 @@ def test_a_state_that_has_not_folded_what_its_release_counted_is_recorded_as_los
     with State(project.private / "state-0.duckdb") as state:
         state.connection.execute("UPDATE offsets SET next_offset = next_offset - 1")
     before = project.ledger_values()
-    assert "has not folded what the newest releases of the ledger count" in refused(
-        project, run_command, "--until-idle", "--as-of", "2023-03-08"
-    )
+    assert "does not know: the state was lost" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
     assert project.ledger_values() == before
     said = invoked(project, ledger_command, "record-loss", "--yes").stderr
-    assert "has not folded what the ledger released." in said
+    assert "does not know what the ledger released." in said
     project.run_here("2023-03-08")
     assert losses(project) == 1
 
