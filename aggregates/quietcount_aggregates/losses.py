@@ -18,16 +18,8 @@ __all__ = ["begin_anew", "bound_after_losses", "is_out_of_place", "record_loss"]
 def is_out_of_place(ledger: Ledger, state: State) -> bool:
     """Return whether a state that is to finish the newest settlement has not folded what that counts.
 
-    So it is if the place of that is not known, or lies in another log than the state's; and whatever it has folded, if
-    its loss was recorded since it last saw the ledger: another one has begun in its place.
+    So it is if the place of that is not known, or lies in another log than the state's.
     """
-    for entry in ledger.chain.entries[state.head.length :]:
-        if (
-            isinstance(entry.body, StateLost)
-            and not entry.body.kept
-            and entry.body.partition in (state.partition, None)
-        ):
-            return True
     if not ledger.chain.unknown_to(state.first_open):
         return False
     settled = ledger.settled
@@ -75,8 +67,6 @@ def begin_anew(state: State, ledger: Ledger, beginnings: Mapping[int, int], end:
             for name in chain.later
         },
     )
-    with state.transaction():
-        state.see(chain.head)
 
 
 def bound_after_losses(chain: Chain, partitions: Iterable[int | None], *, kept: bool = False) -> Decimal:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -261,7 +260,7 @@ class Configuration:
         """Return the states that are there, or whose write-ahead log is, by partition; none if nobody may look."""
         names: list[str] = []
         with contextlib.suppress(OSError):
-            names = os.listdir(self.private_dir)
+            names = [path.name for path in self.private_dir.iterdir()]
         found = map(_STATE.fullmatch, names)
         return {int(each[1]): self.state_file(int(each[1])) for each in found if each is not None}
 

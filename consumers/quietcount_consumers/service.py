@@ -45,10 +45,11 @@ def _by_itself(_: Chain) -> None:
 
 
 class Tick(NamedTuple):
-    """What a tick came to: whether the fold reached the end of the log, and what was released."""
+    """What a tick came to: whether the fold reached the end of the log, what was released, and whether workers lack."""
 
     caught_up: bool
     released: list[DuePeriod]
+    waiting: bool = False
 
 
 class Service:
@@ -125,7 +126,7 @@ class Service:
                 due = self._releaser.release(now, self._grace)
             except SumsMissing as error:
                 self._missing = error.partitions
-                return Tick(caught_up, [])
+                return Tick(caught_up, [], waiting=True)
             self._partitions.renew()
             if first:
                 dead_letters.purge(first[0], self._log, now.date())

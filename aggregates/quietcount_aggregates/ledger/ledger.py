@@ -60,6 +60,8 @@ class Ledger:
         """The newest of all."""
         self._checked = 0
         """How many places were held against their entries."""
+        self._ahead = 0
+        """How long the ledger was when something was settled on it, if it is shorter now."""
         self._lines = 0
         """How much of the private log was read."""
 
@@ -80,9 +82,7 @@ class Ledger:
             for data in self._log.read_places(self._lines):
                 record = record_of(data, self._lines)
                 if "settle" in record:
-                    settlement = Settlement.of(record, data, self._lines)
-                    again |= self._check_signed(settlement)
-                    self._settlement = self._settlements[settlement.after] = settlement
+                    again |= self._keep(Settlement.of(record, data, self._lines))
                 else:
                     self._places.append(Place.of(record, data, self._lines))
                 self._lines += 1
@@ -100,17 +100,24 @@ class Ledger:
                 )
             self._checked += 1
 
-    def _check_signed(self, settlement: Settlement) -> bool:
-        """Raise LedgerBroken unless a settlement is signed as the heads were then; return if the ledger was read."""
+    def _keep(self, settlement: Settlement) -> bool:
+        """Keep a settlement that is signed as the heads were then; return whether more of the ledger was read.
+
+        Raises LedgerBroken for one that is not.
+        """
         behind = settlement.after > len(self.chain.entries)
         if behind:  # what it follows may have been appended since the ledger was read
             self.refresh()
+        if settlement.after > len(self.chain.entries):
+            self._ahead = settlement.after  # the ledger is an older copy, or is lost: nobody can say who signed this
+            return behind
         if not settlement.is_signed(self.chain.keys_at(settlement.after)):
             raise LedgerBroken(
                 f"place {self._lines} of the private log beside the ledger is a settlement that was not signed with "
                 "the key that the ledger named then: it was altered, or belongs to another",
                 RESTORE_PLACES,
             )
+        self._settlement = self._settlements[settlement.after] = settlement
         return behind
 
     def settle(self, settlement: Settlement) -> None:
@@ -148,9 +155,8 @@ class Ledger:
 
         A restored ledger has no places of its old entries; from its first place on each entry has its own.
         """
-        placed, settlement = [place.entry for place in self._places], self._settlement
-        length = len(self.chain.entries)
-        if any(entry >= length for entry in placed) or (settlement is not None and settlement.after > length):
+        placed, length = [place.entry for place in self._places], len(self.chain.entries)
+        if any(entry >= length for entry in placed) or self._ahead > length:
             raise LedgerBehind(
                 "the ledger does not hold an entry of which the private log beside it has the place: an older copy, or "
                 "another ledger, was put in its place",

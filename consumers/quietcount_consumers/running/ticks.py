@@ -113,10 +113,9 @@ def run_until_idle(
     """
     while not stop():
         now = clock()
-        released = service.tick(now, stop).released
+        tick = service.tick(now, stop)
         flush()
-        if service.at_end():
-            if not service.due(now):
-                return
-            if not released:
-                stop.wait(_A_MOMENT)  # for what workers count
+        if service.at_end() and not service.due(now):
+            return
+        if tick.waiting:
+            stop.wait(_A_MOMENT)

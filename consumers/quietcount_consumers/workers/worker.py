@@ -132,7 +132,12 @@ class Worker:
     def _answer(self, now: dt.datetime) -> None:
         """Hand over what the newest settlement asks for, if all of it is folded; again after an hour, if it is open."""
         settlement, offsets = self._ledger.open_settlement, self._partitions.offsets
-        if settlement is None or not settlement.seal_to or (settlement.identity, _hour(now)) == self._answered:
+        if (
+            settlement is None
+            or not offsets
+            or not settlement.seal_to
+            or (settlement.identity, _hour(now)) == self._answered
+        ):
             return
         if settlement.point.topic_id != self._partitions.settlers.point.topic_id:
             return  # of a log that was lost; the releaser settles again

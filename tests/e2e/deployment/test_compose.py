@@ -40,6 +40,8 @@ from tests.e2e.deployment.deployed_broker import (
     settings_of,
 )
 
+from quietcount_schemas.log import PARTIAL_SUMS
+
 pytestmark = [pytest.mark.check, pytest.mark.xdist_group("compose")]
 
 

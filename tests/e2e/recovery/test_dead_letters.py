@@ -31,6 +31,9 @@ __all__ = ["make"]  # fixtures, which tests ask for by name
 
 # What each malformed kind comes to
 
+NOT_HERE = {RejectReason.DATED_AHEAD, RejectReason.WRONG_PARTITION}
+"""A settlement sees the one, and the embedded log has no other partition."""
+
 
 def traces(values: Collection[bytes]) -> set[bytes]:
     """Return what would show that a payload was written somewhere: its bytes, in hex, in base64, as Python shows it."""

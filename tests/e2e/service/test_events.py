@@ -27,6 +27,9 @@ KEY = bytes.fromhex("c0ffee") + b"a case key 13"
 OTHER_KEY = bytes.fromhex("c0ffee") + b"another key.."
 SECRET_TEXT = b"Ivan Ivanov, 1st battalion"
 
+NOT_HERE = {RejectReason.DATED_AHEAD, RejectReason.WRONG_PARTITION}
+"""A settlement sees the one, and the embedded log has no other partition."""
+
 
 def line(case: str, day: str, kind: str = "DESERTION", **more: object) -> dict[str, object]:
     return {"event": "HelpRequested", "case": case, "occurred_on": day, "help_kind": kind, **more}

@@ -12,6 +12,7 @@ from tests.unit.consumers.maintenance.lost_states import asked, bound
 
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import StateLost
+from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.losses import record_loss
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.commands.ledger import ledger_command
@@ -137,3 +138,49 @@ def test_all_states_lost_at_once_are_one_entry(project: Project) -> None:
     assert recorded(project) == [StateLost(1)]
     project.run_here("2023-03-08")
     assert losses(project) == 1
+
+
+def after_a_new_pepper(project: Project) -> str:
+    """Lose partition 0, then the pepper, then partition 1: one person may have been in each."""
+    lose(project, 0)
+    invoked(project, ledger_command, "record-loss", "--lost", "pepper", "--yes")
+    lose(project, 1)
+    return bound(project)
+
+
+@pytest.mark.promise("losses")
+def test_under_a_new_pepper_a_person_may_be_in_another_partition(project: Project) -> None:
+    """Counted four times: at first, after the first loss, under the new key, and after the second loss."""
+    assert "stays under epsilon 400;" in after_a_new_pepper(project)
+
+
+def test_a_twin_that_forgets_what_was_lost_under_the_older_pepper_is_found(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Chain, "worst", property(lambda self: 1 + max(self.lost.values(), default=0)))
+    assert "stays under epsilon 400;" not in after_a_new_pepper(project)
+
+
+def test_one_partition_may_be_named_and_no_other_is_looked_at(project: Project) -> None:
+    project.configuration.state_file(2).unlink()
+    said = refused(project, ledger_command, "record-loss", "--partition", "1", "--yes")
+    assert "sound" in said
+    assert "--partition 3: the log has 3" in refused(
+        project, ledger_command, "record-loss", "--partition", "3", "--yes"
+    )
+    invoked(project, ledger_command, "record-loss", "--partition", "2", "--yes")
+    assert recorded(project) == [StateLost(1, 2)]
+
+
+def test_where_workers_fold_a_state_that_is_not_here_is_not_lost(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "has_workers", True)
+    for partition in (1, 2):
+        project.configuration.state_file(partition).unlink()
+    assert "name it: --partition" in refused(project, ledger_command, "record-loss", "--yes")
+    assert "folds partition 1" in refused(project, run_command, "--until-idle", "--as-of", "2023-03-08")
+    assert recorded(project) == []
+    invoked(project, ledger_command, "record-loss", "--partition", "2", "--yes")
+    assert recorded(project) == [StateLost(1, 2)]
+    assert sorted(project.configuration.state_files) == [0, 2], "that of partition 1 is a worker's"
