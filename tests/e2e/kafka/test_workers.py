@@ -6,6 +6,7 @@ import datetime as dt
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -116,6 +117,25 @@ def test_a_worker_that_is_away_delays_the_release_and_is_named(tmp_path: Path, k
 def missing(status: Status) -> list[int]:
     assert [partition for partition, _ in status.missing] == [0, 1, 2, 3]
     return [partition for partition, is_missing in status.missing if is_missing]
+
+
+@pytest.mark.promise("silence", "no-exact-count", "health")
+def test_no_role_shows_whether_anything_came(tmp_path: Path, kafka: Kafka) -> None:
+    """Of a busy log and an empty one: before a release, while it waits, and while a worker is called missing."""
+    shown = []
+    for name in ("empty", "busy"):
+        with desk_on(tmp_path / name, kafka, [(0, 1), (2, 3)]) as desk:
+            desk.release(BEFORE)
+            if name == "busy":
+                desk.releaser.emit(LINES)
+            seen: list[Status] = []
+            for now in (BEFORE, MARCH, MARCH + dt.timedelta(hours=2)):
+                desk.release(now)
+                desk.work(0, now)
+                seen += [desk.status, *desk.statuses.values()]
+            shown.append([replace(status, configuration="", disk_free=()) for status in seen])
+    assert shown[0] == shown[1]
+    assert any(missing(status) for status in shown[0] if status.missing)
 
 
 @pytest.mark.promise("older-refused", "deterministic-fold")

@@ -42,6 +42,8 @@ class Desk:
         ]
         for worker in self.workers:
             shutil.copy2(self.releaser.configuration.service.secret_file, worker.configuration.service.secret_file)
+        self.statuses: dict[int, Status] = {}
+        """What each worker shows since its newest tick; `status` is what the releaser shows."""
         self._service: Service | None = None
         self._open: list[Worker | None] = [None] * len(shares)
 
@@ -74,7 +76,9 @@ class Desk:
         if worker is None:
             duty = Duty(Role.FOLD, self.shares[number])
             worker = self._open[number] = open_worker(self.workers[number].configuration, now, duty, batch=50)
-        return worker.tick(now)
+        tick = worker.tick(now)
+        self.statuses[number] = worker.status(now, tick)
+        return tick
 
     def turn(self, now: dt.datetime) -> Tick:
         """Let everybody do a tick, and the releaser one more."""
