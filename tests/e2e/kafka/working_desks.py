@@ -13,6 +13,7 @@ from tests.e2e.projects import EXACT
 from tests.kafka.cluster import Cluster
 from tests.kafka.fixtures import Kafka
 
+from quietcount_aggregates.due_periods import DuePeriod
 from quietcount_aggregates.release import Step
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_consumers.monitoring.status import Status
@@ -69,6 +70,11 @@ class Desk:
         tick = self._service.tick(now)
         self.status: Status = self._service.status(now, tick)
         return tick
+
+    def due(self, now: dt.datetime) -> list[DuePeriod]:
+        """Return what the releaser that is open has yet to release."""
+        assert self._service is not None
+        return self._service.due(now)
 
     def work(self, number: int, now: dt.datetime) -> Tick:
         """Let a worker do a tick."""
