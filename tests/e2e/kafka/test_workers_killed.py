@@ -88,7 +88,7 @@ def test_whatever_is_killed_three_workers_release_what_was_emitted_once(
     seed = random.SystemRandom().randrange(1 << 32)
     chance = random.Random(seed)
     print(f"seed {seed}")
-    lines = simulated(events)
+    lines = simulated(events)[:events]
     cluster = kafka_cluster()
     with desk_on(tmp_path / "desk", cluster, [(0,), (1, 3), (2,)]) as desk:
         desk.release(dt.datetime.combine(BEFORE, dt.time(), dt.UTC))  # opens the ledger
