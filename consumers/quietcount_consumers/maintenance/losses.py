@@ -139,9 +139,7 @@ def _looked_at(configuration: Configuration, ledger: Ledger, lost: Lost | None, 
     """Return at which partitions to look. Raises ServiceError if workers may have the states that are not here."""
     number = ledger.chain.opened.partitions
     if beyond := [each for each in named if not 0 <= each < number]:
-        raise ServiceError(
-            f"--partition {beyond[0]}: the log has {number} partitions, numbered from 0", "Name one that is there"
-        )
+        raise ServiceError(f"--partition {beyond[0]}: the log has {number}, numbered from 0", "Name one that is there")
     here = folded_here(configuration, ledger)
     if not named and len(here) < number and lost is not Lost.PEPPER:
         raise ServiceError(
