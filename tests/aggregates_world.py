@@ -31,9 +31,10 @@ from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import Publish
 from quietcount_aggregates.release import Releaser, Step
-from quietcount_aggregates.settling import Settler, Settlers, stored_symbols
+from quietcount_aggregates.settling import Settler, stored_symbols
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
+from quietcount_consumers.partitions import Partitions
 from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.codec import CaseEvent, Codec
 from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, Mark, NewRecord, Position, Record
@@ -316,6 +317,12 @@ class World:
     def years_of(self, partition: int) -> YearSecrets:
         return YearSecrets(self.folder / "years" / str(partition))
 
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """End the process, so to speak."""
         for state in self.states:
@@ -334,8 +341,11 @@ class World:
             Settler(state, self.ledger, symbols=symbols, year_secrets=self.years_of(state.partition))
             for state in self.states
         ]
+        self.partitions = Partitions(
+            settlers, log=reader, ledger=self.ledger, registry=self.registry, secret=self.secret
+        )
         self.releaser = Releaser(
-            Settlers(settlers, reader, CASE_EVENTS),
+            self.partitions.settlers,
             ledger=self.ledger,
             registry=self.registry,
             mechanism=self.mechanism,
@@ -352,7 +362,7 @@ class World:
         self.ledger.declare(self.populations, Decimal(100), now, end=self.end)
         self.releaser.adopt()
         self.releaser.publish()
-        self._renew_fold()
+        self._renew_folds()
 
     @property
     def end(self) -> LogPoint:
@@ -371,7 +381,8 @@ class World:
             with State(self.state_of(number), number) as state:
                 begin_anew(state, self.ledger, self.log.beginning_offsets(CASE_EVENTS), self.end)
 
-    def _renew_fold(self) -> None:
+    def _renew_folds(self) -> None:
+        self.partitions.renew()
         partitions = len(self.log.partitions(CASE_EVENTS))
         self.folds = [
             Fold(state, self.releaser.populations, self.registry, self.secret, partitions=partitions)
@@ -398,7 +409,7 @@ class World:
     def release(self, now: dt.datetime, grace: dt.timedelta = dt.timedelta(0)) -> int:
         """Release what is due; return how many periods that was."""
         due = self.releaser.release(now, grace)
-        self._renew_fold()
+        self._renew_folds()
         return len(due)
 
     @property

@@ -27,7 +27,7 @@ from quietcount_consumers.monitoring.log_events import (
     unheard,
 )
 from quietcount_consumers.monitoring.standing import Standing
-from quietcount_consumers.partitions import BATCH, Partitions, opened_states
+from quietcount_consumers.partitions import BATCH, Partitions, opened_states, settlers_of
 from quietcount_consumers.positions import check_known, check_partitions
 from quietcount_consumers.service import Service
 from quietcount_consumers.wiring import (
@@ -117,9 +117,8 @@ def open_service(
         else:
             vigil.check_none(signer_of(signing_key.public).name)
         ledger.fence()
-        partitions = Partitions(
-            states, configuration, log=log, ledger=ledger, registry=registry, secret=secret, batch=batch
-        )
+        settlers = settlers_of(configuration, states, ledger, registry)
+        partitions = Partitions(settlers, log=log, ledger=ledger, registry=registry, secret=secret, batch=batch)
         counting: Counting = partitions.settlers
         if duty.role is Role.RELEASE:
             sums_log = stack.enter_context(contextlib.closing(open_log(configuration)))

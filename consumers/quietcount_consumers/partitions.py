@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import gc
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Final
 
 from quietcount_aggregates.counting.fold import Fold
@@ -21,7 +23,14 @@ from quietcount_schemas.registry import SchemaRegistry
 __all__ = ["BATCH", "Partitions", "opened_states", "settlers_of", "uncollected"]
 
 BATCH: Final = 20_000
-"""Records in a batch: enough that its fixed costs (a transaction, its sync) fade, few enough to stop in a second."""
+"""Records of a partition in a batch: enough that its fixed costs (a transaction, its sync) fade, few enough to stop in
+a second."""
+_TOGETHER: Final = 4
+"""Of how many partitions batches are polled at a time. All at once would take memory for each, and a batch that is
+shared among them costs each the transaction of a whole one."""
+
+# A C-level getter, as the fold has one.
+_PARTITION = attrgetter("partition")
 
 
 def opened_states(configuration: Configuration, numbers: Collection[int], stack: contextlib.ExitStack) -> list[State]:
@@ -66,8 +75,7 @@ class Partitions:
 
     def __init__(
         self,
-        states: list[State],
-        configuration: Configuration,
+        settlers: list[Settler],
         *,
         log: LogReader,
         ledger: Ledger,
@@ -75,13 +83,13 @@ class Partitions:
         secret: ConsumerSecret,
         batch: int = BATCH,
     ) -> None:
-        self.states = states
+        self.states = [settler.state for settler in settlers]
         self._log = log
         self._ledger = ledger
         self._registry = registry
         self._secret = secret
         self._batch = batch
-        self.settlers = Settlers(settlers_of(configuration, states, ledger, registry), log, CASE_EVENTS)
+        self.settlers = Settlers(settlers, log, CASE_EVENTS)
         self._folds: dict[int, Fold] = {}
 
     @property
@@ -120,19 +128,23 @@ class Partitions:
         ends = self._log.end_offsets(CASE_EVENTS) if ends is None else ends
         offsets = positions.resumed(self.states, self._log, ends, self._ledger.chain.opened.partitions)
         ends = {partition: ends[partition] for partition in offsets}
-        while any(offsets[partition] < end for partition, end in ends.items()):
+        while behind := [partition for partition, end in ends.items() if offsets[partition] < end]:
             if stopping():
                 return False
+            # Those with most to read, so that they are not left to the end, where they would be read alone.
+            behind.sort(key=lambda partition: offsets[partition] - ends[partition])
+            wanted = {partition: offsets[partition] for partition in behind[:_TOGETHER]}
             with uncollected():
-                records = self._log.poll(CASE_EVENTS, offsets, ends, self._batch)
+                records = self._log.poll(CASE_EVENTS, wanted, ends, self._batch * len(wanted))
                 if not records:
-                    break
+                    # What lies before these ends was purged, or never held a record: nothing comes from there.
+                    offsets.update((partition, ends[partition]) for partition in wanted)
+                    continue
                 # Check again: a topic that was made again meanwhile has other records at the same offsets.
                 self.check_topic()
                 self._fold(records, clock, offsets)
         for state in self.states:
             if state.offsets != {state.partition: ends[state.partition]}:
-                # What lies before the end was purged, or never held a record: nothing comes from there.
                 positions.move_to(state, ends[state.partition])
         return True
 
@@ -151,10 +163,7 @@ class Partitions:
 
 def _by_partition(records: list[Record]) -> Mapping[int, list[Record]]:
     """Return the records of each partition, in their order."""
-    first = records[0].partition
-    if records[-1].partition == first and all(record.partition == first for record in records):
-        return {first: records}
     found: dict[int, list[Record]] = {}
-    for record in records:
-        found.setdefault(record.partition, []).append(record)
+    for partition, run in itertools.groupby(records, _PARTITION):
+        found.setdefault(partition, []).extend(run)
     return found

@@ -13,10 +13,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from tests.aggregates_world import World
 from tests.benchmarks.marks import hold, measured, peak_of, size
 from tests.benchmarks.peers import reading
 from tests.benchmarks.test_bench_fold import REGISTRY, populations
@@ -24,9 +24,7 @@ from tests.benchmarks.volume import SINCE, requests
 from tests.kafka.fixtures import Kafka
 from tests.readers.programs import installed
 
-from quietcount_aggregates.counting.fold import Fold
-from quietcount_aggregates.state.marks import ConsumerSecret
-from quietcount_aggregates.state.state import State
+from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.kafka.topics import create_topics
 from quietcount_consumers.partitions import BATCH, uncollected
@@ -70,18 +68,15 @@ def client(settings: KafkaSettings, count: int) -> dict[str, float]:
     return found
 
 
-def read(settings: KafkaSettings, count: int, batch: Callable[[Any, KafkaLog], None]) -> dict[str, float]:
-    """Poll `count` records as the service does."""
+def read(settings: KafkaSettings) -> dict[str, float]:
+    """Poll all records as the service does, and do nothing with them."""
 
     def work() -> None:
-        left, at = count, dict.fromkeys(ends, 0)
-        while left > 0:
+        at = dict.fromkeys(ends, 0)
+        while at != ends:
             with uncollected():
-                records = log.poll(CASE_EVENTS, at, ends, min(BATCH, left))
-                batch(records, log)
-            left -= len(records)
-            for record in records:
-                at[record.partition] = record.offset + 1
+                for record in log.poll(CASE_EVENTS, at, ends, BATCH):
+                    at[record.partition] = record.offset + 1
 
     with KafkaLog(settings) as log:
         ends = log.end_offsets(CASE_EVENTS)
@@ -89,16 +84,24 @@ def read(settings: KafkaSettings, count: int, batch: Callable[[Any, KafkaLog], N
 
 
 def fold(settings: KafkaSettings, count: int, folder: Path) -> dict[str, float]:
-    """Fold `count` records as the service does."""
-    with State(folder / "state-0.duckdb") as state:
-        state.adopt(populations())
-        folding = Fold(state, populations(), REGISTRY, ConsumerSecret(bytes(32)), partitions=PARTITIONS)
+    """Fold `count` records, which are all, as the service does."""
+    with KafkaLog(settings) as log, world_on(log, folder) as world:
+        found = measured(lambda: world.partitions.fold_to_end(SINCE, lambda: False))
+        check_folded(world, count)
+        return found
 
-        def batch(records: Any, log: KafkaLog) -> None:
-            log.topic_id(CASE_EVENTS)
-            folding.batch(records, SINCE, log.marks(CASE_EVENTS))
 
-        return read(settings, count, batch)
+def world_on(log: KafkaLog, folder: Path) -> World:
+    """Return a world that counts requests from `log`, with a state for each of its partitions."""
+    return World(folder, populations(), registry=REGISTRY, log=log, mechanism=DiscreteLaplace(), published=False)
+
+
+def check_folded(world: World, count: int) -> None:
+    """Fail if a state does not hold its share of the events, so that nothing cheaper is measured."""
+    held = [int(state.rows("SELECT count(*) FROM open_events")[0][0]) for state in world.states]
+    assert len(held) == PARTITIONS
+    assert min(held) > count / (2 * PARTITIONS)
+    assert sum(held) == count
 
 
 def child(what: str, settings: KafkaSettings, count: int, folder: Path) -> dict[str, float]:
@@ -147,7 +150,7 @@ def test_folding_from_kafka_beside_polling_and_doing_nothing(tmp_path: Path, kaf
     least = {
         what: {key: min(run[key] for run in found) for key in ("clock", "processor")} for what, found in runs.items()
     }
-    small = child("fold", settings, SMALL, tmp_path / "small")
+    small = child("fold", filled(kafka, SMALL), SMALL, tmp_path / "small")
     print()
     for what, times in least.items():
         print(
@@ -175,7 +178,7 @@ if __name__ == "__main__":
     given = KafkaSettings(brokers=(servers,), topic_prefix=prefix)
     works: dict[str, Callable[[], dict[str, float]]] = {
         "client": lambda: client(given, int(number)),
-        "poll": lambda: read(given, int(number), lambda *_: None),
+        "poll": lambda: read(given),
         "fold": lambda: fold(given, int(number), Path(place)),
     }
     print(json.dumps({**works[what](), "peak": peak_of()}))

@@ -17,19 +17,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kafka import KafkaAdminClient
-from tests.aggregates_world import World, utc
+from tests.aggregates_world import utc
 from tests.benchmarks.marks import hold, measured, peak_of, size
 from tests.benchmarks.model import MEASURED, Costs
 from tests.benchmarks.settled_cases import remember
-from tests.benchmarks.test_bench_fold import REGISTRY, populations
-from tests.benchmarks.test_bench_kafka import filled
+from tests.benchmarks.test_bench_fold import REGISTRY
+from tests.benchmarks.test_bench_kafka import check_folded, filled, world_on
 from tests.benchmarks.volume import SINCE, requests
 from tests.kafka.fixtures import Kafka
 
-from quietcount_aggregates.noise import DiscreteLaplace
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.kafka.log import KafkaLog
-from quietcount_consumers.partitions import BATCH, uncollected
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS
 
@@ -44,27 +42,14 @@ AFTER = dt.date(2025, 1, 1)
 def life(settings: KafkaSettings, folder: Path) -> dict[str, float]:
     """Fold a topic and release all of it; return seconds of the processor and bytes."""
     folder.mkdir()
-    with closing(KafkaLog(settings)) as log:
-        world = World(folder, populations(), registry=REGISTRY, log=log, mechanism=DiscreteLaplace(), published=False)
-        found = {"process": float(peak_of())}
-
-        def fold() -> None:
-            ends = log.end_offsets(CASE_EVENTS)
-            at = dict.fromkeys(ends, 0)
-            while at != ends:
-                with uncollected():
-                    records = log.poll(CASE_EVENTS, at, ends, BATCH)
-                    log.topic_id(CASE_EVENTS)
-                    world.folds[0].batch(records, SINCE, log.marks(CASE_EVENTS))
-                for record in records:
-                    at[record.partition] = record.offset + 1
-
-        found["fold"] = measured(fold)["processor"]
-        world.there.connection.execute("CHECKPOINT")
-        found["state"] = world.state_path.stat().st_size
+    with KafkaLog(settings) as log, world_on(log, folder) as world:
+        found = {"fold": measured(lambda: world.partitions.fold_to_end(SINCE, lambda: False))["processor"]}
+        check_folded(world, sum(log.end_offsets(CASE_EVENTS).values()))
+        for state in world.states:
+            state.connection.execute("CHECKPOINT")
+        found["state"] = float(sum(state.path.stat().st_size for state in world.states))
         found["settle"] = measured(lambda: world.release(utc(AFTER)))["processor"]
         found["memory"] = peak_of() * 1024.0
-        world.close()
     return found
 
 

@@ -171,11 +171,14 @@ def records_in(batch: Any, partition: int) -> list[Record]:
                 size, at = varint(data, at)
             end = at + size
             at += 1  # the attributes: no record has any
-            delta = data[at]
-            if delta < 0x80:
-                delta, at = (delta >> 1) ^ -(delta & 1), at + 1
-            else:
-                delta, at = varint(data, at)
+            delta, at, shift = data[at], at + 1, 7
+            if delta >= 0x80:  # days apart: five bytes
+                delta &= 0x7F
+                while (more := data[at]) >= 0x80 and shift < 63:
+                    delta |= (more & 0x7F) << shift
+                    at, shift = at + 1, shift + 7
+                delta, at = delta | more << shift, at + 1
+            delta = (delta >> 1) ^ -(delta & 1)
             if compacted:
                 told, at = varint(data, at)
                 offset = base + told

@@ -16,7 +16,7 @@ from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.monitoring import disks
 from quietcount_consumers.monitoring.standing import Standing
-from quietcount_consumers.partitions import BATCH, Partitions, opened_states
+from quietcount_consumers.partitions import BATCH, Partitions, opened_states, settlers_of
 from quietcount_consumers.wiring import open_ledger, open_log, prepare_folders, watched_folders
 from quietcount_consumers.workers.duty import Duty
 from quietcount_consumers.workers.sums_channel import SumsChannel
@@ -69,9 +69,8 @@ def open_worker(
         ledger.read_places()
         for state in states:
             ledger.check_not_behind(state.head, state.path.name)
-        partitions = Partitions(
-            states, configuration, log=log, ledger=ledger, registry=registry, secret=secret, batch=batch
-        )
+        settlers = settlers_of(configuration, states, ledger, registry)
+        partitions = Partitions(settlers, log=log, ledger=ledger, registry=registry, secret=secret, batch=batch)
         check_schemas(populations_of(ledger.chain), registry)
         partitions.bind(
             topic_id=log.topic_id(CASE_EVENTS),
