@@ -113,9 +113,9 @@ class MemoryLog:
     def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
         found = [
             record
-            for partition, records in enumerate(self.records)
-            for record in records
-            if positions.get(partition, 0) <= record.offset < ends[partition]
+            for partition in sorted(positions.keys() & ends.keys())
+            for record in self.records[partition]
+            if positions[partition] <= record.offset < ends[partition]
         ]
         return found[:limit]
 
@@ -287,13 +287,17 @@ class World:
         self.log: Any = log if log is not None else MemoryLog()
         self.ledger_log: LedgerLog = ledger_log if ledger_log is not None else MemoryLedger()
         self.mechanism: NoiseMechanism = mechanism or ExactMechanism()
-        self.observe = observe
+        self.observe: Callable[[Step], None] | None = self._observed if observe is None else observe
+        self.meanwhile: Callable[[], None] | None = None
+        """What happens, without `observe`, once it is written down what is settled."""
         # The real day, if it is another one than the machine's clock shows.
         self.today = None if today is None else lambda: today
         self.publishing: Publish | None = None if published else _unpublished
         self.secret = SECRET
         self.public = folder / "statistics.duckdb"
         self.states: list[State] = []
+        self.letters = UnpurgedLog()
+        """For who relays what was rejected; it outlives the log."""
         if start:
             self.restart(now or dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
 
@@ -369,6 +373,13 @@ class World:
         """Return where the log ends now."""
         return LogPoint(self.log.topic_id(CASE_EVENTS), self.log.end_offsets(CASE_EVENTS))
 
+    def follow(self, log: Any, *, bound: bool = True) -> None:
+        """Go on with a new log, as `quietcount ledger new-log` lets the states do (`bound`); `restart` comes after."""
+        self.log = log
+        if bound:
+            for state in self.states:
+                state.follow(log.topic_id(CASE_EVENTS))
+
     def lose_state(self, now: dt.datetime, partition: int | None = None) -> None:
         """Lose a state, or each, and record that as `quietcount ledger record-loss` does; `restart` goes on."""
         numbers = self.log.partitions(CASE_EVENTS)
@@ -380,6 +391,10 @@ class World:
             self.state_of(number).unlink(missing_ok=True)
             with State(self.state_of(number), number) as state:
                 begin_anew(state, self.ledger, self.log.beginning_offsets(CASE_EVENTS), self.end)
+
+    def _observed(self, step: Step) -> None:
+        if step is Step.SETTLEMENT_WRITTEN and self.meanwhile is not None:
+            self.meanwhile()
 
     def _renew_folds(self) -> None:
         self.partitions.renew()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.kafka.fixtures import Kafka
+from tests.property.kafka_logs import Broker
 
 _MEMORY = Path("/dev/shm")
 
@@ -20,3 +23,10 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="quietcount-", dir=_MEMORY) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def broker(kafka: Kafka) -> Iterator[Broker]:
+    """What makes logs on the broker that all tests share."""
+    with ExitStack() as stack:
+        yield Broker(kafka, stack)

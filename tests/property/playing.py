@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.aggregates_world import MemoryLog, UnpurgedLog, utc, world_in
+from tests.aggregates_world import MemoryLog, UnpurgedLog, utc
 from tests.aggregates_world import World as Deployment
 from tests.property.counting_oracle import Oracle, Place, Releases
 from tests.property.stories import START, Step, World
@@ -43,21 +44,34 @@ def _sizes(rng: random.Random) -> Iterator[int]:
 
 
 def played(
-    world: World, folder: Path, *, judged: bool = False, batches: int | None = None, logs: Logs = in_memory
+    world: World,
+    folder: Path,
+    *,
+    judged: bool = False,
+    batches: int | None = None,
+    logs: Logs = in_memory,
+    deployed: Callable[..., Deployment] = Deployment,
+    early: bool = False,
 ) -> Releases:
-    """Return the true values of every release of a world; compare each with the oracle if it is to be judged."""
+    """Return the true values of every release of a world; compare each with the oracle if it is to be judged.
+
+    With `early` the events of a day come while the day before is being released, if nothing else happens to that day.
+    """
     log = logs(world)
-    with world_in(
+    folder.mkdir(parents=True, exist_ok=True)
+    with deployed(
         folder, world.opening, registry=REGISTRY, log=log, now=utc(START), today=START, published=False
     ) as deployment:
         playing = _Playing(world, deployment, logs, judged=judged)
         sizes = _sizes(random.Random(world.seed if batches is None else batches))
-        for step in world.steps:
+        for step, following in itertools.zip_longest(world.steps, world.steps[1:]):
             playing.begin(step)
-            playing.append(step.events)
+            if not playing.came_early:
+                playing.append(step.events)
+            playing.came_early = False
             playing.fold(step, sizes)
             if step.release:
-                playing.release(step)
+                playing.release(step, following if early and not step.retired else None)
             playing.end(step)
         return deployment.released
 
@@ -70,7 +84,9 @@ class _Playing:
         self.oracle = Oracle(world.opening, is_newer) if judged else None
         self.number = 0
         """How many logs were lost."""
-        self.letters = MemoryLog()
+        self.came_early = False
+        """Whether the events of the day that comes next have been appended."""
+        self.letters = deployment.letters
         """The dead letters, which no loss of the other log or of the state concerns."""
 
     @property
@@ -81,10 +97,8 @@ class _Playing:
         """Do what happens to the deployment, and start it again if any of it needs that."""
         deployment, oracle = self.deployment, self.oracle
         if step.new_log:  # the service's command for it, and a start
-            deployment.log, self.number = self.logs(self.world), self.number + 1
-            if not step.lost:
-                for state in deployment.states:
-                    state.follow(deployment.log.topic_id(CASE_EVENTS))
+            deployment.follow(self.logs(self.world), bound=not step.lost)
+            self.number += 1
         if step.lost:
             deployment.lose_state(utc(step.day))
             if oracle is not None:
@@ -125,13 +139,34 @@ class _Playing:
         for state in self.deployment.states:
             dead_letters.relay(state, self.letters, CASE_EVENTS)
 
-    def release(self, step: Step) -> None:
-        earlier = self.deployment.released.keys()
-        self.deployment.release(utc(step.day), step.grace)
+    def release(self, step: Step, following: Step | None = None) -> None:
+        """Release; the events of `following` come once it is written down what is settled."""
+        deployment, positions = self.deployment, list[Position]()
+        plain = following is not None and not (
+            following.new_log or following.lost or following.newer_schemas or following.declared
+        )
+        events = following.events if following is not None and plain else ()
+
+        def come() -> None:
+            if events and not positions:
+                positions.extend(deployment.log.append(CASE_EVENTS, [emitted(event) for event in events]))
+
+        earlier = deployment.released.keys()
+        deployment.meanwhile = come
+        deployment.release(utc(step.day), step.grace)
+        deployment.meanwhile = None
+        self.came_early = bool(positions)
+        # A releaser that was killed settles again, and counts what came meanwhile.
+        settled = deployment.ledger.settled
+        counted = bool(positions) and settled is not None and _lies_before(positions, settled.point.offsets)
+        if counted:
+            self._note(events, positions)
         if self.oracle is not None:
             actual = {key: values for key, values in self.deployment.released.items() if key not in earlier}
             expected = self.oracle.release(utc(step.day), step.grace)
             assert actual == expected, f"seed {self.world.seed}, {step.day}: {differences(actual, expected)}"
+        if positions and not counted:
+            self._note(events, positions)
 
     def end(self, step: Step) -> None:
         """Complete the past of populations, and retire others."""
@@ -147,6 +182,12 @@ class _Playing:
             deployment.restart(utc(step.day))
             if oracle is not None:
                 oracle.retire(name)
+
+
+def _lies_before(positions: Sequence[Position], offsets: Mapping[int, int]) -> bool:
+    """Return whether all of what was appended together lies before a place; it must be all or nothing."""
+    [before] = {position.offset < offsets[position.partition] for position in positions}
+    return before
 
 
 class _Noting:

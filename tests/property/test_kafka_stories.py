@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.kafka.bench import LogWithTopics, opened
-from tests.kafka.fixtures import Kafka
-from tests.property.playing import Log, foretold, played
-from tests.property.stories import World, world_of
+from tests.property.kafka_logs import Broker
+from tests.property.playing import foretold, played
+from tests.property.stories import world_of
 from tests.property.story_checks import check_halves, check_margins, check_one_case
 from tests.property.test_aggregates_mutants import MUTANTS
-
-from quietcount_schemas.log import CASE_EVENTS
 
 pytestmark = [pytest.mark.check, pytest.mark.promise("kafka", "bound-per-case", "deterministic-fold")]
 
@@ -23,33 +18,6 @@ SEEDS = (505, 522, 548, 597)
 state)."""
 MORE = (501, 502, 506, 518)
 """What these have, those have as well."""
-
-
-class Broker:
-    """Makes logs with topics of their own on the broker that all tests share, and counts what they lost."""
-
-    def __init__(self, kafka: Kafka, stack: ExitStack) -> None:
-        self.kafka = kafka
-        self._stack = stack
-        self.logs: list[LogWithTopics] = []
-
-    def __call__(self, world: World) -> Log:
-        log = opened(self.kafka.bootstrap, self.kafka.prefix())
-        self._stack.callback(log.close)
-        log.create_topic(CASE_EVENTS, world.partitions)
-        self.logs.append(log)
-        return log
-
-    @property
-    def purged(self) -> int:
-        """How many partitions no longer begin with their first record."""
-        return sum(begin > 0 for log in self.logs for begin in log.beginning_offsets(CASE_EVENTS).values())
-
-
-@pytest.fixture
-def broker(kafka: Kafka) -> Iterator[Broker]:
-    with ExitStack() as stack:
-        yield Broker(kafka, stack)
 
 
 @pytest.mark.parametrize("seed", [*SEEDS, *(pytest.param(seed, marks=pytest.mark.soak) for seed in MORE)])
