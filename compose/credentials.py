@@ -3,7 +3,7 @@
 A password for each role on Kafka, the emitters' pepper, and what Prometheus asks the service with. Each role has a
 folder of its own, which is a volume of its own: no container sees what is another's. What is there is kept; with
 --renew-monitoring the certificate and the password of the metrics are made again. The service's secret is not among
-them: the service makes it itself.
+them: the service makes it itself, and --workers copies it for workers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from quietcount_producers.composing.pseudonyms import Pepper
 
 FOLDER = Path("/var/lib/quietcount/secrets")
-ROLES = ("administrator", "emitter", "operator", "service")
+ROLES = ("administrator", "emitter", "operator", "releaser", "service", "worker")
 MONITORING = "monitoring"
 """The client that asks for metrics has a folder too, and no password on Kafka."""
 PASSWORD_FILE = "kafka-password"  # noqa: S105 (a name)
@@ -127,13 +127,31 @@ def make_credentials(folder: Path, *, renew_monitoring: bool = False) -> list[Pa
     return made + make_monitoring(folder, renew=renew_monitoring)
 
 
+def make_for_workers(folder: Path) -> list[Path]:
+    """Give workers the service's secret, nothing else of the service's, and what they serve metrics with. OSError."""
+    made = []
+    for name, make in (
+        ("secret", (folder / "service" / "secret").read_bytes),
+        (METRICS_PEM, key_and_certificate),
+        (METRICS_PASSWORD, password),
+    ):
+        path = folder / "worker" / name
+        if not path.exists():
+            write(path, make())
+            made.append(path)
+    return made
+
+
 def main(arguments: list[str], folder: Path = FOLDER) -> int:
     """Make what is missing and say what was made, never what is in it."""
-    if arguments not in ([], ["--renew-monitoring"]):
-        sys.stderr.write("usage: credentials.py [--renew-monitoring]\n")
+    if arguments not in ([], ["--renew-monitoring"], ["--workers"]):
+        sys.stderr.write("usage: credentials.py [--renew-monitoring | --workers]\n")
         return 2
     try:
-        made = make_credentials(folder, renew_monitoring=bool(arguments))
+        if arguments == ["--workers"]:
+            made = make_for_workers(folder)
+        else:
+            made = make_credentials(folder, renew_monitoring=bool(arguments))
     except OSError as error:
         sys.stderr.write(f"{error.filename}: cannot be made: {os.strerror(error.errno or 0)}\n")
         return 1

@@ -18,7 +18,14 @@ from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_aggregates.release import Releaser
 from quietcount_consumers import dead_letters
-from quietcount_consumers.monitoring.log_events import PUBLICATION_WAITS, RELEASED, WITNESSED, Say, unheard
+from quietcount_consumers.monitoring.log_events import (
+    PARTITION_MISSING,
+    PUBLICATION_WAITS,
+    RELEASED,
+    WITNESSED,
+    Say,
+    unheard,
+)
 from quietcount_consumers.monitoring.standing import Standing
 from quietcount_consumers.monitoring.status import Status
 from quietcount_consumers.partitions import Partitions
@@ -87,6 +94,7 @@ class Service:
         self._now = opened
         self._missing: frozenset[int] | None = None
         """The partitions whose workers have yet to hand over what they counted; None if there are no workers."""
+        self._said_missing: set[int] = set()
         self._waits = ""
         """What the publication was last said to wait for."""
         self._resources = resources
@@ -138,13 +146,18 @@ class Service:
 
     def status(self, now: dt.datetime, tick: Tick) -> Status:
         """Return what an operator may know after the tick at `now`, which came to `tick`."""
-        return self._standing.after(
+        status = self._standing.after(
             now,
             caught_up=tick.caught_up,
             released=bool(tick.released),
             purged=not self._partitions.purge_due,
             missing=self._missing,
         )
+        missing = {partition for partition, is_missing in status.missing if is_missing}
+        for partition in sorted(missing - self._said_missing):
+            self._say(PARTITION_MISSING.at(now, partition=str(partition)))
+        self._said_missing = missing
+        return status
 
     def show(self) -> bool:
         """Let what was published be seen, even if the service is closed; return whether it waits for witnesses.

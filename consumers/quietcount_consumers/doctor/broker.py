@@ -11,6 +11,7 @@ from quietcount_consumers.doctor.verdicts import warning, wrong
 from quietcount_consumers.kafka.topic_findings import topic_findings
 from quietcount_consumers.kafka.topic_settings import TOPICS
 from quietcount_consumers.kafka.topics import describe_topics
+from quietcount_consumers.workers.duty import Role
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.finding import Finding
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, PARTIAL_SUMS, RELEASES, SETTLEMENTS
@@ -20,13 +21,29 @@ __all__ = ["check_rights", "check_topics", "topic_of"]
 _CLIENT: Final = "quietcount-doctor"
 
 NEEDED: Final = {
-    CASE_EVENTS: frozenset({"READ", "DESCRIBE", "DELETE"}),
-    DEAD_LETTERS: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}),
-    RELEASES: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
-    SETTLEMENTS: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
-    PARTIAL_SUMS: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}),
+    Role.BOTH: {
+        CASE_EVENTS: frozenset({"READ", "DESCRIBE", "DELETE"}),
+        DEAD_LETTERS: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}),
+        RELEASES: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
+        SETTLEMENTS: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
+        PARTIAL_SUMS: frozenset({"READ", "WRITE", "DESCRIBE", "DELETE"}),
+    },
+    Role.FOLD: {
+        CASE_EVENTS: frozenset({"READ", "DESCRIBE", "DELETE"}),
+        DEAD_LETTERS: frozenset({"WRITE", "DESCRIBE", "DELETE"}),
+        RELEASES: frozenset({"READ", "DESCRIBE", "DESCRIBE_CONFIGS"}),
+        SETTLEMENTS: frozenset({"READ", "DESCRIBE", "DESCRIBE_CONFIGS"}),
+        PARTIAL_SUMS: frozenset({"WRITE", "DESCRIBE"}),
+    },
+    Role.RELEASE: {
+        CASE_EVENTS: frozenset({"DESCRIBE"}),
+        DEAD_LETTERS: frozenset({"DESCRIBE"}),
+        RELEASES: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
+        SETTLEMENTS: frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}),
+        PARTIAL_SUMS: frozenset({"READ", "DESCRIBE", "DELETE"}),
+    },
 }
-"""By topic, what the service does there: see compose/security.md."""
+"""By role and topic, what a process does there: see compose/security.md."""
 _DANGEROUS: Final = frozenset({"WRITE", "DELETE", "ALTER", "ALTER_CONFIGS"})
 """With these, somebody who takes the service over can invent events, or destroy log and ledger."""
 
@@ -39,8 +56,11 @@ def topic_of(settings: KafkaSettings) -> str:
     return str(uuid.UUID(facts[CASE_EVENTS].identity))  # as the state has it
 
 
-def check_rights(settings: KafkaSettings) -> Iterator[Finding]:
-    """Look at what this user may do on each topic, as the brokers say. Raises LogError or LogUnavailable."""
+def check_rights(settings: KafkaSettings, role: Role) -> Iterator[Finding]:
+    """Look at what this user may do on each topic, as the brokers say, and what a process of `role` does there.
+
+    Raises LogError or LogUnavailable.
+    """
     from kafka.admin import ACLOperation
 
     from quietcount_producers.kafka.connection import client_options, way_in
@@ -55,7 +75,7 @@ def check_rights(settings: KafkaSettings) -> Iterator[Finding]:
         if topic is None or each.operations is None:
             continue
         allowed = {ACLOperation(code).name for code in each.operations if code in list(ACLOperation)}
-        lacking = sorted(NEEDED[topic] - allowed)
+        lacking = sorted(NEEDED[role][topic] - allowed)
         if lacking:
             yield wrong(
                 "rights",
@@ -63,7 +83,7 @@ def check_rights(settings: KafkaSettings) -> Iterator[Finding]:
                 "Allow it; compose/security.md has the commands",
                 each.name or "",
             )
-        beyond += [f"{right} on {each.name}" for right in sorted((allowed - NEEDED[topic]) & _DANGEROUS)]
+        beyond += [f"{right} on {each.name}" for right in sorted((allowed - NEEDED[role][topic]) & _DANGEROUS)]
     if beyond:
         yield warning(
             "rights",

@@ -7,6 +7,7 @@ from events. One of our errors becomes a finding.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import socket
 import ssl
@@ -23,9 +24,11 @@ from quietcount_consumers.doctor import data, files, partners
 from quietcount_consumers.doctor import machine as machines
 from quietcount_consumers.doctor.machine import Machine
 from quietcount_consumers.doctor.verdicts import fine, refused, warning, wrong
+from quietcount_consumers.doctor.workers import check_workers
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import StateFacts, state_of
 from quietcount_consumers.wiring import witness_of
+from quietcount_consumers.workers.duty import Role
 from quietcount_producers.errors import LogError
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Finding
@@ -65,6 +68,17 @@ class _Examination:
         self._states: list[StateFacts] = []
         self._topic_id: str | None = None
 
+    @property
+    def _role(self) -> Role:
+        """What a process on this machine does. By what lies here: a worker has no public file."""
+        if not self._has_workers:
+            return Role.BOTH
+        return Role.RELEASE if self._configuration.public_file.exists() else Role.FOLD
+
+    @functools.cached_property
+    def _has_workers(self) -> bool:
+        return data.has_workers(self._configuration)
+
     def findings(self) -> list[Finding]:
         configuration, machine, owner = self._configuration, self._machine, self._owner
         made: list[Finding] = []
@@ -79,7 +93,7 @@ class _Examination:
         # Unlike Path.exists, this raises nothing if this user may not look; the check of the folders reports that.
         opened = bool(self._chain and self._chain.entries) or bool(configuration.state_files)
         # A worker has no signing key and no witness: these are the releaser's.
-        opened = opened and (configuration.public_file.exists() or not data.has_workers(configuration))
+        opened = opened and self._role is not Role.FOLD
 
         check("configuration", lambda: files.check_configuration_file(self._config), "it can be used")
         check("user", lambda: machines.check_user(machine, owner), "the data are this user's")
@@ -100,6 +114,8 @@ class _Examination:
         check("newest ledger", self._check_newest, "the ledger holds all that was seen of it before")
         check("witnesses", self._check_witnesses, "")
         made += state
+        if self._has_workers:
+            check("workers", lambda: check_workers(configuration, machine.now()), "no release waits for one")
         check("populations", self._check_populations, "they are as they were declared")
         check("published file", self._check_published, "it holds what the ledger says")
         check("metrics", self._check_metrics, self._metrics_settings())
@@ -178,7 +194,7 @@ class _Examination:
         except StateError as error:
             if path.exists():
                 yield refused("state", error)
-            elif self._chain is not None and self._chain.releases and data.has_workers(self._configuration):
+            elif self._chain is not None and self._chain.releases and self._has_workers:
                 yield fine("state", f"partition {partition} is not on this machine: a worker folds it elsewhere")
             elif self._chain is not None and self._chain.releases:
                 yield wrong(
@@ -288,7 +304,9 @@ class _Examination:
 
         if self._topic_id is None:
             return  # the check of the brokers says why
-        check("rights", lambda: check_rights(settings), "this user may do what the service does, and not more")
+        check(
+            "rights", lambda: check_rights(settings, self._role), "this user may do what the service does, and not more"
+        )
         # Another check says why the ledger cannot be read.
         opened = self._chain.opened.partitions if self._chain is not None and self._chain.entries else None
         check("topics", lambda: check_topics(settings, opened), "they are as they have to be")

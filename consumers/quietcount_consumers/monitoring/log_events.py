@@ -21,6 +21,7 @@ __all__ = [
     "HALTED",
     "LINES_LEFT_OUT",
     "NOT_SERVING",
+    "PARTITION_MISSING",
     "POPULATION_DECLARED",
     "POPULATION_INCOMPLETE",
     "PUBLICATION_WAITS",
@@ -150,6 +151,14 @@ RELEASED: Final = EventKind(
     "waits` follows.",
     "nothing",
 )
+PARTITION_MISSING: Final = EventKind(
+    "partition missing",
+    _WARNING,
+    ("partition",),
+    "A release has waited for an hour for the worker of this partition of the log. It waits until the worker has "
+    "counted.",
+    "start that worker; if it runs, its own log says what it waits for",
+)
 PUBLICATION_WAITS: Final = EventKind(
     "publication waits",
     _WARNING,
@@ -232,6 +241,7 @@ CATALOGUE: Final = (
     POPULATION_INCOMPLETE,
     TABLE_OF_NOISE,
     RELEASED,
+    PARTITION_MISSING,
     PUBLICATION_WAITS,
     WITNESSED,
     WAITING,

@@ -17,13 +17,14 @@ from quietcount_aggregates.state.state import State
 from quietcount_consumers.monitoring.status import NEVER, BudgetStatus, CellStatus, StatisticStatus, Status, shown_cells
 from quietcount_schemas.rejection import ClientFault, RejectReason
 
-__all__ = ["PATIENCE", "Standing"]
+__all__ = ["PATIENCE", "WORKERS_PATIENCE", "Standing"]
 
 PATIENCE = dt.timedelta(days=1)
 """For how long a purge may be put off and count as done. A program that reads or writes the embedded log at that moment
 puts it off, and a time as precise as the tick would show that an emitter was at work."""
 
-_WORKERS_PATIENCE = dt.timedelta(hours=1)
+WORKERS_PATIENCE = dt.timedelta(hours=1)
+"""For how long a release waits for a worker before that is called missing: workers have ticks of their own."""
 _DAY = dt.timedelta(days=1)
 _LATER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
@@ -107,7 +108,7 @@ class Standing:
 
     def _missing(self, now: dt.datetime) -> Iterator[tuple[int, bool]]:
         for partition in range(self._chain.opened.partitions):
-            yield partition, now - self._missing_since.get(partition, now) >= _WORKERS_PATIENCE
+            yield partition, now - self._missing_since.get(partition, now) >= WORKERS_PATIENCE
 
     def _release_over(self) -> dt.datetime:
         """Return when the day of the newest release was over."""

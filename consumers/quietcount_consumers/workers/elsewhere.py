@@ -27,6 +27,8 @@ class Elsewhere:
         self._ledger = ledger
         self._channel = channel
         self._key = ReleaserKey()
+        self._whole = b""
+        """The settlement for which all sums had come."""
 
     @property
     def states(self) -> list[State]:
@@ -53,11 +55,15 @@ class Elsewhere:
         """Each worker does that when it reads the declaration."""
 
     def sums(self, settlement: Settlement, due: Sequence[DuePeriod]) -> Sums:
-        """Return what all partitions count together. Raises SumsMissing, and ServiceError if two differ."""
+        """Return what all partitions count together. Raises SumsMissing, and ServiceError if two differ.
+
+        That is at the second call after all came: another worker that counts the same partition has until then.
+        """
         received = self._channel.received(self._key, settlement, self._ledger.chain, due)
         wanted = range(self._ledger.chain.opened.partitions)
         missing = [partition for partition in wanted if partition not in received]
-        if missing:
+        if missing or settlement.identity != self._whole:
+            self._whole = b"" if missing else settlement.identity
             raise SumsMissing(missing)
         return added([received[partition] for partition in wanted])
 

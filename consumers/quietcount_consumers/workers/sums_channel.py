@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from quietcount_aggregates.due_periods import DuePeriod
@@ -12,9 +12,9 @@ from quietcount_aggregates.settling import Sums
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.workers.sealing import Forged, Piece, ReleaserKey, joined, pieces_of, sealed
-from quietcount_schemas.log import PARTIAL_SUMS, LogReader, LogWriter, NewRecord
+from quietcount_schemas.log import PARTIAL_SUMS, LogReader, LogWriter, NewRecord, Record
 
-__all__ = ["SumsChannel"]
+__all__ = ["SumsChannel", "partitions_answered"]
 
 _NO_DATE: Final = -1
 """The timestamp of a piece: when a worker was done must not show."""
@@ -36,7 +36,7 @@ class SumsChannel:
         """Hand over what a partition counted; sending the same again does no harm. Raises what the log raises."""
         pieces = sealed(settlement, partition, due, sums, self._mac_key)
         for piece in pieces:
-            self._log.append(PARTIAL_SUMS, [NewRecord(None, piece, _NO_DATE)])
+            self._log.append(PARTIAL_SUMS, [NewRecord(_name(settlement, partition), piece, _NO_DATE)])
 
     def received(
         self, key: ReleaserKey, settlement: Settlement, chain: Chain, due: Sequence[DuePeriod]
@@ -82,18 +82,38 @@ class SumsChannel:
         self._log.close()
 
     def _pieces(self, key: ReleaserKey) -> list[Piece]:
-        positions, ends = dict(self._log.beginning_offsets(PARTIAL_SUMS)), self._log.end_offsets(PARTIAL_SUMS)
         found = []
-        while records := self._log.poll(PARTIAL_SUMS, positions, ends, _BATCH):
-            for record in records:
-                positions[record.partition] = record.offset + 1
-                try:
-                    piece = key.opened(record.value, self._mac_key)
-                except Forged:
-                    raise ServiceError(
-                        "a worker has another service's secret than the releaser. Nothing is released",
-                        "Copy the releaser's secret (service.secret_file) to each worker before its first start",
-                    ) from None
-                if piece is not None:
-                    found.append(piece)
+        for record in _records(self._log):
+            try:
+                piece = key.opened(record.value, self._mac_key)
+            except Forged:
+                raise ServiceError(
+                    "a worker has another service's secret than the releaser. Nothing is released",
+                    "Copy the releaser's secret (service.secret_file) to each worker before its first start",
+                ) from None
+            if piece is not None:
+                found.append(piece)
         return found
+
+
+def partitions_answered(log: LogReader, settlement: Settlement, partitions: int) -> set[int]:
+    """Return which of so many partitions have something in the topic for a settlement, as its records' keys say.
+
+    For who looks for a worker: a key is anybody's word, and what a record holds alone counts.
+    """
+    keys = {record.key for record in _records(log)}
+    return {partition for partition in range(partitions) if _name(settlement, partition) in keys}
+
+
+def _records(log: LogReader) -> Iterator[Record]:
+    """Yield what lies in the topic."""
+    positions, ends = dict(log.beginning_offsets(PARTIAL_SUMS)), log.end_offsets(PARTIAL_SUMS)
+    while records := log.poll(PARTIAL_SUMS, positions, ends, _BATCH):
+        for record in records:
+            positions[record.partition] = record.offset + 1
+            yield record
+
+
+def _name(settlement: Settlement, partition: int) -> bytes:
+    """Return the key of the records of a partition. That it has answered is no secret: brokers see its connection."""
+    return settlement.identity + partition.to_bytes(4)

@@ -29,10 +29,10 @@ from tests.kafka import artifacts
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import POM, STARTING_SECONDS, free_ports
 
-ROLES = ("administrator", "emitter", "service", "operator")
+ROLES = ("administrator", "emitter", "service", "worker", "releaser", "operator")
 CASE_EVENTS, DEAD_LETTERS, RELEASES = "case-events", "case-events.dead-letter", "releases"
-SETTLEMENTS = "settlements"
-TOPICS = (CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS)
+SETTLEMENTS, PARTIAL_SUMS = "settlements", "partial-sums"
+TOPICS = (CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS, PARTIAL_SUMS)
 CLUSTER_ID = "cXVpZXRjb3VudC1jb21wbw"
 DENIED = (
     AuthorizationError,
@@ -267,13 +267,31 @@ PROMISED = {
     "emitter": {("write", CASE_EVENTS), ("count", CASE_EVENTS)},
     "service": {
         *(("read", topic) for topic in TOPICS),
-        *(("write", topic) for topic in (DEAD_LETTERS, RELEASES, SETTLEMENTS)),
-        *(("purge", topic) for topic in (CASE_EVENTS, DEAD_LETTERS)),
+        *(("write", topic) for topic in (DEAD_LETTERS, RELEASES, SETTLEMENTS, PARTIAL_SUMS)),
+        *(("purge", topic) for topic in (CASE_EVENTS, DEAD_LETTERS, PARTIAL_SUMS)),
         *(("count", topic) for topic in TOPICS),
         ("see the settings of", RELEASES),
         ("see the settings of", SETTLEMENTS),
         ("release as", "quietcount.releases"),
         ("commit as", "quietcount"),
+    },
+    "worker": {
+        *(("read", topic) for topic in (CASE_EVENTS, RELEASES, SETTLEMENTS)),
+        *(("write", topic) for topic in (DEAD_LETTERS, PARTIAL_SUMS)),
+        *(("purge", topic) for topic in (CASE_EVENTS, DEAD_LETTERS)),
+        *(("count", topic) for topic in TOPICS),
+        ("see the settings of", RELEASES),
+        ("see the settings of", SETTLEMENTS),
+        ("commit as", "quietcount"),
+    },
+    "releaser": {
+        *(("read", topic) for topic in (RELEASES, SETTLEMENTS, PARTIAL_SUMS)),
+        *(("write", topic) for topic in (RELEASES, SETTLEMENTS)),
+        ("purge", PARTIAL_SUMS),
+        *(("count", topic) for topic in TOPICS),
+        ("see the settings of", RELEASES),
+        ("see the settings of", SETTLEMENTS),
+        ("release as", "quietcount.releases"),
     },
     "operator": {
         ("read", DEAD_LETTERS),

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,12 @@ from tests.e2e.deployment.deployed_broker import (
     DEAD_LETTERS,
     DEEDS,
     MORE,
+    PARTIAL_SUMS,
     PROMISED,
     RELEASES,
     ROLES,
     SETTLEMENTS,
+    TOPICS,
     WAIT_MS,
     Deployment,
     delete,
@@ -39,8 +43,7 @@ from tests.e2e.deployment.deployed_broker import (
     possible,
     settings_of,
 )
-
-from quietcount_schemas.log import PARTIAL_SUMS
+from tests.e2e.kafka.kafka_projects import kafka_project
 
 pytestmark = [pytest.mark.check, pytest.mark.xdist_group("compose")]
 
@@ -58,7 +61,7 @@ def topics(deployment: Deployment, root: Path) -> subprocess.CompletedProcess[st
     assert made.returncode == 0, made.stderr
     # Something to read and to purge.
     producer = KafkaProducer(bootstrap_servers=deployment.admin)
-    for topic in (CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS):
+    for topic in TOPICS:
         producer.send(topic, b"a record", partition=0).get(timeout=30)
     producer.close()
     return made
@@ -113,6 +116,44 @@ def test_each_role_does_its_part_of_the_whole_job_with_its_own_rights_alone(
     ):
         refused = deployment.quietcount(role, config, *command)
         assert refused.returncode == 1, (role, command, refused.stderr)
+        assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.promise("kafka")
+def test_worker_and_releaser_release_together_with_their_own_rights_alone(
+    deployment: Deployment, tmp_path: Path, trial: str
+) -> None:
+    releaser, worker = (
+        kafka_project(tmp_path / name, deployment.clients, trial, topics=False) for name in ("releaser", "worker")
+    )
+    shutil.copy2(releaser.configuration.service.secret_file, worker.configuration.service.secret_file)
+    made = deployment.quietcount("administrator", releaser.config, "topics", "create", "--partitions", "4")
+    assert made.returncode == 0, made.stderr
+
+    def fold(role: str, day: str) -> subprocess.CompletedProcess[str]:
+        asked = ("run", "--role", "fold", "--partitions", "0-3", "--until-idle", "--as-of", day)
+        return deployment.quietcount(role, worker.config, *asked)
+
+    def release(role: str, day: str) -> subprocess.CompletedProcess[str]:
+        return deployment.quietcount(role, releaser.config, "run", "--role", "release", "--until-idle", "--as-of", day)
+
+    assert "Start the releaser first" in fold("worker", "2023-01-01").stderr
+    for step in (release("releaser", "2023-01-01"), fold("worker", "2023-01-01")):
+        assert step.returncode == 0, step.stderr
+    (tmp_path / "cases.jsonl").write_text(
+        '{"event": "HelpRequested", "case": "a trial", "occurred_on": "2023-01-15", "help_kind": "DESERTION"}\n'
+    )
+    emitted = deployment.quietcount("emitter", releaser.config, "emit", str(tmp_path / "cases.jsonl"))
+    assert emitted.returncode == 0, emitted.stderr
+    with ThreadPoolExecutor(1) as beside:
+        released = beside.submit(release, "releaser", "2023-02-15")
+        while not released.done():  # it writes what is settled, and waits for what the worker counts
+            folded = fold("worker", "2023-02-15")
+            assert folded.returncode == 0, folded.stderr
+        assert released.result().returncode == 0, released.result().stderr
+    assert releaser.released()["requests", "2023-01-01", "help_kind=DESERTION"] == 1
+    for refused in (fold("releaser", "2023-02-15"), release("worker", "2023-03-15")):
+        assert refused.returncode == 1, refused.stderr
         assert "Traceback" not in refused.stderr
 
 

@@ -40,14 +40,18 @@ def folder(root: Path) -> Path:
     return root / "compose" / "systemd"
 
 
+def runnable(folder: Path, name: str, there: Path) -> Path:
+    """Return a copy of a unit with a command that this machine has."""
+    there.parent.mkdir()
+    text = (folder / name).read_text(encoding="utf-8")
+    there.write_text(text.replace("ExecStart=/opt/quietcount/bin/quietcount", "ExecStart=/bin/true"), encoding="utf-8")
+    return there
+
+
 @pytest.fixture
 def unit(folder: Path, tmp_path: Path) -> Path:
     """The unit with a command that this machine has."""
-    there = tmp_path / "unit" / "quietcount.service"
-    there.parent.mkdir()
-    text = (folder / "quietcount.service").read_text(encoding="utf-8")
-    there.write_text(text.replace("ExecStart=/opt/quietcount/bin/quietcount", "ExecStart=/bin/true"), encoding="utf-8")
-    return there
+    return runnable(folder, "quietcount.service", tmp_path / "unit" / "quietcount.service")
 
 
 def values(unit: Path, key: str) -> list[str]:
@@ -56,6 +60,22 @@ def values(unit: Path, key: str) -> list[str]:
 
 def test_systemd_finds_nothing_wrong_with_the_unit(systemd: None, unit: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_template_of_workers_is_the_unit_with_another_command(systemd: None, folder: Path, tmp_path: Path) -> None:
+    def body(name: str) -> list[str]:
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        return lines[lines.index("[Unit]") :]
+
+    pairs = zip(body("quietcount.service"), body("quietcount-worker@.service"), strict=True)
+    assert [ours for theirs, ours in pairs if theirs != ours] == [
+        "Description=Quietcount: a worker that folds partitions %i of the log",
+        "ExecStart=/opt/quietcount/bin/quietcount run --role fold --partitions %i --config "
+        "/etc/quietcount/quietcount.toml",
+    ]
+    there = runnable(folder, "quietcount-worker@.service", tmp_path / "worker" / "quietcount-worker@0-1.service")
+    done = subprocess.run(["systemd-analyze", "verify", there], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

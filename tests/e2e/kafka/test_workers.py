@@ -14,16 +14,18 @@ import pytest
 from click.testing import CliRunner
 from tests.e2e.kafka.kafka_projects import settings_of
 from tests.e2e.kafka.kafka_services import LINES, TRUE, nonzero
-from tests.e2e.kafka.working_desks import desk_on
+from tests.e2e.kafka.working_desks import Desk, desk_on
 from tests.kafka.fixtures import Kafka
 
 from quietcount_aggregates.errors import LedgerFenced, StateBehind
 from quietcount_aggregates.release import Step
 from quietcount_consumers.commands.service import run_command
+from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.monitoring.status import Status
 from quietcount_schemas.errors import QuietcountError
+from quietcount_schemas.finding import Finding, Severity
 from quietcount_schemas.log import PARTIAL_SUMS
 
 pytestmark = pytest.mark.check
@@ -105,18 +107,31 @@ def test_a_worker_that_is_away_delays_the_release_and_is_named(tmp_path: Path, k
     with desk_on(tmp_path, kafka, [(0, 2, 3), (1,)]) as desk:
         desk.turn(BEFORE)
         desk.releaser.emit(LINES)
+        now = MARCH
         for minutes in (0, 1, 30, 59):
             now = MARCH + dt.timedelta(minutes=minutes)
             desk.release(now)
             desk.work(0, now)
             assert desk.release(now).released == []
             assert missing(desk.status) == []
-        now = MARCH + dt.timedelta(minutes=61)
-        assert desk.release(now).released == []
-        assert missing(desk.status) == [1]
+        assert not desk.said
+        for minutes in (61, 62):
+            now = MARCH + dt.timedelta(minutes=minutes)
+            assert desk.release(now).released == []
+            assert missing(desk.status) == [1]
+        assert [(event.name, event.own_fields()) for event in desk.said] == [("partition missing", {"partition": "1"})]
+        [found] = workers_found(desk)
+        assert found.severity is Severity.WARNING
+        assert "the worker of partition 1" in found.what
         desk.work(1, now)
-        assert desk.release(now).released, "nothing is released in part, and all of it when the last one is back"
+        assert [found.what for found in workers_found(desk)] == ["no release waits for one"]
+        assert desk.released(now).released, "nothing is released in part, and all of it when the last one is back"
         assert missing(desk.status) == []
+
+
+def workers_found(desk: Desk) -> list[Finding]:
+    """Return what the doctor says of workers on the releaser's machine, by the real clock."""
+    return [finding for finding in examine(desk.releaser.config) if finding.code == "workers"]
 
 
 def missing(status: Status) -> list[int]:
@@ -179,8 +194,10 @@ def test_two_different_sums_of_a_partition_stop_everything_and_are_named(tmp_pat
         with duckdb.connect(str(desk.workers[2].configuration.state_file(2))) as state:
             state.execute("DELETE FROM open_events")
         desk.release(AFTER)
-        for number in (0, 1, 2):
+        for number in (0, 1):
             desk.work(number, AFTER)
+        assert desk.release(AFTER).waiting, "all have counted; another one has until the next tick"
+        desk.work(2, AFTER)
         with pytest.raises(ServiceError, match=r"settlement [0-9a-f]{8}, partition 2 .* different sums"):
             desk.release(AFTER)
         assert desk.releaser.released() == {}
@@ -198,7 +215,7 @@ def test_of_two_releasers_the_older_one_is_shut_out(tmp_path: Path, kafka: Kafka
             desk.work(0, MARCH)
             with pytest.raises(LedgerFenced):
                 desk.release(MARCH)
-            assert other.release(MARCH).released
+            assert other.released(MARCH).released
 
 
 def test_a_worker_with_another_secret_is_told_apart(tmp_path: Path, kafka: Kafka) -> None:

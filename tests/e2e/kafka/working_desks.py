@@ -16,6 +16,7 @@ from tests.kafka.fixtures import Kafka
 from quietcount_aggregates.due_periods import DuePeriod
 from quietcount_aggregates.release import Step
 from quietcount_consumers.kafka.topics import create_topics
+from quietcount_consumers.monitoring.log_events import Level, LogEvent
 from quietcount_consumers.monitoring.status import Status
 from quietcount_consumers.opening import open_service
 from quietcount_consumers.service import Service, Tick
@@ -45,6 +46,8 @@ class Desk:
             shutil.copy2(self.releaser.configuration.service.secret_file, worker.configuration.service.secret_file)
         self.statuses: dict[int, Status] = {}
         """What each worker shows since its newest tick; `status` is what the releaser shows."""
+        self.said: list[LogEvent] = []
+        """What the releaser has said that asks for something."""
         self._service: Service | None = None
         self._open: list[Worker | None] = [None] * len(shares)
 
@@ -66,10 +69,16 @@ class Desk:
     def release(self, now: dt.datetime, observe: Callable[[Step], None] | None = None) -> Tick:
         """Let the releaser do a tick."""
         if self._service is None:
-            self._service = open_service(self.releaser.configuration, now, observe=observe, duty=Duty(Role.RELEASE))
+            self._service = open_service(
+                self.releaser.configuration, now, observe=observe, say=self._hear, duty=Duty(Role.RELEASE)
+            )
         tick = self._service.tick(now)
         self.status: Status = self._service.status(now, tick)
         return tick
+
+    def _hear(self, event: LogEvent) -> None:
+        if event.level is not Level.INFO:
+            self.said.append(event)
 
     def due(self, now: dt.datetime) -> list[DuePeriod]:
         """Return what the releaser that is open has yet to release."""
@@ -87,11 +96,16 @@ class Desk:
         return tick
 
     def turn(self, now: dt.datetime) -> Tick:
-        """Let everybody do a tick, and the releaser one more."""
+        """Let everybody do a tick, and the releaser until it releases what it has."""
         first = self.release(now)
         for number in range(len(self.workers)):
             self.work(number, now)
-        return self.release(now) if not first.released else first
+        return first if first.released else self.released(now)
+
+    def released(self, now: dt.datetime) -> Tick:
+        """Let the releaser do the tick in which it sees that all have counted, and the one in which it releases."""
+        tick = self.release(now)
+        return self.release(now) if tick.waiting else tick
 
     def move(self, source: int, target: int, partition: int) -> None:
         """Copy the state of a partition, with its secrets of years, to another worker, as docs/workers.md says."""

@@ -11,6 +11,8 @@ import pytest
 from tests.deployment import properties_of, script
 
 from quietcount_consumers.configuration import Configuration
+from quietcount_consumers.doctor.broker import NEEDED
+from quietcount_consumers.workers.duty import Role
 from quietcount_producers.kafka.settings import KafkaSettings
 from quietcount_schemas.log import CASE_EVENTS, DEAD_LETTERS, PARTIAL_SUMS, RELEASES, SETTLEMENTS
 
@@ -107,6 +109,13 @@ def test_the_table_names_the_topics_and_ids_that_quietcount_uses(root: Path) -> 
     assert named["topic"] == {CASE_EVENTS, DEAD_LETTERS, RELEASES, SETTLEMENTS, PARTIAL_SUMS}
     assert named["transactional_id"] == {"quietcount.releases"}
     assert named["group"] == {"quietcount"}
+
+
+def test_the_doctor_looks_for_what_the_table_gives(root: Path) -> None:
+    entries = tomllib.loads((root / "compose" / "kafka" / "acls.toml").read_text(encoding="utf-8"))["acl"]
+    for name, role in (("service", Role.BOTH), ("worker", Role.FOLD), ("releaser", Role.RELEASE)):
+        mine = [entry for entry in entries if (entry["role"], entry["resource"]) == (name, "topic")]
+        assert {entry["name"]: set(entry["operations"]) for entry in mine} == NEEDED[role]
 
 
 def test_the_prefix_goes_before_every_name_but_the_clusters(root: Path) -> None:

@@ -31,11 +31,11 @@ METRICS = {
 
 def test_secrets_are_made_once_private_and_are_kept(credentials: ModuleType, tmp_path: Path) -> None:
     made = credentials.make_credentials(tmp_path)
-    assert len(made) == 9
+    assert len(made) == 11
     texts = contents(tmp_path)
     modes = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in made}
     assert modes == {name: 0o640 if name.startswith("monitoring/") else 0o600 for name in texts}
-    assert len(set(texts.values())) == 8  # one password is Prometheus' and the service's
+    assert len(set(texts.values())) == 10  # one password is Prometheus' and the service's
     assert texts["service/metrics-password"] == texts["monitoring/metrics-password"]
     assert min(len(text) for text in texts.values()) > 40
     Pepper.load(tmp_path / "emitter" / "pepper")
@@ -43,6 +43,23 @@ def test_secrets_are_made_once_private_and_are_kept(credentials: ModuleType, tmp
         Pepper.load(tmp_path / "service" / "pepper")
     assert credentials.make_credentials(tmp_path) == []
     assert contents(tmp_path) == texts
+
+
+def test_workers_get_the_services_secret_and_no_other_of_its_files(
+    credentials: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    credentials.make_credentials(tmp_path)
+    assert credentials.main(["--workers"], tmp_path) == 1, "the service has not made it yet"
+    assert "secret: cannot be" in capsys.readouterr().err
+    (tmp_path / "service" / "secret").write_bytes(b"the service's own")
+    (tmp_path / "service" / "secret-signing").write_bytes(b"the releaser's alone")
+    assert credentials.main(["--workers"], tmp_path) == 0
+    texts = contents(tmp_path / "worker")
+    assert texts.keys() == {"kafka-password", "secret", "metrics.pem", "metrics-password"}
+    assert texts["secret"] == b"the service's own"
+    assert not set(texts.values()) & set(contents(tmp_path / "service").values()) - {b"the service's own"}
+    assert credentials.main(["--workers"], tmp_path) == 0
+    assert contents(tmp_path / "worker") == texts
 
 
 def test_a_start_that_was_cut_off_leaves_no_half_secret(credentials: ModuleType, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.quick
 
 __all__ = ["compose", "credentials"]  # the fixtures
 
-ONCE = {"credentials", "access", "topics", "schemas", "emitter", "operator"}
+ONCE = {"credentials", "access", "topics", "schemas", "emitter", "operator", "worker-secret"}
 
 
 def broken(document: Document, folder: Path) -> list[str]:
@@ -163,9 +163,17 @@ def test_only_emitters_have_the_pepper_and_each_role_its_own_password_alone(comp
         return {volume.partition("-secrets:")[0] for volume in volumes if "-secrets:" in volume}
 
     having = {name: secrets(name) for name in compose["services"] if name not in ("credentials", "access")}
-    roles = {"topics": "administrator", "quietcount": "service", "emitter": "emitter", "operator": "operator"}
+    roles = {
+        "topics": "administrator",
+        "quietcount": "service",
+        "worker-1": "worker",
+        "worker-2": "worker",
+        "emitter": "emitter",
+        "operator": "operator",
+    }
     holders = roles | {"prometheus": "monitoring"}
-    assert having == {name: {holders[name]} if name in holders else set() for name in having}
+    wanted = {name: {holders[name]} if name in holders else set() for name in having}
+    assert having == {**wanted, "worker-secret": {"service", "worker"}}
     for name, role in roles.items():
         environment = compose["services"][name]["environment"]
         assert environment["QUIETCOUNT_KAFKA__USERNAME"] == f"quietcount-{role}"
