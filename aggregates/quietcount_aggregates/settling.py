@@ -177,7 +177,10 @@ class Settler:
         return counted
 
     def forget(self) -> None:
-        """Let more be folded: what `sums` counted is counted again by `close`."""
+        """Let more be folded, and give back the memory: what `sums` counted is counted again by `close`."""
+        if self._counted is not None:
+            with self.state.guarded():
+                self._counted[1].discard()
         self._counted = None
 
     def close(self, settlement: Settlement | None) -> None:
@@ -319,7 +322,13 @@ class Settlers:
 
     def sums(self, settlement: Settlement, due: Sequence[DuePeriod]) -> Sums:
         """Return what all states count together for a settlement."""
-        return added([settler.sums(settlement, due) for settler in self._settlers])
+        counted = []
+        for settler in self._settlers:
+            counted.append(settler.sums(settlement, due))
+            if len(self._settlers) > 1:
+                # Memory is what ends first: that of one state at a time is worth counting again.
+                settler.forget()
+        return added(counted)
 
     def close(self, settlement: Settlement) -> None:
         """Write each state again without what the ledger has released."""

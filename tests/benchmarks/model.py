@@ -24,8 +24,10 @@ class Costs:
     """Seconds of the processor to poll an event from Kafka and fold it."""
     settle: float
     """Seconds of the processor for an open event when periods are released."""
+    fixed: float
+    """Seconds of the processor for a settlement without any event."""
     memory: float
-    """Bytes of peak memory for an open event while that lasts."""
+    """Bytes of peak memory for an open event of one partition while that lasts: a process settles one at a time."""
     process: float
     """Bytes of peak memory without any event."""
     state: float
@@ -107,10 +109,10 @@ def needs(asked: Deployment, costs: Costs) -> Needs:
     return Needs(
         open_events=opened,
         fold_a_day=asked.events_a_day / asked.workers * costs.fold,
-        settle=opened * costs.settle,
+        settle=costs.fixed + opened * costs.settle,
         limits=marks * costs.limit,
         draw=asked.cells_a_settlement * costs.cell,
-        memory=costs.process + opened * costs.memory,
+        memory=costs.process + opened * asked.workers / asked.partitions * costs.memory,
         state=opened * costs.state,
         limit_files=marks * MARK_BYTES,
         # What was settled is purged, so the log holds the events since the settlement before the newest one at most.
@@ -119,21 +121,33 @@ def needs(asked: Deployment, costs: Costs) -> Needs:
 
 
 def largest(asked: Deployment, costs: Costs, memory: float) -> float:
-    """Return how many events a day fit, as a settlement has to hold all open ones in the memory of each worker."""
-    return max(USABLE * memory - costs.process, 0) / costs.memory * asked.workers / asked.open_days
+    """Return how many events a day fit, as a settlement has to hold the open ones of a partition in memory."""
+    return max(USABLE * memory - costs.process, 0) / costs.memory * asked.partitions / asked.open_days
 
 
 MEASURED = Costs(
-    fold=3.1e-6, settle=4.9e-6, memory=737, process=208e6, state=37.4, broker=135, batched=79, cell=8.4e-6, limit=13e-9
+    fold=6.6e-6,
+    settle=14.2e-6,
+    fixed=2.1,
+    memory=875,
+    process=200e6,
+    state=34.7,
+    broker=135,
+    batched=79,
+    cell=11.3e-6,
+    limit=24e-9,
 )
-"""At half the sizes: from 100,000 to 500,000 events, 2.5 million settled cases, 50,000 cells. The page says of what."""
+"""At half the sizes: from 100,000 to 500,000 events, 2.5 million settled cases; 100,000 cells. The page says of what."""
 
-DESK = Deployment("a desk: 100 events a day, by the month", 100, 40_000, 38, 12, 1_000)
-CITY = Deployment("a city: 100,000 a day, by the month", 100_000, 1_000_000, 38, 12, 10_000)
-COUNTRY = Deployment("a country: 10 million a day, by the month", 10_000_000, 60_000_000, 38, 12, 100_000)
+DESK = Deployment("a desk: 100 events a day, by the month", 100, 40_000, 38, 12, 1_000, partitions=1)
+CITY = Deployment("a city: 100,000 a day, by the month", 100_000, 1_000_000, 38, 12, 10_000, partitions=1)
+PARTED = Deployment("the city with 4 partitions", 100_000, 1_000_000, 38, 12, 10_000, partitions=4)
+COUNTRY = Deployment(
+    "a country: 10 million a day, by the month, 12 partitions", 10_000_000, 60_000_000, 38, 12, 100_000
+)
 DAILY = Deployment("the country, by the day, a day of grace", 10_000_000, 60_000_000, 2, 365, 100_000)
 SHARED = Deployment("the country by the day, 12 workers", 10_000_000, 60_000_000, 2, 365, 100_000, workers=12)
-EXAMPLES = (DESK, CITY, COUNTRY, DAILY, SHARED)
+EXAMPLES = (DESK, CITY, PARTED, COUNTRY, DAILY, SHARED)
 MACHINE = Machine(cores=2, memory=16 * 2**30, disk=500e9)
 
 
@@ -158,7 +172,8 @@ def page(costs: Costs) -> str:
     told = {
         "polling an event from Kafka and folding it": f"{costs.fold * 1e6:.1f} µs of the processor",
         "an open event in a settlement, time": f"{costs.settle * 1e6:.1f} µs of the processor",
-        "an open event in a settlement, peak memory": f"{costs.memory:,.0f} bytes",
+        "a settlement without events, time": f"{costs.fixed:.1f} s of the processor",
+        "an open event of a partition in its settlement, peak memory": f"{costs.memory:,.0f} bytes",
         "the process without events, peak memory": _size(costs.process),
         "an open event on the disk of the service": f"{costs.state:,.0f} bytes",
         "an event on the disk of a broker, sent by itself": f"{costs.broker:,.0f} bytes",

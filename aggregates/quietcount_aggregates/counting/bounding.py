@@ -21,7 +21,7 @@ from quietcount_aggregates.populations import Horizon, Population, Table, counte
 from quietcount_aggregates.state.limits import LIFETIME, UsedUp, Words
 from quietcount_aggregates.state.marks import YearSecrets
 from quietcount_aggregates.state.state import State
-from quietcount_aggregates.state.state_file import registered
+from quietcount_aggregates.state.state_file import give_back, registered
 
 __all__ = ["Bounding", "keep_year"]
 
@@ -91,6 +91,12 @@ class Bounding:
         for period, cell, exact in rows:
             counts[period][cell] = exact
         return counts
+
+    def discard(self) -> None:
+        """Give back the memory; the object is of no use afterwards."""
+        for table in ("contributions", "year_marks", "spent", *self._versions):
+            self._connection.execute(f"DROP TABLE {table}")
+        give_back(self._connection)
 
     def _sums(self, population: str, table: Table, before: dt.date = dt.date.max) -> str:
         """Return SQL for what each period and cell of a table comes to before a day; a pair may come twice."""

@@ -140,11 +140,14 @@ def test_worker_and_releaser_release_together_with_their_own_rights_alone(
     assert "Start the releaser first" in fold("worker", "2023-01-01").stderr
     for step in (release("releaser", "2023-01-01"), fold("worker", "2023-01-01")):
         assert step.returncode == 0, step.stderr
-    (tmp_path / "cases.jsonl").write_text(
-        '{"event": "HelpRequested", "case": "a trial", "occurred_on": "2023-01-15", "help_kind": "DESERTION"}\n'
-    )
-    emitted = deployment.quietcount("emitter", releaser.config, "emit", str(tmp_path / "cases.jsonl"))
-    assert emitted.returncode == 0, emitted.stderr
+
+    def emit(case: str) -> None:
+        line = {"event": "HelpRequested", "case": case, "occurred_on": "2023-01-15", "help_kind": "DESERTION"}
+        (tmp_path / "cases.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+        emitted = deployment.quietcount("emitter", releaser.config, "emit", str(tmp_path / "cases.jsonl"))
+        assert emitted.returncode == 0, emitted.stderr
+
+    emit("a trial")
     with ThreadPoolExecutor(1) as beside:
         released = beside.submit(release, "releaser", "2023-02-15")
         while not released.done():  # it writes what is settled, and waits for what the worker counts
@@ -152,6 +155,7 @@ def test_worker_and_releaser_release_together_with_their_own_rights_alone(
             assert folded.returncode == 0, folded.stderr
         assert released.result().returncode == 0, released.result().stderr
     assert releaser.released()["requests", "2023-01-01", "help_kind=DESERTION"] == 1
+    emit("another one")
     for refused in (fold("releaser", "2023-02-15"), release("worker", "2023-03-15")):
         assert refused.returncode == 1, refused.stderr
         assert "Traceback" not in refused.stderr

@@ -1,15 +1,18 @@
-"""How many records of which partitions a process takes at a time: whole batches, and those of a few partitions."""
+"""How much of its partitions a process has in hand: whole batches of a few of them, and the settlement of one."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.aggregates_world import TRIALS, MemoryLog, case_key, event_id, world_in
+from tests.aggregates_world import TRIALS, MemoryLog, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
+from quietcount_aggregates.counting.bounding import Bounding
+from quietcount_aggregates.state.state import State
 from quietcount_consumers.partitions import BATCH
 from quietcount_schemas.codec import CaseEvent
 from quietcount_schemas.events.periods import Period
@@ -64,3 +67,25 @@ def test_partitions_that_end_without_records_hide_none_of_the_others(tmp_path: P
         assert world.partitions.fold_to_end(DAY, lambda: False)
         assert world.partitions.offsets == log.end_offsets("case-events")
         assert sum(state.rows("SELECT count(*) FROM open_events")[0][0] for state in world.states) == 200
+
+
+def test_a_process_of_several_states_settles_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it builds in memory for one is gone before it comes to the next, and counted again when the state closes."""
+    built: list[int] = []
+    make = Bounding.__init__
+
+    def watched(self: Bounding, state: State, *given: Any, **more: Any) -> None:
+        assert not any(held(each) for each in world.states if each is not state)
+        make(self, state, *given, **more)
+        built.append(state.partition)
+
+    def held(state: State) -> bool:
+        return bool(state.rows("FROM duckdb_tables() WHERE temporary AND table_name = 'contributions'"))
+
+    monkeypatch.setattr(Bounding, "__init__", watched)
+    with world_in(tmp_path, [ASKED], log=MemoryLog(3), registry=TRIALS) as world:
+        world.emit([CaseEvent("Asked", case_key(n), event_id(n), 0, DAY, {}) for n in range(20)])
+        world.fold(DAY)
+        assert world.release(utc(dt.date(2024, 2, 1))) == 1
+        assert world.released == {("asked", dt.date(2024, 1, 1)): (20,)}
+    assert built == [0, 1, 2, 0, 1, 2]
