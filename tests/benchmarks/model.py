@@ -137,7 +137,7 @@ MEASURED = Costs(
     cell=11.3e-6,
     limit=24e-9,
 )
-"""At half the sizes: from 100,000 to 500,000 events, 2.5 million settled cases; 100,000 cells. The page says of what."""
+"""At half the sizes: from 100,000 to 500,000 events, 2.5 million settled cases; of 100,000 cells. See the page."""
 
 DESK = Deployment("a desk: 100 events a day, by the month", 100, 40_000, 38, 12, 1_000, partitions=1)
 CITY = Deployment("a city: 100,000 a day, by the month", 100_000, 1_000_000, 38, 12, 10_000, partitions=1)

@@ -18,7 +18,8 @@ def test_needs_are_costs_times_what_there_is() -> None:
     found = needs(ASKED, COSTS)
     assert (found.open_events, found.fold_a_day, found.settle) == (1000, 200, 3023)
     assert (found.limits, found.limit_files) == (2000 * 19, 2000 * 16)
-    assert (found.memory, found.state, found.draw) == (pytest.approx(7 + 5000 / 12), 11_000, 102)
+    assert (found.state, found.draw) == (11_000, 102)
+    assert found.memory == pytest.approx(7 + 5000 / 12)  # one of twelve partitions at a time
     assert found.brokers == 100 * 5 * 13 * 3  # the days between two settlements, on three replicas
 
 
