@@ -12,6 +12,7 @@ import datetime as dt
 import os
 import secrets
 import sys
+import time
 from pathlib import Path
 
 from cryptography import x509
@@ -22,6 +23,7 @@ from quietcount_producers.composing.pseudonyms import Pepper
 
 FOLDER = Path("/var/lib/quietcount/secrets")
 ROLES = ("administrator", "emitter", "operator", "releaser", "service", "worker")
+WAIT_SECONDS = 60
 MONITORING = "monitoring"
 """The client that asks for metrics has a folder too, and no password on Kafka."""
 PASSWORD_FILE = "kafka-password"  # noqa: S105 (a name)
@@ -129,9 +131,13 @@ def make_credentials(folder: Path, *, renew_monitoring: bool = False) -> list[Pa
 
 def make_for_workers(folder: Path) -> list[Path]:
     """Give workers the service's secret, nothing else of the service's, and what they serve metrics with. OSError."""
-    made = []
+    secret, made = folder / "service" / "secret", []
+    for _ in range(WAIT_SECONDS):  # it is made by the first start of the service, which may have begun a moment ago
+        if secret.exists():
+            break
+        time.sleep(1)
     for name, make in (
-        ("secret", (folder / "service" / "secret").read_bytes),
+        ("secret", secret.read_bytes),
         (METRICS_PEM, key_and_certificate),
         (METRICS_PASSWORD, password),
     ):

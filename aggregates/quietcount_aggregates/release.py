@@ -192,10 +192,25 @@ class Releaser:
         self._observe(Step.PURGED)
         return due
 
+    def announce(self, now: dt.datetime, grace: dt.timedelta) -> None:
+        """Write down that workers count for this ledger, if that is not known: else it would be at the first release.
+
+        Until then one process that does all would take states of its own for those of the workers.
+        """
+        if not self._ledger.has_workers:
+            self._ledger.settle(self._settlement(now, grace))
+
     def _settle(self, now: dt.datetime, grace: dt.timedelta) -> Settlement:
         """Write down that what is due at `now` counts what the log holds now."""
+        settlement = self._settlement(now, grace)
+        self._ledger.settle(settlement)
+        self._open = settlement
+        self._observe(Step.SETTLEMENT_WRITTEN)
+        return settlement
+
+    def _settlement(self, now: dt.datetime, grace: dt.timedelta) -> Settlement:
         newest = max(now.date(), self._today()) + _AHEAD
-        settlement = Settlement.make(
+        return Settlement.make(
             len(self._ledger.chain.entries),
             now.date(),
             newest,
@@ -203,10 +218,6 @@ class Releaser:
             self._settlers.point,
             self._settlers.new_key(),
         ).signed(self._signing_key)
-        self._ledger.settle(settlement)
-        self._open = settlement
-        self._observe(Step.SETTLEMENT_WRITTEN)
-        return settlement
 
     @property
     def _settled(self) -> Settlement | None:

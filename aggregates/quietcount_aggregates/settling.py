@@ -178,10 +178,10 @@ class Settler:
 
     def forget(self) -> None:
         """Let more be folded, and give back the memory: what `sums` counted is counted again by `close`."""
-        if self._counted is not None:
+        counted, self._counted = self._counted, None
+        if counted is not None:
             with self.state.guarded():
-                self._counted[1].discard()
-        self._counted = None
+                counted[1].discard()
 
     def close(self, settlement: Settlement | None) -> None:
         """Write the state again without the periods that the ledger has released.

@@ -150,6 +150,8 @@ def open_service(
         _say_declared(new, ledger.chain, now, say)
         releaser.adopt()
         releaser.publish()
+        if duty.role is Role.RELEASE:
+            releaser.announce(now, configuration.grace)
         partitions.renew()
         folders = watched_folders(configuration)
         service = Service(

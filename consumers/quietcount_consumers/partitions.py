@@ -23,11 +23,10 @@ from quietcount_schemas.registry import SchemaRegistry
 __all__ = ["BATCH", "Partitions", "opened_states", "settlers_of", "uncollected"]
 
 BATCH: Final = 20_000
-"""Records of a partition in a batch: enough that its fixed costs (a transaction, its sync) fade, few enough to stop in
-a second."""
+"""Records of a partition in a batch: enough that its fixed costs (a transaction, its sync) fade."""
 _TOGETHER: Final = 4
-"""Of how many partitions batches are polled at a time. All at once would take memory for each, and a batch that is
-shared among them costs each the transaction of a whole one."""
+"""Of how many partitions batches are polled at a time, few enough to stop in a second. All at once would take memory
+for each, and a batch that is shared among them costs each the transaction of a whole one."""
 
 # A C-level getter, as the fold has one.
 _PARTITION = attrgetter("partition")

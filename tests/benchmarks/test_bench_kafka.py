@@ -75,7 +75,7 @@ def read(settings: KafkaSettings) -> dict[str, float]:
         at = dict.fromkeys(ends, 0)
         while at != ends:
             with uncollected():
-                for record in log.poll(CASE_EVENTS, at, ends, BATCH):
+                for record in log.poll(CASE_EVENTS, at, ends, BATCH * len(ends)):
                     at[record.partition] = record.offset + 1
 
     with KafkaLog(settings) as log:

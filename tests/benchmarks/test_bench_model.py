@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def stored(settings: KafkaSettings) -> int:
     )
 
 
-def alone(kafka: Kafka) -> float:
+def sent_alone(kafka: Kafka) -> float:
     """Return the bytes of an event that was sent by itself."""
     settings = filled(kafka, 0)
     with closing(KafkaLog(settings)) as log:
@@ -106,20 +107,21 @@ def test_the_model_beside_two_points(tmp_path: Path, kafka: Kafka) -> None:
     batched = stored(topics[1]) / POINTS[1]  # before a release purges the topic
     small, large = (child(topic, tmp_path / str(turn)) for turn, topic in enumerate(topics))
     # Of several states one at a time is in memory when it settles, so what an event takes is seen with one state alone.
-    less, more = (child(filled(kafka, count, 1), tmp_path / f"alone-{count}")["memory"] for count in POINTS)
-    memory = (more - less) / (POINTS[1] - POINTS[0])
+    alone = [child(filled(kafka, count, 1), tmp_path / f"alone-{count}") for count in POINTS]
 
-    def each(what: str) -> float:
-        return (large[what] - small[what]) / (POINTS[1] - POINTS[0])
+    def each(what: str, two: Sequence[dict[str, float]] = (small, large)) -> float:
+        return (two[1][what] - two[0][what]) / (POINTS[1] - POINTS[0])
 
     costs = Costs(
         fold=each("fold"),
-        settle=each("settle"),
-        fixed=large["settle"] - POINTS[1] * each("settle"),
-        memory=memory,
-        process=more - POINTS[1] * memory,
+        settle=each("settle", alone),
+        again=each("settle") - each("settle", alone),
+        fixed=(large["settle"] - POINTS[1] * each("settle")) / PARTITIONS,
+        memory=each("memory", alone),
+        process=alone[1]["memory"] - POINTS[1] * each("memory", alone),
         state=each("state"),
-        broker=alone(kafka),
+        empty=(large["state"] - POINTS[1] * each("state")) / PARTITIONS,
+        broker=sent_alone(kafka),
         batched=batched,
         cell=MEASURED.cell,  # as test_bench_release prints it
         limit=limit(tmp_path / "limits"),

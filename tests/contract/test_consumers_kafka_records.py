@@ -123,6 +123,52 @@ def test_what_compacting_left_of_a_batch_keeps_its_offsets_if_they_can_be_true()
             records_in(batch_of(deltas, 5), 7)
 
 
+def stamped(*stamps: int) -> bytearray:
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10**6)
+    for place, stamp in enumerate(stamps):
+        builder.append(place, stamp, b"k", b"v", [])
+    return bytearray(builder.build())
+
+
+def test_times_add_up_as_they_do_on_the_broker_whatever_a_client_writes() -> None:
+    """A broker takes them all, and adds in 64 bits. Whoever counts in more could not store what comes out."""
+
+    def stamps(batch: bytearray) -> list[int]:
+        return [record.timestamp for record in records_in(DefaultRecordBatch(bytes(batch)), 0)]
+
+    far = [2**62, -(2**62), 2**62 - 1]
+    assert stamps(stamped(*far)) == far
+    beyond = stamped(5, 10)
+    struct.pack_into(">q", beyond, 27, 2**63 - 1)  # the first record's time
+    assert stamps(beyond) == [2**63 - 1, -(2**63) + 4]
+    struct.pack_into(">q", beyond, 27, -(2**63))
+    assert stamps(beyond) == [-(2**63), -(2**63) + 5]
+    ten = stamped(*far[:2])
+    last = ten.index(b"\xff" * 9 + b"\x01") + 9
+    for byte in (0x01, 0x7F):  # the other bits fall off
+        ten[last] = byte
+        assert stamps(ten) == far[:2]
+    ten[last] = 0x81
+    with pytest.raises(CorruptRecordError):
+        stamps(ten)
+
+
+def test_a_time_that_wraps_around_on_the_broker_is_read(
+    log: LogWithTopics, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.create_topic("t")
+    append = DefaultRecordBatchBuilder.append
+
+    def wrapping(self: Any, offset: int, timestamp: int, *arguments: Any, **options: Any) -> Any:
+        self._first_timestamp, self._max_timestamp = -(2**63), 0
+        return append(self, offset, -(2**64), *arguments, **options)
+
+    with monkeypatch.context() as lies, KafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        lies.setattr(DefaultRecordBatchBuilder, "append", wrapping)
+        producer.send(log.settings.topic("t"), key=b"k", value=b"v", partition=0).get(30)
+    assert [record.timestamp for record in log.poll("t", {0: 0}, log.end_offsets("t"), 9)] == [0]
+
+
 def test_a_batch_with_more_than_it_tells_of_is_refused() -> None:
     whole = bytes_of([0, 1], 1)
     struct.pack_into(">i", whole, 57, 1)  # the number of records

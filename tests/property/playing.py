@@ -51,11 +51,12 @@ def played(
     batches: int | None = None,
     logs: Logs = in_memory,
     deployed: Callable[..., Deployment] = Deployment,
-    early: bool = False,
+    early: list[bool] | None = None,
 ) -> Releases:
     """Return the true values of every release of a world; compare each with the oracle if it is to be judged.
 
-    With `early` the events of a day come while the day before is being released, if nothing else happens to that day.
+    With a list `early` the events of a day come while the day before is being released, if nothing else happens to that
+    day, and the list gets for each such day whether they lay behind what was settled.
     """
     log = logs(world)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,10 @@ def played(
             playing.came_early = False
             playing.fold(step, sizes)
             if step.release:
-                playing.release(step, following if early and not step.retired else None)
+                playing.release(step, None if early is None or step.retired else following)
+                if early is not None:
+                    early += playing.behind
+                    playing.behind = []
             playing.end(step)
         return deployment.released
 
@@ -86,6 +90,7 @@ class _Playing:
         """How many logs were lost."""
         self.came_early = False
         """Whether the events of the day that comes next have been appended."""
+        self.behind: list[bool] = []
         self.letters = deployment.letters
         """The dead letters, which no loss of the other log or of the state concerns."""
 
@@ -159,6 +164,7 @@ class _Playing:
         # A releaser that was killed settles again, and counts what came meanwhile.
         settled = deployment.ledger.settled
         counted = bool(positions) and settled is not None and _lies_before(positions, settled.point.offsets)
+        self.behind = [not counted] if positions else []
         if counted:
             self._note(events, positions)
         if self.oracle is not None:

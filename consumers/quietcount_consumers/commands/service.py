@@ -56,7 +56,7 @@ _MINUTE: Final = dt.timedelta(minutes=1)
     type=click.Choice([each.value for each in Role]),
     default=Role.BOTH.value,
     show_default=True,
-    help="What this process does; the others need Kafka, and one process for each partition.",
+    help="Whether this process does all of it, or only one half. The halves need Kafka.",
 )
 @click.option("--partitions", metavar="LIST", help="Which partitions of the log a worker folds, as in 0-3,6.")
 @as_of_option

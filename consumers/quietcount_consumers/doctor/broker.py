@@ -56,9 +56,10 @@ def topic_of(settings: KafkaSettings) -> str:
     return str(uuid.UUID(facts[CASE_EVENTS].identity))  # as the state has it
 
 
-def check_rights(settings: KafkaSettings, role: Role) -> Iterator[Finding]:
-    """Look at what this user may do on each topic, as the brokers say, and what a process of `role` does there.
+def check_rights(settings: KafkaSettings) -> Iterator[Finding]:
+    """Look at what this user may do on each topic, as the brokers say, and what the service does there, or a worker.
 
+    Which of them it is, is told by the rights themselves: those of the role from which they differ least are meant.
     Raises LogError or LogUnavailable.
     """
     from kafka.admin import ACLOperation
@@ -69,21 +70,23 @@ def check_rights(settings: KafkaSettings, role: Role) -> Iterator[Finding]:
     broker, _ = way_in(settings, _CLIENT, TOPICS)
     names = {settings.topic(topic): topic for topic in TOPICS}
     greeted = shake_hands(settings, broker, client_options(settings, _CLIENT), list(names))
+    allowances = {
+        names[each.name]: {ACLOperation(code).name for code in each.operations if code in list(ACLOperation)}
+        for each in greeted.topics
+        if each.name in names and each.operations is not None
+    }
+    needed = min(NEEDED.values(), key=lambda role: sum(len(role[each] ^ allowances[each]) for each in allowances))
     beyond = []
-    for each in greeted.topics:
-        topic = names.get(each.name or "")
-        if topic is None or each.operations is None:
-            continue
-        allowed = {ACLOperation(code).name for code in each.operations if code in list(ACLOperation)}
-        lacking = sorted(NEEDED[role][topic] - allowed)
+    for topic, allowed in allowances.items():
+        lacking = sorted(needed[topic] - allowed)
         if lacking:
             yield wrong(
                 "rights",
                 f"the user of {settings.config} lacks {', '.join(lacking)}",
                 "Allow it; compose/security.md has the commands",
-                each.name or "",
+                settings.topic(topic),
             )
-        beyond += [f"{right} on {each.name}" for right in sorted((allowed - NEEDED[role][topic]) & _DANGEROUS)]
+        beyond += [f"{right} on {settings.topic(topic)}" for right in sorted((allowed - needed[topic]) & _DANGEROUS)]
     if beyond:
         yield warning(
             "rights",

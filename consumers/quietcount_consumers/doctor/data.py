@@ -50,6 +50,7 @@ __all__ = [
     "embedded_topic",
     "has_workers",
     "ledger_of",
+    "signs",
 ]
 
 _LOOKS: Final = 5
@@ -113,16 +114,31 @@ def _copied(path: Path) -> Chain:
             return _verified(log)
 
 
-def check_signer(configuration: Configuration, chain: Chain) -> Iterator[Finding]:
+def check_signer(configuration: Configuration, chain: Chain, *, worker: bool) -> Iterator[Finding]:
     """Look at whether the signing key is the one that the ledger names; any other fault is the check of secrets'."""
+    path = signing_key_file(configuration)
+    if worker and path.exists():
+        yield warning("ledger", "a worker needs no signing key, and this one is not the ledger's", "Remove it", path)
+    if worker:
+        return
     try:
-        key = SigningKey.load(signing_key_file(configuration))
+        key = SigningKey.load(path)
     except SigningKeyError:
         return
     try:
         check_key(chain, key)
     except SigningKeyError as error:
         yield refused("ledger", error)
+
+
+def signs(configuration: Configuration, chain: Chain | None) -> bool:
+    """Return whether the signing key is here that the ledger names."""
+    with contextlib.suppress(QuietcountError):
+        key = SigningKey.load(signing_key_file(configuration))
+        if chain is not None and chain.entries:
+            check_key(chain, key)
+        return True
+    return False
 
 
 def check_populations(configuration: Configuration, chain: Chain, now: dt.datetime) -> Iterator[Finding]:

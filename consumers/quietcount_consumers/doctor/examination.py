@@ -28,7 +28,6 @@ from quietcount_consumers.doctor.workers import check_workers
 from quietcount_consumers.maintenance.rehearsal import rehearsed
 from quietcount_consumers.maintenance.state_facts import StateFacts, state_of
 from quietcount_consumers.wiring import witness_of
-from quietcount_consumers.workers.duty import Role
 from quietcount_producers.errors import LogError
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Finding
@@ -69,11 +68,11 @@ class _Examination:
         self._topic_id: str | None = None
 
     @property
-    def _role(self) -> Role:
-        """What a process on this machine does. By what lies here: a worker has no public file."""
-        if not self._has_workers:
-            return Role.BOTH
-        return Role.RELEASE if self._configuration.public_file.exists() else Role.FOLD
+    def _is_worker(self) -> bool:
+        """Whether a worker is what runs here: it lacks the ledger's signing key, and publishes nothing."""
+        if not self._has_workers or data.signs(self._configuration, self._chain):
+            return False
+        return bool(self._configuration.state_files) or not _is_seen(self._configuration.public_file)
 
     @functools.cached_property
     def _has_workers(self) -> bool:
@@ -93,7 +92,7 @@ class _Examination:
         # Unlike Path.exists, this raises nothing if this user may not look; the check of the folders reports that.
         opened = bool(self._chain and self._chain.entries) or bool(configuration.state_files)
         # A worker has no signing key and no witness: these are the releaser's.
-        opened = opened and self._role is not Role.FOLD
+        opened = opened and not self._is_worker
 
         check("configuration", lambda: files.check_configuration_file(self._config), "it can be used")
         check("user", lambda: machines.check_user(machine, owner), "the data are this user's")
@@ -114,8 +113,8 @@ class _Examination:
         check("newest ledger", self._check_newest, "the ledger holds all that was seen of it before")
         check("witnesses", self._check_witnesses, "")
         made += state
-        if self._has_workers:
-            check("workers", lambda: check_workers(configuration, machine.now()), "no release waits for one")
+        if configuration.kafka is not None:
+            check("workers", self._look_at_workers, "no release waits for one")
         check("populations", self._check_populations, "they are as they were declared")
         check("published file", self._check_published, "it holds what the ledger says")
         check("metrics", self._check_metrics, self._metrics_settings())
@@ -142,7 +141,8 @@ class _Examination:
             return
         seen = [self._configuration.public_file, witness_of(self._configuration).path]
         if self._chain.entries:
-            yield from list(data.check_signer(self._configuration, self._chain)) or [fine("ledger", "its chain holds")]
+            found = list(data.check_signer(self._configuration, self._chain, worker=self._is_worker))
+            yield from found or [fine("ledger", "its chain holds")]
         elif any(path.exists() for path in seen):
             yield wrong(
                 "ledger",
@@ -252,6 +252,9 @@ class _Examination:
         if self._chain is None:
             yield warning("published file", "the ledger could not be read", _LEDGER_FIRST)
             return
+        if self._is_worker:
+            yield fine("published file", "a worker publishes nothing")
+            return
         yield from data.check_published(self._configuration, self._chain, running=self._running)
 
     def _metrics_settings(self) -> str:
@@ -274,6 +277,8 @@ class _Examination:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.address, settings.address)  # noqa: S104 (asked)
         listens = _listens(host, settings.port)
         place = f"{settings.address}, port {settings.port}"
+        if listens and not self._running and self._has_workers and not self._is_worker:
+            return  # a releaser holds no state by which one could see that it runs
         if listens and not self._running and _is_ours(host, settings.port, tls=settings.certificate_file is not None):
             yield warning(
                 "metrics",
@@ -297,6 +302,14 @@ class _Examination:
                 place,
             )
 
+    def _look_at_workers(self) -> Iterator[Finding]:
+        if not self._has_workers:
+            yield fine("workers", "none folds for this ledger")
+        elif self._is_worker:
+            yield fine("workers", "this is one; the releaser's doctor knows for whom a release waits")
+        else:
+            yield from check_workers(self._configuration, self._machine.now())
+
     def _check_kafka(
         self, settings: KafkaSettings, check: Callable[[str, Callable[[], Iterator[Finding]], str], None]
     ) -> None:
@@ -304,12 +317,17 @@ class _Examination:
 
         if self._topic_id is None:
             return  # the check of the brokers says why
-        check(
-            "rights", lambda: check_rights(settings, self._role), "this user may do what the service does, and not more"
-        )
+        check("rights", lambda: check_rights(settings), "this user may do what the service does, and not more")
         # Another check says why the ledger cannot be read.
         opened = self._chain.opened.partitions if self._chain is not None and self._chain.entries else None
         check("topics", lambda: check_topics(settings, opened), "they are as they have to be")
+
+
+def _is_seen(path: Path) -> bool:
+    """Return whether there is such a file, as far as this user may look."""
+    with contextlib.suppress(OSError):
+        return path.exists()
+    return False
 
 
 def _listens(host: str, port: int) -> bool:

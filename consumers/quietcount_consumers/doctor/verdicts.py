@@ -31,12 +31,13 @@ CHECKS: Final = {
     "witnesses": "each witness and published copy that is named answers, and holds nothing that the ledger does not "
     "hold",
     "state": "it is there, of this version's format, and belongs to this log, ledger and secret",
+    "workers": "no release has waited for over an hour for one; the releaser's doctor looks",
     "populations": "the next start will take the populations of the configuration as they are declared",
     "published file": "it is there, holds exactly what the ledger says, and no program holds it open to write",
     "metrics": "certificate and password can be read, and the address is the service's",
 }
-"""By name, what is true if a check finds nothing. `log` is for the embedded log; `brokers`, `rights` and `topics` are
-for Kafka."""
+"""By name, what is true if a check finds nothing. `log` is for the embedded log; `brokers`, `rights`, `topics` and
+`workers` are for Kafka."""
 
 _NO_REMEDY: Final = "Correct what is named, and look again"
 

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Iterator
 
+from quietcount_aggregates.due_periods import due_in
 from quietcount_aggregates.ledger.ledger import Ledger
 from quietcount_consumers.configuration import Configuration
 from quietcount_consumers.doctor.verdicts import warning
@@ -24,7 +25,9 @@ def check_workers(configuration: Configuration, now: dt.datetime) -> Iterator[Fi
         ledger.refresh()
         ledger.read_places()
     settlement = ledger.open_settlement
-    if settlement is None or now - (settlement.until + configuration.grace) < WORKERS_PATIENCE:
+    if settlement is None or not due_in(ledger.chain, settlement.until):
+        return
+    if now - (settlement.until + configuration.grace) < WORKERS_PATIENCE:
         return
     partitions = ledger.chain.opened.partitions
     with contextlib.closing(open_log(configuration)) as log:

@@ -31,6 +31,9 @@ __all__ = ["Epochs", "Fetched", "Unpacked", "Volume", "explained", "records_in"]
 _MAGIC: Final = 2
 """The version of record batches that is read; brokers have written no other since Kafka 0.11."""
 
+_SIGN: Final = 1 << 63
+_ALL_BITS: Final = (1 << 64) - 1
+
 
 class Epochs:
     """The leader epochs of the records of each partition that were fetched last."""
@@ -177,8 +180,14 @@ def records_in(batch: Any, partition: int) -> list[Record]:
                 while (more := data[at]) >= 0x80 and shift < 63:
                     delta |= (more & 0x7F) << shift
                     at, shift = at + 1, shift + 7
-                delta, at = delta | more << shift, at + 1
+                if more >= 0x80:
+                    raise ValueError  # no number has eleven bytes
+                delta, at = (delta | more << shift) & _ALL_BITS, at + 1
             delta = (delta >> 1) ^ -(delta & 1)
+            stamp = time + delta if appended is None else appended
+            if not -_SIGN <= stamp < _SIGN:
+                # As the broker adds it up, which takes such a batch from anybody: refused here, it would stop us.
+                stamp = ((stamp + _SIGN) & _ALL_BITS) - _SIGN
             if compacted:
                 told, at = varint(data, at)
                 offset = base + told
@@ -213,7 +222,6 @@ def records_in(batch: Any, partition: int) -> list[Record]:
                 at += 1
             if at != end or end > len(data):
                 raise CorruptRecordError(f"{where} holds a record that is not as long as it says")
-            stamp = time + delta if appended is None else appended
             records.append(new(Record, (partition, offset, stamp, key, value, headers)))
     except (IndexError, ValueError):
         raise CorruptRecordError(f"{where} cannot be read") from None

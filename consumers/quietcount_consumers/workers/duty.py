@@ -36,8 +36,8 @@ class Duty:
         beyond = [partition for partition in self.partitions if partition >= partitions]
         if beyond:
             raise ServiceError(
-                f"--partitions names {beyond[0]}, and the log has {partitions}, numbered from 0",
-                "Name partitions that are there: quietcount topics check lists them",
+                f"--partitions names partition {beyond[0]}, and the log has 0 to {partitions - 1}",
+                "Name partitions that are there",
             )
         return list(self.partitions)
 

@@ -144,6 +144,8 @@ class Worker:
         if any(offsets[partition] < settlement.point.offsets.get(partition, 0) for partition in offsets):
             return  # it was written after this tick asked for the end of the log
         due = due_in(self._ledger.chain, settlement.until)
+        if not due:
+            return  # it says that there are workers, and no more
         for settler in self._partitions.settlers:
             self._channel.send(settlement, settler.state.partition, due, settler.sums(settlement, due))
             settler.forget()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from quietcount_aggregates.errors import LedgerMissing
 from quietcount_aggregates.ledger.chain import Chain
@@ -51,6 +51,11 @@ def open_worker(
     registry = configuration.registry()
     prepare_folders(configuration)
     # It is never made here: every worker, and the releaser, has the same.
+    if not configuration.service.secret_file.exists():
+        raise ServiceError(
+            f"{configuration.service.secret_file}: there is no service's secret, and a worker makes none",
+            "Copy the releaser's to this place, and nothing else of its secrets: docs/workers.md",
+        )
     secret = ConsumerSecret.load(configuration.service.secret_file)
     resources = contextlib.ExitStack()
     with contextlib.ExitStack() as stack:
@@ -65,7 +70,10 @@ def open_worker(
             )
         if admit is not None:
             admit(ledger.chain)
-        states = opened_states(configuration, duty.folded(ledger.chain.opened.partitions), stack)
+        numbers = duty.folded(ledger.chain.opened.partitions)
+        if ledger.chain.releases:
+            _check_here(configuration, numbers)
+        states = opened_states(configuration, numbers, stack)
         ledger.read_places()
         for state in states:
             ledger.check_not_behind(state.head, state.path.name)
@@ -101,3 +109,15 @@ def open_worker(
         worker.follow()
         resources.enter_context(stack.pop_all())  # the worker closes them from here on
     return worker
+
+
+def _check_here(configuration: Configuration, numbers: Collection[int]) -> None:
+    """Raise ServiceError for a state that is not here, once there are releases: a new one would lack its limits."""
+    for number in numbers:
+        if number not in configuration.state_files:
+            raise ServiceError(
+                f"{configuration.state_file(number)}: is missing, and only it knows the limits behind the ledger's "
+                "releases. Nothing was made in its place",
+                "Move it here from the worker that had the partition. If it is lost permanently, run on the releaser: "
+                f"quietcount ledger record-loss --partition {number}. Both are on docs/workers.md",
+            )

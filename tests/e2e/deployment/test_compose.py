@@ -44,6 +44,9 @@ from tests.e2e.deployment.deployed_broker import (
     settings_of,
 )
 from tests.e2e.kafka.kafka_projects import kafka_project
+from tests.e2e.projects import Project
+
+from quietcount_consumers.wiring import signing_key_file
 
 pytestmark = [pytest.mark.check, pytest.mark.xdist_group("compose")]
 
@@ -127,6 +130,7 @@ def test_worker_and_releaser_release_together_with_their_own_rights_alone(
         kafka_project(tmp_path / name, deployment.clients, trial, topics=False) for name in ("releaser", "worker")
     )
     shutil.copy2(releaser.configuration.service.secret_file, worker.configuration.service.secret_file)
+    signing_key_file(worker.configuration).unlink()
     made = deployment.quietcount("administrator", releaser.config, "topics", "create", "--partitions", "4")
     assert made.returncode == 0, made.stderr
 
@@ -147,14 +151,24 @@ def test_worker_and_releaser_release_together_with_their_own_rights_alone(
         emitted = deployment.quietcount("emitter", releaser.config, "emit", str(tmp_path / "cases.jsonl"))
         assert emitted.returncode == 0, emitted.stderr
 
+    def faults(role: str, project: Project) -> list[str]:
+        done = deployment.quietcount(role, project.config, "doctor", "--format", "json")
+        verdicts = json.loads(done.stdout)
+        assert {"rights", "brokers"} <= {each["code"] for each in verdicts}
+        ours = ("brokers", "rights", "topics", "ledger", "state", "workers", "secrets", "published file", "metrics")
+        return [each["what"] for each in verdicts if each["code"] in ours and each["severity"] == "wrong"]
+
+    assert faults("releaser", releaser) == faults("worker", worker) == [], "nothing was settled yet"
     emit("a trial")
     with ThreadPoolExecutor(1) as beside:
         released = beside.submit(release, "releaser", "2023-02-15")
         while not released.done():  # it writes what is settled, and waits for what the worker counts
             folded = fold("worker", "2023-02-15")
             assert folded.returncode == 0, folded.stderr
+            assert faults("worker", worker) == [], "it may not read what workers hand over"
         assert released.result().returncode == 0, released.result().stderr
     assert releaser.released()["requests", "2023-01-01", "help_kind=DESERTION"] == 1
+    assert faults("releaser", releaser) == faults("worker", worker) == []
     emit("another one")
     for refused in (fold("releaser", "2023-02-15"), release("worker", "2023-03-15")):
         assert refused.returncode == 1, refused.stderr

@@ -19,7 +19,7 @@ from quietcount_consumers.doctor.machine import Machine
 from quietcount_schemas.finding import Finding, Severity
 
 WARNING, WRONG = Severity.WARNING, Severity.WRONG
-KAFKA_ONLY = {"brokers", "rights", "topics"}
+KAFKA_ONLY = {"brokers", "rights", "topics", "workers"}
 # Where tests are run by root, that is found as well, and is no fault of the project.
 ROOT = "the service runs as root"
 STORE = ("data", "private", "store")

@@ -24,6 +24,7 @@ from quietcount_consumers.doctor.examination import examine
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.kafka.log import KafkaLog
 from quietcount_consumers.monitoring.status import Status
+from quietcount_consumers.opening import open_service
 from quietcount_schemas.errors import QuietcountError
 from quietcount_schemas.finding import Finding, Severity
 from quietcount_schemas.log import PARTIAL_SUMS
@@ -127,6 +128,10 @@ def test_a_worker_that_is_away_delays_the_release_and_is_named(tmp_path: Path, k
         assert [found.what for found in workers_found(desk)] == ["no release waits for one"]
         assert desk.released(now).released, "nothing is released in part, and all of it when the last one is back"
         assert missing(desk.status) == []
+        for minutes in (0, 61):  # the next release waits as well
+            desk.work(0, AFTER + dt.timedelta(minutes=minutes))
+            desk.release(AFTER + dt.timedelta(minutes=minutes))
+        assert [event.name for event in desk.said] == ["partition missing"] * 2
 
 
 def workers_found(desk: Desk) -> list[Finding]:
@@ -142,7 +147,7 @@ def missing(status: Status) -> list[int]:
 @pytest.mark.promise("silence", "no-exact-count", "health")
 def test_no_role_shows_whether_anything_came(tmp_path: Path, kafka: Kafka) -> None:
     """Of a busy log and an empty one: before a release, while it waits, and while a worker is called missing."""
-    shown = []
+    shown, said = [], []
     for name in ("empty", "busy"):
         with desk_on(tmp_path / name, kafka, [(0, 1), (2, 3)]) as desk:
             desk.release(BEFORE)
@@ -154,7 +159,9 @@ def test_no_role_shows_whether_anything_came(tmp_path: Path, kafka: Kafka) -> No
                 desk.work(0, now)
                 seen += [desk.status, *desk.statuses.values()]
             shown.append([replace(status, configuration="", disk_free=()) for status in seen])
+            said.append(desk.said)
     assert shown[0] == shown[1]
+    assert said[0] == said[1] != []
     assert any(missing(status) for status in shown[0] if status.missing)
 
 
@@ -183,6 +190,25 @@ def test_a_worker_that_wakes_up_after_its_partition_moved_is_harmless_and_an_old
             desk.work(1, AFTER)
 
 
+@pytest.mark.promise("nothing-twice")
+def test_states_that_workers_have_are_made_nowhere_else_not_even_before_the_first_release(
+    tmp_path: Path, kafka: Kafka
+) -> None:
+    with desk_on(tmp_path, kafka, [(0, 1), (2, 3)]) as desk:
+        desk.release(BEFORE)
+        desk.end_releaser()
+        with pytest.raises(ServiceError, match=r"a worker folds partition 0 .* its state is not here"):
+            open_service(desk.releaser.configuration, BEFORE)
+        desk.turn(BEFORE)
+        assert desk.turn(MARCH).released
+        desk.end(1)
+        desk.shares[1] = (1, 2)
+        with pytest.raises(ServiceError, match=r"state-1.duckdb: is missing.*--partition 1"):
+            desk.work(1, MARCH)
+        there = [path.name for folder in (desk.releaser, *desk.workers) for path in folder.private.rglob("*.duckdb")]
+        assert sorted(there) == [f"state-{number}.duckdb" for number in range(4)]
+
+
 @pytest.mark.promise("drawn-once")
 def test_two_different_sums_of_a_partition_stop_everything_and_are_named(tmp_path: Path, kafka: Kafka) -> None:
     with desk_on(tmp_path, kafka, [(0, 1, 3), (2,), (2,)]) as desk:
@@ -190,6 +216,10 @@ def test_two_different_sums_of_a_partition_stop_everything_and_are_named(tmp_pat
         desk.releaser.emit(LINES)
         for number in (0, 1, 2):
             desk.work(number, BEFORE)
+        assert desk.turn(MARCH).released, "while both count the same, nothing is wrong"
+        for number in (0, 1, 2):
+            desk.work(number, MARCH)
+        released = desk.releaser.released()
         desk.end(2)
         with duckdb.connect(str(desk.workers[2].configuration.state_file(2))) as state:
             state.execute("DELETE FROM open_events")
@@ -200,7 +230,7 @@ def test_two_different_sums_of_a_partition_stop_everything_and_are_named(tmp_pat
         desk.work(2, AFTER)
         with pytest.raises(ServiceError, match=r"settlement [0-9a-f]{8}, partition 2 .* different sums"):
             desk.release(AFTER)
-        assert desk.releaser.released() == {}
+        assert desk.releaser.released() == released
 
 
 @pytest.mark.promise("drawn-once")

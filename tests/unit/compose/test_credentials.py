@@ -46,8 +46,9 @@ def test_secrets_are_made_once_private_and_are_kept(credentials: ModuleType, tmp
 
 
 def test_workers_get_the_services_secret_and_no_other_of_its_files(
-    credentials: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    credentials: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(credentials, "WAIT_SECONDS", 0)
     credentials.make_credentials(tmp_path)
     assert credentials.main(["--workers"], tmp_path) == 1, "the service has not made it yet"
     assert "secret: cannot be" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 from tests.aggregates_world import TRIALS, MemoryLog, case_key, event_id, utc, world_in
 from tests.populations import population_of
 
+from quietcount_aggregates.counting import bounding
 from quietcount_aggregates.counting.bounding import Bounding
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.partitions import BATCH
@@ -80,12 +81,16 @@ def test_a_process_of_several_states_settles_one_at_a_time(tmp_path: Path, monke
         built.append(state.partition)
 
     def held(state: State) -> bool:
-        return bool(state.rows("FROM duckdb_tables() WHERE temporary AND table_name = 'contributions'"))
+        left = "temporary AND (table_name IN ('contributions', 'spent', 'year_marks') OR table_name LIKE 'versions%')"
+        return bool(state.rows(f"FROM duckdb_tables() WHERE {left}"))
 
+    given_back: list[object] = []
     monkeypatch.setattr(Bounding, "__init__", watched)
+    monkeypatch.setattr(bounding, "give_back", given_back.append)
     with world_in(tmp_path, [ASKED], log=MemoryLog(3), registry=TRIALS) as world:
         world.emit([CaseEvent("Asked", case_key(n), event_id(n), 0, DAY, {}) for n in range(20)])
         world.fold(DAY)
         assert world.release(utc(dt.date(2024, 2, 1))) == 1
         assert world.released == {("asked", dt.date(2024, 1, 1)): (20,)}
     assert built == [0, 1, 2, 0, 1, 2]
+    assert len(given_back) == 3, "DuckDB keeps what was dropped"
