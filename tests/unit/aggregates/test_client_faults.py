@@ -64,7 +64,7 @@ def seen(*records: NewRecord, populations: tuple[Population, ...] = (), log: Any
     """Return what is wrong with `records`, which are all events."""
     log = log or MemoryLog()
     log.append(CASE_EVENTS, list(records))
-    polled = log.poll(CASE_EVENTS, {}, log.end_offsets(CASE_EVENTS), 10_000)
+    polled = log.poll(CASE_EVENTS, log.beginning_offsets(CASE_EVENTS), log.end_offsets(CASE_EVENTS), 10_000)
     events, rejections = ColumnDecoder(TRIALS).decode([record.value for record in polled])
     assert rejections == []
     faults = ClientFaults(populations or [of()])
