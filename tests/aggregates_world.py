@@ -5,20 +5,19 @@ whole way of an event from the log to the ledger, with the restart of a process 
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import struct
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.memory_logs import ForgetfulLog, MemoryLedger, MemoryLog, UnpurgedLog
 from tests.strategies import envelope, registry_of
 
 from quietcount_aggregates.counting.fold import Fold
-from quietcount_aggregates.errors import LedgerFenced
 from quietcount_aggregates.ledger.chain import Chain
 from quietcount_aggregates.ledger.entries import Released
 from quietcount_aggregates.ledger.ledger import Ledger
@@ -31,13 +30,12 @@ from quietcount_aggregates.noise import NoiseMechanism
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.publication.publication import Publish
 from quietcount_aggregates.release import Releaser, Step
-from quietcount_aggregates.settling import Settler, stored_symbols
+from quietcount_aggregates.settling import Counting, Settler, stored_symbols
 from quietcount_aggregates.state.marks import ConsumerSecret, YearSecrets
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.partitions import Partitions
-from quietcount_producers.partitioner import partition_for
 from quietcount_schemas.codec import CaseEvent, Codec
-from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, Mark, NewRecord, Position, Record
+from quietcount_schemas.log import CASE_EVENTS, LedgerLog, LogReader, NewRecord
 from quietcount_schemas.registry import SchemaRegistry
 
 __all__ = [
@@ -48,6 +46,7 @@ __all__ = [
     "ForgetfulLog",
     "MemoryLedger",
     "MemoryLog",
+    "UnpurgedLog",
     "World",
     "case_key",
     "event_id",
@@ -85,120 +84,6 @@ class ExactMechanism:
 
     def draw(self, exact: Sequence[int], *, scale: float, sensitivity: int, epsilon: float) -> list[int]:
         return list(exact)
-
-
-_NUMBERS = itertools.count()
-
-
-class MemoryLog:
-    """A log in memory."""
-
-    def __init__(self, partitions: int = 1) -> None:
-        self.records: list[list[Record]] = [[] for _ in range(partitions)]
-        self.ends = [0] * partitions
-        self.identity = f"memory {next(_NUMBERS)}"
-
-    def topic_id(self, topic: str) -> str:
-        return self.identity
-
-    def partitions(self, topic: str) -> list[int]:
-        return list(range(len(self.records)))
-
-    def beginning_offsets(self, topic: str) -> dict[int, int]:
-        return {p: records[0].offset if records else self.ends[p] for p, records in enumerate(self.records)}
-
-    def end_offsets(self, topic: str) -> dict[int, int]:
-        return dict(enumerate(self.ends))
-
-    def poll(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Record]:
-        found = [
-            record
-            for partition in sorted(positions.keys() & ends.keys())
-            for record in self.records[partition]
-            if positions[partition] <= record.offset < ends[partition]
-        ]
-        return found[:limit]
-
-    def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
-        stored = []
-        for record in records:
-            partition = partition_for(record.key, len(self.records)) if record.key else 0
-            offset = self.ends[partition]
-            self.ends[partition] += 1
-            self.records[partition].append(
-                Record(partition, offset, record.timestamp, record.key, record.value, record.headers)
-            )
-            stored.append(Position(topic, partition, offset))
-        return stored
-
-    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
-        for partition, records in enumerate(self.records):
-            self.records[partition] = [each for each in records if each.offset >= before.get(partition, 0)]
-        return True
-
-    def marks(self, topic: str) -> dict[int, Mark]:
-        return {}
-
-    def diverged(self, topic: str, marks: Mapping[int, Mark]) -> list[int]:
-        return []
-
-    def scrub(self) -> bool:
-        return True
-
-    def report(self, topic: str, positions: Mapping[int, int]) -> None:
-        """Nobody watches."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class ForgetfulLog(MemoryLog):
-    """A log that can go back to where it began before a purge, as brokers do that are killed."""
-
-    def forget(self) -> None:
-        self.records = [
-            [*old, *(each for each in now if not old or each.offset > old[-1].offset)]
-            for old, now in zip(self.before, self.records, strict=True)
-        ]
-
-    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
-        self.before = [list(records) for records in self.records]
-        return super().purge(topic, before)
-
-
-class UnpurgedLog(MemoryLog):
-    """A log that never gets to purge anything."""
-
-    def purge(self, topic: str, before: Mapping[int, int]) -> bool:
-        return False
-
-
-class MemoryLedger:
-    """A ledger log in memory."""
-
-    def __init__(self) -> None:
-        self.entries: list[bytes] = []
-        self.places: list[bytes] = []
-        self.epoch = 0
-
-    def fence(self) -> int:
-        self.epoch += 1
-        return self.epoch
-
-    def read(self, start: int = 0) -> list[bytes]:
-        return self.entries[start:]
-
-    def read_places(self, start: int = 0) -> list[bytes]:
-        return self.places[start:]
-
-    def append(self, entries: Sequence[bytes], places: Sequence[bytes] = (), *, epoch: int, expected: int) -> None:
-        if epoch != self.epoch or expected != len(self.entries):
-            raise LedgerFenced("another releaser has taken over")
-        self.entries.extend(entries)
-        self.places.extend(places)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _trial_registry() -> SchemaRegistry:
@@ -348,25 +233,14 @@ class World:
         self.partitions = Partitions(
             settlers, log=reader, ledger=self.ledger, registry=self.registry, secret=self.secret
         )
-        self.releaser = Releaser(
-            self.partitions.settlers,
-            ledger=self.ledger,
-            registry=self.registry,
-            mechanism=self.mechanism,
-            public=self.public,
-            witness=Witness(self.public.with_name("witness")),
-            signing_key=SIGNING_KEY,
-            observe=self.observe,
-            today=self.today,
-            publishing=self.publishing,
-        )
+        self.releaser = self._releaser_of(self.partitions.settlers)
         for state in self.states:
             state.bind(topic_id=self.log.topic_id(CASE_EVENTS))
         self.releaser.recover()
         self.ledger.declare(self.populations, Decimal(100), now, end=self.end)
         self.releaser.adopt()
         self.releaser.publish()
-        self._renew_folds()
+        self.partitions.renew()
 
     @property
     def end(self) -> LogPoint:
@@ -396,13 +270,24 @@ class World:
         if step is Step.SETTLEMENT_WRITTEN and self.meanwhile is not None:
             self.meanwhile()
 
-    def _renew_folds(self) -> None:
-        self.partitions.renew()
-        partitions = len(self.log.partitions(CASE_EVENTS))
-        self.folds = [
-            Fold(state, self.releaser.populations, self.registry, self.secret, partitions=partitions)
-            for state in self.states
-        ]
+    def _releaser_of(self, counting: Counting) -> Releaser:
+        return Releaser(
+            counting,
+            ledger=self.ledger,
+            registry=self.registry,
+            mechanism=self.mechanism,
+            public=self.public,
+            witness=Witness(self.public.with_name("witness")),
+            signing_key=SIGNING_KEY,
+            observe=self.observe,
+            today=self.today,
+            publishing=self.publishing,
+        )
+
+    @property
+    def folds(self) -> list[Fold]:
+        """The fold of each partition, in order."""
+        return [self.partitions._folds[state.partition] for state in self.states]
 
     def emit(self, events: Sequence[CaseEvent]) -> None:
         """Append events to the log."""
@@ -424,7 +309,7 @@ class World:
     def release(self, now: dt.datetime, grace: dt.timedelta = dt.timedelta(0)) -> int:
         """Release what is due; return how many periods that was."""
         due = self.releaser.release(now, grace)
-        self._renew_folds()
+        self.partitions.renew()
         return len(due)
 
     @property

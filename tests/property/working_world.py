@@ -14,8 +14,7 @@ from tests.aggregates_world import SIGNING_KEY, MemoryLog, World
 
 from quietcount_aggregates.errors import SumsMissing
 from quietcount_aggregates.ledger.ledger import Ledger
-from quietcount_aggregates.ledger.witness import Witness
-from quietcount_aggregates.release import Releaser, Step
+from quietcount_aggregates.release import Step
 from quietcount_aggregates.settling import Settler, stored_symbols
 from quietcount_aggregates.state.state import State
 from quietcount_consumers.monitoring.standing import Standing
@@ -116,18 +115,7 @@ class WorkingWorld(World):
     def _start_releaser(self, now: dt.datetime) -> None:
         self.ledger = Ledger(self.ledger_log, SIGNING_KEY.public)
         self.ledger.fence()
-        self.releaser = Releaser(
-            Elsewhere(self.log, self.ledger, SumsChannel(self.sums_log, self.secret)),
-            ledger=self.ledger,
-            registry=self.registry,
-            mechanism=self.mechanism,
-            public=self.public,
-            witness=Witness(self.public.with_name("witness")),
-            signing_key=SIGNING_KEY,
-            observe=self.observe,
-            today=self.today,
-            publishing=self.publishing,
-        )
+        self.releaser = self._releaser_of(Elsewhere(self.log, self.ledger, SumsChannel(self.sums_log, self.secret)))
         self.releaser.recover()
         self.ledger.declare(self.populations, Decimal(100), now, end=self.end)
         self.releaser.publish()
