@@ -52,9 +52,10 @@ def main() -> None:
         while alive:
             pid, status = os.waitpid(-1, os.WNOHANG)
             alive.discard(pid)
-            if pid and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and not ended():
+            killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            if pid and killed and not ended():  # one whose kill shows after the end is not made again
                 alive.add(forked(publisher, name))
-            elif pid and status:
+            elif pid and status and not killed:
                 os.write(2, f"a worker ended with {status}\n".encode())
             time.sleep(0.005)
         own.join()

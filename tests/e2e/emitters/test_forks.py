@@ -63,9 +63,9 @@ def workers_killed(place: Path, kills: int, *, spool: bool) -> int:
         assert servers[1].end() == (-signal.SIGKILL, "")
     finally:
         for each in servers:
-            if each.process.poll() is None:
-                for pid in [*children(each.process.pid), each.process.pid]:
-                    os.kill(pid, signal.SIGKILL)
+            for pid in children(each.process.pid):
+                os.kill(pid, signal.SIGKILL)
+            each.kill()
     if spool:
         drain(place)
     return check(servers, [embedded_values(place)])

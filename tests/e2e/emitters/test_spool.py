@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -72,24 +71,27 @@ class Emitter:
     def end(self) -> tuple[int, str]:
         """Let it close in order; return its exit code and what it wrote to stderr."""
         assert self.process.stdin is not None
-        assert self.process.stderr is not None
         self.process.stdin.close()
         code = self.process.wait(60)
         return code, self._closed()
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        """End it at once, if it goes on, and close what is read of it; a second time does nothing."""
+        self.process.kill()
         self.process.wait()
         self._closed()
 
     def _closed(self) -> str:
-        self._reader.join()
         assert self.process.stdin is not None
+        self.process.stdin.close()  # also tells those that it forked
+        self._reader.join()
         assert self.process.stdout is not None
         assert self.process.stderr is not None
+        if self.process.stderr.closed:
+            return ""
         said = self.process.stderr.read()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            stream.close()
+        self.process.stdout.close()
+        self.process.stderr.close()
         return said
 
 
@@ -111,8 +113,7 @@ def start(place: Path) -> Iterator[Callable[..., Emitter]]:
 
     yield make
     for emitter in made:
-        if emitter.process.poll() is None:
-            emitter.kill()
+        emitter.kill()
 
 
 def drain(place: Path) -> None:
