@@ -28,7 +28,7 @@ RUNS = int(os.environ.get("QUIETCOUNT_ORACLE_RUNS") or 200)
 """How many stories the first test judges, and a fiftieth of what the soak judges (200: 10,000 stories)."""
 SHARDS = 5
 """The first test and the soak are in so many parts, which may run side by side."""
-QUICK = 2
+QUICK = 1
 """How many parts of the first test are quick. The others are more trials of the same, and the soak has them."""
 
 

@@ -76,12 +76,12 @@ def test_whoever_is_killed_when_the_same_is_released_once(tmp_path: Path, kafka:
         desk.releaser.emit(LINES)
 
         def observe(_: Step) -> None:
-            if chance.random() < 0.15:
+            if chance.random() < 0.25:
                 raise Crash
 
         crashes = 0
         desk.end_releaser()  # the next one is watched
-        for month in (*range(2, 13), 13):
+        for month in range(3, 14, 2):
             now = dt.datetime(2023 + month // 13, (month - 1) % 12 + 1, 8, tzinfo=dt.UTC)
             for _ in range(400):
                 who = chance.randrange(4)
@@ -100,7 +100,7 @@ def test_whoever_is_killed_when_the_same_is_released_once(tmp_path: Path, kafka:
         desk.release(AFTER)
         assert nonzero(desk.releaser) == TRUE
         assert desk.releaser.ledger_values() == desk.releaser.released()
-        assert crashes, "of 84 steps none was cut short, which happens in one of 800,000 runs"
+        assert crashes, "of 42 steps none was cut short, which happens in one of 170,000 runs"
 
 
 @pytest.mark.promise("kafka")

@@ -152,7 +152,7 @@ print(json.dumps([duckdb.__version__, answers]))
 
 @pytest.mark.promise("public-file")
 @pytest.mark.parametrize(
-    "version", ["1.2.0", "1.4.0", *(pytest.param(each, marks=pytest.mark.soak) for each in ("1.3.2", "2.0.0"))]
+    "version", ["1.2.0", *(pytest.param(each, marks=pytest.mark.soak) for each in ("1.3.2", "1.4.0", "2.0.0"))]
 )
 def test_each_line_of_the_page_has_the_same_answer_in_every_duckdb_from_1_2_on(
     demo: tuple[Path, dict[str, Any]], root: Path, version: str
