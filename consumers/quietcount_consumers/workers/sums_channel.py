@@ -46,7 +46,7 @@ class SumsChannel:
         Raises ServiceError if a partition counted two different sums, or if a worker has another secret.
         """
         found: dict[int, dict[int, Piece]] = {}
-        for piece in self._pieces(key):
+        for piece in self._pieces(key, settlement, chain.opened.partitions):
             if piece.settlement != settlement.identity:
                 continue
             known = found.setdefault(piece.partition, {}).setdefault(piece.number, piece)
@@ -81,14 +81,16 @@ class SumsChannel:
         """Close the connection."""
         self._log.close()
 
-    def _pieces(self, key: ReleaserKey) -> list[Piece]:
-        found = []
+    def _pieces(self, key: ReleaserKey, settlement: Settlement, partitions: int) -> list[Piece]:
+        names, found = {_name(settlement, partition): partition for partition in range(partitions)}, []
         for record in _records(self._log):
             try:
                 piece = key.opened(record.value, self._mac_key)
             except Forged:
+                # What the record itself says cannot be believed any more than its key.
+                named = f" (partition {names[record.key]}, by its record's key)" if record.key in names else ""
                 raise ServiceError(
-                    "a worker has another service's secret than the releaser. Nothing is released",
+                    f"a worker{named} has another service's secret than the releaser. Nothing is released",
                     "Copy the releaser's secret (service.secret_file) to each worker before its first start",
                 ) from None
             if piece is not None:
