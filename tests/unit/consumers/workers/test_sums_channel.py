@@ -13,12 +13,14 @@ from tests.aggregates_world import TRIALS, MemoryLog, World, case_key, event_id,
 from tests.populations import population_of
 
 from quietcount_aggregates.due_periods import DuePeriod, due_in
+from quietcount_aggregates.errors import SumsMissing
 from quietcount_aggregates.ledger.places import LogPoint
 from quietcount_aggregates.ledger.settlements import Settlement
 from quietcount_aggregates.populations import Population
 from quietcount_aggregates.state.marks import ConsumerSecret
 from quietcount_consumers.errors import ServiceError
 from quietcount_consumers.workers import sealing
+from quietcount_consumers.workers.elsewhere import Elsewhere
 from quietcount_consumers.workers.sealing import PIECE_BYTES, ReleaserKey, sealed
 from quietcount_consumers.workers.sums_channel import SumsChannel
 from quietcount_schemas.codec import CaseEvent
@@ -136,3 +138,17 @@ def test_a_settlement_that_the_owner_did_not_sign_is_refused(tmp_path: Path) -> 
             replace(genuine, signature=bytes(64)),
         ):
             assert not forged.is_signed(world.ledger.chain.keys)
+
+
+def test_what_has_come_of_each_settlement_is_added_up_one_call_later(world: World) -> None:
+    """Another worker of the same partition has until then, also if no call ever found that something was missing."""
+    log, due = MemoryLog(), due_in(world.ledger.chain, utc(MARCH))
+    elsewhere = Elsewhere(log, world.ledger, SumsChannel(log, SECRET))
+    public = elsewhere.new_key()
+    for number in (5, 6):
+        asked = Settlement.make(2, MARCH, MARCH, utc(MARCH), LogPoint("log", {0: 3}), public)
+        SumsChannel(log, SECRET).send(asked, 0, due, counted(due, number))
+        with pytest.raises(SumsMissing) as waiting:
+            elsewhere.sums(asked, due)
+        assert not waiting.value.partitions
+        assert elsewhere.sums(asked, due) == counted(due, number)
