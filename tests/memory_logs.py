@@ -46,7 +46,7 @@ class MemoryLog:
     def append(self, topic: str, records: Sequence[NewRecord]) -> list[Position]:
         stored = []
         for record in records:
-            partition = partition_for(record.key, len(self.records)) if record.key else 0
+            partition = self.partition_of(record.key)
             offset = self.ends[partition]
             self.ends[partition] += 1
             self.records[partition].append(
@@ -54,6 +54,10 @@ class MemoryLog:
             )
             stored.append(Position(topic, partition, offset))
         return stored
+
+    def partition_of(self, key: bytes | None) -> int:
+        """Return the partition that a client chooses for a record of this key."""
+        return partition_for(key, len(self.records)) if key else 0
 
     def purge(self, topic: str, before: Mapping[int, int]) -> bool:
         for partition, records in enumerate(self.records):

@@ -124,15 +124,14 @@ class StateBehind(StateError):
 class SumsMissing(StateError):
     """Not every partition has handed over what it counted for a settlement, so nothing is released.
 
-    `partitions` are those that are missing.
+    `partitions` are those that are missing: none, if all have come and another worker of one may still answer.
     """
 
     def __init__(self, partitions: Collection[int]) -> None:
         self.partitions = frozenset(partitions)
-        names = ", ".join(map(str, sorted(self.partitions)))
         super().__init__(
-            f"the settlement waits for what partition {names} of the log counts. Nothing is released in part",
-            "Look at the workers that fold it: each has to run, and to reach the brokers",
+            "the settlement waits for what workers count. Nothing is released in part",
+            "Look at the workers: each has to run, and to reach the brokers",
         )
 
 

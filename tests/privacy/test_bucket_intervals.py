@@ -95,7 +95,7 @@ COUNTS = [
 ]  # fmt: skip
 
 SOME = COUNTS[::2]
-"""Of each size two or more; the soak has the others."""
+"""Two of each size; the soak has the others."""
 
 
 # ---------------------------------------------------------------- percentiles

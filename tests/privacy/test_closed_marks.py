@@ -267,12 +267,9 @@ def attacked(folder: Path, k: int) -> tuple[set[str], dict[str, list[tuple[dt.da
         before = guesses("Anna")[secrets_of["Anna"]]
         assert holding(world, event_mark(before.case_key, before.event_id)), "the attacker's recipe is a wrong one"
         world.release(utc(FEBRUARY))
-        assert (
-            world.log.poll(
-                CASE_EVENTS, dict.fromkeys(world.log.partitions(CASE_EVENTS), 0), world.log.end_offsets(CASE_EVENTS), 10
-            )
-            == []
-        )
+        log = world.log
+        start = dict.fromkeys(log.partitions(CASE_EVENTS), 0)
+        assert log.poll(CASE_EVENTS, start, log.end_offsets(CASE_EVENTS), 10) == []
         assert world.there.rows("SELECT count(*) FROM open_events") == [(1,)], "February's is still open"
         names = (*secrets_of, "Clara")
         came = {name for name in names if holding(world, case_mark(PEPPER.case_key(name)))}
